@@ -1,0 +1,1 @@
+//! Hands and eyes: agents, sources and connectors

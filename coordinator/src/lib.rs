@@ -1,0 +1,1 @@
+//! Who may act: proposals, guardrails, votes, permits, restrictions

@@ -1,0 +1,1 @@
+//! State: chains of facts, scopes, sync and push, documents behind a fence

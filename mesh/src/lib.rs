@@ -1,0 +1,1 @@
+//! Wires: libp2p on quinn and rustls with SPIFFE mutual TLS

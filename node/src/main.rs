@@ -1,0 +1,2 @@
+//! The `cauldron` binary.
+fn main() {}

@@ -1,0 +1,1 @@
+//! A seeded discrete-event world of node cores with invariants and planted bugs
