@@ -1,1 +1,29 @@
-//! Who is who: SPIFFE IDs, SVIDs, author keys, the charter, the authority chain and sealed facts
+//! Who is who: SPIFFE IDs, SVIDs, author keys, the charter, the authority chain and sealed facts.
+//!
+//! Sans-IO: no sockets, no clock, no tasks, no files. It knows nothing of peers or documents.
+//!
+//! * [`charter`]: the root held by people; its hash is the mesh id.
+//! * [`authority`]: the pure fold of the authority chain into members, people and the active policy.
+//! * [`fact`]: headers, signatures and bodies; [`codec`] makes their encoding unique.
+//! * [`x509`]: X.509-SVIDs, the embedded certificate authority, and what a verifier must check.
+#![forbid(unsafe_code)]
+
+pub mod authority;
+pub mod charter;
+pub mod clock;
+pub mod codec;
+pub mod fact;
+pub mod ids;
+pub mod keys;
+pub mod scope;
+pub mod spiffe_id;
+pub mod x509;
+
+pub use authority::Authority;
+pub use charter::{Charter, SignedCharter};
+pub use clock::{Clock, Confidence};
+pub use fact::{Fact, Header, HeaderDraft, SealedFact};
+pub use ids::{AuthorId, BodyHash, Digest, FactId, MeshId};
+pub use keys::{AuthorKey, PublicKey, Signature};
+pub use scope::{Lane, Realm, Scope};
+pub use spiffe_id::{Role, SpiffeId, TrustDomain};

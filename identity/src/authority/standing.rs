@@ -1,0 +1,122 @@
+//! What an author's fact counts for, and who may read and write a scope.
+
+use std::collections::BTreeMap;
+
+use super::{Authority, ChainEnd, KIND_ENTRY};
+use crate::fact::Header;
+use crate::ids::{AuthorId, FactId};
+use crate::scope::{Lane, Realm, Scope};
+use crate::spiffe_id::Role;
+
+/// What a stored fact counts for. Outcomes, debits and restrictions count whatever this says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It grants, decides and edits as its kind may.
+    Counts,
+    /// Its author is enrolled, but the enrolment is not in effect yet.
+    Pending,
+    /// It lies beyond its author's cut, or its incarnation's end: evidence only.
+    BeyondCut,
+    /// Its author is suspended: stored, granting nothing.
+    Suspended,
+    /// Its author is not enrolled here, or claims an incarnation that no entry began.
+    Unknown,
+}
+
+/// Where the chains of one (author, incarnation) end.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Ends {
+    by_scope: BTreeMap<Scope, (u64, Option<FactId>)>,
+    named: bool,
+    /// Ended by a cut, not by a new incarnation.
+    pub(super) revoked: bool,
+}
+
+impl Ends {
+    /// Joins another statement of ends: the lowest wins, and a scope that either leaves out ends at its start.
+    pub(super) fn lower(&mut self, ends: &[ChainEnd]) {
+        let stated: BTreeMap<Scope, (u64, Option<FactId>)> =
+            ends.iter().map(|e| (e.scope.clone(), (e.seq, e.id))).collect();
+        if self.named {
+            self.by_scope.retain(|scope, _| stated.contains_key(scope));
+            for (scope, end) in &mut self.by_scope {
+                if let Some(other) = stated.get(scope).filter(|o| o.0 < end.0) {
+                    *end = *other;
+                }
+            }
+        } else {
+            self.by_scope = stated;
+            self.named = true;
+        }
+    }
+
+    fn covers(&self, header: &Header, id: FactId) -> bool {
+        match self.by_scope.get(&header.scope) {
+            Some((seq, end)) => header.seq < *seq || (header.seq == *seq && end.is_none_or(|e| e == id)),
+            None => false,
+        }
+    }
+}
+
+impl Authority {
+    /// What a fact counts for now.
+    #[must_use]
+    pub fn standing(&self, header: &Header, id: FactId) -> Standing {
+        let Some(member) = self.members.get(&header.author) else { return Standing::Unknown };
+        if header.incarnation > member.incarnation {
+            return Standing::Unknown;
+        }
+        let key = (header.author, header.incarnation);
+        if self.ends.get(&key).is_some_and(|ends| !ends.covers(header, id)) {
+            return Standing::BeyondCut;
+        }
+        if self.suspended.get(&header.author).is_some_and(|ends| !ends.covers(header, id)) {
+            return Standing::Suspended;
+        }
+        if self.in_effect(member.index) { Standing::Counts } else { Standing::Pending }
+    }
+
+    /// Whether this life of the author was cut.
+    #[must_use]
+    pub fn is_cut(&self, author: &AuthorId, incarnation: u32) -> bool {
+        self.ends.get(&(*author, incarnation)).is_some_and(|ends| ends.revoked)
+    }
+
+    /// Whether the author is suspended.
+    #[must_use]
+    pub fn is_suspended(&self, author: &AuthorId) -> bool {
+        self.suspended.contains_key(author)
+    }
+
+    /// Reader rule: whether an author may receive anything of `scope`. A cut author reads nothing.
+    #[must_use]
+    pub fn may_read(&self, author: &AuthorId, scope: &Scope) -> bool {
+        let Some(member) = self.members.get(author) else { return false };
+        let inside = match scope.realm() {
+            Realm::Mesh => true,
+            Realm::Site(site) => member.role.is_mesh_coordinator() || member.role.site() == Some(site),
+        };
+        inside && !self.is_cut(author, member.incarnation)
+    }
+
+    /// Writer rule: whether a fact of `kind` in `scope` by this author is stored at all. Cut or not does not matter
+    /// here: facts beyond a cut stay as evidence.
+    #[must_use]
+    pub fn may_write(&self, author: &AuthorId, scope: &Scope, kind: &str) -> bool {
+        let Some(member) = self.members.get(author) else { return false };
+        let coordinates = matches!(member.role, Role::Coordinator { .. } | Role::SiteCoordinator { .. });
+        match (scope.lane(), scope.realm()) {
+            (Lane::Authority, _) => *author == self.charter.sequencer.author.author_id() && kind == KIND_ENTRY,
+            (Lane::Restrict, Realm::Mesh) => coordinates && kind == "restriction",
+            (Lane::Restrict, Realm::Site(site)) => self.belongs(&member.role, site) && kind == "restriction",
+            (Lane::Data, Realm::Mesh) => kind != KIND_ENTRY && kind != "restriction",
+            (Lane::Data, Realm::Site(site)) => {
+                self.belongs(&member.role, site) && kind != KIND_ENTRY && kind != "restriction"
+            }
+        }
+    }
+
+    fn belongs(&self, role: &Role, site: &str) -> bool {
+        role.is_mesh_coordinator() || role.site() == Some(site)
+    }
+}
