@@ -1,2 +1,61 @@
-//! Developer commands.
-fn main() {}
+//! Developer commands: `cargo xtask check | sim | bench | tidy`.
+//!
+//! Everything here is a thin front for something that also works without it: `check` is `.ci/run`, `sim` and `bench`
+//! build and start a binary of the workspace. Only `tidy` has rules of its own.
+#![forbid(unsafe_code)]
+
+mod forward;
+mod tidy;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Developer commands of the Cauldron workspace.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run what CI runs, or only the named steps of it (`--list` prints their names).
+    #[command(visible_alias = "ci", disable_help_flag = true)]
+    Check {
+        /// Passed on to `.ci/run`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
+    /// Run the simulator: `--seed N`, `--for 60s`, `--planted`, `--nodes N`.
+    #[command(disable_help_flag = true)]
+    Sim {
+        /// Passed on to the simulator; `--help` prints what it knows.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
+    /// Measure: `state`, `identity`, `mesh`, `governance` or `spine`, `--json` for machines.
+    #[command(disable_help_flag = true)]
+    Bench {
+        /// Passed on to the benchmark; `--help` prints what it knows.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
+    /// Check the rules that no compiler checks: clean cores, no path of one machine, links that resolve.
+    Tidy,
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Check { args } => forward::check(&args),
+        Command::Sim { args } => forward::sim(&args),
+        Command::Bench { args } => forward::bench(&args),
+        Command::Tidy => tidy::run(),
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("Error: {error}");
+        ExitCode::FAILURE
+    })
+}
