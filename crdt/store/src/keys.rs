@@ -1,0 +1,59 @@
+//! The layout of keys. Each prefix has one owner; a scan of a prefix meets nobody else's records.
+//!
+//! | prefix | then | value (inside the [envelope](crate::record)) | owner |
+//! |---|---|---|---|
+//! | `f/` | scope text, 0x00, author (32 bytes), incarnation (u32 BE), seq (u64 BE) | the sealed fact | `cauldron-crdt`, `FactLog` |
+//! | `e/` | as `f/`: the position where a chain forked | both sealed headers | `cauldron-crdt`, `FactLog` |
+//! | `m/` | a name | what the node knows of itself: schema, mesh, incarnation, marks | `cauldron-node-core` |
+//! | `l/` | a name | what is local and never replicated: leases, checkpoints | `cauldron-node-core` |
+//!
+//! Numbers are big-endian, so that a chain's facts are scanned in the order of their `seq`.
+
+/// Facts.
+pub const FACT: &[u8] = b"f/";
+/// Evidence of forks.
+pub const EVIDENCE: &[u8] = b"e/";
+/// What the node knows of itself.
+pub const META: &[u8] = b"m/";
+/// Local state that is never replicated.
+pub const LOCAL: &[u8] = b"l/";
+
+/// A key under [`META`].
+#[must_use]
+pub fn meta(name: &str) -> Vec<u8> {
+    [META, name.as_bytes()].concat()
+}
+
+/// A key under [`LOCAL`].
+#[must_use]
+pub fn local(name: &str) -> Vec<u8> {
+    [LOCAL, name.as_bytes()].concat()
+}
+
+/// A key as a person can read it: printable ASCII as it is, the rest in hex.
+#[must_use]
+pub fn display(key: &[u8]) -> String {
+    key.iter().fold(String::with_capacity(key.len() * 2), |mut text, byte| {
+        if byte.is_ascii_graphic() && *byte != b'\\' {
+            text.push(char::from(*byte));
+        } else {
+            text.push_str(&format!("\\x{byte:02x}"));
+        }
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prefixes_do_not_overlap_and_keys_are_readable() {
+        let all = [FACT, EVIDENCE, META, LOCAL];
+        for (i, a) in all.iter().enumerate() {
+            assert!(all.iter().skip(i + 1).all(|b| !a.starts_with(b) && !b.starts_with(a)));
+        }
+        assert_eq!(display(&meta("schema")), "m/schema");
+        assert_eq!(display(b"f/mesh\x00\xff"), "f/mesh\\x00\\xff");
+    }
+}
