@@ -1,0 +1,1 @@
+//! Hands: what can be done to the outside world.
