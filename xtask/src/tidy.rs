@@ -4,6 +4,7 @@
 //! to write instead; one finding makes the command fail.
 
 mod cores;
+mod dependencies;
 mod lengths;
 mod links;
 mod places;
@@ -29,10 +30,11 @@ pub struct Report {
 
 type Rule = fn(&Tree) -> Result<Report, String>;
 
-const RULES: [(&str, Rule); 6] = [
+const RULES: [(&str, Rule); 7] = [
     ("cores-without-tokio", cores::without_tokio),
     ("cores-without-clock-chance-io", cores::without_outside_world),
     ("cores-deny-disallowed", cores::deny_disallowed),
+    ("dependencies-have-reasons", dependencies::report),
     ("file-length", lengths::report),
     ("no-machine-paths", places::report),
     ("links-resolve", links::report),
