@@ -1,1 +1,16 @@
-//! Figures against yardsticks
+//! Figures against yardsticks.
+//!
+//! A *room* measures a part of the product and returns a [`Report`]: figures, each beside what it is compared with in the same
+//! run and the target it must keep. `cargo xtask bench ROOM` prints it and fails when a target is missed.
+#![forbid(unsafe_code)]
+
+pub mod report;
+pub mod spine;
+
+pub use report::{Bound, Figure, Report};
+
+/// Measures a room from scratch; the error says what could not be measured and why.
+pub type Room = fn() -> Result<Report, String>;
+
+/// Every room there is, by the name that `cargo xtask bench` takes.
+pub const ROOMS: [(&str, Room); 1] = [("spine", spine::measure)];
