@@ -1,1 +1,173 @@
-//! Hands: what can be done to the outside world.
+//! Hands: what can be done to the outside world, and only with a permit that the owner itself has verified.
+
+pub mod blocklist;
+
+use std::io;
+use std::path::PathBuf;
+
+use cauldron_identity::Digest;
+use serde::Serialize;
+
+/// What a connector can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Schema {
+    /// `<module>.<object>.<verb>`.
+    pub operation: &'static str,
+    /// Third part of a resource `<site>/<node>/<connector>/<object>`.
+    pub connector: &'static str,
+    /// Names of the arguments it reads, with their meaning and unit.
+    pub args: &'static [(&'static str, &'static str)],
+}
+
+/// How the actuator keeps a stale owner from acting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fencing {
+    /// Only this machine reaches it, and a lock admits one process.
+    Local,
+    /// It checks a fencing token itself.
+    Native,
+    /// It takes commands from anyone with credentials.
+    None,
+}
+
+/// What an execution did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Outcome {
+    /// Whether anything changed.
+    pub effect: Effect,
+    /// Where a person finds the effect.
+    pub effect_ref: String,
+    /// When the effect ends by itself, Unix milliseconds.
+    pub until_ms: Option<u64>,
+    /// The resource's version before: SHA-256 of the file.
+    pub before: Digest,
+    /// The resource's version after.
+    pub after: Digest,
+    /// An earlier effect that this one took the place of.
+    pub replaced: Option<Ended>,
+}
+
+/// Whether anything changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Effect {
+    /// It was done now.
+    Applied,
+    /// The same permit had been carried out before; nothing changed.
+    AlreadyApplied,
+    /// The same permit had been carried out before and its time is over; nothing changed.
+    AlreadyEnded,
+    /// Somebody else lists the address already; their line was left alone.
+    AlreadyListed,
+}
+
+/// Whether a permit was carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Probe {
+    /// It was, even if its time is over by now.
+    Applied,
+    /// There is no trace of it.
+    Absent,
+}
+
+/// An effect that is over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Ended {
+    /// Key of the execution that made it.
+    pub idempotency_key: String,
+    /// What it acted on.
+    pub object: String,
+    /// When it was due to end, Unix milliseconds.
+    pub until_ms: u64,
+    /// Why it is over.
+    pub why: EndedWhy,
+}
+
+/// Why an effect is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EndedWhy {
+    /// Its time was over.
+    Expired,
+    /// A later permit for the same object took its place.
+    Replaced,
+}
+
+/// Why a connector did nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectorError {
+    /// The directory of the file does not exist.
+    #[error("there is no directory {} for {}; create it, or name another file", directory.display(), path.display())]
+    NoDirectory {
+        /// The missing directory.
+        directory: PathBuf,
+        /// The file as configured.
+        path: PathBuf,
+    },
+    /// The file is a symlink, which could lead anywhere.
+    #[error("{} is a symlink; name the file itself", path.display())]
+    Symlink {
+        /// The file as configured.
+        path: PathBuf,
+        /// The system's refusal.
+        source: io::Error,
+    },
+    /// A directory, FIFO, device or socket.
+    #[error("{} is not a regular file", path.display())]
+    NotAFile {
+        /// The file as configured.
+        path: PathBuf,
+    },
+    /// Another node's file.
+    #[error("{} belongs to {found}, this node is {us}; name another file, or stop that node and remove {}", path.display(), marker.display())]
+    OwnedByAnother {
+        /// The file as configured.
+        path: PathBuf,
+        /// The file that names the owner.
+        marker: PathBuf,
+        /// The owner it names.
+        found: String,
+        /// This node's SPIFFE ID.
+        us: String,
+    },
+    /// Another process of this node uses the file.
+    #[error("another process holds {} (lock on {}); stop it first", path.display(), marker.display())]
+    Locked {
+        /// The file as configured.
+        path: PathBuf,
+        /// The locked file.
+        marker: PathBuf,
+    },
+    /// Larger than this connector reads.
+    #[error("{} is larger than {bytes_max} bytes; shorten it", path.display())]
+    TooLarge {
+        /// The file as configured.
+        path: PathBuf,
+        /// The limit.
+        bytes_max: u64,
+    },
+    /// Others kept changing the file while we tried. Nothing was done; trying again later is safe.
+    #[error("{} kept changing while we tried to replace it; nothing was done", path.display())]
+    Contended {
+        /// The file that changed.
+        path: PathBuf,
+    },
+    /// The permit does not ask for something this connector does.
+    #[error("refused: {why}")]
+    Refused {
+        /// What does not fit.
+        why: String,
+    },
+    /// The system said no. Whether the effect happened must be probed.
+    #[error("cannot {doing} {}", path.display())]
+    Io {
+        /// What we were doing.
+        doing: &'static str,
+        /// To which file.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+}
