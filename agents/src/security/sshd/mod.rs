@@ -9,7 +9,7 @@
 //!
 //! **Confidence** (`wilson-lower-95/v0`): the lower end of the 95 % Wilson interval (Wilson 1927) for "a login from this
 //! source fails", given n failures and no success: n / (n + z²) with z = 1.96. Raw, not calibrated: 5 failures give
-//! 565513 ppm, 100 give 963005 ppm.
+//! 565508 ppm, 100 give 963005 ppm.
 //!
 //! **Limits.** A local user who may write to the log can write any line. A rotated IPv6 address is a new source. Failed
 //! logins by certificate carry text of the certificate's holder behind the address; they are not counted.
@@ -267,8 +267,8 @@ impl SshdBruteforce {
 
 /// n / (n + z²) in parts per million, z = 1.96: see the module's docs.
 fn confidence_ppm(failures: u32) -> u32 {
-    const Z_SQUARED_E4: u64 = 38_416;
-    let n_e4 = u64::from(failures) * 10_000;
+    const Z_SQUARED_E4: u128 = 38_416;
+    let n_e4 = u128::from(failures) * 10_000;
     u32::try_from(n_e4 * 1_000_000 / (n_e4 + Z_SQUARED_E4)).unwrap_or(1_000_000)
 }
 
