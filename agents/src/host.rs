@@ -34,12 +34,10 @@ pub enum Observation<'a> {
     Line(LineRef<'a>),
     /// The source started anew (rotated or truncated): earlier positions mean nothing any more.
     SourceRestarted,
-    /// A proposal for this object exists already (read back from the node's facts after a restart).
+    /// A proposal of this agent is open already (read back from the node's facts after a restart, before any line).
     Opened {
-        /// As in [`ProposalDraft::object`].
-        object: &'a str,
-        /// As in [`ProposalDraft::window_start_s`].
-        window_start_s: i64,
+        /// As in [`ProposalDraft::intent_key`].
+        intent_key: &'a str,
     },
     /// The proposal for this object came to its end, whatever the end was.
     Settled {

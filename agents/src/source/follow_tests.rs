@@ -2,6 +2,8 @@ use std::fs;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 
+use proptest::prelude::*;
+
 use super::*;
 
 /// Everything the polls tell until nothing more comes, in short words.
@@ -134,4 +136,58 @@ fn decisions() {
     assert_eq!(decide(a, 10, 20, None), Next::Stay);
     assert_eq!(decide(a, 10, 9, Some(a)), Next::StartOver);
     assert_eq!(decide(a, 10, 9, Some(b)), Next::Switch, "the new file is the one that matters");
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Append(String),
+    Poll,
+    Rotate,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        4 => "[a-c\n]{0,6}".prop_map(Step::Append),
+        3 => Just(Step::Poll),
+        1 => Just(Step::Rotate),
+    ];
+    proptest::collection::vec(step, 0..40)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    /// Across rotations no line is lost, doubled or torn, whenever we look.
+    #[test]
+    fn every_line_comes_once(steps in steps()) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("auth.log");
+        append(&path, "");
+        let mut follower = FileFollower::new(&path, None);
+        let mut told = drain(&mut follower);
+        let (mut expected, mut current, mut generation) = (Vec::new(), String::new(), 0);
+        let numbered = |text: &str| (1..).zip(text.lines()).map(|(n, l)| format!("{n}:{l}")).collect::<Vec<_>>();
+        for step in steps {
+            match step {
+                Step::Append(text) => {
+                    append(&path, &text);
+                    current.push_str(&text);
+                }
+                Step::Poll => told.extend(drain(&mut follower)),
+                Step::Rotate => {
+                    generation += 1;
+                    fs::rename(&path, dir.path().join(generation.to_string())).unwrap();
+                    append(&path, "");
+                    told.extend(drain(&mut follower));
+                    expected.extend(numbered(&current));
+                    expected.push("rotated".into());
+                    current.clear();
+                }
+            }
+        }
+        append(&path, "\n");
+        current.push('\n');
+        told.extend(drain(&mut follower));
+        expected.extend(numbered(&current));
+        prop_assert_eq!(told, expected);
+    }
 }

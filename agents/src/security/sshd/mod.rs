@@ -220,6 +220,7 @@ impl SshdBruteforce {
             confidence_method: "wilson-lower-95/v0".into(),
             evidence: finding.evidence.clone(),
             taint: vec![TAINT_UNTRUSTED_LOG.into()],
+            // Read back by `read_intent_key`.
             intent_key: format!("{source}/{start}"),
             window_start_s: finding.window_start_s,
             window_end_s: finding.window_end_s,
@@ -272,6 +273,12 @@ fn confidence_ppm(failures: u32) -> u32 {
     u32::try_from(n_e4 * 1_000_000 / (n_e4 + Z_SQUARED_E4)).unwrap_or(1_000_000)
 }
 
+/// Source and window start of `<address>/<RFC 3339>`.
+fn read_intent_key(key: &str) -> Option<(IpAddr, i64)> {
+    let (source, start) = key.split_once('/')?;
+    Some((source.parse().ok()?, start.parse::<jiff::Timestamp>().ok()?.as_second()))
+}
+
 impl Agent for SshdBruteforce {
     fn info(&self) -> &AgentInfo {
         &self.info
@@ -284,8 +291,8 @@ impl Agent for SshdBruteforce {
                 self.found = draft.or(self.found.take());
             }
             Observation::SourceRestarted => self.positions.restarted(),
-            Observation::Opened { object, window_start_s } => {
-                if let Ok(source) = object.parse() {
+            Observation::Opened { intent_key } => {
+                if let Some((source, window_start_s)) = read_intent_key(intent_key) {
                     self.opened(source, window_start_s);
                 }
             }

@@ -42,11 +42,14 @@ fn detector() -> SshdBruteforce {
 
 const A: &str = "198.51.100.7";
 
+/// Name, lines, findings.
+type Case = (&'static str, Vec<(i64, String)>, &'static [&'static str]);
+
 #[test]
 fn the_rule() {
     let five = |source: &str| (0..5).map(|n| failed(n, source)).collect::<Vec<_>>();
     let every = |step: i64, n: i64| (0..n).map(|k| failed(k * step, A)).collect::<Vec<_>>();
-    let cases: Vec<(&str, Vec<(i64, String)>, &[&str])> = vec![
+    let cases: Vec<Case> = vec![
         ("four are not enough", every(1, 4), &[]),
         ("five are", every(1, 5), &["+4 198.51.100.7 x5 from +0"]),
         ("both ends belong to the window", every(150, 5), &["+600 198.51.100.7 x5 from +0"]),
@@ -107,12 +110,15 @@ fn a_settled_source_is_armed_again_after_its_window() {
 #[test]
 fn after_a_restart_what_is_open_stays_one() {
     let mut d = detector();
-    d.handle(Observation::Opened { object: A, window_start_s: START_S });
+    d.handle(Observation::Opened { intent_key: "198.51.100.7/2026-11-22T09:00:00Z" });
     let lines: Vec<_> = (0..5).map(|n| failed(n, A)).collect();
     assert_eq!(findings(&mut d, &lines), [""; 0]);
     d.handle(Observation::Settled { object: A });
-    let lines: Vec<_> = (700..705).map(|n| failed(n, A)).collect();
-    assert_eq!(findings(&mut d, &lines), ["+704 198.51.100.7 x5 from +700"]);
+    // What lies in the window belongs to the open proposal.
+    let lines: Vec<_> = [598, 599, 600, 610].map(|n| failed(n, A)).into();
+    assert_eq!(findings(&mut d, &lines), [""; 0]);
+    let lines: Vec<_> = (700..704).map(|n| failed(n, A)).collect();
+    assert_eq!(findings(&mut d, &lines), ["+703 198.51.100.7 x5 from +610"]);
 }
 
 #[test]

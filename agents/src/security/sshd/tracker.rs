@@ -31,6 +31,8 @@ pub(super) struct Tracker {
 
 #[derive(Clone, Copy, Debug)]
 struct Open {
+    /// Up to here failures belong to the finding and do not count again.
+    found_s: i64,
     window_over_s: i64,
     expires_s: i64,
     settled: bool,
@@ -70,6 +72,9 @@ impl Tracker {
     pub(super) fn failure(&mut self, source: IpAddr, evidence: Evidence) -> Verdict {
         let event_s = evidence.event_s;
         self.newest_s = self.newest_s.max(event_s);
+        if self.open.get(&source).is_some_and(|open| event_s <= open.found_s) {
+            return Verdict::Nothing;
+        }
         let window = self.remember(source, evidence);
         if window.failures < self.threshold || self.is_open(source, event_s) {
             return Verdict::Nothing;
@@ -118,7 +123,8 @@ impl Tracker {
 
     pub(super) fn opened(&mut self, source: IpAddr, window_start_s: i64) {
         if self.open.len() < self.open_max {
-            self.open.insert(source, self.opening(window_start_s, window_start_s));
+            // Which failures of the window belong to it is not known any more: all of them.
+            self.open.insert(source, self.opening(window_start_s, window_start_s.saturating_add(self.window_s)));
             self.forget(source);
         }
     }
@@ -129,6 +135,7 @@ impl Tracker {
 
     fn opening(&self, window_start_s: i64, found_s: i64) -> Open {
         Open {
+            found_s,
             window_over_s: window_start_s.saturating_add(self.window_s),
             expires_s: found_s.saturating_add(self.ttl_s),
             settled: false,
