@@ -115,10 +115,14 @@ impl Dater {
     }
 }
 
-/// The reference year for a log whose first line is `line`, read at `now_s` (Unix seconds): the latest year in which the
-/// stamp is not later than a day from now. `None` when the line has no year-less stamp (none is needed then).
-pub fn reference_year(line: &[u8], now_s: i64) -> Option<i16> {
-    let (Stamp::Yearless(stamp), _) = Stamp::split(line)? else { return None };
+/// The reference year for a log that begins with `head` (its first lines, the last one may be cut) and is read at `now_s`
+/// (Unix seconds): the latest year in which its first year-less stamp is not later than a day from now. `None` when there
+/// is no such stamp in `head`.
+pub fn reference_year(head: &[u8], now_s: i64) -> Option<i16> {
+    let stamp = head.split(|b| *b == b'\n').find_map(|line| match Stamp::split(line)?.0 {
+        Stamp::Yearless(stamp) => Some(stamp),
+        Stamp::Instant(_) => None,
+    })?;
     let latest_s = now_s.checked_add(86_400)?;
     let this_year = year_of(latest_s)?;
     (0..YEARS_AHEAD_MAX)
@@ -233,6 +237,10 @@ mod tests {
         assert_eq!(year("Jan  1 01:00:00 h", "2026-12-31T23:30:00Z"), Some(2027), "a zone ahead of UTC");
         assert_eq!(year("Feb 29 10:00:00 h", "2026-11-24T00:00:00Z"), Some(2024));
         assert_eq!(year("2026-11-22T10:00:00Z h", "2026-11-24T00:00:00Z"), None);
+        assert_eq!(
+            year("garbage\n2026-11-22T10:00:00Z h\nDec 10 10:00:00 h\nNov 2", "2026-11-24T00:00:00Z"),
+            Some(2025)
+        );
         assert_eq!(reference_year(b"Nov 22 10:00:00 h", i64::MAX), None);
     }
 
