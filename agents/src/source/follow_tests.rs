@@ -60,6 +60,26 @@ fn a_log_file_through_its_life() {
 }
 
 #[test]
+fn what_was_written_between_the_last_read_and_the_rotation_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("auth.log");
+    append(&path, "a\n");
+    let mut follower = FileFollower::new(&path, None);
+    assert_eq!(drain(&mut follower), ["1:a"]);
+    append(&path, "late\n");
+    fs::rename(&path, dir.path().join("auth.log.1")).unwrap();
+    append(&path, "new\n");
+    let mut lines = Vec::new();
+    let polled = follower.switch(&mut |event| {
+        if let SourceEvent::Line(line) = event {
+            lines.push(line.bytes.to_vec());
+        }
+    });
+    assert_eq!((polled, lines), (Polled::More, vec![b"late".to_vec()]));
+    assert_eq!(drain(&mut follower), ["1:new"]);
+}
+
+#[test]
 fn only_regular_files_are_read_and_nothing_blocks() {
     let dir = tempfile::tempdir().unwrap();
     let mut follower = FileFollower::new(dir.path(), None);

@@ -113,14 +113,14 @@ fn peer_address(peer: &[u8], extra_is_good: impl Fn(&[u8]) -> bool) -> Option<Ip
     std::str::from_utf8(address).ok()?.parse().ok().map(canonical)
 }
 
-/// `RSA SHA256:<base64>` or `RSA MD5:<hex>`: one plain key. A certificate's line carries its freely chosen id and is refused.
+/// `RSA SHA256:<base64>` or `RSA MD5:<hex>`, two words: one plain key. A certificate's line goes on with an id that its holder
+/// chose, and is refused.
 fn is_key_fingerprint(key: &[u8]) -> bool {
     let Some((kind, print)) = split_word(key) else { return false };
     let Some(print) = print.strip_prefix(b"SHA256:").or_else(|| print.strip_prefix(b"MD5:")) else { return false };
     let plain = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'=' | b':');
     (1..=32).contains(&kind.len())
         && kind.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'-')
-        && !kind.ends_with(b"-CERT")
         && (1..=64).contains(&print.len())
         && print.iter().all(plain)
 }

@@ -34,7 +34,7 @@ fn accepted(after_s: i64, source: &str) -> (i64, String) {
 
 fn detector() -> SshdBruteforce {
     SshdBruteforce::new(Config {
-        own_addresses: vec!["192.0.2.10".parse().unwrap()],
+        own_addresses: vec!["192.0.2.10".parse().unwrap(), "::ffff:192.0.2.11".parse().unwrap()],
         allow: vec!["203.0.113.0/24".parse().unwrap(), "2001:db8:1::/48".parse().unwrap()],
         ..Config::default()
     })
@@ -69,6 +69,7 @@ fn the_rule() {
         ("link-local", five("fe80::1"), &[]),
         ("our own address", five("192.0.2.10"), &[]),
         ("our own address under another name", five("::ffff:192.0.2.10"), &[]),
+        ("our own address, configured under another name", five("192.0.2.11"), &[]),
         ("an allowed address", five("203.0.113.200"), &[]),
         ("an allowed IPv6 address", five("2001:db8:1:2::3"), &[]),
         ("a success before", [vec![accepted(-600, A)], every(1, 5)].concat(), &[]),
