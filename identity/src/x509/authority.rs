@@ -1,0 +1,226 @@
+//! The embedded certificate authority of one trust domain: one root key, short leaves, nothing in between.
+
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
+    KeyUsagePurpose, SanType, SerialNumber, SubjectPublicKeyInfo,
+};
+use rustls_pki_types::CertificateDer;
+use spiffe::{SpiffeId, TrustDomain};
+use x509_parser::certification_request::X509CertificationRequest;
+use x509_parser::oid_registry::{OID_EC_P256, OID_KEY_TYPE_EC_PUBLIC_KEY, OID_SIG_ECDSA_WITH_SHA256};
+use x509_parser::prelude::FromDer;
+use zeroize::Zeroizing;
+
+use super::bundle::Bundle;
+use super::error::CaError;
+use super::key::SvidKey;
+use super::parse;
+
+/// Lifetime of an SVID unless configuration says otherwise: short, because nothing is ever revoked by list.
+pub const LIFETIME_S_DEFAULT: u64 = 3_600;
+/// Leaves start this long before their issue, for peers whose clocks are behind.
+pub const BACKDATE_S: u64 = 60;
+/// A request is a key, a signature and little else.
+const CSR_BYTES_MAX: usize = 4 * 1024;
+/// 9999-12-31T23:59:59Z, the last moment X.509 can write (RFC 5280 §4.1.2.5).
+const LAST_SECOND: u64 = 253_402_300_799;
+
+/// A span of Unix seconds, both ends included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Validity {
+    /// First second.
+    pub not_before_s: u64,
+    /// Last second.
+    pub not_after_s: u64,
+}
+
+/// The root key of a trust domain with its self-signed certificate.
+#[derive(Debug)]
+pub struct AuthorityCa {
+    trust_domain: TrustDomain,
+    key: SvidKey,
+    certificate: CertificateDer<'static>,
+    validity: Validity,
+}
+
+impl AuthorityCa {
+    /// Makes a root certificate for `key`; also used to re-issue the certificate of a pinned key.
+    ///
+    /// `serial`: 16 unpredictable bytes; its first bit is cleared, X.509 numbers are positive.
+    ///
+    /// # Errors
+    /// [`CaError::Validity`], [`CaError::Encode`].
+    pub fn self_signed(
+        trust_domain: TrustDomain,
+        key: SvidKey,
+        validity: Validity,
+        serial: [u8; 16],
+    ) -> Result<Self, CaError> {
+        let mut params = params(validity, serial)?;
+        params.distinguished_name.push(DnType::CommonName, format!("{trust_domain} root"));
+        params.subject_alt_names = vec![uri(&format!("spiffe://{trust_domain}"))?];
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let certificate = params.self_signed(key.pair()).map_err(|e| CaError::Encode(e.to_string()))?;
+        Ok(Self { trust_domain, certificate: certificate.der().clone(), key, validity })
+    }
+
+    /// Loads what [`AuthorityCa::key_pem`] and [`AuthorityCa::certificate_pem`] wrote.
+    ///
+    /// # Errors
+    /// [`CaError`] when either is damaged, they are not a pair, or the certificate is not a root with a SPIFFE ID.
+    pub fn from_pem(key_pem: &str, certificate_pem: &str) -> Result<Self, CaError> {
+        let key = SvidKey::from_pkcs8_pem(key_pem)?;
+        let certificate = parse::certificates_from_pem(certificate_pem)?.swap_remove(0);
+        let id = spiffe::cert::spiffe_id_from_der(certificate.as_ref()).map_err(|e| CaError::Root(e.to_string()))?;
+        let trust_domain = id.trust_domain().clone();
+        // The same checks that any verifier will make of this root.
+        Bundle::new(trust_domain.clone(), vec![certificate.clone()])?;
+        let validity = {
+            let parsed = parse::certificate(&certificate).map_err(CaError::Root)?;
+            if parsed.public_key().raw != key.spki_der() {
+                return Err(CaError::KeyMismatch);
+            }
+            let unix = |t: x509_parser::time::ASN1Time| u64::try_from(t.timestamp()).unwrap_or(0);
+            Validity {
+                not_before_s: unix(parsed.validity().not_before),
+                not_after_s: unix(parsed.validity().not_after),
+            }
+        };
+        Ok(Self { trust_domain, key, certificate, validity })
+    }
+
+    /// Signs an X.509-SVID for the key in `csr_der`, and returns the chain to present (the leaf alone: the root is in the
+    /// peers' bundles).
+    ///
+    /// Of the request only the public key is used, after its own signature was checked; names and extensions in it count
+    /// for nothing. The leaf starts [`BACKDATE_S`] before `now_s`, lasts `lifetime_s` from `now_s`, and never outlives
+    /// the root.
+    ///
+    /// # Errors
+    /// [`CaError::Csr`], [`CaError::KeyType`], [`CaError::NotOurs`], [`CaError::OutOfTime`], [`CaError::Validity`].
+    pub fn issue(
+        &self,
+        csr_der: &[u8],
+        id: &SpiffeId,
+        now_s: u64,
+        lifetime_s: u64,
+        serial: [u8; 16],
+    ) -> Result<Vec<CertificateDer<'static>>, CaError> {
+        if id.trust_domain() != &self.trust_domain || id.path().is_empty() {
+            return Err(CaError::NotOurs { id: id.clone(), trust_domain: self.trust_domain.clone() });
+        }
+        let Validity { not_before_s, not_after_s } = self.validity;
+        if now_s < not_before_s || now_s >= not_after_s {
+            return Err(CaError::OutOfTime { not_before_s, not_after_s, at_s: now_s });
+        }
+        let public_key = public_key_of(csr_der)?;
+        let leaf = Validity {
+            not_before_s: now_s.saturating_sub(BACKDATE_S).max(not_before_s),
+            not_after_s: now_s.saturating_add(lifetime_s).min(not_after_s),
+        };
+        let mut params = params(leaf, serial)?;
+        params.distinguished_name.push(DnType::OrganizationName, "Cauldron");
+        params.subject_alt_names = vec![uri(&id.to_string())?];
+        params.is_ca = IsCa::ExplicitNoCa;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        params.use_authority_key_identifier_extension = true;
+        let issuer =
+            Issuer::from_ca_cert_der(&self.certificate, self.key.pair()).map_err(|e| CaError::Root(e.to_string()))?;
+        let signed = params.signed_by(&public_key, &issuer).map_err(|e| CaError::Encode(e.to_string()))?;
+        Ok(vec![signed.der().clone()])
+    }
+
+    /// Whom this authority speaks for.
+    #[must_use]
+    pub fn trust_domain(&self) -> &TrustDomain {
+        &self.trust_domain
+    }
+
+    /// When its own certificate holds.
+    #[must_use]
+    pub fn validity(&self) -> Validity {
+        self.validity
+    }
+
+    /// The root certificate.
+    #[must_use]
+    pub fn certificate(&self) -> &CertificateDer<'static> {
+        &self.certificate
+    }
+
+    /// The root's DER `SubjectPublicKeyInfo`: what a charter pins.
+    #[must_use]
+    pub fn spki_der(&self) -> Vec<u8> {
+        self.key.spki_der()
+    }
+
+    /// The bundle that makes a verifier trust this authority.
+    ///
+    /// # Errors
+    /// [`CaError::Root`]; cannot happen for a root that was made or loaded here.
+    pub fn bundle(&self) -> Result<Bundle, CaError> {
+        Bundle::new(self.trust_domain.clone(), vec![self.certificate.clone()])
+    }
+
+    /// The root key, for a file that only its owner reads.
+    #[must_use]
+    pub fn key_pem(&self) -> Zeroizing<String> {
+        self.key.to_pkcs8_pem()
+    }
+
+    /// The root certificate as PEM.
+    #[must_use]
+    pub fn certificate_pem(&self) -> String {
+        parse::certificates_to_pem(std::slice::from_ref(&self.certificate))
+    }
+}
+
+/// The public key of a request whose own ECDSA P-256 signature verifies (proof of possession).
+fn public_key_of(csr_der: &[u8]) -> Result<SubjectPublicKeyInfo, CaError> {
+    let refuse = |detail: String| CaError::Csr(detail);
+    if csr_der.len() > CSR_BYTES_MAX {
+        return Err(refuse(format!("{} bytes, at most {CSR_BYTES_MAX} are read", csr_der.len())));
+    }
+    let (rest, csr) = X509CertificationRequest::from_der(csr_der).map_err(|e| refuse(e.to_string()))?;
+    if !rest.is_empty() {
+        return Err(refuse(format!("{} bytes follow it", rest.len())));
+    }
+    let info = &csr.certification_request_info;
+    let algorithm = &info.subject_pki.algorithm;
+    let curve = algorithm.parameters.as_ref().and_then(|p| p.as_oid().ok());
+    if algorithm.algorithm != OID_KEY_TYPE_EC_PUBLIC_KEY || curve.as_ref() != Some(&OID_EC_P256) {
+        let curve = curve.map(|c| format!(" with curve {c}")).unwrap_or_default();
+        return Err(CaError::KeyType { found: format!("a key of type {}{curve}", algorithm.algorithm) });
+    }
+    if csr.signature_algorithm.algorithm != OID_SIG_ECDSA_WITH_SHA256 {
+        return Err(refuse(format!("signature algorithm {}", csr.signature_algorithm.algorithm)));
+    }
+    UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, info.subject_pki.subject_public_key.as_ref())
+        .verify(info.raw, csr.signature_value.as_ref())
+        .map_err(|_| refuse("its signature does not verify under its own key".to_owned()))?;
+    SubjectPublicKeyInfo::from_der(info.subject_pki.raw).map_err(|e| refuse(e.to_string()))
+}
+
+fn params(validity: Validity, serial: [u8; 16]) -> Result<CertificateParams, CaError> {
+    let Validity { not_before_s, not_after_s } = validity;
+    if not_before_s >= not_after_s || not_after_s > LAST_SECOND {
+        return Err(CaError::Validity { not_before_s, not_after_s });
+    }
+    let epoch = rcgen::date_time_ymd(1970, 1, 1);
+    let mut params = CertificateParams::default();
+    params.not_before = epoch + std::time::Duration::from_secs(not_before_s);
+    params.not_after = epoch + std::time::Duration::from_secs(not_after_s);
+    params.distinguished_name = DistinguishedName::new();
+    // Positive, never zero, always 16 bytes long (RFC 5280 §4.1.2.2).
+    let mut serial = serial;
+    serial[0] = serial[0] & 0x7f | 0x40;
+    params.serial_number = Some(SerialNumber::from_slice(&serial));
+    Ok(params)
+}
+
+fn uri(text: &str) -> Result<SanType, CaError> {
+    Ok(SanType::URI(text.try_into().map_err(|e: rcgen::Error| CaError::Encode(e.to_string()))?))
+}

@@ -1,0 +1,30 @@
+//! X.509-SVIDs: keys, the embedded certificate authority, trust bundles, and what a verifier must check.
+//!
+//! Source: [X509-SVID](https://github.com/spiffe/spiffe/blob/main/standards/X509-SVID.md). Sans-IO: times are Unix seconds
+//! given by the caller, serial numbers too; only key generation and ECDSA signing draw randomness.
+//!
+//! * [`SvidKey`] makes the key pair and the certificate signing request of a workload;
+//! * [`AuthorityCa`] holds a trust domain's root key and issues short SVIDs for requests;
+//! * [`Bundles`] says which roots speak for which trust domain;
+//! * [`verify_svid`] is the one verifier: for TLS, for live connections, for stored evidence.
+
+mod authority;
+mod bundle;
+mod error;
+mod key;
+mod parse;
+mod verify;
+
+#[cfg(test)]
+mod fixtures_tests;
+#[cfg(test)]
+mod tests;
+
+pub use authority::{AuthorityCa, BACKDATE_S, LIFETIME_S_DEFAULT, Validity};
+pub use bundle::{Bundle, Bundles};
+pub use error::{CaError, SvidError};
+pub use key::SvidKey;
+pub use parse::{certificates_from_pem, certificates_to_pem, spki_der};
+pub use verify::{CHAIN_BYTES_MAX, CHAIN_DEPTH_MAX, VerifiedSvid, verify_svid};
+
+pub use rustls_pki_types::CertificateDer;

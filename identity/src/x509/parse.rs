@@ -1,0 +1,66 @@
+//! Reading certificates: DER and PEM in, typed pieces out. Never panics on outside bytes.
+
+use rustls_pki_types::{CertificateDer, pem::PemObject};
+use x509_parser::certificate::X509Certificate;
+use x509_parser::prelude::FromDer;
+
+use super::error::CaError;
+
+/// Parses one DER certificate and nothing behind it.
+pub(super) fn certificate<'a>(der: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, String> {
+    match X509Certificate::from_der(der.as_ref()) {
+        Ok(([], certificate)) => Ok(certificate),
+        Ok((rest, _)) => Err(format!("{} bytes follow the certificate", rest.len())),
+        Err(e) => Err(e.to_string()),
+    }
+}
+
+/// The DER `SubjectPublicKeyInfo` of a certificate: what a charter pins of a root.
+///
+/// # Errors
+/// [`CaError::Root`] when the certificate cannot be parsed.
+pub fn spki_der(der: &CertificateDer<'_>) -> Result<Vec<u8>, CaError> {
+    let parsed = certificate(der).map_err(CaError::Root)?;
+    Ok(parsed.public_key().raw.to_vec())
+}
+
+/// Every `CERTIFICATE` block of a PEM text, in order (RFC 7468).
+///
+/// # Errors
+/// [`CaError::Pem`] when there is none or a block is damaged.
+pub fn certificates_from_pem(pem: &str) -> Result<Vec<CertificateDer<'static>>, CaError> {
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
+    match found {
+        Ok(certificates) if !certificates.is_empty() => Ok(certificates),
+        _ => Err(CaError::Pem("certificate")),
+    }
+}
+
+/// `CERTIFICATE` blocks for a chain or bundle, in order (RFC 7468).
+#[must_use]
+pub fn certificates_to_pem(certificates: &[CertificateDer<'_>]) -> String {
+    use base64_lines as lines;
+    certificates
+        .iter()
+        .map(|der| format!("-----BEGIN CERTIFICATE-----\n{}-----END CERTIFICATE-----\n", lines(der.as_ref())))
+        .collect()
+}
+
+/// Base64 (RFC 4648 §4) in lines of 64 characters.
+fn base64_lines(bytes: &[u8]) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut out = String::new();
+    for line in bytes.chunks(48) {
+        for group in line.chunks(3) {
+            let byte = |i: usize| u32::from(group.get(i).copied().unwrap_or(0));
+            let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
+            for place in 0..4 {
+                let sextet = (bits >> (18 - 6 * place)) & 63;
+                let filled = place <= group.len();
+                out.push(if filled { char::from(ALPHABET[sextet as usize]) } else { '=' });
+            }
+        }
+        out.push('\n');
+    }
+    out
+}
