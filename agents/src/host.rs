@@ -34,7 +34,8 @@ pub enum Observation<'a> {
     Line(LineRef<'a>),
     /// The source started anew (rotated or truncated): earlier positions mean nothing any more.
     SourceRestarted,
-    /// A proposal of this agent is open already (read back from the node's facts after a restart, before any line).
+    /// This agent made this proposal before the restart (read back from the node's facts, told before any line). Tell all of
+    /// the last day, and then [`Observation::Settled`] for those that are over.
     Opened {
         /// As in [`ProposalDraft::intent_key`].
         intent_key: &'a str,

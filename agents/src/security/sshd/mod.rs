@@ -11,6 +11,9 @@
 //! source fails", given n failures and no success: n / (n + z²) with z = 1.96. Raw, not calibrated: 5 failures give
 //! 565508 ppm, 100 give 963005 ppm.
 //!
+//! **Restart.** Nothing is stored: two windows of lines are read again from
+//! [`resume_at`](crate::host::Agent::resume_at), and a finding is made only where they say everything about it.
+//!
 //! **Limits.** A local user who may write to the log can write any line. A rotated IPv6 address is a new source. Failed
 //! logins by certificate carry text of the certificate's holder behind the address; they are not counted.
 //!
@@ -54,6 +57,8 @@ pub struct SshdBruteforce {
     tracker: Tracker,
     positions: Positions,
     counters: Counters,
+    /// Whether a dated line was seen.
+    begun: bool,
     found: Option<ProposalDraft>,
 }
 
@@ -95,6 +100,9 @@ pub struct Counters {
     pub spared_by_success: u64,
     /// Findings withheld because too many are open already.
     pub withheld_open_max: u64,
+    /// Findings withheld because reading began midway, less than two windows before: the detector that read these lines
+    /// before the restart has judged them with all it knew.
+    pub withheld_half_seen: u64,
     /// Sources forgotten early because too many were tracked.
     pub evicted: u64,
 }
@@ -115,8 +123,10 @@ impl SshdBruteforce {
             info: AgentInfo::built_in(NAME, &config.rule_text()),
             dater: Dater::new(config.reference_year, config.utc_offset_s),
             tracker: Tracker::new(&config, Self::OPEN_MAX),
-            positions: Positions::new(config.window_s),
+            // A success counts up to a window before the window that it spares.
+            positions: Positions::new(config.window_s.saturating_mul(2)),
             counters: Counters::default(),
+            begun: false,
             found: None,
             config,
         }
@@ -151,6 +161,10 @@ impl SshdBruteforce {
         let event_s = self.dater.date(stamp);
         if let Some(event_s) = event_s {
             self.positions.note(event_s, line.position());
+            if !self.begun && line.line_no > 1 {
+                self.tracker.began_midway(event_s);
+            }
+            self.begun = true;
         }
         match (login, event_s) {
             (Some(login), Some(event_s)) => self.login(login, event_s, line),
@@ -250,6 +264,10 @@ impl SshdBruteforce {
             Verdict::Found(finding) => Some(finding),
             Verdict::Spared => {
                 self.counters.spared_by_success += 1;
+                None
+            }
+            Verdict::HalfSeen => {
+                self.counters.withheld_half_seen += 1;
                 None
             }
             Verdict::TooManyOpen => {

@@ -293,6 +293,35 @@ proptest! {
         prop_assert_eq!(first, first_findings(&events));
     }
 
+    /// A restart at any line, with what is open told and the lines from `resume_at` read again, changes nothing.
+    #[test]
+    fn a_restart_changes_nothing(steps in proptest::collection::vec((0i64..200, 0u8..3, 0u8..8), 1..80), cut in 0usize..80) {
+        let config = Config { ttl_s: 86_400, ..Config::default() };
+        let mut at = START_S;
+        let lines: Vec<String> = steps.iter().map(|(step, source, kind)| {
+            at += step;
+            let word = if *kind == 0 { "Accepted" } else { "Failed" };
+            format!("{} h sshd[1]: {word} password for a from 192.0.2.{source} port 1 ssh2", rfc3339(at))
+        }).collect();
+        let feed = |d: &mut SshdBruteforce, from: usize, to: usize| {
+            let mut keys = Vec::new();
+            for (n, line) in lines.iter().enumerate().take(to).skip(from) {
+                d.handle(Observation::Line(LineRef { bytes: line.as_bytes(), line_no: n as u64 + 1, offset: n as u64 }));
+                keys.extend(d.poll().map(|draft| draft.intent_key));
+            }
+            keys
+        };
+        let expected = feed(&mut SshdBruteforce::new(config.clone()), 0, lines.len());
+        let cut = cut.min(lines.len());
+        let mut first = SshdBruteforce::new(config.clone());
+        let mut keys = feed(&mut first, 0, cut);
+        let mut second = SshdBruteforce::new(config);
+        keys.iter().for_each(|intent_key| second.handle(Observation::Opened { intent_key }));
+        let from = first.resume_at().map_or(0, |p| p.offset as usize);
+        keys.extend(feed(&mut second, from, lines.len()));
+        prop_assert_eq!(keys, expected);
+    }
+
     #[test]
     fn a_framed_address_is_never_proposed(users in proptest::collection::vec(r"[ -~]{0,30} from 192\.0\.2\.66 port 22 ssh2[ -~]{0,10}", 12)) {
         let lines: Vec<_> = (0..).zip(&users).map(|(n, user)| {

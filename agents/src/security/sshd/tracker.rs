@@ -26,6 +26,8 @@ pub(super) struct Tracker {
     last_success_s: BTreeMap<IpAddr, i64>,
     open: BTreeMap<IpAddr, Open>,
     newest_s: i64,
+    /// Events from here on have all been seen.
+    complete_from_s: i64,
     evicted: u64,
 }
 
@@ -46,6 +48,8 @@ pub(super) enum Verdict {
     /// Over the threshold, but the source has logged in within the window.
     Spared,
     TooManyOpen,
+    /// A success that would spare the source may lie before the first line that was seen.
+    HalfSeen,
 }
 
 impl Tracker {
@@ -61,8 +65,14 @@ impl Tracker {
             last_success_s: BTreeMap::new(),
             open: BTreeMap::new(),
             newest_s: i64::MIN,
+            complete_from_s: i64::MIN,
             evicted: 0,
         }
+    }
+
+    /// Reading began in the middle of the log, at `event_s`.
+    pub(super) fn began_midway(&mut self, event_s: i64) {
+        self.complete_from_s = event_s;
     }
 
     pub(super) fn evicted(&self) -> u64 {
@@ -81,6 +91,9 @@ impl Tracker {
         }
         if self.succeeded_near(source, window.start_s, window.end_s) {
             return Verdict::Spared;
+        }
+        if window.start_s.saturating_sub(self.window_s) < self.complete_from_s {
+            return Verdict::HalfSeen;
         }
         if self.open.len() >= self.open_max {
             self.open.retain(|_, open| !open.is_over(event_s));
