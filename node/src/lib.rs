@@ -1,1 +1,17 @@
-//! The node: configuration, journal, clock, the one loop, HTTP API and command line
+//! The node's shell: configuration, data directory, clock, telemetry, command line and the client of the node's own API.
+//!
+//! Read [`cli`] for what a person may type, [`config`] for what a node needs to know, [`paths`] for what lies where,
+//! [`founding`] for how a mesh begins. The protocol is not here: it lives in `cauldron-node-core`, which the loop in `run`
+//! feeds with inputs and whose outputs it carries out.
+#![forbid(unsafe_code)]
+
+pub mod chance;
+pub mod clock;
+pub mod config;
+pub mod error;
+pub mod files;
+pub mod keyfile;
+pub mod paths;
+pub mod telemetry;
+pub mod token;
+pub mod trace;

@@ -1,0 +1,188 @@
+//! The configuration: a TOML file in, a typed [`Config`] or every mistake at once out.
+//!
+//! Parse, don't validate: a [`Config`] exists only if everything in it makes sense together. Nothing here opens a socket,
+//! creates a file or looks at the network. `docs/configuration.md` explains every key of [`schema::KEYS`].
+
+mod address;
+mod problem;
+mod read;
+mod reader;
+pub mod schema;
+mod template;
+
+#[cfg(test)]
+mod tests;
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use cauldron_agents::net::Cidr;
+use cauldron_identity::{MeshId, Role, SpiffeId, TrustDomain};
+
+pub use address::PeerAddr;
+pub use template::{SecurityTemplate, Template};
+
+use crate::error::CliError;
+use crate::files;
+use crate::paths::DataDir;
+use crate::telemetry;
+
+/// Everything a node needs to know before it starts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// The file it came from.
+    pub path: PathBuf,
+    /// The node itself.
+    pub node: Node,
+    /// Who it is.
+    pub identity: Identity,
+    /// Whom it talks to.
+    pub mesh: Mesh,
+    /// What the embedded authority does here; nothing on a node that issues no identities.
+    pub authority: Option<Authority>,
+    /// Where state is kept.
+    pub store: Store,
+    /// Which slices run here.
+    pub security: Option<Security>,
+    /// The HTTP API beyond the socket.
+    pub api: Api,
+    /// Logs and traces.
+    pub telemetry: telemetry::Settings,
+}
+
+/// `[node]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Node {
+    /// What people call it.
+    pub name: String,
+    /// Its data directory.
+    pub dir: DataDir,
+    /// The API's socket.
+    pub socket: PathBuf,
+    /// The socket's permission bits.
+    pub socket_mode: u32,
+}
+
+/// `[identity]`. The source is the embedded authority.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// The node's SPIFFE ID.
+    pub spiffe_id: SpiffeId,
+    /// What its path says: a coordinator or a node.
+    pub role: Role,
+}
+
+/// `[mesh]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mesh {
+    /// The trust domain of this node.
+    pub trust_domain: TrustDomain,
+    /// The UDP address for peers and joining nodes.
+    pub listen: SocketAddr,
+    /// Where others reach this node; goes into the tokens minted here.
+    pub advertise: Vec<PeerAddr>,
+    /// Peers to call.
+    pub join: Vec<PeerAddr>,
+    /// Whether this is the node that founded the mesh.
+    pub first: bool,
+    /// The pinned charter hash, when the file pins one beside the data directory.
+    pub charter: Option<MeshId>,
+}
+
+/// `[authority]`, where it is enabled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Authority {
+    /// Whether the enrol lane is answered.
+    pub enrol: bool,
+    /// Lifetime of the SVIDs issued here.
+    pub svid_lifetime: Duration,
+    /// Lifetime of join tokens unless the request says otherwise, and the longest it may say.
+    pub token_lifetime: Duration,
+}
+
+/// `[store]`. The engine is redb.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Store {
+    /// Page cache, bytes.
+    pub cache_bytes: usize,
+}
+
+/// `[security]`, where `modules.list` has it. At least one of the two is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Security {
+    /// The agent that reads an sshd log.
+    pub sshd: Option<Sshd>,
+    /// The connector that keeps a blocklist file.
+    pub blocklist: Option<Blocklist>,
+}
+
+/// `[security.sshd]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sshd {
+    /// The log to follow.
+    pub log: PathBuf,
+    /// Failed logins from one source that make a finding.
+    pub threshold: u32,
+    /// Event time in which they must lie.
+    pub window: Duration,
+    /// Sources that are never proposed.
+    pub allow: Vec<Cidr>,
+    /// This node's addresses, never proposed either; nothing means those of the interfaces.
+    pub own_addresses: Option<Vec<IpAddr>>,
+}
+
+/// `[security.blocklist]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Blocklist {
+    /// The file.
+    pub path: PathBuf,
+    /// How long a block stands when it is proposed here.
+    pub ttl: Duration,
+}
+
+/// `[api]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Api {
+    /// A loopback address for HTTP beside the socket.
+    pub listen: Option<SocketAddr>,
+}
+
+impl Config {
+    /// Reads the file at `path`.
+    ///
+    /// # Errors
+    /// [`CliError`] of kind `Config`: the file cannot be read, or a report of everything that is wrong in it.
+    pub fn load(path: &Path) -> Result<Self, CliError> {
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        let text = files::read_text(&path).map_err(|e| {
+            e.hint("name the file with --config; `cauldron init --first` and `cauldron node join` write one")
+        })?;
+        Self::parse(&text, &path)
+    }
+
+    /// Reads `text` as if it stood in the file at `path`.
+    ///
+    /// # Errors
+    /// A report of everything that is wrong.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, CliError> {
+        read::config(text, path).map_err(|problems| problem::report(path, problems))
+    }
+
+    /// The detector's configuration for this node, but for what only the running node knows (year, zone, interfaces).
+    #[must_use]
+    pub fn sshd_agent(&self) -> Option<cauldron_agents::security::sshd::Config> {
+        let security = self.security.as_ref()?;
+        let sshd = security.sshd.as_ref()?;
+        let seconds = |d: Duration| u32::try_from(d.as_secs()).unwrap_or(u32::MAX);
+        let defaults = cauldron_agents::security::sshd::Config::default();
+        Some(cauldron_agents::security::sshd::Config {
+            threshold: sshd.threshold,
+            window_s: seconds(sshd.window),
+            own_addresses: sshd.own_addresses.clone().unwrap_or_default(),
+            allow: sshd.allow.clone(),
+            ttl_s: security.blocklist.as_ref().map_or(defaults.ttl_s, |b| seconds(b.ttl)),
+            ..defaults
+        })
+    }
+}

@@ -1,0 +1,309 @@
+//! From keys to a [`Config`]: each section by itself, then what must fit together.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use cauldron_agents::net::Cidr;
+use cauldron_identity::scope::is_name;
+use cauldron_identity::{MeshId, Role, SpiffeId, TrustDomain};
+use cauldron_store::CACHE_BYTES_DEFAULT;
+
+use super::problem::Problem;
+use super::reader::Reader;
+use super::{Api, Authority, Blocklist, Config, Identity, Mesh, Node, PeerAddr, Security, Sshd, Store};
+use crate::paths::DataDir;
+use crate::telemetry::{self, LogFormat};
+
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3_600);
+const DAY: Duration = Duration::from_secs(86_400);
+const MIB: u64 = 1024 * 1024;
+/// `sun_path` of a Unix socket address has 108 bytes with its terminator (unix(7)).
+const SOCKET_PATH_LEN_MAX: usize = 107;
+const NAME_HINT: &str = "write 1 to 63 of a-z, 0-9 and '-', not at either end";
+
+/// Reads everything; either a whole configuration or every problem.
+pub(super) fn config(text: &str, path: &Path) -> Result<Config, Vec<Problem>> {
+    let reader = Reader::new(text);
+    let read = all(&reader, path);
+    let broken = reader.is_broken();
+    let problems = reader.into_problems();
+    match read {
+        Some(config) if problems.is_empty() && !broken => Ok(config),
+        _ => Err(problems),
+    }
+}
+
+/// Every section is read before the first missing one is looked at.
+fn all(r: &Reader<'_>, path: &Path) -> Option<Config> {
+    let base = path.parent().unwrap_or(Path::new("/"));
+    let (node, mesh, authority) = (node(r, base), mesh(r), authority(r));
+    let identity = identity(r, node.as_ref(), mesh.as_ref(), authority.is_some());
+    let (store, security, api, telemetry) = (store(r), security(r, base), api(r), telemetry(r));
+    together(r, identity.as_ref(), security.as_ref());
+    Some(Config {
+        path: path.to_owned(),
+        node: node?,
+        identity: identity?,
+        mesh: mesh?,
+        authority,
+        store,
+        security,
+        api,
+        telemetry,
+    })
+}
+
+fn name(r: &Reader<'_>, key: &str) -> Option<String> {
+    let parse = |t: &str| if is_name(t) { Ok(t.to_owned()) } else { Err("is no name") };
+    r.parsed(key, parse, NAME_HINT)
+}
+
+fn node(r: &Reader<'_>, base: &Path) -> Option<Node> {
+    if !r.has("node.name") {
+        r.problem("node.name", "is missing", &format!("name this node: {NAME_HINT}"));
+    }
+    let node_name = name(r, "node.name");
+    let root = r.path("node.dir", base);
+    let dir = DataDir::new(root.unwrap_or_else(|| base.to_owned()));
+    let socket: PathBuf = r.path("node.socket", base).unwrap_or_else(|| dir.socket());
+    if socket.as_os_str().len() > SOCKET_PATH_LEN_MAX {
+        let key = if r.has("node.socket") { "node.socket" } else { "node.dir" };
+        let what = format!("makes a socket path of more than {SOCKET_PATH_LEN_MAX} bytes: {}", socket.display());
+        r.problem(key, &what, "set node.socket to a shorter path, such as /run/cauldron/node.sock");
+    }
+    let mode = |text: &str| match u32::from_str_radix(text, 8) {
+        Ok(mode) if mode & !0o777 == 0 && mode & 0o600 == 0o600 && text.len() >= 3 => Ok(mode),
+        _ => Err("is no file mode that lets the node itself in"),
+    };
+    let socket_mode = r.parsed("node.socket_mode", mode, "write octal permissions in quotes, such as \"0660\"");
+    Some(Node { name: node_name?, dir, socket, socket_mode: socket_mode.unwrap_or(0o660) })
+}
+
+fn mesh(r: &Reader<'_>) -> Option<Mesh> {
+    if !r.has("mesh.trust_domain") {
+        r.problem("mesh.trust_domain", "is missing", "write the trust domain of the mesh, such as \"acme.example\"");
+    }
+    let trust_domain = r.parsed("mesh.trust_domain", |t| TrustDomain::new(t), "write a name such as \"acme.example\"");
+    let listen_given = r.address("mesh.listen");
+    let listen = listen_given.unwrap_or(SocketAddr::from(([0, 0, 0, 0], 7443)));
+    let address_hint = "write host:port, such as \"hq.example:7443\" or \"[2001:db8::5]:7443\"";
+    let peers = |key| r.list(key, str::parse::<PeerAddr>, address_hint).unwrap_or_default();
+    let (advertise, join) = (peers("mesh.advertise"), peers("mesh.join"));
+    let first = r.flag("mesh.first").unwrap_or(false);
+    if join.is_empty() && !first && !(r.has("mesh.first") && r.flag_is_bad("mesh.first")) && !r.list_has_items("mesh.join") {
+        r.problem("mesh.join", "is empty", "name one peer, or set mesh.first = true");
+    }
+    let charter = r.parsed("mesh.charter", str::parse::<MeshId>, "write the mesh id, 64 lower-case hex characters");
+    let advertise = match advertise.is_empty() && !listen.ip().is_unspecified() {
+        true => vec![PeerAddr::from(listen)],
+        false => advertise,
+    };
+    Some(Mesh { trust_domain: trust_domain?, listen, advertise, join, first, charter })
+}
+
+fn authority(r: &Reader<'_>) -> Option<Authority> {
+    let enabled = r.flag("authority.enabled");
+    let authority = Authority {
+        enrol: r.flag("authority.enrol").unwrap_or(true),
+        svid_lifetime: r.duration("authority.svid_lifetime", 5 * MINUTE, DAY).unwrap_or(HOUR),
+        token_lifetime: r.duration("authority.token_lifetime", MINUTE, 7 * DAY).unwrap_or(HOUR),
+    };
+    match enabled {
+        Some(true) => Some(authority),
+        _ => {
+            if r.flag("mesh.first") == Some(true) && !(r.has("authority.enabled") && enabled.is_none()) {
+                let what = "but the first node of a mesh issues its identities";
+                let key = if r.has("authority.enabled") { "authority.enabled" } else { "mesh.first" };
+                r.problem(key, what, "set authority.enabled = true");
+            }
+            None
+        }
+    }
+}
+
+fn identity(r: &Reader<'_>, node: Option<&Node>, mesh: Option<&Mesh>, issues: bool) -> Option<Identity> {
+    let embedded = |t: &str| if t == "embedded" { Ok(()) } else { Err("is no source of identities in this build") };
+    r.parsed("identity.source", embedded, "write \"embedded\": the mesh's own authority");
+    let site = name(r, "node.site");
+    let given = r.parsed("identity.spiffe_id", |t| SpiffeId::new(t), "write spiffe://<trust domain>/site/<site>/node/<name>");
+    let spiffe_id = match (given, r.has("identity.spiffe_id")) {
+        (Some(id), _) => id,
+        (None, true) => return None,
+        (None, false) => derived(r, node?, mesh?, site.as_deref(), issues)?,
+    };
+    if r.has("identity.spiffe_id") {
+        fits(r, &spiffe_id, node, mesh, site.as_deref());
+    }
+    let key = if r.has("identity.spiffe_id") { "identity.spiffe_id" } else { "node.name" };
+    match Role::of(&spiffe_id) {
+        Ok(role) if role.is_peer() => Some(Identity { spiffe_id, role }),
+        Ok(_) => {
+            r.problem(key, "names an agent, not a node", "leave out /agent/… at its end");
+            None
+        }
+        Err(_) => {
+            r.problem(key, "names neither a coordinator nor a node", "use /coordinator/<name> or /site/<site>/node/<node>");
+            None
+        }
+    }
+}
+
+fn derived(r: &Reader<'_>, node: &Node, mesh: &Mesh, site: Option<&str>, issues: bool) -> Option<SpiffeId> {
+    let (domain, name) = (&mesh.trust_domain, &node.name);
+    let text = match site {
+        Some(site) => format!("spiffe://{domain}/site/{site}/node/{name}"),
+        None if issues => format!("spiffe://{domain}/coordinator/{name}"),
+        None => {
+            if !r.has("node.site") {
+                let hint = "set node.site to the site this node stands in, or identity.spiffe_id";
+                r.problem("identity.spiffe_id", "is missing and cannot be derived", hint);
+            }
+            return None;
+        }
+    };
+    SpiffeId::new(&text).map_err(|e| r.problem("node.name", &e.to_string(), NAME_HINT)).ok()
+}
+
+/// What is said twice must be said alike.
+fn fits(r: &Reader<'_>, id: &SpiffeId, node: Option<&Node>, mesh: Option<&Mesh>, site: Option<&str>) {
+    let key = "identity.spiffe_id";
+    if let Some(mesh) = mesh.filter(|m| m.trust_domain != *id.trust_domain()) {
+        let what = format!("is outside mesh.trust_domain `{}`", mesh.trust_domain);
+        r.problem(key, &what, "write one trust domain in both places");
+    }
+    let Ok(role) = Role::of(id) else { return };
+    if let Some(site) = site.filter(|s| role.site() != Some(s)) {
+        r.problem(key, &format!("does not lie in node.site `{site}`"), "leave one of the two out");
+    }
+    if let Some(node) = node.filter(|n| role.name() != n.name) {
+        r.problem(key, &format!("ends in another name than node.name `{}`", node.name), "use one name in both places");
+    }
+}
+
+fn store(r: &Reader<'_>) -> Store {
+    let engine = |t: &str| if t == "redb" { Ok(()) } else { Err("is no engine in this build") };
+    r.parsed("store.engine", engine, "write \"redb\"");
+    let size = |text: &str| match size_bytes(text) {
+        Some(bytes) if (MIB..=4096 * MIB).contains(&bytes) => Ok(bytes),
+        Some(_) => Err("must be between 1 MiB and 4 GiB"),
+        None => Err("is no size"),
+    };
+    let cache = r.parsed("store.cache", size, "write a size such as \"32 MiB\"");
+    Store { cache_bytes: cache.and_then(|b| usize::try_from(b).ok()).unwrap_or(CACHE_BYTES_DEFAULT) }
+}
+
+/// `32 MiB`, `1GiB`, `65536`: IEC prefixes only, so that nobody has to guess what a MB is.
+fn size_bytes(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let factor = match unit.trim() {
+        "" | "B" => 1,
+        "KiB" => 1024,
+        "MiB" => MIB,
+        "GiB" => 1024 * MIB,
+        _ => return None,
+    };
+    number.parse::<u64>().ok()?.checked_mul(factor)
+}
+
+fn security(r: &Reader<'_>, base: &Path) -> Option<Security> {
+    let known = |t: &str| if t == "security" { Ok(()) } else { Err("is no module in this build") };
+    let listed = r.list("modules.list", known, "this build has: security").is_some_and(|l| !l.is_empty());
+    let (sshd, blocklist) = (sshd(r, base), blocklist(r, base));
+    let (has_sshd, has_blocklist) = (r.has_section("security.sshd"), r.has_section("security.blocklist"));
+    if listed && !has_sshd && !has_blocklist {
+        let hint = "add [security.sshd] and [security.blocklist], or leave the module out";
+        r.problem("modules.list", "has security, which nothing configures", hint);
+    }
+    if !listed && (has_sshd || has_blocklist) && !r.list_has_items("modules.list") {
+        let section = if has_sshd { "security.sshd" } else { "security.blocklist" };
+        let what = format!("lacks security, but [{section}] is there");
+        r.problem("modules.list", &what, "add \"security\" to modules.list, or remove the section");
+    }
+    if listed && has_sshd && !has_blocklist {
+        let what = "is missing: the sshd agent proposes blocks that nothing here could carry out";
+        r.problem("security.blocklist.path", what, "name the file that the firewall reads");
+    }
+    (listed && (sshd.is_some() || blocklist.is_some())).then_some(Security { sshd, blocklist })
+}
+
+fn sshd(r: &Reader<'_>, base: &Path) -> Option<Sshd> {
+    let log = r.path("security.sshd.log", base);
+    if r.has_section("security.sshd") && !r.has("security.sshd.log") {
+        r.problem("security.sshd.log", "is missing", "name the log of sshd, such as \"/var/log/auth.log\"");
+    }
+    let threshold = r.number("security.sshd.threshold", 1..33);
+    let window = r.duration("security.sshd.window", SECOND, DAY);
+    let allow = r.list("security.sshd.allow", str::parse::<Cidr>, "write an address or a block such as \"192.0.2.0/24\"");
+    let address = |t: &str| t.parse::<IpAddr>().map_err(|_| "is no IP address");
+    let own_addresses = r.list("security.sshd.own_addresses", address, "write an IP address");
+    Some(Sshd {
+        log: log?,
+        threshold: threshold.and_then(|n| u32::try_from(n).ok()).unwrap_or(5),
+        window: window.unwrap_or(10 * MINUTE),
+        allow: allow.unwrap_or_default(),
+        own_addresses,
+    })
+}
+
+fn blocklist(r: &Reader<'_>, base: &Path) -> Option<Blocklist> {
+    let path = r.path("security.blocklist.path", base);
+    if r.has_section("security.blocklist") && !r.has("security.blocklist.path") && !r.has_section("security.sshd") {
+        r.problem("security.blocklist.path", "is missing", "name the file that the firewall reads");
+    }
+    let ttl = r.duration("security.blocklist.ttl", SECOND, DAY);
+    Some(Blocklist { path: path?, ttl: ttl.unwrap_or(HOUR) })
+}
+
+fn api(r: &Reader<'_>) -> Api {
+    let listen = r.address("api.listen");
+    if listen.is_some_and(|a| !a.ip().is_loopback()) {
+        let hint = "write a loopback address such as \"127.0.0.1:7480\"; others reach this node through an SSH tunnel";
+        r.problem("api.listen", "is not on loopback, and this door has no password", hint);
+    }
+    Api { listen }
+}
+
+fn telemetry(r: &Reader<'_>) -> telemetry::Settings {
+    let endpoint = |text: &str| match text.split_once("://") {
+        Some(("http", rest)) => rest.trim_end_matches('/').parse::<PeerAddr>().map(|_| text.to_owned()),
+        Some(("https", _)) => Err("needs TLS to the collector, which this build does not have".to_owned()),
+        _ => Err("is no endpoint".to_owned()),
+    };
+    let hint = "write the OTLP/gRPC address of a collector on this machine, such as \"http://127.0.0.1:4317\"";
+    let filter = |text: &str| match telemetry::filter(text, "telemetry.log") {
+        Ok(_) => Ok(text.to_owned()),
+        Err(_) => Err("is no log filter"),
+    };
+    let format = |text: &str| match text {
+        "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
+        _ => Err("is no log format"),
+    };
+    telemetry::Settings {
+        otlp: r.parsed("telemetry.otlp", endpoint, hint),
+        filter: r
+            .parsed("telemetry.log", filter, "write a level such as \"info\", or \"warn,cauldron_node=debug\"")
+            .unwrap_or_else(|| telemetry::FILTER_DEFAULT.to_owned()),
+        format: r.parsed("telemetry.format", format, "write \"text\" or \"json\"").unwrap_or(LogFormat::Text),
+    }
+}
+
+/// What only shows when the sections are seen together.
+fn together(r: &Reader<'_>, identity: Option<&Identity>, security: Option<&Security>) {
+    let Some(identity) = identity else { return };
+    let coordinator = matches!(identity.role, Role::Coordinator { .. });
+    if coordinator && security.is_some() {
+        let what = format!("has security, but {} belongs to no site", identity.spiffe_id);
+        r.problem("modules.list", &what, "run modules on a node with node.site; a mesh coordinator has none");
+    }
+    let issues = r.flag("authority.enabled") == Some(true);
+    if issues && !coordinator {
+        let what = format!("but {} is no coordinator of the mesh", identity.spiffe_id);
+        r.problem("authority.enabled", &what, "leave node.site out on the coordinator, or authority.enabled here");
+    }
+}

@@ -1,0 +1,103 @@
+//! Every key of the configuration file: what the reader accepts, what "did you mean" knows, what the handbook must explain.
+
+/// One key.
+#[derive(Debug, Clone, Copy)]
+pub struct Key {
+    /// Its full name, `section.key`.
+    pub name: &'static str,
+    /// What a value looks like.
+    pub form: &'static str,
+    /// What holds when it is absent; empty when there is no default.
+    pub default: &'static str,
+}
+
+const fn key(name: &'static str, form: &'static str, default: &'static str) -> Key {
+    Key { name, form, default }
+}
+
+/// All keys, section by section.
+pub const KEYS: &[Key] = &[
+    key("node.name", "text: 1 to 63 of a-z, 0-9 and '-'", ""),
+    key("node.site", "text: 1 to 63 of a-z, 0-9 and '-'", "none: a mesh coordinator"),
+    key("node.dir", "path", "the folder of this file"),
+    key("node.socket", "path", "node.sock in node.dir"),
+    key("node.socket_mode", "text: octal permissions", "0660"),
+    key("identity.source", "text: embedded", "embedded"),
+    key("identity.spiffe_id", "text: spiffe://…", "derived from mesh.trust_domain, node.site and node.name"),
+    key("mesh.trust_domain", "text: a SPIFFE trust domain", ""),
+    key("mesh.listen", "text: address:port", "0.0.0.0:7443"),
+    key("mesh.advertise", "list of text: host:port", "mesh.listen, unless that is every address"),
+    key("mesh.join", "list of text: host:port", "empty"),
+    key("mesh.first", "true or false", "false"),
+    key("mesh.charter", "text: 64 hex characters", "the one pinned in node.dir"),
+    key("authority.enabled", "true or false", "false"),
+    key("authority.enrol", "true or false", "true"),
+    key("authority.svid_lifetime", "duration, 5m to 24h", "1h"),
+    key("authority.token_lifetime", "duration, 1m to 7d", "1h"),
+    key("store.engine", "text: redb", "redb"),
+    key("store.cache", "size, 1 MiB to 4 GiB", "32 MiB"),
+    key("modules.list", "list of text: security", "empty"),
+    key("security.sshd.log", "path", ""),
+    key("security.sshd.threshold", "number, 1 to 32", "5"),
+    key("security.sshd.window", "duration, 1s to 24h", "10m"),
+    key("security.sshd.allow", "list of text: address or CIDR block", "empty"),
+    key("security.sshd.own_addresses", "list of text: address", "those of this machine's interfaces"),
+    key("security.blocklist.path", "path", ""),
+    key("security.blocklist.ttl", "duration, 1s to 24h", "1h"),
+    key("api.listen", "text: address:port on loopback", "none: the socket alone"),
+    key("telemetry.otlp", "text: http://host:port", "none"),
+    key("telemetry.log", "text: log filter", "info"),
+    key("telemetry.format", "text: text or json", "text"),
+];
+
+/// Whether `name` is a section, i.e. a proper prefix of some key.
+pub(super) fn is_section(name: &str) -> bool {
+    KEYS.iter().any(|k| k.name.strip_prefix(name).is_some_and(|rest| rest.starts_with('.')))
+}
+
+/// What may stand directly inside `section` (empty for the top).
+pub(super) fn children(section: &str) -> Vec<&'static str> {
+    let mut names: Vec<&str> = KEYS
+        .iter()
+        .filter_map(|k| match section {
+            "" => Some(k.name),
+            _ => k.name.strip_prefix(section)?.strip_prefix('.'),
+        })
+        .filter_map(|rest| rest.split('.').next())
+        .collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sections_and_children() {
+        assert!(is_section("security.sshd") && is_section("mesh") && !is_section("mesh.join") && !is_section("mes"));
+        assert_eq!(children("security"), ["blocklist", "sshd"]);
+        assert_eq!(children("store"), ["cache", "engine"]);
+        assert!(children("").contains(&"telemetry"));
+    }
+
+    #[test]
+    fn the_handbook_explains_every_key_and_no_other() {
+        let doc = include_str!("../../../docs/configuration.md");
+        let rows: Vec<&str> =
+            doc.lines().filter_map(|l| l.strip_prefix("| `")?.split('`').next()).filter(|n| n.contains('.')).collect();
+        let mut told: Vec<&str> = rows.clone();
+        let mut known: Vec<&str> = KEYS.iter().map(|k| k.name).collect();
+        told.sort_unstable();
+        known.sort_unstable();
+        assert_eq!(told, known);
+        for key in KEYS {
+            let row = doc.lines().find(|l| l.starts_with(&format!("| `{}`", key.name))).expect("a row");
+            let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+            assert!(cells.len() == 6 && cells[2..5].iter().all(|c| !c.is_empty()), "{row}");
+            let default = if key.default.is_empty() { "none, required" } else { key.default };
+            assert!(cells[4].replace('`', "").starts_with(default), "{}: the handbook says {:?}", key.name, cells[4]);
+        }
+    }
+}
