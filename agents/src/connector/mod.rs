@@ -5,8 +5,74 @@ pub mod blocklist;
 use std::io;
 use std::path::PathBuf;
 
+use cauldron_coordinator::owner::VerifiedPermit;
 use cauldron_identity::Digest;
 use serde::Serialize;
+
+/// One actuator of this node.
+///
+/// [`Connector::execute`] is the only way to an effect, and it asks for a [`VerifiedPermit`]:
+///
+/// ```
+/// # use cauldron_agents::connector::{Connector, ConnectorError, Outcome};
+/// # use cauldron_coordinator::owner::VerifiedPermit;
+/// fn act(actuator: &mut dyn Connector, permit: &VerifiedPermit) -> Result<Outcome, ConnectorError> {
+///     actuator.execute(permit, 1_795_338_000_000)
+/// }
+/// ```
+///
+/// There is no call without one,
+///
+/// ```compile_fail,E0061
+/// # use cauldron_agents::connector::{Connector, ConnectorError, Outcome};
+/// fn act(actuator: &mut dyn Connector) -> Result<Outcome, ConnectorError> {
+///     actuator.execute(1_795_338_000_000)
+/// }
+/// ```
+///
+/// a permit as a coordinator wrote it is not enough,
+///
+/// ```compile_fail,E0308
+/// # use cauldron_agents::connector::{Connector, ConnectorError, Outcome};
+/// # use cauldron_coordinator::bodies::Permit;
+/// fn act(actuator: &mut dyn Connector, permit: &Permit) -> Result<Outcome, ConnectorError> {
+///     actuator.execute(permit, 1_795_338_000_000)
+/// }
+/// ```
+///
+/// and the connector has no back door:
+///
+/// ```compile_fail,E0624
+/// # use cauldron_agents::connector::blocklist::Blocklist;
+/// let back_door = Blocklist::apply;
+/// ```
+pub trait Connector {
+    /// Operation, resource and arguments.
+    fn schema(&self) -> Schema;
+
+    /// How a stale owner is kept from acting.
+    fn fencing(&self) -> Fencing;
+
+    /// Carries out `permit` at `now_ms` (Unix milliseconds). A repetition (same idempotency key) changes nothing.
+    ///
+    /// # Errors
+    /// After [`ConnectorError::Io`] the effect may or may not have happened: [`Connector::probe`] tells. After any other
+    /// error nothing was done.
+    fn execute(&mut self, permit: &VerifiedPermit, now_ms: u64) -> Result<Outcome, ConnectorError>;
+
+    /// Whether the execution with this key happened, also if its effect is over by now.
+    ///
+    /// # Errors
+    /// It cannot be said.
+    fn probe(&self, idempotency_key: &str) -> Result<Probe, ConnectorError>;
+
+    /// Ends every effect of ours that is due at `now_ms` (Unix milliseconds) and says which. An effect that a crash ended
+    /// without telling is not told again: compare with [`Outcome::until_ms`].
+    ///
+    /// # Errors
+    /// What is due stays due: sweep again.
+    fn sweep(&mut self, now_ms: u64) -> Result<Vec<Ended>, ConnectorError>;
+}
 
 /// What a connector can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -75,10 +141,14 @@ pub enum Probe {
 /// An effect that is over.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Ended {
-    /// Key of the execution that made it.
-    pub idempotency_key: String,
+    /// The permit it was carried out under.
+    pub permit_id: String,
+    /// Key of the execution that made it; `None` when the connector's journal was lost.
+    pub idempotency_key: Option<String>,
     /// What it acted on.
     pub object: String,
+    /// Where it was, as in [`Outcome::effect_ref`].
+    pub effect_ref: String,
     /// When it was due to end, Unix milliseconds.
     pub until_ms: u64,
     /// Why it is over.

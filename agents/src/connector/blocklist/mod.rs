@@ -4,11 +4,11 @@
 //! the file are kept as they are.
 //!
 //! Beside the file stand `<path>.owner`, which names the one node that may write it (one line, its SPIFFE ID) and carries the
-//! lock against a second process, and `<path>.ended`, the permits whose time is over. To hand the file to another node,
+//! lock against a second process, and `<path>.journal`: the permits begun and ended, by idempotency key. To hand the file to another node,
 //! stop the first one and remove `<path>.owner`.
 
-mod ended;
 mod file;
+mod journal;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -17,13 +17,19 @@ use std::fs::File;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use cauldron_coordinator::action::{Action, ActionError, OP_ADDRESS_BLOCK, Resource};
+use cauldron_coordinator::owner::VerifiedPermit;
 use cauldron_identity::ids::sha256;
 use cauldron_identity::{Digest, SpiffeId};
 
-use super::{ConnectorError, Effect, Ended, EndedWhy, Outcome, Probe};
+use super::{Connector, ConnectorError, Effect, Ended, EndedWhy, Fencing, Outcome, Probe, Schema};
 use crate::net::{canonical, never_a_target};
 use file::{Replaced, Snapshot};
+use journal::Journal;
 pub use text::Entry;
+
+/// Third part of a resource `<site>/<node>/blocklist/<address>`.
+pub const NAME: &str = "blocklist";
 
 /// Called at the named fault points `effect.before` and `effect.after`, right around the rename that makes a block real.
 pub type FaultHook = Box<dyn Fn(&str) + Send + Sync>;
@@ -41,10 +47,11 @@ pub struct Blocklist {
 
 /// What a permit asks for.
 #[derive(Clone, Debug)]
-pub(super) struct Block {
-    pub(super) address: IpAddr,
-    pub(super) ttl_s: u64,
-    pub(super) permit_id: String,
+struct Block {
+    address: IpAddr,
+    ttl_s: u64,
+    permit_id: String,
+    idempotency_key: String,
 }
 
 impl Blocklist {
@@ -77,21 +84,23 @@ impl Blocklist {
         Ok(text::entries(&file::read(&self.path)?.bytes))
     }
 
-    pub(super) fn apply(&mut self, block: &Block, now_ms: u64) -> Result<Outcome, ConnectorError> {
+    fn apply(&mut self, block: &Block, now_ms: u64) -> Result<Outcome, ConnectorError> {
         let address = canonical(block.address);
         if never_a_target(address) {
             return Err(ConnectorError::Refused {
                 why: format!("{address} is this host, a link or a group, never one stranger"),
             });
         }
-        if !text::is_permit_id(&block.permit_id) {
-            return Err(ConnectorError::Refused {
-                why: format!("`{}` cannot be a permit's id", block.permit_id.escape_debug()),
-            });
+        for id in [&block.permit_id, &block.idempotency_key] {
+            if !text::is_permit_id(id) {
+                return Err(ConnectorError::Refused {
+                    why: format!("`{}` cannot stand in the file as an id", id.escape_debug()),
+                });
+            }
         }
         for _ in 0..ATTEMPTS_MAX {
             let old = file::read(&self.path)?;
-            if let Some(outcome) = self.nothing_to_do(&old, address, &block.permit_id)? {
+            if let Some(outcome) = self.nothing_to_do(&old, address, block)? {
                 return Ok(outcome);
             }
             if let Some(outcome) = self.try_block(&old, address, block, now_ms)? {
@@ -101,13 +110,13 @@ impl Blocklist {
         Err(ConnectorError::Contended { path: self.path.clone() })
     }
 
-    pub(super) fn look_for(&self, permit_id: &str) -> Result<Probe, ConnectorError> {
-        let present = self.entries()?.iter().any(|e| e.permit_id == permit_id);
-        let applied = present || ended::contains(&self.path, permit_id)?;
-        Ok(if applied { Probe::Applied } else { Probe::Absent })
+    fn look_for(&self, idempotency_key: &str) -> Result<Probe, ConnectorError> {
+        let journal = Journal::read(&self.path)?;
+        let present = self.entries()?.iter().any(|e| journal.has_begun(idempotency_key, &e.permit_id));
+        Ok(if present || journal.has_ended(idempotency_key) { Probe::Applied } else { Probe::Absent })
     }
 
-    pub(super) fn remove_expired(&mut self, now_ms: u64) -> Result<Vec<Ended>, ConnectorError> {
+    fn remove_expired(&mut self, now_ms: u64) -> Result<Vec<Ended>, ConnectorError> {
         for _ in 0..ATTEMPTS_MAX {
             let old = file::read(&self.path)?;
             let mut expired = text::entries(&old.bytes);
@@ -115,40 +124,35 @@ impl Blocklist {
             if expired.is_empty() {
                 return Ok(Vec::new());
             }
-            let ids: Vec<String> = expired.iter().map(|e| e.permit_id.clone()).collect();
-            ended::remember(&self.path, &ids, now_ms)?;
+            let mut journal = Journal::read(&self.path)?;
+            expired.iter().for_each(|e| journal.end(&e.permit_id));
+            let ended = expired.into_iter().map(|e| ended(e, &journal, EndedWhy::Expired)).collect();
+            journal.save()?;
             let new = text::without(&old.bytes, |e| e.until_ms <= now_ms);
             if file::replace(&self.path, &old, &new, || {}, || {})? == Replaced::Yes {
-                return Ok(expired.into_iter().map(|e| e.ended(EndedWhy::Expired)).collect());
+                return Ok(ended);
             }
         }
         Err(ConnectorError::Contended { path: self.path.clone() })
     }
 
-    /// The outcome when the permit was carried out before, or when somebody else lists the address.
-    fn nothing_to_do(
-        &self,
-        old: &Snapshot,
-        address: IpAddr,
-        permit_id: &str,
-    ) -> Result<Option<Outcome>, ConnectorError> {
+    /// The outcome when this was carried out before, or when somebody else lists the address.
+    fn nothing_to_do(&self, old: &Snapshot, address: IpAddr, block: &Block) -> Result<Option<Outcome>, ConnectorError> {
+        let journal = Journal::read(&self.path)?;
         let version = Digest::from_bytes(sha256(&old.bytes));
-        let outcome = |effect, effect_ref, until_ms| Outcome {
-            effect,
-            effect_ref,
-            until_ms,
-            before: version,
-            after: version,
-            replaced: None,
+        let outcome = |effect, effect_ref, until_ms| {
+            Some(Outcome { effect, effect_ref, until_ms, before: version, after: version, replaced: None })
         };
-        if let Some(entry) = text::entries(&old.bytes).into_iter().find(|e| e.permit_id == permit_id) {
-            return Ok(Some(outcome(Effect::AlreadyApplied, entry.line(), Some(entry.until_ms))));
+        let key = &block.idempotency_key;
+        let same = |e: &Entry| e.permit_id == block.permit_id || journal.has_begun(key, &e.permit_id);
+        if let Some(entry) = text::entries(&old.bytes).into_iter().find(same) {
+            return Ok(outcome(Effect::AlreadyApplied, entry.line(), Some(entry.until_ms)));
         }
-        if ended::contains(&self.path, permit_id)? {
-            return Ok(Some(outcome(Effect::AlreadyEnded, format!("permit {permit_id}"), None)));
+        if journal.has_ended(key) {
+            return Ok(outcome(Effect::AlreadyEnded, format!("permit {}", block.permit_id), None));
         }
         let foreign = text::foreign_line_with(&old.bytes, address);
-        Ok(foreign.map(|n| outcome(Effect::AlreadyListed, format!("{}:{n}", self.path.display()), None)))
+        Ok(foreign.and_then(|n| outcome(Effect::AlreadyListed, format!("{}:{n}", self.path.display()), None)))
     }
 
     /// `None`: the file changed under our hands, look again.
@@ -164,9 +168,13 @@ impl Blocklist {
         // A second permit for the same address never shortens the first.
         let until_ms = previous.as_ref().map_or(until_ms, |p| p.until_ms.max(until_ms));
         let entry = Entry { address, until_ms, permit_id: block.permit_id.clone() };
-        if let Some(previous) = &previous {
-            ended::remember(&self.path, std::slice::from_ref(&previous.permit_id), now_ms)?;
-        }
+        let mut journal = Journal::read(&self.path)?;
+        journal.begin(&block.idempotency_key, &block.permit_id);
+        let replaces = previous.map(|previous| {
+            journal.end(&previous.permit_id);
+            ended(previous, &journal, EndedWhy::Replaced)
+        });
+        journal.save()?;
         let new = text::with(&old.bytes, &entry);
         let replaced =
             file::replace(&self.path, old, &new, || (self.fault)("effect.before"), || (self.fault)("effect.after"))?;
@@ -176,14 +184,70 @@ impl Blocklist {
             until_ms: Some(until_ms),
             before: Digest::from_bytes(sha256(&old.bytes)),
             after: Digest::from_bytes(sha256(&new)),
-            replaced: previous.map(|p| p.ended(EndedWhy::Replaced)),
+            replaced: replaces,
         }))
     }
 }
 
-impl Entry {
-    fn ended(self, why: EndedWhy) -> Ended {
-        Ended { idempotency_key: self.permit_id, object: self.address.to_string(), until_ms: self.until_ms, why }
+fn ended(entry: Entry, journal: &Journal, why: EndedWhy) -> Ended {
+    let idempotency_key = journal.key_of(&entry.permit_id).map(str::to_owned);
+    Ended {
+        idempotency_key,
+        object: entry.address.to_string(),
+        effect_ref: entry.line(),
+        until_ms: entry.until_ms,
+        why,
+        permit_id: entry.permit_id,
+    }
+}
+
+impl Connector for Blocklist {
+    fn schema(&self) -> Schema {
+        Schema {
+            operation: OP_ADDRESS_BLOCK,
+            connector: NAME,
+            args: &[
+                ("address", "IPv4 or IPv6 address in canonical form"),
+                ("ttl_s", "how long, seconds"),
+                ("reason", "why, for people"),
+            ],
+        }
+    }
+
+    fn fencing(&self) -> Fencing {
+        Fencing::Local
+    }
+
+    fn execute(&mut self, permit: &VerifiedPermit, now_ms: u64) -> Result<Outcome, ConnectorError> {
+        let Action::BlockAddress(asked) = permit.action();
+        let object: Resource =
+            permit.resource().parse().map_err(|e: ActionError| ConnectorError::Refused { why: e.to_string() })?;
+        if object.connector != NAME || object.object != asked.address.to_string() {
+            return Err(ConnectorError::Refused {
+                why: format!("{} is no address of this blocklist", permit.resource()),
+            });
+        }
+        let block = Block {
+            address: asked.address,
+            ttl_s: u64::from(asked.ttl_s),
+            permit_id: permit.permit().to_string(),
+            idempotency_key: permit.idempotency_key(),
+        };
+        // Done before is done: the deadline is for starting.
+        if now_ms > permit.execute_by_ms() && self.look_for(&block.idempotency_key)? == Probe::Absent {
+            return Err(ConnectorError::Refused {
+                why: "the time within which the permit had to be carried out is over".into(),
+            });
+        }
+        self.apply(&block, now_ms)
+    }
+
+    fn probe(&self, idempotency_key: &str) -> Result<Probe, ConnectorError> {
+        self.look_for(idempotency_key)
+    }
+
+    fn sweep(&mut self, now_ms: u64) -> Result<Vec<Ended>, ConnectorError> {
+        self.remove_expired(now_ms)
     }
 }
 

@@ -11,7 +11,16 @@ fn node(name: &str) -> SpiffeId {
 }
 
 fn block(address: &str, permit_id: &str) -> Block {
-    Block { address: address.parse().unwrap(), ttl_s: 3600, permit_id: permit_id.into() }
+    Block {
+        address: address.parse().unwrap(),
+        ttl_s: 3600,
+        permit_id: permit_id.into(),
+        idempotency_key: key(permit_id),
+    }
+}
+
+fn key(permit_id: &str) -> String {
+    format!("key-of-{permit_id}")
 }
 
 fn open(path: &Path) -> Blocklist {
@@ -31,13 +40,13 @@ fn a_block_comes_once_and_goes_when_its_time_is_over() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("blocklist");
     let mut list = open(&path);
-    assert_eq!(list.look_for("01J").unwrap(), Probe::Absent);
+    assert_eq!(list.look_for(&key("01J")).unwrap(), Probe::Absent);
 
     let outcome = list.apply(&block("198.51.100.7", "01J"), NOW_MS).unwrap();
     assert_eq!((outcome.effect, outcome.until_ms), (Effect::Applied, Some(NOW_MS + 3_600_000)));
     let text = "198.51.100.7 # until 2026-11-22T10:00:00Z permit 01J\n";
     assert_eq!(fs::read_to_string(&path).unwrap(), text);
-    assert_eq!(list.look_for("01J").unwrap(), Probe::Applied);
+    assert_eq!(list.look_for(&key("01J")).unwrap(), Probe::Applied);
 
     let before = fs::metadata(&path).unwrap().ino();
     let again = list.apply(&block("198.51.100.7", "01J"), NOW_MS + 5000).unwrap();
@@ -46,17 +55,14 @@ fn a_block_comes_once_and_goes_when_its_time_is_over() {
 
     assert_eq!(list.remove_expired(NOW_MS + 3_599_999).unwrap(), []);
     let ended = list.remove_expired(NOW_MS + 3_600_000).unwrap();
-    assert_eq!(
-        ended.iter().map(|e| (e.idempotency_key.as_str(), e.why)).collect::<Vec<_>>(),
-        [("01J", EndedWhy::Expired)]
-    );
+    assert_eq!(ended.iter().map(|e| (e.permit_id.as_str(), e.why)).collect::<Vec<_>>(), [("01J", EndedWhy::Expired)]);
     assert_eq!(fs::read_to_string(&path).unwrap(), "");
     assert_eq!(list.remove_expired(NOW_MS + 3_600_000).unwrap(), []);
 
     // After a crash, "its time was over" is not "it never happened".
     drop(list);
     let mut list = open(&path);
-    assert_eq!(list.look_for("01J").unwrap(), Probe::Applied);
+    assert_eq!(list.look_for(&key("01J")).unwrap(), Probe::Applied);
     assert_eq!(list.apply(&block("198.51.100.7", "01J"), NOW_MS).unwrap().effect, Effect::AlreadyEnded);
     assert_eq!(fs::read_to_string(&path).unwrap(), "");
 }
@@ -90,9 +96,41 @@ fn a_later_permit_extends_and_never_shortens() {
     let shorter = Block { ttl_s: 1, ..block("198.51.100.7", "p2") };
     let outcome = list.apply(&shorter, NOW_MS).unwrap();
     assert_eq!(outcome.until_ms, Some(NOW_MS + 3_600_000));
-    assert_eq!(outcome.replaced.map(|e| (e.idempotency_key, e.why)), Some(("p1".into(), EndedWhy::Replaced)));
+    assert_eq!(outcome.replaced.map(|e| (e.idempotency_key, e.why)), Some((Some(key("p1")), EndedWhy::Replaced)));
     assert_eq!(list.entries().unwrap().len(), 1);
-    assert_eq!(list.look_for("p1").unwrap(), Probe::Applied);
+    assert_eq!(list.look_for(&key("p1")).unwrap(), Probe::Applied);
+}
+
+#[test]
+fn a_second_permit_of_the_same_lineage_is_the_same_effect() {
+    let (_dir, mut list) = blocklist_with(b"");
+    list.apply(&block("198.51.100.7", "p1"), NOW_MS).unwrap();
+    let second = Block { permit_id: "p2".into(), ..block("198.51.100.7", "p1") };
+    assert_eq!(list.apply(&second, NOW_MS + 9000).unwrap().effect, Effect::AlreadyApplied);
+    list.remove_expired(NOW_MS + 3_600_000).unwrap();
+    assert_eq!(list.apply(&second, NOW_MS + 3_600_001).unwrap().effect, Effect::AlreadyEnded);
+    assert_eq!(fs::read(list.path()).unwrap(), b"");
+}
+
+#[test]
+fn a_lost_or_damaged_journal_stops_nothing() {
+    let (_dir, mut list) = blocklist_with(b"");
+    list.apply(&block("198.51.100.7", "p1"), NOW_MS).unwrap();
+    fs::write(file::suffixed(list.path(), ".journal"), b"\xff\xfe\nbegun\nended a b c\n\nbegun x y\n").unwrap();
+    let again = list.apply(&block("198.51.100.7", "p1"), NOW_MS).unwrap();
+    assert_eq!(again.effect, Effect::AlreadyApplied, "the line itself names the permit");
+    let ended = list.remove_expired(u64::MAX).unwrap();
+    assert_eq!(ended.iter().map(|e| (e.permit_id.as_str(), &e.idempotency_key)).collect::<Vec<_>>(), [("p1", &None)]);
+}
+
+#[test]
+fn the_journal_is_bounded() {
+    let (_dir, mut list) = blocklist_with(b"");
+    let path = file::suffixed(list.path(), ".journal");
+    fs::write(&path, (0..5000).map(|n| format!("ended k{n} p{n}\n")).collect::<String>()).unwrap();
+    list.apply(&block("198.51.100.7", "new"), NOW_MS).unwrap();
+    let text = fs::read_to_string(&path).unwrap();
+    assert_eq!((text.lines().count(), text.lines().last()), (4096, Some("begun key-of-new new")));
 }
 
 #[test]
@@ -210,7 +248,7 @@ fn endless_edits_end_in_an_error_without_effect() {
     let mut list = Blocklist::open(&path, &node("lyon"), Box::new(fault)).unwrap();
     assert!(matches!(list.apply(&block("198.51.100.7", "p1"), NOW_MS), Err(ConnectorError::Contended { .. })));
     assert_eq!(fs::read_to_string(&path).unwrap(), "xxxxx");
-    assert_eq!(list.look_for("p1").unwrap(), Probe::Absent);
+    assert_eq!(list.look_for(&key("p1")).unwrap(), Probe::Absent);
 }
 
 #[test]
@@ -236,7 +274,7 @@ fn a_crash_before_the_rename_leaves_no_effect_and_does_not_stand_in_the_way() {
     assert!(crash.is_err());
     drop(list);
     let mut list = open(&path);
-    assert_eq!(list.look_for("p1").unwrap(), Probe::Absent);
+    assert_eq!(list.look_for(&key("p1")).unwrap(), Probe::Absent);
     assert_eq!(list.apply(&block("198.51.100.7", "p1"), NOW_MS).unwrap().effect, Effect::Applied);
     assert_eq!(list.entries().unwrap().len(), 1);
 }
