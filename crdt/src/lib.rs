@@ -1,1 +1,21 @@
-//! State: chains of facts, scopes, sync and push, documents behind a fence
+//! State: chains of facts, scopes, sync and push, documents behind a fence.
+//!
+//! Sans-IO: no sockets, no clock, no tasks, no files, no randomness. It knows nothing of policy, and what a fact means
+//! it knows only of one kind, `doc.change`.
+//!
+//! * [`log`]: what this node holds, as gapless chains; forks become evidence.
+//! * [`sync`]: one core for anti-entropy and push, with bounds in [`limits`].
+//! * [`doc`]: the board, an Automerge document whose changes travel as facts, behind a fence.
+#![forbid(unsafe_code)]
+
+pub mod doc;
+pub mod limits;
+pub mod log;
+pub mod sync;
+
+pub use doc::Board;
+pub use log::{Access, ChainId, Draft, Evidence, FactLog, Head, Inserted, Record, Refusal};
+pub use sync::{LinkId, Sync, SyncInput, SyncOutput};
+
+#[cfg(test)]
+mod testing;

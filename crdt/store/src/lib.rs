@@ -23,6 +23,9 @@ pub use error::StoreError;
 pub use mem::MemStore;
 pub use redb_store::{CACHE_BYTES_DEFAULT, RedbStore};
 
+/// What a scan calls with each key and value.
+pub type Visit<'v> = dyn FnMut(&[u8], &[u8]) -> ControlFlow<()> + 'v;
+
 /// An ordered map of bytes whose commits survive power loss.
 pub trait Store: Send + Sync {
     /// Applies the whole batch or nothing of it. When it returns `Ok`, the batch is on disk: a crash or power loss in
@@ -44,7 +47,7 @@ pub trait Store: Send + Sync {
     ///
     /// # Errors
     /// [`StoreError::Corrupt`] or [`StoreError::Io`].
-    fn scan(&self, prefix: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>) -> Result<(), StoreError>;
+    fn scan(&self, prefix: &[u8], visit: &mut Visit<'_>) -> Result<(), StoreError>;
 
     /// Verifies everything the engine can verify by itself. Slow: it reads the whole file.
     ///

@@ -1,10 +1,10 @@
 //! The store in memory: for tests and the simulator, which models loss of power itself.
 
 use std::collections::BTreeMap;
-use std::ops::{Bound, ControlFlow};
+use std::ops::Bound;
 use std::sync::{Mutex, PoisonError};
 
-use crate::{Health, Store, StoreError, WriteBatch};
+use crate::{Health, Store, StoreError, Visit, WriteBatch};
 
 /// A [`Store`] that forgets when it is dropped.
 #[derive(Debug, Default)]
@@ -43,7 +43,7 @@ impl Store for MemStore {
         Ok(self.map.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned())
     }
 
-    fn scan(&self, prefix: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>) -> Result<(), StoreError> {
+    fn scan(&self, prefix: &[u8], visit: &mut Visit<'_>) -> Result<(), StoreError> {
         // Copied, so that `visit` may use the store.
         let found: Vec<_> = {
             let map = self.map.lock().unwrap_or_else(PoisonError::into_inner);

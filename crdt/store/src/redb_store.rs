@@ -1,14 +1,13 @@
 //! One redb file: every commit is fdatasynced, every open verifies the file, every call runs behind a panic fence.
 
 use std::io;
-use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError, RwLock};
 
 use redb::{Builder, Database, DatabaseError, Durability, ReadableDatabase, TableDefinition};
 
-use crate::{Health, Store, StoreError, WriteBatch};
+use crate::{Health, Store, StoreError, Visit, WriteBatch};
 
 /// redb's own default is 1 GiB, too much for an edge box; measured, 16 to 64 MiB cost nothing on our records.
 pub const CACHE_BYTES_DEFAULT: usize = 32 * 1024 * 1024;
@@ -102,7 +101,7 @@ impl Store for RedbStore {
         })
     }
 
-    fn scan(&self, prefix: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>) -> Result<(), StoreError> {
+    fn scan(&self, prefix: &[u8], visit: &mut Visit<'_>) -> Result<(), StoreError> {
         let failed = |error: redb::Error| failure(&self.path, "read", error);
         let mut range = fenced(&self.path, || {
             let database = self.database.read().unwrap_or_else(PoisonError::into_inner);

@@ -1,0 +1,401 @@
+//! What this node holds: one gapless chain per (author, incarnation, scope).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use cauldron_identity::{AuthorId, AuthorKey, Digest, Fact, FactId, HeaderDraft, MeshId, PublicKey, Scope, SealedFact};
+use minicbor::{Decode, Encode};
+
+mod evidence;
+mod record;
+mod refusal;
+#[cfg(test)]
+mod tests;
+
+pub use evidence::Evidence;
+pub use record::{Record, RestoreError};
+pub use refusal::Refusal;
+
+use crate::limits;
+
+/// What the log must know about authors. The node implements it over its `Authority`; the answer may only grow.
+pub trait Access {
+    /// The author's key, once it is enrolled.
+    fn author_key(&self, author: &AuthorId) -> Option<PublicKey>;
+    /// Writer rule: whether a fact of `kind` by this author is stored in `scope` at all. Beyond a cut it still is, as
+    /// evidence; what it counts for is judged elsewhere.
+    fn may_write(&self, author: &AuthorId, scope: &Scope, kind: &str) -> bool;
+}
+
+/// The name of a chain. `Ord` starts with the scope's order of service.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ChainId {
+    /// The replication group.
+    pub scope: Scope,
+    /// Who writes it.
+    pub author: AuthorId,
+    /// In which life.
+    pub incarnation: u32,
+}
+
+/// The end of a chain as one node sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+pub struct Head {
+    /// Who writes the chain.
+    #[n(0)]
+    pub author: AuthorId,
+    /// In which life.
+    #[n(1)]
+    pub incarnation: u32,
+    /// Position of the last fact.
+    #[n(2)]
+    pub seq: u64,
+    /// Its id: heights alone would not show a fork.
+    #[n(3)]
+    pub id: FactId,
+}
+
+/// What became of a fact that was not refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Inserted {
+    /// It is new, and now the head of its chain: persist it before any frame leaves.
+    New(Arc<Fact>),
+    /// It was here already.
+    Duplicate,
+    /// Its author signed two facts for one position. The first one seen stays, the chain is frozen there; the evidence
+    /// is to be persisted and shown to every co-reader.
+    Fork(Box<Evidence>),
+}
+
+/// A fact to be written by this node itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Draft {
+    /// Where it goes.
+    pub scope: Scope,
+    /// This node's incarnation.
+    pub incarnation: u32,
+    /// What the body is.
+    pub kind: String,
+    /// Facts it rests on: of the same realm, or of `mesh`.
+    pub deps: Vec<FactId>,
+    /// The body.
+    pub body: Vec<u8>,
+    /// Hybrid logical clock, `milliseconds << 16 | counter`.
+    pub hlc: u64,
+    /// W3C `traceparent` of the work that caused it.
+    pub traceparent: Option<String>,
+}
+
+#[derive(Debug, Default)]
+struct Chain {
+    /// `facts[i].seq == i + 1`.
+    facts: Vec<Arc<Fact>>,
+    /// The lowest position known to be forked.
+    fork: Option<Box<Evidence>>,
+}
+
+/// All chains of one node.
+///
+/// A fact is in the log as soon as it was inserted or appended. The caller must have made its [`Record`] durable before
+/// it lets any frame out: an own fact that was told but then lost in a crash would be written a second time, as a fork.
+#[derive(Debug)]
+pub struct FactLog {
+    mesh: MeshId,
+    chains: BTreeMap<ChainId, Chain>,
+    places: BTreeMap<FactId, (ChainId, u64)>,
+}
+
+impl ChainId {
+    /// The chain that a header belongs to.
+    #[must_use]
+    pub fn of(header: &cauldron_identity::Header) -> Self {
+        Self { scope: header.scope.clone(), author: header.author, incarnation: header.incarnation }
+    }
+}
+
+impl FactLog {
+    /// An empty log of `mesh`.
+    #[must_use]
+    pub fn new(mesh: MeshId) -> Self {
+        Self { mesh, chains: BTreeMap::new(), places: BTreeMap::new() }
+    }
+
+    /// The mesh whose facts it holds.
+    #[must_use]
+    pub fn mesh(&self) -> MeshId {
+        self.mesh
+    }
+
+    /// Checks a fact from a peer and adds it. Nothing is kept of a fact that is refused, so a flood of orphans costs no
+    /// memory.
+    ///
+    /// # Errors
+    /// [`Refusal`]; [`Refusal::blames_peer`] tells a lie from a matter of order.
+    pub fn insert(&mut self, sealed: SealedFact, access: &dyn Access) -> Result<Inserted, Refusal> {
+        let header = sealed.peek()?;
+        if header.mesh != self.mesh {
+            return Err(Refusal::WrongMesh { found: header.mesh });
+        }
+        let chain = ChainId::of(&header);
+        let id = sealed.id();
+        if self.places.contains_key(&id) {
+            return Ok(Inserted::Duplicate);
+        }
+        if self.is_frozen(&chain, header.seq) {
+            return Err(Refusal::Forked { seq: header.seq });
+        }
+        let held = self.held(&chain);
+        // Far from the end there is nothing to compare with: no signature is worth checking.
+        if header.seq > held + 1 {
+            return Err(Refusal::Gap { have: held, got: header.seq });
+        }
+        let key = access.author_key(&header.author).ok_or(Refusal::UnknownAuthor { author: header.author })?;
+        if !access.may_write(&header.author, &header.scope, &header.kind) {
+            return Err(Refusal::NotAWriter { author: header.author, kind: header.kind });
+        }
+        if sealed.body().is_none() {
+            return Err(Refusal::BodyMissing);
+        }
+        let fact = sealed.open(&key)?;
+        if header.seq <= held {
+            return self.fork(chain, &fact);
+        }
+        if header.prev != self.id_at(&chain, held) {
+            return Err(Refusal::Diverged { seq: held });
+        }
+        Ok(Inserted::New(self.push(chain, fact)))
+    }
+
+    /// Checks evidence from a peer and freezes the chain that it is about.
+    ///
+    /// # Errors
+    /// [`Refusal`] when it proves nothing.
+    pub fn insert_evidence(&mut self, evidence: Evidence, access: &dyn Access) -> Result<Inserted, Refusal> {
+        let header = evidence.verify(self.mesh, access)?;
+        let chain = ChainId::of(&header);
+        if self.is_frozen(&chain, header.seq) {
+            return Ok(Inserted::Duplicate);
+        }
+        let evidence = Box::new(evidence);
+        self.chains.entry(chain).or_default().fork = Some(evidence.clone());
+        Ok(Inserted::Fork(evidence))
+    }
+
+    /// Writes the next fact of this node's own chain.
+    ///
+    /// # Errors
+    /// [`Refusal::Forked`] when the own chain is frozen, [`Refusal::ForeignDep`] when a cause lies in a realm whose
+    /// readers are others, [`Refusal::TooLarge`] or [`Refusal::Malformed`] when a bound is broken.
+    pub fn append(&mut self, key: &AuthorKey, draft: Draft) -> Result<Arc<Fact>, Refusal> {
+        let chain = ChainId { scope: draft.scope.clone(), author: key.author_id(), incarnation: draft.incarnation };
+        let held = self.held(&chain);
+        if self.is_frozen(&chain, held + 1) {
+            return Err(Refusal::Forked { seq: held + 1 });
+        }
+        self.check_draft(&draft)?;
+        let header = HeaderDraft {
+            mesh: self.mesh,
+            scope: draft.scope,
+            incarnation: draft.incarnation,
+            seq: held + 1,
+            prev: self.id_at(&chain, held),
+            hlc: draft.hlc,
+            kind: draft.kind,
+            deps: draft.deps,
+            traceparent: draft.traceparent,
+        };
+        Ok(self.push(chain, Fact::seal(key, header, draft.body)))
+    }
+
+    fn check_draft(&self, draft: &Draft) -> Result<(), Refusal> {
+        use cauldron_identity::fact::{BODY_LEN_MAX, DEPS_MAX, KIND_LEN_MAX};
+        if draft.body.len() > BODY_LEN_MAX {
+            return Err(Refusal::TooLarge { what: "body", len: draft.body.len() });
+        }
+        if draft.deps.len() > DEPS_MAX {
+            return Err(Refusal::TooLarge { what: "deps", len: draft.deps.len() });
+        }
+        if draft.kind.is_empty() || draft.kind.len() > KIND_LEN_MAX {
+            return Err(Refusal::TooLarge { what: "kind", len: draft.kind.len() });
+        }
+        if let Some(trace) = draft.traceparent.as_ref().filter(|t| t.len() > limits::TRACEPARENT_LEN_MAX) {
+            return Err(Refusal::TooLarge { what: "traceparent", len: trace.len() });
+        }
+        let mesh = Scope::mesh();
+        for dep in &draft.deps {
+            let realm = self.places.get(dep).map(|(chain, _)| chain.scope.realm());
+            if realm.is_some_and(|r| r != draft.scope.realm() && r != mesh.realm()) {
+                return Err(Refusal::ForeignDep { dep: *dep });
+            }
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, chain: ChainId, fact: Fact) -> Arc<Fact> {
+        let fact = Arc::new(fact);
+        self.places.insert(fact.id(), (chain.clone(), fact.header().seq));
+        self.chains.entry(chain).or_default().facts.push(fact.clone());
+        fact
+    }
+
+    fn fork(&mut self, chain: ChainId, second: &Fact) -> Result<Inserted, Refusal> {
+        let seq = second.header().seq;
+        let first = self.at(&chain, seq).ok_or(Refusal::Gap { have: 0, got: seq })?;
+        let evidence = Box::new(Evidence::new(first.sealed(), second.sealed()));
+        self.chains.entry(chain).or_default().fork = Some(evidence.clone());
+        Ok(Inserted::Fork(evidence))
+    }
+
+    /// The fact named `id`.
+    #[must_use]
+    pub fn get(&self, id: &FactId) -> Option<&Arc<Fact>> {
+        let (chain, seq) = self.places.get(id)?;
+        self.at(chain, *seq)
+    }
+
+    /// The fact at a position.
+    #[must_use]
+    pub fn at(&self, chain: &ChainId, seq: u64) -> Option<&Arc<Fact>> {
+        let index = usize::try_from(seq.checked_sub(1)?).ok()?;
+        self.chains.get(chain)?.facts.get(index)
+    }
+
+    /// The id of the fact at a position; none for position 0.
+    #[must_use]
+    pub fn id_at(&self, chain: &ChainId, seq: u64) -> Option<FactId> {
+        self.at(chain, seq).map(|fact| fact.id())
+    }
+
+    /// The last position held of `chain`; 0 when nothing is.
+    #[must_use]
+    pub fn held(&self, chain: &ChainId) -> u64 {
+        self.chains.get(chain).map_or(0, |c| c.facts.len() as u64)
+    }
+
+    /// The lowest position of `chain` that is known to be forked.
+    #[must_use]
+    pub fn fork_seq(&self, chain: &ChainId) -> Option<u64> {
+        self.chains.get(chain)?.fork.as_ref().map(|e| e.seq())
+    }
+
+    fn is_frozen(&self, chain: &ChainId, seq: u64) -> bool {
+        self.fork_seq(chain).is_some_and(|fork| seq >= fork)
+    }
+
+    /// What this node tells others it has of `scope`: one head per chain, in order. Of a forked chain only what lies
+    /// below the fork is told; [`FactLog::evidence`] tells the rest.
+    #[must_use]
+    pub fn vector(&self, scope: &Scope) -> Vec<Head> {
+        self.chains_of(scope).filter_map(|(chain, c)| c.head(chain)).collect()
+    }
+
+    /// The head of one chain, as [`FactLog::vector`] tells it.
+    #[must_use]
+    pub fn head(&self, chain: &ChainId) -> Option<Head> {
+        self.chains.get(chain)?.head(chain)
+    }
+
+    /// Evidence of forks in `scope`.
+    pub fn evidence<'l>(&'l self, scope: &'l Scope) -> impl Iterator<Item = &'l Evidence> {
+        self.chains_of(scope).filter_map(|(_, c)| c.fork.as_deref())
+    }
+
+    /// The evidence about one chain.
+    #[must_use]
+    pub fn evidence_of(&self, chain: &ChainId) -> Option<&Evidence> {
+        self.chains.get(chain)?.fork.as_deref()
+    }
+
+    /// Facts `from..=to` of `chain` while they fit into `bytes_max`; the first one always fits.
+    #[must_use]
+    pub fn range(&self, chain: &ChainId, from: u64, to: u64, bytes_max: usize) -> Vec<SealedFact> {
+        let mut bytes = 0;
+        let mut facts = Vec::new();
+        for seq in from.max(1)..=to.min(self.held(chain)) {
+            let Some(fact) = self.at(chain, seq) else { break };
+            bytes += fact.sealed().wire_len();
+            if !facts.is_empty() && bytes > bytes_max {
+                break;
+            }
+            facts.push(fact.sealed().clone());
+        }
+        facts
+    }
+
+    /// Every fact, in an order that depends on nothing but the set: by scope, author, incarnation, seq.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Fact>> {
+        self.chains.values().flat_map(|chain| &chain.facts)
+    }
+
+    /// Every fact of `scope`, by author, incarnation, seq.
+    pub fn iter_scope<'l>(&'l self, scope: &'l Scope) -> impl Iterator<Item = &'l Arc<Fact>> {
+        self.chains_of(scope).flat_map(|(_, chain)| &chain.facts)
+    }
+
+    /// The scopes of which something is held, in the order of service.
+    #[must_use]
+    pub fn scopes(&self) -> Vec<Scope> {
+        let mut scopes: Vec<Scope> = self.chains.keys().map(|chain| chain.scope.clone()).collect();
+        scopes.dedup();
+        scopes
+    }
+
+    /// Number of facts held.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    /// Whether nothing is held.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+
+    /// One hash for what is held of `scope`: equal at two nodes exactly when their heads and known forks are. An empty
+    /// scope has the same hash as an unknown one.
+    #[must_use]
+    pub fn state_hash(&self, scope: &Scope) -> Digest {
+        self.state_hash_of([scope])
+    }
+
+    /// One hash for several scopes: what CONVERGE compares.
+    #[must_use]
+    pub fn state_hash_of<'s>(&self, scopes: impl IntoIterator<Item = &'s Scope>) -> Digest {
+        let mut scopes: Vec<&Scope> = scopes.into_iter().collect();
+        scopes.sort();
+        scopes.dedup();
+        let mut input = Vec::new();
+        for (chain, c) in scopes.into_iter().flat_map(|scope| self.chains_of(scope)) {
+            let head = c.head(chain);
+            let fork = c.fork.as_ref().map_or(0, |e| e.seq());
+            if head.is_none() && fork == 0 {
+                continue;
+            }
+            let name = chain.scope.to_string();
+            input.push(u8::try_from(name.len()).unwrap_or(u8::MAX));
+            input.extend_from_slice(name.as_bytes());
+            input.extend_from_slice(chain.author.as_bytes());
+            input.extend_from_slice(&chain.incarnation.to_be_bytes());
+            input.extend_from_slice(&head.map_or(0, |h| h.seq).to_be_bytes());
+            input.extend_from_slice(&head.map_or([0; 32], |h| *h.id.as_bytes()));
+            input.extend_from_slice(&fork.to_be_bytes());
+        }
+        Digest::of("cauldron/state/v0", &input)
+    }
+
+    fn chains_of<'l>(&'l self, scope: &'l Scope) -> impl Iterator<Item = (&'l ChainId, &'l Chain)> {
+        let first = ChainId { scope: scope.clone(), author: AuthorId::from_bytes([0; 32]), incarnation: 0 };
+        self.chains.range(first..).take_while(move |(chain, _)| chain.scope == *scope)
+    }
+}
+
+impl Chain {
+    /// The last fact below any fork.
+    fn head(&self, chain: &ChainId) -> Option<Head> {
+        let below = self.fork.as_ref().map_or(u64::MAX, |e| e.seq() - 1);
+        let count = usize::try_from(below).unwrap_or(usize::MAX).min(self.facts.len());
+        let last = self.facts.get(count.checked_sub(1)?)?;
+        Some(Head { author: chain.author, incarnation: chain.incarnation, seq: count as u64, id: last.id() })
+    }
+}

@@ -1,0 +1,160 @@
+//! What peers lack: announcing, answering requests, digests.
+
+use cauldron_identity::Scope;
+
+use super::wire::{Digests, Facts, Frame, Have, Part, ScopeDigest, ScopeHeads, Want};
+use super::{LinkId, Sync, SyncOutput};
+use crate::limits::{
+    DIGEST_EVERY_MS, DIGESTS_PER_FRAME_MAX, FACTS_LEN_MAX, HEADS_PER_FRAME_MAX, REQUEST_MS_MAX, REQUESTS_MAX,
+};
+use crate::log::{Evidence, FactLog, Inserted, Refusal};
+
+impl Sync {
+    /// Tells a link the heads of all shared scopes, in the order of service, and the forks known in them.
+    pub(super) fn announce(&mut self, log: &FactLog, link: LinkId) {
+        let Some(l) = self.links.get_mut(&link) else { return };
+        l.round_sent += 1;
+        let round = l.round_sent;
+        let scopes: Vec<Scope> = l.scopes.iter().cloned().collect();
+        let mut frames = pack(log, &scopes);
+        if frames.is_empty() {
+            frames.push(Vec::new());
+        }
+        let last = frames.len() - 1;
+        for (index, scopes) in frames.into_iter().enumerate() {
+            let part = u32::try_from(index).unwrap_or(u32::MAX);
+            let first = Some(Part { round, part, more: index < last });
+            self.send(link, &Frame::Have(Have { first, scopes }));
+        }
+        scopes.iter().for_each(|scope| self.tell_forks(log, link, scope));
+    }
+
+    fn tell_forks(&mut self, log: &FactLog, link: LinkId, scope: &Scope) {
+        for evidence in log.evidence(scope) {
+            self.send(link, &Frame::Evidence(Box::new(evidence.clone())));
+        }
+    }
+
+    pub(super) fn heard_want(&mut self, link: LinkId, want: Want) {
+        let Some(l) = self.links.get_mut(&link) else { return };
+        for range in want.ranges {
+            // No answer at all: whether the scope exists is not the peer's to know.
+            if !l.scopes.contains(&range.scope) {
+                self.stats.foreign_scope += 1;
+            } else if l.serve.len() >= REQUESTS_MAX {
+                self.stats.over_limit += 1;
+            } else {
+                l.serve.push_back(range);
+            }
+        }
+    }
+
+    /// Answers what was asked, as far as the budget of each link goes.
+    pub(super) fn serve_all(&mut self, now_ms: u64, log: &FactLog) {
+        let links: Vec<LinkId> = self.links.keys().copied().collect();
+        for link in links {
+            while let Some(l) = self.links.get_mut(&link).filter(|l| !l.serve.is_empty()) {
+                if !l.may_serve(now_ms) {
+                    break;
+                }
+                let Some(range) = l.serve.pop_front() else { break };
+                let facts = log.range(&range.chain(), range.from, range.to, FACTS_LEN_MAX);
+                l.served(facts.iter().map(|fact| fact.wire_len()).sum());
+                self.send(link, &Frame::Facts(Facts { request: Some(range.request), facts }));
+            }
+        }
+    }
+
+    pub(super) fn send_digests(&mut self, now_ms: u64, log: &FactLog) {
+        let due: Vec<LinkId> = self.links.iter().filter(|(_, l)| l.digest_ms <= now_ms).map(|(id, _)| *id).collect();
+        for link in due {
+            let Some(l) = self.links.get_mut(&link) else { continue };
+            l.digest_ms = now_ms + DIGEST_EVERY_MS;
+            let round = l.round_sent;
+            let all: Vec<ScopeDigest> =
+                l.scopes.iter().map(|s| ScopeDigest { scope: s.clone(), digest: log.state_hash(s) }).collect();
+            for scopes in all.chunks(DIGESTS_PER_FRAME_MAX) {
+                self.send(link, &Frame::Digests(Digests { round, scopes: scopes.to_vec() }));
+            }
+            if all.is_empty() {
+                self.send(link, &Frame::Digests(Digests { round, scopes: all }));
+            }
+        }
+    }
+
+    /// Tells the peer the heads of each scope in which the two differ.
+    pub(super) fn heard_digests(&mut self, now_ms: u64, log: &FactLog, link: LinkId, digests: &Digests) {
+        let Some(l) = self.links.get_mut(&link) else { return };
+        if !l.may_compare(now_ms) {
+            self.stats.over_limit += 1;
+            return;
+        }
+        let misses = !l.announced(digests.round);
+        let (shared, foreign): (Vec<_>, Vec<_>) = digests.scopes.iter().partition(|d| l.scopes.contains(&d.scope));
+        self.stats.foreign_scope += foreign.len() as u64;
+        if misses {
+            self.send(link, &Frame::Again);
+        }
+        let differ: Vec<Scope> =
+            shared.iter().filter(|d| log.state_hash(&d.scope) != d.digest).map(|d| d.scope.clone()).collect();
+        for scopes in pack(log, &differ) {
+            self.send(link, &Frame::Have(Have { first: None, scopes }));
+        }
+        differ.iter().for_each(|scope| self.tell_forks(log, link, scope));
+    }
+
+    pub(super) fn heard_again(&mut self, now_ms: u64, log: &FactLog, link: LinkId) {
+        let Some(l) = self.links.get_mut(&link) else { return };
+        if l.again_ms.is_some_and(|at| now_ms < at + REQUEST_MS_MAX) {
+            self.stats.over_limit += 1;
+            return;
+        }
+        l.again_ms = Some(now_ms);
+        self.announce(log, link);
+    }
+
+    pub(super) fn heard_evidence(&mut self, log: &FactLog, link: LinkId, evidence: Box<Evidence>) {
+        let Some(l) = self.links.get_mut(&link) else { return };
+        let Some(header) = evidence.header() else {
+            self.close(link, "malformed");
+            return;
+        };
+        if !l.scopes.contains(&header.scope) {
+            self.stats.foreign_scope += 1;
+            return;
+        }
+        let known = log.fork_seq(&crate::log::ChainId::of(&header));
+        if known.is_none_or(|known| header.seq < known) {
+            self.outputs.push_back(SyncOutput::OfferEvidence { link, evidence });
+        }
+    }
+
+    pub(super) fn evidence_answered(&mut self, link: LinkId, answer: &Result<Inserted, Refusal>) {
+        if let Err(refusal) = answer {
+            self.stats.facts_refused += 1;
+            if refusal.blames_peer() {
+                self.close(link, refusal.code());
+            }
+        }
+    }
+}
+
+/// The heads of `scopes`, in frames of bounded length.
+fn pack(log: &FactLog, scopes: &[Scope]) -> Vec<Vec<ScopeHeads>> {
+    let mut frames: Vec<Vec<ScopeHeads>> = Vec::new();
+    let mut room = 0;
+    for scope in scopes {
+        for heads in log.vector(scope).chunks(HEADS_PER_FRAME_MAX) {
+            // A scope's name counts like a head.
+            if room < heads.len() + 1 {
+                frames.push(Vec::new());
+                room = HEADS_PER_FRAME_MAX + 1;
+            }
+            room -= heads.len() + 1;
+            if let Some(frame) = frames.last_mut() {
+                frame.push(ScopeHeads { scope: scope.clone(), heads: heads.to_vec() });
+            }
+        }
+    }
+    frames
+}

@@ -1,0 +1,236 @@
+//! What the sync core knows of one peer.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use cauldron_identity::{AuthorId, FactId, Lane, Scope};
+
+use super::wire::{Part, Range};
+use crate::limits::{
+    DIGEST_FRAMES_MAX, DIGEST_MS_MIN, HEADS_PER_LINK_MAX, PARTS_MAX, SERVE_BURST_BYTES, SERVE_BYTES_PER_S, STALL_MS_MAX,
+};
+use crate::log::{ChainId, FactLog};
+
+/// A request to this peer that was not answered yet.
+#[derive(Debug, Clone)]
+pub(super) struct Request {
+    pub chain: ChainId,
+    pub from: u64,
+    pub to: u64,
+    pub deadline_ms: u64,
+}
+
+/// The latest announcement of the peer.
+#[derive(Debug, Default)]
+struct Announcement {
+    round: u32,
+    parts: BTreeSet<u32>,
+    last: Option<u32>,
+}
+
+#[derive(Debug)]
+pub(super) struct Link {
+    pub peer: AuthorId,
+    /// The only gate: what is not in here is neither told, asked nor answered on this link.
+    pub scopes: BTreeSet<Scope>,
+    /// The highest position of each chain that the peer is known to hold.
+    remote: BTreeMap<ChainId, (u64, FactId)>,
+    /// Chains of which the peer has what this node lacks.
+    pub wanted: BTreeSet<ChainId>,
+    /// Chains not to be asked for here until then.
+    pub paused: BTreeMap<ChainId, u64>,
+    /// Chains whose branch at this peer differs from ours: the fact at our head is to be asked for.
+    pub probes: BTreeSet<ChainId>,
+    pub requests: BTreeMap<u32, Request>,
+    pub request_next: u32,
+    /// The chain asked for last: the next one in order has its turn.
+    pub cursor: Option<ChainId>,
+
+    announced: Announcement,
+    /// What the peer announced of restrict and authority lanes and this node does not hold yet.
+    gate: BTreeMap<ChainId, (u64, FactId)>,
+    /// Announcements sent to the peer.
+    pub round_sent: u32,
+
+    /// The highest position pushed on each chain: the peer has it, or will ask.
+    pub pushed: BTreeMap<ChainId, u64>,
+    /// Chains with news for the peer, to be told at `news_ms`.
+    pub news: BTreeSet<ChainId>,
+    pub news_ms: u64,
+
+    /// Ranges the peer asked for, waiting for the budget.
+    pub serve: VecDeque<Range>,
+    budget_bytes: u64,
+    budget_ms: u64,
+
+    pub digest_ms: u64,
+    digests_ms: u64,
+    digests: u32,
+    pub again_ms: Option<u64>,
+    progress_ms: u64,
+    /// Requests that timed out since the last progress.
+    pub timeouts: u32,
+}
+
+impl Link {
+    pub fn new(now_ms: u64, peer: AuthorId, scopes: BTreeSet<Scope>, digest_ms: u64) -> Self {
+        Self {
+            peer,
+            scopes,
+            remote: BTreeMap::new(),
+            wanted: BTreeSet::new(),
+            paused: BTreeMap::new(),
+            probes: BTreeSet::new(),
+            requests: BTreeMap::new(),
+            request_next: 0,
+            cursor: None,
+            announced: Announcement::default(),
+            gate: BTreeMap::new(),
+            round_sent: 0,
+            pushed: BTreeMap::new(),
+            news: BTreeSet::new(),
+            news_ms: 0,
+            serve: VecDeque::new(),
+            budget_bytes: SERVE_BURST_BYTES,
+            budget_ms: now_ms,
+            digest_ms,
+            digests_ms: now_ms,
+            digests: 0,
+            again_ms: None,
+            progress_ms: now_ms,
+            timeouts: 0,
+        }
+    }
+
+    /// Forgets all that concerns scopes no longer shared.
+    pub fn retain_scopes(&mut self, scopes: BTreeSet<Scope>) {
+        self.remote.retain(|chain, _| scopes.contains(&chain.scope));
+        self.gate.retain(|chain, _| scopes.contains(&chain.scope));
+        self.pushed.retain(|chain, _| scopes.contains(&chain.scope));
+        self.paused.retain(|chain, _| scopes.contains(&chain.scope));
+        self.requests.retain(|_, request| scopes.contains(&request.chain.scope));
+        self.wanted.retain(|chain| scopes.contains(&chain.scope));
+        self.probes.retain(|chain| scopes.contains(&chain.scope));
+        self.news.retain(|chain| scopes.contains(&chain.scope));
+        self.serve.retain(|range| scopes.contains(&range.scope));
+        self.scopes = scopes;
+    }
+
+    /// Notes that the peer holds `chain` up to `seq`. False when there is no room to remember it.
+    pub fn note(&mut self, log: &FactLog, chain: ChainId, seq: u64, id: FactId) -> bool {
+        if self.remote.len() >= HEADS_PER_LINK_MAX && !self.remote.contains_key(&chain) {
+            return false;
+        }
+        let known = self.remote.entry(chain.clone()).or_insert((seq, id));
+        if known.0 <= seq {
+            *known = (seq, id);
+        }
+        if lacks(log, &chain, seq, id) {
+            self.wanted.insert(chain);
+        }
+        true
+    }
+
+    /// The highest position the peer is known to hold.
+    pub fn remote_seq(&self, chain: &ChainId) -> u64 {
+        self.remote.get(chain).map_or(0, |(seq, _)| *seq)
+    }
+
+    /// Whether something at this peer is still missing here.
+    pub fn lacks(&self, log: &FactLog, chain: &ChainId) -> bool {
+        self.remote.get(chain).is_some_and(|(seq, id)| lacks(log, chain, *seq, *id))
+    }
+
+    /// Starts or continues an announcement of the peer. False when the frame belongs to an older one.
+    pub fn announce(&mut self, part: Part) -> bool {
+        if part.round < self.announced.round || part.part >= PARTS_MAX {
+            return false;
+        }
+        if part.round > self.announced.round {
+            self.announced = Announcement { round: part.round, ..Announcement::default() };
+        }
+        self.announced.parts.insert(part.part);
+        if !part.more {
+            self.announced.last = Some(part.part);
+        }
+        true
+    }
+
+    /// Adds a head of a restrict or authority lane to what must be here before any data.
+    pub fn require(&mut self, chain: ChainId, seq: u64, id: FactId) {
+        if chain.scope.lane() != Lane::Data && self.gate.len() < HEADS_PER_LINK_MAX {
+            self.gate.insert(chain, (seq, id));
+        }
+    }
+
+    /// Whether the announcement numbered `round`, or a later one, is complete.
+    pub fn announced(&self, round: u32) -> bool {
+        let a = &self.announced;
+        a.round >= round && a.last.is_some_and(|last| a.parts.len() as u64 == u64::from(last) + 1)
+    }
+
+    /// Whether data may be asked for: the peer announced everything, and all it announced of restrictions and authority
+    /// is here. What the log refuses for good does not count against it.
+    pub fn is_open(&mut self, log: &FactLog) -> bool {
+        let paused = &self.paused;
+        self.gate.retain(|chain, (seq, id)| {
+            lacks(log, chain, *seq, *id) && paused.get(chain).is_none_or(|until| *until != u64::MAX)
+        });
+        self.announced(1) && self.gate.is_empty()
+    }
+
+    /// Counts a frame of digests. False when there were too many of late.
+    pub fn may_compare(&mut self, now_ms: u64) -> bool {
+        if now_ms >= self.digests_ms.saturating_add(DIGEST_MS_MIN) {
+            self.digests_ms = now_ms;
+            self.digests = 0;
+        }
+        self.digests += 1;
+        self.digests <= DIGEST_FRAMES_MAX
+    }
+
+    /// Something new came of this link.
+    pub fn progress(&mut self, now_ms: u64) {
+        self.progress_ms = now_ms;
+        self.timeouts = 0;
+    }
+
+    /// When this session is to be closed, unless something comes before.
+    pub fn stall_ms(&self) -> Option<u64> {
+        let waits = !self.requests.is_empty() || self.timeouts > 0 || !self.announced(1) || !self.gate.is_empty();
+        waits.then_some(self.progress_ms.saturating_add(STALL_MS_MAX))
+    }
+
+    /// Starts the patience anew where nothing was outstanding before.
+    pub fn start_waiting(&mut self, now_ms: u64) {
+        if self.stall_ms().is_none() {
+            self.progress_ms = now_ms;
+        }
+    }
+
+    /// Whether bytes may be served now.
+    pub fn may_serve(&mut self, now_ms: u64) -> bool {
+        let passed_ms = now_ms.saturating_sub(self.budget_ms);
+        let refill = passed_ms.saturating_mul(SERVE_BYTES_PER_S) / 1000;
+        if refill > 0 {
+            self.budget_bytes = self.budget_bytes.saturating_add(refill).min(SERVE_BURST_BYTES);
+            self.budget_ms = now_ms;
+        }
+        self.budget_bytes > 0
+    }
+
+    /// Takes served bytes from the budget. One frame may overdraw it, so that a large fact never waits for ever.
+    pub fn served(&mut self, bytes: usize) {
+        self.budget_bytes = self.budget_bytes.saturating_sub(bytes as u64);
+    }
+}
+
+/// Whether a head at a peer means that something is missing here: a longer chain, or another branch. Beyond a known
+/// fork nothing is missing.
+fn lacks(log: &FactLog, chain: &ChainId, seq: u64, id: FactId) -> bool {
+    let held = log.held(chain);
+    match log.fork_seq(chain) {
+        Some(fork) if seq >= fork => held + 1 < fork,
+        _ if seq > held => true,
+        _ => log.id_at(chain, seq) != Some(id),
+    }
+}

@@ -1,0 +1,313 @@
+//! Anti-entropy and push in one core. No sockets, no clock, no tasks.
+//!
+//! Call [`Sync::handle`] with one input, then [`Sync::poll`] until it is empty. Time is an argument, milliseconds of a
+//! clock that never goes back.
+//!
+//! On a new link both sides announce the heads of the scopes they share, restrictions first. Each asks for what it
+//! lacks, at most four ranges at a time; data lanes only when all restrictions and authority entries that the peer
+//! announced are here. A new fact is pushed to a few co-readers and told to the others. Digests, now and then, find
+//! what got lost.
+//!
+//! The shared scopes of a link, given by the node core from the reader rules, are the only gate: of another scope
+//! nothing leaves, its name included, and nothing that comes is looked at.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use cauldron_identity::{AuthorId, FactId, Scope, SealedFact};
+
+use crate::limits;
+use crate::log::{ChainId, Evidence, FactLog, Inserted, Refusal};
+
+mod answer;
+mod ask;
+mod link;
+mod spread;
+#[cfg(test)]
+mod tests;
+mod wire;
+
+use link::Link;
+use wire::{Frame, Refused};
+
+/// A link as the mesh numbers it: one per peer.
+pub type LinkId = u64;
+
+/// What happens to the core.
+#[derive(Debug)]
+pub enum SyncInput<'i> {
+    /// A peer is there, its author key proven.
+    LinkUp {
+        /// The link.
+        link: LinkId,
+        /// Who it is.
+        peer: AuthorId,
+        /// The scopes that both this node and the peer may read.
+        scopes: BTreeSet<Scope>,
+    },
+    /// The peer is gone.
+    LinkDown {
+        /// The link.
+        link: LinkId,
+    },
+    /// Authority changed: these are the scopes shared from now on.
+    ScopesChanged {
+        /// The link.
+        link: LinkId,
+        /// The scopes that both this node and the peer may read.
+        scopes: BTreeSet<Scope>,
+    },
+    /// A frame arrived.
+    Frame {
+        /// The link.
+        link: LinkId,
+        /// Its bytes, not trusted.
+        bytes: &'i [u8],
+    },
+    /// What the log said of a fact that was offered: exactly one answer per offered fact.
+    Answered {
+        /// The fact.
+        id: FactId,
+        /// The log's answer.
+        answer: &'i Result<Inserted, Refusal>,
+    },
+    /// What the log said of offered evidence.
+    EvidenceAnswered {
+        /// Where it came from.
+        link: LinkId,
+        /// The log's answer.
+        answer: &'i Result<Inserted, Refusal>,
+    },
+    /// A fact, own or learned, is in the log *and durable*: tell others.
+    Spread {
+        /// The fact.
+        id: FactId,
+        /// Where it came from; none for an own one.
+        source: Option<LinkId>,
+    },
+    /// Evidence of a fork is in the log and durable: tell others.
+    SpreadEvidence {
+        /// The forked chain.
+        chain: ChainId,
+        /// Where it came from, when it came as evidence.
+        source: Option<LinkId>,
+    },
+    /// The time of the last [`SyncOutput::Timer`] has come.
+    Tick,
+}
+
+/// What the core wants done, in this order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SyncOutput {
+    /// Send a frame.
+    Send {
+        /// On this link.
+        link: LinkId,
+        /// The frame.
+        bytes: Vec<u8>,
+    },
+    /// Insert these facts into the log, in this order, and report each with [`SyncInput::Answered`].
+    Offer {
+        /// Where they came from.
+        link: LinkId,
+        /// All of scopes that the link shares.
+        facts: Vec<SealedFact>,
+    },
+    /// Insert this evidence and report with [`SyncInput::EvidenceAnswered`].
+    OfferEvidence {
+        /// Where it came from.
+        link: LinkId,
+        /// About a chain of a scope that the link shares.
+        evidence: Box<Evidence>,
+    },
+    /// Close the link. The core has forgotten it already.
+    Close {
+        /// The link.
+        link: LinkId,
+        /// Why: a [`Refusal::code`], `malformed`, `too-large`, `version` or `stalled`.
+        code: &'static str,
+    },
+    /// Call with [`SyncInput::Tick`] at this time. Replaces the timer before.
+    Timer {
+        /// Milliseconds on the clock of `handle`.
+        at_ms: u64,
+    },
+}
+
+/// What peers did that they need not have, for metrics.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SyncStats {
+    /// Frames of kinds this build does not know.
+    pub frames_unknown: u64,
+    /// Mentions of scopes that the link does not share.
+    pub foreign_scope: u64,
+    /// Facts that were neither asked for nor next in their chain, or came before the restrictions.
+    pub facts_unasked: u64,
+    /// Facts that were here already.
+    pub facts_duplicate: u64,
+    /// New facts.
+    pub facts_new: u64,
+    /// Facts that the log refused.
+    pub facts_refused: u64,
+    /// Requests that were not answered in time.
+    pub requests_timed_out: u64,
+    /// Ranges asked of this node beyond what a peer may have outstanding, and heads beyond what is remembered.
+    pub over_limit: u64,
+    /// Links closed by this core.
+    pub closed: u64,
+}
+
+/// A fact that was given to the log and not answered yet.
+#[derive(Debug)]
+struct Offered {
+    chain: ChainId,
+    link: LinkId,
+}
+
+/// Sync and push of one node.
+#[derive(Debug, Default)]
+pub struct Sync {
+    links: BTreeMap<LinkId, Link>,
+    offered: BTreeMap<FactId, Offered>,
+    outputs: VecDeque<SyncOutput>,
+    timer_ms: Option<u64>,
+    stats: SyncStats,
+}
+
+impl Sync {
+    /// A core without links.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Counters since the start.
+    #[must_use]
+    pub fn stats(&self) -> SyncStats {
+        self.stats
+    }
+
+    /// Whether everything this link's peer is known to have is here.
+    #[must_use]
+    pub fn is_caught_up(&self, log: &FactLog, link: LinkId) -> bool {
+        self.links.get(&link).is_some_and(|l| l.announced(1) && !l.wanted.iter().any(|chain| l.lacks(log, chain)))
+    }
+
+    /// The next thing to do; none until the next input.
+    #[must_use]
+    pub fn poll(&mut self) -> Option<SyncOutput> {
+        self.outputs.pop_front()
+    }
+
+    /// Takes one input. `log` is the node's log as it is now.
+    pub fn handle(&mut self, now_ms: u64, log: &FactLog, input: SyncInput<'_>) {
+        match input {
+            SyncInput::LinkUp { link, peer, scopes } => self.link_up(now_ms, log, link, peer, scopes),
+            SyncInput::LinkDown { link } => self.forget(link),
+            SyncInput::ScopesChanged { link, scopes } => self.scopes_changed(log, link, scopes),
+            SyncInput::Frame { link, bytes } => self.frame(now_ms, log, link, bytes),
+            SyncInput::Answered { id, answer } => self.answered(now_ms, log, id, answer),
+            SyncInput::EvidenceAnswered { link, answer } => self.evidence_answered(link, answer),
+            SyncInput::Spread { id, source } => self.spread(now_ms, log, id, source),
+            SyncInput::SpreadEvidence { chain, source } => self.spread_evidence(log, &chain, source),
+            SyncInput::Tick => self.timer_ms = None,
+        }
+        self.expire(now_ms, log);
+        self.ask_all(now_ms, log);
+        self.serve_all(now_ms, log);
+        self.tell_news(now_ms, log);
+        self.send_digests(now_ms, log);
+        self.set_timer(now_ms);
+    }
+
+    fn link_up(&mut self, now_ms: u64, log: &FactLog, link: LinkId, peer: AuthorId, scopes: BTreeSet<Scope>) {
+        self.forget(link);
+        self.links.insert(link, Link::new(now_ms, peer, scopes, now_ms + limits::DIGEST_EVERY_MS));
+        self.announce(log, link);
+    }
+
+    fn scopes_changed(&mut self, log: &FactLog, link: LinkId, scopes: BTreeSet<Scope>) {
+        let Some(l) = self.links.get_mut(&link) else { return };
+        let grew = scopes.iter().any(|scope| !l.scopes.contains(scope));
+        l.retain_scopes(scopes);
+        if grew {
+            self.announce(log, link);
+        }
+    }
+
+    /// Forgets a link. Answers that are still to come for its facts count for nobody.
+    fn forget(&mut self, link: LinkId) {
+        self.links.remove(&link);
+        self.outputs.retain(|output| !matches!(output, SyncOutput::Send { link: l, .. } if *l == link));
+    }
+
+    fn close(&mut self, link: LinkId, code: &'static str) {
+        if self.links.contains_key(&link) {
+            self.forget(link);
+            self.stats.closed += 1;
+            self.outputs.push_back(SyncOutput::Close { link, code });
+        }
+    }
+
+    fn send(&mut self, link: LinkId, frame: &Frame) {
+        self.outputs.push_back(SyncOutput::Send { link, bytes: frame.encode() });
+    }
+
+    fn frame(&mut self, now_ms: u64, log: &FactLog, link: LinkId, bytes: &[u8]) {
+        if !self.links.contains_key(&link) {
+            return;
+        }
+        match Frame::decode(bytes) {
+            Ok(Frame::Have(have)) => self.heard_have(now_ms, log, link, have),
+            Ok(Frame::Want(want)) => self.heard_want(link, want),
+            Ok(Frame::Facts(facts)) => self.heard_facts(now_ms, log, link, facts),
+            Ok(Frame::Evidence(evidence)) => self.heard_evidence(log, link, evidence),
+            Ok(Frame::Digests(digests)) => self.heard_digests(now_ms, log, link, &digests),
+            Ok(Frame::Again) => self.heard_again(now_ms, log, link),
+            Err(Refused::Unknown(_)) => self.stats.frames_unknown += 1,
+            Err(Refused::Version) => self.close(link, "version"),
+            Err(Refused::TooLarge) => self.close(link, "too-large"),
+            Err(Refused::Malformed(_)) => self.close(link, "malformed"),
+        }
+    }
+
+    /// Ends what took too long: requests first, then sessions that bring nothing.
+    fn expire(&mut self, now_ms: u64, log: &FactLog) {
+        let mut stalled = Vec::new();
+        for (id, link) in &mut self.links {
+            let late: Vec<u32> =
+                link.requests.iter().filter(|(_, r)| r.deadline_ms <= now_ms).map(|(id, _)| *id).collect();
+            for request in late {
+                if let Some(request) = link.requests.remove(&request) {
+                    link.timeouts += 1;
+                    self.stats.requests_timed_out += 1;
+                    link.wanted.insert(request.chain.clone());
+                    // Others have their turn first.
+                    link.paused.insert(request.chain, now_ms + limits::REQUEST_MS_MAX / 5);
+                }
+            }
+            // What timed out here and came from elsewhere is no longer waited for.
+            if link.requests.is_empty() && link.timeouts > 0 && !link.wanted.iter().any(|c| link.lacks(log, c)) {
+                link.timeouts = 0;
+            }
+            if link.stall_ms().is_some_and(|at| at <= now_ms) {
+                stalled.push(*id);
+            }
+        }
+        stalled.into_iter().for_each(|link| self.close(link, "stalled"));
+    }
+
+    fn set_timer(&mut self, now_ms: u64) {
+        let next = self.links.values().flat_map(|link| {
+            let requests = link.requests.values().map(|r| r.deadline_ms);
+            let paused = link.paused.values().copied().filter(|at| *at != u64::MAX);
+            let news = (!link.news.is_empty()).then_some(link.news_ms);
+            let serve = (!link.serve.is_empty()).then_some(now_ms + 1);
+            requests.chain(paused).chain(news).chain(serve).chain(link.stall_ms()).chain([link.digest_ms])
+        });
+        let next = next.min().map(|at| at.max(now_ms + 1));
+        if next != self.timer_ms {
+            self.timer_ms = next;
+            self.outputs.extend(next.map(|at_ms| SyncOutput::Timer { at_ms }));
+        }
+    }
+}

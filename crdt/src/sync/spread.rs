@@ -1,0 +1,77 @@
+//! News: pushed to a few, told to the rest.
+
+use std::collections::BTreeMap;
+
+use cauldron_identity::{AuthorId, Digest, FactId, Scope};
+
+use super::wire::{Facts, Frame, Have, ScopeHeads};
+use super::{LinkId, Sync};
+use crate::limits::{COALESCE_MS, HEADS_PER_FRAME_MAX, PUSH_FANOUT};
+use crate::log::{ChainId, FactLog, Head};
+
+impl Sync {
+    /// Pushes a fact to a few co-readers that can use it at once and notes it for the others; never back to its source.
+    pub(super) fn spread(&mut self, now_ms: u64, log: &FactLog, id: FactId, source: Option<LinkId>) {
+        let Some(fact) = log.get(&id) else { return };
+        let (chain, seq) = (ChainId::of(fact.header()), fact.header().seq);
+        let mut readers: Vec<(Digest, LinkId)> = self
+            .links
+            .iter()
+            .filter(|(link, l)| Some(**link) != source && l.scopes.contains(&chain.scope) && l.remote_seq(&chain) < seq)
+            .map(|(link, l)| (rank(&id, &l.peer), *link))
+            .collect();
+        readers.sort();
+        let frame = Frame::Facts(Facts { request: None, facts: vec![fact.sealed().clone()] });
+        let mut pushes = 0;
+        for (_, link) in readers {
+            let Some(l) = self.links.get_mut(&link) else { continue };
+            let has = l.remote_seq(&chain).max(l.pushed.get(&chain).copied().unwrap_or(0));
+            if pushes < PUSH_FANOUT && has + 1 == seq {
+                pushes += 1;
+                l.pushed.insert(chain.clone(), seq);
+                self.send(link, &frame);
+            } else {
+                if l.news.is_empty() {
+                    l.news_ms = now_ms + COALESCE_MS;
+                }
+                l.news.insert(chain.clone());
+            }
+        }
+    }
+
+    pub(super) fn spread_evidence(&mut self, log: &FactLog, chain: &ChainId, source: Option<LinkId>) {
+        let Some(evidence) = log.evidence_of(chain) else { return };
+        let frame = Frame::Evidence(Box::new(evidence.clone()));
+        let readers: Vec<LinkId> = self
+            .links
+            .iter()
+            .filter(|(link, l)| Some(**link) != source && l.scopes.contains(&chain.scope))
+            .map(|(link, _)| *link)
+            .collect();
+        readers.into_iter().for_each(|link| self.send(link, &frame));
+    }
+
+    /// Sends the collected news that are due: heads as they are now.
+    pub(super) fn tell_news(&mut self, now_ms: u64, log: &FactLog) {
+        let due: Vec<LinkId> =
+            self.links.iter().filter(|(_, l)| !l.news.is_empty() && l.news_ms <= now_ms).map(|(id, _)| *id).collect();
+        for link in due {
+            let Some(l) = self.links.get_mut(&link) else { continue };
+            let news: Vec<(Scope, Head)> = std::mem::take(&mut l.news)
+                .into_iter()
+                .filter_map(|chain| log.head(&chain).map(|head| (chain.scope, head)))
+                .collect();
+            for chunk in news.chunks(HEADS_PER_FRAME_MAX / 2) {
+                let mut scopes: BTreeMap<&Scope, Vec<Head>> = BTreeMap::new();
+                chunk.iter().for_each(|(scope, head)| scopes.entry(scope).or_default().push(*head));
+                let scopes = scopes.into_iter().map(|(scope, heads)| ScopeHeads { scope: scope.clone(), heads });
+                self.send(link, &Frame::Have(Have { first: None, scopes: scopes.collect() }));
+            }
+        }
+    }
+}
+
+/// Who is pushed to differs from fact to fact, and is the same at every run.
+fn rank(fact: &FactId, peer: &AuthorId) -> Digest {
+    Digest::of("cauldron/push-rank/v0", &[fact.as_bytes().as_slice(), peer.as_bytes()].concat())
+}

@@ -1,0 +1,600 @@
+use std::collections::BTreeMap;
+
+use cauldron_identity::{AuthorKey, Lane};
+use proptest::prelude::*;
+
+use super::wire::{Facts, Have, Range, ScopeHeads, Want};
+use super::*;
+use crate::log::Head;
+use crate::testing::{MESH, Members, draft, key, scopes};
+
+/// Draws of one seed (xorshift64*).
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) % bound
+    }
+}
+
+struct Node {
+    key: AuthorKey,
+    log: FactLog,
+    sync: Sync,
+    timer_ms: Option<u64>,
+}
+
+struct InFlight {
+    at_ms: u64,
+    from: usize,
+    to: usize,
+    epoch: u64,
+    bytes: Vec<u8>,
+}
+
+fn chain_of(scope: &Scope, head: &Head) -> ChainId {
+    ChainId { scope: scope.clone(), author: head.author, incarnation: head.incarnation }
+}
+
+/// Node cores on links that lose, delay, reorder and break.
+struct World {
+    now_ms: u64,
+    dice: Dice,
+    loss_percent: u64,
+    delay_ms: u64,
+    members: Members,
+    nodes: Vec<Node>,
+    /// Of each link that is up: its epoch, and what each side had of restrictions and authority when it came up.
+    links: BTreeMap<(usize, usize), (u64, Vec<(usize, ChainId, u64)>)>,
+    epoch: u64,
+    flying: Vec<InFlight>,
+    closed: Vec<&'static str>,
+    data_behind_gate: u64,
+}
+
+fn ordered(a: usize, b: usize) -> (usize, usize) {
+    (a.min(b), a.max(b))
+}
+
+impl World {
+    /// Node 0 is a coordinator; the others stand in lyon and porto by turns.
+    fn new(count: usize, seed: u64, loss_percent: u64, delay_ms: u64) -> Self {
+        let mut members = Members::default();
+        let node = |i: usize| {
+            let key = key(u8::try_from(i).expect("few nodes") + 1);
+            members.enrol(&key, [None, Some("lyon"), Some("porto")][if i == 0 { 0 } else { 1 + i % 2 }]);
+            Node { key, log: FactLog::new(MESH), sync: Sync::new(), timer_ms: None }
+        };
+        let nodes = (0..count).map(node).collect();
+        Self {
+            now_ms: 0,
+            dice: Dice(seed | 1),
+            loss_percent,
+            delay_ms,
+            members,
+            nodes,
+            links: BTreeMap::new(),
+            epoch: 0,
+            flying: Vec::new(),
+            closed: Vec::new(),
+            data_behind_gate: 0,
+        }
+    }
+
+    fn author(&self, node: usize) -> AuthorId {
+        self.nodes[node].key.author_id()
+    }
+
+    fn handle(&mut self, node: usize, input: SyncInput<'_>) {
+        let n = &mut self.nodes[node];
+        n.sync.handle(self.now_ms, &n.log, input);
+        while let Some(output) = self.nodes[node].sync.poll() {
+            self.obey(node, output);
+        }
+    }
+
+    fn obey(&mut self, node: usize, output: SyncOutput) {
+        match output {
+            SyncOutput::Send { link, bytes } => {
+                let to = usize::try_from(link).expect("a node");
+                self.must_not_leak(to, &bytes);
+                let epoch = self.links.get(&ordered(node, to)).map_or(0, |l| l.0);
+                if self.dice.roll(100) >= self.loss_percent {
+                    let at_ms = self.now_ms + 1 + self.dice.roll(self.delay_ms.max(1));
+                    self.flying.push(InFlight { at_ms, from: node, to, epoch, bytes });
+                }
+            }
+            SyncOutput::Offer { link, facts } => facts.into_iter().for_each(|fact| self.take(node, link, fact)),
+            SyncOutput::OfferEvidence { link, evidence } => {
+                let answer = self.nodes[node].log.insert_evidence(*evidence, &self.members);
+                self.handle(node, SyncInput::EvidenceAnswered { link, answer: &answer });
+                self.tell_fork(node, Some(link), &answer);
+            }
+            SyncOutput::Close { link, code } => {
+                self.closed.push(code);
+                self.links.remove(&ordered(node, usize::try_from(link).expect("a node")));
+                self.handle(usize::try_from(link).expect("a node"), SyncInput::LinkDown { link: node as u64 });
+            }
+            SyncOutput::Timer { at_ms } => self.nodes[node].timer_ms = Some(at_ms),
+        }
+    }
+
+    fn take(&mut self, node: usize, link: LinkId, fact: SealedFact) {
+        let id = fact.id();
+        let scope = fact.peek().expect("offered facts are readable").scope;
+        if scope.lane() == Lane::Data {
+            self.restrictions_came_first(node, link);
+        }
+        let answer = self.nodes[node].log.insert(fact, &self.members);
+        self.handle(node, SyncInput::Answered { id, answer: &answer });
+        if matches!(answer, Ok(Inserted::New(_))) {
+            self.handle(node, SyncInput::Spread { id, source: Some(link) });
+        }
+        self.tell_fork(node, None, &answer);
+    }
+
+    fn tell_fork(&mut self, node: usize, source: Option<LinkId>, answer: &Result<Inserted, Refusal>) {
+        if let Ok(Inserted::Fork(evidence)) = answer {
+            let chain = ChainId::of(&evidence.header().expect("verified"));
+            self.handle(node, SyncInput::SpreadEvidence { chain, source });
+        }
+    }
+
+    /// Whatever the peer had of restrictions and authority when the link came up is here before data of this link.
+    fn restrictions_came_first(&mut self, node: usize, link: LinkId) {
+        let peer = usize::try_from(link).expect("a node");
+        let Some((_, had)) = self.links.get(&ordered(node, peer)) else { return };
+        let log = &self.nodes[node].log;
+        for (holder, chain, seq) in had {
+            let fork = log.fork_seq(chain).map_or(u64::MAX, |fork| fork - 1);
+            assert!(*holder != peer || log.held(chain) >= *seq.min(&fork), "data before {} at {node}", chain.scope);
+        }
+        self.data_behind_gate += u64::from(had.iter().any(|(holder, _, _)| *holder == peer));
+    }
+
+    /// SCOPE: no byte of a scope, its name and the ids of its facts included, reaches a node outside its reader rule.
+    fn must_not_leak(&self, to: usize, bytes: &[u8]) {
+        let reader = self.author(to);
+        let contains = |needle: &[u8]| bytes.windows(needle.len()).any(|window| window == needle);
+        for scope in scopes().iter().filter(|scope| !self.members.may_read(&reader, scope)) {
+            assert!(!contains(scope.to_string().as_bytes()), "the name {scope} reached node {to}");
+            for fact in self.nodes.iter().flat_map(|n| n.log.iter_scope(scope)) {
+                assert!(!contains(fact.id().as_bytes()), "a fact id of {scope} reached node {to}");
+                assert!(!contains(fact.body().expect("present")), "a body of {scope} reached node {to}");
+            }
+        }
+    }
+
+    fn connect(&mut self, a: usize, b: usize) {
+        if a == b || self.links.contains_key(&ordered(a, b)) {
+            return;
+        }
+        self.epoch += 1;
+        let shared = self.members.shared(&self.author(a), &self.author(b));
+        let mut had = Vec::new();
+        for node in [a, b] {
+            for scope in shared.iter().filter(|scope| scope.lane() != Lane::Data) {
+                let heads = self.nodes[node].log.vector(scope).into_iter();
+                had.extend(heads.map(|h| (node, chain_of(scope, &h), h.seq)));
+            }
+        }
+        self.links.insert(ordered(a, b), (self.epoch, had));
+        for (node, peer) in [(a, b), (b, a)] {
+            let input = SyncInput::LinkUp { link: peer as u64, peer: self.author(peer), scopes: shared.clone() };
+            self.handle(node, input);
+        }
+    }
+
+    fn cut(&mut self, a: usize, b: usize) {
+        if self.links.remove(&ordered(a, b)).is_some() {
+            self.handle(a, SyncInput::LinkDown { link: b as u64 });
+            self.handle(b, SyncInput::LinkDown { link: a as u64 });
+        }
+    }
+
+    fn write(&mut self, node: usize, scope: &Scope) -> FactId {
+        let n = &mut self.nodes[node];
+        let body = format!("{scope} says {} at {}", n.log.len(), self.now_ms);
+        let fact = n.log.append(&n.key, draft(scope, body.as_bytes())).expect("appends");
+        let id = fact.id();
+        self.handle(node, SyncInput::Spread { id, source: None });
+        id
+    }
+
+    fn run_until(&mut self, end_ms: u64) {
+        loop {
+            let timers = self.nodes.iter().filter_map(|n| n.timer_ms);
+            let next = self.flying.iter().map(|f| f.at_ms).chain(timers).min().unwrap_or(u64::MAX);
+            if next > end_ms {
+                self.now_ms = end_ms;
+                return;
+            }
+            self.now_ms = self.now_ms.max(next);
+            for node in 0..self.nodes.len() {
+                if self.nodes[node].timer_ms.is_some_and(|at| at <= self.now_ms) {
+                    self.nodes[node].timer_ms = None;
+                    self.handle(node, SyncInput::Tick);
+                }
+            }
+            let now_ms = self.now_ms;
+            let (due, later): (Vec<_>, Vec<_>) =
+                std::mem::take(&mut self.flying).into_iter().partition(|f| f.at_ms <= now_ms);
+            self.flying = later;
+            for frame in due {
+                if self.links.get(&ordered(frame.from, frame.to)).is_some_and(|l| l.0 == frame.epoch) {
+                    self.handle(frame.to, SyncInput::Frame { link: frame.from as u64, bytes: &frame.bytes });
+                }
+            }
+        }
+    }
+
+    fn writable(&mut self, node: usize) -> Scope {
+        let author = self.author(node);
+        let all: Vec<Scope> = scopes().into_iter().filter(|scope| self.members.may_read(&author, scope)).collect();
+        let index = self.dice.roll(all.len() as u64);
+        all[usize::try_from(index).expect("small")].clone()
+    }
+
+    fn differing(&self) -> Vec<String> {
+        let mut differing = Vec::new();
+        for scope in scopes() {
+            let readers = (0..self.nodes.len()).filter(|n| self.members.may_read(&self.author(*n), &scope));
+            let hashes: BTreeSet<_> = readers.map(|n| self.nodes[n].log.state_hash(&scope)).collect();
+            if hashes.len() > 1 {
+                differing.push(scope.to_string());
+            }
+        }
+        differing
+    }
+
+    /// The weather ends; every pair that may talk does; what is missing must come within a bound.
+    fn calm(&mut self, star: bool) {
+        self.loss_percent = 0;
+        for _ in 0..30 {
+            for a in 0..self.nodes.len() {
+                (0..if star { 1 } else { self.nodes.len() }).for_each(|b| self.connect(a, b));
+            }
+            self.run_until(self.now_ms + 4_000);
+        }
+        assert_eq!(self.differing(), Vec::<String>::new());
+    }
+}
+
+/// Writes, cuts, heals and, sometimes, an author that forks its chain.
+fn weather(world: &mut World, steps: u64, star: bool, forks: bool) {
+    let count = world.nodes.len() as u64;
+    for _ in 0..steps {
+        let (a, b) = (world.dice.roll(count) as usize, world.dice.roll(count) as usize);
+        let b = if star { 0 } else { b };
+        match world.dice.roll(8) {
+            0..=2 => world.connect(a, b),
+            3 => world.cut(a, b),
+            4 if forks => fork(world, a, b),
+            _ => {
+                let scope = world.writable(a);
+                if world.nodes[a].log.evidence(&scope).all(|e| e.header().is_none_or(|h| h.author != world.author(a))) {
+                    world.write(a, &scope);
+                }
+            }
+        }
+        let pause = world.dice.roll(1_500);
+        world.run_until(world.now_ms + pause);
+    }
+}
+
+/// Somebody writes as `a` at node `b`, where `a`'s chain may end earlier or later than at `a`.
+fn fork(world: &mut World, a: usize, b: usize) {
+    let scope = Scope::mesh();
+    let chain = ChainId { scope: scope.clone(), author: world.author(a), incarnation: 0 };
+    if a == b || world.nodes[b].log.fork_seq(&chain).is_some() {
+        return;
+    }
+    let body = format!("a second branch at {}", world.now_ms);
+    let key = key(u8::try_from(a).expect("few nodes") + 1);
+    let id = world.nodes[b].log.append(&key, draft(&scope, body.as_bytes())).expect("appends").id();
+    world.handle(b, SyncInput::Spread { id, source: None });
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// CONVERGE and SCOPE: whatever was lost, delayed, reordered, repeated or cut.
+    #[test]
+    fn everybody_converges_and_nothing_leaks(
+        seed in any::<u64>(), count in 3usize..=6, loss in 0u64..40, delay in 0u64..800, star in any::<bool>(),
+    ) {
+        let mut world = World::new(count, seed, loss, delay);
+        weather(&mut world, 60, star, false);
+        world.calm(star);
+    }
+
+    /// NO-FORK: a forked chain ends as evidence at every reader, and the rest converges all the same.
+    #[test]
+    fn forks_end_as_evidence_everywhere(seed in any::<u64>(), count in 3usize..=5, loss in 0u64..20) {
+        let mut world = World::new(count, seed, loss, 200);
+        weather(&mut world, 40, false, true);
+        world.calm(false);
+    }
+
+    /// NO-PANIC: bytes that are no frame, and frames with one byte changed.
+    #[test]
+    fn no_bytes_end_the_core(noise in proptest::collection::vec(any::<u8>(), 0..300), at in any::<usize>(), to in any::<u8>()) {
+        let mut world = World::new(3, 1, 0, 10);
+        (0..3).for_each(|n| { world.write(n, &Scope::mesh()); });
+        world.connect(0, 1);
+        let mut frames: Vec<Vec<u8>> = world.flying.iter().map(|f| f.bytes.clone()).collect();
+        frames.push(noise.clone());
+        frames.push([&[0u8, 1 + to % 6][..], &noise].concat());
+        for mut bytes in frames {
+            let index = at % bytes.len().max(1);
+            if let Some(byte) = bytes.get_mut(index) {
+                *byte = to;
+            }
+            world.handle(1, SyncInput::Frame { link: 0, bytes: &bytes });
+            world.connect(0, 1);
+        }
+    }
+}
+
+#[test]
+fn the_weather_reaches_the_hard_places() {
+    let (mut timeouts, mut unasked, mut gated, mut duplicates, mut forks) = (0, 0, 0, 0, 0);
+    for seed in 1..12 {
+        let mut world = World::new(5, seed * 7919, 25, 400);
+        weather(&mut world, 60, false, true);
+        world.calm(false);
+        for node in &world.nodes {
+            let stats = node.sync.stats();
+            timeouts += stats.requests_timed_out;
+            unasked += stats.facts_unasked;
+            duplicates += stats.facts_duplicate;
+            forks += node.log.evidence(&Scope::mesh()).count();
+        }
+        gated += world.data_behind_gate;
+    }
+    assert!(
+        timeouts > 0 && unasked > 0 && gated > 0 && duplicates > 0 && forks > 0,
+        "{timeouts} {unasked} {gated} {duplicates} {forks}"
+    );
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run() {
+    let run = || {
+        let mut world = World::new(5, 99, 20, 300);
+        weather(&mut world, 50, false, true);
+        let stats: Vec<SyncStats> = world.nodes.iter().map(|n| n.sync.stats()).collect();
+        (world.now_ms, world.epoch, world.flying.len(), format!("{stats:?}"))
+    };
+    assert_eq!(run(), run());
+}
+
+#[test]
+fn a_new_fact_reaches_all_readers_in_a_second() {
+    let mut world = World::new(6, 3, 0, 20);
+    (0..6).for_each(|a| (0..6).for_each(|b| world.connect(a, b)));
+    world.run_until(5_000);
+    let id = world.write(1, &Scope::mesh());
+    world.run_until(6_000);
+    assert!(world.nodes.iter().all(|n| n.log.get(&id).is_some()));
+}
+
+#[test]
+fn a_backlog_of_many_authors_is_fetched_in_bounded_time() {
+    let mut world = World::new(4, 5, 0, 20);
+    for node in 1..4 {
+        (0..1_200).for_each(|_| {
+            world.write(node, &Scope::mesh());
+        });
+    }
+    (1..4).for_each(|n| world.connect(0, n));
+    world.run_until(10_000);
+    assert_eq!(world.differing(), Vec::<String>::new());
+}
+
+/// Node 1 as we know it, and a peer played by the test: author key 1, a coordinator, on link 0.
+fn played() -> World {
+    let mut world = World::new(3, 1, 0, 1);
+    let shared = world.members.shared(&world.author(0), &world.author(1));
+    let peer = world.author(0);
+    world.links.insert((0, 1), (1, vec![]));
+    world.handle(1, SyncInput::LinkUp { link: 0, peer, scopes: shared });
+    world
+}
+
+fn told(world: &mut World) -> Vec<Frame> {
+    world.flying.drain(..).map(|f| Frame::decode(&f.bytes).expect("ours")).collect()
+}
+
+fn play(world: &mut World, frame: &Frame) -> Vec<Frame> {
+    world.handle(1, SyncInput::Frame { link: 0, bytes: &frame.encode() });
+    told(world)
+}
+
+fn own_chain(seed: u8, scope: &Scope, count: usize) -> Vec<SealedFact> {
+    let mut log = FactLog::new(MESH);
+    (0..count).map(|i| log.append(&key(seed), draft(scope, &[9, i as u8])).expect("appends").sealed().clone()).collect()
+}
+
+fn heads(scope: &Scope, facts: &[SealedFact]) -> ScopeHeads {
+    let last = facts.last().expect("a fact");
+    let header = last.peek().expect("readable");
+    let head = Head { author: header.author, incarnation: header.incarnation, seq: header.seq, id: last.id() };
+    ScopeHeads { scope: scope.clone(), heads: vec![head] }
+}
+
+fn announcement(scopes: Vec<ScopeHeads>) -> Frame {
+    Frame::Have(Have { first: Some(wire::Part { round: 1, part: 0, more: false }), scopes })
+}
+
+fn wanted(frames: &[Frame]) -> Vec<Range> {
+    frames.iter().flat_map(|f| if let Frame::Want(want) = f { want.ranges.clone() } else { vec![] }).collect()
+}
+
+#[test]
+fn data_is_asked_for_only_after_restrictions_and_authority() {
+    let mut world = played();
+    let (restrict, data) = (own_chain(1, &Scope::mesh_restrict(), 2), own_chain(1, &Scope::mesh(), 2));
+    // Pushed before anything was announced: dropped.
+    let push = Frame::Facts(Facts { request: None, facts: vec![data[0].clone()] });
+    assert!(wanted(&play(&mut world, &push)).is_empty());
+    assert_eq!((world.nodes[1].log.len(), world.nodes[1].sync.stats().facts_unasked), (0, 1));
+
+    let all = vec![heads(&Scope::mesh_restrict(), &restrict), heads(&Scope::mesh(), &data)];
+    let asked = wanted(&play(&mut world, &announcement(all)));
+    assert_eq!(asked.iter().map(|r| r.scope.to_string()).collect::<Vec<_>>(), ["mesh#restrict"]);
+    let answer = Frame::Facts(Facts { request: Some(asked[0].request), facts: restrict });
+    let asked = wanted(&play(&mut world, &answer));
+    assert_eq!(asked.iter().map(|r| (r.scope.to_string(), r.from, r.to)).collect::<Vec<_>>(), [("mesh".into(), 1, 2)]);
+    play(&mut world, &Frame::Facts(Facts { request: Some(asked[0].request), facts: data }));
+    assert_eq!(world.nodes[1].log.len(), 4);
+}
+
+#[test]
+fn a_foreign_scope_is_neither_answered_nor_looked_at() {
+    let mut world = played();
+    told(&mut world);
+    let porto = Scope::site("porto").expect("a name");
+    let lyon = Scope::site("lyon").expect("a name");
+    let (inside, outside) = if world.members.may_read(&world.author(1), &lyon) { (lyon, porto) } else { (porto, lyon) };
+    // Our node holds something of the foreign scope, by a mistake of somebody else.
+    world.nodes[1].log.append(&key(1), draft(&outside, b"hidden")).expect("appends");
+    world.nodes[1].log.append(&key(1), draft(&inside, b"shared")).expect("appends");
+    let range = |scope: &Scope| Range {
+        request: 1,
+        scope: scope.clone(),
+        author: key(1).author_id(),
+        incarnation: 0,
+        from: 1,
+        to: 9,
+    };
+    assert!(play(&mut world, &Frame::Want(Want { ranges: vec![range(&outside)] })).is_empty());
+    assert!(
+        matches!(&play(&mut world, &Frame::Want(Want { ranges: vec![range(&inside)] }))[..], [Frame::Facts(f)] if f.facts.len() == 1)
+    );
+    let facts = own_chain(1, &outside, 1);
+    play(&mut world, &Frame::Facts(Facts { request: None, facts: facts.clone() }));
+    play(&mut world, &announcement(vec![heads(&outside, &facts)]));
+    assert_eq!(world.nodes[1].sync.stats().foreign_scope, 3);
+    assert_eq!(world.nodes[1].log.len(), 2);
+}
+
+#[test]
+fn a_scope_that_is_no_longer_shared_is_silent_at_once() {
+    let mut world = played();
+    told(&mut world);
+    let site = world.members.shared(&world.author(0), &world.author(1)).into_iter().find(|s| s.site_name().is_some());
+    let site = site.expect("a site's scope");
+    let mesh_only: BTreeSet<Scope> = scopes().into_iter().filter(|s| s.site_name().is_none()).collect();
+    world.handle(1, SyncInput::ScopesChanged { link: 0, scopes: mesh_only });
+    world.write(1, &site);
+    world.run_until(20_000);
+    let name = site.site_name().expect("a site").to_owned();
+    assert!(!world.flying.iter().any(|f| String::from_utf8_lossy(&f.bytes).contains(&name)));
+}
+
+#[test]
+fn what_no_honest_node_sends_closes_the_link_with_a_code() {
+    let good = own_chain(1, &Scope::mesh_restrict(), 1).remove(0);
+    let other = own_chain(2, &Scope::mesh_restrict(), 1).remove(0);
+    let forged = SealedFact::new(good.header.clone(), other.signature, good.body().map(<[u8]>::to_vec));
+    let garbled = SealedFact::new(vec![1, 2, 3], good.signature, None);
+    let push = |fact: SealedFact| Frame::Facts(Facts { request: None, facts: vec![fact] }).encode();
+    let cases: [(Vec<u8>, &str); 5] = [
+        (b"GET / HTTP/1.1".to_vec(), "version"),
+        (vec![0, 1, 0xff], "malformed"),
+        (vec![], "malformed"),
+        (push(garbled), "malformed"),
+        (push(forged), "bad-signature"),
+    ];
+    for (bytes, code) in cases {
+        let mut world = played();
+        world.handle(1, SyncInput::Frame { link: 0, bytes: &bytes });
+        assert_eq!(world.closed, [code]);
+        assert_eq!((world.nodes[1].log.len(), world.nodes[1].sync.stats().closed), (0, 1));
+    }
+    let mut world = played();
+    world.handle(1, SyncInput::Frame { link: 0, bytes: &[0, 77, 1, 2, 3] });
+    assert_eq!((world.closed.len(), world.nodes[1].sync.stats().frames_unknown), (0, 1));
+}
+
+#[test]
+fn a_peer_that_promises_and_does_not_deliver_is_closed_and_only_it() {
+    let mut world = played();
+    let restrict = own_chain(1, &Scope::mesh_restrict(), 1);
+    world.connect(1, 2);
+    let promise = announcement(vec![heads(&Scope::mesh_restrict(), &restrict)]);
+    world.handle(1, SyncInput::Frame { link: 0, bytes: &promise.encode() });
+    world.nodes[0].timer_ms = None;
+    for _ in 0..40 {
+        // The played peer never answers.
+        world.flying.retain(|f| f.to != 0);
+        world.run_until(world.now_ms + 1_000);
+    }
+    assert_eq!(world.closed, ["stalled"]);
+    assert!(world.links.contains_key(&(1, 2)) && !world.links.contains_key(&(0, 1)));
+    assert!(world.nodes[1].sync.stats().requests_timed_out >= 5);
+}
+
+#[test]
+fn what_one_peer_owes_is_asked_of_another() {
+    let mut world = World::new(3, 1, 0, 1);
+    let id = world.write(2, &Scope::mesh_restrict());
+    let fact = world.nodes[2].log.get(&id).expect("written").sealed().clone();
+    let (scopes, peer) = (world.members.shared(&world.author(0), &world.author(1)), world.author(0));
+    world.links.insert((0, 1), (1, vec![]));
+    world.handle(1, SyncInput::LinkUp { link: 0, peer, scopes });
+    let promise = announcement(vec![heads(&Scope::mesh_restrict(), &[fact])]);
+    world.handle(1, SyncInput::Frame { link: 0, bytes: &promise.encode() });
+    world.connect(1, 2);
+    for _ in 0..10 {
+        world.flying.retain(|f| f.to != 0);
+        world.run_until(world.now_ms + 1_000);
+    }
+    assert!(world.nodes[1].log.get(&id).is_some());
+    assert!(world.closed.is_empty());
+}
+
+#[test]
+fn requests_and_answers_stay_within_their_bounds() {
+    let mut world = played();
+    told(&mut world);
+    (0..40).for_each(|_| {
+        world.nodes[1].log.append(&key(2), draft(&Scope::mesh(), &[0; 200_000])).expect("appends");
+    });
+    let range =
+        |request| Range { request, scope: Scope::mesh(), author: key(2).author_id(), incarnation: 0, from: 1, to: 40 };
+    let mut served = 0;
+    for round in 0..20 {
+        let ranges = (0..10).map(|i| range(round * 10 + i)).collect();
+        for frame in play(&mut world, &Frame::Want(Want { ranges })) {
+            served += frame.encode().len() as u64;
+            assert!(frame.encode().len() <= limits::FRAME_LEN_MAX);
+        }
+    }
+    assert!(served <= limits::SERVE_BURST_BYTES + (limits::REQUESTS_MAX * limits::FRAME_LEN_MAX) as u64, "{served}");
+    assert!(world.nodes[1].sync.stats().over_limit >= 100);
+}
+
+#[test]
+fn an_author_unknown_by_now_is_asked_for_again_when_authority_came() {
+    let mut world = played();
+    let stranger = key(50);
+    let restrict = own_chain(50, &Scope::mesh_restrict(), 1);
+    let entry = own_chain(1, &Scope::authority(), 1);
+    let all = vec![heads(&Scope::mesh_restrict(), &restrict), heads(&Scope::authority(), &entry)];
+    let asked = wanted(&play(&mut world, &announcement(all)));
+    assert_eq!(asked.len(), 2);
+    let answer = |range: &Range, facts: &[SealedFact]| {
+        Frame::Facts(Facts { request: Some(range.request), facts: facts.to_vec() })
+    };
+    assert!(wanted(&play(&mut world, &answer(&asked[0], &restrict))).is_empty());
+    world.members.enrol(&stranger, None);
+    let again = wanted(&play(&mut world, &answer(&asked[1], &entry)));
+    assert_eq!(again.iter().map(|r| r.scope.clone()).collect::<Vec<_>>(), [Scope::mesh_restrict()]);
+    play(&mut world, &answer(&again[0], &restrict));
+    assert_eq!(world.nodes[1].log.len(), 2);
+}

@@ -1,0 +1,238 @@
+//! Frames of the sync protocol, wire v0 (unstable): version byte, kind byte, one deterministic CBOR value.
+
+use cauldron_identity::codec::{CodecError, from_cbor, to_cbor};
+use cauldron_identity::{AuthorId, Digest, Scope, SealedFact};
+use minicbor::{Decode, Encode};
+
+use crate::limits::{CONTROL_FRAME_LEN_MAX, FRAME_LEN_MAX};
+use crate::log::{ChainId, Evidence, Head};
+
+/// The wire version this build speaks.
+pub const VERSION: u8 = 0;
+
+const HAVE: u8 = 1;
+const WANT: u8 = 2;
+const FACTS: u8 = 3;
+const EVIDENCE: u8 = 4;
+const DIGEST: u8 = 5;
+const AGAIN: u8 = 6;
+
+/// Which announcement a `Have` belongs to, and where in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub(super) struct Part {
+    /// Counts the announcements on this link, from 1.
+    #[n(0)]
+    pub round: u32,
+    /// Counts the frames of one announcement, from 0.
+    #[n(1)]
+    pub part: u32,
+    /// Whether another frame follows.
+    #[n(2)]
+    pub more: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub(super) struct ScopeHeads {
+    #[n(0)]
+    pub scope: Scope,
+    #[n(1)]
+    pub heads: Vec<Head>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub(super) struct Have {
+    /// Set in an announcement of everything, absent in news.
+    #[n(0)]
+    pub first: Option<Part>,
+    #[n(1)]
+    pub scopes: Vec<ScopeHeads>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub(super) struct Range {
+    /// Comes back with the answer.
+    #[n(0)]
+    pub request: u32,
+    #[n(1)]
+    pub scope: Scope,
+    #[n(2)]
+    pub author: AuthorId,
+    #[n(3)]
+    pub incarnation: u32,
+    /// First position wanted.
+    #[n(4)]
+    pub from: u64,
+    /// Last position wanted.
+    #[n(5)]
+    pub to: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub(super) struct Want {
+    #[n(0)]
+    pub ranges: Vec<Range>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub(super) struct Facts {
+    /// The request this answers; absent when the facts are pushed.
+    #[n(0)]
+    pub request: Option<u32>,
+    #[n(1)]
+    pub facts: Vec<SealedFact>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub(super) struct ScopeDigest {
+    #[n(0)]
+    pub scope: Scope,
+    #[n(1)]
+    pub digest: Digest,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub(super) struct Digests {
+    /// The sender's latest announcement.
+    #[n(0)]
+    pub round: u32,
+    #[n(1)]
+    pub scopes: Vec<ScopeDigest>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Frame {
+    /// What the sender holds.
+    Have(Have),
+    /// Please send.
+    Want(Want),
+    /// Here they are.
+    Facts(Facts),
+    /// Somebody forked a chain.
+    Evidence(Box<Evidence>),
+    /// One hash per scope: are we still equal?
+    Digests(Digests),
+    /// Please announce everything once more.
+    Again,
+}
+
+/// Why a frame is not taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Refused {
+    /// A kind of a later version: ignored.
+    Unknown(u8),
+    /// Another wire version.
+    Version,
+    /// Longer than its kind may be.
+    TooLarge,
+    /// No frame at all.
+    Malformed(CodecError),
+}
+
+impl Range {
+    pub fn chain(&self) -> ChainId {
+        ChainId { scope: self.scope.clone(), author: self.author, incarnation: self.incarnation }
+    }
+}
+
+impl Frame {
+    pub fn encode(&self) -> Vec<u8> {
+        let (kind, body) = match self {
+            Self::Have(have) => (HAVE, to_cbor(have)),
+            Self::Want(want) => (WANT, to_cbor(want)),
+            Self::Facts(facts) => (FACTS, to_cbor(facts)),
+            Self::Evidence(evidence) => (EVIDENCE, to_cbor(evidence.as_ref())),
+            Self::Digests(digests) => (DIGEST, to_cbor(digests)),
+            Self::Again => (AGAIN, Vec::new()),
+        };
+        let mut frame = Vec::with_capacity(2 + body.len());
+        frame.extend_from_slice(&[VERSION, kind]);
+        frame.extend_from_slice(&body);
+        frame
+    }
+
+    pub fn decode(bytes: &[u8]) -> Result<Self, Refused> {
+        let (version, rest) = bytes.split_first().ok_or(Refused::Malformed(CodecError::Truncated(0)))?;
+        if *version != VERSION {
+            return Err(Refused::Version);
+        }
+        let (kind, body) = rest.split_first().ok_or(Refused::Malformed(CodecError::Truncated(1)))?;
+        let len_max = if *kind == FACTS { FRAME_LEN_MAX } else { CONTROL_FRAME_LEN_MAX };
+        if bytes.len() > len_max {
+            return Err(Refused::TooLarge);
+        }
+        match *kind {
+            HAVE => from_cbor(body).map(Self::Have),
+            WANT => from_cbor(body).map(Self::Want),
+            FACTS => from_cbor(body).map(Self::Facts),
+            EVIDENCE => from_cbor(body).map(|e| Self::Evidence(Box::new(e))),
+            DIGEST => from_cbor(body).map(Self::Digests),
+            AGAIN if body.is_empty() => Ok(Self::Again),
+            AGAIN => Err(CodecError::Trailing(body.len())),
+            other => return Err(Refused::Unknown(other)),
+        }
+        .map_err(Refused::Malformed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::HEADS_PER_FRAME_MAX;
+    use cauldron_identity::FactId;
+
+    #[test]
+    fn golden_bytes_of_wire_v0() {
+        let scope = Scope::site("lyon").expect("a name");
+        let range = Range { request: 7, scope, author: AuthorId::from_bytes([1; 32]), incarnation: 2, from: 3, to: 4 };
+        let frame = Frame::Want(Want { ranges: vec![range] });
+        let bytes = frame.encode();
+        let want: Vec<u8> = [
+            [VERSION, WANT, 0xa1, 0x00, 0x81, 0xa6, 0x00, 0x07, 0x01, 0x69].as_slice(),
+            b"site/lyon",
+            [0x02, 0x58, 0x20].as_slice(),
+            [1; 32].as_slice(),
+            [0x03, 0x02, 0x04, 0x03, 0x05, 0x04].as_slice(),
+        ]
+        .concat();
+        assert_eq!(bytes, want);
+        assert_eq!(Frame::decode(&bytes), Ok(frame));
+        assert_eq!(Frame::Again.encode(), [VERSION, AGAIN]);
+    }
+
+    #[test]
+    fn a_full_frame_of_heads_stays_below_the_control_bound() {
+        let head = Head {
+            author: AuthorId::from_bytes([0xff; 32]),
+            incarnation: u32::MAX,
+            seq: u64::MAX,
+            id: FactId::from_bytes([0xff; 32]),
+        };
+        let scope = Scope::site_restrict(&"a".repeat(63)).expect("a name");
+        let first = Some(Part { round: u32::MAX, part: u32::MAX, more: true });
+        let heads = vec![head; HEADS_PER_FRAME_MAX];
+        let frame = Frame::Have(Have { first, scopes: vec![ScopeHeads { scope, heads }] }).encode();
+        assert!(frame.len() <= CONTROL_FRAME_LEN_MAX, "{}", frame.len());
+    }
+
+    #[test]
+    fn what_is_no_frame_is_told_apart() {
+        assert_eq!(Frame::decode(&[1, HAVE]), Err(Refused::Version));
+        assert_eq!(Frame::decode(&[VERSION, 99, 1, 2, 3]), Err(Refused::Unknown(99)));
+        assert!(matches!(Frame::decode(&[]), Err(Refused::Malformed(_))));
+        assert!(matches!(Frame::decode(&[VERSION]), Err(Refused::Malformed(_))));
+        assert!(matches!(Frame::decode(&[VERSION, AGAIN, 0]), Err(Refused::Malformed(_))));
+        assert!(matches!(Frame::decode(&[VERSION, HAVE, 0xff]), Err(Refused::Malformed(_))));
+        assert_eq!(
+            Frame::decode(&[&[VERSION, WANT][..], &[0; CONTROL_FRAME_LEN_MAX]].concat()),
+            Err(Refused::TooLarge)
+        );
+    }
+}
