@@ -3,7 +3,7 @@
 //! [`FileFollower::poll`] is called now and then (there is no notification service to trust on every file system) and reads
 //! at most [`POLL_BYTES_MAX`]. Conditions are told when they begin and when they end, not on every poll.
 //!
-//! What to do is decided by [`decide`], a pure function of what was seen; the rest is thin IO.
+//! What to do is decided by `decide`, a pure function of what was seen; the rest is thin IO.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};

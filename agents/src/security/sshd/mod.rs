@@ -3,7 +3,7 @@
 //! **Rule.** At least `threshold` failed logins from one source within `window_s` seconds of *event* time make one finding.
 //! `message repeated N times` counts N. The source is the address after the last ` from ` of a line that ends as sshd ends it.
 //! Never proposed: loopback, link-local, multicast and other addresses that are no single stranger
-//! ([`never_a_target`](crate::net::never_a_target)), the node's own, the allow-listed, and sources with a successful login in
+//! ([`never_a_target`]), the node's own, the allow-listed, and sources with a successful login in
 //! the window. One open finding per source: it is armed again only after its window is over *and* it was settled or its
 //! time to live has passed.
 //!
