@@ -1,1 +1,42 @@
-//! Wires: libp2p on quinn and rustls with SPIFFE mutual TLS
+//! Wires: libp2p on quinn and rustls with SPIFFE mutual TLS.
+//!
+//! [`Mesh::start`] opens one UDP port and returns a [`MeshHandle`] and a stream of [`MeshEvent`]s. What goes over a link
+//! is bytes to this crate: it knows who the peer is, never what a frame means.
+//!
+//! A *link* is a peer with at least one connection up, however many sides dialled. It carries whole frames in order, each
+//! way, without gaps; whatever would make a gap ends the link. A peer on a link has shown a valid SVID and has proven its
+//! author key over the TLS session; whether that key is enrolled is for the node's core to judge.
+//!
+//! Two lanes share the port by ALPN: `cauldron-mesh/0` (mutual SVIDs) and `cauldron-enrol/1` (see [`enrol_client`]).
+//!
+//! Not here on purpose: the meaning of frames, membership, policy, persistence, relays and hole punching.
+#![forbid(unsafe_code)]
+
+mod admission;
+mod code;
+mod config;
+mod counters;
+mod dialler;
+mod driver;
+mod enrol;
+mod frames;
+mod handle;
+pub mod limits;
+mod link;
+mod peer_id;
+mod registry;
+mod source;
+mod swarm;
+mod tls;
+mod transport;
+
+#[cfg(test)]
+mod tests;
+
+pub use code::CloseCode;
+pub use config::{Direction, Mesh, MeshConfig, MeshError, MeshEvent};
+pub use counters::Counters;
+pub use enrol::{EnrolError, EnrolRequest, enrol_client};
+pub use handle::{LinkStatus, MeshHandle, MeshStatus, TargetStatus};
+pub use link::SendError;
+pub use source::{SourceError, SvidSource, WallClock, system_clock};

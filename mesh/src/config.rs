@@ -1,0 +1,140 @@
+//! How a mesh is started, and what it reports.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use cauldron_identity::{AuthorKey, MeshId, PublicKey, SpiffeId};
+use tokio::sync::mpsc;
+
+use crate::code::CloseCode;
+use crate::counters::Counters;
+use crate::driver::Driver;
+use crate::enrol::{EnrolLane, EnrolRequest};
+use crate::handle::MeshHandle;
+use crate::limits::{CONNECTIONS_MAX_EDGE, RECEIVED_FRAMES_MAX};
+use crate::source::SvidSource;
+use crate::transport::Shared;
+
+/// What a node's side of the mesh needs.
+#[derive(Debug)]
+pub struct MeshConfig {
+    /// UDP address to listen on, and to dial from. Port 0 takes any free one; a wildcard address follows the interfaces.
+    pub listen: SocketAddr,
+    /// Which mesh this is; peers of another one are refused.
+    pub mesh_id: MeshId,
+    /// The node's long-lived author key, proven on every connection.
+    pub author: Arc<AuthorKey>,
+    /// The node's SVID and whom it trusts.
+    pub source: Arc<SvidSource>,
+    /// `host:port` of peers to stay connected with.
+    pub peers: Vec<String>,
+    /// Connections in all; see [`crate::limits`] for the two usual values.
+    pub connections_max: usize,
+    /// Where enrolment requests go; `None` turns the lane away.
+    pub enrol: Option<mpsc::Sender<EnrolRequest>>,
+}
+
+impl MeshConfig {
+    /// An edge node that dials nobody and enrols nobody.
+    #[must_use]
+    pub fn new(listen: SocketAddr, mesh_id: MeshId, author: Arc<AuthorKey>, source: Arc<SvidSource>) -> Self {
+        let connections_max = CONNECTIONS_MAX_EDGE;
+        Self { listen, mesh_id, author, source, peers: Vec::new(), connections_max, enrol: None }
+    }
+}
+
+/// Why the mesh cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum MeshError {
+    /// The UDP address is taken, or not ours.
+    #[error("cannot listen on UDP {address}: {reason}")]
+    Listen {
+        /// The address from the configuration.
+        address: SocketAddr,
+        /// The system's words.
+        reason: String,
+    },
+}
+
+/// Which side opened a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// The peer dialled us.
+    Inbound,
+    /// We dialled.
+    Outbound,
+}
+
+/// What happened, in order. Frames of a link come after its `LinkUp` and never after its `LinkDown`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MeshEvent {
+    /// The node is reachable at this address.
+    Listening(SocketAddr),
+    /// A peer is connected.
+    LinkUp {
+        /// Number of the link, never used again.
+        link: u64,
+        /// Who the peer's SVID says it is.
+        spiffe_id: SpiffeId,
+        /// The author key it has proven to hold; not yet judged.
+        author: PublicKey,
+        /// When its SVID runs out, Unix seconds; the connection ends within 60 s of it.
+        svid_not_after_s: u64,
+        /// Where it is.
+        remote_addr: SocketAddr,
+        /// Whether we dialled.
+        dialer: bool,
+    },
+    /// The peer is gone, or was sent away.
+    LinkDown {
+        /// Number of the link.
+        link: u64,
+        /// Why, for people.
+        reason: String,
+    },
+    /// One whole frame.
+    Frame {
+        /// The link it came over.
+        link: u64,
+        /// Its content, 1 byte to 320 KiB, not looked at.
+        bytes: Vec<u8>,
+    },
+    /// A connection did not come about.
+    Refused {
+        /// Who dialled.
+        direction: Direction,
+        /// The other end, as far as UDP says.
+        remote: SocketAddr,
+        /// Why, in a sentence that stays on this node.
+        reason: String,
+        /// What was counted.
+        code: CloseCode,
+    },
+}
+
+/// The mesh of one node.
+#[derive(Debug)]
+pub struct Mesh;
+
+impl Mesh {
+    /// Opens the port and starts the task that owns the connections. It stops when [`MeshHandle::shutdown`] is called, all
+    /// handles are dropped, or the events' receiver is. Needs a tokio runtime with time and IO.
+    ///
+    /// # Errors
+    /// [`MeshError::Listen`] when the UDP address cannot be opened.
+    pub fn start(config: MeshConfig) -> Result<(MeshHandle, mpsc::Receiver<MeshEvent>), MeshError> {
+        let counters = Arc::new(Counters::default());
+        let enrol = EnrolLane::new(config.enrol, counters.clone());
+        let shared =
+            Shared::new(config.source, config.author, config.mesh_id, config.connections_max, counters.clone(), enrol);
+        let (events, receiver) = mpsc::channel(RECEIVED_FRAMES_MAX);
+        let (handle, commands, outboxes) = MeshHandle::new(counters);
+        let mut driver = Driver::new(shared, events, commands, outboxes);
+        driver.listen(config.listen)?;
+        for peer in config.peers {
+            driver.add_target(peer);
+        }
+        tokio::spawn(driver.run());
+        Ok((handle, receiver))
+    }
+}

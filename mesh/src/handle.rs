@@ -1,0 +1,166 @@
+//! What the node holds of the running mesh.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use cauldron_identity::{PublicKey, SpiffeId};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::code::CloseCode;
+use crate::counters::Counters;
+use crate::link::{Outbox, SendError};
+
+/// A cheap handle on the mesh; every method returns at once or waits for the mesh's own task only.
+#[derive(Debug, Clone)]
+pub struct MeshHandle {
+    // Not bounded: only our own node writes here, and one command per decision of it.
+    commands: mpsc::UnboundedSender<Command>,
+    outboxes: Outboxes,
+    counters: Arc<Counters>,
+}
+
+pub(crate) enum Command {
+    Dial(String),
+    Close { link: u64, code: CloseCode, reason: String },
+    Status(oneshot::Sender<MeshStatus>),
+    Shutdown(oneshot::Sender<()>),
+}
+
+/// The state of the mesh at one moment.
+#[derive(Debug, Clone, Default)]
+pub struct MeshStatus {
+    /// Addresses the node listens on.
+    pub listening: Vec<SocketAddr>,
+    /// Links that are up.
+    pub links: Vec<LinkStatus>,
+    /// Configured peers.
+    pub targets: Vec<TargetStatus>,
+}
+
+/// One link.
+#[derive(Debug, Clone)]
+pub struct LinkStatus {
+    /// Its number.
+    pub link: u64,
+    /// The peer.
+    pub spiffe_id: SpiffeId,
+    /// The author key the peer has proven.
+    pub author: PublicKey,
+    /// When the peer's SVID runs out, Unix seconds.
+    pub svid_not_after_s: u64,
+    /// Where the peer is.
+    pub remote_addr: SocketAddr,
+    /// Whether we dialled.
+    pub dialer: bool,
+    /// Connections behind the link.
+    pub connections: usize,
+    /// Best round trip in milliseconds.
+    pub rtt_ms: u64,
+    /// Frames waiting to be written.
+    pub queued_frames: usize,
+    /// Bytes waiting to be written.
+    pub queued_bytes: usize,
+}
+
+/// One configured peer address.
+#[derive(Debug, Clone)]
+pub struct TargetStatus {
+    /// `host:port` as given.
+    pub address: String,
+    /// Whether a link stands behind it.
+    pub up: bool,
+    /// What went wrong last, in a sentence; `None` while it is up.
+    pub last_error: Option<String>,
+    /// When it is dialled next.
+    pub next_dial_in_ms: Option<u64>,
+}
+
+impl MeshHandle {
+    pub(crate) fn new(counters: Arc<Counters>) -> (Self, mpsc::UnboundedReceiver<Command>, Outboxes) {
+        let (commands, receiver) = mpsc::unbounded_channel();
+        let outboxes = Outboxes::default();
+        (Self { commands, outboxes: outboxes.clone(), counters }, receiver, outboxes)
+    }
+
+    /// Stays connected with `address` (`host:port`) from now on: names are looked up anew at every try, failures wait
+    /// longer up to 30 s and are kept as [`TargetStatus::last_error`].
+    pub fn dial(&self, address: impl Into<String>) {
+        self.command(Command::Dial(address.into()));
+    }
+
+    /// Queues one frame for a link.
+    ///
+    /// # Errors
+    /// [`SendError::QueueFull`] also closes the link, counted as [`CloseCode::QueueFull`]; others are not touched.
+    pub fn send(&self, link: u64, frame: Vec<u8>) -> Result<(), SendError> {
+        let Some(outbox) = self.outboxes.get(link) else { return Err(SendError::LinkDown) };
+        let result = outbox.push(frame);
+        // Whoever takes the outbox away reports the overflow: once per link.
+        if result == Err(SendError::QueueFull) && self.outboxes.remove(link) {
+            let reason = "its queue is full: the peer reads too slowly".to_owned();
+            self.command(Command::Close { link, code: CloseCode::QueueFull, reason });
+        }
+        result
+    }
+
+    /// Ends a link. The peer reads code and reason (up to 128 bytes of it).
+    pub fn close(&self, link: u64, code: CloseCode, reason: impl Into<String>) {
+        self.outboxes.remove(link);
+        self.command(Command::Close { link, code, reason: reason.into() });
+    }
+
+    /// Listening addresses, links and configured peers, now. Empty once the mesh has stopped.
+    pub async fn status(&self) -> MeshStatus {
+        let (tx, rx) = oneshot::channel();
+        self.command(Command::Status(tx));
+        rx.await.unwrap_or_default()
+    }
+
+    /// Addresses the node listens on.
+    pub async fn listen_addrs(&self) -> Vec<SocketAddr> {
+        self.status().await.listening
+    }
+
+    /// Counters for `/metrics`.
+    #[must_use]
+    pub fn counters(&self) -> &Arc<Counters> {
+        &self.counters
+    }
+
+    /// Closes every connection with [`CloseCode::Shutdown`] and stops.
+    pub async fn shutdown(&self) {
+        let (tx, rx) = oneshot::channel();
+        self.command(Command::Shutdown(tx));
+        // An error means that it had stopped already.
+        let _ = rx.await;
+    }
+
+    fn command(&self, command: Command) {
+        // Fails only after the mesh has stopped; every reply channel is then dropped, which the caller sees.
+        let _ = self.commands.send(command);
+    }
+}
+
+/// The queues of the links that are up, shared by handles and the mesh's task.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Outboxes(Arc<Mutex<BTreeMap<u64, Outbox>>>);
+
+impl Outboxes {
+    pub(crate) fn insert(&self, link: u64, outbox: Outbox) {
+        self.lock().insert(link, outbox);
+    }
+
+    pub(crate) fn remove(&self, link: u64) -> bool {
+        self.lock().remove(&link).is_some()
+    }
+
+    fn get(&self, link: u64) -> Option<Outbox> {
+        self.lock().get(&link).cloned()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Outbox>> {
+        // A map operation cannot leave it half changed.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

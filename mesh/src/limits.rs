@@ -1,0 +1,87 @@
+//! Every bound a stranger or a peer meets, each with its reason. Source: the project's guarantees, section 4.
+
+use std::time::Duration;
+
+/// Handshakes in flight. One costs about 1 ms of CPU and some KiB; a flood of them must not grow memory.
+pub const PENDING_HANDSHAKES_MAX: usize = 256;
+/// Above this many handshakes in flight a stranger must prove its address first (QUIC Retry, RFC 9000 §8.1.2), so a
+/// flood with invented addresses gets no cryptography out of us.
+pub const PENDING_HANDSHAKES_RETRY: usize = 64;
+/// TLS handshake and admission together: several round trips around the planet, with losses.
+pub const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// Both sides may dial at once; more than two paths to one peer serve nobody.
+pub const CONNECTIONS_PER_PEER_MAX: usize = 2;
+/// Connections of an edge node, unless configured otherwise.
+pub const CONNECTIONS_MAX_EDGE: usize = 128;
+/// Connections of a hub, for its configuration.
+pub const CONNECTIONS_MAX_HUB: usize = 1_024;
+
+/// Sync (one each way), ping, identify and its push, with room for the next protocols.
+pub const BIDI_STREAMS_MAX: u32 = 16;
+/// One admission frame; the rest is room for later.
+pub const UNI_STREAMS_MAX: u32 = 4;
+/// Unread bytes of one stream: a little under one frame, so a slow reader holds back its own link soon.
+pub const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
+/// Unread bytes of one connection; quinn's default is unlimited.
+pub const CONNECTION_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
+/// Unacknowledged bytes that we keep for one connection.
+pub const SEND_WINDOW_BYTES: u64 = 2 * 1024 * 1024;
+/// Out-of-order TLS bytes; a certificate chain of 16 KiB fits.
+pub const CRYPTO_BUFFER_BYTES: usize = 32 * 1024;
+/// Datagrams of connections that wait for their handshake slot.
+pub const INCOMING_BUFFER_BYTES_TOTAL: u64 = 4 * 1024 * 1024;
+
+/// Twice per idle time-out, so that one lost probe does not cost the link; also keeps NAT mappings alive.
+pub const KEEP_ALIVE: Duration = Duration::from_secs(5);
+/// Silence after which a peer counts as gone: partitions are noticed within 15 s.
+pub const IDLE_TIME_MAX: Duration = Duration::from_secs(15);
+/// Largest time between two looks at a live connection's SVID; a stepped clock is noticed within it.
+pub const GUARD_INTERVAL: Duration = Duration::from_secs(20);
+
+/// One sync frame: a chunk of 256 KiB with its envelope and 64 KiB of control beside it.
+pub const FRAME_BYTES_MAX: usize = 320 * 1024;
+/// From the first byte of a frame's header to its last.
+pub const HEADER_TIME_MAX: Duration = Duration::from_secs(5);
+/// From the header to the last byte of the frame, and for a written frame to be taken by the peer's window.
+pub const FRAME_TIME_MAX: Duration = Duration::from_secs(30);
+/// To open the link's stream and to be told that the peer reads it.
+pub const STREAM_OPEN_TIME_MAX: Duration = Duration::from_secs(10);
+/// Frames waiting for one link; a peer that stops reading loses its link, nothing else.
+pub const SEND_QUEUE_FRAMES_MAX: usize = 1_024;
+/// Bytes waiting for one link.
+pub const SEND_QUEUE_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Frames received and not yet taken by the node, over all links; beyond it the links' windows hold the peers back.
+pub const RECEIVED_FRAMES_MAX: usize = 64;
+/// Events waiting for the node before reports of refused strangers are dropped (they stay counted).
+pub const EVENTS_WAITING_MAX: usize = 1_024;
+/// Reason text that travels with a close.
+pub const CLOSE_REASON_BYTES_MAX: usize = 128;
+
+/// First wait after a dial failed or a link went down; doubles up to [`REDIAL_WAIT_MAX`].
+pub const REDIAL_WAIT_MIN: Duration = Duration::from_millis(250);
+/// Longest wait between two dials: a healed partition is noticed well within a minute.
+pub const REDIAL_WAIT_MAX: Duration = Duration::from_secs(30);
+/// A name lookup that takes longer has failed.
+pub const RESOLVE_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// A certificate request with its proof.
+pub const ENROL_REQUEST_BYTES_MAX: usize = 64 * 1024;
+/// Charter, chain, bundle and policy head.
+pub const ENROL_REPLY_BYTES_MAX: usize = 256 * 1024;
+/// One exchange, the authority's fsync included.
+pub const ENROL_TIME_MAX: Duration = Duration::from_secs(10);
+/// Exchanges served at once.
+pub const ENROL_CONCURRENT_MAX: usize = 32;
+/// Exchanges one address (IPv6: one /64) may make at once after a pause: a site behind one NAT that starts up.
+pub const ENROL_BURST_PER_ADDRESS: u32 = 30;
+/// One more exchange per address after this long.
+pub const ENROL_REFILL: Duration = Duration::from_secs(1);
+/// Addresses remembered for the rate; the least recent is forgotten first.
+pub const ENROL_ADDRESSES_MAX: usize = 4_096;
+
+const _: () = assert!(PENDING_HANDSHAKES_RETRY < PENDING_HANDSHAKES_MAX);
+const _: () = assert!(KEEP_ALIVE.as_millis() * 2 < IDLE_TIME_MAX.as_millis());
+const _: () = assert!(GUARD_INTERVAL.as_secs() < 60, "expiry closes a connection within 60 s");
+const _: () = assert!(SEND_QUEUE_BYTES_MAX > FRAME_BYTES_MAX);
+const _: () = assert!(CRYPTO_BUFFER_BYTES > cauldron_identity::x509::CHAIN_BYTES_MAX);

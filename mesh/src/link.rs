@@ -1,0 +1,169 @@
+//! The two tasks of a link: one writes queued frames, one reads the peer's. Either ending ends the link, because a link is
+//! a gapless sequence of frames each way: after a broken stream frames may be missing, and the node must sync anew.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::AcqRel, Ordering::Acquire};
+use std::time::Duration;
+
+use futures::{AsyncReadExt, AsyncWriteExt};
+use libp2p::{PeerId, Stream, StreamProtocol};
+use libp2p_stream::Control;
+use tokio::sync::mpsc;
+use tokio::time::{sleep, timeout};
+
+use crate::code::CloseCode;
+use crate::counters::{Counters, add};
+use crate::frames;
+use crate::limits::{FRAME_BYTES_MAX, SEND_QUEUE_BYTES_MAX, SEND_QUEUE_FRAMES_MAX, STREAM_OPEN_TIME_MAX};
+
+/// The one protocol of the sync core, version 0: unstable.
+pub(crate) const SYNC: StreamProtocol = StreamProtocol::new("/cauldron/sync/0");
+/// Sent by the reader when it has taken a stream. Without it a writer could not tell a stream that libp2p dropped on
+/// arrival (its hand-over channel holds one) from one that is read.
+const TAKEN: u8 = 0x06;
+const OPEN_ATTEMPTS: u32 = 6;
+
+/// How a link's task ended.
+pub(crate) struct Ended {
+    pub(crate) link: u64,
+    pub(crate) code: CloseCode,
+    pub(crate) reason: String,
+}
+
+/// Why a frame cannot be queued.
+#[derive(Debug, thiserror::Error, Clone, Copy, PartialEq, Eq)]
+pub enum SendError {
+    /// No link of that number is up.
+    #[error("the link is down")]
+    LinkDown,
+    /// The queue is full; this closes the link, and only this link.
+    #[error("the peer reads too slowly: its queue is full and the link is closed")]
+    QueueFull,
+    /// Our own mistake: such a frame would be refused by every peer.
+    #[error("a frame has 1 to {FRAME_BYTES_MAX} bytes, this one has {0}")]
+    Length(usize),
+}
+
+/// The bounded queue of a link.
+#[derive(Debug, Clone)]
+pub(crate) struct Outbox {
+    frames: mpsc::Sender<Vec<u8>>,
+    bytes: Arc<AtomicUsize>,
+}
+
+/// The reading end of an [`Outbox`].
+pub(crate) struct OutboxReader {
+    frames: mpsc::Receiver<Vec<u8>>,
+    bytes: Arc<AtomicUsize>,
+}
+
+pub(crate) fn outbox() -> (Outbox, OutboxReader) {
+    let (tx, rx) = mpsc::channel(SEND_QUEUE_FRAMES_MAX);
+    let bytes = Arc::new(AtomicUsize::new(0));
+    (Outbox { frames: tx, bytes: bytes.clone() }, OutboxReader { frames: rx, bytes })
+}
+
+impl Outbox {
+    pub(crate) fn push(&self, frame: Vec<u8>) -> Result<(), SendError> {
+        let length = frame.len();
+        if length == 0 || length > FRAME_BYTES_MAX {
+            return Err(SendError::Length(length));
+        }
+        if self.bytes.fetch_add(length, AcqRel) + length > SEND_QUEUE_BYTES_MAX {
+            self.bytes.fetch_sub(length, AcqRel);
+            return Err(SendError::QueueFull);
+        }
+        self.frames.try_send(frame).map_err(|e| {
+            self.bytes.fetch_sub(length, AcqRel);
+            match e {
+                mpsc::error::TrySendError::Full(_) => SendError::QueueFull,
+                mpsc::error::TrySendError::Closed(_) => SendError::LinkDown,
+            }
+        })
+    }
+
+    /// Frames and bytes waiting.
+    pub(crate) fn depth(&self) -> (usize, usize) {
+        (self.frames.max_capacity() - self.frames.capacity(), self.bytes.load(Acquire))
+    }
+}
+
+/// Opens the link's outbound stream and writes what is queued until something breaks.
+pub(crate) async fn write(
+    link: u64,
+    peer: PeerId,
+    mut control: Control,
+    mut outbox: OutboxReader,
+    counters: Arc<Counters>,
+) -> Ended {
+    let opened = timeout(STREAM_OPEN_TIME_MAX, open(peer, &mut control)).await;
+    let mut stream = match opened {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(reason)) => return Ended { link, code: CloseCode::StreamLost, reason },
+        Err(_) => {
+            let reason = format!("the peer did not take a stream within {} s", STREAM_OPEN_TIME_MAX.as_secs());
+            return Ended { link, code: CloseCode::StreamLost, reason };
+        }
+    };
+    while let Some(frame) = outbox.frames.recv().await {
+        if let Err(e) = frames::write(&mut stream, &frame).await {
+            return Ended { link, code: e.code(), reason: e.to_string() };
+        }
+        outbox.bytes.fetch_sub(frame.len(), AcqRel);
+        add(&counters.frames_out, 1);
+        add(&counters.bytes_out, frame.len() + frames::HEADER_BYTES);
+    }
+    Ended { link, code: CloseCode::Normal, reason: "the link was closed".to_owned() }
+}
+
+async fn open(peer: PeerId, control: &mut Control) -> Result<Stream, String> {
+    let mut last = String::new();
+    for attempt in 0..OPEN_ATTEMPTS {
+        sleep(Duration::from_millis(50) * attempt).await;
+        match control.open_stream(peer, SYNC).await {
+            Ok(mut stream) => {
+                let mut taken = [0];
+                match stream.read_exact(&mut taken).await {
+                    Ok(()) if taken == [TAKEN] => return Ok(stream),
+                    Ok(()) => return Err("the peer answered the stream with something else".to_owned()),
+                    Err(e) => last = format!("the peer dropped the stream: {e}"),
+                }
+            }
+            Err(e) => last = format!("no stream to the peer: {e}"),
+        }
+    }
+    Err(last)
+}
+
+/// Reads the peer's stream and hands frames on until something breaks. Waits when the node is behind: the windows then
+/// hold the peer back.
+pub(crate) async fn read(
+    link: u64,
+    mut stream: Stream,
+    received: mpsc::Sender<(u64, Vec<u8>)>,
+    counters: Arc<Counters>,
+) -> Ended {
+    let taken = async {
+        stream.write_all(&[TAKEN]).await?;
+        stream.flush().await
+    };
+    if let Err(e) = taken.await {
+        return Ended { link, code: CloseCode::StreamLost, reason: format!("the peer's stream broke: {e}") };
+    }
+    loop {
+        match frames::read(&mut stream).await {
+            Ok(Some(frame)) => {
+                add(&counters.frames_in, 1);
+                add(&counters.bytes_in, frame.len() + frames::HEADER_BYTES);
+                if received.send((link, frame)).await.is_err() {
+                    return Ended { link, code: CloseCode::Shutdown, reason: "the node stops".to_owned() };
+                }
+            }
+            Ok(None) => {
+                let reason = "the peer ended its stream".to_owned();
+                return Ended { link, code: CloseCode::StreamLost, reason };
+            }
+            Err(e) => return Ended { link, code: e.code(), reason: format!("the peer sent {e}") },
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! The matrix of bad peers, as dialer and as acceptor: the good side never reports a link, counts each, and says why.
+
+use std::time::Duration;
+
+use cauldron_identity::x509::CertificateDer;
+use quinn::crypto::rustls::QuicClientConfig;
+use rcgen::{CertificateParams, Issuer, KeyPair, KeyUsagePurpose, SanType};
+
+use super::*;
+use crate::admission::{self, Side};
+use crate::tls;
+
+type Presented = (Vec<CertificateDer<'static>>, SvidKey);
+
+/// A leaf with any URI SANs, signed by the real authority.
+fn with_uris(ca: &AuthorityCa, uris: &[&str]) -> Presented {
+    let mut params = CertificateParams::default();
+    params.subject_alt_names = uris.iter().map(|u| SanType::URI((*u).try_into().expect("ascii"))).collect();
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.is_ca = rcgen::IsCa::ExplicitNoCa;
+    let signer = KeyPair::from_pem(&ca.key_pem()).expect("a key");
+    let issuer = Issuer::from_ca_cert_der(ca.certificate(), &signer).expect("an issuer");
+    let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).expect("a key");
+    let chain = vec![params.signed_by(&key, &issuer).expect("a certificate").der().clone()];
+    (chain, SvidKey::from_pkcs8_der(&key.serialize_der()).expect("a key"))
+}
+
+/// What bad peers present, and a part of the sentence that the good side must say.
+fn matrix(world: &World) -> Vec<(&'static str, Presented, &'static str)> {
+    let (impostor, evil) = (authority("a.test"), authority("evil.test"));
+    let ca = &world.ca;
+    let bad = id("bad");
+    vec![
+        ("other CA, same trust domain", svid(&impostor, &bad, now_s(), 600), "does not lead to a root of `a.test`"),
+        ("unknown trust domain", svid(&evil, "spiffe://evil.test/x", now_s(), 600), "we trust `a.test`"),
+        ("expired", svid(ca, &bad, now_s() - 3_600, 600), "expired at"),
+        ("not yet valid", svid(ca, &bad, now_s() + 3_600, 600), "is valid from"),
+        ("two URI SANs", with_uris(ca, &[&bad, &id("a")]), "multiple URI SAN"),
+        ("no URI SAN", with_uris(ca, &[]), "no usable SPIFFE ID"),
+        ("no path", with_uris(ca, &["spiffe://a.test"]), "has no path"),
+        ("certificate authority as leaf", (vec![ca.certificate().clone()], root_key(ca)), "has no path"),
+    ]
+}
+
+fn root_key(ca: &AuthorityCa) -> SvidKey {
+    SvidKey::from_pkcs8_pem(&ca.key_pem()).expect("a key")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_bad_certificate_is_let_in_by_either_side() {
+    let world = World::new();
+    for (case, (chain, key), sentence) in matrix(&world) {
+        for bad_dials in [true, false] {
+            let (mut good, mut bad) = (world.node("good").await, world.node("bad").await);
+            bad.source.present_unchecked(chain.clone(), &key);
+            if bad_dials { bad.dial(&good) } else { good.dial(&bad) }
+            let (code, reason) = good.refused().await;
+            assert_eq!(code, CloseCode::Certificate, "{case}, dials {bad_dials}: {reason}");
+            assert!(reason.contains(sentence), "{case}: {reason}");
+            assert!(good.handle.counters().refused(CloseCode::Certificate) >= 1, "{case}");
+            let (_, told) = bad.refused().await;
+            assert!(!told.contains("a.test"), "{case}: the bad peer was told {told}");
+            good.stays_alone(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+/// A client without libp2p, free to misbehave after the handshake.
+async fn raw_client(crypto: QuicClientConfig, to: SocketAddr) -> Result<quinn::Connection, quinn::ConnectionError> {
+    let endpoint = quinn::Endpoint::client(LOOPBACK.parse().expect("an address")).expect("a socket");
+    let config = quinn::ClientConfig::new(Arc::new(crypto));
+    let connection = endpoint.connect_with(config, to, tls::SERVER_NAME).expect("dials").await;
+    // The endpoint lives in its own task as long as connections do.
+    connection
+}
+
+fn without_certificate(world: &World, alpn: &[u8]) -> QuicClientConfig {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(world.ca.certificate().clone()).expect("a root");
+    let builder = rustls::ClientConfig::builder_with_provider(provider.clone());
+    let verifier = tls::any_server(&provider);
+    let mut config = builder
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .expect("TLS 1.3")
+        .dangerous()
+        .with_custom_certificate_verifier(verifier)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![alpn.to_vec()];
+    QuicClientConfig::try_from(config).expect("a QUIC configuration")
+}
+
+fn application_code(error: quinn::ConnectionError) -> Option<CloseCode> {
+    match error {
+        quinn::ConnectionError::ApplicationClosed(close) => CloseCode::from_wire(close.error_code.into()),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_without_certificate_is_closed_before_a_byte_is_read() {
+    let world = World::new();
+    let mut good = world.node("good").await;
+    let crypto = without_certificate(&world, tls::ALPN_MESH);
+    let connection = raw_client(crypto, good.address).await.expect("TLS alone lets it in");
+    let mut stream = connection.open_uni().await.expect("opens");
+    // May fail already: the close can be faster than the write.
+    let _ = stream.write_all(&[0; 129]).await;
+    assert_eq!(application_code(connection.closed().await), Some(CloseCode::NoCertificate));
+    assert_eq!(good.refused().await.0, CloseCode::NoCertificate);
+    assert_eq!(good.handle.counters().refused(CloseCode::NoCertificate), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_protocol_is_refused_in_the_handshake() {
+    let world = World::new();
+    let mut good = world.node("good").await;
+    for alpn in [&b"h3"[..], b"cauldron-mesh/1", b""] {
+        let result = raw_client(without_certificate(&world, alpn), good.address).await;
+        assert!(result.is_err(), "{alpn:?}");
+        assert_eq!(good.refused().await.0, CloseCode::Protocol);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_acceptor_with_another_protocol_or_without_tls_gets_no_link() {
+    let world = World::new();
+    let mut good = world.node("good").await;
+    let source = world.source("odd", 600);
+    let mut config = rustls::ServerConfig::builder_with_provider(source.provider().clone())
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .expect("TLS 1.3")
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(source.certified())));
+    config.alpn_protocols = vec![b"h3".to_vec()];
+    let crypto = quinn::crypto::rustls::QuicServerConfig::try_from(config).expect("a QUIC configuration");
+    let server = quinn::ServerConfig::with_crypto(Arc::new(crypto));
+    let odd = quinn::Endpoint::server(server, LOOPBACK.parse().expect("an address")).expect("a socket");
+    let at = odd.local_addr().expect("bound");
+    tokio::spawn(async move {
+        while let Some(incoming) = odd.accept().await {
+            drop(incoming.await);
+        }
+    });
+    good.handle.dial(at.to_string());
+    assert_eq!(good.refused().await.0, CloseCode::Protocol);
+
+    let deaf = tokio::net::UdpSocket::bind(LOOPBACK).await.expect("a socket");
+    let deaf_at = deaf.local_addr().expect("bound").to_string();
+    good.handle.dial(deaf_at.clone());
+    good.stays_alone(Duration::from_secs(6)).await;
+    let status = good.handle.status().await;
+    let target = status.targets.iter().find(|t| t.address == deaf_at).expect("the target");
+    let error = target.last_error.as_deref().expect("an error");
+    assert!(error.contains("no handshake within 5 s"), "{error}");
+}
+
+/// An SVID is in order; what follows is up to the test.
+async fn with_svid(world: &World, name: &str, to: SocketAddr) -> (quinn::Connection, [u8; 32]) {
+    let crypto = tls::mesh_client(&world.source(name, 600), &tls::Report::default()).expect("a configuration");
+    let connection = raw_client(crypto, to).await.expect("the SVID is in order");
+    let mut exporter = [0; 32];
+    connection.export_keying_material(&mut exporter, admission::EXPORTER_LABEL, b"").expect("an exporter");
+    (connection, exporter)
+}
+
+async fn admit_with(connection: &quinn::Connection, frame: &[u8]) -> Option<CloseCode> {
+    let mut stream = connection.open_uni().await.expect("opens");
+    stream.write_all(frame).await.expect("writes");
+    stream.finish().expect("finishes");
+    application_code(connection.closed().await)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_proof_for_another_session_or_garbage_instead_is_refused() {
+    let world = World::new();
+    let mut good = world.node("good").await;
+    let me = SpiffeId::new(&id("x")).expect("an id");
+    let seal = |exporter: &[u8; 32], side| admission::seal(&author("x"), &world.mesh, side, &me, exporter).to_vec();
+
+    let (connection, _) = with_svid(&world, "x", good.address).await;
+    assert_eq!(admit_with(&connection, &seal(&[1; 32], Side::Dialer)).await, Some(CloseCode::Admission));
+    let (connection, exporter) = with_svid(&world, "x", good.address).await;
+    assert_eq!(admit_with(&connection, &seal(&exporter, Side::Listener)).await, Some(CloseCode::Admission));
+    let (connection, _) = with_svid(&world, "x", good.address).await;
+    assert_eq!(admit_with(&connection, b"GET / HTTP/1.1\r\n\r\n").await, Some(CloseCode::Admission));
+    let (connection, _) = with_svid(&world, "x", good.address).await;
+    assert_eq!(admit_with(&connection, &[]).await, Some(CloseCode::Admission));
+    for _ in 0..4 {
+        assert_eq!(good.refused().await.0, CloseCode::Admission);
+    }
+    assert_eq!(good.handle.counters().refused(CloseCode::Admission), 4);
+
+    let (connection, exporter) = with_svid(&world, "x", good.address).await;
+    let mut stream = connection.open_uni().await.expect("opens");
+    stream.write_all(&seal(&exporter, Side::Dialer)).await.expect("writes");
+    assert_eq!(good.up().await.spiffe_id, id("x"), "the right proof is let in");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_that_never_proves_its_key_is_closed_within_the_handshake_time() {
+    let world = World::new();
+    let mut good = world.node("good").await;
+    let (connection, _) = with_svid(&world, "x", good.address).await;
+    let start = std::time::Instant::now();
+    assert_eq!(application_code(connection.closed().await), Some(CloseCode::HandshakeTimeout));
+    assert!(start.elapsed() < Duration::from_secs(8));
+    assert_eq!(good.refused().await.0, CloseCode::HandshakeTimeout);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_of_another_mesh_is_told_apart() {
+    let world = World::new();
+    let mut config = world.config("b");
+    config.mesh_id = MeshId::of("test", b"two");
+    let (mut a, mut b) = (world.node("a").await, Node::start(config).await);
+    b.dial(&a);
+    let (code, reason) = a.refused().await;
+    assert_eq!(code, CloseCode::WrongMesh);
+    assert!(reason.contains(&world.mesh.to_string()), "{reason}");
+    assert_eq!(b.refused().await.0, CloseCode::WrongMesh);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_spiffe_id_with_two_author_keys_is_reported() {
+    let world = World::new();
+    let (mut hub, mut first) = (world.node("hub").await, world.node("twin").await);
+    let (_, link) = join(&mut first, &mut hub).await;
+    let mut config = world.config("twin");
+    config.author = Arc::new(author("another key"));
+    let mut second = Node::start(config).await;
+    second.dial(&hub);
+    let (code, reason) = hub.refused().await;
+    assert_eq!(code, CloseCode::KeyConflict);
+    assert!(reason.contains(&id("twin")) && reason.contains("copied"), "{reason}");
+    assert_eq!(second.refused().await.0, CloseCode::KeyConflict);
+    first.handle.send(1, b"the first one stays".to_vec()).expect("queued");
+    assert_eq!(hub.frame(link.link).await, b"the first one stays");
+
+    second.dial(&first);
+    let (code, reason) = first.refused().await;
+    assert_eq!(code, CloseCode::KeyConflict);
+    assert!(reason.contains("our own SPIFFE ID"), "{reason}");
+}

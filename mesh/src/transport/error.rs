@@ -1,0 +1,109 @@
+//! Why a connection does not come about, or ends: the sentence for us, the code for the peer and the counter.
+
+use std::net::SocketAddr;
+
+use cauldron_identity::SpiffeId;
+use cauldron_identity::x509::SvidError;
+
+use crate::admission::AdmissionError;
+use crate::code::CloseCode;
+use crate::registry::RegistryError;
+
+/// TLS alerts (RFC 8446 §6.2) that speak about certificates; QUIC carries them as 0x100 + alert (RFC 9001 §4.8).
+const CERTIFICATE_ALERTS: [u64; 11] = [42, 43, 44, 45, 46, 48, 49, 51, 111, 113, 116];
+const NO_APPLICATION_PROTOCOL: u64 = 120;
+
+/// A connection that did not come about, or ended.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum EstablishError {
+    #[error("cannot open UDP {address}: {source}")]
+    Bind { address: SocketAddr, source: std::io::Error },
+    #[error("cannot watch the network interfaces: {0}")]
+    Interfaces(std::io::Error),
+    #[error("TLS cannot be configured: {0}")]
+    Tls(rustls::Error),
+    #[error("cannot dial: {0}")]
+    Connect(#[from] quinn::ConnectError),
+    #[error("{0}")]
+    Svid(SvidError),
+    #[error("the peer refused our certificate (TLS alert {0}); its own log says why")]
+    RefusedByPeer(u64),
+    #[error("the peer does not speak this protocol version")]
+    Alpn,
+    #[error("no handshake within {} s", crate::limits::HANDSHAKE_TIME_MAX.as_secs())]
+    Timeout,
+    #[error("the peer sent no certificate")]
+    NoCertificate,
+    #[error("{id}: {source}")]
+    Admission { id: SpiffeId, source: AdmissionError },
+    #[error("{0}")]
+    Registry(#[from] RegistryError),
+    #[error("the address is our own")]
+    Ourselves,
+    #[error("another node presents our own SPIFFE ID `{0}` with another author key")]
+    OurName(SpiffeId),
+    #[error("the peer closed: {code} {reason}")]
+    ClosedByPeer { code: String, reason: String },
+    #[error("{0}")]
+    Quic(quinn::ConnectionError),
+    /// Not an error: the connection is an enrolment and served elsewhere.
+    #[error("served on the enrol lane")]
+    EnrolLane,
+}
+
+impl EstablishError {
+    /// Puts quinn's error in our terms; `refused` is what our own verifier said in this handshake.
+    pub(crate) fn of(error: quinn::ConnectionError, refused: Option<&SvidError>) -> Self {
+        use quinn::ConnectionError as E;
+        if let Some(reason) = refused {
+            return Self::Svid(reason.clone());
+        }
+        let alert = |code: u64| code.checked_sub(0x100).filter(|alert| *alert < 0x100);
+        match &error {
+            E::ConnectionClosed(close) => match alert(u64::from(close.error_code)) {
+                Some(NO_APPLICATION_PROTOCOL) => Self::Alpn,
+                Some(a) if CERTIFICATE_ALERTS.contains(&a) => Self::RefusedByPeer(a),
+                _ => Self::Quic(error),
+            },
+            E::TransportError(e) => match alert(u64::from(e.code)) {
+                Some(NO_APPLICATION_PROTOCOL) => Self::Alpn,
+                _ => Self::Quic(error),
+            },
+            E::ApplicationClosed(close) => {
+                let code = u64::from(close.error_code);
+                let name = CloseCode::from_wire(code).map_or_else(|| code.to_string(), |c| c.to_string());
+                let reason: String = String::from_utf8_lossy(&close.reason).chars().filter(|c| !c.is_control()).collect();
+                Self::ClosedByPeer { code: name, reason }
+            }
+            _ => Self::Quic(error),
+        }
+    }
+
+    /// The code to close with, and to count.
+    pub(crate) fn code(&self) -> CloseCode {
+        match self {
+            Self::Svid(_) | Self::RefusedByPeer(_) => CloseCode::Certificate,
+            Self::NoCertificate => CloseCode::NoCertificate,
+            Self::Admission { source: AdmissionError::OtherMesh { .. }, .. } => CloseCode::WrongMesh,
+            Self::Admission { .. } => CloseCode::Admission,
+            Self::Registry(e) => e.code(),
+            Self::OurName(_) => CloseCode::KeyConflict,
+            Self::Ourselves => CloseCode::Ourselves,
+            Self::Timeout => CloseCode::HandshakeTimeout,
+            Self::Quic(quinn::ConnectionError::TimedOut) => CloseCode::HandshakeTimeout,
+            Self::EnrolLane => CloseCode::Normal,
+            Self::ClosedByPeer { code, .. } => {
+                CloseCode::ALL.into_iter().find(|c| c.label() == code).unwrap_or(CloseCode::Protocol)
+            }
+            Self::Bind { .. } | Self::Interfaces(_) | Self::Tls(_) | Self::Connect(_) | Self::Alpn | Self::Quic(_) => {
+                CloseCode::Protocol
+            }
+        }
+    }
+
+    /// What the peer may read: the code's name and never our reasons.
+    pub(crate) fn close(&self, connection: &quinn::Connection) {
+        let code = self.code();
+        connection.close(code.var_int(), code.label().as_bytes());
+    }
+}

@@ -1,0 +1,201 @@
+//! From a QUIC handshake to an admitted connection, within [`HANDSHAKE_TIME_MAX`].
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use cauldron_identity::PublicKey;
+use cauldron_identity::x509::CertificateDer;
+use libp2p::PeerId;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::timeout;
+
+use super::muxer::Muxer;
+use super::{EstablishError, Shared, endpoint};
+use crate::admission::{self, AdmissionError, FRAME_BYTES, Side};
+use crate::limits::HANDSHAKE_TIME_MAX;
+use crate::peer_id::peer_id_of;
+use crate::registry::PeerInfo;
+use crate::tls::{self, Report};
+
+/// Dials and admits.
+pub(super) async fn dial(
+    shared: Arc<Shared>,
+    endpoint: quinn::Endpoint,
+    to: SocketAddr,
+) -> Result<(PeerId, Muxer), EstablishError> {
+    let report = Report::default();
+    let crypto = tls::mesh_client(&shared.source, &report).map_err(EstablishError::Tls)?;
+    let mut config = quinn::ClientConfig::new(Arc::new(crypto));
+    config.transport_config(shared.quic.clone());
+    let connecting = endpoint.connect_with(config, to, tls::SERVER_NAME)?;
+    let work = async {
+        let connection = connecting.await.map_err(|e| EstablishError::of(e, report.reason()))?;
+        admit(&shared, connection, Side::Dialer).await
+    };
+    timeout(HANDSHAKE_TIME_MAX, work).await.unwrap_or(Err(EstablishError::Timeout))
+}
+
+/// Accepts and admits, or hands the connection to the enrol lane. Holds one of the handshake slots meanwhile.
+pub(super) async fn accept(
+    shared: Arc<Shared>,
+    incoming: quinn::Incoming,
+    slot: OwnedSemaphorePermit,
+) -> Result<(PeerId, Muxer), EstablishError> {
+    let _gauge = Gauge::up(&shared);
+    let report = Report::default();
+    let work = async {
+        let config = endpoint::server_config(&shared, &report)?;
+        let connecting =
+            incoming.accept_with(Arc::new(config)).map_err(|e| EstablishError::of(e, report.reason()))?;
+        let connection = connecting.await.map_err(|e| EstablishError::of(e, report.reason()))?;
+        if alpn(&connection).as_deref() == Some(tls::ALPN_ENROL) {
+            shared.enrol.serve(connection);
+            return Err(EstablishError::EnrolLane);
+        }
+        admit(&shared, connection, Side::Listener).await
+    };
+    let result = timeout(HANDSHAKE_TIME_MAX, work).await.unwrap_or(Err(EstablishError::Timeout));
+    drop(slot);
+    result
+}
+
+/// Reads who the peer is, exchanges admission frames, registers the connection.
+async fn admit(
+    shared: &Arc<Shared>,
+    connection: quinn::Connection,
+    side: Side,
+) -> Result<(PeerId, Muxer), EstablishError> {
+    let guard = CloseOnDrop(Some(connection.clone()));
+    let result = admitted(shared, connection, side).await;
+    match &result {
+        Ok(_) => shared.counters.admitted.fetch_add(1, Relaxed),
+        Err(error) => {
+            guard.close(error);
+            return result;
+        }
+    };
+    guard.keep();
+    result
+}
+
+async fn admitted(
+    shared: &Arc<Shared>,
+    connection: quinn::Connection,
+    side: Side,
+) -> Result<(PeerId, Muxer), EstablishError> {
+    if alpn(&connection).as_deref() != Some(tls::ALPN_MESH) {
+        return Err(EstablishError::Alpn);
+    }
+    let chain = peer_chain(&connection)?;
+    let svid = shared.source.verify(&chain).map_err(EstablishError::Svid)?;
+    let id = svid.spiffe_id;
+    let peer = peer_id_of(&id);
+    let mut exporter = [0; 32];
+    let denied = |source| EstablishError::Admission { id: id.clone(), source };
+    connection
+        .export_keying_material(&mut exporter, admission::EXPORTER_LABEL, b"")
+        .map_err(|_| denied(AdmissionError::Proof))?;
+    let own = admission::seal(&shared.author, &shared.mesh_id, side, shared.source.spiffe_id(), &exporter);
+    let read = async |connection: &quinn::Connection| -> Result<PublicKey, EstablishError> {
+        let frame = read_frame(connection).await?;
+        admission::open(&frame, &shared.mesh_id, side.other(), &id, &exporter).map_err(denied)
+    };
+
+    // The dialer's frame first; the listener answers only a dialer that it has let in.
+    let register = |author: PublicKey| {
+        if peer == shared.local_peer {
+            let ours = author == shared.author.public();
+            return Err(if ours { EstablishError::Ourselves } else { EstablishError::OurName(id.clone()) });
+        }
+        let info = PeerInfo { spiffe_id: id.clone(), author, svid_not_after_s: svid.not_after_s };
+        Ok(shared.registry.add(peer, info, connection.clone())?)
+    };
+    let lease = match side {
+        Side::Dialer => {
+            write_frame(&connection, &own).await?;
+            register(read(&connection).await?)?
+        }
+        Side::Listener => {
+            let lease = register(read(&connection).await?)?;
+            write_frame(&connection, &own).await?;
+            lease
+        }
+    };
+    Ok((peer, Muxer::new(shared, connection, chain, svid.not_after_s, lease)))
+}
+
+async fn read_frame(connection: &quinn::Connection) -> Result<[u8; FRAME_BYTES], EstablishError> {
+    let closed = |e| EstablishError::of(e, None);
+    let mut stream = connection.accept_uni().await.map_err(closed)?;
+    let mut frame = [0; FRAME_BYTES];
+    match stream.read_exact(&mut frame).await {
+        Ok(()) => Ok(frame),
+        Err(quinn::ReadExactError::ReadError(quinn::ReadError::ConnectionLost(e))) => Err(closed(e)),
+        // A frame that is cut off reads as one that cannot prove anything.
+        Err(_) => Ok([u8::MAX; FRAME_BYTES]),
+    }
+}
+
+async fn write_frame(connection: &quinn::Connection, frame: &[u8]) -> Result<(), EstablishError> {
+    let closed = |e| EstablishError::of(e, None);
+    let mut stream = connection.open_uni().await.map_err(closed)?;
+    if let Err(quinn::WriteError::ConnectionLost(e)) = stream.write_all(frame).await {
+        return Err(closed(e));
+    }
+    // Fails only if the stream was finished or stopped already; the peer then says no by closing.
+    let _ = stream.finish();
+    Ok(())
+}
+
+fn alpn(connection: &quinn::Connection) -> Option<Vec<u8>> {
+    let data = connection.handshake_data()?.downcast::<quinn::crypto::rustls::HandshakeData>().ok()?;
+    data.protocol
+}
+
+fn peer_chain(connection: &quinn::Connection) -> Result<Vec<CertificateDer<'static>>, EstablishError> {
+    connection
+        .peer_identity()
+        .and_then(|identity| identity.downcast::<Vec<CertificateDer<'static>>>().ok())
+        .map(|chain| *chain)
+        .filter(|chain| !chain.is_empty())
+        .ok_or(EstablishError::NoCertificate)
+}
+
+/// A connection whose admission is abandoned (time-out, node stops) is closed with a code, not left to idle.
+struct CloseOnDrop(Option<quinn::Connection>);
+
+impl CloseOnDrop {
+    fn keep(mut self) {
+        self.0 = None;
+    }
+
+    fn close(mut self, error: &EstablishError) {
+        if let Some(connection) = self.0.take() {
+            error.close(&connection);
+        }
+    }
+}
+
+impl Drop for CloseOnDrop {
+    fn drop(&mut self) {
+        if let Some(connection) = self.0.take() {
+            EstablishError::Timeout.close(&connection);
+        }
+    }
+}
+
+struct Gauge(Arc<Shared>);
+
+impl Gauge {
+    fn up(shared: &Arc<Shared>) -> Self {
+        shared.counters.handshakes_pending.fetch_add(1, Relaxed);
+        Self(shared.clone())
+    }
+}
+
+impl Drop for Gauge {
+    fn drop(&mut self) {
+        self.0.counters.handshakes_pending.fetch_sub(1, Relaxed);
+    }
+}

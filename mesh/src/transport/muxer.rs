@@ -1,0 +1,167 @@
+//! One admitted connection as libp2p sees it, with the guard that closes it when its reason to exist ends.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use cauldron_identity::x509::{CertificateDer, SvidError};
+use futures::future::BoxFuture;
+use futures::{AsyncRead, AsyncWrite, FutureExt};
+use libp2p::core::muxing::{StreamMuxer, StreamMuxerEvent};
+use quinn::ConnectionError;
+
+use super::{EstablishError, Shared, multiaddr_of};
+use crate::code::CloseCode;
+use crate::limits::GUARD_INTERVAL;
+use crate::registry::Lease;
+
+type Opening = BoxFuture<'static, Result<(quinn::SendStream, quinn::RecvStream), ConnectionError>>;
+
+/// An admitted connection.
+pub(crate) struct Muxer {
+    connection: quinn::Connection,
+    remote: std::net::SocketAddr,
+    inbound: Option<Opening>,
+    outbound: Option<Opening>,
+    closing: Option<BoxFuture<'static, ConnectionError>>,
+    guard: BoxFuture<'static, SvidError>,
+    shared: Arc<Shared>,
+    _lease: Lease,
+}
+
+impl Muxer {
+    pub(super) fn new(
+        shared: &Arc<Shared>,
+        connection: quinn::Connection,
+        chain: Vec<CertificateDer<'static>>,
+        not_after_s: u64,
+        lease: Lease,
+    ) -> Self {
+        Self {
+            remote: connection.remote_address(),
+            connection,
+            inbound: None,
+            outbound: None,
+            closing: None,
+            guard: guard(shared.clone(), chain, not_after_s).boxed(),
+            shared: shared.clone(),
+            _lease: lease,
+        }
+    }
+}
+
+/// Resolves with the reason as soon as the chain no longer verifies. TLS verifies at the handshake only; without this an
+/// expired or distrusted peer would keep its connection for ever.
+async fn guard(shared: Arc<Shared>, chain: Vec<CertificateDer<'static>>, not_after_s: u64) -> SvidError {
+    let mut changes = shared.source.subscribe();
+    loop {
+        let left = Duration::from_secs((not_after_s + 1).saturating_sub(shared.source.now_s()));
+        tokio::select! {
+            () = tokio::time::sleep(left.min(GUARD_INTERVAL)) => {}
+            _ = changes.changed() => {}
+        }
+        if let Err(reason) = shared.source.verify(&chain) {
+            return reason;
+        }
+        if left.is_zero() {
+            // The clock stepped back across the end; look again soon, not at once.
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    }
+}
+
+impl StreamMuxer for Muxer {
+    type Substream = Stream;
+    type Error = EstablishError;
+
+    fn poll_inbound(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Stream, EstablishError>> {
+        let connection = self.connection.clone();
+        let opening = self.inbound.get_or_insert_with(|| async move { connection.accept_bi().await }.boxed());
+        let opened = ready!(opening.poll_unpin(cx));
+        self.inbound = None;
+        Poll::Ready(opened.map(Stream::new).map_err(|e| EstablishError::of(e, None)))
+    }
+
+    fn poll_outbound(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Stream, EstablishError>> {
+        let connection = self.connection.clone();
+        let opening = self.outbound.get_or_insert_with(|| async move { connection.open_bi().await }.boxed());
+        let opened = ready!(opening.poll_unpin(cx));
+        self.outbound = None;
+        Poll::Ready(opened.map(Stream::new).map_err(|e| EstablishError::of(e, None)))
+    }
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<StreamMuxerEvent, EstablishError>> {
+        // libp2p calls this until it is pending and never again after an error.
+        if let Poll::Ready(reason) = self.guard.poll_unpin(cx) {
+            let code = match &reason {
+                SvidError::Expired { .. } => CloseCode::SvidExpired,
+                _ => CloseCode::Untrusted,
+            };
+            self.shared.counters.count_closed(code);
+            self.connection.close(code.var_int(), code.label().as_bytes());
+            return Poll::Ready(Err(EstablishError::Svid(reason)));
+        }
+        let remote = self.connection.remote_address();
+        if remote != self.remote {
+            self.remote = remote;
+            return Poll::Ready(Ok(StreamMuxerEvent::AddressChange(multiaddr_of(remote))));
+        }
+        Poll::Pending
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), EstablishError>> {
+        let connection = self.connection.clone();
+        let closing = self.closing.get_or_insert_with(|| {
+            connection.close(CloseCode::Normal.var_int(), CloseCode::Normal.label().as_bytes());
+            async move { connection.closed().await }.boxed()
+        });
+        match ready!(closing.poll_unpin(cx)) {
+            ConnectionError::LocallyClosed => Poll::Ready(Ok(())),
+            error => Poll::Ready(Err(EstablishError::of(error, None))),
+        }
+    }
+}
+
+/// One bidirectional QUIC stream.
+pub(crate) struct Stream {
+    send: quinn::SendStream,
+    receive: quinn::RecvStream,
+    closed: Option<Result<(), std::io::ErrorKind>>,
+}
+
+impl Stream {
+    fn new((send, receive): (quinn::SendStream, quinn::RecvStream)) -> Self {
+        Self { send, receive, closed: None }
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<std::io::Result<usize>> {
+        AsyncRead::poll_read(Pin::new(&mut self.receive), cx, buffer)
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
+        AsyncWrite::poll_write(Pin::new(&mut self.send), cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        AsyncWrite::poll_flush(Pin::new(&mut self.send), cx)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        // libp2p polls on after completion; quinn answers that with an error.
+        if let Some(closed) = self.closed {
+            return Poll::Ready(closed.map_err(Into::into));
+        }
+        let closed = ready!(AsyncWrite::poll_close(Pin::new(&mut self.send), cx));
+        self.closed = Some(closed.as_ref().map(|()| ()).map_err(std::io::Error::kind));
+        Poll::Ready(closed)
+    }
+}
