@@ -43,8 +43,8 @@ pub(super) fn check(
     start_op: u64,
     known: &Ops,
     seen: &dyn Fn(&ActorId) -> u64,
-) -> Result<Vec<((ActorId, u64), Known)>, Unfit> {
-    let mut added: BTreeMap<(ActorId, u64), Known> = BTreeMap::new();
+) -> Result<Ops, Unfit> {
+    let mut added = Ops::new();
     for (op, counter) in ops.iter().zip(start_op..) {
         let past = |id: &OpId| {
             let known = known.get(&(id.1.clone(), id.0)).filter(|k| k.seq <= seen(&id.1));
@@ -73,7 +73,7 @@ pub(super) fn check(
         }
         added.insert((actor.clone(), counter), Known { place, makes_map, seq });
     }
-    Ok(added.into_iter().collect())
+    Ok(added)
 }
 
 /// Whether the operation is one of the profile's; true when it makes a map.

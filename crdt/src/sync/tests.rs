@@ -39,6 +39,13 @@ fn chain_of(scope: &Scope, head: &Head) -> ChainId {
     ChainId { scope: scope.clone(), author: head.author, incarnation: head.incarnation }
 }
 
+/// A link that is up.
+struct Up {
+    epoch: u64,
+    /// What each side had of restrictions and authority when it came up.
+    had: Vec<(usize, ChainId, u64)>,
+}
+
 /// Node cores on links that lose, delay, reorder and break.
 struct World {
     now_ms: u64,
@@ -47,8 +54,7 @@ struct World {
     delay_ms: u64,
     members: Members,
     nodes: Vec<Node>,
-    /// Of each link that is up: its epoch, and what each side had of restrictions and authority when it came up.
-    links: BTreeMap<(usize, usize), (u64, Vec<(usize, ChainId, u64)>)>,
+    links: BTreeMap<(usize, usize), Up>,
     epoch: u64,
     flying: Vec<InFlight>,
     closed: Vec<&'static str>,
@@ -101,7 +107,7 @@ impl World {
             SyncOutput::Send { link, bytes } => {
                 let to = usize::try_from(link).expect("a node");
                 self.must_not_leak(to, &bytes);
-                let epoch = self.links.get(&ordered(node, to)).map_or(0, |l| l.0);
+                let epoch = self.links.get(&ordered(node, to)).map_or(0, |l| l.epoch);
                 if self.dice.roll(100) >= self.loss_percent {
                     let at_ms = self.now_ms + 1 + self.dice.roll(self.delay_ms.max(1));
                     self.flying.push(InFlight { at_ms, from: node, to, epoch, bytes });
@@ -146,7 +152,7 @@ impl World {
     /// Whatever the peer had of restrictions and authority when the link came up is here before data of this link.
     fn restrictions_came_first(&mut self, node: usize, link: LinkId) {
         let peer = usize::try_from(link).expect("a node");
-        let Some((_, had)) = self.links.get(&ordered(node, peer)) else { return };
+        let Some(Up { had, .. }) = self.links.get(&ordered(node, peer)) else { return };
         let log = &self.nodes[node].log;
         for (holder, chain, seq) in had {
             let fork = log.fork_seq(chain).map_or(u64::MAX, |fork| fork - 1);
@@ -181,7 +187,7 @@ impl World {
                 had.extend(heads.map(|h| (node, chain_of(scope, &h), h.seq)));
             }
         }
-        self.links.insert(ordered(a, b), (self.epoch, had));
+        self.links.insert(ordered(a, b), Up { epoch: self.epoch, had });
         for (node, peer) in [(a, b), (b, a)] {
             let input = SyncInput::LinkUp { link: peer as u64, peer: self.author(peer), scopes: shared.clone() };
             self.handle(node, input);
@@ -224,7 +230,7 @@ impl World {
                 std::mem::take(&mut self.flying).into_iter().partition(|f| f.at_ms <= now_ms);
             self.flying = later;
             for frame in due {
-                if self.links.get(&ordered(frame.from, frame.to)).is_some_and(|l| l.0 == frame.epoch) {
+                if self.links.get(&ordered(frame.from, frame.to)).is_some_and(|l| l.epoch == frame.epoch) {
                     self.handle(frame.to, SyncInput::Frame { link: frame.from as u64, bytes: &frame.bytes });
                 }
             }
@@ -400,7 +406,7 @@ fn played() -> World {
     let mut world = World::new(3, 1, 0, 1);
     let shared = world.members.shared(&world.author(0), &world.author(1));
     let peer = world.author(0);
-    world.links.insert((0, 1), (1, vec![]));
+    world.links.insert((0, 1), Up { epoch: 1, had: vec![] });
     world.handle(1, SyncInput::LinkUp { link: 0, peer, scopes: shared });
     world
 }
@@ -545,7 +551,7 @@ fn what_one_peer_owes_is_asked_of_another() {
     let id = world.write(2, &Scope::mesh_restrict());
     let fact = world.nodes[2].log.get(&id).expect("written").sealed().clone();
     let (scopes, peer) = (world.members.shared(&world.author(0), &world.author(1)), world.author(0));
-    world.links.insert((0, 1), (1, vec![]));
+    world.links.insert((0, 1), Up { epoch: 1, had: vec![] });
     world.handle(1, SyncInput::LinkUp { link: 0, peer, scopes });
     let promise = announcement(vec![heads(&Scope::mesh_restrict(), &[fact])]);
     world.handle(1, SyncInput::Frame { link: 0, bytes: &promise.encode() });
