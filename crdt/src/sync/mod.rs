@@ -10,6 +10,9 @@
 //!
 //! The shared scopes of a link, given by the node core from the reader rules, are the only gate: of another scope
 //! nothing leaves, its name included, and nothing that comes is looked at.
+//!
+//! Frames are made from the log as it is. So whoever inserts or appends a fact makes it durable before he lets out what
+//! this core wants sent afterwards.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -25,9 +28,12 @@ mod spread;
 #[cfg(test)]
 mod tests;
 mod wire;
+#[cfg(test)]
+mod world;
 
 use link::Link;
 use wire::{Frame, Refused};
+pub use wire::{SYNC_KIND_MAX, concerns_sync};
 
 /// A link as the mesh numbers it: one per peer.
 pub type LinkId = u64;

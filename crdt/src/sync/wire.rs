@@ -10,12 +10,22 @@ use crate::log::{ChainId, Evidence, Head};
 /// The wire version this build speaks.
 pub const VERSION: u8 = 0;
 
+/// Kinds up to here are for sync, known to this build or not. Those above are free for what else two nodes have to say
+/// to each other, leases among it: the node core routes by [`concerns_sync`].
+pub const SYNC_KIND_MAX: u8 = 63;
+
 const HAVE: u8 = 1;
 const WANT: u8 = 2;
 const FACTS: u8 = 3;
 const EVIDENCE: u8 = 4;
 const DIGEST: u8 = 5;
 const AGAIN: u8 = 6;
+
+/// Whether a frame is for [`super::Sync`]. Frames of another version and no frames at all are: it closes the link.
+#[must_use]
+pub fn concerns_sync(frame: &[u8]) -> bool {
+    !matches!(frame, [VERSION, kind, ..] if *kind > SYNC_KIND_MAX)
+}
 
 /// Which announcement a `Have` belongs to, and where in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
@@ -220,6 +230,13 @@ mod tests {
         let heads = vec![head; HEADS_PER_FRAME_MAX];
         let frame = Frame::Have(Have { first, scopes: vec![ScopeHeads { scope, heads }] }).encode();
         assert!(frame.len() <= CONTROL_FRAME_LEN_MAX, "{}", frame.len());
+    }
+
+    #[test]
+    fn other_kinds_are_routed_elsewhere_and_garbage_comes_here() {
+        assert!(concerns_sync(&Frame::Again.encode()));
+        assert!(concerns_sync(&[]) && concerns_sync(&[9, 200]) && concerns_sync(&[VERSION, SYNC_KIND_MAX]));
+        assert!(!concerns_sync(&[VERSION, SYNC_KIND_MAX + 1]));
     }
 
     #[test]

@@ -1,0 +1,270 @@
+//! A world of sync cores for the tests: links that lose, delay, reorder and break, and what must hold on them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cauldron_identity::{AuthorId, AuthorKey, FactId, Lane, Scope, SealedFact};
+
+use super::{LinkId, Sync, SyncInput, SyncOutput};
+use crate::log::{ChainId, FactLog, Head, Inserted, Refusal};
+use crate::testing::{MESH, Members, draft, key, scopes};
+
+/// Draws of one seed (xorshift64*).
+pub(super) struct Dice(u64);
+
+impl Dice {
+    pub(super) fn roll(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) % bound
+    }
+}
+
+pub(super) struct Node {
+    pub key: AuthorKey,
+    pub log: FactLog,
+    pub sync: Sync,
+    pub timer_ms: Option<u64>,
+}
+
+pub(super) struct InFlight {
+    pub at_ms: u64,
+    pub from: usize,
+    pub to: usize,
+    pub epoch: u64,
+    pub bytes: Vec<u8>,
+}
+
+pub(super) fn chain_of(scope: &Scope, head: &Head) -> ChainId {
+    ChainId { scope: scope.clone(), author: head.author, incarnation: head.incarnation }
+}
+
+/// A link that is up.
+pub(super) struct Up {
+    pub epoch: u64,
+    /// What each side had of restrictions and authority when it came up.
+    pub had: Vec<(usize, ChainId, u64)>,
+}
+
+/// Node cores on links that lose, delay, reorder and break.
+pub(super) struct World {
+    pub now_ms: u64,
+    pub dice: Dice,
+    pub loss_percent: u64,
+    pub delay_ms: u64,
+    pub members: Members,
+    pub nodes: Vec<Node>,
+    pub links: BTreeMap<(usize, usize), Up>,
+    pub epoch: u64,
+    pub flying: Vec<InFlight>,
+    pub closed: Vec<&'static str>,
+    pub data_behind_gate: u64,
+}
+
+pub(super) fn ordered(a: usize, b: usize) -> (usize, usize) {
+    (a.min(b), a.max(b))
+}
+
+impl World {
+    /// Node 0 is a coordinator; the others stand in lyon and porto by turns.
+    pub(super) fn new(count: usize, seed: u64, loss_percent: u64, delay_ms: u64) -> Self {
+        let mut members = Members::default();
+        let node = |i: usize| {
+            let key = key(u8::try_from(i).expect("few nodes") + 1);
+            members.enrol(&key, [None, Some("lyon"), Some("porto")][if i == 0 { 0 } else { 1 + i % 2 }]);
+            Node { key, log: FactLog::new(MESH), sync: Sync::new(), timer_ms: None }
+        };
+        let nodes = (0..count).map(node).collect();
+        Self {
+            now_ms: 0,
+            dice: Dice(seed | 1),
+            loss_percent,
+            delay_ms,
+            members,
+            nodes,
+            links: BTreeMap::new(),
+            epoch: 0,
+            flying: Vec::new(),
+            closed: Vec::new(),
+            data_behind_gate: 0,
+        }
+    }
+
+    pub(super) fn author(&self, node: usize) -> AuthorId {
+        self.nodes[node].key.author_id()
+    }
+
+    pub(super) fn handle(&mut self, node: usize, input: SyncInput<'_>) {
+        let n = &mut self.nodes[node];
+        n.sync.handle(self.now_ms, &n.log, input);
+        while let Some(output) = self.nodes[node].sync.poll() {
+            self.obey(node, output);
+        }
+    }
+
+    pub(super) fn obey(&mut self, node: usize, output: SyncOutput) {
+        match output {
+            SyncOutput::Send { link, bytes } => {
+                let to = usize::try_from(link).expect("a node");
+                self.must_not_leak(to, &bytes);
+                let epoch = self.links.get(&ordered(node, to)).map_or(0, |l| l.epoch);
+                if self.dice.roll(100) >= self.loss_percent {
+                    let at_ms = self.now_ms + 1 + self.dice.roll(self.delay_ms.max(1));
+                    self.flying.push(InFlight { at_ms, from: node, to, epoch, bytes });
+                }
+            }
+            SyncOutput::Offer { link, facts } => facts.into_iter().for_each(|fact| self.take(node, link, fact)),
+            SyncOutput::OfferEvidence { link, evidence } => {
+                let answer = self.nodes[node].log.insert_evidence(*evidence, &self.members);
+                self.handle(node, SyncInput::EvidenceAnswered { link, answer: &answer });
+                self.tell_fork(node, Some(link), &answer);
+            }
+            SyncOutput::Close { link, code } => {
+                self.closed.push(code);
+                self.links.remove(&ordered(node, usize::try_from(link).expect("a node")));
+                self.handle(usize::try_from(link).expect("a node"), SyncInput::LinkDown { link: node as u64 });
+            }
+            SyncOutput::Timer { at_ms } => self.nodes[node].timer_ms = Some(at_ms),
+        }
+    }
+
+    pub(super) fn take(&mut self, node: usize, link: LinkId, fact: SealedFact) {
+        let id = fact.id();
+        let scope = fact.peek().expect("offered facts are readable").scope;
+        if scope.lane() == Lane::Data {
+            self.restrictions_came_first(node, link);
+        }
+        let answer = self.nodes[node].log.insert(fact, &self.members);
+        self.handle(node, SyncInput::Answered { id, answer: &answer });
+        if matches!(answer, Ok(Inserted::New(_))) {
+            self.handle(node, SyncInput::Spread { id, source: Some(link) });
+        }
+        self.tell_fork(node, None, &answer);
+    }
+
+    pub(super) fn tell_fork(&mut self, node: usize, source: Option<LinkId>, answer: &Result<Inserted, Refusal>) {
+        if let Ok(Inserted::Fork(evidence)) = answer {
+            let chain = ChainId::of(&evidence.header().expect("verified"));
+            self.handle(node, SyncInput::SpreadEvidence { chain, source });
+        }
+    }
+
+    /// Whatever the peer had of restrictions and authority when the link came up is here before data of this link.
+    pub(super) fn restrictions_came_first(&mut self, node: usize, link: LinkId) {
+        let peer = usize::try_from(link).expect("a node");
+        let Some(Up { had, .. }) = self.links.get(&ordered(node, peer)) else { return };
+        let log = &self.nodes[node].log;
+        for (holder, chain, seq) in had {
+            let fork = log.fork_seq(chain).map_or(u64::MAX, |fork| fork - 1);
+            assert!(*holder != peer || log.held(chain) >= *seq.min(&fork), "data before {} at {node}", chain.scope);
+        }
+        self.data_behind_gate += u64::from(had.iter().any(|(holder, _, _)| *holder == peer));
+    }
+
+    /// SCOPE: no byte of a scope, its name and the ids of its facts included, reaches a node outside its reader rule.
+    pub(super) fn must_not_leak(&self, to: usize, bytes: &[u8]) {
+        let reader = self.author(to);
+        let contains = |needle: &[u8]| bytes.windows(needle.len()).any(|window| window == needle);
+        for scope in scopes().iter().filter(|scope| !self.members.may_read(&reader, scope)) {
+            assert!(!contains(scope.to_string().as_bytes()), "the name {scope} reached node {to}");
+            for fact in self.nodes.iter().flat_map(|n| n.log.iter_scope(scope)) {
+                assert!(!contains(fact.id().as_bytes()), "a fact id of {scope} reached node {to}");
+                assert!(!contains(fact.body().expect("present")), "a body of {scope} reached node {to}");
+            }
+        }
+    }
+
+    pub(super) fn connect(&mut self, a: usize, b: usize) {
+        if a == b || self.links.contains_key(&ordered(a, b)) {
+            return;
+        }
+        self.epoch += 1;
+        let shared = self.members.shared(&self.author(a), &self.author(b));
+        let mut had = Vec::new();
+        for node in [a, b] {
+            for scope in shared.iter().filter(|scope| scope.lane() != Lane::Data) {
+                let heads = self.nodes[node].log.vector(scope).into_iter();
+                had.extend(heads.map(|h| (node, chain_of(scope, &h), h.seq)));
+            }
+        }
+        self.links.insert(ordered(a, b), Up { epoch: self.epoch, had });
+        for (node, peer) in [(a, b), (b, a)] {
+            let input = SyncInput::LinkUp { link: peer as u64, peer: self.author(peer), scopes: shared.clone() };
+            self.handle(node, input);
+        }
+    }
+
+    pub(super) fn cut(&mut self, a: usize, b: usize) {
+        if self.links.remove(&ordered(a, b)).is_some() {
+            self.handle(a, SyncInput::LinkDown { link: b as u64 });
+            self.handle(b, SyncInput::LinkDown { link: a as u64 });
+        }
+    }
+
+    pub(super) fn write(&mut self, node: usize, scope: &Scope) -> FactId {
+        let n = &mut self.nodes[node];
+        let body = format!("{scope} says {} at {}", n.log.len(), self.now_ms);
+        let fact = n.log.append(&n.key, draft(scope, body.as_bytes())).expect("appends");
+        let id = fact.id();
+        self.handle(node, SyncInput::Spread { id, source: None });
+        id
+    }
+
+    pub(super) fn run_until(&mut self, end_ms: u64) {
+        loop {
+            let timers = self.nodes.iter().filter_map(|n| n.timer_ms);
+            let next = self.flying.iter().map(|f| f.at_ms).chain(timers).min().unwrap_or(u64::MAX);
+            if next > end_ms {
+                self.now_ms = end_ms;
+                return;
+            }
+            self.now_ms = self.now_ms.max(next);
+            for node in 0..self.nodes.len() {
+                if self.nodes[node].timer_ms.is_some_and(|at| at <= self.now_ms) {
+                    self.nodes[node].timer_ms = None;
+                    self.handle(node, SyncInput::Tick);
+                }
+            }
+            let now_ms = self.now_ms;
+            let (due, later): (Vec<_>, Vec<_>) =
+                std::mem::take(&mut self.flying).into_iter().partition(|f| f.at_ms <= now_ms);
+            self.flying = later;
+            for frame in due {
+                if self.links.get(&ordered(frame.from, frame.to)).is_some_and(|l| l.epoch == frame.epoch) {
+                    self.handle(frame.to, SyncInput::Frame { link: frame.from as u64, bytes: &frame.bytes });
+                }
+            }
+        }
+    }
+
+    pub(super) fn writable(&mut self, node: usize) -> Scope {
+        let author = self.author(node);
+        let all: Vec<Scope> = scopes().into_iter().filter(|scope| self.members.may_read(&author, scope)).collect();
+        let index = self.dice.roll(all.len() as u64);
+        all[usize::try_from(index).expect("small")].clone()
+    }
+
+    pub(super) fn differing(&self) -> Vec<String> {
+        let mut differing = Vec::new();
+        for scope in scopes() {
+            let readers = (0..self.nodes.len()).filter(|n| self.members.may_read(&self.author(*n), &scope));
+            let hashes: BTreeSet<_> = readers.map(|n| self.nodes[n].log.state_hash(&scope)).collect();
+            if hashes.len() > 1 {
+                differing.push(scope.to_string());
+            }
+        }
+        differing
+    }
+
+    /// The weather ends; every pair that may talk does; what is missing must come within a bound.
+    pub(super) fn calm(&mut self, star: bool) {
+        self.loss_percent = 0;
+        for _ in 0..30 {
+            for a in 0..self.nodes.len() {
+                (0..if star { 1 } else { self.nodes.len() }).for_each(|b| self.connect(a, b));
+            }
+            self.run_until(self.now_ms + 4_000);
+        }
+        assert_eq!(self.differing(), Vec::<String>::new());
+    }
+}
