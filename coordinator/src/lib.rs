@@ -1,1 +1,30 @@
-//! Who may act: proposals, guardrails, votes, permits, restrictions
+//! Who may act: proposals, guardrails, votes, permits, restrictions.
+//!
+//! Sans-IO: no sockets, no clock, no tasks, no files. Times are arguments; facts come in verified by `cauldron-identity`.
+//!
+//! * [`bodies`]: what the governance facts carry; [`action`]: the operations that this build knows.
+//! * [`policy`]: Rego bundles, evaluated in process; [`input`]: the one document they judge.
+//! * [`vote`]: statements signed by people, bound to the terms they saw.
+//! * [`ledger`]: the pure fold of governance facts into the state of every proposal.
+//! * [`coordinate`]: what a coordinator writes next: decisions and permits.
+//! * [`owner`]: the last judge. Only it makes a [`owner::VerifiedPermit`], and nothing acts without one.
+//! * [`lease`]: how fresh a node's knowledge of restrictions is.
+//!
+//! Absent on purpose: connectors and effects (`agents`), when to step and what to store (`node/core`).
+#![forbid(unsafe_code)]
+
+pub mod action;
+pub mod bodies;
+pub mod coordinate;
+pub mod input;
+pub mod json;
+pub mod lease;
+pub mod ledger;
+pub mod owner;
+pub mod planted;
+pub mod policy;
+pub mod quorum;
+pub mod vote;
+
+#[cfg(test)]
+mod testkit;

@@ -1,0 +1,45 @@
+//! What the governance facts carry: deterministic CBOR maps with integer keys, v0.
+//!
+//! Digests and signatures are always over stored bytes; the `serde` form of each body is a view for people and the API.
+//! Fields that a build does not know survive, because facts keep their raw bytes.
+
+mod outcome;
+mod proposal;
+mod restriction;
+mod ruling;
+
+pub use outcome::{Done, Ended, Failed, Started, Unknown};
+pub use proposal::{Evidence, Proposal, Reversibility, RiskClass};
+pub use restriction::{Order, Restriction, RestrictionError, Target};
+pub use ruling::{Decision, Evaluation, GroupNeed, Obligations, Outcome, Permit, PolicyRef, terms};
+
+/// Fact kind of a [`Proposal`].
+pub const KIND_PROPOSAL: &str = "proposal";
+/// Fact kind of a [`Decision`].
+pub const KIND_DECISION: &str = "decision";
+/// Fact kind of a [`crate::vote::SignedVote`].
+pub const KIND_VOTE: &str = "vote";
+/// Fact kind of a [`Permit`].
+pub const KIND_PERMIT: &str = "permit";
+/// Fact kind of a [`Started`].
+pub const KIND_STARTED: &str = "started";
+/// Fact kind of a [`Done`].
+pub const KIND_DONE: &str = "done";
+/// Fact kind of a [`Failed`].
+pub const KIND_FAILED: &str = "failed";
+/// Fact kind of an [`Unknown`].
+pub const KIND_UNKNOWN: &str = "unknown";
+/// Fact kind of an [`Ended`].
+pub const KIND_ENDED: &str = "ended";
+/// Fact kind of a [`Restriction`]; in `#restrict` lanes only.
+pub const KIND_RESTRICTION: &str = "restriction";
+/// Fact kind of a packed [`crate::policy::Bundle`], in `mesh`.
+pub const KIND_BUNDLE: &str = "policy.bundle";
+
+/// Byte strings as text in the JSON view; ours hold JSON or opaque bytes.
+pub(crate) fn bytes_as_text<S: serde::Serializer>(bytes: &[u8], s: S) -> Result<S::Ok, S::Error> {
+    match serde_json::from_slice::<serde_json::Value>(bytes) {
+        Ok(value) => serde::Serialize::serialize(&value, s),
+        Err(_) => s.serialize_str(&String::from_utf8_lossy(bytes)),
+    }
+}

@@ -1,0 +1,113 @@
+//! What an owner writes about its own effects. These count whatever becomes of their author later.
+
+use cauldron_identity::{Digest, FactId};
+use minicbor::{Decode, Encode};
+use serde::Serialize;
+
+/// Durable before the effect: from here on the lineage is used.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Serialize)]
+#[cbor(map)]
+pub struct Started {
+    /// The permit used.
+    #[n(0)]
+    pub permit: FactId,
+    /// The proposal carried out.
+    #[n(1)]
+    pub proposal: FactId,
+    /// Its lineage.
+    #[n(2)]
+    pub lineage: FactId,
+    /// The resource.
+    #[n(3)]
+    pub resource: String,
+    /// The intent.
+    #[n(4)]
+    pub intent_key: String,
+    /// Position among this owner's starts, from 1, without gaps.
+    #[n(5)]
+    pub owner_seq: u64,
+    /// What the connector recognises a repetition by.
+    #[n(6)]
+    pub idempotency_key: String,
+    /// Digest of the input of the owner's own evaluation.
+    #[n(7)]
+    pub input_digest: Digest,
+    /// When, milliseconds since the Unix epoch.
+    #[n(8)]
+    pub started_ms: u64,
+}
+
+/// The effect happened.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Serialize)]
+#[cbor(map)]
+pub struct Done {
+    /// What was started.
+    #[n(0)]
+    pub started: FactId,
+    /// Where the effect can be seen.
+    #[n(1)]
+    pub effect_ref: String,
+    /// Digest of what the connector returned.
+    #[n(2)]
+    pub result_digest: Digest,
+    /// The resource's version before.
+    #[n(3)]
+    pub before_version: Option<String>,
+    /// And after.
+    #[n(4)]
+    pub after_version: Option<String>,
+    /// When the effect ends by itself, where it does.
+    #[n(5)]
+    pub until_ms: Option<u64>,
+    /// When, milliseconds since the Unix epoch.
+    #[n(6)]
+    pub done_ms: u64,
+}
+
+/// The effect did not happen.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Serialize)]
+#[cbor(map)]
+pub struct Failed {
+    /// What was started.
+    #[n(0)]
+    pub started: FactId,
+    /// Whether a probe, after the failure, saw that there is no effect. Only then may the lineage be started again.
+    #[n(1)]
+    pub probed_no_effect: bool,
+    /// What went wrong, for people.
+    #[n(2)]
+    pub reason: String,
+    /// When, milliseconds since the Unix epoch.
+    #[n(3)]
+    pub failed_ms: u64,
+}
+
+/// Nobody knows whether the effect happened; never retried blindly.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Serialize)]
+#[cbor(map)]
+pub struct Unknown {
+    /// What was started.
+    #[n(0)]
+    pub started: FactId,
+    /// Why it is not known.
+    #[n(1)]
+    pub reason: String,
+    /// When, milliseconds since the Unix epoch.
+    #[n(2)]
+    pub noticed_ms: u64,
+}
+
+/// A done effect was over by its own time limit.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Serialize)]
+#[cbor(map)]
+pub struct Ended {
+    /// What was started.
+    #[n(0)]
+    pub started: FactId,
+    /// Where the effect could be seen.
+    #[n(1)]
+    pub effect_ref: String,
+    /// When it left, milliseconds since the Unix epoch.
+    #[n(2)]
+    pub ended_ms: u64,
+}

@@ -1,0 +1,151 @@
+//! Restrictions: unordered facts that win wherever they have arrived.
+
+use cauldron_identity::authority::{Authority, ChainEnd, CredentialKind};
+use cauldron_identity::codec::{CodecError, from_cbor, to_cbor};
+use cauldron_identity::fact::Header;
+use cauldron_identity::{AuthorId, AuthorKey, FactId, MeshId, PublicKey, Realm, Role, Signature};
+use minicbor::bytes::ByteVec;
+use minicbor::{Decode, Encode};
+use serde::Serialize;
+
+const ORDER_DOMAIN: &str = "cauldron/restriction/v0";
+
+/// Groups whose members may restrict the site they are carried in without a coordinator.
+pub const DUTY_GROUPS: [&str; 2] = ["duty-officer", "security-duty"];
+
+/// What is restricted.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Target {
+    /// Vetoes everything of one lineage.
+    #[n(0)]
+    Lineage(#[n(0)] FactId),
+    /// Kills an action class.
+    #[n(1)]
+    ActionClass(#[n(0)] String),
+    /// Kills an agent, by SPIFFE ID.
+    #[n(2)]
+    Agent(#[n(0)] String),
+    /// Kills every action at a site.
+    #[n(3)]
+    Site(#[n(0)] String),
+    /// Kills every action in the realm of the scope that carries it.
+    #[n(4)]
+    All,
+    /// Suspends an author beyond these heads.
+    #[n(5)]
+    #[serde(serialize_with = "suspended_author")]
+    Author(#[n(0)] AuthorId, #[n(1)] Vec<ChainEnd>),
+}
+
+fn suspended_author<S: serde::Serializer>(author: &AuthorId, _: &[ChainEnd], s: S) -> Result<S::Ok, S::Error> {
+    author.serialize(s)
+}
+
+/// An order to restrict.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Serialize)]
+#[cbor(map)]
+pub struct Order {
+    /// The mesh.
+    #[n(0)]
+    #[serde(skip)]
+    pub mesh: MeshId,
+    /// What is restricted.
+    #[n(1)]
+    pub target: Target,
+    /// Who orders it: a person's id, or the coordinator's name.
+    #[n(2)]
+    pub by: String,
+    /// Why.
+    #[n(3)]
+    pub reason: String,
+    /// When, milliseconds since the Unix epoch.
+    #[n(4)]
+    pub issued_ms: u64,
+}
+
+/// Body of a `restriction` fact. A coordinator's own signature on the fact is enough; a node needs a duty officer's.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Restriction {
+    /// The encoded [`Order`], as signed.
+    #[n(0)]
+    order: ByteVec,
+    /// The credential that signed, when a person did.
+    #[n(1)]
+    key: Option<PublicKey>,
+    /// Its signature.
+    #[n(2)]
+    signature: Option<Signature>,
+}
+
+/// Why a restriction does not count here.
+#[derive(Debug, thiserror::Error, PartialEq, Eq, Clone)]
+pub enum RestrictionError {
+    /// The order cannot be read.
+    #[error("the order cannot be read")]
+    Encoding(#[from] CodecError),
+    /// Another mesh's.
+    #[error("the order is for another mesh")]
+    Mesh,
+    /// Neither a coordinator of the realm nor a duty officer signed.
+    #[error("neither a coordinator of this realm nor a duty officer signed the order")]
+    Signer,
+}
+
+impl Restriction {
+    /// An order on a coordinator's own authority.
+    #[must_use]
+    pub fn by_coordinator(order: &Order) -> Self {
+        Self { order: ByteVec::from(to_cbor(order)), key: None, signature: None }
+    }
+
+    /// An order signed by a person's credential, to be carried by any node of the site.
+    #[must_use]
+    pub fn by_person(order: &Order, key: &AuthorKey) -> Self {
+        let bytes = to_cbor(order);
+        let signature = key.sign(ORDER_DOMAIN, &bytes);
+        Self { order: ByteVec::from(bytes), key: Some(key.public()), signature: Some(signature) }
+    }
+
+    /// The order, unjudged.
+    ///
+    /// # Errors
+    /// [`RestrictionError::Encoding`].
+    pub fn order(&self) -> Result<Order, RestrictionError> {
+        Ok(from_cbor(&self.order)?)
+    }
+
+    /// The order, when it counts in the scope that carries it. The standing of its author does not matter:
+    /// restrictions stay until lifted.
+    ///
+    /// # Errors
+    /// [`RestrictionError`].
+    pub fn judge(&self, header: &Header, authority: &Authority) -> Result<Order, RestrictionError> {
+        let order = self.order()?;
+        if order.mesh != authority.mesh() {
+            return Err(RestrictionError::Mesh);
+        }
+        let role = authority.member(&header.author).map(|m| &m.role);
+        let coordinates = match (role, header.scope.realm()) {
+            (Some(Role::Coordinator { .. }), _) => true,
+            (Some(Role::SiteCoordinator { site, .. }), Realm::Site(realm)) => site == realm,
+            _ => false,
+        };
+        if coordinates || self.signed_by_duty(&order, authority) { Ok(order) } else { Err(RestrictionError::Signer) }
+    }
+
+    fn signed_by_duty(&self, order: &Order, authority: &Authority) -> bool {
+        let (Some(key), Some(signature)) = (self.key, self.signature) else { return false };
+        let person = authority.entries().filter_map(|a| match (&a.entry, &a.refused) {
+            // A person revoked since then: what they stopped stays stopped.
+            (Some(cauldron_identity::authority::Entry::Person(p)), None) if p.id == order.by => Some(p),
+            _ => None,
+        });
+        let enrolled = person.into_iter().any(|p| {
+            p.credentials.iter().any(|c| c.key == key && c.kind == CredentialKind::Software)
+                && p.groups.iter().any(|g| DUTY_GROUPS.contains(&g.as_str()))
+        });
+        enrolled && key.verify(ORDER_DOMAIN, &self.order, &signature).is_ok()
+    }
+}

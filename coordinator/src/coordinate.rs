@@ -1,0 +1,335 @@
+//! A coordinator's next writings: one decision per proposal and policy version, one permit once people agree.
+//!
+//! [`step`] is a function of what the coordinator holds. Stepping again after its facts were inserted yields nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cauldron_identity::authority::{ActivePolicy, Authority};
+use cauldron_identity::{AuthorId, Clock, Confidence, Digest, FactId, Scope};
+
+use crate::action::Action;
+use crate::bodies::{Decision, Evaluation, Obligations, Outcome, Permit, PolicyRef, Proposal, RiskClass};
+use crate::input::{Observer, build};
+use crate::lease::LeaseAge;
+use crate::ledger::{Ballot, Ledger, PERMIT_MS_MAX, Recorded, State, Status, entitled};
+use crate::policy::Engine;
+
+/// How much a coordinator takes on (guarantees §4). What is above waits, undecided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Open proposals per agent.
+    pub open_per_agent: usize,
+    /// Open proposals per site, so that one site cannot crowd out another.
+    pub open_per_site: usize,
+    /// Open proposals in all.
+    pub open_total: usize,
+    /// How long a permit may be used, milliseconds; at most [`PERMIT_MS_MAX`].
+    pub permit_ms: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { open_per_agent: 20, open_per_site: 500, open_total: 10_000, permit_ms: PERMIT_MS_MAX }
+    }
+}
+
+/// Something to seal and write into `scope`, resting on `deps`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Act {
+    /// Write a decision.
+    Decide {
+        /// Where.
+        scope: Scope,
+        /// What it rests on.
+        deps: Vec<FactId>,
+        /// The body.
+        body: Decision,
+    },
+    /// Write a permit.
+    Permit {
+        /// Where.
+        scope: Scope,
+        /// What it rests on.
+        deps: Vec<FactId>,
+        /// The body.
+        body: Permit,
+    },
+}
+
+/// What coordinator `me` should write now. Nothing without an active policy whose bundle is the engine's: proposals
+/// then wait, and their owners would deny them anyway.
+#[must_use]
+pub fn step(
+    ledger: &Ledger,
+    authority: &Authority,
+    engine: Option<&Engine>,
+    clock: &Clock,
+    me: &AuthorId,
+    limits: &Limits,
+) -> Vec<Act> {
+    let Some((policy, engine)) = authority.policy().zip(engine) else { return Vec::new() };
+    if policy.activate.digest != engine.digest() {
+        return Vec::new();
+    }
+    let desk = Desk { ledger, authority, engine, policy, clock, me, limits };
+    desk.admitted().into_iter().filter_map(|(p, status)| desk.act(p, &status)).collect()
+}
+
+/// One step's view.
+struct Desk<'a> {
+    ledger: &'a Ledger,
+    authority: &'a Authority,
+    engine: &'a Engine,
+    policy: ActivePolicy,
+    clock: &'a Clock,
+    me: &'a AuthorId,
+    limits: &'a Limits,
+}
+
+impl<'a> Desk<'a> {
+    /// Open proposals that this coordinator is entitled to, oldest first, cut at the limits.
+    fn admitted(&self) -> Vec<(&'a Recorded<Proposal>, Status)> {
+        let mine = self.ledger.proposals().filter(|p| {
+            entitled(self.authority, self.me, &p.header.scope) && self.ledger.proposal_counts(p, self.authority).is_ok()
+        });
+        let status = |p: &'a Recorded<Proposal>| {
+            self.ledger.status(&p.id, self.authority, self.clock.wall_ms).map(|status| (p, status))
+        };
+        let mut open: Vec<_> = mine.filter_map(status).filter(|(_, s)| s.state.is_open()).collect();
+        open.sort_by_key(|(p, _)| (p.body.created_ms, p.id));
+        let (mut agents, mut sites) = (BTreeMap::new(), BTreeMap::new());
+        open.retain(|(p, _)| {
+            let agent: &mut usize = agents.entry(&p.body.agent).or_default();
+            let site: &mut usize = sites.entry(&p.body.site).or_default();
+            let fits = *agent < self.limits.open_per_agent && *site < self.limits.open_per_site;
+            (*agent, *site) = (*agent + usize::from(fits), *site + usize::from(fits));
+            fits
+        });
+        open.truncate(self.limits.open_total);
+        open
+    }
+
+    fn act(&self, p: &'a Recorded<Proposal>, status: &Status) -> Option<Act> {
+        let class_version = self.engine.class_version(&p.body.action_class);
+        let decided = self
+            .ledger
+            .decisions_on(&p.id)
+            .any(|d| d.header.author == *self.me && d.body.policy.class_version == class_version);
+        if !decided {
+            return self.decide(p);
+        }
+        if status.state == State::Approved { self.permit(p, status) } else { None }
+    }
+
+    fn decide(&self, p: &Recorded<Proposal>) -> Option<Act> {
+        let member = self.authority.member(self.me)?;
+        let lease = LeaseAge::Ms(0);
+        let observer = Observer { spiffe_id: &member.spiffe_id, lease, resource_version: None };
+        let input = build(self.ledger, self.authority, self.clock, &observer, &p.id)?;
+        let evaluation = match Action::of_proposal(&p.body) {
+            Ok(action) => self.floor(&action, p, self.engine.evaluate(&input)),
+            Err(e) => refuse(&self.engine.evaluate(&input), format!("schema: {}", flatten(&e))),
+        };
+        let body = Decision {
+            proposal: p.id,
+            outcome: evaluation.outcome,
+            obligations: evaluation.obligations,
+            rules: evaluation.rules,
+            policy: self.policy_ref(&p.body.action_class),
+            input_digest: evaluation.input_digest,
+            authority_head: self.authority.head(),
+            risk: evaluation.risk,
+            decided_ms: self.clock.wall_ms,
+        };
+        Some(Act::Decide { scope: p.header.scope.clone(), deps: vec![p.id], body })
+    }
+
+    /// What no policy can waive: the owner would refuse it anyway, so people should not be asked.
+    fn floor(&self, action: &Action, p: &Recorded<Proposal>, evaluation: Evaluation) -> Evaluation {
+        let class = action.risk().max(p.body.risk).max(evaluation.risk);
+        if class == RiskClass::R3 && self.authority.charter().coordinators.len() < 2 {
+            return refuse(&evaluation, "floor.r3: a mesh with one coordinator refuses class R3".to_owned());
+        }
+        let seats: u32 = evaluation.obligations.approvals.iter().fold(0, |sum, n| sum.saturating_add(n.n));
+        if seats < votes_min(class) && evaluation.outcome != Outcome::Deny {
+            let needed = votes_min(class);
+            return refuse(
+                &evaluation,
+                format!("floor.votes: class {class:?} needs {needed} people, policy asks {seats}"),
+            );
+        }
+        evaluation
+    }
+
+    fn permit(&self, p: &Recorded<Proposal>, status: &Status) -> Option<Act> {
+        // A wall clock that nobody vouches for would make permits that are void, or live too long.
+        if self.clock.confidence == Confidence::Unknown || self.ledger.used_by(p, self.authority, None).is_some() {
+            return None;
+        }
+        let owner = self.ledger.owner_of(&p.body.resource, self.authority)?;
+        let decision = self.ledger.decisions_on(&p.id).find(|d| Some(d.id) == status.decision)?;
+        let now_ms = self.clock.wall_ms;
+        let votes = Ballot::new(self.ledger, self.authority, p, &decision.body).approving(now_ms);
+        let execute_by_ms = now_ms.saturating_add(self.limits.permit_ms.min(PERMIT_MS_MAX));
+        let body = Permit {
+            proposal: p.id,
+            lineage: p.body.lineage(p.id),
+            decision: decision.id,
+            votes: votes.into_iter().collect::<BTreeSet<Digest>>().into_iter().collect(),
+            owner: owner.author,
+            incarnation: owner.incarnation,
+            resource: p.body.resource.clone(),
+            expected_version: p.body.expected_version.clone(),
+            args_digest: p.body.args_digest,
+            max_uses: 1,
+            issued_ms: now_ms,
+            execute_by_ms: execute_by_ms.min(decision.body.obligations.decide_by_ms).min(p.body.expires_ms),
+            authority_head: self.authority.head(),
+            policy: decision.body.policy.clone(),
+            terms: decision.body.terms(),
+        };
+        Some(Act::Permit { scope: p.header.scope.clone(), deps: vec![p.id, decision.id], body })
+    }
+
+    fn policy_ref(&self, class: &str) -> PolicyRef {
+        let class_version = self.engine.class_version(class);
+        PolicyRef { entry: self.policy.entry, digest: self.policy.activate.digest, class_version }
+    }
+}
+
+/// How many distinct people code asks for, whatever policy says (governance §3).
+#[must_use]
+pub fn votes_min(class: RiskClass) -> u32 {
+    match class {
+        RiskClass::R0 | RiskClass::R1 => 0,
+        RiskClass::R2 => 1,
+        RiskClass::R3 => 2,
+    }
+}
+
+fn refuse(evaluation: &Evaluation, why: String) -> Evaluation {
+    let obligations = Obligations::none(evaluation.obligations.decide_by_ms);
+    Evaluation { outcome: Outcome::Deny, obligations, rules: vec![why], ..evaluation.clone() }
+}
+
+/// An error with its sources in one line.
+pub(crate) fn flatten(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        source = inner.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testkit::{NOW, World, proposal};
+    use crate::vote::Choice;
+
+    #[test]
+    fn one_decision_then_one_permit_then_nothing() {
+        let mut world = World::new();
+        let p = world.propose(proposal("198.51.100.7"));
+        let acts = world.step();
+        assert!(
+            matches!(&acts[..], [Act::Decide { body, .. }] if body.outcome == Outcome::StepUp && body.proposal == p)
+        );
+        assert_eq!(world.step(), acts, "the same until it is written");
+        world.write(&acts);
+        assert_eq!(world.step(), vec![]);
+        world.vote("ana", &p, Choice::Approve);
+        let acts = world.step();
+        let [Act::Permit { body, .. }] = &acts[..] else { panic!("{acts:?}") };
+        assert_eq!((body.owner, body.max_uses, body.votes.len()), (world.lyon.author_id(), 1, 1));
+        assert!(body.execute_by_ms <= NOW + PERMIT_MS_MAX);
+        world.write(&acts);
+        assert_eq!(world.step(), vec![]);
+        assert_eq!(world.state(&p), State::Permitted);
+    }
+
+    #[test]
+    fn without_the_active_bundle_or_entitlement_nothing_is_written() {
+        let mut world = World::new();
+        world.propose(proposal("198.51.100.7"));
+        let limits = Limits::default();
+        let (ledger, authority) = (&world.ledger, &world.authority);
+        let porto = world.porto.author_id();
+        assert_eq!(step(ledger, authority, Some(&world.engine), &world.clock, &porto, &limits), vec![]);
+        let hq = world.hq.author_id();
+        assert_eq!(step(ledger, authority, None, &world.clock, &hq, &limits), vec![]);
+        let other = World::engine_with("package cauldron.guardrail\nallow contains {\"rule\":\"x\",\"why\":\"y\"}");
+        assert_eq!(step(ledger, authority, Some(&other), &world.clock, &hq, &limits), vec![]);
+    }
+
+    #[test]
+    fn a_broken_proposal_is_denied_with_the_reason() {
+        let mut world = World::new();
+        let mut bad = proposal("198.51.100.7");
+        bad.args_digest = Proposal::digest_of_args(b"other");
+        let p = world.propose(bad);
+        world.run();
+        assert_eq!(world.state(&p), State::Denied);
+        assert!(world.status(&p).why[0].contains("args_digest"), "{:?}", world.status(&p).why);
+    }
+
+    #[test]
+    fn r3_is_refused_in_a_mesh_with_one_coordinator() {
+        let mut world = World::new();
+        let p = world.propose(Proposal { risk: RiskClass::R3, ..proposal("198.51.100.7") });
+        world.run();
+        assert!(world.status(&p).why[0].contains("one coordinator"));
+    }
+
+    #[test]
+    fn r2_needs_a_person_whatever_policy_asks() {
+        let mut world =
+            World::with_policy("package cauldron.guardrail\nallow contains {\"rule\":\"all\",\"why\":\"yes\"}");
+        let (r1, r2) = (proposal("198.51.100.7"), Proposal { risk: RiskClass::R2, ..proposal("198.51.100.8") });
+        let (r1, r2) = (world.propose(r1), world.propose(r2));
+        world.run();
+        assert_eq!(world.state(&r1), State::Permitted, "R1 is policy's to allow");
+        assert!(world.status(&r2).why[0].contains("needs 1 people"));
+    }
+
+    #[test]
+    fn no_permit_while_nobody_vouches_for_the_clock() {
+        let mut world = World::new();
+        let p = world.propose(proposal("198.51.100.7"));
+        world.run();
+        world.vote("ana", &p, Choice::Approve);
+        world.clock.confidence = Confidence::Unknown;
+        assert_eq!(world.step(), vec![]);
+        world.clock.confidence = Confidence::Local;
+        assert_eq!(world.step().len(), 1);
+    }
+
+    #[test]
+    fn limits_hold_back_what_is_above_them() {
+        let mut world = World::new();
+        for n in 0..25 {
+            world.propose(proposal(&format!("198.51.100.{n}")));
+        }
+        assert_eq!(world.step().len(), 20);
+        let limits = Limits { open_total: 3, ..Limits::default() };
+        let acts =
+            step(&world.ledger, &world.authority, Some(&world.engine), &world.clock, &world.hq.author_id(), &limits);
+        assert_eq!(acts.len(), 3);
+    }
+
+    #[test]
+    fn a_used_intent_gets_no_second_permit() {
+        let mut world = World::new();
+        let first = world.permitted("198.51.100.7");
+        world.start(&first);
+        let again = Proposal { created_ms: NOW + 1, ..proposal("198.51.100.7") };
+        let p = world.propose(again);
+        world.run();
+        world.vote("ana", &p, Choice::Approve);
+        assert_eq!(world.state(&p), State::Approved);
+        assert_eq!(world.step(), vec![]);
+    }
+}

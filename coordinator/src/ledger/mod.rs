@@ -1,0 +1,258 @@
+//! The pure fold of governance facts: what every proposal has come to.
+//!
+//! A ledger is nothing but the set of facts it was given, indexed: any order and any repetition make the same ledger.
+//! States are computed from that set, the authority chain and a time, and never stored; so an expiry needs no event.
+//!
+//! What grants (decisions, permits, approvals) counts only while its author may say it and stands. What restricts
+//! (denials, restrictions) and what happened (starts, outcomes) counts whatever becomes of its author.
+
+mod rights;
+mod state;
+mod tally;
+mod timeline;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cauldron_identity::authority::Authority;
+use cauldron_identity::codec::CodecError;
+use cauldron_identity::{Digest, Fact, FactId, Header, Scope};
+use minicbor::Decode;
+
+pub use rights::{Owner, entitled};
+pub use state::{Denial, DenialKind, PERMIT_MS_MAX, State, Status};
+pub use tally::{Ballot, SELF_SERVED};
+pub use timeline::Event;
+
+use crate::bodies::{
+    Decision, Done, Ended, Failed, KIND_DECISION, KIND_DONE, KIND_ENDED, KIND_FAILED, KIND_PERMIT, KIND_PROPOSAL,
+    KIND_RESTRICTION, KIND_STARTED, KIND_UNKNOWN, KIND_VOTE, Order, Permit, Proposal, Restriction, Started, Target,
+    Unknown,
+};
+use crate::vote::SignedVote;
+
+/// A body with the fact that carried it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recorded<T> {
+    /// The fact's id.
+    pub id: FactId,
+    /// The fact's header.
+    pub header: Header,
+    /// The body.
+    pub body: T,
+}
+
+/// What an owner said about one of its starts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Report {
+    /// It happened.
+    Done(Done),
+    /// It did not.
+    Failed(Failed),
+    /// Nobody knows.
+    Unknown(Unknown),
+    /// It was over by its own time limit.
+    Ended(Ended),
+}
+
+/// What became of a fact that was offered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Inserted {
+    /// It was not here before.
+    New,
+    /// It was.
+    Duplicate,
+    /// It is no governance fact.
+    NotGovernance,
+    /// Its body is withheld or cannot be read: it stays in its chain and means nothing here.
+    Unreadable(CodecError),
+}
+
+/// Governance facts, indexed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Ledger {
+    proposals: BTreeMap<FactId, Recorded<Proposal>>,
+    lineages: BTreeMap<FactId, BTreeSet<FactId>>,
+    decisions: BTreeMap<FactId, BTreeMap<FactId, Recorded<Decision>>>,
+    /// By proposal; a signed statement may be carried by several facts.
+    votes: BTreeMap<FactId, BTreeMap<SignedVote, BTreeMap<FactId, Header>>>,
+    permits: BTreeMap<FactId, Recorded<Permit>>,
+    permits_of: BTreeMap<FactId, BTreeSet<FactId>>,
+    starts: BTreeMap<FactId, Recorded<Started>>,
+    reports: BTreeMap<FactId, BTreeMap<FactId, Recorded<Report>>>,
+    restrictions: BTreeMap<FactId, Recorded<Restriction>>,
+}
+
+impl Ledger {
+    /// An empty ledger.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes one verified fact in.
+    pub fn insert(&mut self, fact: &Fact) -> Inserted {
+        let taken = match fact.header().kind.as_str() {
+            KIND_PROPOSAL => read(fact).map(|r| self.insert_proposal(r)),
+            KIND_DECISION => read(fact).map(|r: Recorded<Decision>| {
+                self.decisions.entry(r.body.proposal).or_default().insert(r.id, r).is_none()
+            }),
+            KIND_VOTE => self.insert_vote(fact),
+            KIND_PERMIT => read(fact).map(|r: Recorded<Permit>| {
+                self.permits_of.entry(r.body.proposal).or_default().insert(r.id);
+                self.permits.insert(r.id, r).is_none()
+            }),
+            KIND_STARTED => read(fact).map(|r| self.starts.insert(r.id, r).is_none()),
+            KIND_DONE => read(fact).map(|r: Recorded<Done>| self.insert_report(r.body.started, r.map(Report::Done))),
+            KIND_FAILED => {
+                read(fact).map(|r: Recorded<Failed>| self.insert_report(r.body.started, r.map(Report::Failed)))
+            }
+            KIND_UNKNOWN => {
+                read(fact).map(|r: Recorded<Unknown>| self.insert_report(r.body.started, r.map(Report::Unknown)))
+            }
+            KIND_ENDED => read(fact).map(|r: Recorded<Ended>| self.insert_report(r.body.started, r.map(Report::Ended))),
+            KIND_RESTRICTION => read(fact).map(|r| self.restrictions.insert(r.id, r).is_none()),
+            _ => return Inserted::NotGovernance,
+        };
+        match taken {
+            Ok(true) => Inserted::New,
+            Ok(false) => Inserted::Duplicate,
+            Err(e) => Inserted::Unreadable(e),
+        }
+    }
+
+    fn insert_proposal(&mut self, recorded: Recorded<Proposal>) -> bool {
+        self.lineages.entry(recorded.body.lineage(recorded.id)).or_default().insert(recorded.id);
+        self.proposals.insert(recorded.id, recorded).is_none()
+    }
+
+    fn insert_vote(&mut self, fact: &Fact) -> Result<bool, CodecError> {
+        let recorded: Recorded<SignedVote> = read(fact)?;
+        let statement = recorded.body.statement().map_err(|e| CodecError::Shape(e.to_string()))?;
+        let carriers = self.votes.entry(statement.proposal).or_default().entry(recorded.body).or_default();
+        Ok(carriers.insert(recorded.id, recorded.header).is_none())
+    }
+
+    fn insert_report(&mut self, started: FactId, report: Recorded<Report>) -> bool {
+        self.reports.entry(started).or_default().insert(report.id, report).is_none()
+    }
+
+    /// A proposal.
+    #[must_use]
+    pub fn proposal(&self, id: &FactId) -> Option<&Recorded<Proposal>> {
+        self.proposals.get(id)
+    }
+
+    /// All proposals, in the order of their ids.
+    pub fn proposals(&self) -> impl Iterator<Item = &Recorded<Proposal>> {
+        self.proposals.values()
+    }
+
+    /// The proposals of one lineage.
+    pub fn lineage(&self, lineage: &FactId) -> impl Iterator<Item = &Recorded<Proposal>> {
+        self.lineages.get(lineage).into_iter().flatten().filter_map(|id| self.proposals.get(id))
+    }
+
+    /// A permit.
+    #[must_use]
+    pub fn permit(&self, id: &FactId) -> Option<&Recorded<Permit>> {
+        self.permits.get(id)
+    }
+
+    /// The permits of one proposal.
+    pub fn permits_on(&self, proposal: &FactId) -> impl Iterator<Item = &Recorded<Permit>> {
+        self.permits_of.get(proposal).into_iter().flatten().filter_map(|id| self.permits.get(id))
+    }
+
+    /// All permits, in the order of their ids.
+    pub fn permits(&self) -> impl Iterator<Item = &Recorded<Permit>> {
+        self.permits.values()
+    }
+
+    /// The decisions on one proposal.
+    pub fn decisions_on(&self, proposal: &FactId) -> impl Iterator<Item = &Recorded<Decision>> {
+        self.decisions.get(proposal).into_iter().flat_map(BTreeMap::values)
+    }
+
+    /// The distinct signed statements on one proposal.
+    pub fn votes_on(&self, proposal: &FactId) -> impl Iterator<Item = &SignedVote> {
+        self.votes.get(proposal).into_iter().flat_map(BTreeMap::keys)
+    }
+
+    /// Whether a statement with this hash is here, under whatever signature.
+    #[must_use]
+    pub fn has_vote(&self, proposal: &FactId, vote: &Digest) -> bool {
+        self.votes_on(proposal).any(|v| v.id() == *vote)
+    }
+
+    /// A start.
+    #[must_use]
+    pub fn start(&self, id: &FactId) -> Option<&Recorded<Started>> {
+        self.starts.get(id)
+    }
+
+    /// All starts, in the order of their ids.
+    pub fn starts(&self) -> impl Iterator<Item = &Recorded<Started>> {
+        self.starts.values()
+    }
+
+    /// What was reported about a start.
+    pub fn reports_on(&self, started: &FactId) -> impl Iterator<Item = &Recorded<Report>> {
+        self.reports.get(started).into_iter().flat_map(BTreeMap::values)
+    }
+
+    /// The restrictions that count here, with their orders.
+    pub fn restrictions<'a>(
+        &'a self,
+        authority: &'a Authority,
+    ) -> impl Iterator<Item = (&'a Recorded<Restriction>, Order)> {
+        self.restrictions.values().filter_map(|r| r.body.judge(&r.header, authority).ok().map(|order| (r, order)))
+    }
+
+    /// The restrictions that stop a proposal.
+    pub fn restrictions_on<'a>(
+        &'a self,
+        proposal: &'a Recorded<Proposal>,
+        authority: &'a Authority,
+    ) -> impl Iterator<Item = (&'a Recorded<Restriction>, Order)> {
+        let covers = |carried_in: &Scope| {
+            carried_in.site_name().is_none() || carried_in.realm() == proposal.header.scope.realm()
+        };
+        self.restrictions(authority).filter(move |(r, order)| {
+            covers(&r.header.scope)
+                && match &order.target {
+                    Target::Lineage(lineage) => *lineage == proposal.body.lineage(proposal.id),
+                    Target::ActionClass(class) => *class == proposal.body.action_class,
+                    Target::Agent(agent) => *agent == proposal.body.agent,
+                    Target::Site(site) => *site == proposal.body.site,
+                    Target::All => true,
+                    Target::Author(..) => false,
+                }
+        })
+    }
+
+    /// Authors that counting restrictions suspend, for [`Authority::suspend`].
+    #[must_use]
+    pub fn suspensions(
+        &self,
+        authority: &Authority,
+    ) -> Vec<(cauldron_identity::AuthorId, Vec<cauldron_identity::authority::ChainEnd>)> {
+        let author = |(_, order): (_, Order)| match order.target {
+            Target::Author(author, ends) => Some((author, ends)),
+            _ => None,
+        };
+        self.restrictions(authority).filter_map(author).collect()
+    }
+}
+
+impl<T> Recorded<T> {
+    fn map<U>(self, f: impl FnOnce(T) -> U) -> Recorded<U> {
+        Recorded { id: self.id, header: self.header, body: f(self.body) }
+    }
+}
+
+fn read<T: for<'b> Decode<'b, ()>>(fact: &Fact) -> Result<Recorded<T>, CodecError> {
+    Ok(Recorded { id: fact.id(), header: fact.header().clone(), body: fact.decode_body()? })
+}

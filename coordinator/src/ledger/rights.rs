@@ -1,0 +1,163 @@
+//! Who may say what.
+
+use cauldron_identity::authority::{Authority, Standing};
+use cauldron_identity::{AuthorId, FactId, Header, Role, Scope, SpiffeId};
+
+use super::{Ledger, Recorded};
+use crate::action::Resource;
+use crate::bodies::{Decision, Permit, Proposal, Started};
+use crate::planted;
+
+/// The node that alone may act on a resource.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Owner {
+    /// Its author.
+    pub author: AuthorId,
+    /// Its present life.
+    pub incarnation: u32,
+    /// Its SPIFFE ID.
+    pub spiffe_id: SpiffeId,
+}
+
+/// Whether an author's role lets it decide and permit in `scope`. Its standing is another question.
+#[must_use]
+pub fn entitled(authority: &Authority, author: &AuthorId, scope: &Scope) -> bool {
+    match authority.member(author).map(|m| &m.role) {
+        Some(Role::Coordinator { .. }) => true,
+        Some(Role::SiteCoordinator { site, .. }) => scope.site_name() == Some(site),
+        _ => false,
+    }
+}
+
+impl Ledger {
+    /// The owner of a resource: the node its path names.
+    #[must_use]
+    pub fn owner_of(&self, resource: &str, authority: &Authority) -> Option<Owner> {
+        let spiffe_id = owner_id(resource, authority)?;
+        let (author, member) = authority.author_of(&spiffe_id)?;
+        Some(Owner { author: *author, incarnation: member.incarnation, spiffe_id })
+    }
+
+    /// Whether a proposal may be acted on at all: its author stands, is the agent's own node, and wrote it into its
+    /// site's scope.
+    ///
+    /// # Errors
+    /// A sentence.
+    pub fn proposal_counts(&self, p: &Recorded<Proposal>, authority: &Authority) -> Result<(), String> {
+        stands(&p.header, p.id, authority)?;
+        let agent = SpiffeId::new(&p.body.agent).map_err(|e| format!("the agent {:?}: {e}", p.body.agent))?;
+        let node = authority.member(&p.header.author).map(|m| (&m.spiffe_id, &m.role));
+        match (Role::of(&agent), node) {
+            (Ok(Role::Agent { site, node, .. }), Some((id, Role::Node { site: s, node: n })))
+                if site == *s && node == *n && agent.trust_domain() == id.trust_domain() =>
+            {
+                let home = p.header.scope.to_string() == format!("site/{site}") && p.body.site == site;
+                if home { Ok(()) } else { Err(format!("it is not in the scope of its site {site}")) }
+            }
+            _ => Err(format!("its author is not the node of the agent {}", p.body.agent)),
+        }
+    }
+
+    /// Whether a decision's author was ever entitled to it: enough for a denial.
+    pub(super) fn decision_restricts(&self, p: &Recorded<Proposal>, d: &Recorded<Decision>, a: &Authority) -> bool {
+        entitled(a, &d.header.author, &p.header.scope) && d.header.scope == p.header.scope
+    }
+
+    /// Whether a decision may lead to a permit: its author stands too.
+    pub(super) fn decision_grants(&self, p: &Recorded<Proposal>, d: &Recorded<Decision>, a: &Authority) -> bool {
+        self.decision_restricts(p, d, a) && stands(&d.header, d.id, a).is_ok()
+    }
+
+    /// Whether a permit's author was ever entitled to it.
+    pub(crate) fn permit_entitled(&self, p: &Recorded<Proposal>, permit: &Recorded<Permit>, a: &Authority) -> bool {
+        entitled(a, &permit.header.author, &p.header.scope) && permit.header.scope == p.header.scope
+    }
+
+    /// The starts of a proposal by the node that owns its resource, whatever became of that node.
+    pub fn starts_of<'a>(
+        &'a self,
+        proposal: &'a FactId,
+        authority: &'a Authority,
+    ) -> impl Iterator<Item = &'a Recorded<Started>> {
+        self.starts.values().filter(move |s| s.body.proposal == *proposal && owned(s, authority))
+    }
+
+    /// The number of an author's next start.
+    #[must_use]
+    pub fn next_owner_seq(&self, author: &AuthorId) -> u64 {
+        let own = self.starts.values().filter(|s| s.header.author == *author);
+        own.map(|s| s.body.owner_seq).max().unwrap_or(0).saturating_add(1)
+    }
+
+    /// What uses up a lineage or, on its resource, an intent: a start that is open, unknown or done, or a permit that a
+    /// past life of its owner may have used. `except` is a start that does not count, for resuming it.
+    #[must_use]
+    pub fn used_by(&self, p: &Recorded<Proposal>, authority: &Authority, except: Option<&FactId>) -> Option<String> {
+        if planted::active("intent-key-ignored") {
+            return None;
+        }
+        let (lineage, resource, intent) = (p.body.lineage(p.id), &p.body.resource, &p.body.intent_key);
+        let same = |l: FactId, r: &str, i: &str| l == lineage || (r == resource && i == intent);
+        let start = self.starts.values().find(|s| {
+            Some(&s.id) != except
+                && owned(s, authority)
+                && same(s.body.lineage, &s.body.resource, &s.body.intent_key)
+                && !self.is_known_without_effect(s)
+        });
+        if let Some(start) = start {
+            return Some(format!("it was started as {}", start.id.short()));
+        }
+        let orphan = self.permits.values().find(|permit| {
+            let of = self.proposals.get(&permit.body.proposal);
+            of.is_some_and(|o| same(o.body.lineage(o.id), &o.body.resource, &o.body.intent_key))
+                && self.is_orphaned(permit, authority)
+        });
+        orphan.map(|permit| format!("a past life of its owner may have used permit {}", permit.id.short()))
+    }
+
+    /// Failed, and a probe saw no effect.
+    fn is_known_without_effect(&self, start: &Recorded<Started>) -> bool {
+        let mut free = false;
+        for report in self.reports_on(&start.id).filter(|r| r.header.author == start.header.author) {
+            match &report.body {
+                super::Report::Done(_) | super::Report::Ended(_) => return false,
+                super::Report::Failed(failed) => free |= failed.probed_no_effect,
+                super::Report::Unknown(_) => {}
+            }
+        }
+        free
+    }
+
+    /// A backed permit of an owner that began a new life, or was cut, without a start for it.
+    pub(super) fn is_orphaned(&self, permit: &Recorded<Permit>, authority: &Authority) -> bool {
+        let member = authority.member(&permit.body.owner);
+        let gone = member.is_some_and(|m| m.incarnation > permit.body.incarnation)
+            || authority.is_cut(&permit.body.owner, permit.body.incarnation);
+        gone && self.is_backed(permit, authority) && !self.starts.values().any(|s| s.body.permit == permit.id)
+    }
+}
+
+/// Whether a fact of this header may grant.
+///
+/// # Errors
+/// A sentence that says why not.
+pub(crate) fn stands(header: &Header, id: FactId, authority: &Authority) -> Result<(), String> {
+    match authority.standing(header, id) {
+        Standing::Counts => Ok(()),
+        Standing::Pending => Err("its author's enrolment is not in effect yet".into()),
+        Standing::BeyondCut => Err("its author was cut or began a new life before it".into()),
+        Standing::Suspended => Err("its author is suspended".into()),
+        Standing::Unknown => Err("its author is not enrolled here".into()),
+    }
+}
+
+pub(super) fn owned(start: &Recorded<Started>, authority: &Authority) -> bool {
+    let author = authority.member(&start.header.author);
+    author.is_some_and(|m| owner_id(&start.body.resource, authority).as_ref() == Some(&m.spiffe_id))
+}
+
+fn owner_id(resource: &str, authority: &Authority) -> Option<SpiffeId> {
+    let resource: Resource = resource.parse().ok()?;
+    let domain = &authority.charter().trust_domain;
+    SpiffeId::new(format!("spiffe://{domain}/site/{}/node/{}", resource.site, resource.node)).ok()
+}

@@ -1,0 +1,432 @@
+//! The state of a proposal: a function of the facts, the authority chain and the time.
+
+use std::collections::BTreeSet;
+
+use cauldron_identity::FactId;
+use cauldron_identity::authority::Authority;
+use serde::Serialize;
+
+use super::rights::stands;
+use super::tally::Ballot;
+use super::{Ledger, Recorded, Report};
+use crate::bodies::{Decision, Outcome, Permit, Proposal, Target};
+use crate::json::rfc3339;
+use crate::planted;
+use crate::quorum::{Fill, fill};
+use crate::vote::Choice;
+
+/// How long a permit may be usable, milliseconds.
+pub const PERMIT_MS_MAX: u64 = 15 * 60 * 1000;
+
+/// Where a proposal stands (governance §1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum State {
+    /// Not judged yet.
+    Proposed,
+    /// Judged, and deferred until new facts.
+    Evaluated,
+    /// Waits for people.
+    PendingApproval,
+    /// Policy or people agree; waits for a permit.
+    Approved,
+    /// Waits for its owner.
+    Permitted,
+    /// Its owner began; the outcome is not written yet.
+    Started,
+    /// It happened.
+    Done,
+    /// It was tried and did not happen.
+    Failed,
+    /// Nobody knows whether it happened.
+    Unknown,
+    /// Somebody or policy said no. Final.
+    Denied,
+    /// Nobody decided in time, which is a no. Final.
+    Expired,
+    /// Its permit ran out or was overtaken. Final; the lineage may be proposed again.
+    Void,
+}
+
+impl State {
+    /// Whether nothing can lead out of it towards an effect.
+    #[must_use]
+    pub fn is_final(self) -> bool {
+        matches!(self, Self::Denied | Self::Expired | Self::Void | Self::Done)
+    }
+
+    /// Whether an effect was begun.
+    #[must_use]
+    pub fn is_started(self) -> bool {
+        matches!(self, Self::Started | Self::Done | Self::Failed | Self::Unknown)
+    }
+
+    /// Whether somebody still has something to do before an effect.
+    #[must_use]
+    pub fn is_open(self) -> bool {
+        !self.is_final() && !self.is_started()
+    }
+}
+
+/// What kind of no.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DenialKind {
+    /// An agent, class, site or everything was stopped.
+    Kill,
+    /// A lineage was vetoed.
+    Veto,
+    /// A person voted no.
+    Vote,
+    /// A coordinator's evaluation.
+    Policy,
+}
+
+/// One no.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Denial {
+    /// What kind.
+    pub kind: DenialKind,
+    /// Who.
+    pub by: String,
+    /// Why.
+    pub why: String,
+    /// When, milliseconds since the Unix epoch, as its signer says.
+    pub at_ms: u64,
+}
+
+/// A proposal's state with what explains it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Status {
+    /// The proposal.
+    pub id: FactId,
+    /// Its lineage.
+    pub lineage: FactId,
+    /// Where it stands.
+    pub state: State,
+    /// A no arrived after the start.
+    pub contested: bool,
+    /// The effect has left by its own time limit.
+    pub ended: bool,
+    /// Seats filled and missing, while people decide.
+    pub quorum: Option<Fill>,
+    /// When it lapses, milliseconds since the Unix epoch.
+    pub deadline_ms: u64,
+    /// The decision that governs it.
+    pub decision: Option<FactId>,
+    /// The permit in force.
+    pub permit: Option<FactId>,
+    /// The start.
+    pub started: Option<FactId>,
+    /// Every no.
+    pub denials: Vec<Denial>,
+    /// Sentences: why it stands there, or what it waits for.
+    pub why: Vec<String>,
+}
+
+impl Ledger {
+    /// The status of one proposal at `now_ms`.
+    #[must_use]
+    pub fn status(&self, id: &FactId, authority: &Authority, now_ms: u64) -> Option<Status> {
+        let p = self.proposals.get(id)?;
+        let mut status = Status {
+            id: *id,
+            lineage: p.body.lineage(*id),
+            state: State::Proposed,
+            contested: false,
+            ended: false,
+            quorum: None,
+            deadline_ms: self.deadline_ms(p, authority),
+            decision: None,
+            permit: None,
+            started: None,
+            denials: self.denials(p, authority),
+            why: Vec::new(),
+        };
+        let settled = self.fold_starts(p, authority, &mut status)
+            || self.fold_denials(p, authority, &mut status)
+            || self.fold_time(p, authority, now_ms, &mut status);
+        if !settled {
+            self.fold_progress(p, authority, now_ms, &mut status);
+        }
+        Some(status)
+    }
+
+    /// Every proposal's status.
+    #[must_use]
+    pub fn statuses(&self, authority: &Authority, now_ms: u64) -> Vec<Status> {
+        self.proposals.keys().filter_map(|id| self.status(id, authority, now_ms)).collect()
+    }
+
+    /// Proposals that somebody still has to do something about.
+    #[must_use]
+    pub fn open(&self, authority: &Authority, now_ms: u64) -> Vec<Status> {
+        self.statuses(authority, now_ms).into_iter().filter(|s| s.state.is_open()).collect()
+    }
+
+    /// Proposals that wait for people.
+    #[must_use]
+    pub fn waiting_approvals(&self, authority: &Authority, now_ms: u64) -> Vec<Status> {
+        self.statuses(authority, now_ms).into_iter().filter(|s| s.state == State::PendingApproval).collect()
+    }
+
+    /// Intents on a resource that are open, begun or done: proposing one again would change nothing.
+    #[must_use]
+    pub fn intents_on(&self, resource: &str, authority: &Authority, now_ms: u64) -> BTreeSet<String> {
+        let here = self.proposals.values().filter(|p| p.body.resource == resource);
+        let taken = here.filter(|p| {
+            let state = self.status(&p.id, authority, now_ms).map(|s| s.state);
+            state.is_some_and(|s| s.is_open() || s.is_started()) || self.used_by(p, authority, None).is_some()
+        });
+        taken.map(|p| p.body.intent_key.clone()).collect()
+    }
+
+    fn fold_starts(&self, p: &Recorded<Proposal>, authority: &Authority, status: &mut Status) -> bool {
+        let strongest = self.starts_of(&p.id, authority).map(|start| {
+            let reports = self.reports_on(&start.id).filter(|r| r.header.author == start.header.author);
+            let (mut state, mut ended, mut finished_ms, mut why) =
+                (State::Started, false, None, "its owner began".to_owned());
+            for report in reports {
+                let (found, at_ms, text) = match &report.body {
+                    Report::Done(d) => (State::Done, d.done_ms, format!("done: {}", d.effect_ref)),
+                    Report::Failed(f) => (State::Failed, f.failed_ms, format!("failed: {}", f.reason)),
+                    Report::Unknown(u) => (State::Unknown, u.noticed_ms, format!("unknown: {}", u.reason)),
+                    Report::Ended(e) => {
+                        ended = true;
+                        (State::Done, e.ended_ms, format!("ended: {}", e.effect_ref))
+                    }
+                };
+                if certainty(found) >= certainty(state) {
+                    (state, finished_ms, why) = (found, Some(at_ms), text);
+                }
+            }
+            let life = (start.header.author, start.header.incarnation);
+            let gone =
+                authority.member(&life.0).is_some_and(|m| m.incarnation > life.1) || authority.is_cut(&life.0, life.1);
+            if state == State::Started && gone {
+                (state, why) =
+                    (State::Unknown, "its owner began a new life or was cut before the outcome was written".into());
+            }
+            (exposure(state), start.id, state, ended, finished_ms, why)
+        });
+        let Some((_, started, state, ended, finished_ms, why)) = strongest.max() else { return false };
+        let late = |d: &Denial| d.kind != DenialKind::Kill || finished_ms.is_none_or(|ms| d.at_ms <= ms);
+        status.contested = status.denials.iter().any(late);
+        (status.started, status.state, status.ended) = (Some(started), state, ended);
+        status.why.push(why);
+        if status.contested {
+            status.why.push("a no arrived after the start: people must look at it".into());
+        }
+        true
+    }
+
+    fn fold_denials(&self, p: &Recorded<Proposal>, authority: &Authority, status: &mut Status) -> bool {
+        if let Some(orphan) = self.permits_on(&p.id).find(|permit| self.is_orphaned(permit, authority)) {
+            (status.state, status.permit) = (State::Unknown, Some(orphan.id));
+            status.contested = !status.denials.is_empty();
+            status.why.push("its owner began a new life or was cut; whether it used the permit is not known".into());
+            return true;
+        }
+        if status.denials.is_empty() {
+            return false;
+        }
+        status.state = State::Denied;
+        status.why = status.denials.iter().map(|d| format!("denied by {}: {}", d.by, d.why)).collect();
+        true
+    }
+
+    fn fold_time(&self, p: &Recorded<Proposal>, authority: &Authority, now_ms: u64, status: &mut Status) -> bool {
+        if now_ms > status.deadline_ms {
+            status.state = State::Expired;
+            status.why.push(format!("nothing was started by {}", rfc3339(status.deadline_ms)));
+            return true;
+        }
+        for permit in self.permits_on(&p.id).filter(|permit| self.is_backed(permit, authority)) {
+            if let Some(why) = self.void_reason(p, permit, authority, now_ms) {
+                (status.state, status.permit) = (State::Void, Some(permit.id));
+                status.why.push(why);
+                return true;
+            }
+        }
+        false
+    }
+
+    fn fold_progress(&self, p: &Recorded<Proposal>, authority: &Authority, now_ms: u64, status: &mut Status) {
+        if let Err(why) = self.proposal_counts(p, authority) {
+            status.why.push(why);
+            return;
+        }
+        if let Some(permit) = self.permits_on(&p.id).find(|permit| self.is_live(p, permit, authority, now_ms)) {
+            (status.state, status.permit) = (State::Permitted, Some(permit.id));
+            status.decision = Some(permit.body.decision);
+            let by = rfc3339(permit.body.execute_by_ms);
+            status.why.push(format!("waits for its owner to judge and start it by {by}"));
+            return;
+        }
+        let candidates = self.governing(p, authority);
+        let Some(first) = candidates.first() else {
+            status.why.push("waits for a coordinator to judge it".into());
+            return;
+        };
+        status.decision = Some(first.id);
+        match first.body.outcome {
+            Outcome::Allow => self.approved(first, status),
+            Outcome::StepUp => self.fold_quorum(p, &candidates, authority, now_ms, status),
+            Outcome::Defer => {
+                status.state = State::Evaluated;
+                status.why.push(format!("deferred: {}", first.body.rules.join("; ")));
+            }
+            Outcome::Deny => unreachable!("a denial was folded before"),
+        }
+    }
+
+    fn fold_quorum(
+        &self,
+        p: &Recorded<Proposal>,
+        candidates: &[&Recorded<Decision>],
+        authority: &Authority,
+        now_ms: u64,
+        status: &mut Status,
+    ) {
+        let fills = candidates.iter().map(|d| (self.quorum(p, &d.body, authority, now_ms), *d));
+        let Some((best, decision)) = fills.max_by_key(|(f, d)| (f.is_complete(), f.filled, d.id)) else { return };
+        status.decision = Some(decision.id);
+        if best.is_complete() {
+            self.approved(decision, status);
+        } else {
+            status.state = State::PendingApproval;
+            let groups: Vec<&str> = best.missing.iter().map(String::as_str).collect();
+            let (filled, needed, by) = (best.filled, best.needed, rfc3339(status.deadline_ms));
+            status.why.push(format!("{filled} of {needed} approvals; waits for {} by {by}", groups.join(", ")));
+        }
+        status.quorum = Some(best);
+    }
+
+    fn approved(&self, decision: &Recorded<Decision>, status: &mut Status) {
+        (status.state, status.decision) = (State::Approved, Some(decision.id));
+        status.why.push("approved; waits for a coordinator's permit".into());
+    }
+
+    /// How far the approvals for one decision fill its seats now.
+    #[must_use]
+    pub fn quorum(&self, p: &Recorded<Proposal>, decision: &Decision, authority: &Authority, now_ms: u64) -> Fill {
+        let ballot = Ballot::new(self, authority, p, decision);
+        fill(&decision.obligations.approvals, &ballot.voters(now_ms, None))
+    }
+
+    /// The decisions that govern: of those that count, the ones under the newest policy, and of these the strictest.
+    /// In the order of their ids.
+    #[must_use]
+    pub fn governing(&self, p: &Recorded<Proposal>, authority: &Authority) -> Vec<&Recorded<Decision>> {
+        let counting = self.decisions_on(&p.id).filter(|d| self.decision_grants(p, d, authority));
+        let ranked = counting.filter_map(|d| Some(((authority.index_of(&d.body.policy.entry)?, d.body.outcome), d)));
+        let ranked: Vec<_> = ranked.collect();
+        let top = ranked.iter().map(|(rank, _)| *rank).max();
+        ranked.into_iter().filter(|(rank, _)| Some(*rank) == top).map(|(_, d)| d).collect()
+    }
+
+    /// Every no that has arrived.
+    #[must_use]
+    pub fn denials(&self, p: &Recorded<Proposal>, authority: &Authority) -> Vec<Denial> {
+        if planted::active("deny-not-final") && self.permits_on(&p.id).next().is_some() {
+            return Vec::new();
+        }
+        let orders = self.restrictions_on(p, authority).map(|(_, order)| Denial {
+            kind: if matches!(order.target, Target::Lineage(_)) { DenialKind::Veto } else { DenialKind::Kill },
+            by: order.by,
+            why: order.reason,
+            at_ms: order.issued_ms,
+        });
+        let votes = self.votes_on(&p.id).filter_map(|v| v.verify(authority).ok());
+        let votes = votes.filter(|v| v.statement.choice == Choice::Deny).map(|v| Denial {
+            kind: DenialKind::Vote,
+            by: v.statement.person,
+            why: v.statement.reason,
+            at_ms: v.statement.issued_ms,
+        });
+        let decisions = self.decisions_on(&p.id).filter(|d| d.body.outcome == Outcome::Deny);
+        let decisions = decisions.filter(|d| self.decision_restricts(p, d, authority)).map(|d| Denial {
+            kind: DenialKind::Policy,
+            by: authority.member(&d.header.author).map_or_else(String::new, |m| m.spiffe_id.to_string()),
+            why: d.body.rules.join("; "),
+            at_ms: d.body.decided_ms,
+        });
+        orders.chain(votes).chain(decisions).collect()
+    }
+
+    /// When a proposal lapses: the earliest deadline that it or an entitled coordinator named.
+    fn deadline_ms(&self, p: &Recorded<Proposal>, authority: &Authority) -> u64 {
+        let decisions = self.decisions_on(&p.id).filter(|d| self.decision_restricts(p, d, authority));
+        decisions.map(|d| d.body.obligations.decide_by_ms).fold(p.body.expires_ms, u64::min)
+    }
+
+    /// Whether a permit rested on an entitled coordinator, a decision and, where that asked for people, their votes when
+    /// it was written. A permit out of thin air is ignored: it neither helps nor hinders.
+    pub(crate) fn is_backed(&self, permit: &Recorded<Permit>, authority: &Authority) -> bool {
+        let Some(p) = self.proposals.get(&permit.body.proposal) else { return false };
+        let decision = self.decisions_on(&p.id).find(|d| d.id == permit.body.decision);
+        let Some(decision) = decision.filter(|d| self.decision_restricts(p, d, authority)) else { return false };
+        let consistent = self.permit_entitled(p, permit, authority)
+            && permit.body.lineage == p.body.lineage(p.id)
+            && permit.body.terms == decision.body.terms()
+            && permit.body.execute_by_ms <= permit.body.issued_ms.saturating_add(PERMIT_MS_MAX);
+        let agreed = match decision.body.outcome {
+            Outcome::Allow => true,
+            Outcome::StepUp => {
+                let ballot = Ballot::new(self, authority, p, &decision.body);
+                fill(&decision.body.obligations.approvals, &ballot.voters_then(&permit.body)).is_complete()
+            }
+            Outcome::Defer | Outcome::Deny => false,
+        };
+        consistent && agreed
+    }
+
+    /// Why a backed permit is void.
+    fn void_reason(
+        &self,
+        p: &Recorded<Proposal>,
+        permit: &Recorded<Permit>,
+        authority: &Authority,
+        now_ms: u64,
+    ) -> Option<String> {
+        if now_ms > permit.body.execute_by_ms {
+            return Some(format!("its permit could be used until {}", rfc3339(permit.body.execute_by_ms)));
+        }
+        let index = |entry: &FactId| authority.index_of(entry).unwrap_or(0);
+        let newer = self.decisions_on(&p.id).any(|d| {
+            self.decision_restricts(p, d, authority)
+                && index(&d.body.policy.entry) > index(&permit.body.policy.entry)
+                && d.body.policy.class_version != permit.body.policy.class_version
+        });
+        newer.then(|| "a newer policy judged it after its permit".to_owned())
+    }
+
+    /// Whether a permit is usable now, as far as facts alone tell.
+    fn is_live(&self, p: &Recorded<Proposal>, permit: &Recorded<Permit>, authority: &Authority, now_ms: u64) -> bool {
+        let decision = self.decisions_on(&p.id).find(|d| d.id == permit.body.decision);
+        let Some(decision) = decision.filter(|d| self.decision_grants(p, d, authority)) else { return false };
+        stands(&permit.header, permit.id, authority).is_ok()
+            && self.is_backed(permit, authority)
+            && self.quorum(p, &decision.body, authority, now_ms).is_complete()
+    }
+}
+
+/// Which report holds when there are several: a probe may turn unknown into failed or done, nothing undoes done.
+fn certainty(state: State) -> u8 {
+    match state {
+        State::Done => 3,
+        State::Failed => 2,
+        State::Unknown => 1,
+        _ => 0,
+    }
+}
+
+/// Which of several starts a proposal shows: the one that may have had an effect.
+fn exposure(state: State) -> u8 {
+    match state {
+        State::Done => 3,
+        State::Unknown => 2,
+        State::Started => 1,
+        _ => 0,
+    }
+}

@@ -1,0 +1,101 @@
+//! The story of a lineage, for `audit show` and `why`.
+
+use cauldron_identity::authority::Authority;
+use cauldron_identity::{FactId, Header};
+use serde::Serialize;
+
+use super::rights::stands;
+use super::{Ledger, Report};
+use crate::json::rfc3339;
+
+/// One fact of a lineage's story.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Event {
+    /// When its author says, milliseconds since the Unix epoch. For display only.
+    pub at_ms: u64,
+    /// The fact.
+    pub id: FactId,
+    /// Its kind.
+    pub kind: String,
+    /// The SPIFFE ID of its author.
+    pub author: String,
+    /// The scope that carries it.
+    pub scope: String,
+    /// What it says, in one sentence.
+    pub says: String,
+    /// Why it counts for nothing, when it does.
+    pub void: Option<String>,
+}
+
+impl Ledger {
+    /// Everything about a lineage, in the order its authors' clocks give.
+    #[must_use]
+    pub fn timeline(&self, lineage: &FactId, authority: &Authority) -> Vec<Event> {
+        let mut events: Vec<(u64, Event)> = Vec::new();
+        let mut add = |header: &Header, id: FactId, says: String, void: Option<String>| {
+            let author = authority.member(&header.author);
+            let author = author.map_or_else(|| header.author.to_string(), |m| m.spiffe_id.to_string());
+            let (kind, scope) = (header.kind.clone(), header.scope.to_string());
+            events.push((header.hlc, Event { at_ms: header.wall_ms(), id, kind, author, scope, says, void }));
+        };
+        for p in self.lineage(lineage) {
+            let says = format!("{} on {}: {}", p.body.operation, p.body.resource, p.body.rationale);
+            add(&p.header, p.id, says, self.proposal_counts(p, authority).err());
+            for d in self.decisions_on(&p.id) {
+                let says = format!("{:?}: {}", d.body.outcome, d.body.rules.join("; "));
+                add(&d.header, d.id, says, stands(&d.header, d.id, authority).err());
+            }
+            for (vote, carriers) in self.votes.get(&p.id).into_iter().flatten() {
+                let void = vote.verify(authority).err().map(|e| e.to_string());
+                let says = vote
+                    .statement()
+                    .map_or_else(|e| e.to_string(), |s| format!("{} votes {:?}: {}", s.person, s.choice, s.reason));
+                for (id, header) in carriers {
+                    add(header, *id, says.clone(), void.clone());
+                }
+            }
+            for permit in self.permits_on(&p.id) {
+                let says = format!("permits once until {}", rfc3339(permit.body.execute_by_ms));
+                let unbacked = || "no decision and votes here support it".to_owned();
+                let void = stands(&permit.header, permit.id, authority).err();
+                add(
+                    &permit.header,
+                    permit.id,
+                    says,
+                    void.or_else(|| (!self.is_backed(permit, authority)).then(unbacked)),
+                );
+            }
+            for (r, order) in self.restrictions_on(p, authority) {
+                add(&r.header, r.id, format!("{} stops it: {}", order.by, order.reason), None);
+            }
+        }
+        for start in self.starts.values().filter(|s| s.body.lineage == *lineage) {
+            let foreign = || "its author does not own the resource".to_owned();
+            let void = (!super::rights::owned(start, authority)).then(foreign);
+            add(&start.header, start.id, format!("starts on permit {}", start.body.permit.short()), void.clone());
+            for report in self.reports_on(&start.id) {
+                let says = match &report.body {
+                    Report::Done(d) => format!("done: {}", d.effect_ref),
+                    Report::Failed(f) => format!("failed: {}", f.reason),
+                    Report::Unknown(u) => format!("unknown: {}", u.reason),
+                    Report::Ended(e) => format!("ended: {}", e.effect_ref),
+                };
+                let void = (report.header.author != start.header.author).then(foreign).or_else(|| void.clone());
+                add(&report.header, report.id, says, void);
+            }
+        }
+        events.sort_by_key(|(hlc, event)| (*hlc, event.id));
+        events.dedup_by_key(|(_, event)| event.id);
+        events.into_iter().map(|(_, event)| event).collect()
+    }
+
+    /// Sentences that say what a proposal, or the proposal of a permit, waits for. None when neither is known.
+    #[must_use]
+    pub fn why(&self, id: &FactId, authority: &Authority, now_ms: u64) -> Option<Vec<String>> {
+        let proposal = self.permit(id).map_or(*id, |permit| permit.body.proposal);
+        if self.permit(id).is_some() && self.proposal(&proposal).is_none() {
+            return Some(vec!["its proposal has not arrived here".into()]);
+        }
+        self.status(&proposal, authority, now_ms).map(|s| s.why)
+    }
+}

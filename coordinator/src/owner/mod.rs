@@ -1,0 +1,357 @@
+//! The last judge. An owner believes nobody: before an effect it evaluates its own newest policy on input it built
+//! itself, checks every signature, and only then makes the one thing that a connector accepts.
+
+mod permit;
+mod verdict;
+
+#[cfg(test)]
+mod tests;
+
+use cauldron_identity::authority::{Authority, Standing};
+use cauldron_identity::{AuthorId, Clock, Confidence, FactId, SpiffeId};
+
+pub use permit::VerifiedPermit;
+pub use verdict::{Code, Verdict};
+
+use crate::action::Action;
+use crate::bodies::{Decision, Evaluation, Outcome, Permit, Proposal, RiskClass};
+use crate::coordinate::{flatten, votes_min};
+use crate::input::{Observer, build};
+use crate::json::rfc3339;
+use crate::lease::{LeaseAge, age_ms_max};
+use crate::ledger::{Ballot, DenialKind, Ledger, PERMIT_MS_MAX, Recorded, State};
+use crate::planted;
+use crate::policy::Engine;
+use crate::quorum::fill;
+use verdict::{Judged, refuse, void, wait};
+
+/// Who judges.
+#[derive(Debug, Clone, Copy)]
+pub struct Me<'a> {
+    /// This node's author.
+    pub author: AuthorId,
+    /// Its present life.
+    pub incarnation: u32,
+    /// Its SPIFFE ID.
+    pub spiffe_id: &'a SpiffeId,
+    /// The resource's version now, where its connector has versions.
+    pub resource_version: Option<&'a str>,
+}
+
+/// What a connector's probe saw, asked by idempotency key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Probe {
+    /// There is no such effect.
+    Absent,
+    /// The effect is there.
+    Applied,
+    /// The target could not be asked.
+    Unreachable,
+}
+
+/// Everything a judgement reads.
+#[derive(Debug, Clone, Copy)]
+pub struct Bench<'a> {
+    /// The facts.
+    pub ledger: &'a Ledger,
+    /// The authority chain.
+    pub authority: &'a Authority,
+    /// The compiled bundle, where one could be loaded.
+    pub engine: Option<&'a Engine>,
+    /// The time.
+    pub clock: &'a Clock,
+    /// How old this node's lease is.
+    pub lease: LeaseAge,
+    /// Who judges.
+    pub me: Me<'a>,
+}
+
+/// Judges a permit. Only a permit that this node has not started yet can come out as [`Verdict::Execute`].
+#[must_use]
+pub fn judge(permit: &FactId, bench: &Bench<'_>) -> Verdict {
+    bench.judge(permit, None).unwrap_or_else(|verdict| verdict)
+}
+
+/// Judges again a start of this same life that has no outcome, e.g. after a crash between start and effect. It goes on,
+/// with the same idempotency key, only while its permit is valid and the connector's probe found no effect.
+#[must_use]
+pub fn resume(started: &FactId, bench: &Bench<'_>, probe: Probe) -> Verdict {
+    bench.resume(started, probe).unwrap_or_else(|verdict| verdict)
+}
+
+impl<'a> Bench<'a> {
+    fn resume(&self, started: &FactId, probe: Probe) -> Judged<Verdict> {
+        let start = self.ledger.start(started).ok_or_else(|| wait("the start is not in the ledger yet"))?;
+        if (start.header.author, start.header.incarnation) != (self.me.author, self.me.incarnation) {
+            return refuse(Code::OtherIncarnation, "another life of this node, or another node, started it");
+        }
+        if self.ledger.reports_on(started).next().is_some() {
+            return refuse(Code::Used, "its outcome is written");
+        }
+        match probe {
+            Probe::Absent => self.judge(&start.body.permit, Some(started)),
+            Probe::Applied => refuse(Code::Used, "the probe found the effect"),
+            Probe::Unreachable => Err(wait("the target could not be asked whether the effect happened")),
+        }
+    }
+
+    fn judge(&self, id: &FactId, resuming: Option<&FactId>) -> Judged<Verdict> {
+        let permit = self.ledger.permit(id).ok_or_else(|| wait("the permit is not in the ledger yet"))?;
+        let p = self.ledger.proposal(&permit.body.proposal);
+        let p = p.ok_or_else(|| self.missing(&permit.body, "its proposal has not arrived here"))?;
+        self.check_bound_to_me(permit, p)?;
+        self.check_signer(permit, p)?;
+        let action = self.check_content(permit, p)?;
+        self.check_denials(p)?;
+        self.check_unused(p, resuming)?;
+        self.check_times(&permit.body, p)?;
+        if planted::active("owner-trusts-coordinator") {
+            return Ok(Verdict::Execute(VerifiedPermit::new(permit, p, action, RiskClass::R0, permit.body.terms)));
+        }
+        let decision = self.check_decision(permit, p)?;
+        let (evaluation, class) = self.check_policy(permit, p, &action)?;
+        self.check_lease(class)?;
+        self.check_majority(permit, p, class)?;
+        self.check_votes(permit, p, decision, &evaluation, class)?;
+        Ok(Verdict::Execute(VerifiedPermit::new(permit, p, action, class, evaluation.input_digest)))
+    }
+
+    fn check_bound_to_me(&self, permit: &Recorded<Permit>, p: &Recorded<Proposal>) -> Judged<()> {
+        let body = &permit.body;
+        if body.owner != self.me.author {
+            return refuse(Code::NotOwner, "it names another owner");
+        }
+        if body.incarnation != self.me.incarnation {
+            return void(Code::OtherIncarnation, "it names another life of this node");
+        }
+        let owner = self.ledger.owner_of(&p.body.resource, self.authority);
+        if owner.is_none_or(|o| o.author != self.me.author || o.spiffe_id != *self.me.spiffe_id) {
+            return refuse(Code::NotOwner, "the resource belongs to another node");
+        }
+        Ok(())
+    }
+
+    fn check_signer(&self, permit: &Recorded<Permit>, p: &Recorded<Proposal>) -> Judged<()> {
+        if !self.ledger.permit_entitled(p, permit, self.authority) {
+            return refuse(Code::Signer, "its signer may not permit in this scope");
+        }
+        match self.authority.standing(&permit.header, permit.id) {
+            Standing::Counts => Ok(()),
+            Standing::Pending => Err(self.missing(&permit.body, "its signer's enrolment is not in effect here yet")),
+            _ => refuse(Code::Signer, "its signer is cut or suspended"),
+        }
+    }
+
+    fn check_content(&self, permit: &Recorded<Permit>, p: &Recorded<Proposal>) -> Judged<Action> {
+        let (body, proposal) = (&permit.body, &p.body);
+        self.ledger.proposal_counts(p, self.authority).or_else(|why| refuse(Code::Proposer, &why))?;
+        let action = Action::of_proposal(proposal).or_else(|e| refuse(Code::Schema, &flatten(&e)))?;
+        if body.args_digest != proposal.args_digest {
+            return refuse(Code::Mismatch, "it permits other arguments than were proposed");
+        }
+        if body.resource != proposal.resource || body.lineage != proposal.lineage(p.id) {
+            return refuse(Code::Mismatch, "it names another resource or lineage than the proposal");
+        }
+        if body.max_uses != 1 {
+            return refuse(Code::Mismatch, "it is not for a single use");
+        }
+        let version = self.me.resource_version;
+        if body.expected_version != proposal.expected_version || body.expected_version.as_deref() != version {
+            let found = version.unwrap_or("none");
+            return void(Code::Version, &format!("the resource is at version {found}, it was reasoned on another"));
+        }
+        Ok(action)
+    }
+
+    fn check_denials(&self, p: &Recorded<Proposal>) -> Judged<()> {
+        let denials = self.ledger.denials(p, self.authority);
+        let Some(denial) = denials.iter().min_by_key(|d| d.kind) else { return Ok(()) };
+        let code = match denial.kind {
+            DenialKind::Kill => Code::Killed,
+            DenialKind::Veto => Code::Vetoed,
+            DenialKind::Vote | DenialKind::Policy => Code::Denied,
+        };
+        void(code, &format!("denied by {}: {}", denial.by, denial.why))
+    }
+
+    fn check_unused(&self, p: &Recorded<Proposal>, resuming: Option<&FactId>) -> Judged<()> {
+        match self.ledger.used_by(p, self.authority, resuming) {
+            Some(why) => void(Code::Used, &why),
+            None => Ok(()),
+        }
+    }
+
+    fn check_times(&self, permit: &Permit, p: &Recorded<Proposal>) -> Judged<()> {
+        if permit.execute_by_ms > permit.issued_ms.saturating_add(PERMIT_MS_MAX) {
+            return refuse(Code::Mismatch, "it could be used for longer than 15 minutes");
+        }
+        let now_ms = self.now_ms(p);
+        if now_ms > permit.execute_by_ms {
+            return void(Code::Late, &format!("it could be used until {}", rfc3339(permit.execute_by_ms)));
+        }
+        match self.ledger.status(&p.id, self.authority, now_ms) {
+            Some(s) if s.state == State::Expired => void(Code::Late, &s.why.join("; ")),
+            Some(s) if s.state == State::Void => void(Code::Late, &s.why.join("; ")),
+            _ => Ok(()),
+        }
+    }
+
+    /// The time to judge by: a wall clock that nobody vouches for is at least as late as the votes it sees.
+    fn now_ms(&self, p: &Recorded<Proposal>) -> u64 {
+        if self.clock.confidence != Confidence::Unknown {
+            return self.clock.wall_ms;
+        }
+        let votes = self.ledger.votes_on(&p.id).filter_map(|v| v.verify(self.authority).ok());
+        votes.map(|v| v.statement.issued_ms).fold(self.clock.wall_ms, u64::max)
+    }
+
+    fn check_decision(&self, permit: &Recorded<Permit>, p: &Recorded<Proposal>) -> Judged<&'a Decision> {
+        let body = &permit.body;
+        let decision = self.ledger.decisions_on(&p.id).find(|d| d.id == body.decision);
+        let decision = decision.ok_or_else(|| self.missing(body, "its decision has not arrived here"))?;
+        if body.terms != decision.body.terms() || body.policy != decision.body.policy {
+            return refuse(Code::Mismatch, "its terms are not its decision's");
+        }
+        if body.authority_head.is_some_and(|head| self.authority.index_of(&head).is_none()) {
+            return Err(self.missing(body, "it names an authority entry that has not arrived here"));
+        }
+        Ok(&decision.body)
+    }
+
+    /// This owner's own evaluation, and the class that counts: the highest of schema, policy and proposal.
+    fn check_policy(
+        &self,
+        permit: &Recorded<Permit>,
+        p: &Recorded<Proposal>,
+        action: &Action,
+    ) -> Judged<(Evaluation, RiskClass)> {
+        let body = &permit.body;
+        let Some(active) = self.authority.policy() else {
+            return refuse(Code::NoPolicy, "no policy is active here");
+        };
+        let engine = self.engine.filter(|e| e.digest() == active.activate.digest);
+        let Some(engine) = engine else {
+            return refuse(Code::NoPolicy, "the active policy's bundle could not be loaded here");
+        };
+        let named = self.authority.index_of(&body.policy.entry);
+        let named = named.ok_or_else(|| self.missing(body, "it names a policy that has not arrived here"))?;
+        if engine.class_version(&p.body.action_class) != body.policy.class_version {
+            if named > active.index {
+                return Err(self.missing(body, "it names a policy that is not in effect here yet"));
+            }
+            return void(Code::Overtaken, "a newer policy for its action class is active");
+        }
+        let observer =
+            Observer { spiffe_id: self.me.spiffe_id, lease: self.lease, resource_version: self.me.resource_version };
+        let input = build(self.ledger, self.authority, self.clock, &observer, &p.id);
+        let input = input.ok_or_else(|| wait("its proposal has not arrived here"))?;
+        let evaluation = engine.evaluate(&input);
+        match evaluation.outcome {
+            Outcome::Deny => refuse(Code::Policy, &evaluation.rules.join("; ")),
+            Outcome::Defer => Err(wait(&evaluation.rules.join("; "))),
+            Outcome::Allow | Outcome::StepUp => {
+                let class = action.risk().max(evaluation.risk).max(p.body.risk);
+                Ok((evaluation, class))
+            }
+        }
+    }
+
+    fn check_lease(&self, class: RiskClass) -> Judged<()> {
+        let ages = &self.authority.charter().class_ages;
+        if self.lease.covers(class, ages) || planted::active("lease-ignored") {
+            return Ok(());
+        }
+        // An isolation grant would be looked for here; no entry of this version can make one.
+        let max = age_ms_max(class, ages) / 1000;
+        let age =
+            self.lease.ms().map_or("there is no lease".to_owned(), |ms| format!("the lease is {} s old", ms / 1000));
+        refuse(Code::Isolated, &format!("{age}, class {class:?} allows {max} s, and this site has no isolation grant"))
+    }
+
+    /// R3: permits with the same terms by more than half of the charter's coordinators, of which there are several.
+    fn check_majority(&self, permit: &Recorded<Permit>, p: &Recorded<Proposal>, class: RiskClass) -> Judged<()> {
+        if class < RiskClass::R3 {
+            return Ok(());
+        }
+        let seats = self.authority.charter().coordinators.len();
+        if seats < 2 {
+            return refuse(Code::Majority, "a mesh with one coordinator refuses class R3");
+        }
+        let agreeing = self.ledger.permits_on(&p.id).filter(|other| {
+            self.ledger.permit_entitled(p, other, self.authority)
+                && self.authority.standing(&other.header, other.id) == Standing::Counts
+                && other.body.terms == permit.body.terms
+                && other.body.args_digest == permit.body.args_digest
+        });
+        let signers: std::collections::BTreeSet<AuthorId> = agreeing.map(|other| other.header.author).collect();
+        let needed = seats / 2 + 1;
+        if signers.len() >= needed {
+            return Ok(());
+        }
+        Err(self.missing(&permit.body, &format!("{} of {needed} coordinators permit it so far", signers.len())))
+    }
+
+    fn check_votes(
+        &self,
+        permit: &Recorded<Permit>,
+        p: &Recorded<Proposal>,
+        decision: &Decision,
+        evaluation: &Evaluation,
+        class: RiskClass,
+    ) -> Judged<()> {
+        let body = &permit.body;
+        let obligations = evaluation.obligations.union(&decision.obligations);
+        let now_ms = self.now_ms(p);
+        if now_ms > obligations.decide_by_ms {
+            return void(Code::Late, &format!("people had until {}", rfc3339(obligations.decide_by_ms)));
+        }
+        if let Some(absent) = body.votes.iter().find(|v| !self.ledger.has_vote(&p.id, v)) {
+            return Err(self.missing(body, &format!("vote {} has not arrived here", absent.short())));
+        }
+        let ballot = Ballot {
+            ledger: self.ledger,
+            authority: self.authority,
+            proposal: p,
+            decision,
+            distinct_from: &obligations.distinct_from,
+        };
+        let voters = ballot.voters(now_ms, Some(&body.votes));
+        let filled = fill(&obligations.approvals, &voters);
+        let floor = votes_min(class).max(self.votes_for_clock(class));
+        if filled.is_complete() && voters.len() >= floor as usize {
+            return Ok(());
+        }
+        let rejected = self.rejected_votes(&ballot, body, now_ms);
+        let have = if filled.is_complete() { voters.len() } else { filled.filled as usize };
+        let needed = filled.needed.max(floor);
+        refuse(Code::Quorum, &format!("{have} of {needed} votes count{rejected}"))
+    }
+
+    /// With a clock that nobody vouches for, a person's signed time must stand in (architecture §4); R3 never.
+    fn votes_for_clock(&self, class: RiskClass) -> u32 {
+        match (self.clock.confidence, class) {
+            (Confidence::Unknown, RiskClass::R3) => u32::MAX,
+            (Confidence::Unknown, RiskClass::R1 | RiskClass::R2) => 1,
+            _ => 0,
+        }
+    }
+
+    fn rejected_votes(&self, ballot: &Ballot<'_>, permit: &Permit, now_ms: u64) -> String {
+        let listed = self.ledger.votes_on(&permit.proposal).filter(|v| permit.votes.contains(&v.id()));
+        let reasons = listed.filter_map(|v| match v.verify(self.authority) {
+            Ok(verified) => ballot.judge(&verified, now_ms).err().map(str::to_owned),
+            Err(e) => Some(e.to_string()),
+        });
+        let reasons: std::collections::BTreeSet<String> = reasons.collect();
+        reasons.into_iter().map(|why| format!("; one: {why}")).collect()
+    }
+
+    /// Something the permit names is not here: wait for it until the permit runs out.
+    fn missing(&self, permit: &Permit, what: &str) -> Verdict {
+        if self.clock.wall_ms > permit.execute_by_ms {
+            let until = rfc3339(permit.execute_by_ms);
+            return Verdict::Void { code: Code::Late, why: format!("{what}, and it could be used until {until}") };
+        }
+        wait(what)
+    }
+}

@@ -1,0 +1,155 @@
+//! The one thing a connector accepts.
+
+use cauldron_identity::{Digest, FactId};
+
+use crate::action::Action;
+use crate::bodies::{Permit, Proposal, RiskClass, Started};
+use crate::ledger::Recorded;
+
+/// Proof that this node judged a permit and found it valid, for one use.
+///
+/// Only [`super::judge`] and [`super::resume`] make one. It cannot be built outside:
+///
+/// ```compile_fail,E0451
+/// # use cauldron_coordinator::{action::Action, bodies::RiskClass, owner::VerifiedPermit};
+/// # use cauldron_identity::{Digest, FactId};
+/// fn forge(id: FactId, digest: Digest, action: Action) -> VerifiedPermit {
+///     VerifiedPermit {
+///         permit: id, proposal: id, lineage: id, action, resource: String::new(), intent_key: String::new(),
+///         risk: RiskClass::R0, execute_by_ms: 0, input_digest: digest,
+///     }
+/// }
+/// ```
+///
+/// nor by its maker, which is private:
+///
+/// ```compile_fail,E0624
+/// # use cauldron_coordinator::owner::VerifiedPermit;
+/// let forge = VerifiedPermit::new;
+/// ```
+///
+/// nor copied, to be used twice:
+///
+/// ```compile_fail,E0599
+/// # use cauldron_coordinator::owner::VerifiedPermit;
+/// fn twice(permit: VerifiedPermit) -> (VerifiedPermit, VerifiedPermit) {
+///     (permit.clone(), permit)
+/// }
+/// ```
+///
+/// nor conjured by a default:
+///
+/// ```compile_fail,E0599
+/// # use cauldron_coordinator::owner::VerifiedPermit;
+/// let forge = VerifiedPermit::default();
+/// ```
+///
+/// nor changed on the way:
+///
+/// ```compile_fail,E0616
+/// # use cauldron_coordinator::owner::VerifiedPermit;
+/// fn stretch(mut permit: VerifiedPermit) {
+///     permit.execute_by_ms = u64::MAX;
+/// }
+/// ```
+#[derive(Debug)]
+#[must_use]
+pub struct VerifiedPermit {
+    permit: FactId,
+    proposal: FactId,
+    lineage: FactId,
+    action: Action,
+    resource: String,
+    intent_key: String,
+    risk: RiskClass,
+    execute_by_ms: u64,
+    input_digest: Digest,
+}
+
+impl VerifiedPermit {
+    pub(super) fn new(
+        permit: &Recorded<Permit>,
+        proposal: &Recorded<Proposal>,
+        action: Action,
+        risk: RiskClass,
+        input_digest: Digest,
+    ) -> Self {
+        Self {
+            permit: permit.id,
+            proposal: proposal.id,
+            lineage: proposal.body.lineage(proposal.id),
+            action,
+            resource: proposal.body.resource.clone(),
+            intent_key: proposal.body.intent_key.clone(),
+            risk,
+            execute_by_ms: permit.body.execute_by_ms,
+            input_digest,
+        }
+    }
+
+    /// The permit fact.
+    #[must_use]
+    pub fn permit(&self) -> FactId {
+        self.permit
+    }
+
+    /// The proposal fact.
+    #[must_use]
+    pub fn proposal(&self) -> FactId {
+        self.proposal
+    }
+
+    /// The lineage.
+    #[must_use]
+    pub fn lineage(&self) -> FactId {
+        self.lineage
+    }
+
+    /// What to do.
+    #[must_use]
+    pub fn action(&self) -> &Action {
+        &self.action
+    }
+
+    /// To what.
+    #[must_use]
+    pub fn resource(&self) -> &str {
+        &self.resource
+    }
+
+    /// The class it was judged under.
+    #[must_use]
+    pub fn risk(&self) -> RiskClass {
+        self.risk
+    }
+
+    /// Until when the effect must have started, milliseconds since the Unix epoch.
+    #[must_use]
+    pub fn execute_by_ms(&self) -> u64 {
+        self.execute_by_ms
+    }
+
+    /// What the connector recognises a repetition by: the same for every permit of one lineage, so that even a second
+    /// one would be seen as the same effect.
+    #[must_use]
+    pub fn idempotency_key(&self) -> String {
+        let parts = [self.lineage.as_bytes().as_slice(), self.resource.as_bytes(), b"\0", self.intent_key.as_bytes()];
+        Digest::of("cauldron/idempotency/v0", &parts.concat()).to_string()
+    }
+
+    /// The body of the `started` fact that must be durable before the effect.
+    #[must_use]
+    pub fn started(&self, owner_seq: u64, started_ms: u64) -> Started {
+        Started {
+            permit: self.permit,
+            proposal: self.proposal,
+            lineage: self.lineage,
+            resource: self.resource.clone(),
+            intent_key: self.intent_key.clone(),
+            owner_seq,
+            idempotency_key: self.idempotency_key(),
+            input_digest: self.input_digest,
+            started_ms,
+        }
+    }
+}

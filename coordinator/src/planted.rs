@@ -1,0 +1,60 @@
+//! Deliberate bugs that the simulator must find. Without the feature `planted` there is nothing here to switch on.
+//!
+//! | name | what it breaks |
+//! |---|---|
+//! | `owner-trusts-coordinator` | the owner skips its own evaluation and the votes |
+//! | `vote-not-bound-to-terms` | an approval counts under terms its signer never saw |
+//! | `same-person-twice` | every credential is a voter |
+//! | `deny-not-final` | once a permit exists, a denial no longer stops it |
+//! | `intent-key-ignored` | a lineage or intent may be started again |
+//! | `lease-ignored` | a node acts however old its lease is |
+
+/// The names [`activate`] accepts.
+pub const NAMES: [&str; 6] = [
+    "owner-trusts-coordinator",
+    "vote-not-bound-to-terms",
+    "same-person-twice",
+    "deny-not-final",
+    "intent-key-ignored",
+    "lease-ignored",
+];
+
+#[cfg(feature = "planted")]
+thread_local! {
+    static ACTIVE: std::cell::Cell<Option<&'static str>> = const { std::cell::Cell::new(None) };
+}
+
+/// Whether the bug `name` is switched on for this thread.
+#[cfg(feature = "planted")]
+#[must_use]
+pub fn active(name: &str) -> bool {
+    ACTIVE.get() == Some(name)
+}
+
+/// Whether the bug `name` is switched on: never, in this build.
+#[cfg(not(feature = "planted"))]
+#[must_use]
+#[inline]
+pub const fn active(_name: &str) -> bool {
+    false
+}
+
+/// Switches one bug on for this thread, or all off. Returns false when no bug has that name.
+#[cfg(feature = "planted")]
+pub fn activate(name: Option<&str>) -> bool {
+    let known = name.map(|wanted| NAMES.into_iter().find(|n| *n == wanted));
+    ACTIVE.set(known.flatten());
+    known != Some(None)
+}
+
+#[cfg(all(test, feature = "planted"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_bug_at_a_time_and_only_known_ones() {
+        assert!(activate(Some("lease-ignored")) && active("lease-ignored") && !active("deny-not-final"));
+        assert!(!activate(Some("no-such-bug")) && !active("lease-ignored"));
+        assert!(activate(None));
+    }
+}

@@ -1,0 +1,45 @@
+//! Runs a bundle's own test cases: rules named `test_…` in files named `…_test.rego`.
+
+use std::collections::BTreeSet;
+
+use super::{Bundle, add_file, package_of, pure_engine};
+
+/// One test rule and what became of it.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct CaseResult {
+    /// File and rule, `<file>:<rule>`.
+    pub name: String,
+    /// None when it held; otherwise what went wrong.
+    pub failure: Option<String>,
+}
+
+/// Runs every test case of `bundle`. A test that is not true, or that fails to evaluate, is a failure.
+#[must_use]
+pub fn check(bundle: &Bundle) -> Vec<CaseResult> {
+    let cases = bundle.files().iter().filter(|(name, _)| name.ends_with("_test.rego"));
+    cases.flat_map(|(name, bytes)| check_file(bundle, name, bytes)).collect()
+}
+
+fn check_file(bundle: &Bundle, name: &str, bytes: &[u8]) -> Vec<CaseResult> {
+    let case = |rule: &str, failure| CaseResult { name: format!("{name}:{rule}"), failure };
+    let mut engine = pure_engine();
+    let mut packages = BTreeSet::new();
+    let others = bundle.files().iter().filter(|(n, _)| {
+        *n == name || (n.as_str() != super::MANIFEST && !n.ends_with("_test.rego") && n.contains('.'))
+    });
+    for (file, content) in others {
+        if let Err(why) = add_file(&mut engine, &mut packages, file, content) {
+            return vec![case(file, Some(why))];
+        }
+    }
+    let text = String::from_utf8_lossy(bytes);
+    let package = package_of(&text);
+    let rules = text.lines().filter(|l| l.starts_with("test_")).filter_map(|l| l.split_whitespace().next());
+    rules
+        .map(|rule| match engine.clone().eval_rule(format!("{package}.{rule}")) {
+            Ok(value) if value == regorus::Value::from(true) => case(rule, None),
+            Ok(_) => case(rule, Some("is not true".to_owned())),
+            Err(e) => case(rule, Some(format!("{e:#}"))),
+        })
+        .collect()
+}

@@ -1,0 +1,153 @@
+use super::*;
+use crate::testkit::World;
+use serde_json::json;
+
+const CLASS: &str = "security.address.block/blocklist";
+
+fn input(change: serde_json::Value) -> Input {
+    let mut document = json!({
+        "v": 1,
+        "confidence": {"raw_ppm": 900_000},
+        "proposal": {
+            "action_class": CLASS,
+            "operation": "security.address.block",
+            "args": {"address": "198.51.100.7", "ttl_s": 60, "reason": "r"},
+            "evidence": [{}],
+            "reversibility": "reversible",
+            "undo_plan": "remove it",
+            "created_ms": 1_000,
+            "expires_ms": 100_000_000,
+        },
+    });
+    merge(&mut document, change);
+    Input::from_document(document)
+}
+
+fn merge(into: &mut serde_json::Value, from: serde_json::Value) {
+    match (into.as_object_mut(), from) {
+        (Some(map), serde_json::Value::Object(changes)) => {
+            for (key, value) in changes {
+                merge(map.entry(key).or_insert(serde_json::Value::Null), value);
+            }
+        }
+        (_, from) => *into = from,
+    }
+}
+
+fn with(rego: &str) -> Evaluation {
+    World::engine_with(&format!("package cauldron.guardrail\n{rego}")).evaluate(&input(json!({})))
+}
+
+#[track_caller]
+fn denied(evaluation: &Evaluation, why: &str) {
+    assert_eq!(evaluation.outcome, Outcome::Deny, "{evaluation:?}");
+    assert!(evaluation.rules.iter().any(|r| r.contains(why)), "{why}: {:?}", evaluation.rules);
+}
+
+#[test]
+fn the_default_bundles_own_cases_hold() {
+    let results = check(&Bundle::default_bundle());
+    assert!(results.len() >= 11, "{results:?}");
+    let failed: Vec<_> = results.iter().filter(|r| r.failure.is_some()).collect();
+    assert!(failed.is_empty(), "{failed:#?}");
+}
+
+#[test]
+fn a_case_that_does_not_hold_is_a_failure() {
+    let mut files = Bundle::default_bundle().files().clone();
+    files.insert("security_address_block.json".into(), br#"{"address_block":{"never_block":[]}}"#.to_vec());
+    let results = check(&Bundle::new(files).expect("valid"));
+    assert!(results.iter().any(|r| r.name.ends_with("test_protected_ranges_are_never_blocked") && r.failure.is_some()));
+}
+
+#[test]
+fn the_default_bundle_asks_a_person_and_denies_the_rest() {
+    let engine = Engine::new(&Bundle::default_bundle()).expect("compiles");
+    let asked = engine.evaluate(&input(json!({})));
+    assert_eq!((asked.outcome, asked.risk), (Outcome::StepUp, RiskClass::R1));
+    assert_eq!(asked.obligations.approvals, [GroupNeed { group: "security-duty".into(), n: 1 }]);
+    assert_eq!(asked.obligations.decide_by_ms, 1_000 + 28_800_000);
+    denied(&engine.evaluate(&input(json!({"proposal": {"args": {"address": "127.0.0.1"}}}))), "address.protected");
+    denied(&engine.evaluate(&input(json!({"proposal": {"args": {"ttl_s": 86_401}}}))), "ttl.limit");
+    denied(&engine.evaluate(&input(json!({"confidence": {"raw_ppm": 1}}))), "confidence.floor");
+    denied(&engine.evaluate(&input(json!({"proposal": {"action_class": "erp.invoice.pay/bank"}}))), "no_class");
+    denied(&engine.evaluate(&input(json!({"proposal": {"args": {"address": "no address"}}}))), "policy.error");
+    denied(&engine.evaluate(&Input::from_document(json!({}))), "no_class");
+}
+
+#[test]
+fn outcomes_combine_by_strictness() {
+    let rule = |name: &str| {
+        format!(
+            "{name} contains {{\"rule\": \"{name}\", \"why\": \"w\", \"approvals\": [{{\"group\": \"g\", \"n\": 1}}]}}\n"
+        )
+    };
+    let all = ["allow", "step_up", "defer", "deny"];
+    for (i, expected) in [Outcome::Allow, Outcome::StepUp, Outcome::Defer, Outcome::Deny].into_iter().enumerate() {
+        let rego: String = all[..=i].iter().map(|n| rule(n)).collect();
+        assert_eq!(with(&rego).outcome, expected);
+    }
+    denied(&with("x := 1"), "policy.default");
+}
+
+#[test]
+fn whatever_goes_wrong_is_a_deny_that_says_so() {
+    denied(&with("allow contains {\"rule\": \"a\"}"), "unexpected shape");
+    denied(&with("allow contains \"yes\""), "unexpected shape");
+    denied(&with("step_up contains {\"rule\": \"s\", \"why\": \"w\"}"), "names no approvers");
+    denied(
+        &with("modify contains {\"rule\": \"m\", \"why\": \"w\"}\nallow contains {\"rule\": \"a\", \"why\": \"w\"}"),
+        "modify",
+    );
+    let error = "allow contains {\"rule\": \"a\", \"why\": \"w\"}\ndeny contains {\"rule\": \"d\", \"why\": \"w\"} if net.cidr_contains(input.proposal.operation, \"1.1.1.1\")";
+    denied(&with(error), "policy.error");
+}
+
+#[test]
+fn policy_cannot_read_clock_chance_or_machine() {
+    let calls = ["time.now_ns() > 0", "rand.intn(\"x\", 2) >= 0", "uuid.rfc4122(\"x\") != \"\"", "opa.runtime() != 1"];
+    for call in calls {
+        let rego = format!("package cauldron.guardrail\nallow contains {{\"rule\": \"a\", \"why\": \"w\"}} if {call}");
+        // Either the bundle does not load, or its evaluation is a deny; it never allows.
+        if let Ok(engine) = Engine::new(&World::bundle(&rego)) {
+            denied(&engine.evaluate(&input(json!({}))), "policy.error");
+        }
+    }
+    let http = "package cauldron.guardrail\nallow contains {\"rule\": \"a\", \"why\": \"w\"} if http.send({\"url\": \"http://x\"})";
+    if let Ok(engine) = Engine::new(&World::bundle(http)) {
+        denied(&engine.evaluate(&input(json!({}))), "policy.error");
+    }
+}
+
+#[test]
+fn an_endless_policy_times_out_into_a_deny() {
+    let rego = "n := numbers.range(1, 3000)\nallow contains {\"rule\": \"a\", \"why\": \"w\"} if { input.v == 1; count([1 | some x in n; some y in n; some z in n; x + y == z + 100000]) == 0 }";
+    denied(&with(rego), "policy.error");
+}
+
+#[test]
+fn a_bundle_that_does_not_compile_names_the_file() {
+    for rego in ["package cauldron.guardrail\nallow if {", "package cauldron.guardrail\ndeny := true"] {
+        let refused = Engine::new(&World::bundle(rego)).expect_err(rego);
+        assert_eq!(refused.class, CLASS, "{refused}");
+    }
+}
+
+#[test]
+fn two_files_of_one_package_are_refused() {
+    let mut files = World::bundle("package cauldron.guardrail\nx := 1").files().clone();
+    let manifest = r#"{"version":"t","classes":{"c/d":{"risk":"R1","files":["t.rego","u.rego"]}}}"#;
+    files.insert("manifest.json".into(), manifest.as_bytes().to_vec());
+    files.insert("u.rego".into(), b"package cauldron.guardrail\ny := 1".to_vec());
+    let refused = Engine::new(&Bundle::new(files.clone()).expect("valid")).expect_err("one package, two files");
+    assert!(refused.why.contains("another file"), "{refused}");
+    files.insert("u.rego".into(), b"package\tcauldron.guardrail\ny := 1".to_vec());
+    files.insert("t.rego".into(), b"package helper\nx := 1".to_vec());
+    assert!(Engine::new(&Bundle::new(files).expect("valid")).is_err(), "an odd package line");
+}
+
+#[test]
+fn engines_move_between_threads() {
+    fn needs<T: Send + Sync + Clone>() {}
+    needs::<Engine>();
+}

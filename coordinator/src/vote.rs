@@ -1,0 +1,364 @@
+//! Votes: statements signed by people, bound to the terms and the page they saw.
+//!
+//! A vote fact only carries a statement; who carries it does not matter. Its identity is the hash of the statement, a
+//! person is an id of the charter's, and a credential must be enrolled at the head the statement names *and* now.
+
+use std::collections::BTreeSet;
+
+use cauldron_identity::authority::{Authority, CredentialKind, Person};
+use cauldron_identity::codec::{CodecError, from_cbor, to_cbor};
+use cauldron_identity::{AuthorId, AuthorKey, Digest, FactId, MeshId, PublicKey, Signature};
+use minicbor::bytes::ByteVec;
+use minicbor::{Decode, Encode};
+use serde::Serialize;
+
+use crate::bodies::{Decision, Evaluation, Proposal};
+use crate::json::rfc3339;
+
+const VOTE_DOMAIN: &str = "cauldron/vote/v1";
+/// How far a person's device may run ahead of ours, milliseconds.
+pub const SKEW_MS_MAX: u64 = 5 * 60 * 1000;
+
+/// What a person says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Encode, Decode, Serialize)]
+#[cbor(index_only)]
+#[serde(rename_all = "snake_case")]
+pub enum Choice {
+    /// Yes, to exactly these terms.
+    #[n(0)]
+    Approve,
+    /// Seen, not decided.
+    #[n(1)]
+    Abstain,
+    /// Takes an earlier approval back; heard until the effect starts.
+    #[n(2)]
+    Withdraw,
+    /// No. Final, whatever else is said.
+    #[n(3)]
+    Deny,
+}
+
+/// What the person signs.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Serialize)]
+#[cbor(map)]
+pub struct VoteStatement {
+    /// The mesh.
+    #[n(0)]
+    pub mesh: MeshId,
+    /// The person's id.
+    #[n(1)]
+    pub person: String,
+    /// The credential, [`cauldron_identity::authority::Credential::id`].
+    #[n(2)]
+    pub credential: Digest,
+    /// The proposal's lineage.
+    #[n(3)]
+    pub lineage: FactId,
+    /// The proposal.
+    #[n(4)]
+    pub proposal: FactId,
+    /// H(proposal, policy version, outcome, obligations).
+    #[n(5)]
+    pub terms: Digest,
+    /// Digest of what was shown, [`Presentation::digest`].
+    #[n(6)]
+    pub presentation: Digest,
+    /// The node that showed it.
+    #[n(7)]
+    pub served_by: AuthorId,
+    /// The authority chain as that node held it.
+    #[n(8)]
+    pub authority_head: Option<FactId>,
+    /// The choice.
+    #[n(9)]
+    pub choice: Choice,
+    /// Why, in the person's words.
+    #[n(10)]
+    pub reason: String,
+    /// How long the page was open, milliseconds.
+    #[n(11)]
+    pub dwell_ms: u64,
+    /// When it was signed, milliseconds since the Unix epoch.
+    #[n(12)]
+    pub issued_ms: u64,
+    /// Until when an approval may be used.
+    #[n(13)]
+    pub expires_ms: u64,
+    /// Makes each statement unique.
+    #[n(14)]
+    pub nonce: Digest,
+}
+
+/// A statement as signed: body of a `vote` fact.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+#[cbor(map)]
+pub struct SignedVote {
+    /// The encoded [`VoteStatement`].
+    #[n(0)]
+    statement: ByteVec,
+    /// The credential's signature; its form depends on the credential's kind.
+    #[n(1)]
+    signature: ByteVec,
+}
+
+/// A vote whose signature and signer were checked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct VerifiedVote {
+    /// Hash of the statement.
+    pub id: Digest,
+    /// What was said.
+    pub statement: VoteStatement,
+    /// Groups the person belonged to at the named head and, unless [`VerifiedVote::revoked`], belongs to now.
+    pub groups: BTreeSet<String>,
+    /// Groups at the named head alone.
+    pub groups_then: BTreeSet<String>,
+    /// What the credential is made of.
+    pub kind: CredentialKind,
+    /// The key that signed.
+    #[serde(skip)]
+    pub key: PublicKey,
+    /// The person or this credential is enrolled no longer: an approval counts no more, a denial still does.
+    pub revoked: bool,
+}
+
+/// Why a vote does not count.
+#[derive(Debug, thiserror::Error, PartialEq, Eq, Clone)]
+pub enum VoteError {
+    /// The statement cannot be read.
+    #[error("the statement cannot be read")]
+    Encoding(#[from] CodecError),
+    /// Another mesh's.
+    #[error("it was cast in another mesh")]
+    Mesh,
+    /// Names an authority entry that is not here yet: it may count later.
+    #[error("it names an authority entry that has not arrived here")]
+    HeadUnknown,
+    /// No such person at that head.
+    #[error("{0:?} is not enrolled")]
+    Person(String),
+    /// Not one of the person's credentials.
+    #[error("the credential is not enrolled for {0:?}")]
+    Credential(String),
+    /// A kind that this build cannot verify.
+    #[error("credentials of this kind cannot be verified by this build")]
+    Kind,
+    /// The signature does not verify.
+    #[error("the signature does not verify")]
+    Signature,
+}
+
+impl VoteStatement {
+    /// Hash of the encoded statement: the vote's identity.
+    #[must_use]
+    pub fn id(&self) -> Digest {
+        Digest::of(VOTE_DOMAIN, &to_cbor(self))
+    }
+
+    /// Signs with a software key.
+    #[must_use]
+    pub fn sign(&self, key: &AuthorKey) -> SignedVote {
+        let statement = to_cbor(self);
+        let signature = key.sign(VOTE_DOMAIN, &statement);
+        SignedVote { statement: statement.into(), signature: signature.as_bytes().to_vec().into() }
+    }
+}
+
+impl SignedVote {
+    /// Puts a statement and a signature made elsewhere together.
+    #[must_use]
+    pub fn new(statement: Vec<u8>, signature: Vec<u8>) -> Self {
+        Self { statement: statement.into(), signature: signature.into() }
+    }
+
+    /// Hash of the statement.
+    #[must_use]
+    pub fn id(&self) -> Digest {
+        Digest::of(VOTE_DOMAIN, &self.statement)
+    }
+
+    /// The statement, unjudged.
+    ///
+    /// # Errors
+    /// [`VoteError::Encoding`].
+    pub fn statement(&self) -> Result<VoteStatement, VoteError> {
+        Ok(from_cbor(&self.statement)?)
+    }
+
+    /// Checks signature and signer against the authority chain as held here.
+    ///
+    /// # Errors
+    /// [`VoteError`].
+    pub fn verify(&self, authority: &Authority) -> Result<VerifiedVote, VoteError> {
+        let statement = self.statement()?;
+        if statement.mesh != authority.mesh() {
+            return Err(VoteError::Mesh);
+        }
+        let index = match statement.authority_head {
+            Some(head) => authority.index_of(&head).ok_or(VoteError::HeadUnknown)?,
+            None => 0,
+        };
+        let then = authority.person_at(&statement.person, index);
+        let then = then.ok_or_else(|| VoteError::Person(statement.person.clone()))?;
+        let credential = then.credentials.iter().find(|c| c.id() == statement.credential);
+        let credential = credential.ok_or_else(|| VoteError::Credential(statement.person.clone()))?;
+        if credential.kind != CredentialKind::Software {
+            return Err(VoteError::Kind);
+        }
+        let signature: [u8; 64] = self.signature.as_slice().try_into().map_err(|_| VoteError::Signature)?;
+        let signature = Signature::from_bytes(signature);
+        credential.key.verify(VOTE_DOMAIN, &self.statement, &signature).map_err(|_| VoteError::Signature)?;
+        let now = authority.person(&statement.person);
+        let now = now.filter(|p| p.credentials.iter().any(|c| c.id() == statement.credential));
+        Ok(VerifiedVote {
+            id: self.id(),
+            groups: groups(then, now),
+            groups_then: groups(then, None),
+            kind: credential.kind,
+            key: credential.key,
+            revoked: now.is_none(),
+            statement,
+        })
+    }
+}
+
+fn groups(then: &Person, now: Option<&Person>) -> BTreeSet<String> {
+    let held = |g: &&String| now.is_none_or(|p| p.groups.contains(g));
+    then.groups.iter().filter(held).cloned().collect()
+}
+
+/// What a person is shown: a deterministic list of labelled lines, so that every screen and every judge has the same
+/// bytes. The page may lay it out, it may not change it.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Serialize)]
+#[cbor(map)]
+pub struct Presentation {
+    /// Label and text, in the order of reading.
+    #[n(0)]
+    pub lines: Vec<(String, String)>,
+}
+
+impl Presentation {
+    /// What a vote names as shown.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        Digest::of("cauldron/presentation/v1", &to_cbor(self))
+    }
+
+    /// As plain text, one line per entry.
+    #[must_use]
+    pub fn text(&self) -> String {
+        self.lines.iter().map(|(label, text)| format!("{label:<12} {text}\n")).collect()
+    }
+}
+
+/// What is shown for one proposal under one evaluation.
+#[must_use]
+pub fn present(id: &FactId, p: &Proposal, evaluation: &Evaluation) -> Presentation {
+    let mut lines = Vec::new();
+    let mut line = |label: &str, text: String| lines.push((label.to_owned(), text));
+    line("action", format!("{} on {}", p.operation, p.resource));
+    line("arguments", String::from_utf8_lossy(&p.args).into_owned());
+    line("why", p.rationale.clone());
+    line("agent", format!("{} build {}", p.agent, p.agent_build.short()));
+    line("risk", format!("{:?} declared, {:?} by policy", p.risk, evaluation.risk));
+    line(
+        "confidence",
+        format!("{}.{:04} % ({})", p.confidence_ppm / 10_000, p.confidence_ppm % 10_000, p.confidence_method),
+    );
+    line("undo", format!("{:?}: {}", p.reversibility, p.undo_plan));
+    line("from outside", p.taint.join(", "));
+    for e in &p.evidence {
+        line("evidence", format!("{}:{} [{}] {}", e.source, e.line_no, e.digest.short(), e.text));
+    }
+    for rule in &evaluation.rules {
+        line("rule", rule.clone());
+    }
+    for need in &evaluation.obligations.approvals {
+        line("needs", format!("{} of group {}", need.n, need.group));
+    }
+    line("decide by", rfc3339(evaluation.obligations.decide_by_ms));
+    line("proposal", id.to_string());
+    line("lineage", p.lineage(*id).to_string());
+    line("digest", p.args_digest.to_string());
+    Presentation { lines }
+}
+
+/// What is shown for a decision: the same for every decision that says the same.
+#[must_use]
+pub fn present_decision(p: &Proposal, decision: &Decision) -> Presentation {
+    present(&decision.proposal, p, &decision.evaluation())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testkit::{World, key};
+
+    fn refused(world: &World, change: impl Fn(&mut VoteStatement)) -> VoteError {
+        let mut statement = world.statement("ana", Choice::Approve);
+        change(&mut statement);
+        statement.sign(&World::person_key("ana")).verify(&world.authority).expect_err("refused")
+    }
+
+    #[test]
+    fn a_vote_is_its_signers_and_nobody_elses() {
+        let world = World::new();
+        let good = world.statement("ana", Choice::Approve);
+        let vote = good.sign(&World::person_key("ana"));
+        let verified = vote.verify(&world.authority).expect("ana's vote");
+        assert_eq!((verified.id, verified.revoked), (good.id(), false));
+        assert!(verified.groups.contains("security-duty"));
+        assert_eq!(good.sign(&key(99)).verify(&world.authority), Err(VoteError::Signature));
+        assert_eq!(SignedVote::new(to_cbor(&good), vec![1; 3]).verify(&world.authority), Err(VoteError::Signature));
+        assert!(matches!(SignedVote::new(vec![0xff], vec![]).verify(&world.authority), Err(VoteError::Encoding(_))));
+        assert_eq!(refused(&world, |s| s.mesh = MeshId::from_bytes([9; 32])), VoteError::Mesh);
+        assert_eq!(refused(&world, |s| s.person = "eve".into()), VoteError::Person("eve".into()));
+        assert_eq!(refused(&world, |s| s.person = "bo".into()), VoteError::Credential("bo".into()));
+        assert_eq!(refused(&world, |s| s.authority_head = Some(FactId::from_bytes([9; 32]))), VoteError::HeadUnknown);
+        assert_eq!(refused(&world, |s| s.authority_head = None), VoteError::Person("ana".into()));
+    }
+
+    #[test]
+    fn kinds_that_cannot_be_verified_do_not_count() {
+        let mut world = World::new();
+        let id = world.enrol_passkey("pat");
+        let mut statement = world.statement("ana", Choice::Approve);
+        (statement.person, statement.credential) = ("pat".into(), id);
+        assert_eq!(statement.sign(&World::person_key("pat")).verify(&world.authority), Err(VoteError::Kind));
+    }
+
+    #[test]
+    fn a_revoked_person_is_marked() {
+        let mut world = World::new();
+        let vote = world.statement("ana", Choice::Approve).sign(&World::person_key("ana"));
+        world.revoke("ana");
+        assert!(vote.verify(&world.authority).expect("still ana's").revoked);
+    }
+
+    #[test]
+    fn every_bit_of_a_vote_matters() {
+        let world = World::new();
+        let vote = to_cbor(&world.statement("ana", Choice::Approve).sign(&World::person_key("ana")));
+        for bit in 0..vote.len() * 8 {
+            let mut flipped = vote.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            let counted = from_cbor::<SignedVote>(&flipped).ok().and_then(|v| v.verify(&world.authority).ok());
+            assert_eq!(counted, None, "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn what_is_shown_changes_with_everything_that_matters() {
+        let world = World::new();
+        let (p, e) = (crate::testkit::proposal("198.51.100.7"), world.evaluation());
+        let id = FactId::from_bytes([1; 32]);
+        let shown = present(&id, &p, &e).digest();
+        assert_eq!(shown, present(&id, &p, &e).digest());
+        let mut other = p.clone();
+        other.evidence[0].text.push('x');
+        assert_ne!(shown, present(&id, &other, &e).digest());
+        let mut stricter = e.clone();
+        stricter.obligations.approvals[0].n += 1;
+        assert_ne!(shown, present(&id, &p, &stricter).digest());
+        assert!(present(&id, &p, &e).text().contains("security.address.block on lyon/lyon/blocklist/198.51.100.7"));
+    }
+}
