@@ -197,6 +197,24 @@ fn data_is_asked_for_only_after_restrictions_and_authority() {
 }
 
 #[test]
+fn what_came_of_a_link_does_not_go_back_on_it() {
+    let mut world = played();
+    world.connect(1, 2);
+    world.run_until(100);
+    play(&mut world, &announcement(vec![]));
+    let facts = own_chain(1, &Scope::mesh_restrict(), 1);
+    world.handle(1, SyncInput::Frame { link: 0, bytes: &Frame::Facts(Facts { request: None, facts }).encode() });
+    world.handle(1, SyncInput::Tick);
+    world.now_ms += 1_000;
+    world.handle(1, SyncInput::Tick);
+    let tells = |to| {
+        let frames = world.flying.iter().filter(move |f| f.to == to).map(|f| Frame::decode(&f.bytes).expect("ours"));
+        frames.filter(|f| matches!(f, Frame::Facts(_) | Frame::Have(_))).count()
+    };
+    assert_eq!((tells(0), tells(2)), (0, 1));
+}
+
+#[test]
 fn a_foreign_scope_is_neither_answered_nor_looked_at() {
     let mut world = played();
     told(&mut world);
