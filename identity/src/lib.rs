@@ -7,6 +7,7 @@
 //! * [`fact`]: headers, signatures and bodies; [`codec`] makes their encoding unique.
 //! * [`x509`]: X.509-SVIDs, the embedded certificate authority, and what a verifier must check.
 #![forbid(unsafe_code)]
+#![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_types))]
 
 pub mod authority;
 pub mod charter;

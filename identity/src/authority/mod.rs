@@ -112,7 +112,7 @@ impl Authority {
         let verdict = match (&body, &entry) {
             (Err(e), _) => Err(format!("the entry cannot be read: {e}")),
             (Ok(_), None) => Err("this build does not know this kind of entry".to_owned()),
-            (Ok(body), Some(entry)) => self.judge(fact, body, entry),
+            (Ok(body), Some(entry)) => self.judge(fact.header().author, body, entry),
         };
         if verdict.is_ok()
             && let Some(entry) = &entry
@@ -123,10 +123,19 @@ impl Authority {
         true
     }
 
+    /// What would become of an entry that the sequencer wrote now.
+    ///
+    /// # Errors
+    /// Why it would change nothing.
+    pub fn would_accept(&self, body: &EntryBody) -> Result<(), String> {
+        let entry = from_cbor::<Entry>(body.entry_bytes()).map_err(|e| format!("the entry cannot be read: {e}"))?;
+        self.judge(self.charter.sequencer.author.author_id(), body, &entry)
+    }
+
     /// Whether an entry has the place and the signatures that its kind needs.
-    fn judge(&self, fact: &Fact, body: &EntryBody, entry: &Entry) -> Result<(), String> {
+    fn judge(&self, author: AuthorId, body: &EntryBody, entry: &Entry) -> Result<(), String> {
         let sequencer = self.charter.sequencer.author.author_id();
-        if fact.header().author != sequencer {
+        if author != sequencer {
             return Err("not written by the sequencer".into());
         }
         if body.prev != self.head() || body.index != self.index() + 1 {

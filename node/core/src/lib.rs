@@ -1,1 +1,36 @@
-//! The composed node, sans-IO: the same core runs in the binary and in the simulator
+//! One node without its IO: identity, state, governance and the link protocol composed into one state machine.
+//!
+//! # Contract
+//! Call [`NodeCore::handle`] with one [`Input`], then [`NodeCore::poll`] until it answers [`Output::Idle`]. Outputs are
+//! ordered and the order is the promise: an [`Output::Persist`] must be durable before any output behind it is carried
+//! out, and each gap between two outputs is a place where the process may die. Nothing else changes a node;
+//! [`NodeCore::view`] only reads.
+//!
+//! Time, chance and IO are arguments. The binary and the simulator run this same type.
+//!
+//! Not here: sockets, files, TLS, X.509 issuing, connectors, HTTP. Routing between the cores is here and nowhere else,
+//! or the simulator would test something other than what ships.
+#![forbid(unsafe_code)]
+#![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_types))]
+
+pub mod enrol;
+pub mod input;
+pub mod local;
+pub mod view;
+
+mod command;
+mod core;
+mod drive;
+mod frame;
+mod fresh;
+mod govern;
+mod hlc;
+mod life;
+mod names;
+mod show;
+mod verify;
+
+pub use crate::core::{NodeConfig, NodeCore, OpenError};
+pub use input::{
+    Command, EffectResult, Event, Input, LinkId, Output, Probe, Record, Refusal, Reply, Seed, Ticket, Timer,
+};

@@ -1,0 +1,208 @@
+//! What somebody on this machine asks for.
+
+use cauldron_coordinator::bodies::{KIND_RESTRICTION, KIND_VOTE, Proposal, Restriction, Target};
+use cauldron_coordinator::vote::SignedVote;
+use cauldron_identity::authority::{Entry, EntryBody, KIND_ENTRY};
+use cauldron_identity::codec::to_cbor;
+use cauldron_identity::ids::sha256;
+use cauldron_identity::{Lane, Role, Scope, SpiffeId};
+
+use crate::core::NodeCore;
+use crate::enrol::{EnrolRequest, TokenId, TokenProof};
+use crate::input::{Command, Refusal, Reply, Ticket};
+use crate::local::{self, Token};
+
+/// The fact kind of a change to a document.
+pub(crate) const KIND_CHANGE: &str = "doc.change";
+
+impl NodeCore {
+    pub(crate) fn command(&mut self, ticket: Ticket, command: Command) {
+        let result = match command {
+            _ if self.stopping => Err(Refusal::new("stopping", "the node is stopping; ask again when it runs")),
+            Command::Propose { proposal, traceparent } => self.propose(*proposal, traceparent),
+            Command::Vote(vote) => self.vote(&vote),
+            Command::Restrict(restriction) => self.restrict(&restriction),
+            Command::Token { id, secret_hash, spiffe_id, expires_ms } => {
+                self.mint(id, secret_hash, &spiffe_id, expires_ms)
+            }
+            Command::Admit(request) => self.admit_node(&request),
+            Command::Authority(body) => self.authority_entry(&body),
+            Command::Remember { name, value } => {
+                self.persist(local::note(&name, value.clone()));
+                self.notes.insert(name, value);
+                Ok(Reply::Ok)
+            }
+            Command::Shutdown => {
+                self.stopping = true;
+                Ok(Reply::Ok)
+            }
+        };
+        self.reply(ticket, result);
+    }
+
+    fn vote(&mut self, vote: &SignedVote) -> Result<Reply, Refusal> {
+        let statement = vote.statement().map_err(|e| Refusal::new("vote_unreadable", e.to_string()))?;
+        let Some(proposal) = self.log.get(&statement.proposal) else {
+            let sentence = format!("no proposal {} is here; ask a node of its site", statement.proposal.short());
+            return Err(Refusal::new("unknown_proposal", sentence));
+        };
+        let (scope, trace) = (proposal.header().scope.clone(), proposal.header().traceparent.clone());
+        // What the owner would refuse is refused here, while the person can still do something about it.
+        vote.verify(&self.authority).map_err(|e| Refusal::new("vote_invalid", e.to_string()))?;
+        if self.ledger.has_vote(&statement.proposal, &vote.id()) {
+            return Ok(Reply::Already(statement.proposal));
+        }
+        self.append(scope, KIND_VOTE, vec![statement.proposal], to_cbor(vote), trace).map(|f| Reply::Recorded(f.id()))
+    }
+
+    fn restrict(&mut self, restriction: &Restriction) -> Result<Reply, Refusal> {
+        let order = restriction.order().map_err(|e| Refusal::new("order_unreadable", e.to_string()))?;
+        if order.mesh != self.authority.mesh() {
+            return Err(Refusal::new("other_mesh", "the order is for another mesh"));
+        }
+        // The narrowest scope that contains what is restricted.
+        let scope = match &order.target {
+            Target::Lineage(lineage) => match self.log.get(lineage) {
+                Some(fact) => fact.header().scope.restrict(),
+                None => {
+                    return Err(Refusal::new("unknown_proposal", "no such proposal is here; ask a node of its site"));
+                }
+            },
+            Target::Site(site) => Scope::site_restrict(site).map_err(|e| Refusal::new("bad_site", e.to_string()))?,
+            _ if self.role.is_mesh_coordinator() => Scope::mesh_restrict(),
+            _ => match self.role.site() {
+                Some(site) => Scope::site_restrict(site).map_err(|e| Refusal::new("bad_site", e.to_string()))?,
+                None => Scope::mesh_restrict(),
+            },
+        };
+        if !self.authority.may_write(&self.me, &scope, KIND_RESTRICTION) {
+            let sentence = format!("this node may not restrict {scope}; ask a coordinator");
+            return Err(Refusal::new("not_a_writer", sentence));
+        }
+        self.append(scope, KIND_RESTRICTION, vec![], to_cbor(restriction), None).map(|f| Reply::Recorded(f.id()))
+    }
+
+    fn mint(
+        &mut self,
+        id: TokenId,
+        secret_hash: [u8; 32],
+        spiffe_id: &SpiffeId,
+        expires_ms: u64,
+    ) -> Result<Reply, Refusal> {
+        self.only_sequencer("mints join tokens")?;
+        let role = Role::of(spiffe_id).map_err(|e| Refusal::new("bad_spiffe_id", e.to_string()))?;
+        let domain = &self.authority.charter().trust_domain;
+        if !matches!(role, Role::Node { .. }) || spiffe_id.trust_domain().as_str() != domain {
+            let sentence = format!("{spiffe_id} is no node of {domain}; use spiffe://{domain}/site/<site>/node/<node>");
+            return Err(Refusal::new("bad_spiffe_id", sentence));
+        }
+        let token = Token { secret_hash, spiffe_id: spiffe_id.to_string(), expires_ms, redeemed_by: None };
+        self.persist(local::token(id, &token));
+        self.tokens.insert(id, token);
+        Ok(Reply::Minted)
+    }
+
+    /// Admits a node by token, or lets an enrolled author renew. Both may be repeated by the same author.
+    fn admit_node(&mut self, request: &EnrolRequest) -> Result<Reply, Refusal> {
+        self.only_sequencer("admits nodes")?;
+        if request.mesh != self.authority.mesh() {
+            return Err(Refusal::new(
+                "other_mesh",
+                "this is another mesh; compare the token with `cauldron charter show`",
+            ));
+        }
+        let author = request.enrol.author.author_id();
+        let spiffe_id = SpiffeId::new(&request.enrol.spiffe_id)
+            .map_err(|e| Refusal::new("bad_spiffe_id", format!("{}: {e}", request.enrol.spiffe_id)))?;
+        if let Some(token) = &request.token {
+            self.redeem(token, &request.enrol.spiffe_id, author)?;
+        }
+        match self.authority.member(&author) {
+            Some(member) if member.spiffe_id != spiffe_id => {
+                Err(Refusal::new("other_name", format!("this author key is enrolled as {}", member.spiffe_id)))
+            }
+            Some(member) if self.authority.is_cut(&author, member.incarnation) => {
+                Err(Refusal::new("cut", "this author was cut; a replaced box is a new author with a new token"))
+            }
+            Some(_) => Ok(Reply::Admitted { spiffe_id }),
+            None if request.token.is_none() => {
+                Err(Refusal::new("not_enrolled", "this author is not enrolled; join with a token"))
+            }
+            None => self.enrol(request, spiffe_id),
+        }
+    }
+
+    fn enrol(&mut self, request: &EnrolRequest, spiffe_id: SpiffeId) -> Result<Reply, Refusal> {
+        self.write_entry(&Entry::Enrol(request.enrol.clone()))?;
+        match self.authority.entries().last().and_then(|a| a.refused.clone()) {
+            None => Ok(Reply::Admitted { spiffe_id }),
+            Some(why) => Err(Refusal::new("enrolment_refused", why)),
+        }
+    }
+
+    fn redeem(
+        &mut self,
+        proof: &TokenProof,
+        spiffe_id: &str,
+        author: cauldron_identity::AuthorId,
+    ) -> Result<(), Refusal> {
+        let unknown =
+            || Refusal::new("token_unknown", "this token is not known here; mint a new one on the coordinator");
+        let token = self.tokens.get_mut(&proof.id).ok_or_else(unknown)?;
+        if sha256(&proof.secret) != token.secret_hash {
+            return Err(unknown());
+        }
+        if token.spiffe_id != spiffe_id {
+            return Err(Refusal::new("token_name", format!("this token admits {}, not {spiffe_id}", token.spiffe_id)));
+        }
+        if self.now.wall_ms > token.expires_ms {
+            return Err(Refusal::new("token_expired", "this token has expired; mint a new one on the coordinator"));
+        }
+        match token.redeemed_by {
+            Some(by) if by != author => {
+                return Err(Refusal::new("token_used", "another author key has redeemed this token; mint a new one"));
+            }
+            Some(_) => {}
+            None => {
+                token.redeemed_by = Some(author);
+                let record = local::token(proof.id, token);
+                self.persist(record);
+            }
+        }
+        Ok(())
+    }
+
+    fn authority_entry(&mut self, body: &EntryBody) -> Result<Reply, Refusal> {
+        self.only_sequencer("writes the authority chain")?;
+        if body.prev != self.authority.head() || body.index != self.authority.index() + 1 {
+            let sentence = format!(
+                "the authority chain has moved on: it is at entry {}; have the entry signed again for that head",
+                self.authority.index()
+            );
+            return Err(Refusal::new("head_moved", sentence));
+        }
+        // Tried on a copy first: a chain that people read should not fill with entries that change nothing.
+        self.authority.would_accept(body).map_err(|why| Refusal::new("entry_refused", why))?;
+        let fact = self.append(Scope::authority(), KIND_ENTRY, vec![], to_cbor(body), None)?;
+        Ok(Reply::Recorded(fact.id()))
+    }
+
+    fn only_sequencer(&self, what: &str) -> Result<(), Refusal> {
+        if self.is_sequencer() {
+            return self.may_write();
+        }
+        let sequencer = &self.authority.charter().sequencer.spiffe_id;
+        Err(Refusal::new("not_the_sequencer", format!("only {sequencer} {what}; ask there")))
+    }
+
+    /// Where facts about a site's work go.
+    pub(crate) fn site_scope(&self, proposal: &Proposal) -> Result<Scope, Refusal> {
+        let scope = Scope::site(&proposal.site).map_err(|e| Refusal::new("bad_site", e.to_string()))?;
+        debug_assert_eq!(scope.lane(), Lane::Data);
+        if self.authority.may_read(&self.me, &scope) || self.role.site() == Some(&proposal.site) {
+            Ok(scope)
+        } else {
+            Err(Refusal::new("other_site", format!("this node may not write {scope}; propose at a node of that site")))
+        }
+    }
+}

@@ -1,0 +1,442 @@
+//! The composed node: opening it from its store, and one door for inputs.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use cauldron_coordinator::lease::LeaseState;
+use cauldron_coordinator::ledger::Ledger;
+use cauldron_coordinator::policy::Engine;
+use cauldron_crdt::{Access, Board, ChainId, Draft, FactLog, Inserted, Record as LogRecord, Sync};
+use cauldron_identity::{
+    AuthorId, AuthorKey, Authority, Clock, Confidence, Fact, FactId, MeshId, PublicKey, Role, Scope, SealedFact,
+    SignedCharter, SpiffeId,
+};
+
+use crate::enrol::TokenId;
+use crate::hlc::Hlc;
+use crate::input::{Event, Input, LinkId, Output, Record, Refusal, Reply, Seed, Ticket};
+use crate::life::Life;
+use crate::local::{self, Local, Token};
+
+/// Name of the replicated board.
+const BOARD: &str = "board";
+
+/// What a node is told when it starts.
+#[derive(Debug)]
+pub struct NodeConfig {
+    /// Its author key.
+    pub key: AuthorKey,
+    /// The SPIFFE ID it acts as.
+    pub spiffe_id: SpiffeId,
+    /// The charter.
+    pub charter: SignedCharter,
+    /// The pinned hash of the charter.
+    pub mesh: MeshId,
+    /// Which boot of the machine this is; a lease does not outlive it.
+    pub boot_id: String,
+    /// Facts it starts with when its store lacks them: what founding sealed, or what the join reply brought.
+    pub bootstrap: Vec<SealedFact>,
+    /// Where chance comes from.
+    pub seed: Seed,
+    /// Misbehave for a test: issue permits that nobody approved.
+    #[cfg(feature = "fault-points")]
+    pub forge_permits: bool,
+}
+
+/// Why a node cannot start on its store.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The charter is not the pinned one, or not valid.
+    #[error("the charter does not open")]
+    Charter(#[source] cauldron_identity::charter::CharterError),
+    /// The charter or the SPIFFE ID names no role.
+    #[error("{0}")]
+    Role(String),
+    /// The stored log does not hold together.
+    #[error("the store cannot be used: {0}")]
+    Log(#[source] cauldron_crdt::log::RestoreError),
+    /// A local record cannot be read.
+    #[error("the local record {key} cannot be read")]
+    Local {
+        /// Its key.
+        key: String,
+        /// Why.
+        #[source]
+        source: cauldron_identity::codec::CodecError,
+    },
+    /// A fact the node was to start with is refused.
+    #[error("a founding fact is refused: {0}")]
+    Bootstrap(String),
+    /// The charter seats this SPIFFE ID with another key.
+    #[error("the charter seats {0} with another author key; this data directory is not that coordinator's")]
+    Seat(String),
+}
+
+/// A peer at the other end of a link.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    pub(crate) spiffe_id: SpiffeId,
+    pub(crate) author: AuthorId,
+    pub(crate) key: PublicKey,
+    /// Scopes that both sides may read; empty until the peer is enrolled here.
+    pub(crate) shared: Vec<Scope>,
+}
+
+/// One node without its IO. See the crate's contract.
+#[derive(Debug)]
+pub struct NodeCore {
+    pub(crate) key: AuthorKey,
+    pub(crate) me: AuthorId,
+    pub(crate) spiffe_id: SpiffeId,
+    pub(crate) role: Role,
+    pub(crate) boot_id: String,
+    pub(crate) now: Clock,
+    pub(crate) authority: Authority,
+    pub(crate) charter: SignedCharter,
+    pub(crate) log: FactLog,
+    pub(crate) sync: Sync,
+    pub(crate) ledger: Ledger,
+    pub(crate) board: Board,
+    pub(crate) policy: Policy,
+    pub(crate) lease: LeaseState,
+    pub(crate) life: Life,
+    pub(crate) incarnation: u32,
+    pub(crate) hlc: Hlc,
+    pub(crate) chance: Chance,
+    pub(crate) notes: BTreeMap<String, Vec<u8>>,
+    pub(crate) tokens: BTreeMap<TokenId, Token>,
+    pub(crate) links: BTreeMap<LinkId, Peer>,
+    pub(crate) last_seen_ms: BTreeMap<AuthorId, u64>,
+    pub(crate) refused: BTreeMap<String, u64>,
+    pub(crate) work: Work,
+    pub(crate) outputs: VecDeque<Output>,
+    pub(crate) until: Option<(u64, crate::Timer)>,
+    pub(crate) stopping: bool,
+    pub(crate) state_told: &'static str,
+    pub(crate) sync_at_ms: Option<u64>,
+    pub(crate) seen_index: u64,
+    /// Facts, authority, lease or life changed since governance was last driven.
+    pub(crate) dirty: bool,
+    /// Restrictions may have changed who is suspended.
+    pub(crate) links_dirty: bool,
+    pub(crate) deadline_at_ms: Option<u64>,
+    #[cfg(feature = "fault-points")]
+    pub(crate) forge_permits: bool,
+}
+
+/// What this node's own hands are busy with.
+#[derive(Debug, Default)]
+pub(crate) struct Work {
+    /// Permits that were on disk at start: the store may be older than what was done under them.
+    pub(crate) old_permits: BTreeSet<FactId>,
+    /// Permits handed to a connector, or being probed, whose answer is awaited.
+    pub(crate) in_hand: BTreeSet<FactId>,
+    /// Why each open permit waits or was refused, as last judged.
+    pub(crate) verdicts: BTreeMap<FactId, String>,
+    /// What the connectors said and is not written yet.
+    pub(crate) reports: Vec<(FactId, cauldron_coordinator::ledger::Report)>,
+    /// Started permits without effect that wait to be resumed.
+    pub(crate) absent: BTreeSet<FactId>,
+    /// When leases are asked for next, boot time in milliseconds.
+    pub(crate) lease_at_ms: u64,
+    /// The entry of the authority chain that this node said it holds.
+    pub(crate) held_index: u64,
+    /// When the request for a new incarnation may be repeated, boot time in milliseconds.
+    pub(crate) incarnate_at_ms: u64,
+}
+
+/// The active policy, as far as this node could load it.
+#[derive(Debug, Default)]
+pub(crate) struct Policy {
+    pub(crate) bundle: Option<FactId>,
+    pub(crate) digest: Option<cauldron_identity::Digest>,
+    pub(crate) engine: Option<Engine>,
+    pub(crate) problem: Option<String>,
+}
+
+/// A stream of bytes from the seed: SHA-256 in counter mode. For nonces, which need only be unlikely to repeat.
+#[derive(Debug)]
+pub(crate) struct Chance {
+    seed: Seed,
+    drawn: u64,
+}
+
+impl Chance {
+    pub(crate) fn bytes32(&mut self) -> [u8; 32] {
+        self.drawn += 1;
+        let input = [self.seed.0.as_slice(), &self.drawn.to_be_bytes()].concat();
+        cauldron_identity::ids::domain_hash("cauldron/chance/v0", &input)
+    }
+}
+
+/// Answers the log's questions about authors from the authority chain.
+pub(crate) struct Writers<'a>(pub(crate) &'a Authority);
+
+impl Access for Writers<'_> {
+    fn author_key(&self, author: &AuthorId) -> Option<PublicKey> {
+        self.0.member(author).map(|m| m.key)
+    }
+
+    fn may_write(&self, author: &AuthorId, scope: &Scope, kind: &str) -> bool {
+        self.0.may_write(author, scope, kind)
+    }
+}
+
+impl NodeCore {
+    /// Opens a node from the records of its store, in any order.
+    ///
+    /// # Errors
+    /// [`OpenError`]; nothing is written then.
+    pub fn open(
+        config: NodeConfig,
+        records: impl IntoIterator<Item = (Vec<u8>, Vec<u8>)>,
+        now: Clock,
+    ) -> Result<Self, OpenError> {
+        let charter = config.charter.open(&config.mesh).map_err(OpenError::Charter)?;
+        let role = Role::of(&config.spiffe_id).map_err(|e| OpenError::Role(e.to_string()))?;
+        let me = config.key.author_id();
+        let seat = charter.coordinators.iter().find(|s| s.spiffe_id == config.spiffe_id.to_string());
+        if seat.is_some_and(|seat| seat.author != config.key.public()) {
+            return Err(OpenError::Seat(config.spiffe_id.to_string()));
+        }
+        let authority = Authority::new(config.mesh, charter).map_err(OpenError::Role)?;
+        let (mut facts, mut locals) = (Vec::new(), Vec::new());
+        for (key, value) in records {
+            if key.starts_with(local::PREFIX) {
+                let decoded = Local::decode(&key, &value);
+                let source = |source| OpenError::Local { key: String::from_utf8_lossy(&key).into_owned(), source };
+                locals.push(decoded.map_err(source)?);
+            } else {
+                facts.push(LogRecord::read(&key, &value).map_err(OpenError::Log)?);
+            }
+        }
+        let log = FactLog::restore(config.mesh, facts, None).map_err(OpenError::Log)?;
+        let born = locals.contains(&Local::Born);
+        let mut core = Self {
+            me,
+            role,
+            board: Board::new(BOARD, 0),
+            ledger: Ledger::new(),
+            sync: Sync::new(),
+            lease: LeaseState::new(&config.boot_id),
+            life: Life::at_start(born, now.boottime_ms),
+            key: config.key,
+            spiffe_id: config.spiffe_id,
+            boot_id: config.boot_id,
+            now,
+            authority,
+            charter: config.charter,
+            log,
+            policy: Policy::default(),
+            incarnation: 0,
+            hlc: Hlc::default(),
+            chance: Chance { seed: config.seed, drawn: 0 },
+            notes: BTreeMap::new(),
+            tokens: BTreeMap::new(),
+            links: BTreeMap::new(),
+            last_seen_ms: BTreeMap::new(),
+            refused: BTreeMap::new(),
+            work: Work::default(),
+            outputs: VecDeque::new(),
+            until: None,
+            stopping: false,
+            state_told: "",
+            sync_at_ms: None,
+            seen_index: 0,
+            dirty: true,
+            links_dirty: false,
+            deadline_at_ms: None,
+            #[cfg(feature = "fault-points")]
+            forge_permits: config.forge_permits,
+        };
+        core.restore_locals(locals);
+        core.refold();
+        core.bootstrap(config.bootstrap)?;
+        core.settle_in(born);
+        core.drive();
+        Ok(core)
+    }
+
+    fn restore_locals(&mut self, locals: Vec<Local>) {
+        for local in locals {
+            match local {
+                Local::Token(id, token) => {
+                    self.tokens.insert(id, token);
+                }
+                // Unreadable is as good as none: the node asks for a new one.
+                Local::Lease(bytes) => {
+                    self.lease =
+                        LeaseState::restore(&bytes, &self.boot_id).unwrap_or_else(|_| LeaseState::new(&self.boot_id));
+                }
+                Local::Note(name, value) => {
+                    self.notes.insert(name, value);
+                }
+                Local::Born | Local::Unknown => {}
+            }
+        }
+    }
+
+    /// Folds everything that the log holds, authority first.
+    fn refold(&mut self) {
+        let facts: Vec<Arc<Fact>> = self.log.iter().cloned().collect();
+        for fact in facts.iter().filter(|f| f.header().scope == Scope::authority()) {
+            self.authority.apply(fact);
+        }
+        self.become_incarnation();
+        for fact in facts.iter().filter(|f| f.header().scope != Scope::authority()) {
+            self.fold(fact);
+        }
+    }
+
+    /// Takes the facts the node starts with; those already held are skipped.
+    fn bootstrap(&mut self, facts: Vec<SealedFact>) -> Result<(), OpenError> {
+        for sealed in facts {
+            match self.log.insert(sealed, &Writers(&self.authority)) {
+                Ok(Inserted::New(fact)) => self.stored(&fact),
+                Ok(Inserted::Duplicate) => {}
+                Ok(Inserted::Fork(_)) => return Err(OpenError::Bootstrap("it contradicts the store".into())),
+                Err(why) => return Err(OpenError::Bootstrap(why.to_string())),
+            }
+        }
+        Ok(())
+    }
+
+    fn settle_in(&mut self, born: bool) {
+        if !born {
+            self.persist(local::born());
+        }
+        self.board.set_author(&self.me, self.incarnation);
+        let mine = self.ledger.permits().filter(|p| p.body.owner == self.me);
+        self.work.old_permits = mine.map(|p| p.id).collect();
+        self.work.held_index = self.ledger_held();
+        self.probe_started();
+    }
+
+    /// Takes one input in. Drain [`NodeCore::poll`] afterwards.
+    pub fn handle(&mut self, now: Clock, input: Input) {
+        self.now = now;
+        match input {
+            Input::LinkUp { link, spiffe_id, author } => self.link_up(link, spiffe_id, author),
+            Input::LinkDown { link } => self.link_down(link),
+            Input::Frame { link, bytes } => self.frame(link, &bytes),
+            Input::Command { ticket, command } => self.command(ticket, *command),
+            Input::Executed { permit, result } => self.executed(permit, result),
+            Input::Probed { permit, probe } => self.probed(permit, probe),
+            Input::Ended { idempotency_key } => self.ended(&idempotency_key),
+            Input::Tick => {}
+        }
+        self.drive();
+    }
+
+    /// The next output, or [`Output::Idle`].
+    #[must_use]
+    pub fn poll(&mut self) -> Output {
+        self.outputs.pop_front().unwrap_or(Output::Idle { until: self.until })
+    }
+
+    pub(crate) fn persist(&mut self, record: Record) {
+        self.outputs.push_back(Output::Persist(record));
+    }
+
+    pub(crate) fn reply(&mut self, ticket: Ticket, result: Result<Reply, Refusal>) {
+        self.outputs.push_back(Output::Reply { ticket, result });
+    }
+
+    pub(crate) fn tell(&mut self, event: Event) {
+        self.outputs.push_back(Output::Event(event));
+    }
+
+    pub(crate) fn count_refusal(&mut self, code: &'static str, detail: String) {
+        *self.refused.entry(code.to_owned()).or_default() += 1;
+        self.tell(Event::Refused { code, detail });
+    }
+
+    /// A fact that is new here: on disk first, then folded, then spread.
+    pub(crate) fn stored(&mut self, fact: &Arc<Fact>) {
+        let record = LogRecord::Fact(fact.sealed().clone());
+        if let Ok(key) = record.key() {
+            self.persist(Record { key, value: Some(record.value()) });
+        }
+        let header = fact.header();
+        self.hlc.observe(header.hlc, self.now.wall_ms);
+        let author = self.authority.member(&header.author).map(|m| m.spiffe_id.to_string());
+        self.tell(Event::Stored {
+            id: fact.id(),
+            kind: header.kind.clone(),
+            scope: header.scope.to_string(),
+            author: author.unwrap_or_else(|| header.author.to_string()),
+            traceparent: header.traceparent.clone(),
+        });
+        if header.scope == Scope::authority() {
+            self.authority.apply(fact);
+            self.become_incarnation();
+        } else {
+            self.fold(fact);
+        }
+    }
+
+    /// Writes a fact of this node's own.
+    pub(crate) fn append(
+        &mut self,
+        scope: Scope,
+        kind: &str,
+        deps: Vec<FactId>,
+        body: Vec<u8>,
+        traceparent: Option<String>,
+    ) -> Result<Arc<Fact>, Refusal> {
+        self.may_write()?;
+        let hlc = self.hlc.tick(self.now.wall_ms);
+        let kind = kind.to_owned();
+        let draft = Draft { scope, incarnation: self.incarnation, kind, deps, body, hlc, traceparent };
+        let fact = self.log.append(&self.key, draft).map_err(|why| Refusal::new(why.code(), why.to_string()))?;
+        self.stored(&fact);
+        self.spread(&fact, None);
+        Ok(fact)
+    }
+
+    pub(crate) fn may_write(&self) -> Result<(), Refusal> {
+        match self.life.describe() {
+            Some((code, reason)) => Err(Refusal::new(code, reason)),
+            None if self.authority.member(&self.me).is_none() => Err(Refusal::new(
+                "not_enrolled",
+                "this node has not received its own enrolment yet; it waits for a coordinator",
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// This node's own positions in the present incarnation.
+    pub(crate) fn own_heads(&self) -> BTreeMap<Scope, u64> {
+        let own = |scope: Scope| {
+            let chain = ChainId { scope: scope.clone(), author: self.me, incarnation: self.incarnation };
+            (scope, self.log.held(&chain))
+        };
+        self.readable().into_iter().map(own).collect()
+    }
+
+    /// Every scope this node may read.
+    pub(crate) fn readable(&self) -> Vec<Scope> {
+        let mut scopes = vec![Scope::mesh_restrict(), Scope::authority(), Scope::mesh()];
+        let sites: BTreeSet<&str> = match self.role.site() {
+            Some(site) => BTreeSet::from([site]),
+            None => self.authority.members().filter_map(|(_, m)| m.role.site()).collect(),
+        };
+        for site in sites {
+            scopes.extend(Scope::site(site).into_iter().chain(Scope::site_restrict(site)));
+        }
+        scopes.sort();
+        scopes
+    }
+
+    pub(crate) fn is_sequencer(&self) -> bool {
+        self.authority.charter().sequencer.author.author_id() == self.me
+    }
+
+    pub(crate) fn coordinates(&self) -> bool {
+        matches!(self.role, Role::Coordinator { .. } | Role::SiteCoordinator { .. })
+    }
+
+    pub(crate) fn wall_is_known(&self) -> bool {
+        self.now.confidence != Confidence::Unknown
+    }
+}

@@ -1,0 +1,319 @@
+//! Routing between the cores: links, frames, sync, authority. What it drives of governance stands in [`crate::govern`].
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use cauldron_coordinator::planted;
+use cauldron_crdt::{ChainId, Inserted, Record as LogRecord, SyncInput, SyncOutput};
+use cauldron_identity::authority::{ChainEnd, Entry, EntryBody, Held, Incarnate, KIND_ENTRY, KIND_HELD};
+use cauldron_identity::codec::to_cbor;
+use cauldron_identity::{Fact, PublicKey, Scope, SealedFact, SpiffeId};
+
+use crate::core::{NodeCore, Peer, Writers};
+use crate::frame::Frame;
+use crate::input::{Event, LinkId, Output, Record, Timer};
+
+/// How long a restored node waits before it asks again for its new incarnation, milliseconds.
+const INCARNATE_EVERY_MS: u64 = 5_000;
+
+/// Close codes on a link; the detail stays local.
+pub(crate) mod close {
+    /// The frame could not be read.
+    pub(crate) const MALFORMED: u32 = 0x60;
+    /// The sync core closed the session.
+    pub(crate) const SYNC: u32 = 0x61;
+}
+
+impl NodeCore {
+    pub(crate) fn link_up(&mut self, link: LinkId, spiffe_id: SpiffeId, key: PublicKey) {
+        let author = key.author_id();
+        let shared = self.shared_with(&spiffe_id, key);
+        self.last_seen_ms.insert(author, self.now.wall_ms);
+        if !shared.is_empty() {
+            self.admit(link, author, &shared);
+            self.tell(Event::Peer { spiffe_id: spiffe_id.clone(), admitted: true });
+        }
+        self.links.insert(link, Peer { spiffe_id, author, key, shared });
+    }
+
+    pub(crate) fn link_down(&mut self, link: LinkId) {
+        if let Some(peer) = self.links.remove(&link) {
+            self.sync(SyncInput::LinkDown { link });
+            if !peer.shared.is_empty() {
+                self.tell(Event::Peer { spiffe_id: peer.spiffe_id, admitted: false });
+            }
+        }
+    }
+
+    fn admit(&mut self, link: LinkId, peer: cauldron_identity::AuthorId, shared: &[Scope]) {
+        let scopes: BTreeSet<Scope> = shared.iter().cloned().collect();
+        self.sync(SyncInput::LinkUp { link, peer, scopes });
+        self.work.lease_at_ms = 0;
+    }
+
+    /// What both ends may read. Nothing, unless the SVID's name and the author key belong together in the authority chain:
+    /// an SVID opens the door, the author key opens the scopes.
+    fn shared_with(&self, spiffe_id: &SpiffeId, key: PublicKey) -> Vec<Scope> {
+        let author = key.author_id();
+        let enrolled = self.authority.member(&author).is_some_and(|m| m.spiffe_id == *spiffe_id && m.key == key);
+        if !enrolled || author == self.me {
+            return Vec::new();
+        }
+        let both = |scope: &Scope| self.authority.may_read(&author, scope) || planted::active("private-scope-leaks");
+        // A node that does not know its own enrolment yet has only what the charter seats, and shares the mesh with it.
+        self.readable().into_iter().filter(both).collect()
+    }
+
+    /// After the authority changed: who may exchange what now, and what this node must say about it.
+    fn authority_changed(&mut self) {
+        let links: Vec<LinkId> = self.links.keys().copied().collect();
+        for link in links {
+            let Some((spiffe_id, key)) = self.links.get(&link).map(|p| (p.spiffe_id.clone(), p.key)) else { continue };
+            let shared = self.shared_with(&spiffe_id, key);
+            let Some(peer) = self.links.get_mut(&link).filter(|p| p.shared != shared) else { continue };
+            let before = std::mem::replace(&mut peer.shared, shared.clone());
+            let author = peer.author;
+            match (before.is_empty(), shared.is_empty()) {
+                (true, false) => {
+                    self.admit(link, author, &shared);
+                    self.tell(Event::Peer { spiffe_id, admitted: true });
+                }
+                (false, true) => {
+                    self.sync(SyncInput::LinkDown { link });
+                    self.tell(Event::Peer { spiffe_id, admitted: false });
+                }
+                _ => self.sync(SyncInput::ScopesChanged { link, scopes: shared.into_iter().collect() }),
+            }
+        }
+        self.work.lease_at_ms = self.work.lease_at_ms.min(self.now.boottime_ms);
+    }
+
+    pub(crate) fn frame(&mut self, link: LinkId, bytes: &[u8]) {
+        let Some(peer) = self.links.get(&link) else { return };
+        self.last_seen_ms.insert(peer.author, self.now.wall_ms);
+        // Nothing is listened to before the author key is known to belong to the SVID's name.
+        if peer.shared.is_empty() {
+            *self.refused.entry("not_enrolled".into()).or_default() += 1;
+            return;
+        }
+        match Frame::decode(bytes) {
+            Ok(Frame::Sync(bytes)) => self.sync(SyncInput::Frame { link, bytes: &bytes }),
+            Ok(Frame::LeaseAsk(ask)) => self.lease_asked(link, &ask),
+            Ok(Frame::LeaseGrant(grant)) => self.lease_granted(&grant),
+            Ok(Frame::IncarnateAsk(incarnate)) => self.incarnate_asked(link, incarnate),
+            Ok(Frame::Unknown(_)) => *self.refused.entry("unknown_frame".into()).or_default() += 1,
+            Err(why) => {
+                *self.refused.entry("malformed_frame".into()).or_default() += 1;
+                let detail = format!("a frame cannot be read: {why}");
+                self.outputs.push_back(Output::Close { link, code: close::MALFORMED, detail });
+            }
+        }
+    }
+
+    pub(crate) fn send(&mut self, link: LinkId, frame: &Frame) {
+        self.outputs.push_back(Output::Send { link, bytes: frame.encode() });
+    }
+
+    /// Feeds the sync core and carries out what it asks, until it asks nothing.
+    pub(crate) fn sync(&mut self, input: SyncInput<'_>) {
+        let now_ms = self.now.boottime_ms;
+        self.sync.handle(now_ms, &self.log, input);
+        while let Some(output) = self.sync.poll() {
+            match output {
+                SyncOutput::Send { link, bytes } => self.send(link, &Frame::Sync(bytes)),
+                SyncOutput::Offer { link, facts } => facts.into_iter().for_each(|fact| self.offered(link, fact)),
+                SyncOutput::OfferEvidence { link, evidence } => {
+                    let answer = self.log.insert_evidence(*evidence, &Writers(&self.authority));
+                    self.sync.handle(now_ms, &self.log, SyncInput::EvidenceAnswered { link, answer: &answer });
+                    if let Ok(Inserted::Fork(evidence)) = &answer {
+                        self.forked(evidence, Some(link));
+                    }
+                }
+                SyncOutput::Close { link, code } => {
+                    let detail = format!("sync: {code}");
+                    self.outputs.push_back(Output::Close { link, code: close::SYNC, detail });
+                }
+                SyncOutput::Timer { at_ms } => self.sync_at_ms = Some(at_ms),
+            }
+        }
+    }
+
+    fn offered(&mut self, link: LinkId, sealed: SealedFact) {
+        let id = sealed.id();
+        let answer = self.log.insert(sealed, &Writers(&self.authority));
+        self.sync.handle(self.now.boottime_ms, &self.log, SyncInput::Answered { id, answer: &answer });
+        match answer {
+            Ok(Inserted::New(fact)) => {
+                self.stored(&fact);
+                self.spread(&fact, Some(link));
+            }
+            Ok(Inserted::Duplicate) => {}
+            Ok(Inserted::Fork(evidence)) => self.forked(&evidence, None),
+            Err(why) if why.blames_peer() => self.count_refusal(why.code(), format!("a fact from a peer: {why}")),
+            Err(why) => *self.refused.entry(why.code().to_owned()).or_default() += 1,
+        }
+    }
+
+    /// Keeps the evidence of a fork and shows it around.
+    fn forked(&mut self, evidence: &cauldron_crdt::Evidence, source: Option<LinkId>) {
+        let record = LogRecord::Evidence(evidence.clone());
+        if let Ok(key) = record.key() {
+            self.persist(Record { key, value: Some(record.value()) });
+        }
+        let Some(header) = evidence.header() else { return };
+        let author = self.authority.member(&header.author).map(|m| m.spiffe_id.to_string());
+        self.tell(Event::Fork { author: author.unwrap_or_else(|| header.author.to_string()) });
+        if header.author == self.me && header.incarnation == self.incarnation {
+            // The other branch is an earlier life of this store: end it below the fork.
+            self.life.shown(&BTreeMap::from([(header.scope.clone(), u64::MAX)]), &BTreeMap::new());
+        }
+        self.sync(SyncInput::SpreadEvidence { chain: ChainId::of(&header), source });
+    }
+
+    /// Tells others of a fact. Its record was put out before, so it is durable before the frames leave.
+    pub(crate) fn spread(&mut self, fact: &Arc<Fact>, source: Option<LinkId>) {
+        self.sync(SyncInput::Spread { id: fact.id(), source });
+    }
+
+    /// Everything that follows from what is known now. Runs after each input until nothing new follows.
+    pub(crate) fn drive(&mut self) {
+        let now_ms = self.now.boottime_ms;
+        if self.sync_at_ms.is_some_and(|at| at <= now_ms) {
+            self.sync_at_ms = None;
+            self.sync(SyncInput::Tick);
+        }
+        self.confirm();
+        self.dirty |= self.deadline_at_ms.is_some_and(|at| at <= now_ms);
+        // Each round may write facts that make others possible; governance is a finite ladder, so this ends.
+        while std::mem::take(&mut self.dirty) {
+            self.hold();
+            self.load_policy();
+            self.report();
+            self.resume_absent();
+            self.coordinate();
+            self.own();
+            if self.authority.index() != self.seen_index || std::mem::take(&mut self.links_dirty) {
+                self.seen_index = self.authority.index();
+                self.authority_changed();
+            }
+            self.deadline_at_ms = self.next_deadline();
+        }
+        self.keep_lease();
+        self.tell_state();
+        self.set_timer();
+    }
+
+    /// Has a peer seen more of this node's chains than it has itself?
+    fn confirm(&mut self) {
+        let own = self.own_heads();
+        let links: Vec<LinkId> = self.links.keys().copied().collect();
+        for link in links {
+            let shown = |scope: &Scope| {
+                let chain = ChainId { scope: scope.clone(), author: self.me, incarnation: self.incarnation };
+                self.sync.shown(link, &chain).map(|seq| (scope.clone(), seq))
+            };
+            let Some(peer) =
+                self.links.get(&link).map(|p| p.shared.iter().map(shown).collect::<Option<BTreeMap<_, _>>>())
+            else {
+                continue;
+            };
+            // A peer without a common scope, or one that has not announced everything yet, confirms nothing.
+            if let Some(heads) = peer.filter(|heads| !heads.is_empty()) {
+                self.dirty |= self.life.shown(&heads, &own);
+            }
+        }
+        self.dirty |= self.life.tick(self.now.boottime_ms);
+        if self.life.caught_up(&own) {
+            self.ask_for_incarnation();
+        }
+    }
+
+    /// Everything of the old life is here: asks the sequencer to end it there and begin the next.
+    fn ask_for_incarnation(&mut self) {
+        let sequencer = self.authority.charter().sequencer.author.author_id();
+        if self.work.incarnate_at_ms > self.now.boottime_ms {
+            return;
+        }
+        let Some(link) = self.links.iter().find(|(_, p)| p.author == sequencer).map(|(l, _)| *l) else { return };
+        self.work.incarnate_at_ms = self.now.boottime_ms + INCARNATE_EVERY_MS;
+        let mesh = self.authority.mesh();
+        let ends = self.readable().into_iter().filter_map(|scope| self.own_end(scope)).collect();
+        let incarnate = Incarnate::new(&mesh, &self.key, self.incarnation + 1, ends);
+        self.send(link, &Frame::IncarnateAsk(incarnate));
+    }
+
+    fn own_end(&self, scope: Scope) -> Option<ChainEnd> {
+        let chain = ChainId { scope: scope.clone(), author: self.me, incarnation: self.incarnation };
+        let head = self.log.head(&chain)?;
+        Some(ChainEnd { scope, seq: head.seq, id: Some(head.id) })
+    }
+
+    fn incarnate_asked(&mut self, link: LinkId, incarnate: Incarnate) {
+        let Some(peer) = self.links.get(&link) else { return };
+        let mesh = self.authority.mesh();
+        let fits = self.authority.member(&peer.author).is_some_and(|m| {
+            incarnate.author == peer.author
+                && incarnate.incarnation == m.incarnation + 1
+                && incarnate.proven(&mesh, &m.key)
+        });
+        if self.is_sequencer() && fits {
+            // A refusal is the sequencer's own state (confirming); the node asks again.
+            let _ = self.write_entry(&Entry::Incarnate(incarnate));
+        }
+    }
+
+    /// Writes an entry that needs nobody's signature but the sequencer's.
+    pub(crate) fn write_entry(&mut self, entry: &Entry) -> Result<Arc<Fact>, crate::Refusal> {
+        let body = EntryBody::new(self.authority.head(), self.authority.index() + 1, entry);
+        self.append(Scope::authority(), KIND_ENTRY, vec![], to_cbor(&body), None)
+    }
+
+    /// A new incarnation of this node is in the chain: the old life is over, the new one may write.
+    pub(crate) fn become_incarnation(&mut self) {
+        let Some(incarnation) = self.authority.member(&self.me).map(|m| m.incarnation) else { return };
+        if incarnation != self.incarnation {
+            self.incarnation = incarnation;
+            self.board.set_author(&self.me, incarnation);
+            self.dirty = true;
+            self.life = crate::life::Life::Active { confirmed: true };
+        }
+    }
+
+    /// Says that this node holds the authority chain up to its head.
+    fn hold(&mut self) {
+        let (Some(head), index) = (self.authority.head(), self.authority.index()) else { return };
+        if self.is_sequencer() || index <= self.work.held_index || self.may_write().is_err() {
+            return;
+        }
+        let body = to_cbor(&Held { head, index });
+        if self.append(Scope::mesh(), KIND_HELD, vec![head], body, None).is_ok() {
+            self.work.held_index = index;
+        }
+    }
+
+    /// The newest index that this node has said it holds.
+    pub(crate) fn ledger_held(&self) -> u64 {
+        let scope = Scope::mesh();
+        let own = self.log.iter_scope(&scope).filter(|f| f.header().author == self.me && f.header().kind == KIND_HELD);
+        own.filter_map(|f| f.decode_body::<Held>().ok()).map(|h| h.index).max().unwrap_or(0)
+    }
+
+    fn tell_state(&mut self) {
+        let (state, reason) = self.state();
+        if state != self.state_told {
+            self.state_told = state;
+            self.tell(Event::State { state, reason });
+        }
+    }
+
+    fn set_timer(&mut self) {
+        let mut timers: Vec<(u64, Timer)> = vec![(self.work.lease_at_ms, Timer::Lease)];
+        timers.extend(self.sync_at_ms.map(|at| (at, Timer::Sync)));
+        timers.extend(self.deadline_at_ms.map(|at| (at, Timer::Expiry)));
+        if let crate::life::Life::Confirming { grace_ends_ms } = &self.life {
+            timers.push((*grace_ends_ms, Timer::Confirm));
+        }
+        let soonest = timers.into_iter().min();
+        self.until = soonest.map(|(at, timer)| (at.max(self.now.boottime_ms + 1), timer));
+    }
+}

@@ -1,0 +1,286 @@
+//! The enrol lane (`cauldron-enrol/1`): how a new node is admitted, and how an enrolled one renews its SVID.
+//!
+//! Neither side has a certificate the other could check: the joining node has none, and an expired node must still be
+//! able to renew. So both prove themselves over the TLS exporter of the connection with keys that do not expire: the
+//! server with a coordinator's author key that the pinned charter names, the node with its own author key.
+
+use cauldron_identity::authority::Enrol;
+use cauldron_identity::codec::{CodecError, from_cbor, to_cbor};
+use cauldron_identity::ids::sha256;
+use cauldron_identity::{AuthorKey, MeshId, PublicKey, SealedFact, Signature, SignedCharter};
+use minicbor::bytes::ByteVec;
+use minicbor::{Decode, Encode};
+
+const REQUEST_DOMAIN: &str = "cauldron/enrol-request/v1";
+const REPLY_DOMAIN: &str = "cauldron/enrol-reply/v1";
+
+/// What a node asks for.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct EnrolRequest {
+    /// The mesh it wants to be in.
+    #[n(0)]
+    pub mesh: MeshId,
+    /// Token id and secret when it joins; nothing when an enrolled author renews.
+    #[n(1)]
+    pub token: Option<TokenProof>,
+    /// Author key, SPIFFE ID and proof of possession.
+    #[n(2)]
+    pub enrol: Enrol,
+    /// PKCS#10 request for the SVID; only its key is used.
+    #[n(3)]
+    csr: ByteVec,
+    /// The author's signature over the TLS exporter and the CSR: a request cannot be replayed on another connection.
+    #[n(4)]
+    pub proof: Signature,
+}
+
+/// The secret half of a join token.
+#[derive(Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct TokenProof {
+    /// Which token.
+    #[n(0)]
+    pub id: TokenId,
+    /// Its secret.
+    #[cbor(n(1), with = "minicbor::bytes")]
+    pub secret: [u8; 32],
+}
+
+impl std::fmt::Debug for TokenProof {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "TokenProof({:?}, secret)", self.id)
+    }
+}
+
+/// The public name of a join token.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+#[cbor(transparent)]
+pub struct TokenId(#[cbor(n(0), with = "minicbor::bytes")] pub [u8; 16]);
+
+impl std::fmt::Debug for TokenId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for byte in &self.0[..6] {
+            write!(f, "{byte:02x}")?;
+        }
+        Ok(())
+    }
+}
+
+/// What the authority answers.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct EnrolReply {
+    /// The granted request, or why not.
+    #[n(0)]
+    pub outcome: Outcome,
+    /// A charter coordinator.
+    #[n(1)]
+    pub server: PublicKey,
+    /// Its signature over the TLS exporter and the outcome.
+    #[n(2)]
+    pub proof: Signature,
+}
+
+/// Granted or refused.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum Outcome {
+    /// An SVID was issued.
+    #[n(0)]
+    Granted(#[n(0)] Grant),
+    /// Nothing was issued.
+    #[n(1)]
+    Refused(#[n(0)] RefusedBecause),
+}
+
+/// What a granted request brings.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Grant {
+    /// The charter; its hash is the pinned mesh id.
+    #[n(0)]
+    pub charter: SignedCharter,
+    /// The SVID, leaf first, DER.
+    #[n(1)]
+    pub chain: Vec<ByteVec>,
+    /// Root certificates of the trust domain, DER.
+    #[n(2)]
+    pub bundle: Vec<ByteVec>,
+    /// The authority chain so far, so that the node starts with what it must hold.
+    #[n(3)]
+    pub authority: Vec<SealedFact>,
+    /// The server's wall clock, milliseconds since the Unix epoch: the first mark of the node's clock.
+    #[n(4)]
+    pub time_ms: u64,
+}
+
+/// Why nothing was issued.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct RefusedBecause {
+    /// A stable code.
+    #[n(0)]
+    pub code: String,
+    /// A sentence that says what to do.
+    #[n(1)]
+    pub reason: String,
+}
+
+/// Why a request or reply is not believed.
+#[derive(Debug, thiserror::Error, PartialEq, Eq, Clone)]
+pub enum EnrolError {
+    /// Not strictly encoded, or of another shape.
+    #[error("the enrol message cannot be read")]
+    Encoding(#[source] CodecError),
+    /// The request's author key did not sign this connection.
+    #[error("the author did not prove its key on this connection")]
+    NotTheAuthor,
+    /// The reply carries another charter than the pinned one, or an invalid one.
+    #[error("the server does not hold the pinned charter")]
+    Charter(#[source] cauldron_identity::charter::CharterError),
+    /// The reply is not signed by a coordinator of the charter, on this connection.
+    #[error("the server did not prove that the charter names it")]
+    NotACoordinator,
+}
+
+impl EnrolRequest {
+    /// Signs a request for this connection.
+    #[must_use]
+    pub fn new(
+        mesh: MeshId,
+        token: Option<TokenProof>,
+        enrol: Enrol,
+        csr: Vec<u8>,
+        key: &AuthorKey,
+        exporter: &[u8; 32],
+    ) -> Self {
+        let proof = key.sign(REQUEST_DOMAIN, &bound(exporter, &csr));
+        Self { mesh, token, enrol, csr: ByteVec::from(csr), proof }
+    }
+
+    /// Encodes it.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        to_cbor(self)
+    }
+
+    /// Decodes a request and checks that its author speaks on this connection.
+    ///
+    /// # Errors
+    /// [`EnrolError::Encoding`] or [`EnrolError::NotTheAuthor`].
+    pub fn open(bytes: &[u8], exporter: &[u8; 32]) -> Result<Self, EnrolError> {
+        let request: Self = from_cbor(bytes).map_err(EnrolError::Encoding)?;
+        let key = request.enrol.author;
+        let message = bound(exporter, &request.csr);
+        if key.is_weak() || key.verify(REQUEST_DOMAIN, &message, &request.proof).is_err() {
+            return Err(EnrolError::NotTheAuthor);
+        }
+        Ok(request)
+    }
+
+    /// The certificate request, DER.
+    #[must_use]
+    pub fn csr(&self) -> &[u8] {
+        &self.csr
+    }
+}
+
+impl EnrolReply {
+    /// Signs an outcome for this connection.
+    #[must_use]
+    pub fn new(outcome: Outcome, key: &AuthorKey, exporter: &[u8; 32]) -> Self {
+        let proof = key.sign(REPLY_DOMAIN, &bound(exporter, &to_cbor(&outcome)));
+        Self { outcome, server: key.public(), proof }
+    }
+
+    /// Encodes it.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        to_cbor(self)
+    }
+
+    /// Decodes a reply; a grant must carry the pinned charter and be signed by a coordinator which it names. A refusal is
+    /// only a text for a person and is returned as it is.
+    ///
+    /// # Errors
+    /// [`EnrolError`].
+    pub fn open(bytes: &[u8], pinned: &MeshId, exporter: &[u8; 32]) -> Result<Outcome, EnrolError> {
+        let reply: Self = from_cbor(bytes).map_err(EnrolError::Encoding)?;
+        let Outcome::Granted(grant) = &reply.outcome else { return Ok(reply.outcome) };
+        let charter = grant.charter.open(pinned).map_err(EnrolError::Charter)?;
+        let named = charter.coordinators.iter().any(|seat| seat.author == reply.server);
+        let message = bound(exporter, &to_cbor(&reply.outcome));
+        if !named || reply.server.verify(REPLY_DOMAIN, &message, &reply.proof).is_err() {
+            return Err(EnrolError::NotACoordinator);
+        }
+        Ok(reply.outcome)
+    }
+}
+
+fn bound(exporter: &[u8; 32], bytes: &[u8]) -> Vec<u8> {
+    [exporter.as_slice(), &sha256(bytes)].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cauldron_identity::charter::{Charter, ClassAges, Seat};
+    use cauldron_identity::{Digest, SpiffeId};
+
+    fn charter(hq: &AuthorKey, council: &AuthorKey) -> SignedCharter {
+        let seat = Seat { author: hq.public(), spiffe_id: "spiffe://acme.test/coordinator/hq".into() };
+        let charter = Charter {
+            v: 0,
+            trust_domain: "acme.test".into(),
+            root_keys: vec![Digest::of("root", b"")],
+            council: vec![council.public()],
+            threshold: 1,
+            recovery: vec![],
+            sequencer: seat.clone(),
+            coordinators: vec![seat],
+            policy_authors: vec![council.public()],
+            rp_id: "localhost".into(),
+            vote_origins: vec![],
+            class_ages: ClassAges::default(),
+            retention_floor_days: 1,
+            created_ms: 0,
+        };
+        SignedCharter::sign(&charter, &[council])
+    }
+
+    #[test]
+    fn a_request_counts_on_its_own_connection_only() {
+        let key = AuthorKey::from_seed(&[3; 32]);
+        let mesh = MeshId::from_bytes([9; 32]);
+        let id = SpiffeId::new("spiffe://acme.test/site/a/node/a").expect("id");
+        let request = EnrolRequest::new(mesh, None, Enrol::new(&mesh, &key, &id), vec![1, 2], &key, &[5; 32]);
+        let bytes = request.to_bytes();
+        assert_eq!(EnrolRequest::open(&bytes, &[5; 32]), Ok(request));
+        assert_eq!(EnrolRequest::open(&bytes, &[6; 32]), Err(EnrolError::NotTheAuthor));
+    }
+
+    #[test]
+    fn a_grant_needs_the_pinned_charter_and_a_coordinator_of_it() {
+        let (hq, council, eve) =
+            (AuthorKey::from_seed(&[1; 32]), AuthorKey::from_seed(&[2; 32]), AuthorKey::from_seed(&[4; 32]));
+        let signed = charter(&hq, &council);
+        let pin = signed.mesh_id();
+        let grant = || {
+            Outcome::Granted(Grant {
+                charter: signed.clone(),
+                chain: vec![],
+                bundle: vec![],
+                authority: vec![],
+                time_ms: 1,
+            })
+        };
+        let exporter = [7; 32];
+        let open = |key: &AuthorKey, pin: &MeshId, at: &[u8; 32]| {
+            EnrolReply::open(&EnrolReply::new(grant(), key, &exporter).to_bytes(), pin, at)
+        };
+        assert!(open(&hq, &pin, &exporter).is_ok());
+        assert_eq!(open(&eve, &pin, &exporter), Err(EnrolError::NotACoordinator));
+        assert_eq!(open(&hq, &pin, &[8; 32]), Err(EnrolError::NotACoordinator));
+        assert!(matches!(open(&hq, &MeshId::from_bytes([0; 32]), &exporter), Err(EnrolError::Charter(_))));
+    }
+}

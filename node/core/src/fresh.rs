@@ -1,0 +1,97 @@
+//! Leases: asking for them, granting them, and what the node may do without.
+
+use cauldron_coordinator::bodies::RiskClass;
+use cauldron_coordinator::lease::{LeaseAsk, LeaseError, LeaseGrant};
+use cauldron_identity::{AuthorId, Digest, Lane};
+
+use crate::core::NodeCore;
+use crate::frame::Frame;
+use crate::input::LinkId;
+use crate::local;
+
+/// Between two asks, milliseconds: a third of the shortest class age (R3, 30 s), so that two may be lost.
+const ASK_EVERY_MS: u64 = 10_000;
+/// After a grant that knew more than this node, milliseconds: the sync under way needs about a round trip.
+const ASK_AGAIN_MS: u64 = 1_000;
+
+impl NodeCore {
+    /// Asks every mesh coordinator that is connected, when it is time.
+    pub(crate) fn keep_lease(&mut self) {
+        if self.role.is_mesh_coordinator() || self.work.lease_at_ms > self.now.boottime_ms {
+            if self.role.is_mesh_coordinator() {
+                self.work.lease_at_ms = u64::MAX;
+            }
+            return;
+        }
+        self.work.lease_at_ms = self.now.boottime_ms + ASK_EVERY_MS;
+        let coordinator =
+            |author: &AuthorId| self.authority.member(author).is_some_and(|m| m.role.is_mesh_coordinator());
+        let links: Vec<LinkId> = self
+            .links
+            .iter()
+            .filter(|(_, p)| !p.shared.is_empty() && coordinator(&p.author))
+            .map(|(link, _)| *link)
+            .collect();
+        if links.is_empty() {
+            return;
+        }
+        let nonce = Digest::from_bytes(self.chance.bytes32());
+        let ask = self.lease.ask(self.me, nonce, &self.now);
+        for link in links {
+            self.send(link, &Frame::LeaseAsk(ask.clone()));
+        }
+    }
+
+    /// A mesh coordinator answers whoever is enrolled; the ask may have been relayed.
+    pub(crate) fn lease_asked(&mut self, link: LinkId, ask: &LeaseAsk) {
+        let enrolled =
+            self.authority.member(&ask.node).is_some_and(|m| !self.authority.is_cut(&ask.node, m.incarnation));
+        if !self.role.is_mesh_coordinator() || !enrolled || self.may_write().is_err() {
+            return;
+        }
+        let restrictions = self.restrictions_digest(&ask.node);
+        let grant = LeaseGrant::new(&self.authority.mesh(), &self.key, ask, self.authority.head(), restrictions);
+        self.send(link, &Frame::LeaseGrant(grant));
+    }
+
+    pub(crate) fn lease_granted(&mut self, grant: &LeaseGrant) {
+        let holds = self.restrictions_digest(&self.me) == grant.restrictions;
+        match self.lease.accept(&self.me, grant, &self.authority, holds) {
+            Ok(()) => {
+                let stored = self.lease.stored();
+                self.persist(local::lease(stored));
+                self.dirty = true;
+            }
+            Err(LeaseError::Behind) => self.work.lease_at_ms = self.now.boottime_ms + ASK_AGAIN_MS,
+            Err(_) => *self.refused.entry("lease".into()).or_default() += 1,
+        }
+    }
+
+    /// What `node` must hold of restrictions, by the reader rule, as this node holds it.
+    fn restrictions_digest(&self, node: &AuthorId) -> Digest {
+        let scopes = self.log.scopes();
+        let theirs = scopes.iter().filter(|s| s.lane() == Lane::Restrict && self.authority.may_read(node, s));
+        self.log.state_hash_of(theirs)
+    }
+
+    /// The node's state as the API names it, with a sentence.
+    pub(crate) fn state(&self) -> (&'static str, String) {
+        if let Some(told) = self.life.describe() {
+            return told;
+        }
+        let ages = &self.authority.charter().class_ages;
+        let age = self.lease_age();
+        if age.covers(RiskClass::R1, ages) {
+            return ("active", String::new());
+        }
+        let since = age.ms().map_or_else(
+            || "no coordinator has granted a lease since this machine booted".to_owned(),
+            |ms| format!("the last lease is {} s old", ms / 1000),
+        );
+        let limit = ages.r1_ms / 1000;
+        (
+            "isolated",
+            format!("{since}; actions of class R1 stop after {limit} s without one, recording and proposing go on"),
+        )
+    }
+}

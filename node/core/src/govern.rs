@@ -1,0 +1,455 @@
+//! Governance as this node lives it: folding facts, coordinating, and using permits with its own hands.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use cauldron_coordinator::action::{Action, PROPOSAL_AGE_MS_MAX};
+use cauldron_coordinator::bodies::{
+    Done, Ended, Failed, KIND_BUNDLE, KIND_DECISION, KIND_DONE, KIND_ENDED, KIND_FAILED, KIND_PERMIT, KIND_PROPOSAL,
+    KIND_RESTRICTION, KIND_STARTED, KIND_UNKNOWN, Proposal, Started, Unknown,
+};
+use cauldron_coordinator::coordinate::{self, Act, Limits};
+use cauldron_coordinator::lease::LeaseAge;
+use cauldron_coordinator::ledger::{Recorded, Report};
+use cauldron_coordinator::owner::{self, Bench, Me, Verdict, VerifiedPermit};
+use cauldron_coordinator::planted;
+use cauldron_coordinator::policy::{Bundle, Engine};
+use cauldron_crdt::doc::{Applied, Field};
+use cauldron_identity::authority::KIND_HELD;
+use cauldron_identity::codec::to_cbor;
+use cauldron_identity::{Digest, Fact, FactId, Scope};
+
+use crate::command::KIND_CHANGE;
+use crate::core::NodeCore;
+use crate::input::{EffectResult, Event, Output, Probe, Refusal, Reply};
+
+/// How long a proposal may wait when its proposer names no deadline, milliseconds.
+const PROPOSAL_MS: u64 = 24 * 60 * 60 * 1000;
+const _: () = assert!(PROPOSAL_MS <= PROPOSAL_AGE_MS_MAX);
+/// Guarantees §4: proposals that one agent may have open.
+pub(crate) const OPEN_PER_AGENT_MAX: usize = 20;
+/// Guarantees §4: proposals that one site may have open.
+pub(crate) const OPEN_PER_SITE_MAX: usize = 500;
+
+impl NodeCore {
+    /// Takes a fact of any lane but the authority's into what this node knows.
+    pub(crate) fn fold(&mut self, fact: &Arc<Fact>) {
+        match fact.header().kind.as_str() {
+            KIND_HELD => {
+                self.authority.apply(fact);
+            }
+            KIND_CHANGE => {
+                let (author, incarnation) = (fact.header().author, fact.header().incarnation);
+                let Some(body) = fact.body() else { return };
+                if let Applied::Refused(why) = self.board.apply(&author, incarnation, body) {
+                    self.count_refusal(why.code(), format!("a change of the board: {why}"));
+                }
+            }
+            KIND_BUNDLE => {}
+            kind => {
+                self.ledger.insert(fact);
+                if kind == KIND_RESTRICTION {
+                    self.suspend();
+                }
+            }
+        }
+        self.dirty = true;
+    }
+
+    fn suspend(&mut self) {
+        for (author, ends) in self.ledger.suspensions(&self.authority) {
+            self.authority.suspend(author, &ends);
+        }
+        self.links_dirty = true;
+    }
+
+    /// Loads the bundle that the authority chain activated, once it is here.
+    pub(crate) fn load_policy(&mut self) {
+        let Some(active) = self.authority.policy() else { return };
+        if self.policy.bundle == Some(active.activate.bundle) && self.policy.digest == Some(active.activate.digest) {
+            return;
+        }
+        let Some(fact) = self.log.get(&active.activate.bundle).cloned() else {
+            self.policy.engine = None;
+            self.policy.problem =
+                Some(format!("policy {} is active, its bundle has not arrived yet", active.activate.version));
+            return;
+        };
+        let loaded = fact.body().ok_or_else(|| "its body is withheld".to_owned()).and_then(|bytes| {
+            let bundle = Bundle::unpack(bytes).map_err(|e| e.to_string())?;
+            if bundle.digest() != active.activate.digest {
+                return Err("its digest is not the activated one".to_owned());
+            }
+            Engine::new(&bundle).map_err(|e| e.to_string())
+        });
+        (self.policy.bundle, self.policy.digest) = (Some(active.activate.bundle), Some(active.activate.digest));
+        match loaded {
+            Ok(engine) => (self.policy.engine, self.policy.problem) = (Some(engine), None),
+            Err(why) => {
+                self.policy.engine = None;
+                self.policy.problem =
+                    Some(format!("the bundle of policy {} cannot be loaded: {why}", active.activate.version));
+                self.count_refusal(
+                    "policy",
+                    format!("the active policy cannot be loaded, everything is denied: {why}"),
+                );
+            }
+        }
+        self.dirty = true;
+    }
+
+    pub(crate) fn propose(&mut self, mut proposal: Proposal, traceparent: Option<String>) -> Result<Reply, Refusal> {
+        self.may_write()?;
+        let scope = self.site_scope(&proposal)?;
+        proposal.created_ms = self.now.wall_ms;
+        if proposal.expires_ms == 0 {
+            proposal.expires_ms = proposal.created_ms + PROPOSAL_MS;
+        }
+        Action::of_proposal(&proposal).map_err(|e| Refusal::new("bad_proposal", e.to_string()))?;
+        if !proposal.agent.starts_with(&format!("{}/agent/", self.spiffe_id)) {
+            let sentence = format!("{} is no agent of {}", proposal.agent, self.spiffe_id);
+            return Err(Refusal::new("not_our_agent", sentence));
+        }
+        let open = self.ledger.open(&self.authority, self.now.wall_ms);
+        let open: Vec<&Recorded<Proposal>> = open.iter().filter_map(|s| self.ledger.proposal(&s.id)).collect();
+        let same = |p: &&&Recorded<Proposal>| p.body.agent == proposal.agent && p.body.resource == proposal.resource;
+        if let Some(known) = open.iter().find(same) {
+            return Ok(Reply::Already(known.id));
+        }
+        if let Some(known) = self.same_intent(&proposal) {
+            return Ok(Reply::Already(known));
+        }
+        let of_agent = open.iter().filter(|p| p.body.agent == proposal.agent).count();
+        if of_agent >= OPEN_PER_AGENT_MAX {
+            let sentence = format!("{of_agent} proposals of this agent are open; decide some of them first");
+            return Err(Refusal::new("agent_limit", sentence));
+        }
+        let of_site = open.iter().filter(|p| p.body.site == proposal.site).count();
+        if of_site >= OPEN_PER_SITE_MAX {
+            let sentence = format!("{of_site} proposals of site {} are open; decide some of them first", proposal.site);
+            return Err(Refusal::new("site_limit", sentence));
+        }
+        let body = to_cbor(&proposal);
+        self.append(scope, KIND_PROPOSAL, vec![], body, traceparent).map(|f| Reply::Recorded(f.id()))
+    }
+
+    /// A proposal that wanted the same thing on the same resource, whatever became of it: the log that names this window
+    /// has been read before.
+    fn same_intent(&self, proposal: &Proposal) -> Option<FactId> {
+        let same =
+            |p: &&Recorded<Proposal>| p.body.resource == proposal.resource && p.body.intent_key == proposal.intent_key;
+        self.ledger.proposals().find(same).map(|p| p.id)
+    }
+
+    /// A coordinator's next decisions and permits.
+    pub(crate) fn coordinate(&mut self) {
+        if !self.coordinates() || self.may_write().is_err() || !self.wall_is_known() {
+            return;
+        }
+        let limits =
+            Limits { open_per_agent: OPEN_PER_AGENT_MAX, open_per_site: OPEN_PER_SITE_MAX, ..Limits::default() };
+        let engine = self.policy.engine.as_ref();
+        let mut acts = coordinate::step(&self.ledger, &self.authority, engine, &self.now, &self.me, &limits);
+        #[cfg(feature = "fault-points")]
+        if self.forge_permits {
+            acts.extend(self.forge());
+        }
+        for act in std::mem::take(&mut acts) {
+            let (scope, deps, of, kind, body) = match act {
+                Act::Decide { scope, deps, body } => (scope, deps, body.proposal, KIND_DECISION, to_cbor(&body)),
+                Act::Permit { scope, deps, body } => (scope, deps, body.proposal, KIND_PERMIT, to_cbor(&body)),
+            };
+            let trace = self.ledger.proposal(&of).and_then(|p| p.header.traceparent.clone());
+            if let Err(why) = self.append(scope, kind, deps, body, trace) {
+                self.count_refusal(why.code, why.reason);
+            }
+        }
+    }
+
+    /// What a compromised coordinator would write: a permit for every proposal it has decided, whatever people said.
+    #[cfg(feature = "fault-points")]
+    fn forge(&self) -> Vec<Act> {
+        use cauldron_coordinator::bodies::Permit;
+        const FORGED_MS: u64 = 10 * 60 * 1000;
+        let unpermitted = self.ledger.proposals().filter(|p| self.ledger.permits_on(&p.id).next().is_none());
+        let forged = unpermitted.filter_map(|p| {
+            let decision = self.ledger.decisions_on(&p.id).next()?;
+            let owner = self.ledger.owner_of(&p.body.resource, &self.authority)?;
+            let body = Permit {
+                proposal: p.id,
+                lineage: p.body.lineage(p.id),
+                decision: decision.id,
+                votes: vec![],
+                owner: owner.author,
+                incarnation: owner.incarnation,
+                resource: p.body.resource.clone(),
+                expected_version: p.body.expected_version.clone(),
+                args_digest: p.body.args_digest,
+                max_uses: 1,
+                issued_ms: self.now.wall_ms,
+                execute_by_ms: self.now.wall_ms + FORGED_MS,
+                authority_head: self.authority.head(),
+                policy: decision.body.policy.clone(),
+                terms: decision.body.terms(),
+            };
+            Some(Act::Permit { scope: p.header.scope.clone(), deps: vec![p.id, decision.id], body })
+        });
+        forged.collect()
+    }
+
+    /// Uses what was permitted to this node, after judging it again.
+    pub(crate) fn own(&mut self) {
+        if self.may_write().is_err() {
+            return;
+        }
+        for id in self.open_permits() {
+            let old = self.work.old_permits.contains(&id);
+            if old && !self.life.is_confirmed() && !planted::active("restored-node-repeats") {
+                self.work.verdicts.insert(id, "waits until a peer has confirmed this node's own heads".into());
+                continue;
+            }
+            match owner::judge(&id, &self.bench()) {
+                Verdict::Execute(permit) => self.start(permit),
+                Verdict::Wait { why } => {
+                    self.work.verdicts.insert(id, why);
+                }
+                Verdict::Refuse { code, why } | Verdict::Void { code, why } => {
+                    let new = self.work.verdicts.insert(id, why.clone()).is_none_or(|before| before != why);
+                    if new {
+                        tell_refused(self, id, code, &why);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Permits for this node, in this life, that it has not started.
+    fn open_permits(&self) -> Vec<FactId> {
+        let mine = |p: &&Recorded<cauldron_coordinator::bodies::Permit>| {
+            p.body.owner == self.me
+                && p.body.incarnation == self.incarnation
+                && p.body.execute_by_ms >= self.now.wall_ms
+        };
+        let started = |id: &FactId| self.ledger.starts().any(|s| s.body.permit == *id);
+        self.ledger.permits().filter(mine).map(|p| p.id).filter(|id| !started(id)).collect()
+    }
+
+    fn bench(&self) -> Bench<'_> {
+        Bench {
+            ledger: &self.ledger,
+            authority: &self.authority,
+            engine: self.policy.engine.as_ref(),
+            clock: &self.now,
+            lease: self.lease_age(),
+            me: Me {
+                author: self.me,
+                incarnation: self.incarnation,
+                spiffe_id: &self.spiffe_id,
+                resource_version: None,
+            },
+        }
+    }
+
+    /// A mesh coordinator is where leases come from: it needs none.
+    pub(crate) fn lease_age(&self) -> LeaseAge {
+        if self.role.is_mesh_coordinator() { LeaseAge::Ms(0) } else { self.lease.age(&self.now) }
+    }
+
+    /// Durable before the effect: from here on the lineage is used.
+    fn start(&mut self, permit: VerifiedPermit) {
+        let Some(recorded) = self.ledger.permit(&permit.permit()) else { return };
+        let (scope, id) = (recorded.header.scope.clone(), recorded.id);
+        let trace = recorded.header.traceparent.clone();
+        let own_starts = self.ledger.starts().filter(|s| s.header.author == self.me);
+        let owner_seq = own_starts.map(|s| s.body.owner_seq).max().unwrap_or(0) + 1;
+        let started = permit.started(owner_seq, self.now.wall_ms);
+        self.work.verdicts.remove(&id);
+        if planted::active("effect-before-started") {
+            self.work.in_hand.insert(id);
+            self.outputs.push_back(Output::Execute(permit));
+            let _ = self.append(scope, KIND_STARTED, vec![id], to_cbor(&started), trace);
+            return;
+        }
+        match self.append(scope, KIND_STARTED, vec![id], to_cbor(&started), trace) {
+            Ok(_) => {
+                self.work.in_hand.insert(id);
+                self.outputs.push_back(Output::Execute(permit));
+            }
+            Err(why) => self.count_refusal(why.code, why.reason),
+        }
+    }
+
+    /// After a restart: what became of a start that has no outcome is the connector's to see.
+    pub(crate) fn probe_started(&mut self) {
+        let mine = |s: &&Recorded<Started>| s.header.author == self.me && s.header.incarnation == self.incarnation;
+        let open = self.ledger.starts().filter(mine).filter(|s| self.ledger.reports_on(&s.id).next().is_none());
+        let open: Vec<(FactId, FactId, String)> =
+            open.map(|s| (s.body.permit, s.body.proposal, s.body.idempotency_key.clone())).collect();
+        for (permit, proposal, idempotency_key) in open {
+            let Some(operation) = self.ledger.proposal(&proposal).map(|p| p.body.operation.clone()) else { continue };
+            self.work.in_hand.insert(permit);
+            self.outputs.push_back(Output::Probe { permit, operation, idempotency_key });
+        }
+    }
+
+    pub(crate) fn executed(&mut self, permit: FactId, result: EffectResult) {
+        let Some(started) = self.start_of(&permit).map(|s| s.id) else { return };
+        let now_ms = self.now.wall_ms;
+        let report = match result {
+            EffectResult::Done { effect_ref, note, until_ms } => Report::Done(Done {
+                started,
+                effect_ref,
+                result_digest: Digest::of("cauldron/result/v0", note.as_bytes()),
+                before_version: None,
+                after_version: None,
+                until_ms,
+                done_ms: now_ms,
+            }),
+            EffectResult::Failed { reason } => {
+                Report::Failed(Failed { started, probed_no_effect: true, reason, failed_ms: now_ms })
+            }
+            EffectResult::Unknown { reason } => Report::Unknown(Unknown { started, reason, noticed_ms: now_ms }),
+        };
+        self.work.reports.push((permit, report));
+        self.report();
+    }
+
+    pub(crate) fn probed(&mut self, permit: FactId, probe: Probe) {
+        let Some(started) = self.start_of(&permit).map(|s| s.id) else { return };
+        let failed = |reason: String, now_ms| {
+            Report::Failed(Failed { started, probed_no_effect: true, reason, failed_ms: now_ms })
+        };
+        let now_ms = self.now.wall_ms;
+        let report = match probe {
+            Probe::Applied => {
+                let note = "the probe after a restart found the effect".into();
+                return self.executed(
+                    permit,
+                    EffectResult::Done { effect_ref: self.resource_of(&permit), note, until_ms: None },
+                );
+            }
+            Probe::Unclear => {
+                let reason = "the process died after the start, and the connector cannot tell".to_owned();
+                Report::Unknown(Unknown { started, reason, noticed_ms: now_ms })
+            }
+            Probe::Absent => match owner::resume(&started, &self.bench(), owner::Probe::Absent) {
+                Verdict::Execute(permit) => {
+                    self.outputs.push_back(Output::Execute(permit));
+                    return;
+                }
+                // What it waits for may still arrive: asked again with the next input, until the permit is over.
+                Verdict::Wait { why } => {
+                    self.work.verdicts.insert(permit, why);
+                    self.work.absent.insert(permit);
+                    return;
+                }
+                Verdict::Refuse { why, .. } | Verdict::Void { why, .. } => {
+                    failed(format!("not resumed after a restart: {why}"), now_ms)
+                }
+            },
+        };
+        self.work.reports.push((permit, report));
+        self.report();
+    }
+
+    /// Tries again to resume starts that a probe found without effect.
+    pub(crate) fn resume_absent(&mut self) {
+        for permit in std::mem::take(&mut self.work.absent) {
+            self.probed(permit, Probe::Absent);
+        }
+    }
+
+    pub(crate) fn ended(&mut self, idempotency_key: &str) {
+        let of = |s: &&Recorded<Started>| {
+            s.header.author == self.me
+                && (s.body.idempotency_key == idempotency_key || s.body.permit.to_string() == idempotency_key)
+        };
+        let Some(start) = self.ledger.starts().find(of) else { return };
+        let (started, permit, effect_ref) = (start.id, start.body.permit, start.body.resource.clone());
+        let report = Report::Ended(Ended { started, effect_ref, ended_ms: self.now.wall_ms });
+        self.work.reports.push((permit, report));
+        self.report();
+    }
+
+    /// Writes what the connectors said, as soon as this node may write.
+    pub(crate) fn report(&mut self) {
+        if self.may_write().is_err() {
+            return;
+        }
+        for (permit, report) in std::mem::take(&mut self.work.reports) {
+            let Some(start) = self.start_of(&permit) else { continue };
+            let (scope, id, trace) = (start.header.scope.clone(), start.id, start.header.traceparent.clone());
+            let (kind, body) = match &report {
+                Report::Done(done) => (KIND_DONE, to_cbor(done)),
+                Report::Failed(failed) => (KIND_FAILED, to_cbor(failed)),
+                Report::Unknown(unknown) => (KIND_UNKNOWN, to_cbor(unknown)),
+                Report::Ended(ended) => (KIND_ENDED, to_cbor(ended)),
+            };
+            if let Err(why) = self.append(scope, kind, vec![id], body, trace) {
+                self.count_refusal(why.code, why.reason);
+            }
+            self.work.in_hand.remove(&permit);
+        }
+        self.publish_line();
+    }
+
+    /// The site's public line: how much stands, never what.
+    pub(crate) fn publish_line(&mut self) {
+        let Some(site) = self.role.site().map(str::to_owned) else { return };
+        if self.may_write().is_err() {
+            return;
+        }
+        let mine = self.ledger.starts().filter(|s| s.header.author == self.me);
+        let (mut done, mut standing) = (0u64, 0u64);
+        for start in mine {
+            let reports: Vec<&Report> = self.ledger.reports_on(&start.id).map(|r| &r.body).collect();
+            let happened = reports.iter().any(|r| matches!(r, Report::Done(_)));
+            let over = reports.iter().any(|r| matches!(r, Report::Ended(_)));
+            done += u64::from(happened || over);
+            standing += u64::from(happened && !over);
+        }
+        let count = |n: u64| Field::Int(i64::try_from(n).unwrap_or(i64::MAX));
+        let fields = BTreeMap::from([
+            ("actions.done".to_owned(), count(done)),
+            ("actions.standing".to_owned(), count(standing)),
+            ("node".to_owned(), Field::Text(self.role.name().to_owned())),
+        ]);
+        match self.board.set(&site, &fields) {
+            Ok(Some(change)) => {
+                if let Err(why) = self.append(Scope::mesh(), KIND_CHANGE, vec![], change, None) {
+                    self.count_refusal(why.code, why.reason);
+                }
+            }
+            Ok(None) => {}
+            Err(why) => *self.refused.entry(why.code().to_owned()).or_default() += 1,
+        }
+    }
+
+    fn start_of(&self, permit: &FactId) -> Option<&Recorded<Started>> {
+        self.ledger.starts().find(|s| s.body.permit == *permit && s.header.author == self.me)
+    }
+
+    fn resource_of(&self, permit: &FactId) -> String {
+        self.ledger.permit(permit).map(|p| p.body.resource.clone()).unwrap_or_default()
+    }
+
+    /// When the next deadline of an open proposal or of a permit of this node passes, boot time in milliseconds.
+    pub(crate) fn next_deadline(&self) -> Option<u64> {
+        let wall = self.now.wall_ms;
+        let open = self.ledger.open(&self.authority, wall);
+        let deadlines = open.iter().map(|s| s.deadline_ms);
+        let permits = self.ledger.permits().filter(|p| p.body.owner == self.me).map(|p| p.body.execute_by_ms);
+        let next = deadlines.chain(permits).filter(|at| *at >= wall).min()?;
+        Some(self.now.boottime_ms + (next - wall) + 1)
+    }
+}
+
+fn tell_refused(core: &mut NodeCore, permit: FactId, code: owner::Code, why: &str) {
+    let detail = format!("permit {}: {why}", permit.short());
+    let name = match serde_json::to_value(code) {
+        Ok(serde_json::Value::String(name)) => name,
+        _ => "refused".to_owned(),
+    };
+    *core.refused.entry(format!("permit.{name}")).or_default() += 1;
+    core.tell(Event::Refused { code: "permit", detail });
+}

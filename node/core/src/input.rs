@@ -1,0 +1,297 @@
+//! What goes into a node core and what comes out.
+
+use cauldron_coordinator::bodies::Proposal;
+use cauldron_coordinator::owner::VerifiedPermit;
+use cauldron_coordinator::vote::SignedVote;
+use cauldron_identity::authority::EntryBody;
+use cauldron_identity::{FactId, PublicKey, SpiffeId};
+
+use crate::enrol::{EnrolRequest, TokenId};
+
+/// A connection to one peer, named by the shell; never reused within a process.
+pub type LinkId = u64;
+/// Names one command, so that its answer finds its way back.
+pub type Ticket = u64;
+
+/// Chance, injected: everything a core draws comes from here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seed(pub [u8; 32]);
+
+/// One thing that happened.
+#[derive(Debug)]
+pub enum Input {
+    /// A connection is up. The transport has proven both the SPIFFE ID (by SVID) and the author key (over the TLS exporter).
+    LinkUp {
+        /// Its name.
+        link: LinkId,
+        /// Who the SVID says it is.
+        spiffe_id: SpiffeId,
+        /// Which author key it holds.
+        author: PublicKey,
+    },
+    /// A connection is gone.
+    LinkDown {
+        /// Its name.
+        link: LinkId,
+    },
+    /// Bytes of one frame from a peer.
+    Frame {
+        /// From whom.
+        link: LinkId,
+        /// The frame.
+        bytes: Vec<u8>,
+    },
+    /// Somebody on this machine asks for something.
+    Command {
+        /// For the answer.
+        ticket: Ticket,
+        /// What.
+        command: Box<Command>,
+    },
+    /// A connector finished what [`Output::Execute`] asked.
+    Executed {
+        /// The permit.
+        permit: FactId,
+        /// What came of it.
+        result: EffectResult,
+    },
+    /// A connector answered what [`Output::Probe`] asked.
+    Probed {
+        /// The permit.
+        permit: FactId,
+        /// Whether its effect is there.
+        probe: Probe,
+    },
+    /// A connector removed an effect whose time was over.
+    Ended {
+        /// What the connector recognises the effect by.
+        idempotency_key: String,
+    },
+    /// The time asked for in [`Output::Idle`] has come.
+    Tick,
+}
+
+/// What a connector did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EffectResult {
+    /// The effect is there.
+    Done {
+        /// Where it can be seen.
+        effect_ref: String,
+        /// What happened, for people.
+        note: String,
+        /// When it ends by itself, milliseconds since the Unix epoch.
+        until_ms: Option<u64>,
+    },
+    /// It is certain that nothing happened.
+    Failed {
+        /// Why.
+        reason: String,
+    },
+    /// Nobody knows.
+    Unknown {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Whether an effect is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Probe {
+    /// It is.
+    Applied,
+    /// It is not, and never was.
+    Absent,
+    /// The connector cannot tell.
+    Unclear,
+}
+
+/// What somebody on this machine asks for.
+#[derive(Debug)]
+pub enum Command {
+    /// An agent or a program proposes an action.
+    Propose {
+        /// What it proposes; the core fills in who and when.
+        proposal: Box<Proposal>,
+        /// W3C `traceparent` of the observation.
+        traceparent: Option<String>,
+    },
+    /// A person voted; this node carries the statement verbatim.
+    Vote(Box<SignedVote>),
+    /// This node restricts: veto a lineage, kill a class, suspend an author.
+    Restrict(Box<cauldron_coordinator::bodies::Restriction>),
+    /// Mint a join token (sequencer only).
+    Token {
+        /// Its public name.
+        id: TokenId,
+        /// SHA-256 of its secret.
+        secret_hash: [u8; 32],
+        /// Whom it admits.
+        spiffe_id: SpiffeId,
+        /// Until when, milliseconds since the Unix epoch.
+        expires_ms: u64,
+    },
+    /// A node asks on the enrol lane to be admitted, or to have its SVID renewed.
+    Admit(Box<EnrolRequest>),
+    /// Entries that people signed (sequencer only).
+    Authority(Box<EntryBody>),
+    /// Keep a value of the shell's own, e.g. how far a log was read. Replaces the one before.
+    Remember {
+        /// Its name.
+        name: String,
+        /// The value.
+        value: Vec<u8>,
+    },
+    /// Stop taking in new work; the shell is about to leave.
+    Shutdown,
+}
+
+/// An answer to a command. Given only when what it says is durable here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reply {
+    /// Recorded under this id at durability level `local`.
+    Recorded(FactId),
+    /// The same thing is recorded already, under this id.
+    Already(FactId),
+    /// The token is good until its expiry.
+    Minted,
+    /// The author is enrolled; an SVID for this SPIFFE ID may be issued.
+    Admitted {
+        /// For whom.
+        spiffe_id: SpiffeId,
+    },
+    /// Done.
+    Ok,
+}
+
+/// Why a command was refused: a stable code, and a sentence that says what to do.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct Refusal {
+    /// Stable, for programs.
+    pub code: &'static str,
+    /// For people.
+    pub reason: String,
+}
+
+impl Refusal {
+    pub(crate) fn new(code: &'static str, reason: impl Into<String>) -> Self {
+        Self { code, reason: reason.into() }
+    }
+}
+
+/// One record of the node's store. Keys are unique; a later value replaces an earlier one, `None` removes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// Where.
+    pub key: Vec<u8>,
+    /// What.
+    pub value: Option<Vec<u8>>,
+}
+
+/// Why the core wants to be woken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Timer {
+    /// Ask the coordinators for a fresh lease.
+    Lease,
+    /// The sync core: time-outs and repair.
+    Sync,
+    /// A proposal, vote or permit runs out.
+    Expiry,
+    /// Nobody has confirmed this node's own heads; go on alone.
+    Confirm,
+    /// Refresh this node's line of the board.
+    Board,
+}
+
+/// What the shell must do next, in this order.
+#[derive(Debug)]
+pub enum Output {
+    /// Must be durable before any output behind it is carried out.
+    Persist(Record),
+    /// Send one frame.
+    Send {
+        /// To whom.
+        link: LinkId,
+        /// The frame.
+        bytes: Vec<u8>,
+    },
+    /// Close a connection.
+    Close {
+        /// Which.
+        link: LinkId,
+        /// A coded reason for the peer.
+        code: u32,
+        /// The detail, for the local log only.
+        detail: String,
+    },
+    /// Execute a permit: its `Started` is durable.
+    Execute(VerifiedPermit),
+    /// Find out whether the effect of a permit is there: this process does not know what became of a `Started`.
+    Probe {
+        /// The permit.
+        permit: FactId,
+        /// Whose connector to ask, `<module>.<object>.<verb>`.
+        operation: String,
+        /// What the connector recognises the effect by.
+        idempotency_key: String,
+    },
+    /// Answer a command.
+    Reply {
+        /// Which.
+        ticket: Ticket,
+        /// The answer.
+        result: Result<Reply, Refusal>,
+    },
+    /// Something an operator or a program may want to know.
+    Event(Event),
+    /// Nothing to do until then.
+    Idle {
+        /// Boot time in milliseconds, and why.
+        until: Option<(u64, Timer)>,
+    },
+}
+
+/// What an operator or a program may want to know; every one is derived from state that [`crate::view`] also shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A fact was stored here for the first time.
+    Stored {
+        /// Its id.
+        id: FactId,
+        /// Its kind.
+        kind: String,
+        /// Its scope.
+        scope: String,
+        /// Its author's SPIFFE ID.
+        author: String,
+        /// Its `traceparent`.
+        traceparent: Option<String>,
+    },
+    /// A peer passed or lost admission.
+    Peer {
+        /// Who.
+        spiffe_id: SpiffeId,
+        /// Whether it may exchange facts now.
+        admitted: bool,
+    },
+    /// A fact was refused.
+    Refused {
+        /// A stable code.
+        code: &'static str,
+        /// What was wrong.
+        detail: String,
+    },
+    /// An author signed two facts for one place.
+    Fork {
+        /// The author's SPIFFE ID.
+        author: String,
+    },
+    /// The node changed between active, confirming, read-only and isolated.
+    State {
+        /// Its name, as in `/v1/self`.
+        state: &'static str,
+        /// Why.
+        reason: String,
+    },
+}

@@ -1,0 +1,80 @@
+//! Records that only this node keeps: join tokens, leases, notes of the shell. Never replicated.
+
+use cauldron_identity::AuthorId;
+use cauldron_identity::codec::{CodecError, from_cbor, to_cbor};
+use minicbor::{Decode, Encode};
+
+use crate::enrol::TokenId;
+use crate::input::Record;
+
+/// Prefix of every record of this module in the store.
+pub const PREFIX: &[u8] = b"l/";
+
+const TOKEN: &[u8] = b"l/token/";
+const LEASE: &[u8] = b"l/lease";
+const NOTE: &[u8] = b"l/note/";
+const BORN: &[u8] = b"l/born";
+
+/// A join token as its issuer remembers it. The secret itself is nowhere on disk.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub(crate) struct Token {
+    /// SHA-256 of the secret.
+    #[cbor(n(0), with = "minicbor::bytes")]
+    pub(crate) secret_hash: [u8; 32],
+    /// Whom it admits.
+    #[n(1)]
+    pub(crate) spiffe_id: String,
+    /// Until when, milliseconds since the Unix epoch.
+    #[n(2)]
+    pub(crate) expires_ms: u64,
+    /// The author that redeemed it; the same may come again, nobody else.
+    #[n(3)]
+    pub(crate) redeemed_by: Option<AuthorId>,
+}
+
+/// One decoded local record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Local {
+    Token(TokenId, Token),
+    Lease(Vec<u8>),
+    Note(String, Vec<u8>),
+    Born,
+    /// Written by a later version; kept, not read.
+    Unknown,
+}
+
+impl Local {
+    pub(crate) fn decode(key: &[u8], value: &[u8]) -> Result<Self, CodecError> {
+        if let Some(id) = key.strip_prefix(TOKEN) {
+            let id = <[u8; 16]>::try_from(id).map_err(|_| CodecError::Shape("a token id is 16 bytes".into()))?;
+            return Ok(Self::Token(TokenId(id), from_cbor(value)?));
+        }
+        if let Some(name) = key.strip_prefix(NOTE) {
+            return Ok(Self::Note(String::from_utf8_lossy(name).into_owned(), value.to_vec()));
+        }
+        match key {
+            LEASE => Ok(Self::Lease(value.to_vec())),
+            BORN => Ok(Self::Born),
+            _ => Ok(Self::Unknown),
+        }
+    }
+}
+
+pub(crate) fn token(id: TokenId, token: &Token) -> Record {
+    Record { key: [TOKEN, &id.0].concat(), value: Some(to_cbor(token)) }
+}
+
+pub(crate) fn lease(bytes: Vec<u8>) -> Record {
+    Record { key: LEASE.to_vec(), value: Some(bytes) }
+}
+
+/// Something that the shell asked to be kept, e.g. how far a log was read.
+pub(crate) fn note(name: &str, value: Vec<u8>) -> Record {
+    Record { key: [NOTE, name.as_bytes()].concat(), value: Some(value) }
+}
+
+/// This store has been used by a running node: from now on its heads may lie behind what peers hold.
+pub(crate) fn born() -> Record {
+    Record { key: BORN.to_vec(), value: Some(vec![]) }
+}

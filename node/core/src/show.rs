@@ -1,0 +1,544 @@
+//! Answers to questions: every view is computed from state, now, and none of it is stored.
+
+use std::collections::BTreeMap;
+
+use cauldron_coordinator::bodies::{Evidence, KIND_PROPOSAL, RiskClass};
+use cauldron_coordinator::lease::age_ms_max;
+use cauldron_coordinator::ledger::{Recorded, State, Status};
+use cauldron_coordinator::vote::present_decision;
+use cauldron_crdt::doc::Field;
+use cauldron_crdt::limits;
+use cauldron_identity::authority::{Entry, KIND_HELD};
+use cauldron_identity::{Clock, Fact, FactId, Realm, Scope};
+use serde_json::{Value, json};
+
+use crate::command::KIND_CHANGE;
+use crate::core::NodeCore;
+use crate::names;
+use crate::view::{
+    ApprovalView, AuditEntry, AuthorityView, CredentialView, EntryView, LeaseView, MemberView, PeerView, PersonView,
+    PolicyView, ProposalView, ScopeView, Seen, SelfView, SiteView, SyncView, Time,
+};
+
+/// Facts further ahead of our clock than this are flagged (guarantees §4).
+const FUTURE_MS: u64 = 5 * 60 * 1000;
+/// The fewest characters of an id that may stand for the whole.
+const PREFIX_LEN_MIN: usize = 4;
+
+impl NodeCore {
+    fn seen(&self, now: Clock, as_of_ms: u64, observer: String, source: &'static str) -> Seen {
+        Seen { as_of: Time(as_of_ms), observer, age_ms: now.wall_ms.saturating_sub(as_of_ms), source }
+    }
+
+    fn seen_here(&self, now: Clock) -> Seen {
+        self.seen(now, now.wall_ms, self.spiffe_id.to_string(), "direct")
+    }
+
+    /// `/v1/self`.
+    #[must_use]
+    pub fn self_view(&self, now: Clock) -> SelfView {
+        let (state, reason) = self.state();
+        let mut reasons: Vec<String> = Some(reason).filter(|r| !r.is_empty()).into_iter().collect();
+        if self.authority.member(&self.me).is_none() {
+            reasons.push("this node's enrolment has not arrived here yet".into());
+        }
+        reasons.extend(self.policy.problem.clone());
+        if now.confidence == cauldron_identity::Confidence::Unknown {
+            reasons
+                .push("this machine's clock disagrees with its own past; actions need a person's signed time".into());
+        }
+        let ages = &self.authority.charter().class_ages;
+        let classes = [("R0", RiskClass::R0), ("R1", RiskClass::R1), ("R2", RiskClass::R2), ("R3", RiskClass::R3)];
+        let granted_by =
+            self.lease.granted_by().and_then(|a| self.authority.member(&a)).map(|m| m.spiffe_id.to_string());
+        let lease = LeaseView {
+            age_ms: self.lease.age(&now).ms(),
+            limit_ms: classes.into_iter().map(|(name, class)| (name, age_ms_max(class, ages))).collect(),
+            granted_by,
+        };
+        let future = self.log.iter().filter(|f| f.header().wall_ms() > now.wall_ms + FUTURE_MS).count();
+        SelfView {
+            spiffe_id: self.spiffe_id.to_string(),
+            site: self.role.site().map(str::to_owned),
+            role: if self.coordinates() { "coordinator" } else { "node" },
+            author: self.me.to_string(),
+            incarnation: self.incarnation,
+            mesh: self.authority.mesh().to_string(),
+            state,
+            reasons,
+            lease: (!self.role.is_mesh_coordinator()).then_some(lease),
+            policy: self.authority.policy().map(|p| p.activate.version),
+            facts: self.log.len() as u64,
+            future_facts: future as u64,
+            refused: self.refused.clone(),
+            seen: self.seen_here(now),
+        }
+    }
+
+    /// Every enrolled member but this node.
+    #[must_use]
+    pub fn peers_view(&self, now: Clock) -> Vec<PeerView> {
+        let others = self.authority.members().filter(|(author, _)| **author != self.me);
+        let view = |(author, member): (&cauldron_identity::AuthorId, &cauldron_identity::authority::Member)| {
+            let link = self.links.iter().find(|(_, p)| p.author == *author && !p.shared.is_empty());
+            let last_ms = self.last_seen_ms.get(author).copied();
+            let own = self.spiffe_id.to_string();
+            PeerView {
+                spiffe_id: member.spiffe_id.to_string(),
+                author: author.to_string(),
+                site: member.role.site().map(str::to_owned),
+                state: match (link, last_ms) {
+                    (Some(_), _) => "up",
+                    (None, Some(_)) => "down",
+                    (None, None) => "never",
+                },
+                standing: self.standing_word(author),
+                behind: link.and_then(|(link, peer)| self.behind(*link, &peer.shared)),
+                seen: last_ms.map(|ms| self.seen(now, if link.is_some() { now.wall_ms } else { ms }, own, "direct")),
+            }
+        };
+        others.map(view).collect()
+    }
+
+    /// Facts of shared scopes that the peer has not said it holds.
+    fn behind(&self, link: crate::LinkId, shared: &[Scope]) -> Option<u64> {
+        let mut behind = 0;
+        for scope in shared {
+            for head in self.log.vector(scope) {
+                let chain =
+                    cauldron_crdt::ChainId { scope: scope.clone(), author: head.author, incarnation: head.incarnation };
+                behind += head.seq.saturating_sub(self.sync.shown(link, &chain)?);
+            }
+        }
+        Some(behind)
+    }
+
+    fn standing_word(&self, author: &cauldron_identity::AuthorId) -> &'static str {
+        let Some(member) = self.authority.member(author) else { return "unknown" };
+        if self.authority.is_cut(author, member.incarnation) {
+            "cut"
+        } else if self.authority.is_suspended(author) {
+            "suspended"
+        } else if self.authority.in_effect(member.index) {
+            "counts"
+        } else {
+            "pending"
+        }
+    }
+
+    /// The board, one line per site.
+    #[must_use]
+    pub fn sites_view(&self, now: Clock) -> Vec<SiteView> {
+        let newest = self.board_writers();
+        let line = |(site, fields): (String, BTreeMap<String, Field>)| {
+            let seen = newest
+                .get(&site)
+                .map(|(as_of_ms, by, own)| self.seen(now, *as_of_ms, by.clone(), if *own { "direct" } else { "peer" }));
+            SiteView { site, line: fields.into_iter().map(|(k, v)| (k, text_of(v))).collect(), seen }
+        };
+        self.board.view().into_iter().map(line).collect()
+    }
+
+    /// Who wrote each site's line last, by the authors' clocks.
+    fn board_writers(&self) -> BTreeMap<String, (u64, String, bool)> {
+        let scope = Scope::mesh();
+        let mut newest: BTreeMap<String, (u64, String, bool)> = BTreeMap::new();
+        for fact in self.log.iter_scope(&scope).filter(|f| f.header().kind == KIND_CHANGE) {
+            let Some(member) = self.authority.member(&fact.header().author) else { continue };
+            let site = member.role.site().unwrap_or_else(|| member.role.name()).to_owned();
+            let entry = (fact.header().wall_ms(), member.spiffe_id.to_string(), fact.header().author == self.me);
+            let slot = newest.entry(site).or_insert_with(|| entry.clone());
+            if slot.0 < entry.0 {
+                *slot = entry;
+            }
+        }
+        newest
+    }
+
+    /// Hashes that must be equal at every node that shares the realm.
+    #[must_use]
+    pub fn sync_view(&self, now: Clock) -> SyncView {
+        let scopes = self.log.scopes();
+        let mut realms: BTreeMap<String, Vec<&Scope>> = BTreeMap::new();
+        for scope in &scopes {
+            let realm = match scope.realm() {
+                Realm::Mesh => "mesh".to_owned(),
+                Realm::Site(site) => format!("site/{site}"),
+            };
+            realms.entry(realm).or_default().push(scope);
+        }
+        let hash = |(realm, scopes): (String, Vec<&Scope>)| (realm, self.log.state_hash_of(scopes).to_string());
+        let view = |scope: &Scope| ScopeView {
+            scope: scope.to_string(),
+            chains: self.log.vector(scope).len() as u64,
+            facts: self.log.iter_scope(scope).count() as u64,
+        };
+        SyncView {
+            state_hash: realms.into_iter().map(hash).collect(),
+            scopes: scopes.iter().map(view).collect(),
+            seen: self.seen_here(now),
+        }
+    }
+
+    /// Charter and authority chain.
+    #[must_use]
+    pub fn authority_view(&self) -> AuthorityView {
+        let charter = self.authority.charter();
+        let entries = self.authority.entries().enumerate().map(|(i, applied)| {
+            let index = i as u64 + 1;
+            EntryView {
+                id: applied.id.to_string(),
+                index,
+                summary: applied.entry.as_ref().map_or_else(|| "an entry of a later version".into(), summary_of_entry),
+                in_effect: self.authority.in_effect(index),
+                refused: applied.refused.clone(),
+            }
+        });
+        let members = self.authority.members().map(|(author, m)| MemberView {
+            spiffe_id: m.spiffe_id.to_string(),
+            author: author.to_string(),
+            incarnation: m.incarnation,
+            standing: self.standing_word(author),
+        });
+        let people = self.authority.people().into_iter().map(|p| PersonView {
+            id: p.id.clone(),
+            name: p.name.clone(),
+            groups: p.groups.clone(),
+            credentials: p.credentials.iter().map(credential_view).collect(),
+        });
+        AuthorityView {
+            mesh: self.authority.mesh().to_string(),
+            trust_domain: charter.trust_domain.clone(),
+            council: charter.council.iter().map(ToString::to_string).collect(),
+            threshold: charter.threshold,
+            sequencer: charter.sequencer.spiffe_id.clone(),
+            head: self.authority.head().map(|h| h.to_string()),
+            index: self.authority.index(),
+            entries: entries.collect(),
+            members: members.collect(),
+            people: people.collect(),
+            policy: self.authority.policy().map(|p| PolicyView {
+                version: p.activate.version,
+                bundle: p.activate.bundle.to_string(),
+                digest: p.activate.digest.to_string(),
+                loaded: self.policy.engine.is_some(),
+            }),
+        }
+    }
+
+    /// Proposals that this node holds, newest first.
+    #[must_use]
+    pub fn proposals_view(&self, now: Clock) -> Vec<ProposalView> {
+        let statuses = self.ledger.statuses(&self.authority, now.wall_ms);
+        let mut views: Vec<ProposalView> = statuses.iter().filter_map(|s| self.proposal_line(now, s)).collect();
+        views.sort_by(|a, b| b.opened.cmp(&a.opened).then_with(|| a.id.cmp(&b.id)));
+        views
+    }
+
+    fn proposal_line(&self, now: Clock, status: &Status) -> Option<ProposalView> {
+        let p = self.ledger.proposal(&status.id)?;
+        let as_of_ms = if p.header.author == self.me { now.wall_ms } else { self.last_heard_ms(now, &p.header.author) };
+        let source = if p.header.author == self.me { "direct" } else { "peer" };
+        let observer = self.authority.member(&p.header.author).map(|m| m.spiffe_id.to_string());
+        Some(ProposalView {
+            id: p.id.to_string(),
+            short: p.id.short(),
+            lineage: status.lineage.to_string(),
+            state: state_word(status.state),
+            contested: status.contested,
+            ended: status.ended,
+            operation: p.body.operation.clone(),
+            target: p.body.resource.clone(),
+            summary: p.body.rationale.clone(),
+            class: format!("{:?}", p.body.risk),
+            confidence_ppm: p.body.confidence_ppm,
+            agent: p.body.agent.clone(),
+            site: p.body.site.clone(),
+            opened: Time(p.body.created_ms),
+            expires: Time(status.deadline_ms),
+            why: self.why_of(status),
+            seen: self.seen(now, as_of_ms, observer.unwrap_or_default(), source),
+        })
+    }
+
+    /// When this node last heard from an author that is connected (now), or was.
+    fn last_heard_ms(&self, now: Clock, author: &cauldron_identity::AuthorId) -> u64 {
+        let up = self.links.values().any(|p| p.author == *author && !p.shared.is_empty());
+        if up { now.wall_ms } else { self.last_seen_ms.get(author).copied().unwrap_or(0) }
+    }
+
+    /// The ledger's sentences, with what this node's own judgement and its links add.
+    fn why_of(&self, status: &Status) -> Vec<String> {
+        let mut why = status.why.clone();
+        why.extend(status.permit.and_then(|id| self.work.verdicts.get(&id)).cloned());
+        let waits_for_coordinator = matches!(status.state, State::Proposed | State::Approved);
+        let coordinator_up = self.coordinates()
+            || self.links.values().any(|p| {
+                !p.shared.is_empty() && self.authority.member(&p.author).is_some_and(|m| m.role.is_mesh_coordinator())
+            });
+        if waits_for_coordinator && !coordinator_up {
+            why.push("no coordinator is connected; it waits until one is back".into());
+        }
+        why
+    }
+
+    /// One proposal with everything known about it.
+    #[must_use]
+    pub fn proposal_view(&self, now: Clock, id: &FactId) -> Option<Value> {
+        let status = self.ledger.status(id, &self.authority, now.wall_ms)?;
+        let line = self.proposal_line(now, &status)?;
+        let p = self.ledger.proposal(id)?;
+        Some(json!({
+            "summary": line,
+            "proposal": p.body,
+            "status": status,
+            "timeline": self.ledger.timeline(&status.lineage, &self.authority),
+            "traceparent": p.header.traceparent,
+        }))
+    }
+
+    /// What a person must see, and what their vote must say.
+    ///
+    /// # Errors
+    /// A sentence, when there is nothing to decide.
+    pub fn approval_view(&self, now: Clock, id: &FactId) -> Result<ApprovalView, String> {
+        let status = self.ledger.status(id, &self.authority, now.wall_ms);
+        let status = status.ok_or_else(|| format!("{id} is not a proposal that this node holds"))?;
+        let line = self.proposal_line(now, &status).ok_or("the proposal is not here")?;
+        let decision = status.decision.and_then(|d| self.ledger.decisions_on(id).find(|r| r.id == d));
+        let (Some(p), Some(decision)) = (self.ledger.proposal(id), decision) else {
+            return Err(format!("{} is {}: {}", id.short(), line.state, line.why.join("; ")));
+        };
+        let presentation = present_decision(&p.body, &decision.body);
+        let groups = decision.body.obligations.approvals.iter().map(|need| need.group.clone()).collect();
+        Ok(ApprovalView {
+            waiting_for: groups,
+            terms: decision.body.terms().to_string(),
+            presentation: presentation.lines.clone(),
+            presentation_digest: presentation.digest().to_string(),
+            served_by: self.me.to_string(),
+            authority_head: self.authority.head().map(|h| h.to_string()),
+            mesh: self.authority.mesh().to_string(),
+            deadline: Time(status.deadline_ms),
+            evidence: p.body.evidence.iter().map(evidence_line).collect(),
+            proposal: line,
+        })
+    }
+
+    /// What a proposal, permit or peer waits for.
+    ///
+    /// # Errors
+    /// A sentence, when nothing has that name.
+    pub fn why(&self, now: Clock, name: &str) -> Result<Vec<String>, String> {
+        if let Some(peer) =
+            self.peers_view(now).into_iter().find(|p| p.spiffe_id == name || p.spiffe_id.ends_with(&format!("/{name}")))
+        {
+            let behind = peer.behind.map_or_else(|| "unknown".into(), |n| n.to_string());
+            return Ok(vec![format!(
+                "{} is {}; its standing is {}; facts it lacks: {behind}",
+                peer.spiffe_id, peer.state, peer.standing
+            )]);
+        }
+        let id = self.find(name)?;
+        if let Some(why) = self.work.verdicts.get(&id) {
+            return Ok(vec![why.clone()]);
+        }
+        let proposal = self.ledger.permit(&id).map_or(id, |p| p.body.proposal);
+        let status = self.ledger.status(&proposal, &self.authority, now.wall_ms);
+        let status = status.ok_or_else(|| format!("{id} is neither a proposal nor a permit nor a peer"))?;
+        Ok(self.why_of(&status))
+    }
+
+    /// The newest facts, oldest first.
+    #[must_use]
+    pub fn audit_tail(&self, limit: usize, kind: Option<&str>) -> Vec<AuditEntry> {
+        let mut facts: Vec<_> = self.log.iter().filter(|f| kind.is_none_or(|k| f.header().kind == k)).collect();
+        facts.sort_by_key(|f| (f.header().hlc, f.id()));
+        let skip = facts.len().saturating_sub(limit);
+        facts.into_iter().skip(skip).map(|f| self.audit_entry(f)).collect()
+    }
+
+    /// Every fact of a lineage's story, in the order of its authors' clocks.
+    #[must_use]
+    pub fn audit_lineage(&self, id: &FactId) -> Vec<AuditEntry> {
+        let Some(lineage) = self.lineage_of(id) else { return Vec::new() };
+        let events = self.ledger.timeline(&lineage, &self.authority);
+        let entry = |event: cauldron_coordinator::ledger::Event| {
+            let fact = self.log.get(&event.id)?;
+            let mut entry = self.audit_entry(fact);
+            entry.summary = event.says;
+            if let Some(void) = event.void {
+                entry.summary.push_str(&format!(" (counts for nothing: {void})"));
+            }
+            Some(entry)
+        };
+        events.into_iter().filter_map(entry).collect()
+    }
+
+    fn audit_entry(&self, fact: &Fact) -> AuditEntry {
+        let header = fact.header();
+        AuditEntry {
+            id: fact.id().to_string(),
+            kind: header.kind.clone(),
+            scope: header.scope.to_string(),
+            author: header.author.to_string(),
+            spiffe_id: self.authority.member(&header.author).map(|m| m.spiffe_id.to_string()),
+            incarnation: header.incarnation,
+            seq: header.seq,
+            time: Time(header.wall_ms()),
+            summary: self.summary(fact),
+            standing: names::standing(self.authority.standing(header, fact.id())),
+            traceparent: header.traceparent.clone(),
+        }
+    }
+
+    fn summary(&self, fact: &Fact) -> String {
+        let kind = fact.header().kind.as_str();
+        match kind {
+            "authority.entry" => {
+                let applied = self.authority.entries().find(|a| a.id == fact.id());
+                let entry = applied.and_then(|a| a.entry.as_ref());
+                entry.map_or_else(|| "an entry of a later version".into(), summary_of_entry)
+            }
+            KIND_HELD => "holds the authority chain up to here".into(),
+            KIND_CHANGE => "changes the board".into(),
+            KIND_PROPOSAL => {
+                let p = self.ledger.proposal(&fact.id());
+                p.map_or_else(String::new, |p| format!("{} on {}", p.body.operation, p.body.resource))
+            }
+            other => format!("{other}, {} bytes", fact.header().body_len),
+        }
+    }
+
+    /// The lineage of a proposal, or of whatever rests on one.
+    #[must_use]
+    pub fn lineage_of(&self, id: &FactId) -> Option<FactId> {
+        if let Some(p) = self.ledger.proposal(id) {
+            return Some(p.body.lineage(p.id));
+        }
+        if self.ledger.lineage(id).next().is_some() {
+            return Some(*id);
+        }
+        let fact = self.log.get(id)?;
+        fact.header().deps.iter().filter(|dep| *dep != id).find_map(|dep| self.lineage_of(dep))
+    }
+
+    /// The fact that `text` names: a whole id, or the first characters of exactly one.
+    ///
+    /// # Errors
+    /// A sentence.
+    pub fn find(&self, text: &str) -> Result<FactId, String> {
+        if let Ok(id) = text.parse::<FactId>() {
+            return Ok(id);
+        }
+        if text.len() < PREFIX_LEN_MIN || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return Err(format!("{text:?} is no id; give at least its first {PREFIX_LEN_MIN} characters"));
+        }
+        let mut matches = self.log.iter().map(|f| f.id()).filter(|id| id.to_string().starts_with(text));
+        match (matches.next(), matches.next()) {
+            (None, _) => Err(format!("no fact here begins with {text}")),
+            (Some(id), None) => Ok(id),
+            (Some(_), Some(_)) => Err(format!("several facts begin with {text}; give more characters")),
+        }
+    }
+
+    /// Objects of an agent's proposals that are open or whose effect stands, with the start of their windows, Unix
+    /// seconds.
+    #[must_use]
+    pub fn open_objects(&self, now: Clock, agent: &str) -> BTreeMap<String, i64> {
+        let suffix = format!("{}/agent/{agent}", self.spiffe_id);
+        let mut open = BTreeMap::new();
+        for p in self.ledger.proposals().filter(|p| p.body.agent == suffix) {
+            let status = self.ledger.status(&p.id, &self.authority, now.wall_ms);
+            let busy = status
+                .is_some_and(|s| s.state.is_open() || (s.state.is_started() && !s.ended && s.state != State::Failed));
+            if let Some((object, start_s)) = intent_parts(p).filter(|_| busy) {
+                open.insert(object, start_s);
+            }
+        }
+        open
+    }
+
+    /// A value that the shell asked to be kept.
+    #[must_use]
+    pub fn note(&self, name: &str) -> Option<&[u8]> {
+        self.notes.get(name).map(Vec::as_slice)
+    }
+
+    /// The charter, and what a joining node must start with.
+    #[must_use]
+    pub fn welcome(&self) -> (cauldron_identity::SignedCharter, Vec<cauldron_identity::SealedFact>) {
+        let scope = Scope::authority();
+        (self.charter.clone(), self.log.iter_scope(&scope).map(|f| f.sealed().clone()).collect())
+    }
+
+    /// The bounds that peers meet, by name.
+    #[must_use]
+    pub fn limits() -> BTreeMap<&'static str, u64> {
+        BTreeMap::from([
+            ("open_proposals_per_agent", crate::govern::OPEN_PER_AGENT_MAX as u64),
+            ("open_proposals_per_site", crate::govern::OPEN_PER_SITE_MAX as u64),
+            ("sync_facts_bytes", limits::FACTS_LEN_MAX as u64),
+            ("sync_requests_per_peer", limits::REQUESTS_MAX as u64),
+            ("sync_serve_bytes_per_s", limits::SERVE_BYTES_PER_S),
+            ("document_changes_per_epoch", limits::DOC_CHANGES_MAX),
+        ])
+    }
+}
+
+fn intent_parts(p: &Recorded<cauldron_coordinator::bodies::Proposal>) -> Option<(String, i64)> {
+    let (object, start) = p.body.intent_key.rsplit_once('/')?;
+    let start: jiff::Timestamp = start.parse().ok()?;
+    Some((object.to_owned(), start.as_second()))
+}
+
+fn state_word(state: State) -> &'static str {
+    match state {
+        State::Proposed => "PROPOSED",
+        State::Evaluated => "EVALUATED",
+        State::PendingApproval => "PENDING_APPROVAL",
+        State::Approved => "APPROVED",
+        State::Permitted => "PERMITTED",
+        State::Started => "STARTED",
+        State::Done => "DONE",
+        State::Failed => "FAILED",
+        State::Unknown => "UNKNOWN",
+        State::Denied => "DENIED",
+        State::Expired => "EXPIRED",
+        State::Void => "VOID",
+    }
+}
+
+fn text_of(field: Field) -> String {
+    match field {
+        Field::Text(text) => text,
+        Field::Int(n) => n.to_string(),
+        Field::Timestamp(ms) => Time(u64::try_from(ms).unwrap_or(0)).to_string(),
+        Field::Flag(flag) => flag.to_string(),
+    }
+}
+
+fn evidence_line(e: &Evidence) -> String {
+    format!("{}:{} {}", e.source, e.line_no, e.text)
+}
+
+fn credential_view(c: &cauldron_identity::authority::Credential) -> CredentialView {
+    use cauldron_identity::authority::CredentialKind;
+    let kind = match c.kind {
+        CredentialKind::Software => "software",
+        CredentialKind::SkSsh => "sk-ssh",
+        CredentialKind::Passkey => "passkey",
+    };
+    CredentialView { id: c.id().to_string(), kind: kind.into(), key: c.key.to_string() }
+}
+
+fn summary_of_entry(entry: &Entry) -> String {
+    match entry {
+        Entry::Enrol(e) => format!("enrols {} as {}", e.author.author_id().short(), e.spiffe_id),
+        Entry::Incarnate(i) => format!("begins incarnation {} of {}", i.incarnation, i.author.short()),
+        Entry::Cut(c) => format!("cuts {} (incarnation {})", c.author.short(), c.incarnation),
+        Entry::Person(p) => format!("enrols {} ({}) in {}", p.id, p.name, p.groups.join(", ")),
+        Entry::RevokePerson(id) => format!("revokes {id}"),
+        Entry::Activate(a) => format!("activates policy {} ({})", a.version, a.digest.short()),
+    }
+}

@@ -1,0 +1,338 @@
+//! What a node shows: the one definition of the API's types. Computed from state on demand, never stored.
+//!
+//! Everything observed carries [`Seen`]; unknown is `null`, never a healthy-looking default. Ids are lower-case hex,
+//! times RFC 3339 in UTC, durations end in `_ms`.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// A moment: milliseconds since the Unix epoch here, RFC 3339 in UTC for whoever reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ToSchema)]
+#[schema(value_type = String, format = DateTime)]
+pub struct Time(pub u64);
+
+impl std::fmt::Display for Time {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let moment = i64::try_from(self.0).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+        match moment {
+            Some(moment) => write!(f, "{moment:.3}"),
+            None => f.write_str("beyond the year 9999"),
+        }
+    }
+}
+
+impl Serialize for Time {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(self)
+    }
+}
+
+/// Who saw a value, when, and by which way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Seen {
+    /// When it was observed.
+    pub as_of: Time,
+    /// Whose observation it is.
+    pub observer: String,
+    /// How old it is now, milliseconds.
+    pub age_ms: u64,
+    /// `direct` from the thing itself, `peer` by replication, `bundle` from a file.
+    pub source: &'static str,
+}
+
+/// `/v1/self`, the part that the core knows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct SelfView {
+    /// This node.
+    pub spiffe_id: String,
+    /// Its site; none for a mesh coordinator.
+    pub site: Option<String>,
+    /// `coordinator` or `node`.
+    pub role: &'static str,
+    /// Its author id.
+    pub author: String,
+    /// Its incarnation.
+    pub incarnation: u32,
+    /// The mesh id: the charter's hash.
+    pub mesh: String,
+    /// `active`, `confirming`, `read_only` or `isolated`.
+    pub state: &'static str,
+    /// Why it is not `active`, one sentence each.
+    pub reasons: Vec<String>,
+    /// The lease from a coordinator; a sequencer needs none.
+    pub lease: Option<LeaseView>,
+    /// Version of the active policy.
+    pub policy: Option<String>,
+    /// How many facts are held.
+    pub facts: u64,
+    /// Facts whose clock runs more than five minutes ahead of ours.
+    pub future_facts: u64,
+    /// Refused facts and frames by code.
+    pub refused: BTreeMap<String, u64>,
+    /// When and by whom.
+    #[serde(flatten)]
+    pub seen: Seen,
+}
+
+/// How fresh this node's authority is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct LeaseView {
+    /// Since the nonce of the newest grant was sent; none without a grant.
+    pub age_ms: Option<u64>,
+    /// Beyond which age each class of action stops.
+    pub limit_ms: BTreeMap<&'static str, u64>,
+    /// Who granted it.
+    pub granted_by: Option<String>,
+}
+
+/// One line of `/v1/peers`: every enrolled member but this node; one that is gone is unreachable, never forgotten.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct PeerView {
+    /// The member.
+    pub spiffe_id: String,
+    /// Its author id.
+    pub author: String,
+    /// Its site.
+    pub site: Option<String>,
+    /// `up`, `down` (seen before) or `never` (not seen since this process started).
+    pub state: &'static str,
+    /// `counts`, `pending`, `suspended`, `beyond_cut`.
+    pub standing: &'static str,
+    /// Facts of ours in shared scopes that it has not told us it holds; none while it is not connected.
+    pub behind: Option<u64>,
+    /// When it was last seen and by whom.
+    #[serde(flatten)]
+    pub seen: Option<Seen>,
+}
+
+/// A site's public line on the replicated board.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct SiteView {
+    /// The site.
+    pub site: String,
+    /// What its nodes wrote.
+    pub line: BTreeMap<String, String>,
+    /// When it was written and by whom.
+    #[serde(flatten)]
+    pub seen: Option<Seen>,
+}
+
+/// One fact in an audit listing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct AuditEntry {
+    /// The fact.
+    pub id: String,
+    /// What it is.
+    pub kind: String,
+    /// Where.
+    pub scope: String,
+    /// Its author.
+    pub author: String,
+    /// The author's SPIFFE ID.
+    pub spiffe_id: Option<String>,
+    /// Incarnation and position in its chain.
+    pub incarnation: u32,
+    /// Position in its chain.
+    pub seq: u64,
+    /// The author's clock when it wrote.
+    pub time: Time,
+    /// What it says, for people.
+    pub summary: String,
+    /// What it counts for here.
+    pub standing: &'static str,
+    /// Its W3C `traceparent`.
+    pub traceparent: Option<String>,
+}
+
+/// One check of `/v1/audit/verify`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Check {
+    /// Its name.
+    pub name: &'static str,
+    /// Whether it held.
+    pub ok: bool,
+    /// What was looked at, or what was wrong.
+    pub detail: String,
+}
+
+/// `/v1/sync`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct SyncView {
+    /// One hash per realm over the heads of all its chains: equal hashes, equal state.
+    pub state_hash: BTreeMap<String, String>,
+    /// Chains and facts per scope.
+    pub scopes: Vec<ScopeView>,
+    /// When and by whom.
+    #[serde(flatten)]
+    pub seen: Seen,
+}
+
+/// What is held of one scope.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct ScopeView {
+    /// The scope.
+    pub scope: String,
+    /// Chains in it.
+    pub chains: u64,
+    /// Facts in them.
+    pub facts: u64,
+}
+
+/// `/v1/authority`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct AuthorityView {
+    /// The mesh id.
+    pub mesh: String,
+    /// The trust domain.
+    pub trust_domain: String,
+    /// Council keys and how many must sign.
+    pub council: Vec<String>,
+    /// How many must sign.
+    pub threshold: u32,
+    /// The SPIFFE ID of the sequencer.
+    pub sequencer: String,
+    /// The last entry.
+    pub head: Option<String>,
+    /// How many entries.
+    pub index: u64,
+    /// Every entry and what became of it.
+    pub entries: Vec<EntryView>,
+    /// Enrolled authors.
+    pub members: Vec<MemberView>,
+    /// Enrolled people.
+    pub people: Vec<PersonView>,
+    /// The policy in effect.
+    pub policy: Option<PolicyView>,
+}
+
+/// One entry of the authority chain.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct EntryView {
+    /// Its fact.
+    pub id: String,
+    /// Its place.
+    pub index: u64,
+    /// What it does, for people.
+    pub summary: String,
+    /// Whether it is in effect.
+    pub in_effect: bool,
+    /// Why it changed nothing, when it did not.
+    pub refused: Option<String>,
+}
+
+/// One enrolled author.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct MemberView {
+    /// Its SPIFFE ID.
+    pub spiffe_id: String,
+    /// Its author id.
+    pub author: String,
+    /// Its incarnation.
+    pub incarnation: u32,
+    /// `counts`, `pending`, `suspended` or `cut`.
+    pub standing: &'static str,
+}
+
+/// One enrolled person.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct PersonView {
+    /// Their id.
+    pub id: String,
+    /// Their name.
+    pub name: String,
+    /// Their groups.
+    pub groups: Vec<String>,
+    /// Their credentials: id and kind.
+    pub credentials: Vec<CredentialView>,
+}
+
+/// One credential of a person.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct CredentialView {
+    /// Hash of kind and key.
+    pub id: String,
+    /// `software`, `sk-ssh` or `passkey`.
+    pub kind: String,
+    /// The public key.
+    pub key: String,
+}
+
+/// The active policy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct PolicyView {
+    /// Its version.
+    pub version: String,
+    /// The fact that carries it.
+    pub bundle: String,
+    /// Digest of its bytes.
+    pub digest: String,
+    /// Whether this node holds and could load it.
+    pub loaded: bool,
+}
+
+/// One line of `/v1/proposals`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct ProposalView {
+    /// The proposal.
+    pub id: String,
+    /// The first characters of its id, which commands take too.
+    pub short: String,
+    /// Its lineage.
+    pub lineage: String,
+    /// `PROPOSED`, `PENDING_APPROVAL`, … as in the governance document.
+    pub state: &'static str,
+    /// A no arrived after the start.
+    pub contested: bool,
+    /// The effect has left by its own time limit.
+    pub ended: bool,
+    /// `<module>.<object>.<verb>`.
+    pub operation: String,
+    /// `<site>/<node>/<connector>/<object>`.
+    pub target: String,
+    /// One sentence.
+    pub summary: String,
+    /// The class that the proposer declared.
+    pub class: String,
+    /// The proposer's raw score, parts per million.
+    pub confidence_ppm: u32,
+    /// Who proposes.
+    pub agent: String,
+    /// The site.
+    pub site: String,
+    /// When it was made.
+    pub opened: Time,
+    /// When it lapses.
+    pub expires: Time,
+    /// Why it stands there, or what it waits for.
+    pub why: Vec<String>,
+    /// When and by whom.
+    #[serde(flatten)]
+    pub seen: Seen,
+}
+
+/// What a person must see to decide, and what their statement must name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct ApprovalView {
+    /// The proposal in short.
+    pub proposal: ProposalView,
+    /// Groups whose approval is asked for.
+    pub waiting_for: Vec<String>,
+    /// Label and text in the order of reading; the digest is over exactly this.
+    pub presentation: Vec<(String, String)>,
+    /// Digest of the presentation.
+    pub presentation_digest: String,
+    /// The evidence, one line each.
+    pub evidence: Vec<String>,
+    /// What an approval agrees to.
+    pub terms: String,
+    /// The node that shows it, by author.
+    pub served_by: String,
+    /// The authority chain as that node holds it.
+    pub authority_head: Option<String>,
+    /// The mesh.
+    pub mesh: String,
+    /// Until when to decide.
+    pub deadline: Time,
+}
