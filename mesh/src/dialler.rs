@@ -107,8 +107,7 @@ impl Dialler {
         reason: &str,
         now: Instant,
     ) -> Option<(String, SocketAddr)> {
-        let (address, target) =
-            self.targets.iter_mut().find(|(_, t)| t.state == State::Dialling { connection })?;
+        let (address, target) = self.targets.iter_mut().find(|(_, t)| t.state == State::Dialling { connection })?;
         target.peer = peer.or(target.peer);
         target.last_error = Some(reason.to_owned());
         if let Some(next) = target.addresses.pop_front() {

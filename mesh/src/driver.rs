@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use futures::StreamExt;
 use libp2p::core::ConnectedPoint;
@@ -25,6 +26,9 @@ use crate::link::{self, Ended, Outbox, SYNC};
 use crate::registry::PeerInfo;
 use crate::swarm::{Behaviour, BehaviourEvent};
 use crate::transport::{EstablishError, Shared, multiaddr_of, socket_addr_of};
+
+/// How long stopping may wait for packets to leave.
+const GOODBYE_TIME_MAX: Duration = Duration::from_secs(1);
 
 type Lookup = (String, Result<Vec<SocketAddr>, String>);
 
@@ -58,9 +62,12 @@ struct Link {
     outbox: Outbox,
     writer: AbortHandle,
     reader: Option<AbortHandle>,
-    /// Set once we have decided to end it; the link is down when libp2p has closed its last connection.
-    closing: Option<String>,
+    /// Set once it is to end; the link is down when libp2p has closed its last connection.
+    closing: Option<Closing>,
 }
+
+/// Why a link ends, unless the end of its last connection says it better.
+struct Closing(Option<String>);
 
 impl Driver {
     pub(crate) fn new(
@@ -129,7 +136,7 @@ impl Driver {
                     self.on_frame(link, bytes),
                 Some(ended) = self.tasks.join_next(), if !self.tasks.is_empty() =>
                     // An aborted task belongs to a link that is gone.
-                    if let Ok(ended) = ended { self.close(ended.link, ended.code, &ended.reason) },
+                    if let Ok(ended) = ended { self.on_ended(&ended) },
                 Some(found) = self.lookups.join_next(), if !self.lookups.is_empty() =>
                     if let Ok((address, found)) = found { self.on_lookup(&address, found) },
                 command = self.commands.recv() => match command {
@@ -161,7 +168,12 @@ impl Driver {
                 self.swarm.select_next_some().await;
             }
         };
-        let _ = timeout(std::time::Duration::from_secs(1), drained).await;
+        let _ = timeout(GOODBYE_TIME_MAX, drained).await;
+        let endpoints = self.shared.endpoints();
+        drop(self.swarm);
+        for endpoint in endpoints {
+            let _ = timeout(GOODBYE_TIME_MAX, endpoint.wait_idle()).await;
+        }
     }
 
     fn report(&mut self, event: MeshEvent) {
@@ -254,7 +266,7 @@ impl Driver {
             reader.abort();
         }
         self.shared.counters.links.fetch_sub(1, Relaxed);
-        let reason = link.closing.unwrap_or_else(|| match cause {
+        let reason = link.closing.and_then(|closing| closing.0).unwrap_or_else(|| match cause {
             Some(ConnectionError::IO(e)) => e.to_string(),
             Some(ConnectionError::KeepAliveTimeout) => "nothing was going on".to_owned(),
             None => "the connection was closed".to_owned(),
@@ -283,11 +295,26 @@ impl Driver {
         }
     }
 
+    fn on_ended(&mut self, ended: &Ended) {
+        let found = self.links.iter_mut().find(|(_, link)| link.number == ended.link && link.closing.is_none());
+        let Some((peer, link)) = found else { return };
+        let lost = if ended.code == CloseCode::StreamLost { self.shared.registry.lost(peer) } else { None };
+        match lost {
+            // The stream broke because its connection did; a second connection cannot carry the link on without a gap.
+            Some(reason) => {
+                link.closing = Some(Closing(reason));
+                self.outboxes.remove(ended.link);
+                self.shared.registry.close(peer, CloseCode::LinkRestarted, "the link's other connection was lost");
+            }
+            None => self.close(ended.link, ended.code, &ended.reason),
+        }
+    }
+
     /// Ends a link; it is reported down when its last connection is gone.
     fn close(&mut self, number: u64, code: CloseCode, reason: &str) {
         let found = self.links.iter_mut().find(|(_, link)| link.number == number && link.closing.is_none());
         let Some((peer, link)) = found else { return };
-        link.closing = Some(format!("{code}: {reason}"));
+        link.closing = Some(Closing(Some(format!("{code}: {reason}"))));
         self.outboxes.remove(number);
         self.shared.counters.count_closed(code);
         self.shared.registry.close(peer, code, reason);
@@ -313,6 +340,9 @@ impl Driver {
     }
 
     fn dial(&mut self, address: &str, to: SocketAddr) {
+        if self.listening.contains(&to) {
+            return self.dialler.not_started(address, format!("{to}: the address is our own"), Instant::now());
+        }
         let opts = DialOpts::unknown_peer_id().address(multiaddr_of(to)).build();
         let connection = opts.connection_id();
         match self.swarm.dial(opts) {

@@ -8,6 +8,7 @@ use libp2p::PeerId;
 
 use crate::code::CloseCode;
 use crate::limits::{CLOSE_REASON_BYTES_MAX, CONNECTIONS_PER_PEER_MAX};
+use crate::transport::EstablishError;
 
 /// What the handshake and the admission frame proved about a peer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,6 +102,17 @@ impl Registry {
         let inner = self.lock();
         let live = inner.peers.get(peer)?;
         Some((live.iter().map(|l| l.connection.rtt()).min()?, live.len()))
+    }
+
+    /// Why a connection of this peer is over although its muxer is still here; `Some(None)` if we closed it ourselves.
+    pub(crate) fn lost(&self, peer: &PeerId) -> Option<Option<String>> {
+        let inner = self.lock();
+        let Some(live) = inner.peers.get(peer) else { return Some(None) };
+        let over = live.iter().find_map(|l| l.connection.close_reason())?;
+        Some(match over {
+            quinn::ConnectionError::LocallyClosed => None,
+            error => Some(EstablishError::of(error, None).to_string()),
+        })
     }
 
     /// Closes every connection of a peer with a code and a reason that it may read.

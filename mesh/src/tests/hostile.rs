@@ -51,7 +51,13 @@ impl Raw {
 
     /// A stream to `peer` that it has taken.
     async fn stream(&mut self, peer: PeerId) -> Stream {
-        let mut stream = self.control.open_stream(peer, SYNC).await.expect("a stream");
+        // The other side may know of the connection before we do.
+        let mut stream = loop {
+            match self.control.open_stream(peer, SYNC).await {
+                Ok(stream) => break stream,
+                Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        };
         let mut taken = [0];
         stream.read_exact(&mut taken).await.expect("taken");
         stream
@@ -59,7 +65,7 @@ impl Raw {
 }
 
 fn peer(name: &str) -> PeerId {
-    crate::peer_id::peer_id_of(&SpiffeId::new(&id(name)).expect("an id"))
+    crate::peer_id::peer_id_of(&SpiffeId::new(id(name)).expect("an id"))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -165,8 +171,7 @@ async fn handshakes_are_bounded_with_retry_before_refusal() {
     let world = World::new();
     let counters = Arc::new(Counters::default());
     let lane = EnrolLane::new(None, counters.clone());
-    let shared =
-        Shared::new(world.source("hub", 600), Arc::new(author("hub")), world.mesh, 8, counters.clone(), lane);
+    let shared = Shared::new(world.source("hub", 600), Arc::new(author("hub")), world.mesh, 8, counters.clone(), lane);
     let mut swarm = crate::swarm::build(&shared);
     swarm.listen_on(multiaddr_of(LOOPBACK.parse().expect("an address"))).expect("listens");
     let (tx, mut at) = mpsc::unbounded_channel();
@@ -211,11 +216,12 @@ async fn connections_are_bounded_with_a_code_the_dialer_reads() {
     assert_eq!(c.refused().await.0, CloseCode::TooManyConnections);
 
     let raws: Vec<_> = (0..3).map(|_| Raw::start(&world, "same", Some(a.address))).collect();
-    let (code, reason) = a.wait("a refusal", |event| match event {
-        MeshEvent::Refused { code, reason, .. } => Some((code, reason)),
-        _ => None,
-    })
-    .await;
+    let (code, reason) = a
+        .wait("a refusal", |event| match event {
+            MeshEvent::Refused { code, reason, .. } => Some((code, reason)),
+            _ => None,
+        })
+        .await;
     assert_eq!(code, CloseCode::TooManyConnections, "{reason}");
     assert!(reason.contains("already has 2 connections"), "{reason}");
     assert!(raws.iter().all(|raw| raw.shared.counters.refused(CloseCode::KeyConflict) == 0));

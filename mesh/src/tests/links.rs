@@ -107,10 +107,9 @@ async fn a_dialler_finds_its_peer_again_after_a_clean_restart() {
     b.handle.shutdown().await;
     let reason = a.down(first.link).await;
     assert!(reason.contains("shutdown"), "{reason}");
-    let mut config = world.config("b");
-    config.listen = b.address;
+    let listen = b.address;
     drop(b);
-    let mut b = Node::start(config).await;
+    let mut b = Node::restart(|| MeshConfig { listen, ..world.config("b") }).await;
     let (second, back) = (a.up().await, b.up().await);
     assert!(second.link > first.link);
     a.handle.send(second.link, b"again".to_vec()).expect("queued");
@@ -130,13 +129,11 @@ fn a_crashed_peer_is_noticed_by_its_reset_before_the_idle_time_is_over() {
     a.dial(&b);
     let first = here.block_on(a.up());
     there.block_on(b.up());
-    let mut config = world.config("b");
-    config.listen = b.address;
+    let listen = b.address;
     // The runtime vanishes with its sockets; nobody says goodbye.
     there.shutdown_background();
-    std::thread::sleep(Duration::from_millis(300));
     let again = runtime();
-    let mut b = again.block_on(Node::start(config));
+    let mut b = again.block_on(Node::restart(|| MeshConfig { listen, ..world.config("b") }));
     let start = std::time::Instant::now();
     let reason = here.block_on(a.down(first.link));
     assert!(reason.contains("reset by peer"), "{reason}");
@@ -189,7 +186,7 @@ async fn ipv6_and_wildcard_addresses_work_and_a_taken_port_is_said() {
 
     let mut taken = world.config("taken");
     taken.listen = four.address;
-    let error = Mesh::start(taken).err().expect("the port is taken").to_string();
+    let error = Mesh::start(taken).map(drop).expect_err("the port is taken").to_string();
     assert!(error.starts_with(&format!("cannot listen on UDP {}: ", four.address)), "{error}");
     assert!(error.contains("in use"), "{error}");
 }

@@ -99,14 +99,28 @@ struct Up {
 impl Node {
     async fn start(config: MeshConfig) -> Self {
         let source = config.source.clone();
-        let (handle, mut events) = Mesh::start(config).expect("starts");
-        let address = loop {
-            match timeout(PATIENCE, events.recv()).await.expect("listens").expect("runs") {
-                MeshEvent::Listening(address) => break address,
-                other => panic!("{other:?} before listening"),
+        let (handle, events) = Mesh::start(config).expect("starts");
+        Self::listening(handle, events, source).await
+    }
+
+    /// Starts on an address that another node has just left: its socket is given back a moment later.
+    async fn restart(config: impl Fn() -> MeshConfig) -> Self {
+        for _ in 0..100 {
+            let config = config();
+            let source = config.source.clone();
+            match Mesh::start(config) {
+                Ok((handle, events)) => return Self::listening(handle, events, source).await,
+                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
             }
-        };
-        Self { handle, events, address, source }
+        }
+        panic!("the address is not given back");
+    }
+
+    async fn listening(handle: MeshHandle, mut events: mpsc::Receiver<MeshEvent>, source: Arc<SvidSource>) -> Self {
+        match timeout(PATIENCE, events.recv()).await.expect("listens").expect("runs") {
+            MeshEvent::Listening(address) => Self { handle, events, address, source },
+            other => panic!("{other:?} before listening"),
+        }
     }
 
     fn dial(&self, other: &Node) {

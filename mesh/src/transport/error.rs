@@ -42,8 +42,8 @@ pub(crate) enum EstablishError {
     Ourselves,
     #[error("another node presents our own SPIFFE ID `{0}` with another author key")]
     OurName(SpiffeId),
-    #[error("the peer closed: {code} {reason}")]
-    ClosedByPeer { code: String, reason: String },
+    #[error("the peer closed the connection: {text}")]
+    ClosedByPeer { code: Option<CloseCode>, text: String },
     #[error("{0}")]
     Quic(quinn::ConnectionError),
     /// Not an error: the connection is an enrolment and served elsewhere.
@@ -70,10 +70,15 @@ impl EstablishError {
                 _ => Self::Quic(error),
             },
             E::ApplicationClosed(close) => {
-                let code = u64::from(close.error_code);
-                let name = CloseCode::from_wire(code).map_or_else(|| code.to_string(), |c| c.to_string());
-                let reason: String = String::from_utf8_lossy(&close.reason).chars().filter(|c| !c.is_control()).collect();
-                Self::ClosedByPeer { code: name, reason }
+                let code = CloseCode::from_wire(u64::from(close.error_code));
+                if code == Some(CloseCode::Ourselves) {
+                    return Self::Ourselves;
+                }
+                let name = code.map_or_else(|| close.error_code.to_string(), |c| c.to_string());
+                let reason: String =
+                    String::from_utf8_lossy(&close.reason).chars().filter(|c| !c.is_control()).collect();
+                let text = if reason.is_empty() || reason == name { name } else { format!("{name}: {reason}") };
+                Self::ClosedByPeer { code, text }
             }
             _ => Self::Quic(error),
         }
@@ -92,9 +97,7 @@ impl EstablishError {
             Self::Timeout => CloseCode::HandshakeTimeout,
             Self::Quic(quinn::ConnectionError::TimedOut) => CloseCode::HandshakeTimeout,
             Self::EnrolLane => CloseCode::Normal,
-            Self::ClosedByPeer { code, .. } => {
-                CloseCode::ALL.into_iter().find(|c| c.label() == code).unwrap_or(CloseCode::Protocol)
-            }
+            Self::ClosedByPeer { code, .. } => code.unwrap_or(CloseCode::Protocol),
             Self::Bind { .. } | Self::Interfaces(_) | Self::Tls(_) | Self::Connect(_) | Self::Alpn | Self::Quic(_) => {
                 CloseCode::Protocol
             }

@@ -46,8 +46,7 @@ pub(super) async fn accept(
     let report = Report::default();
     let work = async {
         let config = endpoint::server_config(&shared, &report)?;
-        let connecting =
-            incoming.accept_with(Arc::new(config)).map_err(|e| EstablishError::of(e, report.reason()))?;
+        let connecting = incoming.accept_with(Arc::new(config)).map_err(|e| EstablishError::of(e, report.reason()))?;
         let connection = connecting.await.map_err(|e| EstablishError::of(e, report.reason()))?;
         if alpn(&connection).as_deref() == Some(tls::ALPN_ENROL) {
             shared.enrol.serve(connection);

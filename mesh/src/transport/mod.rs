@@ -17,7 +17,7 @@ pub(crate) use muxer::Muxer;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use cauldron_identity::{AuthorKey, MeshId};
@@ -47,6 +47,8 @@ pub(crate) struct Shared {
     pub(crate) enrol: EnrolLane,
     pub(crate) handshakes: Arc<Semaphore>,
     pub(crate) quic: Arc<quinn::TransportConfig>,
+    /// Sockets in use, so that stopping can wait for their last packets.
+    endpoints: Mutex<Vec<quinn::Endpoint>>,
 }
 
 impl Shared {
@@ -68,7 +70,16 @@ impl Shared {
             enrol,
             handshakes: Arc::new(Semaphore::new(PENDING_HANDSHAKES_MAX)),
             quic: Arc::new(endpoint::quic_parameters()),
+            endpoints: Mutex::default(),
         })
+    }
+
+    pub(crate) fn endpoints(&self) -> Vec<quinn::Endpoint> {
+        std::mem::take(&mut *self.endpoints.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn remember(&self, endpoint: &quinn::Endpoint) {
+        self.endpoints.lock().unwrap_or_else(PoisonError::into_inner).push(endpoint.clone());
     }
 }
 
@@ -96,10 +107,10 @@ impl SpiffeQuic {
                 return Ok(dialer.clone());
             }
         }
-        let any: IpAddr =
-            if to.is_ipv6() { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
+        let any: IpAddr = if to.is_ipv6() { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
         let dialer = endpoint::bind(&self.shared, SocketAddr::new(any, 0), false)?;
         if port_use == PortUse::Reuse {
+            self.shared.remember(&dialer);
             self.dialers.insert(to.is_ipv6(), dialer.clone());
         }
         Ok(dialer)
@@ -121,6 +132,7 @@ impl Transport for SpiffeQuic {
     fn listen_on(&mut self, id: ListenerId, address: Multiaddr) -> Result<(), TransportError<Self::Error>> {
         let socket = socket_addr_of(&address).ok_or(TransportError::MultiaddrNotSupported(address))?;
         let listener = Listener::open(id, self.shared.clone(), socket).map_err(TransportError::Other)?;
+        self.shared.remember(listener.endpoint());
         self.dialers.remove(&socket.is_ipv6());
         self.listeners.push(listener);
         self.wake();

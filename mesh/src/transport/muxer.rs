@@ -137,11 +137,7 @@ impl Stream {
 }
 
 impl AsyncRead for Stream {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut [u8],
-    ) -> Poll<std::io::Result<usize>> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<std::io::Result<usize>> {
         AsyncRead::poll_read(Pin::new(&mut self.receive), cx, buffer)
     }
 }
@@ -161,7 +157,7 @@ impl AsyncWrite for Stream {
             return Poll::Ready(closed.map_err(Into::into));
         }
         let closed = ready!(AsyncWrite::poll_close(Pin::new(&mut self.send), cx));
-        self.closed = Some(closed.as_ref().map(|()| ()).map_err(std::io::Error::kind));
+        self.closed = Some(closed.as_ref().map_err(std::io::Error::kind).copied());
         Poll::Ready(closed)
     }
 }
