@@ -238,12 +238,10 @@ impl Action {
 
 fn check_sizes(p: &Proposal) -> Result<(), ActionError> {
     let long = |field| ActionError::Field { field, why: "is too long".to_owned() };
-    let texts = [("rationale", &p.rationale), ("undo_plan", &p.undo_plan)];
-    for (name, _) in texts.into_iter().filter(|(_, text)| text.len() > TEXT_LEN_MAX) {
-        return Err(long(name));
-    }
+    let texts = [("rationale", &p.rationale, TEXT_LEN_MAX), ("undo_plan", &p.undo_plan, TEXT_LEN_MAX)];
     let names = [("intent_key", &p.intent_key), ("conflict_key", &p.conflict_key), ("agent", &p.agent)];
-    for (name, _) in names.into_iter().filter(|(_, text)| text.len() > NAME_LEN_MAX) {
+    let names = names.into_iter().map(|(name, text)| (name, text, NAME_LEN_MAX));
+    if let Some((name, ..)) = texts.into_iter().chain(names).find(|(_, text, max)| text.len() > *max) {
         return Err(long(name));
     }
     let evidence_fits = p.evidence.len() <= EVIDENCE_MAX

@@ -221,13 +221,13 @@ enum Op {
     Vote(u8, Index, u8),
     Forge(Index),
     Veto(Index),
-    Kill,
+    Kill(u8),
     Start(Index),
     Report(Index, u8),
     Pass(u64),
     Revoke(u8),
     Policy(u8),
-    Restore,
+    Restore(u8),
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -238,14 +238,14 @@ fn op() -> impl Strategy<Value = Op> {
         8 => (0u8..3, index(), 0u8..12).prop_map(|(w, p, c)| Op::Vote(w, p, c)),
         1 => index().prop_map(Op::Forge),
         1 => index().prop_map(Op::Veto),
-        1 => Just(Op::Kill),
-        5 => index().prop_map(Op::Start),
-        3 => (index(), 0u8..4).prop_map(|(s, r)| Op::Report(s, r)),
-        3 => (1u64..2_000_000).prop_map(Op::Pass),
+        1 => (0u8..8).prop_map(Op::Kill),
+        8 => index().prop_map(Op::Start),
+        6 => (index(), 0u8..4).prop_map(|(s, r)| Op::Report(s, r)),
+        4 => (1u64..800_000).prop_map(Op::Pass),
         1 => Just(Op::Pass(10 * 3_600_000)),
         1 => (0u8..3).prop_map(Op::Revoke),
         1 => (0u8..2).prop_map(Op::Policy),
-        1 => Just(Op::Restore),
+        1 => (0u8..4).prop_map(Op::Restore),
     ]
 }
 
@@ -277,7 +277,11 @@ fn apply(world: &mut World, op: &Op) {
             }
         }
         Op::Veto(p) => drop(pick(p).map(|p| world.restrict(2, "site/lyon#restrict", Target::Lineage(p)))),
-        Op::Kill => drop(world.restrict(2, "mesh#restrict", Target::Site("lyon".into()))),
+        Op::Kill(n) => {
+            if *n == 0 {
+                world.restrict(2, "mesh#restrict", Target::Site("lyon".into()));
+            }
+        }
         Op::Start(p) => {
             let permits: Vec<FactId> = pick(p)
                 .into_iter()
@@ -313,8 +317,8 @@ fn apply(world: &mut World, op: &Op) {
             );
             world.activate(&World::bundle(&extra));
         }
-        Op::Restore => {
-            if world.incarnation == 0 {
+        Op::Restore(n) => {
+            if *n == 0 && world.incarnation == 0 {
                 world.reincarnate_lyon();
                 world.incarnation = 1;
             }

@@ -23,7 +23,7 @@ use crate::ledger::{Ballot, DenialKind, Ledger, PERMIT_MS_MAX, Recorded, State};
 use crate::planted;
 use crate::policy::Engine;
 use crate::quorum::fill;
-use verdict::{Judged, refuse, void, wait};
+use verdict::{Judged, Stop, refuse, void, wait};
 
 /// Who judges.
 #[derive(Debug, Clone, Copy)]
@@ -69,18 +69,18 @@ pub struct Bench<'a> {
 /// Judges a permit. Only a permit that this node has not started yet can come out as [`Verdict::Execute`].
 #[must_use]
 pub fn judge(permit: &FactId, bench: &Bench<'_>) -> Verdict {
-    bench.judge(permit, None).unwrap_or_else(|verdict| verdict)
+    bench.judge(permit, None).into()
 }
 
 /// Judges again a start of this same life that has no outcome, e.g. after a crash between start and effect. It goes on,
 /// with the same idempotency key, only while its permit is valid and the connector's probe found no effect.
 #[must_use]
 pub fn resume(started: &FactId, bench: &Bench<'_>, probe: Probe) -> Verdict {
-    bench.resume(started, probe).unwrap_or_else(|verdict| verdict)
+    bench.resume(started, probe).into()
 }
 
 impl<'a> Bench<'a> {
-    fn resume(&self, started: &FactId, probe: Probe) -> Judged<Verdict> {
+    fn resume(&self, started: &FactId, probe: Probe) -> Judged<VerifiedPermit> {
         let start = self.ledger.start(started).ok_or_else(|| wait("the start is not in the ledger yet"))?;
         if (start.header.author, start.header.incarnation) != (self.me.author, self.me.incarnation) {
             return refuse(Code::OtherIncarnation, "another life of this node, or another node, started it");
@@ -95,7 +95,7 @@ impl<'a> Bench<'a> {
         }
     }
 
-    fn judge(&self, id: &FactId, resuming: Option<&FactId>) -> Judged<Verdict> {
+    fn judge(&self, id: &FactId, resuming: Option<&FactId>) -> Judged<VerifiedPermit> {
         let permit = self.ledger.permit(id).ok_or_else(|| wait("the permit is not in the ledger yet"))?;
         let p = self.ledger.proposal(&permit.body.proposal);
         let p = p.ok_or_else(|| self.missing(&permit.body, "its proposal has not arrived here"))?;
@@ -106,14 +106,14 @@ impl<'a> Bench<'a> {
         self.check_unused(p, resuming)?;
         self.check_times(&permit.body, p)?;
         if planted::active("owner-trusts-coordinator") {
-            return Ok(Verdict::Execute(VerifiedPermit::new(permit, p, action, RiskClass::R0, permit.body.terms)));
+            return Ok(VerifiedPermit::new(permit, p, action, RiskClass::R0, permit.body.terms));
         }
         let decision = self.check_decision(permit, p)?;
         let (evaluation, class) = self.check_policy(permit, p, &action)?;
         self.check_lease(class)?;
         self.check_majority(permit, p, class)?;
         self.check_votes(permit, p, decision, &evaluation, class)?;
-        Ok(Verdict::Execute(VerifiedPermit::new(permit, p, action, class, evaluation.input_digest)))
+        Ok(VerifiedPermit::new(permit, p, action, class, evaluation.input_digest))
     }
 
     fn check_bound_to_me(&self, permit: &Recorded<Permit>, p: &Recorded<Proposal>) -> Judged<()> {
@@ -347,10 +347,10 @@ impl<'a> Bench<'a> {
     }
 
     /// Something the permit names is not here: wait for it until the permit runs out.
-    fn missing(&self, permit: &Permit, what: &str) -> Verdict {
+    fn missing(&self, permit: &Permit, what: &str) -> Stop {
         if self.clock.wall_ms > permit.execute_by_ms {
             let until = rfc3339(permit.execute_by_ms);
-            return Verdict::Void { code: Code::Late, why: format!("{what}, and it could be used until {until}") };
+            return Stop::Void(Code::Late, format!("{what}, and it could be used until {until}"));
         }
         wait(what)
     }

@@ -50,7 +50,7 @@ pub enum Code {
 #[derive(Debug)]
 pub enum Verdict {
     /// Write the start, then act.
-    Execute(VerifiedPermit),
+    Execute(Box<VerifiedPermit>),
     /// Something it names is not here yet: judge again when facts arrive.
     Wait {
         /// What is missing.
@@ -72,19 +72,38 @@ pub enum Verdict {
     },
 }
 
-/// A check either passes or ends the judgement.
-pub(super) type Judged<T> = Result<T, Verdict>;
+/// What ends a judgement before its end.
+#[derive(Debug)]
+pub(super) enum Stop {
+    Wait(String),
+    Refuse(Code, String),
+    Void(Code, String),
+}
 
-pub(super) fn wait(why: &str) -> Verdict {
-    Verdict::Wait { why: why.to_owned() }
+/// A check either passes or ends the judgement.
+pub(super) type Judged<T> = Result<T, Stop>;
+
+pub(super) fn wait(why: &str) -> Stop {
+    Stop::Wait(why.to_owned())
 }
 
 pub(super) fn refuse<T>(code: Code, why: &str) -> Judged<T> {
-    Err(Verdict::Refuse { code, why: why.to_owned() })
+    Err(Stop::Refuse(code, why.to_owned()))
 }
 
 pub(super) fn void<T>(code: Code, why: &str) -> Judged<T> {
-    Err(Verdict::Void { code, why: why.to_owned() })
+    Err(Stop::Void(code, why.to_owned()))
+}
+
+impl From<Judged<VerifiedPermit>> for Verdict {
+    fn from(judged: Judged<VerifiedPermit>) -> Self {
+        match judged {
+            Ok(verified) => Self::Execute(Box::new(verified)),
+            Err(Stop::Wait(why)) => Self::Wait { why },
+            Err(Stop::Refuse(code, why)) => Self::Refuse { code, why },
+            Err(Stop::Void(code, why)) => Self::Void { code, why },
+        }
+    }
 }
 
 impl Verdict {

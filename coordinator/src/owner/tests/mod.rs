@@ -1,6 +1,9 @@
+//! Every refusal of the owner, by its code.
+
+mod votes;
+
 use super::*;
 use crate::bodies::*;
-use crate::ledger::SELF_SERVED;
 use crate::testkit::{NOW, World, key, proposal, spiffe};
 use crate::vote::Choice;
 use cauldron_identity::Digest;
@@ -21,7 +24,7 @@ fn waits(world: &World, permit: &FactId, what: &str) {
 }
 
 #[track_caller]
-fn verified(world: &World, permit: &FactId) -> VerifiedPermit {
+fn verified(world: &World, permit: &FactId) -> Box<VerifiedPermit> {
     match world.judge(permit) {
         Verdict::Execute(verified) => verified,
         other => panic!("{other:?}"),
@@ -407,133 +410,6 @@ fn majority_of_coordinators_for_r3() {
 }
 
 #[test]
-fn quorum_counts_only_good_votes() {
-    let cases: Vec<(&str, Box<dyn Fn(&mut World, &FactId) -> Vec<Digest>>)> = vec![
-        ("0 of 1", Box::new(|_, _| vec![])),
-        ("0 of 1", Box::new(|w, p| vec![w.vote("cy", p, Choice::Approve)])),
-        ("0 of 1", Box::new(|w, p| vec![w.vote("ana", p, Choice::Abstain)])),
-        (
-            "verify",
-            Box::new(|w, p| {
-                let s = w.statement_on("ana", p, Choice::Approve);
-                vec![w.cast(&s, "eve")]
-            }),
-        ),
-        ("other terms", changed(|s| s.terms = Digest::of("other", b""))),
-        ("something else", changed(|s| s.presentation = Digest::of("other", b""))),
-        ("expired", changed(|s| s.expires_ms = NOW - 1)),
-        ("future", changed(|s| s.issued_ms = NOW + crate::vote::SKEW_MS_MAX + 1)),
-        ("another proposal", changed(|s| s.lineage = FactId::from_bytes([9; 32]))),
-        (
-            "revoked",
-            Box::new(|w, p| {
-                let vote = w.vote("ana", p, Choice::Approve);
-                w.revoke("ana");
-                vec![vote]
-            }),
-        ),
-        (
-            "0 of 1",
-            Box::new(|w, p| {
-                let vote = w.vote("ana", p, Choice::Approve);
-                w.clock.wall_ms += 1;
-                w.vote("ana", p, Choice::Withdraw);
-                vec![vote]
-            }),
-        ),
-        (
-            "0 of 1",
-            Box::new(|w, p| {
-                w.vote("ana", p, Choice::Approve);
-                vec![]
-            }),
-        ),
-    ];
-    for (i, (want, case)) in cases.into_iter().enumerate() {
-        let (world, id) = unvoted(case);
-        let why = refused(&world, &id, Code::Quorum);
-        assert!(why.contains(want), "case {i}: {why}");
-    }
-    let (world, id) = unvoted(|w, p| vec![w.vote("ana", p, Choice::Approve)]);
-    executes(&world, &id);
-}
-
-fn changed(
-    change: impl Fn(&mut crate::vote::VoteStatement) + 'static,
-) -> Box<dyn Fn(&mut World, &FactId) -> Vec<Digest>> {
-    Box::new(move |w, p| {
-        let mut s = w.statement_on("ana", p, Choice::Approve);
-        change(&mut s);
-        vec![w.cast(&s, "ana")]
-    })
-}
-
-#[test]
-fn two_keys_of_one_person_are_one_vote() {
-    let rego = "package cauldron.guardrail\nstep_up contains {\"rule\":\"x\",\"why\":\"y\",\"approvals\":[{\"group\":\"security-duty\",\"n\":2}]}";
-    let mut world = World::with_policy(rego);
-    let p = world.propose(proposal("198.51.100.7"));
-    world.run();
-    let one = world.vote("ana", &p, Choice::Approve);
-    let mut second = world.statement_on("ana", &p, Choice::Approve);
-    second.credential = World::credential("ana's other key");
-    let two = world.cast(&second, "ana's other key");
-    let id = permit_with(&mut world, &p, vec![one, two]);
-    refused(&world, &id, Code::Quorum);
-    let three = world.vote("bo", &p, Choice::Approve);
-    let id = permit_with(&mut world, &p, vec![one, two, three]);
-    executes(&world, &id);
-}
-
-#[test]
-fn self_served_pages_do_not_count_where_policy_says_so() {
-    let rego = format!(
-        "package cauldron.guardrail\nstep_up contains {{\"rule\":\"x\",\"why\":\"y\",\"approvals\":[{{\"group\":\"security-duty\",\"n\":1}}],\"distinct_from\":[\"{SELF_SERVED}\"]}}"
-    );
-    let mut world = World::with_policy(&rego);
-    let p = world.propose(proposal("198.51.100.7"));
-    world.run();
-    let mut by_lyon = world.statement_on("ana", &p, Choice::Approve);
-    by_lyon.served_by = world.lyon.author_id();
-    let vote = world.cast(&by_lyon, "ana");
-    let id = permit_with(&mut world, &p, vec![vote]);
-    assert!(refused(&world, &id, Code::Quorum).contains("served by"));
-}
-
-#[test]
-fn a_node_key_enrolled_as_a_persons_fills_no_seat() {
-    use cauldron_identity::authority::{Credential, CredentialKind, Entry, Person};
-    let mut world = World::new();
-    let credential = Credential { kind: CredentialKind::Software, key: world.lyon.public() };
-    let id = credential.id();
-    let groups = vec!["security-duty".to_owned()];
-    world.entry(&Entry::Person(Person { id: "bot".into(), name: "bot".into(), groups, credentials: vec![credential] }));
-    let p = world.propose(proposal("198.51.100.7"));
-    world.run();
-    let mut statement = world.statement_on("ana", &p, Choice::Approve);
-    (statement.person, statement.credential) = ("bot".into(), id);
-    let vote = statement.sign(&key(3));
-    world.put(3, "site/lyon", KIND_VOTE, &vote);
-    let permit = permit_with(&mut world, &p, vec![statement.id()]);
-    assert!(refused(&world, &permit, Code::Quorum).contains("owning node"));
-}
-
-#[test]
-fn an_unknown_clock_needs_a_persons_signed_time() {
-    let mut world = World::new();
-    let id = world.permitted("198.51.100.7");
-    world.clock.confidence = Confidence::Unknown;
-    world.clock.wall_ms = 0;
-    executes(&world, &id);
-    let mut world = World::with_policy("package cauldron.guardrail\nallow contains {\"rule\":\"x\",\"why\":\"y\"}");
-    world.propose(proposal("198.51.100.7"));
-    let id = world.run().pop().expect("a permit");
-    executes(&world, &id);
-    world.clock.confidence = Confidence::Unknown;
-    refused(&world, &id, Code::Quorum);
-}
-
-#[test]
 fn a_start_is_resumed_only_by_its_own_life_with_no_effect_and_a_valid_permit() {
     let mut world = World::new();
     let permit = world.permitted("198.51.100.7");
@@ -571,7 +447,7 @@ fn each_planted_bug_lets_something_through() {
     };
     let (world, id) = unvoted(|_, _| vec![]);
     through("owner-trusts-coordinator", &world, &id);
-    let (world, id) = unvoted(changed(|s| s.terms = Digest::of("other", b"")));
+    let (world, id) = unvoted(votes::changed(|s| s.terms = Digest::of("other", b"")));
     through("vote-not-bound-to-terms", &world, &id);
     let mut world = World::new();
     let id = world.permitted("198.51.100.7");
