@@ -45,6 +45,7 @@ pub(crate) struct Driver {
     frames: mpsc::Sender<(u64, Vec<u8>)>,
     received: mpsc::Receiver<(u64, Vec<u8>)>,
     links: BTreeMap<PeerId, Link>,
+    numbers: BTreeMap<u64, PeerId>,
     next_link: u64,
     /// Streams that came before libp2p reported their connection.
     early: BTreeMap<PeerId, Stream>,
@@ -92,6 +93,7 @@ impl Driver {
             frames,
             received,
             links: BTreeMap::new(),
+            numbers: BTreeMap::new(),
             next_link: 1,
             early: BTreeMap::new(),
             tasks: JoinSet::new(),
@@ -250,6 +252,7 @@ impl Driver {
             dialer: endpoint.is_dialer(),
         });
         let dialer = endpoint.is_dialer();
+        self.numbers.insert(number, peer);
         self.links.insert(peer, Link { number, info, remote, dialer, outbox, writer, reader: None, closing: None });
         self.dialler.link_up(peer);
         if let Some(stream) = self.early.remove(&peer) {
@@ -260,6 +263,7 @@ impl Driver {
     fn on_disconnected(&mut self, peer: PeerId, cause: Option<&ConnectionError>) {
         self.early.remove(&peer);
         let Some(link) = self.links.remove(&peer) else { return };
+        self.numbers.remove(&link.number);
         self.outboxes.remove(link.number);
         link.writer.abort();
         if let Some(reader) = link.reader {
@@ -277,7 +281,10 @@ impl Driver {
 
     fn on_stream(&mut self, peer: PeerId, stream: Stream) {
         let Some(link) = self.links.get_mut(&peer) else {
-            self.early.insert(peer, stream);
+            // A stream can also come late, after its connection; it must not become the next link's.
+            if self.swarm.is_connected(&peer) {
+                self.early.insert(peer, stream);
+            }
             return;
         };
         if link.reader.is_some() {
@@ -290,21 +297,19 @@ impl Driver {
 
     fn on_frame(&mut self, link: u64, bytes: Vec<u8>) {
         // Frames of a link that is going down are dropped: the next one syncs anew.
-        if self.links.values().any(|l| l.number == link && l.closing.is_none()) {
+        if self.live(link).is_some() {
             self.report(MeshEvent::Frame { link, bytes });
         }
     }
 
     fn on_ended(&mut self, ended: &Ended) {
-        let found = self.links.iter_mut().find(|(_, link)| link.number == ended.link && link.closing.is_none());
-        let Some((peer, link)) = found else { return };
-        let lost = if ended.code == CloseCode::StreamLost { self.shared.registry.lost(peer) } else { None };
+        let Some(peer) = self.live(ended.link) else { return };
+        let lost = if ended.code == CloseCode::StreamLost { self.shared.registry.lost(&peer) } else { None };
         match lost {
             // The stream broke because its connection did; a second connection cannot carry the link on without a gap.
             Some(reason) => {
-                link.closing = Some(Closing(reason));
-                self.outboxes.remove(ended.link);
-                self.shared.registry.close(peer, CloseCode::LinkRestarted, "the link's other connection was lost");
+                self.end(peer, Closing(reason));
+                self.shared.registry.close(&peer, CloseCode::LinkRestarted, "the link's other connection was lost");
             }
             None => self.close(ended.link, ended.code, &ended.reason),
         }
@@ -312,12 +317,23 @@ impl Driver {
 
     /// Ends a link; it is reported down when its last connection is gone.
     fn close(&mut self, number: u64, code: CloseCode, reason: &str) {
-        let found = self.links.iter_mut().find(|(_, link)| link.number == number && link.closing.is_none());
-        let Some((peer, link)) = found else { return };
-        link.closing = Some(Closing(Some(format!("{code}: {reason}"))));
-        self.outboxes.remove(number);
+        let Some(peer) = self.live(number) else { return };
+        self.end(peer, Closing(Some(format!("{code}: {reason}"))));
         self.shared.counters.count_closed(code);
-        self.shared.registry.close(peer, code, reason);
+        self.shared.registry.close(&peer, code, reason);
+    }
+
+    fn end(&mut self, peer: PeerId, why: Closing) {
+        if let Some(link) = self.links.get_mut(&peer) {
+            self.outboxes.remove(link.number);
+            link.closing = Some(why);
+        }
+    }
+
+    /// The peer of a link that is up and not ending.
+    fn live(&self, number: u64) -> Option<PeerId> {
+        let peer = self.numbers.get(&number)?;
+        self.links.get(peer).filter(|link| link.closing.is_none()).map(|_| *peer)
     }
 
     fn look_up_due(&mut self) {

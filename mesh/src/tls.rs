@@ -5,7 +5,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use cauldron_identity::x509::SvidError;
+use cauldron_identity::x509::{SvidError, VerifiedSvid};
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{ResolvesClientCert, Resumption};
@@ -27,13 +27,19 @@ pub(crate) const ALPN_ENROL: &[u8] = b"cauldron-enrol/1";
 /// rustls wants a host name; ours are in the certificates. RFC 6761 keeps `.invalid` free of meaning.
 pub(crate) const SERVER_NAME: &str = "spiffe.invalid";
 
-/// Why the verifier of one handshake said no, for our own log.
+/// What the verifier of one handshake found: the peer's SVID, or why not, for our own log.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Report(Arc<OnceLock<SvidError>>);
+pub(crate) struct Report(Arc<OnceLock<Result<VerifiedSvid, SvidError>>>);
 
 impl Report {
-    pub(crate) fn reason(&self) -> Option<&SvidError> {
-        self.0.get()
+    /// Why the peer's certificate was refused, if it was.
+    pub(crate) fn refusal(&self) -> Option<&SvidError> {
+        self.0.get()?.as_ref().err()
+    }
+
+    /// The peer's SVID, if it showed a valid one.
+    pub(crate) fn svid(&self) -> Option<&VerifiedSvid> {
+        self.0.get()?.as_ref().ok()
     }
 }
 
@@ -105,11 +111,11 @@ struct PeerVerifier {
 impl PeerVerifier {
     fn verify(&self, leaf: &CertificateDer<'_>, rest: &[CertificateDer<'_>]) -> Result<(), Error> {
         let chain: Vec<_> = std::iter::once(leaf.clone()).chain(rest.iter().cloned()).collect();
-        self.source.verify(&chain).map(drop).map_err(|reason| {
-            // A handshake verifies one chain; a second report could only repeat the first.
-            let _ = self.report.0.set(reason);
-            redacted()
-        })
+        let found = self.source.verify(&chain);
+        let verdict = if found.is_ok() { Ok(()) } else { Err(redacted()) };
+        // A handshake verifies one chain; a second report could only repeat the first.
+        let _ = self.report.0.set(found);
+        verdict
     }
 
     fn signature(

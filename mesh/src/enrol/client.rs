@@ -9,6 +9,7 @@ use super::EXPORTER_LABEL;
 use crate::code::CloseCode;
 use crate::limits::{ENROL_REPLY_BYTES_MAX, ENROL_REQUEST_BYTES_MAX, ENROL_TIME_MAX, RESOLVE_TIME_MAX};
 use crate::tls;
+use crate::transport::quic_parameters;
 
 /// Why an enrolment did not come about.
 #[derive(Debug, thiserror::Error)]
@@ -116,7 +117,11 @@ async fn connect_to(address: &str, to: SocketAddr) -> Result<quinn::Connection, 
     let crypto = tls::enrol_client(&provider).map_err(|e| local(e.to_string()))?;
     let any: IpAddr = if to.is_ipv6() { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
     let endpoint = quinn::Endpoint::client(SocketAddr::new(any, 0)).map_err(|e| local(e.to_string()))?;
-    let config = quinn::ClientConfig::new(Arc::new(crypto));
+    let mut config = quinn::ClientConfig::new(Arc::new(crypto));
+    // The server is a stranger until its reply is checked: our limits hold, and it opens no streams.
+    let mut parameters = quic_parameters();
+    parameters.max_concurrent_bidi_streams(0u32.into()).max_concurrent_uni_streams(0u32.into());
+    config.transport_config(Arc::new(parameters));
     let connecting = endpoint.connect_with(config, to, tls::SERVER_NAME).map_err(|e| local(e.to_string()))?;
     connecting.await.map_err(|e| unreachable(address, format!("{to}: {e}")))
 }

@@ -13,7 +13,7 @@ use crate::limits;
 use crate::tls::{self, Report};
 
 /// Limits of `limits.rs` in quinn's terms, for both directions.
-pub(super) fn quic_parameters() -> TransportConfig {
+pub(crate) fn quic_parameters() -> TransportConfig {
     let mut config = TransportConfig::default();
     config
         .max_concurrent_bidi_streams(VarInt::from_u32(limits::BIDI_STREAMS_MAX))

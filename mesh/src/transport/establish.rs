@@ -7,10 +7,10 @@ use std::sync::atomic::Ordering::Relaxed;
 use cauldron_identity::PublicKey;
 use cauldron_identity::x509::CertificateDer;
 use libp2p::PeerId;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::timeout;
 
-use super::muxer::Muxer;
+use super::muxer::{Guarded, Muxer};
 use super::{EstablishError, Shared, endpoint};
 use crate::admission::{self, AdmissionError, FRAME_BYTES, Side};
 use crate::limits::HANDSHAKE_TIME_MAX;
@@ -24,14 +24,14 @@ pub(super) async fn dial(
     endpoint: quinn::Endpoint,
     to: SocketAddr,
 ) -> Result<(PeerId, Muxer), EstablishError> {
-    let report = Report::default();
+    let (report, changes) = (Report::default(), shared.source.subscribe());
     let crypto = tls::mesh_client(&shared.source, &report).map_err(EstablishError::Tls)?;
     let mut config = quinn::ClientConfig::new(Arc::new(crypto));
     config.transport_config(shared.quic.clone());
     let connecting = endpoint.connect_with(config, to, tls::SERVER_NAME)?;
     let work = async {
-        let connection = connecting.await.map_err(|e| EstablishError::of(e, report.reason()))?;
-        admit(&shared, connection, Side::Dialer).await
+        let connection = connecting.await.map_err(|e| EstablishError::of(e, report.refusal()))?;
+        admit(&shared, connection, Side::Dialer, &report, changes).await
     };
     timeout(HANDSHAKE_TIME_MAX, work).await.unwrap_or(Err(EstablishError::Timeout))
 }
@@ -43,16 +43,16 @@ pub(super) async fn accept(
     slot: OwnedSemaphorePermit,
 ) -> Result<(PeerId, Muxer), EstablishError> {
     let _gauge = Gauge::up(&shared);
-    let report = Report::default();
+    let (report, changes) = (Report::default(), shared.source.subscribe());
     let work = async {
         let config = endpoint::server_config(&shared, &report)?;
-        let connecting = incoming.accept_with(Arc::new(config)).map_err(|e| EstablishError::of(e, report.reason()))?;
-        let connection = connecting.await.map_err(|e| EstablishError::of(e, report.reason()))?;
+        let connecting = incoming.accept_with(Arc::new(config)).map_err(|e| EstablishError::of(e, report.refusal()))?;
+        let connection = connecting.await.map_err(|e| EstablishError::of(e, report.refusal()))?;
         if alpn(&connection).as_deref() == Some(tls::ALPN_ENROL) {
             shared.enrol.serve(connection);
             return Err(EstablishError::EnrolLane);
         }
-        admit(&shared, connection, Side::Listener).await
+        admit(&shared, connection, Side::Listener, &report, changes).await
     };
     let result = timeout(HANDSHAKE_TIME_MAX, work).await.unwrap_or(Err(EstablishError::Timeout));
     drop(slot);
@@ -64,9 +64,11 @@ async fn admit(
     shared: &Arc<Shared>,
     connection: quinn::Connection,
     side: Side,
+    report: &Report,
+    changes: watch::Receiver<u64>,
 ) -> Result<(PeerId, Muxer), EstablishError> {
     let guard = CloseOnDrop(Some(connection.clone()));
-    let result = admitted(shared, connection, side).await;
+    let result = admitted(shared, connection, side, report, changes).await;
     match &result {
         Ok(_) => shared.counters.admitted.fetch_add(1, Relaxed),
         Err(error) => {
@@ -82,13 +84,15 @@ async fn admitted(
     shared: &Arc<Shared>,
     connection: quinn::Connection,
     side: Side,
+    report: &Report,
+    changes: watch::Receiver<u64>,
 ) -> Result<(PeerId, Muxer), EstablishError> {
     if alpn(&connection).as_deref() != Some(tls::ALPN_MESH) {
         return Err(EstablishError::Alpn);
     }
     let chain = peer_chain(&connection)?;
-    let svid = shared.source.verify(&chain).map_err(EstablishError::Svid)?;
-    let id = svid.spiffe_id;
+    let svid = report.svid().ok_or(EstablishError::NoCertificate)?;
+    let id = svid.spiffe_id.clone();
     let peer = peer_id_of(&id);
     let mut exporter = [0; 32];
     let denied = |source| EstablishError::Admission { id: id.clone(), source };
@@ -121,7 +125,7 @@ async fn admitted(
             lease
         }
     };
-    Ok((peer, Muxer::new(shared, connection, chain, svid.not_after_s, lease)))
+    Ok((peer, Muxer::new(shared, connection, Guarded { chain, not_after_s: svid.not_after_s, changes }, lease)))
 }
 
 async fn read_frame(connection: &quinn::Connection) -> Result<[u8; FRAME_BYTES], EstablishError> {

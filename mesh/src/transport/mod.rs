@@ -11,6 +11,7 @@ mod listener;
 mod muxer;
 
 pub(crate) use address::{multiaddr_of, socket_addr_of};
+pub(crate) use endpoint::quic_parameters;
 pub(crate) use error::EstablishError;
 pub(crate) use muxer::Muxer;
 

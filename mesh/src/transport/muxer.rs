@@ -10,6 +10,7 @@ use futures::future::BoxFuture;
 use futures::{AsyncRead, AsyncWrite, FutureExt};
 use libp2p::core::muxing::{StreamMuxer, StreamMuxerEvent};
 use quinn::ConnectionError;
+use tokio::sync::watch;
 
 use super::{EstablishError, Shared, multiaddr_of};
 use crate::code::CloseCode;
@@ -25,36 +26,38 @@ pub(crate) struct Muxer {
     inbound: Option<Opening>,
     outbound: Option<Opening>,
     closing: Option<BoxFuture<'static, ConnectionError>>,
-    guard: BoxFuture<'static, SvidError>,
+    guard: Option<BoxFuture<'static, SvidError>>,
     shared: Arc<Shared>,
     _lease: Lease,
 }
 
 impl Muxer {
-    pub(super) fn new(
-        shared: &Arc<Shared>,
-        connection: quinn::Connection,
-        chain: Vec<CertificateDer<'static>>,
-        not_after_s: u64,
-        lease: Lease,
-    ) -> Self {
+    pub(super) fn new(shared: &Arc<Shared>, connection: quinn::Connection, guarded: Guarded, lease: Lease) -> Self {
         Self {
             remote: connection.remote_address(),
             connection,
             inbound: None,
             outbound: None,
             closing: None,
-            guard: guard(shared.clone(), chain, not_after_s).boxed(),
+            guard: Some(guard(shared.clone(), guarded).boxed()),
             shared: shared.clone(),
             _lease: lease,
         }
     }
 }
 
+/// What a live connection rests on.
+pub(super) struct Guarded {
+    pub(super) chain: Vec<CertificateDer<'static>>,
+    pub(super) not_after_s: u64,
+    /// Subscribed before the handshake, so that no change of trust falls between verification and guard.
+    pub(super) changes: watch::Receiver<u64>,
+}
+
 /// Resolves with the reason as soon as the chain no longer verifies. TLS verifies at the handshake only; without this an
 /// expired or distrusted peer would keep its connection for ever.
-async fn guard(shared: Arc<Shared>, chain: Vec<CertificateDer<'static>>, not_after_s: u64) -> SvidError {
-    let mut changes = shared.source.subscribe();
+async fn guard(shared: Arc<Shared>, guarded: Guarded) -> SvidError {
+    let Guarded { chain, not_after_s, mut changes } = guarded;
     loop {
         let left = Duration::from_secs((not_after_s + 1).saturating_sub(shared.source.now_s()));
         tokio::select! {
@@ -92,8 +95,8 @@ impl StreamMuxer for Muxer {
     }
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<StreamMuxerEvent, EstablishError>> {
-        // libp2p calls this until it is pending and never again after an error.
-        if let Poll::Ready(reason) = self.guard.poll_unpin(cx) {
+        if let Some(Poll::Ready(reason)) = self.guard.as_mut().map(|guard| guard.poll_unpin(cx)) {
+            self.guard = None;
             let code = match &reason {
                 SvidError::Expired { .. } => CloseCode::SvidExpired,
                 _ => CloseCode::Untrusted,
