@@ -111,12 +111,15 @@ impl<'a> Desk<'a> {
 
     fn act(&self, p: &'a Recorded<Proposal>, status: &Status) -> Option<Act> {
         let class_version = self.engine.class_version(&p.body.action_class);
-        let decided = self
+        let own = self
             .ledger
             .decisions_on(&p.id)
-            .any(|d| d.header.author == *self.me && d.body.policy.class_version == class_version);
-        if !decided {
-            return self.decide(p);
+            .filter(|d| d.header.author == *self.me && d.body.policy.class_version == class_version);
+        let own: Vec<Outcome> = own.map(|d| d.body.outcome).collect();
+        if own.iter().all(|outcome| *outcome == Outcome::Defer) {
+            // A deferral is judged again until it comes to something else.
+            let again = |act: &Act| matches!(act, Act::Decide { body, .. } if body.outcome == Outcome::Defer);
+            return self.decide(p).filter(|act| own.is_empty() || !again(act));
         }
         if status.state == State::Approved { self.permit(p, status) } else { None }
     }
@@ -293,6 +296,21 @@ mod tests {
         world.run();
         assert_eq!(world.state(&r1), State::Permitted, "R1 is policy's to allow");
         assert!(world.status(&r2).why[0].contains("needs 1 people"));
+    }
+
+    #[test]
+    fn a_deferral_is_judged_again_until_it_resolves() {
+        let rego = format!(
+            "package cauldron.guardrail\ndefer contains {{\"rule\":\"later\",\"why\":\"w\"}} if input.now_ms < {}\nallow contains {{\"rule\":\"now\",\"why\":\"w\"}}",
+            NOW + 1_000
+        );
+        let mut world = World::with_policy(&rego);
+        let p = world.propose(proposal("198.51.100.7"));
+        assert_eq!(world.run().len(), 1);
+        assert_eq!(world.state(&p), State::Evaluated);
+        world.clock.wall_ms += 1_000;
+        assert_eq!(world.run().len(), 2, "a decision and a permit");
+        assert_eq!(world.state(&p), State::Permitted);
     }
 
     #[test]

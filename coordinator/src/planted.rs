@@ -9,7 +9,7 @@
 //! | `intent-key-ignored` | a lineage or intent may be started again |
 //! | `lease-ignored` | a node acts however old its lease is |
 
-/// The names [`activate`] accepts.
+/// The names that `activate` accepts.
 pub const NAMES: [&str; 6] = [
     "owner-trusts-coordinator",
     "vote-not-bound-to-terms",

@@ -8,6 +8,9 @@ mod proposal;
 mod restriction;
 mod ruling;
 
+#[cfg(test)]
+mod tests;
+
 pub use outcome::{Done, Ended, Failed, Started, Unknown};
 pub use proposal::{Evidence, Proposal, Reversibility, RiskClass};
 pub use restriction::{Order, Restriction, RestrictionError, Target};

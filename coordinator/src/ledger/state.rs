@@ -315,10 +315,18 @@ impl Ledger {
     }
 
     /// The decisions that govern: of those that count, the ones under the newest policy, and of these the strictest.
-    /// In the order of their ids.
+    /// A deferral gives way to what its own author decided under the same rules later. In the order of their ids.
     #[must_use]
     pub fn governing(&self, p: &Recorded<Proposal>, authority: &Authority) -> Vec<&Recorded<Decision>> {
-        let counting = self.decisions_on(&p.id).filter(|d| self.decision_grants(p, d, authority));
+        let resolved = |d: &Recorded<Decision>| {
+            d.body.outcome == Outcome::Defer
+                && self.decisions_on(&p.id).any(|other| {
+                    other.header.author == d.header.author
+                        && other.body.policy.class_version == d.body.policy.class_version
+                        && other.body.outcome != Outcome::Defer
+                })
+        };
+        let counting = self.decisions_on(&p.id).filter(|d| self.decision_grants(p, d, authority) && !resolved(d));
         let ranked = counting.filter_map(|d| Some(((authority.index_of(&d.body.policy.entry)?, d.body.outcome), d)));
         let ranked: Vec<_> = ranked.collect();
         let top = ranked.iter().map(|(rank, _)| *rank).max();
