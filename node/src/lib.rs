@@ -7,10 +7,13 @@
 
 pub mod chance;
 pub mod clock;
+pub mod client;
 pub mod config;
 pub mod error;
 pub mod files;
+pub mod founding;
 pub mod keyfile;
+pub mod output;
 pub mod paths;
 pub mod telemetry;
 pub mod token;
