@@ -275,3 +275,22 @@ impl ServerCertVerifier for AnyServer {
         self.0.signature_verification_algorithms.supported_schemes()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hybrid_post_quantum_exchange_is_offered_first() {
+        let groups = rustls::crypto::aws_lc_rs::default_provider().kx_groups;
+        let names: Vec<_> = groups.iter().map(|group| group.name()).collect();
+        assert_eq!(names.first(), Some(&rustls::NamedGroup::X25519MLKEM768), "{names:?}");
+    }
+
+    #[test]
+    fn nothing_but_access_denied_is_told() {
+        let alert = rustls::AlertDescription::from(CertificateError::ApplicationVerificationFailure);
+        assert_eq!(alert, rustls::AlertDescription::AccessDenied);
+        assert_eq!(redacted(), Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure));
+    }
+}

