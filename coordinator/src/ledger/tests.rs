@@ -299,6 +299,12 @@ fn apply(world: &mut World, op: &Op) {
                 return;
             }
             let start = *index.get(&starts);
+            // An honest owner never takes back that it was done, or that a probe saw no effect.
+            let settled =
+                |r: &Report| matches!(r, Report::Done(_) | Report::Failed(Failed { probed_no_effect: true, .. }));
+            if world.ledger.reports_on(&start).any(|r| settled(&r.body)) {
+                return;
+            }
             match kind {
                 0 | 1 => drop(world.done(&start)),
                 2 => drop(world.failed(&start, true)),

@@ -103,7 +103,7 @@ impl<'a> Bench<'a> {
         self.check_signer(permit, p)?;
         let action = self.check_content(permit, p)?;
         self.check_denials(p)?;
-        self.check_unused(p, resuming)?;
+        self.check_unused(&permit.id, p, resuming)?;
         self.check_times(&permit.body, p)?;
         if planted::active("owner-trusts-coordinator") {
             return Ok(VerifiedPermit::new(permit, p, action, RiskClass::R0, permit.body.terms));
@@ -174,7 +174,16 @@ impl<'a> Bench<'a> {
         void(code, &format!("denied by {}: {}", denial.by, denial.why))
     }
 
-    fn check_unused(&self, p: &Recorded<Proposal>, resuming: Option<&FactId>) -> Judged<()> {
+    fn check_unused(&self, permit: &FactId, p: &Recorded<Proposal>, resuming: Option<&FactId>) -> Judged<()> {
+        let mut earlier = self
+            .ledger
+            .starts_of(&p.id, self.authority)
+            .filter(|s| s.body.permit == *permit && Some(&s.id) != resuming);
+        let spent = earlier.next().filter(|_| !planted::active("intent-key-ignored"));
+        if let Some(start) = spent {
+            // Even after a failure without effect: another try needs another permit.
+            return void(Code::Used, &format!("this permit was used by start {}", start.id.short()));
+        }
         match self.ledger.used_by(p, self.authority, resuming) {
             Some(why) => void(Code::Used, &why),
             None => Ok(()),

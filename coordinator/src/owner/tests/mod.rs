@@ -260,6 +260,7 @@ fn used_lineage_and_intent() {
     refused(&blind, &permits[0], Code::Used);
     world.failed(&started, true);
     executes(&world, &permits[0]);
+    assert!(refused(&world, &first, Code::Used).contains("this permit was used"));
     world.done(&started);
     refused(&world, &permits[0], Code::Used);
 }
