@@ -32,7 +32,15 @@ pub struct Authority {
     members: BTreeMap<AuthorId, Member>,
     ends: BTreeMap<(AuthorId, u32), Ends>,
     suspended: BTreeMap<AuthorId, Ends>,
-    held: BTreeMap<AuthorId, Held>,
+    held: BTreeMap<AuthorId, Vec<Witness>>,
+}
+
+/// One author's word that it holds the chain up to somewhere, and where that word stands in its own chain.
+#[derive(Debug, Clone)]
+struct Witness {
+    header: crate::fact::Header,
+    fact: FactId,
+    held: Held,
 }
 
 /// One entry of the chain and what became of it.
@@ -99,9 +107,9 @@ impl Authority {
 
     fn apply_held(&mut self, fact: &Fact) -> bool {
         let Ok(held) = fact.decode_body::<Held>() else { return false };
-        let slot = self.held.entry(fact.header().author).or_insert_with(|| held.clone());
-        if slot.index < held.index {
-            *slot = held;
+        let witnesses = self.held.entry(fact.header().author).or_default();
+        if witnesses.iter().all(|w| w.fact != fact.id()) {
+            witnesses.push(Witness { header: fact.header().clone(), fact: fact.id(), held });
         }
         true
     }
@@ -360,16 +368,16 @@ impl Authority {
         self.members.iter().filter(|(a, _)| **a != sequencer).map(|(_, m)| m.index).min()
     }
 
-    /// The highest index held by an enrolled, uncut author other than the sequencer that names the true entry there.
+    /// The highest index held by an enrolled author other than the sequencer that names the true entry there. What it said
+    /// before its cut still counts: an entry that came into effect stays there.
     fn covered(&self) -> u64 {
         let sequencer = self.charter.sequencer.author.author_id();
-        let witnesses = self.held.iter().filter(|(author, held)| {
-            let member = self.members.get(author);
-            **author != sequencer
-                && member.is_some_and(|m| !self.is_cut(author, m.incarnation))
-                && self.index_of(&held.head) == Some(held.index)
+        let witnesses = self.held.iter().filter(|(author, _)| **author != sequencer && self.members.contains_key(author));
+        let counting = witnesses.flat_map(|(_, said)| said).filter(|w| {
+            let ends = self.ends.get(&(w.header.author, w.header.incarnation));
+            ends.is_none_or(|e| e.covers(&w.header, w.fact)) && self.index_of(&w.held.head) == Some(w.held.index)
         });
-        witnesses.map(|(_, held)| held.index).max().unwrap_or(0)
+        counting.map(|w| w.held.index).max().unwrap_or(0)
     }
 }
 

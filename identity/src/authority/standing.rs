@@ -50,7 +50,7 @@ impl Ends {
         }
     }
 
-    fn covers(&self, header: &Header, id: FactId) -> bool {
+    pub(super) fn covers(&self, header: &Header, id: FactId) -> bool {
         match self.by_scope.get(&header.scope) {
             Some((seq, end)) => header.seq < *seq || (header.seq == *seq && end.is_none_or(|e| e == id)),
             None => false,
