@@ -16,14 +16,6 @@ use crate::input::{Event, LinkId, Output, Record, Timer};
 /// How long a restored node waits before it asks again for its new incarnation, milliseconds.
 const INCARNATE_EVERY_MS: u64 = 5_000;
 
-/// Close codes on a link; the detail stays local.
-pub(crate) mod close {
-    /// The frame could not be read.
-    pub(crate) const MALFORMED: u32 = 0x60;
-    /// The sync core closed the session.
-    pub(crate) const SYNC: u32 = 0x61;
-}
-
 impl NodeCore {
     pub(crate) fn link_up(&mut self, link: LinkId, spiffe_id: SpiffeId, key: PublicKey) {
         let author = key.author_id();
@@ -105,7 +97,7 @@ impl NodeCore {
             Err(why) => {
                 *self.refused.entry("malformed_frame".into()).or_default() += 1;
                 let detail = format!("a frame cannot be read: {why}");
-                self.outputs.push_back(Output::Close { link, code: close::MALFORMED, detail });
+                self.outputs.push_back(Output::Close { link, detail });
             }
         }
     }
@@ -131,7 +123,7 @@ impl NodeCore {
                 }
                 SyncOutput::Close { link, code } => {
                     let detail = format!("sync: {code}");
-                    self.outputs.push_back(Output::Close { link, code: close::SYNC, detail });
+                    self.outputs.push_back(Output::Close { link, detail });
                 }
                 SyncOutput::Timer { at_ms } => self.sync_at_ms = Some(at_ms),
             }

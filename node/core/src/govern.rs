@@ -256,7 +256,7 @@ impl NodeCore {
     }
 
     /// Durable before the effect: from here on the lineage is used.
-    fn start(&mut self, permit: VerifiedPermit) {
+    fn start(&mut self, permit: Box<VerifiedPermit>) {
         let Some(recorded) = self.ledger.permit(&permit.permit()) else { return };
         let (scope, id) = (recorded.header.scope.clone(), recorded.id);
         let trace = recorded.header.traceparent.clone();

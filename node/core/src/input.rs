@@ -216,17 +216,15 @@ pub enum Output {
         /// The frame.
         bytes: Vec<u8>,
     },
-    /// Close a connection.
+    /// Close a connection: its peer sent what cannot be read, or its session stalled.
     Close {
         /// Which.
         link: LinkId,
-        /// A coded reason for the peer.
-        code: u32,
         /// The detail, for the local log only.
         detail: String,
     },
     /// Execute a permit: its `Started` is durable.
-    Execute(VerifiedPermit),
+    Execute(Box<VerifiedPermit>),
     /// Find out whether the effect of a permit is there: this process does not know what became of a `Started`.
     Probe {
         /// The permit.

@@ -69,9 +69,14 @@ pub(crate) fn lease(bytes: Vec<u8>) -> Record {
     Record { key: LEASE.to_vec(), value: Some(bytes) }
 }
 
-/// Something that the shell asked to be kept, e.g. how far a log was read.
+/// Where a note of the shell is kept, e.g. how far a log was read.
+#[must_use]
+pub fn note_key(name: &str) -> Vec<u8> {
+    [NOTE, name.as_bytes()].concat()
+}
+
 pub(crate) fn note(name: &str, value: Vec<u8>) -> Record {
-    Record { key: [NOTE, name.as_bytes()].concat(), value: Some(value) }
+    Record { key: note_key(name), value: Some(value) }
 }
 
 /// This store has been used by a running node: from now on its heads may lie behind what peers hold.
