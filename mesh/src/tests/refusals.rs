@@ -159,6 +159,27 @@ async fn an_acceptor_with_another_protocol_or_without_tls_gets_no_link() {
     assert!(error.contains("no handshake within 5 s"), "{error}");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refused_stranger_reads_an_alert_and_nothing_about_us() {
+    let world = World::new();
+    let mut good = world.node("good").await;
+    let bad = world.source("bad", 600);
+    let (chain, key) = svid(&authority("evil.test"), "spiffe://evil.test/x", now_s(), 600);
+    bad.present_unchecked(chain, &key);
+    let crypto = tls::mesh_client(&bad, &tls::Report::default()).expect("a configuration");
+    let error = match raw_client(crypto, good.address).await {
+        Ok(connection) => connection.closed().await,
+        Err(error) => error,
+    };
+    let quinn::ConnectionError::ConnectionClosed(close) = error else { panic!("{error:?}") };
+    // TLS alert 49, access_denied, as RFC 9001 §4.8 carries it.
+    assert_eq!(u64::from(close.error_code), 0x100 + 49);
+    let told = String::from_utf8_lossy(&close.reason).into_owned();
+    assert!(!told.contains("a.test") && !told.contains("evil.test"), "{told}");
+    let (_, reason) = good.refused().await;
+    assert!(reason.contains("`evil.test`, we trust `a.test`"), "{reason}");
+}
+
 /// An SVID is in order; what follows is up to the test.
 async fn with_svid(world: &World, name: &str, to: SocketAddr) -> (quinn::Connection, [u8; 32]) {
     let crypto = tls::mesh_client(&world.source(name, 600), &tls::Report::default()).expect("a configuration");
