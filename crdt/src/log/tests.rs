@@ -91,6 +91,19 @@ fn a_fork_freezes_the_chain_and_the_evidence_convinces_others() {
 }
 
 #[test]
+fn the_state_hash_tells_branches_of_one_height_apart() {
+    let scope = Scope::mesh();
+    let with = |body: &[u8]| {
+        let mut log = FactLog::new(MESH);
+        log.append(&key(1), draft(&scope, body)).expect("appends");
+        log.state_hash(&scope)
+    };
+    assert_eq!(with(b"one"), with(b"one"));
+    assert_ne!(with(b"one"), with(b"two"));
+    assert_ne!(with(b"one"), FactLog::new(MESH).state_hash(&scope));
+}
+
+#[test]
 fn false_evidence_proves_nothing() {
     let facts = chain_of(1, &Scope::mesh(), 2);
     let mut log = FactLog::new(MESH);

@@ -162,6 +162,11 @@ fn own_chain(seed: u8, scope: &Scope, count: usize) -> Vec<SealedFact> {
     (0..count).map(|i| log.append(&key(seed), draft(scope, &[9, i as u8])).expect("appends").sealed().clone()).collect()
 }
 
+/// Another first fact of the same author.
+fn own_twin(seed: u8, scope: &Scope) -> SealedFact {
+    FactLog::new(MESH).append(&key(seed), draft(scope, b"a twin")).expect("appends").sealed().clone()
+}
+
 fn heads(scope: &Scope, facts: &[SealedFact]) -> ScopeHeads {
     let last = facts.last().expect("a fact");
     let header = last.peek().expect("readable");
@@ -212,6 +217,44 @@ fn what_came_of_a_link_does_not_go_back_on_it() {
         frames.filter(|f| matches!(f, Frame::Facts(_) | Frame::Have(_))).count()
     };
     assert_eq!((tells(0), tells(2)), (0, 1));
+}
+
+#[test]
+fn a_lost_announcement_is_asked_for_again() {
+    let mut world = played();
+    told(&mut world);
+    let digests = Frame::Digests(wire::Digests { round: 1, scopes: vec![] });
+    assert_eq!(play(&mut world, &digests), [Frame::Again]);
+    play(&mut world, &announcement(vec![]));
+    assert_eq!(play(&mut world, &digests), []);
+}
+
+#[test]
+fn a_known_fork_is_told_with_the_announcement() {
+    let mut world = World::new(3, 1, 0, 1);
+    let (one, two) = (own_chain(1, &Scope::mesh(), 1).remove(0), own_twin(1, &Scope::mesh()));
+    for fact in [one, two] {
+        assert!(world.nodes[1].log.insert(fact, &world.members).is_ok());
+    }
+    world.connect(1, 2);
+    assert!(told(&mut world).iter().any(|frame| matches!(frame, Frame::Evidence(_))));
+}
+
+#[test]
+fn a_peer_on_another_branch_is_asked_for_the_fact_at_our_head() {
+    let mut world = played();
+    let scope = Scope::mesh_restrict();
+    let theirs = own_chain(1, &scope, 2);
+    let ours = own_twin(1, &scope);
+    assert!(world.nodes[1].log.insert(ours, &world.members).is_ok());
+    let asked = wanted(&play(&mut world, &announcement(vec![heads(&scope, &theirs)])));
+    assert_eq!((asked[0].from, asked[0].to), (2, 2));
+    let answer = Facts { request: Some(asked[0].request), facts: theirs[1..].to_vec() };
+    let asked = wanted(&play(&mut world, &Frame::Facts(answer)));
+    assert_eq!((asked[0].from, asked[0].to), (1, 1));
+    let answer = Facts { request: Some(asked[0].request), facts: theirs[..1].to_vec() };
+    play(&mut world, &Frame::Facts(answer));
+    assert_eq!(world.nodes[1].log.evidence(&scope).count(), 1);
 }
 
 #[test]
