@@ -21,10 +21,11 @@ pub mod json;
 pub mod lease;
 pub mod ledger;
 pub mod owner;
-pub mod planted;
 pub mod policy;
 pub mod quorum;
 pub mod vote;
+
+pub use cauldron_identity::planted;
 
 #[cfg(test)]
 mod testkit;

@@ -16,6 +16,7 @@ pub mod codec;
 pub mod fact;
 pub mod ids;
 pub mod keys;
+pub mod planted;
 pub mod scope;
 pub mod spiffe_id;
 pub mod x509;

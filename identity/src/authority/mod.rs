@@ -372,7 +372,8 @@ impl Authority {
     /// before its cut still counts: an entry that came into effect stays there.
     fn covered(&self) -> u64 {
         let sequencer = self.charter.sequencer.author.author_id();
-        let witnesses = self.held.iter().filter(|(author, _)| **author != sequencer && self.members.contains_key(author));
+        let witnesses =
+            self.held.iter().filter(|(author, _)| **author != sequencer && self.members.contains_key(author));
         let counting = witnesses.flat_map(|(_, said)| said).filter(|w| {
             let ends = self.ends.get(&(w.header.author, w.header.incarnation));
             ends.is_none_or(|e| e.covers(&w.header, w.fact)) && self.index_of(&w.held.head) == Some(w.held.index)

@@ -178,7 +178,11 @@ fn beyond_a_cut_nothing_counts_and_unnamed_scopes_end_at_their_start() {
     let cut = Cut { author: lyon.author_id(), incarnation: 0, ends, fork: vec![] };
     assert_eq!(mesh.write(&Entry::Cut(cut), &[&council]), None);
     let at = |scope: &Scope, seq, id| mesh.authority.standing(&header(&lyon, 0, scope.clone(), seq), id);
-    assert_eq!(at(&Scope::mesh(), 2, SOME), Standing::Counts, "lyon's word from before its cut keeps entry 1 in effect");
+    assert_eq!(
+        at(&Scope::mesh(), 2, SOME),
+        Standing::Counts,
+        "lyon's word from before its cut keeps entry 1 in effect"
+    );
     assert_eq!(at(&Scope::mesh(), 2, FactId::from_bytes([8; 32])), Standing::BeyondCut);
     assert_eq!(at(&Scope::mesh(), 3, SOME), Standing::BeyondCut);
     assert_eq!(at(&site, 1, SOME), Standing::BeyondCut);

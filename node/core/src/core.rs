@@ -9,7 +9,7 @@ use cauldron_coordinator::policy::Engine;
 use cauldron_crdt::{Access, Board, ChainId, Draft, FactLog, Inserted, Record as LogRecord, Sync};
 use cauldron_identity::{
     AuthorId, AuthorKey, Authority, Clock, Confidence, Fact, FactId, MeshId, PublicKey, Role, Scope, SealedFact,
-    SignedCharter, SpiffeId,
+    SignedCharter, SpiffeId, planted,
 };
 
 use crate::enrol::TokenId;
@@ -339,6 +339,10 @@ impl NodeCore {
     }
 
     pub(crate) fn reply(&mut self, ticket: Ticket, result: Result<Reply, Refusal>) {
+        if planted::active("ack-before-durable") {
+            self.outputs.push_front(Output::Reply { ticket, result });
+            return;
+        }
         self.outputs.push_back(Output::Reply { ticket, result });
     }
 

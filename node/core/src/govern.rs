@@ -204,7 +204,7 @@ impl NodeCore {
         }
         for id in self.open_permits() {
             let old = self.work.old_permits.contains(&id);
-            if old && !self.life.is_confirmed() && !planted::active("restored-node-repeats") {
+            if old && !self.life.is_confirmed() {
                 self.work.verdicts.insert(id, "waits until a peer has confirmed this node's own heads".into());
                 continue;
             }

@@ -34,3 +34,4 @@ pub use crate::core::{NodeConfig, NodeCore, OpenError};
 pub use input::{
     Command, EffectResult, Event, Input, LinkId, Output, Probe, Record, Refusal, Reply, Seed, Ticket, Timer,
 };
+pub use show::AgentIntent;

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use cauldron_identity::Scope;
+use cauldron_identity::{Scope, planted};
 
 /// How long a restarted node waits for a peer to confirm its heads before it records alone, milliseconds. Long enough for
 /// a redial with backoff on a live network, short enough that an isolated site loses no observations.
@@ -35,7 +35,7 @@ pub(crate) enum Life {
 impl Life {
     /// At start: a store that no process has used holds nothing that could lie behind.
     pub(crate) fn at_start(used_before: bool, now_ms: u64) -> Self {
-        if used_before {
+        if used_before && !planted::active("restored-node-repeats") {
             Self::Confirming { grace_ends_ms: now_ms + CONFIRM_GRACE_MS }
         } else {
             Self::Active { confirmed: true }
@@ -52,7 +52,7 @@ impl Life {
                 let slot = seen.entry(scope.clone()).or_default();
                 *slot = (*slot).max(*seq);
             }
-        } else if peer.iter().any(beyond) {
+        } else if peer.iter().any(beyond) && !planted::active("restored-node-repeats") {
             *self = Self::ReadOnly { seen: peer.clone() };
         } else {
             *self = Self::Active { confirmed: true };

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use cauldron_coordinator::bodies::{Evidence, KIND_PROPOSAL, RiskClass};
+use cauldron_coordinator::bodies::{Evidence, KIND_PROPOSAL, Proposal, RiskClass};
 use cauldron_coordinator::lease::age_ms_max;
 use cauldron_coordinator::ledger::{Recorded, State, Status};
 use cauldron_coordinator::vote::present_decision;
@@ -19,6 +19,17 @@ use crate::view::{
     ApprovalView, AuditEntry, AuthorityView, CredentialView, EntryView, LeaseView, MemberView, PeerView, PersonView,
     PolicyView, ProposalView, ScopeView, Seen, SelfView, SiteView, SyncView, Time,
 };
+
+/// One thing that an agent proposed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgentIntent {
+    /// The proposal's intent key.
+    pub intent_key: String,
+    /// What it acts on inside its connector.
+    pub object: String,
+    /// Whether something still comes of it.
+    pub busy: bool,
+}
 
 /// Facts further ahead of our clock than this are flagged (guarantees §4).
 const FUTURE_MS: u64 = 5 * 60 * 1000;
@@ -442,21 +453,20 @@ impl NodeCore {
         }
     }
 
-    /// Objects of an agent's proposals that are open or whose effect stands, with the start of their windows, Unix
-    /// seconds.
+    /// What an agent of this node proposed within the last day: intent key, object, and whether something still comes of
+    /// it (open, under way, or standing).
     #[must_use]
-    pub fn open_objects(&self, now: Clock, agent: &str) -> BTreeMap<String, i64> {
-        let suffix = format!("{}/agent/{agent}", self.spiffe_id);
-        let mut open = BTreeMap::new();
-        for p in self.ledger.proposals().filter(|p| p.body.agent == suffix) {
+    pub fn agent_intents(&self, now: Clock, agent: &str) -> Vec<AgentIntent> {
+        const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+        let agent = format!("{}/agent/{agent}", self.spiffe_id);
+        let recent = |p: &&Recorded<Proposal>| p.body.agent == agent && p.body.created_ms + DAY_MS >= now.wall_ms;
+        let intent = |p: &Recorded<Proposal>| {
             let status = self.ledger.status(&p.id, &self.authority, now.wall_ms);
-            let busy = status
-                .is_some_and(|s| s.state.is_open() || (s.state.is_started() && !s.ended && s.state != State::Failed));
-            if let Some((object, start_s)) = intent_parts(p).filter(|_| busy) {
-                open.insert(object, start_s);
-            }
-        }
-        open
+            let busy = |s: Status| s.state.is_open() || (s.state.is_started() && !s.ended && s.state != State::Failed);
+            let object = p.body.resource.splitn(4, '/').nth(3).unwrap_or_default().to_owned();
+            AgentIntent { intent_key: p.body.intent_key.clone(), object, busy: status.is_some_and(busy) }
+        };
+        self.ledger.proposals().filter(recent).map(intent).collect()
     }
 
     /// A value that the shell asked to be kept.
@@ -484,12 +494,6 @@ impl NodeCore {
             ("document_changes_per_epoch", limits::DOC_CHANGES_MAX),
         ])
     }
-}
-
-fn intent_parts(p: &Recorded<cauldron_coordinator::bodies::Proposal>) -> Option<(String, i64)> {
-    let (object, start) = p.body.intent_key.rsplit_once('/')?;
-    let start: jiff::Timestamp = start.parse().ok()?;
-    Some((object.to_owned(), start.as_second()))
 }
 
 fn state_word(state: State) -> &'static str {

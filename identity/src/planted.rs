@@ -1,5 +1,7 @@
 //! Deliberate bugs that the simulator must find. Without the feature `planted` there is nothing here to switch on.
 //!
+//! They live in the lowest room, because every room above plants some.
+//!
 //! | name | what it breaks |
 //! |---|---|
 //! | `owner-trusts-coordinator` | the owner skips its own evaluation and the votes |
@@ -8,15 +10,23 @@
 //! | `deny-not-final` | once a permit exists, a denial no longer stops it |
 //! | `intent-key-ignored` | a lineage or intent may be started again |
 //! | `lease-ignored` | a node acts however old its lease is |
+//! | `restored-node-repeats` | a node restored from a backup neither asks nor waits before it acts |
+//! | `private-scope-leaks` | peers are offered scopes that their reader rule does not name |
+//! | `effect-before-started` | an effect is carried out before its start is durable |
+//! | `ack-before-durable` | an answer is given before what it says is on disk |
 
-/// The names that `activate` accepts.
-pub const NAMES: [&str; 6] = [
+/// The names [`activate`] accepts.
+pub const NAMES: [&str; 10] = [
     "owner-trusts-coordinator",
     "vote-not-bound-to-terms",
     "same-person-twice",
     "deny-not-final",
     "intent-key-ignored",
     "lease-ignored",
+    "restored-node-repeats",
+    "private-scope-leaks",
+    "effect-before-started",
+    "ack-before-durable",
 ];
 
 #[cfg(feature = "planted")]

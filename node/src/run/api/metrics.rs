@@ -1,0 +1,107 @@
+//! `/metrics` in the Prometheus text format. Names are `cauldron_<room>_<what>_<unit>`.
+
+use std::fmt::Write as _;
+use std::sync::atomic::Ordering::Relaxed;
+
+use axum::extract::State;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use cauldron_mesh::CloseCode;
+use prometheus::core::Collector;
+use prometheus::{Encoder, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
+
+use super::{Context, Problem};
+
+/// All metrics of this node, in the Prometheus text format.
+#[utoipa::path(get, path = "/metrics", responses((status = 200, content_type = "text/plain")))]
+pub async fn metrics(State(context): State<Context>) -> Result<Response, Problem> {
+    let now = context.clock.now();
+    let (own, sync, proposals) = context
+        .node
+        .read(move |core| (core.self_view(now), core.sync_view(now), core.proposals_view(now)))
+        .await?;
+    let page = Page::new();
+    let mesh = context.mesh.counters();
+    page.counter("cauldron_mesh_frames_total", "Frames by direction.", &["direction"], |c| {
+        c(&["in"], mesh.frames_in.load(Relaxed));
+        c(&["out"], mesh.frames_out.load(Relaxed));
+    });
+    page.counter("cauldron_mesh_bytes_total", "Bytes of frames by direction.", &["direction"], |c| {
+        c(&["in"], mesh.bytes_in.load(Relaxed));
+        c(&["out"], mesh.bytes_out.load(Relaxed));
+    });
+    page.counter("cauldron_mesh_refused_total", "Connections refused before admission, by code.", &["code"], |c| {
+        CloseCode::ALL.into_iter().for_each(|code| c(&[code.label()], mesh.refused(code)));
+    });
+    page.counter("cauldron_mesh_closed_total", "Connections closed after admission, by code.", &["code"], |c| {
+        CloseCode::ALL.into_iter().for_each(|code| c(&[code.label()], mesh.closed(code)));
+    });
+    page.gauge("cauldron_mesh_links", "Links that are up.", &[], |g| g(&[], mesh.links.load(Relaxed)));
+    page.counter("cauldron_mesh_enrolments_total", "Exchanges answered on the enrol lane.", &[], |c| {
+        c(&[], mesh.enrolments.load(Relaxed));
+    });
+    page.gauge("cauldron_crdt_facts", "Facts held, by scope.", &["scope"], |g| {
+        sync.scopes.iter().for_each(|scope| g(&[&scope.scope], scope.facts));
+    });
+    page.counter("cauldron_core_refused_total", "Facts, frames and permits refused, by code.", &["code"], |c| {
+        own.refused.iter().for_each(|(code, n)| c(&[code], *n));
+    });
+    page.gauge("cauldron_governance_proposals", "Proposals, by state.", &["state"], |g| {
+        let mut by_state = std::collections::BTreeMap::<&str, u64>::new();
+        proposals.iter().for_each(|p| *by_state.entry(p.state).or_default() += 1);
+        by_state.into_iter().for_each(|(state, n)| g(&[state], n));
+    });
+    let commits = context.node.commits();
+    page.counter("cauldron_store_commits_total", "Durable commits.", &[], |c| c(&[], commits.commits.load(Relaxed)));
+    page.counter("cauldron_store_records_total", "Records in durable commits.", &[], |c| {
+        c(&[], commits.records.load(Relaxed));
+    });
+    page.counter("cauldron_store_commit_micros_total", "Microseconds spent in durable commits.", &[], |c| {
+        c(&[], commits.micros.load(Relaxed));
+    });
+    let mut text = page.render()?;
+    if let Some(age_ms) = own.lease.and_then(|lease| lease.age_ms) {
+        let _ = write!(
+            text,
+            "# HELP cauldron_governance_lease_age_ms Age of the lease.\n# TYPE cauldron_governance_lease_age_ms gauge\n\
+             cauldron_governance_lease_age_ms {age_ms}\n"
+        );
+    }
+    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response())
+}
+
+/// One scrape: filled from state and thrown away.
+struct Page(Registry);
+
+impl Page {
+    fn new() -> Self {
+        Self(Registry::new())
+    }
+
+    fn counter(&self, name: &str, help: &str, labels: &[&str], fill: impl FnOnce(&mut dyn FnMut(&[&str], u64))) {
+        if let Ok(vec) = IntCounterVec::new(Opts::new(name, help), labels) {
+            fill(&mut |values, n| vec.with_label_values(values).inc_by(n));
+            self.add(vec);
+        }
+    }
+
+    fn gauge(&self, name: &str, help: &str, labels: &[&str], fill: impl FnOnce(&mut dyn FnMut(&[&str], u64))) {
+        if let Ok(vec) = IntGaugeVec::new(Opts::new(name, help), labels) {
+            fill(&mut |values, n| vec.with_label_values(values).set(i64::try_from(n).unwrap_or(i64::MAX)));
+            self.add(vec);
+        }
+    }
+
+    fn add(&self, collector: impl Collector + 'static) {
+        // Names are constants of this file and distinct; a clash would only leave one family out.
+        let _ = self.0.register(Box::new(collector));
+    }
+
+    fn render(&self) -> Result<String, Problem> {
+        let mut out = Vec::new();
+        TextEncoder::new()
+            .encode(&self.0.gather(), &mut out)
+            .map_err(|e| Problem::unavailable("metrics", e.to_string()))?;
+        String::from_utf8(out).map_err(|e| Problem::unavailable("metrics", e.to_string()))
+    }
+}

@@ -1,0 +1,84 @@
+//! The HTTP API on a Unix socket. Whoever may open the socket may ask; the file's mode says who that is.
+
+mod listen;
+mod metrics;
+mod problem;
+mod read;
+mod write;
+
+use std::sync::Arc;
+
+use axum::Router;
+use cauldron_mesh::MeshHandle;
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+pub use listen::{SocketError, bind, serve};
+pub use problem::Problem;
+
+use crate::clock::SystemClock;
+use crate::run::engine::Handle;
+use crate::run::facts::Facts;
+
+/// What every handler may use.
+#[derive(Clone)]
+pub struct Context {
+    /// The way to the core.
+    pub node: Handle,
+    /// The clock of this process.
+    pub clock: SystemClock,
+    /// The wires.
+    pub mesh: MeshHandle,
+    /// What the shell knows beside the core: SVID, addresses, configuration.
+    pub facts: Arc<Facts>,
+}
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Cauldron node API",
+        description = "One node of an edge agent mesh. JSON; errors are application/problem+json with `kind` and `hint`; \
+                       times are RFC 3339 in UTC, durations end in `_ms`; everything observed carries `as_of`, \
+                       `observer`, `age_ms` and `source`."
+    ),
+    components(schemas(Problem))
+)]
+struct Document;
+
+/// All routes, and the document that describes them.
+pub fn router(context: Context) -> Router {
+    let (router, document) = OpenApiRouter::with_openapi(Document::openapi())
+        .routes(routes!(read::live))
+        .routes(routes!(read::ready))
+        .routes(routes!(read::this_node))
+        .routes(routes!(read::peers))
+        .routes(routes!(read::sites))
+        .routes(routes!(read::proposals))
+        .routes(routes!(read::proposal))
+        .routes(routes!(read::approvals))
+        .routes(routes!(read::approval))
+        .routes(routes!(read::audit))
+        .routes(routes!(read::audit_lineage))
+        .routes(routes!(read::audit_verify))
+        .routes(routes!(read::sync))
+        .routes(routes!(read::authority))
+        .routes(routes!(read::why))
+        .routes(routes!(read::events))
+        .routes(routes!(write::propose))
+        .routes(routes!(write::vote))
+        .routes(routes!(write::restrict))
+        .routes(routes!(write::token))
+        .routes(routes!(write::entry))
+        .routes(routes!(metrics::metrics))
+        .with_state(context)
+        .split_for_parts();
+    let document = Arc::new(document);
+    router.route(
+        "/openapi.json",
+        axum::routing::get(move || {
+            let document = document.clone();
+            async move { axum::Json((*document).clone()) }
+        }),
+    )
+}

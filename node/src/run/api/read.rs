@@ -1,0 +1,246 @@
+//! What a node shows.
+
+use std::convert::Infallible;
+
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use axum::response::sse::{Event as Message, KeepAlive, Sse};
+use cauldron_identity::FactId;
+use cauldron_node_core::view::{
+    ApprovalView, AuditEntry, AuthorityView, Check, ProposalView, SiteView, SyncView, Time,
+};
+use cauldron_node_core::{Event, NodeCore};
+use futures::Stream;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tokio::sync::broadcast::error::RecvError;
+use utoipa::{IntoParams, ToSchema};
+
+use super::{Context, Problem};
+use crate::run::facts::Facts;
+
+/// Entries of an audit listing when the request names no limit, and at most.
+const AUDIT_LIMIT: usize = 100;
+const AUDIT_LIMIT_MAX: usize = 10_000;
+
+/// A list.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Items<T> {
+    /// Its members.
+    pub items: Vec<T>,
+}
+
+type Answer<T> = Result<Json<T>, Problem>;
+
+async fn ask<T: Send + 'static>(
+    context: &Context,
+    read: impl FnOnce(&NodeCore) -> T + Send + 'static,
+) -> Result<T, Problem> {
+    Ok(context.node.read(read).await?)
+}
+
+/// The id that `text` names: whole, or the first characters of exactly one fact's.
+async fn find(context: &Context, text: String) -> Result<FactId, Problem> {
+    ask(context, move |core| core.find(&text)).await?.map_err(Problem::not_found)
+}
+
+/// The process answers.
+#[utoipa::path(get, path = "/v1/live", responses((status = 200, body = Value)))]
+pub async fn live() -> Json<Value> {
+    Json(json!({ "live": true }))
+}
+
+/// The node takes work: it holds an SVID that is valid and may write.
+#[utoipa::path(get, path = "/v1/ready", responses((status = 200, body = Value), (status = 503, body = Problem)))]
+pub async fn ready(State(context): State<Context>) -> Answer<Value> {
+    let now = context.clock.now();
+    let own = ask(&context, move |core| core.self_view(now)).await?;
+    match own.state {
+        "active" | "isolated" => Ok(Json(json!({ "ready": true, "state": own.state }))),
+        state => Err(Problem::unavailable("not_ready", format!("the node is {state}")).hint(own.reasons.join("; "))),
+    }
+}
+
+/// This node: who it is, how it is, what runs out when.
+#[utoipa::path(get, path = "/v1/self", responses((status = 200, body = Value)))]
+pub async fn this_node(State(context): State<Context>) -> Answer<Value> {
+    let now = context.clock.now();
+    let own = ask(&context, move |core| core.self_view(now)).await?;
+    let mut value = to_value(&own)?;
+    merge(&mut value, context.facts.about_self(now, &context.mesh.status().await));
+    Ok(Json(value))
+}
+
+/// Every enrolled member but this node, with what the wire says about it.
+#[utoipa::path(get, path = "/v1/peers", responses((status = 200, body = Value)))]
+pub async fn peers(State(context): State<Context>) -> Answer<Value> {
+    let now = context.clock.now();
+    let peers = ask(&context, move |core| core.peers_view(now)).await?;
+    let status = context.mesh.status().await;
+    let wires = Facts::wires(&status);
+    let mut items = Vec::with_capacity(peers.len());
+    for peer in peers {
+        let mut item = to_value(&peer)?;
+        merge(&mut item, wires.get(&peer.spiffe_id).cloned().unwrap_or_else(|| json!({ "address": null })));
+        items.push(item);
+    }
+    Ok(Json(json!({ "items": items, "dialling": Facts::dialling(&status) })))
+}
+
+/// The public line of every site, from the replicated board.
+#[utoipa::path(get, path = "/v1/sites", responses((status = 200, body = Items<SiteView>)))]
+pub async fn sites(State(context): State<Context>) -> Answer<Items<SiteView>> {
+    let now = context.clock.now();
+    Ok(Json(Items { items: ask(&context, move |core| core.sites_view(now)).await? }))
+}
+
+/// Which proposals to list.
+#[derive(Debug, Deserialize, IntoParams)]
+pub struct ProposalQuery {
+    /// Only those in this state.
+    state: Option<String>,
+}
+
+/// Proposals that this node may read, newest first.
+#[utoipa::path(get, path = "/v1/proposals", params(ProposalQuery), responses((status = 200, body = Items<ProposalView>)))]
+pub async fn proposals(
+    State(context): State<Context>,
+    Query(query): Query<ProposalQuery>,
+) -> Answer<Items<ProposalView>> {
+    let now = context.clock.now();
+    let mut items = ask(&context, move |core| core.proposals_view(now)).await?;
+    items.retain(|p| query.state.as_ref().is_none_or(|s| p.state.eq_ignore_ascii_case(s)));
+    Ok(Json(Items { items }))
+}
+
+/// One proposal with everything known about it.
+#[utoipa::path(get, path = "/v1/proposals/{id}", responses((status = 200, body = Value), (status = 404, body = Problem)))]
+pub async fn proposal(State(context): State<Context>, Path(id): Path<String>) -> Answer<Value> {
+    let (now, id) = (context.clock.now(), find(&context, id).await?);
+    let found = ask(&context, move |core| core.proposal_view(now, &id)).await?;
+    found.map(Json).ok_or_else(|| Problem::not_found(format!("{id} is not a proposal that this node holds")))
+}
+
+/// What waits for a person.
+#[utoipa::path(get, path = "/v1/approvals", responses((status = 200, body = Items<ProposalView>)))]
+pub async fn approvals(State(context): State<Context>) -> Answer<Items<ProposalView>> {
+    let now = context.clock.now();
+    let mut items = ask(&context, move |core| core.proposals_view(now)).await?;
+    items.retain(|p| p.state == "PENDING_APPROVAL");
+    Ok(Json(Items { items }))
+}
+
+/// What a person must see to decide, and the statement to sign.
+#[utoipa::path(get, path = "/v1/approvals/{id}", responses((status = 200, body = ApprovalView), (status = 404, body = Problem)))]
+pub async fn approval(State(context): State<Context>, Path(id): Path<String>) -> Answer<ApprovalView> {
+    let (now, id) = (context.clock.now(), find(&context, id).await?);
+    let found = ask(&context, move |core| core.approval_view(now, &id)).await?;
+    found.map(Json).map_err(Problem::not_found)
+}
+
+/// Which facts to list.
+#[derive(Debug, Deserialize, IntoParams)]
+pub struct AuditQuery {
+    /// How many of the newest; 100 without.
+    limit: Option<usize>,
+    /// Only this kind.
+    kind: Option<String>,
+}
+
+/// The newest facts that this node holds, oldest first.
+#[utoipa::path(get, path = "/v1/audit", params(AuditQuery), responses((status = 200, body = Items<AuditEntry>)))]
+pub async fn audit(State(context): State<Context>, Query(query): Query<AuditQuery>) -> Answer<Items<AuditEntry>> {
+    let limit = query.limit.unwrap_or(AUDIT_LIMIT).min(AUDIT_LIMIT_MAX);
+    let items = ask(&context, move |core| core.audit_tail(limit, query.kind.as_deref())).await?;
+    Ok(Json(Items { items }))
+}
+
+/// The story of one lineage, in order.
+#[utoipa::path(get, path = "/v1/audit/{lineage}", responses((status = 200, body = Items<AuditEntry>), (status = 404, body = Problem)))]
+pub async fn audit_lineage(State(context): State<Context>, Path(id): Path<String>) -> Answer<Items<AuditEntry>> {
+    let id = find(&context, id).await?;
+    let items = ask(&context, move |core| core.audit_lineage(&id)).await?;
+    if items.is_empty() {
+        return Err(Problem::not_found(format!("{id} belongs to no proposal that this node holds")));
+    }
+    Ok(Json(Items { items }))
+}
+
+/// Checks every chain, signature and step that this node holds.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Verified {
+    /// Whether all checks held.
+    pub ok: bool,
+    /// Each check.
+    pub checks: Vec<Check>,
+}
+
+/// Verifies the whole story this node holds, without a network.
+#[utoipa::path(get, path = "/v1/audit/verify", responses((status = 200, body = Verified)))]
+pub async fn audit_verify(State(context): State<Context>) -> Answer<Verified> {
+    let checks = ask(&context, NodeCore::verify).await?;
+    Ok(Json(Verified { ok: checks.iter().all(|c| c.ok), checks }))
+}
+
+/// What is replicated here: hashes that must be equal elsewhere.
+#[utoipa::path(get, path = "/v1/sync", responses((status = 200, body = SyncView)))]
+pub async fn sync(State(context): State<Context>) -> Answer<SyncView> {
+    let now = context.clock.now();
+    Ok(Json(ask(&context, move |core| core.sync_view(now)).await?))
+}
+
+/// Charter, authority chain, members, people and policy.
+#[utoipa::path(get, path = "/v1/authority", responses((status = 200, body = AuthorityView)))]
+pub async fn authority(State(context): State<Context>) -> Answer<AuthorityView> {
+    Ok(Json(ask(&context, NodeCore::authority_view).await?))
+}
+
+/// What a proposal, permit or peer waits for, in sentences.
+#[utoipa::path(get, path = "/v1/why/{id}", responses((status = 200, body = Value), (status = 404, body = Problem)))]
+pub async fn why(State(context): State<Context>, Path(id): Path<String>) -> Answer<Value> {
+    let now = context.clock.now();
+    let sentences = ask(&context, move |core| core.why(now, &id)).await?.map_err(Problem::not_found)?;
+    Ok(Json(json!({ "as_of": Time(now.wall_ms), "sentences": sentences })))
+}
+
+/// Events as they happen (server-sent). A follower that is too slow gets an event `missed` with a count.
+#[utoipa::path(get, path = "/v1/events", responses((status = 200, content_type = "text/event-stream")))]
+pub async fn events(State(context): State<Context>) -> Sse<impl Stream<Item = Result<Message, Infallible>>> {
+    let stream = futures::stream::unfold(context.node.events(), |mut events| async move {
+        let message = match events.recv().await {
+            Ok(event) => message(&event),
+            Err(RecvError::Lagged(missed)) => {
+                Message::default().event("missed").data(json!({ "count": missed }).to_string())
+            }
+            Err(RecvError::Closed) => return None,
+        };
+        Some((Ok(message), events))
+    });
+    Sse::new(stream).keep_alive(KeepAlive::default())
+}
+
+fn message(event: &Event) -> Message {
+    let (name, data) = match event {
+        Event::Stored { id, kind, scope, author, traceparent } => {
+            ("stored", json!({ "id": id, "kind": kind, "scope": scope, "author": author, "traceparent": traceparent }))
+        }
+        Event::Peer { spiffe_id, admitted } => {
+            ("peer", json!({ "spiffe_id": spiffe_id.to_string(), "admitted": admitted }))
+        }
+        Event::Refused { code, detail } => ("refused", json!({ "code": code, "detail": detail })),
+        Event::Fork { author } => ("fork", json!({ "author": author })),
+        Event::State { state, reason } => ("state", json!({ "state": state, "reason": reason })),
+    };
+    Message::default().event(name).data(data.to_string())
+}
+
+fn to_value<T: Serialize>(view: &T) -> Result<Value, Problem> {
+    serde_json::to_value(view).map_err(|e| Problem::unavailable("encoding", e.to_string()))
+}
+
+/// Adds the members of `more` to the object `value`.
+fn merge(value: &mut Value, more: Value) {
+    if let (Value::Object(value), Value::Object(more)) = (value, more) {
+        value.extend(more);
+    }
+}

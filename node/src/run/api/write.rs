@@ -1,0 +1,196 @@
+//! What one may ask of a node. An answer is given only when what it says is durable here (level `local`).
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use base64::Engine as _;
+use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
+use cauldron_coordinator::bodies::{Order, Restriction, Target};
+use cauldron_coordinator::vote::SignedVote;
+use cauldron_identity::authority::EntryBody;
+use cauldron_identity::codec::from_cbor;
+use cauldron_identity::SpiffeId;
+use cauldron_node_core::enrol::TokenId;
+use cauldron_node_core::{Command, Reply};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::{Context, Problem};
+use crate::run::propose::ProposalRequest;
+use crate::token::JoinToken;
+
+/// The longest life of a join token, milliseconds: a week, the time a box may travel.
+const TOKEN_TTL_MS_MAX: u64 = 7 * 24 * 60 * 60 * 1000;
+
+/// Where something was recorded.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Recorded {
+    /// The fact.
+    pub id: String,
+    /// The durability level reached.
+    pub level: &'static str,
+    /// Whether the same thing had been recorded before.
+    pub already: bool,
+}
+
+async fn record(context: &Context, command: Command) -> Result<Json<Recorded>, Problem> {
+    match context.node.command(command).await? {
+        Reply::Recorded(id) => Ok(Json(Recorded { id: id.to_string(), level: "local", already: false })),
+        Reply::Already(id) => Ok(Json(Recorded { id: id.to_string(), level: "local", already: true })),
+        other => Err(Problem::unavailable("unexpected", format!("the core answered {other:?}"))),
+    }
+}
+
+/// Proposes an action.
+#[utoipa::path(post, path = "/v1/proposals", request_body = serde_json::Value, responses((status = 200, body = Recorded), (status = 409, body = Problem)))]
+pub async fn propose(
+    State(context): State<Context>,
+    Json(request): Json<ProposalRequest>,
+) -> Result<Json<Recorded>, Problem> {
+    let proposal = request.into_proposal(&context.facts.spiffe_id).map_err(|e| Problem::bad_request("proposal", e))?;
+    let traceparent = Some(crate::telemetry::traceparent());
+    record(&context, Command::Propose { proposal: Box::new(proposal), traceparent }).await
+}
+
+/// A person's vote: the statement exactly as signed.
+#[derive(Debug, Deserialize, ToSchema)]
+pub struct VoteRequest {
+    /// The signed vote, CBOR in base64.
+    pub vote: String,
+}
+
+/// Carries a person's vote. The node checks nothing that the owner will not check again.
+#[utoipa::path(post, path = "/v1/approvals/{id}/votes", request_body = VoteRequest, responses((status = 200, body = Recorded), (status = 409, body = Problem)))]
+pub async fn vote(
+    State(context): State<Context>,
+    Path(id): Path<String>,
+    Json(request): Json<VoteRequest>,
+) -> Result<Json<Recorded>, Problem> {
+    let bytes = decode(&request.vote)?;
+    let vote: SignedVote = from_cbor(&bytes).map_err(|e| Problem::bad_request("vote", e.to_string()))?;
+    let statement = vote.statement().map_err(|e| Problem::bad_request("vote", e.to_string()))?;
+    if !statement.proposal.to_string().starts_with(&id) {
+        return Err(Problem::bad_request("vote", format!("the statement is about {}, not {id}", statement.proposal)));
+    }
+    record(&context, Command::Vote(Box::new(vote))).await
+}
+
+/// What to restrict.
+#[derive(Debug, Deserialize, ToSchema)]
+pub struct RestrictRequest {
+    /// `veto` (a lineage), `kill-class`, `kill-agent`, `kill-site` or `kill-all`.
+    pub kind: String,
+    /// The lineage's id, the class, the agent's SPIFFE ID or the site; nothing for `kill-all`.
+    pub target: Option<String>,
+    /// Why.
+    pub reason: String,
+}
+
+/// Restricts on this coordinator's own authority. Only a lift on the authority chain takes it back.
+#[utoipa::path(post, path = "/v1/restrictions", request_body = RestrictRequest, responses((status = 200, body = Recorded), (status = 409, body = Problem)))]
+pub async fn restrict(
+    State(context): State<Context>,
+    Json(request): Json<RestrictRequest>,
+) -> Result<Json<Recorded>, Problem> {
+    let bad = |detail: String| Problem::bad_request("restriction", detail);
+    let text = request.target.clone().unwrap_or_default();
+    let target = match request.kind.as_str() {
+        "veto" => {
+            let found = context.node.read(move |core| core.find(&text)).await?.map_err(Problem::not_found)?;
+            let lineage = context.node.read(move |core| core.lineage_of(&found)).await?;
+            Target::Lineage(lineage.ok_or_else(|| bad(format!("{found} belongs to no proposal")))?)
+        }
+        "kill-class" => Target::ActionClass(text),
+        "kill-agent" => Target::Agent(text),
+        "kill-site" => Target::Site(text),
+        "kill-all" => Target::All,
+        other => return Err(bad(format!("{other:?} is none of veto, kill-class, kill-agent, kill-site, kill-all"))),
+    };
+    let order = Order {
+        mesh: context.facts.mesh,
+        target,
+        by: context.facts.spiffe_id.to_string(),
+        reason: request.reason,
+        issued_ms: context.clock.now().wall_ms,
+    };
+    record(&context, Command::Restrict(Box::new(Restriction::by_coordinator(&order)))).await
+}
+
+/// Whom a join token admits.
+#[derive(Debug, Deserialize, ToSchema)]
+pub struct TokenRequest {
+    /// The SPIFFE ID of the new node.
+    pub spiffe_id: String,
+    /// How long it is good, milliseconds; a week at most.
+    pub ttl_ms: u64,
+}
+
+/// A join token. Shown once; its secret is stored nowhere.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Token {
+    /// The token, for `cauldron node join`.
+    pub token: String,
+    /// Whom it admits.
+    pub spiffe_id: String,
+    /// Until when.
+    pub expires: String,
+}
+
+/// Mints a join token (sequencer only).
+#[utoipa::path(post, path = "/v1/authority/tokens", request_body = TokenRequest, responses((status = 200, body = Token), (status = 409, body = Problem)))]
+pub async fn token(
+    State(context): State<Context>,
+    Json(request): Json<TokenRequest>,
+) -> Result<Json<Token>, Problem> {
+    let bad = |detail: String| Problem::bad_request("token", detail);
+    let spiffe_id = SpiffeId::new(&request.spiffe_id).map_err(|e| bad(format!("{}: {e}", request.spiffe_id)))?;
+    if request.ttl_ms == 0 || request.ttl_ms > TOKEN_TTL_MS_MAX {
+        return Err(bad(format!("ttl_ms must be between 1 and {TOKEN_TTL_MS_MAX}")));
+    }
+    let (id, secret): ([u8; 16], [u8; 32]) = (crate::chance::bytes(), crate::chance::bytes());
+    let expires_ms = context.clock.now().wall_ms + request.ttl_ms;
+    let secret_hash = cauldron_identity::ids::sha256(&secret);
+    let command = Command::Token { id: TokenId(id), secret_hash, spiffe_id: spiffe_id.clone(), expires_ms };
+    context.node.command(command).await?;
+    let token = JoinToken {
+        mesh: context.facts.mesh,
+        addresses: context.facts.join_addresses(&context.mesh.listen_addrs().await),
+        id,
+        secret,
+        spiffe_id: spiffe_id.to_string(),
+        expires_ms,
+    };
+    Ok(Json(Token {
+        token: token.encode(),
+        spiffe_id: spiffe_id.to_string(),
+        expires: cauldron_node_core::view::Time(expires_ms).to_string(),
+    }))
+}
+
+/// An entry that people signed.
+#[derive(Debug, Deserialize, ToSchema)]
+pub struct EntryRequest {
+    /// The entry's body, CBOR in base64.
+    pub entry: String,
+}
+
+/// Adds an entry to the authority chain (sequencer only). The node refuses one that lacks signatures or does not follow
+/// the present head.
+#[utoipa::path(post, path = "/v1/authority/entries", request_body = EntryRequest, responses((status = 200, body = Recorded), (status = 409, body = Problem)))]
+pub async fn entry(
+    State(context): State<Context>,
+    Json(request): Json<EntryRequest>,
+) -> Result<Json<Recorded>, Problem> {
+    let bytes = decode(&request.entry)?;
+    let body: EntryBody = from_cbor(&bytes).map_err(|e| Problem::bad_request("entry", e.to_string()))?;
+    record(&context, Command::Authority(Box::new(body))).await
+}
+
+fn decode(text: &str) -> Result<Bytes, Problem> {
+    BASE64_STANDARD
+        .decode(text)
+        .or_else(|_| BASE64_URL_SAFE_NO_PAD.decode(text))
+        .map(Bytes::from)
+        .map_err(|e| Problem::bad_request("base64", e.to_string()))
+}
+

@@ -1,0 +1,76 @@
+//! The authority's side of the enrol lane: the core decides who is admitted, the certificate authority signs.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cauldron_identity::AuthorKey;
+use cauldron_identity::x509::AuthorityCa;
+use cauldron_mesh::EnrolRequest as Asked;
+use cauldron_node_core::enrol::{EnrolReply, EnrolRequest, Grant, Outcome, RefusedBecause};
+use cauldron_node_core::{Command, Reply};
+use tokio::sync::mpsc;
+
+use crate::run::engine::Handle;
+use crate::{chance, clock};
+
+/// What the lane needs.
+pub struct Registrar {
+    /// The way to the core.
+    pub node: Handle,
+    /// The certificate authority.
+    pub ca: Arc<AuthorityCa>,
+    /// This coordinator's author key, which the charter names.
+    pub author: Arc<AuthorKey>,
+    /// Lifetime of the SVIDs issued here.
+    pub svid_lifetime: Duration,
+}
+
+impl Registrar {
+    /// Answers requests until the mesh is gone. The lane itself bounds how many there are.
+    pub async fn run(self, mut requests: mpsc::Receiver<Asked>) {
+        while let Some(asked) = requests.recv().await {
+            let outcome = self.answer(&asked).await;
+            if let Outcome::Refused(why) = &outcome {
+                tracing::warn!(remote = %asked.remote, code = why.code, reason = why.reason, "enrolment refused");
+            }
+            let reply = EnrolReply::new(outcome, &self.author, &asked.exporter).to_bytes();
+            // The peer may have gone; it asks again with the same key and token.
+            let _ = asked.reply.send(reply);
+        }
+    }
+
+    async fn answer(&self, asked: &Asked) -> Outcome {
+        let request = match EnrolRequest::open(&asked.bytes, &asked.exporter) {
+            Ok(request) => request,
+            Err(e) => return refused("request", crate::run::chain(&e)),
+        };
+        let csr = request.csr().to_vec();
+        let spiffe_id = match self.node.command(Command::Admit(Box::new(request))).await {
+            Ok(Reply::Admitted { spiffe_id }) => spiffe_id,
+            Ok(other) => return refused("unexpected", format!("the core answered {other:?}")),
+            Err(refusal) => return refused(refusal.code, refusal.reason),
+        };
+        let (now_ms, lifetime_s) = (clock::wall_ms(), self.svid_lifetime.as_secs());
+        let issued = self.ca.issue(&csr, &spiffe_id, now_ms / 1000, lifetime_s, chance::bytes());
+        let Ok((charter, authority)) = self.node.read(cauldron_node_core::NodeCore::welcome).await else {
+            return refused("stopping", "the coordinator is stopping; ask again when it runs".into());
+        };
+        match issued {
+            Ok(chain) => {
+                tracing::info!(%spiffe_id, "SVID issued");
+                Outcome::Granted(Grant {
+                    charter,
+                    chain: chain.into_iter().map(|c| c.to_vec().into()).collect(),
+                    bundle: vec![self.ca.certificate().to_vec().into()],
+                    authority,
+                    time_ms: now_ms,
+                })
+            }
+            Err(e) => refused("certificate", crate::run::chain(&e)),
+        }
+    }
+}
+
+fn refused(code: &str, reason: String) -> Outcome {
+    Outcome::Refused(RefusedBecause { code: code.to_owned(), reason })
+}

@@ -1,0 +1,69 @@
+//! Fault points for tests and the demo: `CAULDRON_FAULT=<point>:<what>`.
+//!
+//! | fault | what happens |
+//! |---|---|
+//! | `effect.before:kill` | the process dies after `Started` is durable and before the effect |
+//! | `effect.after:kill` | the process dies after the effect and before its outcome is recorded |
+//! | `permit:forge-permit` | a coordinator permits what nobody approved |
+//!
+//! Packages are built without the feature `fault-points`; the variable is then refused, not ignored.
+
+use crate::error::CliError;
+
+const NAME: &str = "CAULDRON_FAULT";
+
+/// What this process was told to do wrong.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Fault {
+    point: Option<String>,
+    /// Permit what nobody approved.
+    pub forge_permits: bool,
+}
+
+impl Fault {
+    /// Reads `CAULDRON_FAULT`.
+    ///
+    /// # Errors
+    /// [`CliError`] for a fault that this build does not know, or any in a build without fault points.
+    pub fn from_env() -> Result<Self, CliError> {
+        match std::env::var(NAME) {
+            Ok(text) if !text.is_empty() => Self::parse(&text),
+            _ => Ok(Self::default()),
+        }
+    }
+
+    fn parse(text: &str) -> Result<Self, CliError> {
+        if !cfg!(feature = "fault-points") {
+            return Err(CliError::config(format!("{NAME} is set, but this build has no fault points"))
+                .hint(format!("unset {NAME}; test builds have the feature fault-points")));
+        }
+        match text {
+            "effect.before:kill" | "effect.after:kill" => {
+                let point = text.strip_suffix(":kill").map(str::to_owned);
+                Ok(Self { point, forge_permits: false })
+            }
+            "permit:forge-permit" => Ok(Self { point: None, forge_permits: true }),
+            other => Err(CliError::config(format!("{NAME} = {other:?} is no fault point"))
+                .hint("use effect.before:kill, effect.after:kill or permit:forge-permit")),
+        }
+    }
+
+    /// Called where the fault points are. Dies there without a word, as a power cut would.
+    pub fn reached(&self, point: &str) {
+        if self.point.as_deref() == Some(point) {
+            std::process::abort();
+        }
+    }
+}
+
+#[cfg(all(test, feature = "fault-points"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn known_faults_are_taken_and_others_named() {
+        assert!(Fault::parse("permit:forge-permit").expect("known").forge_permits);
+        assert_eq!(Fault::parse("effect.before:kill").expect("known").point.as_deref(), Some("effect.before"));
+        assert!(Fault::parse("effect.before:forge").expect_err("unknown").to_string().contains("effect.before:forge"));
+    }
+}
