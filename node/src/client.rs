@@ -139,7 +139,8 @@ impl Client {
         use std::io::ErrorKind;
         let hint = match error.kind() {
             ErrorKind::PermissionDenied => "join the socket's group, or ask the node's operator".to_owned(),
-            _ => "start it with `cauldron node run --config FILE`, or name another node with --socket or --node DIR".into(),
+            _ => "start it with `cauldron node run --config FILE`, or name another node with --socket or --node DIR"
+                .into(),
         };
         self.unreachable().because(error).hint(hint)
     }
@@ -160,7 +161,8 @@ fn problem(status: StatusCode, path: &str, body: &Value) -> CliError {
         500.. => Kind::Unreachable,
         _ => Kind::Refused,
     });
-    let message = text("detail").or(text("title")).map_or_else(|| format!("{path}: HTTP {status}"), crate::output::harmless);
+    let message =
+        text("detail").or(text("title")).map_or_else(|| format!("{path}: HTTP {status}"), crate::output::harmless);
     let mut error = CliError::new(kind, message);
     if !code.is_empty() {
         error = error.detail(format!("the node refused {path} with `{}`", crate::output::harmless(code)));

@@ -105,7 +105,9 @@ pub fn boottime_ms() -> u64 {
 #[must_use]
 pub fn boot_id() -> String {
     let read = std::fs::read_to_string(BOOT_ID).map(|id| id.trim().to_owned());
-    read.ok().filter(|id| !id.is_empty()).unwrap_or_else(|| format!("process-{}", hex::encode(crate::chance::bytes::<16>())))
+    read.ok()
+        .filter(|id| !id.is_empty())
+        .unwrap_or_else(|| format!("process-{}", hex::encode(crate::chance::bytes::<16>())))
 }
 
 #[cfg(test)]

@@ -84,8 +84,11 @@ pub fn read_secret(path: &Path) -> Result<String, CliError> {
     let metadata = fs::metadata(path).map_err(|e| failed("read", path, &e))?;
     let mode = metadata.mode() & 0o777;
     if mode & 0o077 != 0 {
-        return Err(CliError::config(format!("{} holds a secret, but others may read it (mode {mode:04o})", path.display()))
-            .hint(format!("chmod 600 {}", path.display())));
+        return Err(CliError::config(format!(
+            "{} holds a secret, but others may read it (mode {mode:04o})",
+            path.display()
+        ))
+        .hint(format!("chmod 600 {}", path.display())));
     }
     read_text(path)
 }

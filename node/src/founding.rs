@@ -13,7 +13,8 @@ use cauldron_identity::codec::{from_cbor, to_cbor};
 use cauldron_identity::ids::sha256;
 use cauldron_identity::x509::{AuthorityCa, SvidKey, Validity, certificates_to_pem};
 use cauldron_identity::{
-    AuthorKey, Charter, Digest, Fact, FactId, HeaderDraft, MeshId, Scope, SealedFact, SignedCharter, SpiffeId, TrustDomain,
+    AuthorKey, Charter, Digest, Fact, FactId, HeaderDraft, MeshId, Scope, SealedFact, SignedCharter, SpiffeId,
+    TrustDomain,
 };
 
 use crate::clock::{Mark, boot_id, boottime_ms};
@@ -185,11 +186,8 @@ fn facts(request: &Request, mesh: MeshId, keys: &Keys) -> Vec<SealedFact> {
         groups: request.groups.clone(),
         credentials: vec![credential(&keys.person)],
     };
-    let activate = Activate {
-        bundle: bundle.id(),
-        digest: request.bundle.digest(),
-        version: request.bundle.version().to_owned(),
-    };
+    let activate =
+        Activate { bundle: bundle.id(), digest: request.bundle.digest(), version: request.bundle.version().to_owned() };
     let person = entry(None, 1, &Entry::Person(person));
     let activate = entry(Some(person.id()), 2, &Entry::Activate(activate));
     [bundle, person, activate].iter().map(|fact| fact.sealed().clone()).collect()
@@ -239,9 +237,7 @@ fn optional<T: for<'b> minicbor::Decode<'b, ()>>(path: &std::path::Path) -> Resu
         return Ok(None);
     }
     let bytes = files::read(path)?;
-    from_cbor(&bytes)
-        .map(Some)
-        .map_err(|e| CliError::integrity(format!("{} is damaged", path.display())).because(&e))
+    from_cbor(&bytes).map(Some).map_err(|e| CliError::integrity(format!("{} is damaged", path.display())).because(&e))
 }
 
 /// What the operator of a joining node decides.
@@ -268,7 +264,9 @@ pub fn prepare_join(dir: &DataDir, join: &Join) -> Result<Template, CliError> {
     let join_addresses: Vec<PeerAddr> = token
         .addresses
         .iter()
-        .map(|a| a.parse().map_err(|why| CliError::usage("this join token cannot be used").detail(format!("{a} {why}"))))
+        .map(|a| {
+            a.parse().map_err(|why| CliError::usage("this join token cannot be used").detail(format!("{a} {why}")))
+        })
         .collect::<Result<_, _>>()?;
     if dir.binding()?.is_some() {
         dir.open(&spiffe_id, Some(&token.mesh))?;
@@ -305,7 +303,9 @@ pub fn read_join_token(dir: &DataDir) -> Result<Option<JoinToken>, CliError> {
     }
     let token = JoinToken::decode(&files::read_secret(&path)?);
     token.map(Some).map_err(|e| {
-        CliError::integrity(format!("{} is damaged", path.display())).because(&e).hint("run `cauldron node join TOKEN` again")
+        CliError::integrity(format!("{} is damaged", path.display()))
+            .because(&e)
+            .hint("run `cauldron node join TOKEN` again")
     })
 }
 

@@ -6,15 +6,18 @@
 #![forbid(unsafe_code)]
 
 pub mod chance;
-pub mod clock;
+pub mod cli;
 pub mod client;
+pub mod clock;
 pub mod config;
+pub mod demo;
 pub mod error;
 pub mod files;
 pub mod founding;
 pub mod keyfile;
 pub mod output;
 pub mod paths;
+pub mod run;
 pub mod telemetry;
 pub mod token;
 pub mod trace;

@@ -186,9 +186,8 @@ impl Binding {
 
     fn parse(text: &str) -> Result<Self, String> {
         let table: toml::Table = text.parse().map_err(|e: toml::de::Error| e.message().to_owned())?;
-        let field = |name: &str| {
-            table.get(name).and_then(toml::Value::as_str).ok_or_else(|| format!("`{name}` is missing"))
-        };
+        let field =
+            |name: &str| table.get(name).and_then(toml::Value::as_str).ok_or_else(|| format!("`{name}` is missing"));
         Ok(Self {
             mesh: field("mesh")?.parse().map_err(|e| format!("mesh: {e}"))?,
             spiffe_id: SpiffeId::new(field("spiffe_id")?).map_err(|e| format!("spiffe_id: {e}"))?,

@@ -124,9 +124,7 @@ fn connect(endpoint: &str, spiffe_id: &str) -> Result<Telemetry, ExporterBuildEr
     let spans = SpanExporter::builder().with_tonic().with_endpoint(endpoint).build()?;
     let records = LogExporter::builder().with_tonic().with_endpoint(endpoint).build()?;
     Ok(Telemetry {
-        traces: Some(
-            SdkTracerProvider::builder().with_resource(resource.clone()).with_batch_exporter(spans).build(),
-        ),
+        traces: Some(SdkTracerProvider::builder().with_resource(resource.clone()).with_batch_exporter(spans).build()),
         logs: Some(SdkLoggerProvider::builder().with_resource(resource).with_batch_exporter(records).build()),
     })
 }
@@ -220,8 +218,7 @@ mod tests {
         let subscriber = Registry::default()
             .with(tracing_opentelemetry::layer().with_tracer(traces.tracer("test")))
             .with(OtlpLogs { logger: logs.logger("test") });
-        let carried: Traceparent =
-            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".parse().expect("valid");
+        let carried: Traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".parse().expect("valid");
         tracing::subscriber::with_default(subscriber, || {
             let span = tracing::info_span!("execute");
             carried.adopt(&span);

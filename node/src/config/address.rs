@@ -54,7 +54,9 @@ impl FromStr for PeerAddr {
         let port = port.parse::<u16>().ok().filter(|p| *p > 0).ok_or_else(no_port)?;
         let bracketed = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
         let host = match bracketed {
-            Some(inner) => inner.parse::<IpAddr>().map(|ip| ip.to_string()).map_err(|_| "is no IPv6 address".to_owned())?,
+            Some(inner) => {
+                inner.parse::<IpAddr>().map(|ip| ip.to_string()).map_err(|_| "is no IPv6 address".to_owned())?
+            }
             None if host.contains(':') => return Err("is an IPv6 address without brackets".into()),
             None if is_host(host) => host.to_ascii_lowercase(),
             None => return Err("is no host name or address".into()),

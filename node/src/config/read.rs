@@ -93,7 +93,11 @@ fn mesh(r: &Reader<'_>) -> Option<Mesh> {
     let peers = |key| r.list(key, str::parse::<PeerAddr>, address_hint).unwrap_or_default();
     let (advertise, join) = (peers("mesh.advertise"), peers("mesh.join"));
     let first = r.flag("mesh.first").unwrap_or(false);
-    if join.is_empty() && !first && !(r.has("mesh.first") && r.flag_is_bad("mesh.first")) && !r.list_has_items("mesh.join") {
+    if join.is_empty()
+        && !first
+        && !(r.has("mesh.first") && r.flag_is_bad("mesh.first"))
+        && !r.list_has_items("mesh.join")
+    {
         r.problem("mesh.join", "is empty", "name one peer, or set mesh.first = true");
     }
     let charter = r.parsed("mesh.charter", str::parse::<MeshId>, "write the mesh id, 64 lower-case hex characters");
@@ -128,7 +132,8 @@ fn identity(r: &Reader<'_>, node: Option<&Node>, mesh: Option<&Mesh>, issues: bo
     let embedded = |t: &str| if t == "embedded" { Ok(()) } else { Err("is no source of identities in this build") };
     r.parsed("identity.source", embedded, "write \"embedded\": the mesh's own authority");
     let site = name(r, "node.site");
-    let given = r.parsed("identity.spiffe_id", |t| SpiffeId::new(t), "write spiffe://<trust domain>/site/<site>/node/<name>");
+    let given =
+        r.parsed("identity.spiffe_id", |t| SpiffeId::new(t), "write spiffe://<trust domain>/site/<site>/node/<name>");
     let spiffe_id = match (given, r.has("identity.spiffe_id")) {
         (Some(id), _) => id,
         (None, true) => return None,
@@ -145,7 +150,11 @@ fn identity(r: &Reader<'_>, node: Option<&Node>, mesh: Option<&Mesh>, issues: bo
             None
         }
         Err(_) => {
-            r.problem(key, "names neither a coordinator nor a node", "use /coordinator/<name> or /site/<site>/node/<node>");
+            r.problem(
+                key,
+                "names neither a coordinator nor a node",
+                "use /coordinator/<name> or /site/<site>/node/<node>",
+            );
             None
         }
     }
@@ -238,7 +247,8 @@ fn sshd(r: &Reader<'_>, base: &Path) -> Option<Sshd> {
     }
     let threshold = r.number("security.sshd.threshold", 1..33);
     let window = r.duration("security.sshd.window", SECOND, DAY);
-    let allow = r.list("security.sshd.allow", str::parse::<Cidr>, "write an address or a block such as \"192.0.2.0/24\"");
+    let allow =
+        r.list("security.sshd.allow", str::parse::<Cidr>, "write an address or a block such as \"192.0.2.0/24\"");
     let address = |t: &str| t.parse::<IpAddr>().map_err(|_| "is no IP address");
     let own_addresses = r.list("security.sshd.own_addresses", address, "write an IP address");
     Some(Sshd {

@@ -27,8 +27,7 @@ impl<'t> Reader<'t> {
     /// Parses `text`; syntax errors and unknown keys are the first problems.
     pub(super) fn new(text: &'t str) -> Self {
         let (table, errors) = DeTable::parse_recoverable(text);
-        let reader =
-            Self { text, table: table.into_inner(), problems: RefCell::default(), broken: !errors.is_empty() };
+        let reader = Self { text, table: table.into_inner(), problems: RefCell::default(), broken: !errors.is_empty() };
         for error in errors {
             let span = error.span().unwrap_or(text.len()..text.len());
             reader.at(&span, format!("this is not TOML: {}", error.message()), "see https://toml.io for the syntax");
@@ -54,10 +53,16 @@ impl<'t> Reader<'t> {
             match value.get_ref() {
                 DeValue::Table(inner) if is_section(&name) => self.unknown_keys(&name, inner),
                 _ if is_section(&name) => {
-                    self.at(&value.span(), format!("{name} must be a table"), &format!("write [{name}] and its keys below"));
+                    self.at(
+                        &value.span(),
+                        format!("{name} must be a table"),
+                        &format!("write [{name}] and its keys below"),
+                    );
                 }
                 _ if KEYS.iter().any(|k| k.name == name) => {}
-                _ => self.at(&key.span(), format!("{name} is no key of this configuration"), &suggestion(section, local)),
+                _ => {
+                    self.at(&key.span(), format!("{name} is no key of this configuration"), &suggestion(section, local))
+                }
             }
         }
     }
@@ -137,7 +142,12 @@ impl<'t> Reader<'t> {
     }
 
     /// A text that `parse` understands; its error is the problem, `hint` says what to write.
-    pub(super) fn parsed<T, E: ToString>(&self, name: &str, parse: impl Fn(&str) -> Result<T, E>, hint: &str) -> Option<T> {
+    pub(super) fn parsed<T, E: ToString>(
+        &self,
+        name: &str,
+        parse: impl Fn(&str) -> Result<T, E>,
+        hint: &str,
+    ) -> Option<T> {
         let text = self.text(name)?;
         parse(text).map_err(|e| self.problem(name, &e.to_string(), hint)).ok()
     }

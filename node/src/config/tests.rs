@@ -107,7 +107,9 @@ x = 1
 
 #[test]
 fn an_empty_file_says_what_a_node_needs() {
-    refused("", expect![[r#"
+    refused(
+        "",
+        expect![[r#"
         Error: the configuration /etc/cauldron/node.toml has 3 problems
           -  node.name is missing
              → name this node: write 1 to 63 of a-z, 0-9 and '-', not at either end
@@ -115,7 +117,8 @@ fn an_empty_file_says_what_a_node_needs() {
              → write the trust domain of the mesh, such as "acme.example"
           -  mesh.join is empty
              → name one peer, or set mesh.first = true
-        Hint: docs/configuration.md lists every key with its meaning, unit and default"#]]);
+        Hint: docs/configuration.md lists every key with its meaning, unit and default"#]],
+    );
 }
 
 #[test]
@@ -163,21 +166,30 @@ fn keys_in_the_wrong_place_are_recognised() {
 #[test]
 fn what_must_fit_together_is_checked_together() {
     let node = "[node]\nname = \"lyon\"\nsite = \"lyon\"\n[mesh]\ntrust_domain = \"acme.test\"\n";
-    refused(&format!("{node}first = true\n"), expect![[r#"
+    refused(
+        &format!("{node}first = true\n"),
+        expect![[r#"
         Error: the configuration /etc/cauldron/node.toml has 1 problem
           6:9  mesh.first = true  but the first node of a mesh issues its identities
                → set authority.enabled = true
-        Hint: docs/configuration.md lists every key with its meaning, unit and default"#]]);
-    refused(&format!("{node}join = []\n"), expect![[r#"
+        Hint: docs/configuration.md lists every key with its meaning, unit and default"#]],
+    );
+    refused(
+        &format!("{node}join = []\n"),
+        expect![[r#"
         Error: the configuration /etc/cauldron/node.toml has 1 problem
           6:8  mesh.join = []  is empty
                → name one peer, or set mesh.first = true
-        Hint: docs/configuration.md lists every key with its meaning, unit and default"#]]);
-    refused(&format!("{node}join = [\"a:1\"]\n[authority]\nenabled = true\n"), expect![[r#"
+        Hint: docs/configuration.md lists every key with its meaning, unit and default"#]],
+    );
+    refused(
+        &format!("{node}join = [\"a:1\"]\n[authority]\nenabled = true\n"),
+        expect![[r#"
         Error: the configuration /etc/cauldron/node.toml has 1 problem
           8:11  authority.enabled = true  but spiffe://acme.test/site/lyon/node/lyon is no coordinator of the mesh
                 → leave node.site out on the coordinator, or authority.enabled here
-        Hint: docs/configuration.md lists every key with its meaning, unit and default"#]]);
+        Hint: docs/configuration.md lists every key with its meaning, unit and default"#]],
+    );
     refused(
         &format!("{node}join = [\"a:1\"]\n[identity]\nspiffe_id = \"spiffe://old.test/site/porto/node/n\"\n"),
         expect![[r#"
@@ -190,11 +202,14 @@ fn what_must_fit_together_is_checked_together() {
                     → use one name in both places
             Hint: docs/configuration.md lists every key with its meaning, unit and default"#]],
     );
-    refused(&format!("{node}join = [\"a:1\"]\n[modules]\nlist = [\"security\"]\n"), expect![[r#"
+    refused(
+        &format!("{node}join = [\"a:1\"]\n[modules]\nlist = [\"security\"]\n"),
+        expect![[r#"
         Error: the configuration /etc/cauldron/node.toml has 1 problem
           8:8  modules.list = ["security"]  has security, which nothing configures
                → add [security.sshd] and [security.blocklist], or leave the module out
-        Hint: docs/configuration.md lists every key with its meaning, unit and default"#]]);
+        Hint: docs/configuration.md lists every key with its meaning, unit and default"#]],
+    );
     refused(
         &format!("{node}join = [\"a:1\"]\n[modules]\nlist = [\"security\"]\n[security.sshd]\nlog = \"auth.log\"\n"),
         expect![[r#"
@@ -220,11 +235,14 @@ fn what_must_fit_together_is_checked_together() {
                    → run modules on a node with node.site; a mesh coordinator has none
             Hint: docs/configuration.md lists every key with its meaning, unit and default"#]],
     );
-    refused("[node]\nname = \"hq\"\n[mesh]\ntrust_domain = \"acme.test\"\njoin = [\"a:1\"]\n", expect![[r#"
+    refused(
+        "[node]\nname = \"hq\"\n[mesh]\ntrust_domain = \"acme.test\"\njoin = [\"a:1\"]\n",
+        expect![[r#"
         Error: the configuration /etc/cauldron/node.toml has 1 problem
           -  identity.spiffe_id is missing and cannot be derived
              → set node.site to the site this node stands in, or identity.spiffe_id
-        Hint: docs/configuration.md lists every key with its meaning, unit and default"#]]);
+        Hint: docs/configuration.md lists every key with its meaning, unit and default"#]],
+    );
 }
 
 #[test]

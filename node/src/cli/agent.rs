@@ -1,0 +1,123 @@
+//! Agents without a mesh: what one would propose over a file.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use cauldron_agents::net::Cidr;
+use cauldron_agents::security::replay::{Replay, replay};
+use cauldron_agents::security::sshd::{self, Config};
+use clap::{Args, Subcommand};
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::{Global, duration};
+use crate::error::CliError;
+use crate::output::{As, Field, field, plain, print, rows};
+
+/// Enough for the stamp of the first line.
+const FIRST_LINE_MAX: u64 = 4096;
+const DRAFTS: &[Field] = &[
+    field("OPERATION", "/operation", As::Text),
+    field("OBJECT", "/object", As::Text),
+    field("CLASS", "/risk_class", As::Text),
+    field("SURE", "/confidence_ppm", As::Percent),
+    field("WHY", "/rationale", As::Text),
+];
+
+/// `agent …`.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// What an agent would propose over a file: no mesh, no effect
+    Replay(ReplayArgs),
+}
+
+/// `agent replay`.
+#[derive(Debug, Args)]
+pub struct ReplayArgs {
+    /// Which agent
+    #[arg(value_name = "NAME", value_parser = [sshd::NAME])]
+    name: String,
+    /// The log to read; `-` reads standard input
+    #[arg(long, value_name = "FILE")]
+    input: PathBuf,
+    /// Failed logins from one source that make a finding
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    threshold: u32,
+    /// Event time in which they must lie
+    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = duration)]
+    window: Duration,
+    /// How long a block would be asked for
+    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = duration)]
+    ttl: Duration,
+    /// An address or CIDR block that is never proposed; may be repeated
+    #[arg(long, value_name = "CIDR")]
+    allow: Vec<Cidr>,
+    /// An address of the node's own; may be repeated
+    #[arg(long = "own-address", value_name = "ADDRESS")]
+    own_addresses: Vec<IpAddr>,
+    /// Year of the first line, where stamps have none [default: so that it ends no later than the file's last change]
+    #[arg(long, value_name = "YEAR")]
+    year: Option<i16>,
+}
+
+pub(super) fn run(global: &Global, command: Command) -> Result<(), CliError> {
+    let Command::Replay(args) = command;
+    let seconds = |d: Duration| u32::try_from(d.as_secs()).unwrap_or(u32::MAX);
+    let (first, input, changed_s) = open(&args.input)?;
+    let config = Config {
+        threshold: args.threshold,
+        window_s: seconds(args.window),
+        ttl_s: seconds(args.ttl),
+        allow: args.allow,
+        own_addresses: args.own_addresses,
+        reference_year: args.year.or_else(|| sshd::reference_year(&first, changed_s)).unwrap_or(1970),
+        ..Config::default()
+    };
+    if let Some(error) = config.problems().iter().fold(None::<CliError>, |error, problem| {
+        Some(error.unwrap_or_else(|| CliError::usage("the rule's numbers make no sense")).detail(problem.to_string()))
+    }) {
+        return Err(error);
+    }
+    let found = replay(std::io::Cursor::new(first).chain(input), config)
+        .map_err(|e| CliError::config(format!("cannot read {}", args.input.display())).because(&e))?;
+    show(global, &found)
+}
+
+fn show(global: &Global, found: &Replay) -> Result<(), CliError> {
+    let value =
+        serde_json::to_value(found).map_err(|e| CliError::integrity("the proposals cannot be shown").because(&e))?;
+    print(global.output, &value, || {
+        let drafts = value.get("proposals").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+        let table = rows(drafts, DRAFTS, "nothing would be proposed", Timestamp::now());
+        format!(
+            "{table}\n{} lines, {} bytes: {}\n",
+            found.summary.lines,
+            found.summary.bytes,
+            plain(&value["summary"]["by_reason"])
+        )
+    })
+}
+
+/// The beginning of the input, the rest of it, and when it last changed, Unix seconds.
+fn open(path: &Path) -> Result<(Vec<u8>, Box<dyn Read>, i64), CliError> {
+    let failed = |e: &std::io::Error| CliError::config(format!("cannot read {}", path.display())).because(e);
+    let unix =
+        |t: SystemTime| t.duration_since(UNIX_EPOCH).map_or(0, |d| i64::try_from(d.as_secs()).unwrap_or(i64::MAX));
+    let (input, changed): (Box<dyn Read>, SystemTime) = if path == Path::new("-") {
+        (Box::new(std::io::stdin()), SystemTime::now())
+    } else {
+        let file = File::open(path).map_err(|e| failed(&e))?;
+        let metadata = file.metadata().map_err(|e| failed(&e))?;
+        if !metadata.is_file() {
+            return Err(CliError::config(format!("{} is not a regular file", path.display())));
+        }
+        (Box::new(file), metadata.modified().unwrap_or_else(|_| SystemTime::now()))
+    };
+    let mut input = BufReader::new(input);
+    let mut first = Vec::new();
+    (&mut input).take(FIRST_LINE_MAX).read_until(b'\n', &mut first).map_err(|e| failed(&e))?;
+    Ok((first, Box::new(input), unix(changed)))
+}

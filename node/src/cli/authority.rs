@@ -1,0 +1,77 @@
+//! Who is enrolled, and invitations for new nodes.
+
+use std::time::Duration;
+
+use clap::Subcommand;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::duration;
+use crate::client::Client;
+use crate::error::CliError;
+use crate::output::{As, Field, Format, field, harmless, print, record, rows};
+
+const AUTHORITY: &[Field] = &[
+    field("mesh", "/mesh", As::Text),
+    field("trust domain", "/trust_domain", As::Text),
+    field("sequencer", "/sequencer", As::Text),
+    field("threshold", "/threshold", As::Text),
+    field("entries", "/index", As::Text),
+    field("head", "/head", As::Short),
+    field("policy", "/policy/version", As::Text),
+];
+const MEMBERS: &[Field] = &[
+    field("MEMBER", "/spiffe_id", As::Text),
+    field("AUTHOR", "/author", As::Short),
+    field("LIFE", "/incarnation", As::Text),
+    field("STANDING", "/standing", As::Text),
+];
+const ENTRIES: &[Field] = &[
+    field("ENTRY", "/index", As::Text),
+    field("ID", "/id", As::Short),
+    field("WHAT", "/summary", As::Text),
+    field("IN EFFECT", "/in_effect", As::Text),
+    field("REFUSED", "/refused", As::Text),
+];
+
+/// `authority …`.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Invite one node: a token for `cauldron node join`, shown once
+    Token {
+        /// The SPIFFE ID that it will have, such as spiffe://acme.example/site/lyon/node/lyon
+        #[arg(value_name = "SPIFFE_ID")]
+        spiffe_id: String,
+        /// How long the token is good
+        #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = duration)]
+        ttl: Duration,
+    },
+    /// The authority chain: members and entries
+    Show,
+}
+
+pub(super) async fn run(client: &Client, format: Format, command: &Command) -> Result<(), CliError> {
+    match command {
+        Command::Token { spiffe_id, ttl } => {
+            let ttl_ms = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
+            let answer =
+                client.post("/v1/authority/tokens", &json!({ "spiffe_id": spiffe_id, "ttl_ms": ttl_ms })).await?;
+            // The token alone, so that it can be piped.
+            print(format, &answer, || format!("{}\n", harmless(answer["token"].as_str().unwrap_or_default())))
+        }
+        Command::Show => {
+            let answer = client.get("/v1/authority").await?;
+            print(format, &answer, || {
+                let (now, list) = (Timestamp::now(), |name| {
+                    answer.get(name).and_then(Value::as_array).map_or(&[][..], Vec::as_slice)
+                });
+                format!(
+                    "{}\n{}\n{}",
+                    record(&answer, AUTHORITY, now),
+                    rows(list("members"), MEMBERS, "no member", now),
+                    rows(list("entries"), ENTRIES, "no entry", now)
+                )
+            })
+        }
+    }
+}

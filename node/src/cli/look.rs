@@ -1,0 +1,150 @@
+//! Commands that look: status, peers, sites, why, proposals.
+
+use clap::Args;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::segment;
+use crate::client::Client;
+use crate::error::CliError;
+use crate::output::{As, Field, Format, field, harmless, items, plain, print, record, rows};
+
+const SELF: &[Field] = &[
+    field("node", "/spiffe_id", As::Text),
+    field("state", "/state", As::Text),
+    field("reasons", "/reasons", As::Text),
+    field("site", "/site", As::Text),
+    field("mesh", "/mesh", As::Short),
+    field("author", "/author", As::Short),
+    field("incarnation", "/incarnation", As::Text),
+    field("policy", "/policy", As::Text),
+    field("SVID ends", "/svid/not_after", As::Time),
+    field("lease age", "/lease/age_ms", As::Millis),
+    field("listens on", "/listen", As::Text),
+    field("seen", "/as_of", As::Time),
+];
+const RUNWAY: &[Field] =
+    &[field("WHAT", "/what", As::Text), field("ENDS", "/expires", As::Time), field("THEN", "/stops", As::Text)];
+const PEERS: &[Field] = &[
+    field("PEER", "/spiffe_id", As::Text),
+    field("STATE", "/state", As::Text),
+    field("ADDRESS", "/address", As::Text),
+    field("RTT", "/rtt_ms", As::Millis),
+    field("CONNECTED", "/connected_ms", As::Millis),
+    field("SVID ENDS", "/svid_not_after", As::Time),
+    field("SEEN", "/as_of", As::Time),
+    field("LAST ERROR", "/last_error", As::Text),
+];
+const SITES: &[Field] = &[
+    field("SITE", "/site", As::Text),
+    field("LINE", "/line", As::Text),
+    field("BY", "/observer", As::Text),
+    field("AS OF", "/as_of", As::Time),
+];
+const PROPOSALS: &[Field] = &[
+    field("ID", "/short", As::Text),
+    field("STATE", "/state", As::Text),
+    field("OPERATION", "/operation", As::Text),
+    field("TARGET", "/target", As::Text),
+    field("CLASS", "/class", As::Text),
+    field("SURE", "/confidence_ppm", As::Percent),
+    field("OPENED", "/opened", As::Time),
+    field("WHY", "/why", As::Text),
+];
+
+/// A name of something.
+#[derive(Debug, Args)]
+pub struct Named {
+    /// Id (or its first characters) of a proposal or permit, or a peer's SPIFFE ID
+    #[arg(value_name = "ID")]
+    id: String,
+}
+
+/// `proposals [ID]`.
+#[derive(Debug, Args)]
+pub struct ProposalsArgs {
+    /// Id of one proposal, or its first characters
+    #[arg(value_name = "ID")]
+    id: Option<String>,
+    /// Only those in this state, such as PENDING_APPROVAL
+    #[arg(long, value_name = "STATE", conflicts_with = "id")]
+    state: Option<String>,
+}
+
+pub(super) async fn status(client: &Client, format: Format) -> Result<(), CliError> {
+    let own = client.get("/v1/self").await?;
+    let peers = client.get("/v1/peers").await?;
+    let count = |state: &str| items(&peers).iter().filter(|p| p["state"] == state).count();
+    let summary = json!({ "up": count("up"), "down": count("down"), "never": count("never") });
+    let mut whole = own.clone();
+    if let Some(map) = whole.as_object_mut() {
+        map.insert("peers".into(), summary.clone());
+    }
+    print(format, &whole, || {
+        let now = Timestamp::now();
+        let runway = own.get("runway").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+        let ends = if runway.is_empty() { String::new() } else { format!("\n{}", rows(runway, RUNWAY, "", now)) };
+        format!("{}peers        {}\n{ends}", record(&own, SELF, now), plain(&summary))
+    })
+}
+
+pub(super) async fn peers(client: &Client, format: Format) -> Result<(), CliError> {
+    let peers = client.get("/v1/peers").await?;
+    print(format, &peers, || rows(items(&peers), PEERS, "no other member is enrolled", Timestamp::now()))
+}
+
+pub(super) async fn sites(client: &Client, format: Format) -> Result<(), CliError> {
+    let sites = client.get("/v1/sites").await?;
+    print(format, &sites, || rows(items(&sites), SITES, "no site has written to the board yet", Timestamp::now()))
+}
+
+pub(super) async fn why(client: &Client, format: Format, args: &Named) -> Result<(), CliError> {
+    let answer = client.get(&format!("/v1/why/{}", segment(&args.id))).await?;
+    print(format, &answer, || {
+        let sentences = answer.get("sentences").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+        match sentences {
+            [] => "it waits for nothing\n".to_owned(),
+            all => all.iter().map(|s| format!("{}\n", plain(s))).collect(),
+        }
+    })
+}
+
+pub(super) async fn proposals(client: &Client, format: Format, args: &ProposalsArgs) -> Result<(), CliError> {
+    if let Some(id) = &args.id {
+        let one = client.get(&format!("/v1/proposals/{}", segment(id))).await?;
+        return print(format, &one, || tree(&one, 0));
+    }
+    let path = match &args.state {
+        Some(state) => format!("/v1/proposals?state={}", segment(state)),
+        None => "/v1/proposals".to_owned(),
+    };
+    let all = client.get(&path).await?;
+    print(format, &all, || rows(items(&all), PROPOSALS, "no proposal", Timestamp::now()))
+}
+
+/// Every field of an answer, one per line, nested ones indented.
+pub(super) fn tree(value: &Value, depth: usize) -> String {
+    let pad = "  ".repeat(depth);
+    let nested = |v: &Value| match v {
+        Value::Object(map) => !map.is_empty(),
+        Value::Array(items) => items.iter().any(|i| i.is_object() || i.is_array()),
+        _ => false,
+    };
+    match value {
+        Value::Object(map) => map
+            .iter()
+            .map(|(key, v)| match nested(v) {
+                true => format!("{pad}{}:\n{}", harmless(key), tree(v, depth + 1)),
+                false => format!("{pad}{}: {}\n", harmless(key), plain(v)),
+            })
+            .collect(),
+        Value::Array(items) => items
+            .iter()
+            .map(|v| match nested(v) {
+                true => format!("{pad}-\n{}", tree(v, depth + 1)),
+                false => format!("{pad}- {}\n", plain(v)),
+            })
+            .collect(),
+        other => format!("{pad}{}\n", plain(other)),
+    }
+}

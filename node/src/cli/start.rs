@@ -1,0 +1,249 @@
+//! Commands that begin something: `init`, `node run`, `node join`.
+
+use std::io::Read;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use cauldron_coordinator::policy::Bundle;
+use cauldron_identity::charter::ClassAges;
+use cauldron_identity::scope::is_name;
+use cauldron_identity::{MeshId, SpiffeId, TrustDomain};
+use clap::{Args, Subcommand};
+use jiff::Timestamp;
+use serde_json::json;
+
+use super::Global;
+use crate::clock;
+use crate::config::{Config, PeerAddr, SecurityTemplate, Template};
+use crate::error::CliError;
+use crate::files;
+use crate::founding::{Join, Request, found, prepare_join};
+use crate::output::{As, Field, field, print, record};
+use crate::paths::DataDir;
+use crate::token::JoinToken;
+
+const FOUNDED: &[Field] = &[
+    field("mesh", "/mesh", As::Text),
+    field("first node", "/spiffe_id", As::Text),
+    field("founder", "/person", As::Text),
+    field("directory", "/dir", As::Text),
+    field("configuration", "/config", As::Text),
+    field("your vote key", "/person_key", As::Text),
+    field("council key", "/council_key", As::Text),
+];
+
+/// `init`.
+#[derive(Debug, Args)]
+pub struct InitArgs {
+    /// Found a new mesh with this node as its first coordinator
+    #[arg(long, required = true)]
+    first: bool,
+    /// The new data directory [default: the node's name]
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// Name of the first coordinator
+    #[arg(long, value_name = "NAME", default_value = "hq")]
+    name: String,
+    /// The mesh's SPIFFE trust domain, such as acme.example
+    #[arg(long, value_name = "NAME", value_parser = trust_domain)]
+    trust_domain: TrustDomain,
+    /// UDP address for peers and joining nodes
+    #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:7443")]
+    listen: SocketAddr,
+    /// Where others reach this node, host:port; goes into join tokens; may be repeated
+    #[arg(long, value_name = "ADDR")]
+    advertise: Vec<PeerAddr>,
+    /// Loopback address for HTTP beside the socket
+    #[arg(long, value_name = "ADDR")]
+    api: Option<SocketAddr>,
+    /// Id of the founder: council, policy author and first approver in one [default: your login name]
+    #[arg(long, value_name = "PERSON")]
+    person: Option<String>,
+    /// What people call the founder [default: the id]
+    #[arg(long, value_name = "TEXT")]
+    person_name: Option<String>,
+    /// Approver groups of the founder
+    #[arg(long = "group", value_name = "GROUP", default_value = "security-duty")]
+    groups: Vec<String>,
+    /// WebAuthn relying party id of the approval pages
+    #[arg(long, value_name = "DOMAIN", default_value = "localhost")]
+    rp_id: String,
+    /// An origin from which a passkey vote counts; may be repeated
+    #[arg(long = "vote-origin", value_name = "URL")]
+    vote_origins: Vec<String>,
+}
+
+/// `node …`.
+#[derive(Debug, Subcommand)]
+pub enum NodeCommand {
+    /// Run a node until it is told to stop
+    Run {
+        /// Its configuration
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Prepare a data directory for a node that a token invites; the first run redeems it
+    Join(JoinArgs),
+}
+
+/// `node join`.
+#[derive(Debug, Args)]
+pub struct JoinArgs {
+    /// What `cauldron authority token` printed; `-` reads it from standard input
+    #[arg(value_name = "TOKEN")]
+    token: String,
+    /// The data directory [default: the node's name]
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// Where to write the configuration [default: node.toml in the data directory]
+    #[arg(long, value_name = "OUT")]
+    config: Option<PathBuf>,
+    /// UDP address for peers
+    #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:7443")]
+    listen: SocketAddr,
+    /// Loopback address for HTTP beside the socket
+    #[arg(long, value_name = "ADDR")]
+    api: Option<SocketAddr>,
+    /// The log of sshd, for the security agent
+    #[arg(long, value_name = "FILE", requires = "blocklist")]
+    auth_log: Option<PathBuf>,
+    /// The file that the firewall reads, for the blocklist connector
+    #[arg(long, value_name = "FILE", requires = "auth_log")]
+    blocklist: Option<PathBuf>,
+}
+
+fn trust_domain(text: &str) -> Result<TrustDomain, String> {
+    TrustDomain::new(text).map_err(|e| e.to_string())
+}
+
+pub(super) fn init(global: &Global, args: InitArgs) -> Result<(), CliError> {
+    let person = match args.person {
+        Some(person) if is_name(&person) => person,
+        Some(person) => {
+            return Err(CliError::usage(format!("{person:?} is no id of a person"))
+                .hint("write 1 to 63 of a-z, 0-9 and '-', not at either end"));
+        }
+        None => std::env::var("USER").ok().filter(|user| is_name(user)).unwrap_or_else(|| "founder".into()),
+    };
+    let dir = DataDir::new(absolute(args.dir.unwrap_or_else(|| PathBuf::from(&args.name))));
+    let template = Template {
+        name: args.name.clone(),
+        site: None,
+        dir: None,
+        trust_domain: args.trust_domain.to_string(),
+        listen: args.listen,
+        advertise: args.advertise,
+        join: Vec::new(),
+        charter: None,
+        first: true,
+        api: args.api,
+        security: None,
+    };
+    // A configuration that the node would refuse must not be founded on.
+    Config::parse(&template.render(), &dir.config())?;
+    let request = Request {
+        name: args.name,
+        trust_domain: args.trust_domain,
+        person_name: args.person_name.unwrap_or_else(|| person.clone()),
+        person: person.clone(),
+        groups: args.groups,
+        rp_id: args.rp_id,
+        vote_origins: args.vote_origins,
+        class_ages: ClassAges::default(),
+        bundle: Bundle::default_bundle(),
+        now_ms: clock::wall_ms(),
+    };
+    let founded = found(&dir, &request)?;
+    let pinned = Template { charter: Some(founded.mesh.to_string()), ..template };
+    files::write_public(&dir.config(), pinned.render().as_bytes())?;
+    let (person_key, council_key) = (dir.person_key(&person), dir.council_key(&person));
+    let value = json!({
+        "mesh": founded.mesh, "spiffe_id": founded.spiffe_id.to_string(), "person": person, "credential": founded.credential,
+        "dir": dir.root(), "config": dir.config(), "person_key": person_key, "council_key": council_key,
+    });
+    print(global.output, &value, || {
+        format!(
+            "{}\nThis mesh has a council of one: whoever holds the council key decides who may decide. Both keys are files without\n\
+             a passphrase, mode 0600; move the council key to a medium of its own before the mesh does real work.\n\n\
+             Next: cauldron node run --config {}\n",
+            record(&value, FOUNDED, Timestamp::now()),
+            shell(&dir.config())
+        )
+    })
+}
+
+pub(super) fn node(global: &Global, command: NodeCommand) -> Result<(), CliError> {
+    match command {
+        NodeCommand::Run { config } => crate::run::run(Config::load(&config)?),
+        NodeCommand::Join(args) => join(global, args),
+    }
+}
+
+fn join(global: &Global, args: JoinArgs) -> Result<(), CliError> {
+    let text = if args.token == "-" { stdin()? } else { args.token };
+    let token = JoinToken::decode(&text).map_err(|e| {
+        CliError::usage("this is no join token")
+            .because(&e)
+            .hint("copy the whole word that `cauldron authority token` printed")
+    })?;
+    let (mesh, spiffe_id): (MeshId, SpiffeId) =
+        (token.mesh, token.spiffe_id().map_err(|e| CliError::usage("this is no join token").because(&e))?);
+    let name = spiffe_id.path().rsplit('/').next().unwrap_or("node").to_owned();
+    let dir = DataDir::new(absolute(args.dir.unwrap_or_else(|| PathBuf::from(name))));
+    let mut template = prepare_join(&dir, &Join { token, listen: args.listen })?;
+    template.api = args.api;
+    template.security = args.auth_log.zip(args.blocklist).map(|(log, blocklist)| SecurityTemplate {
+        log: absolute(log),
+        blocklist: absolute(blocklist),
+        ttl: None,
+    });
+    let path = args.config.map_or_else(|| dir.config(), absolute);
+    if path.parent() != Some(dir.root()) {
+        template.dir = Some(dir.root().to_owned());
+    }
+    let text = template.render();
+    Config::parse(&text, &path)?;
+    files::write_public(&path, text.as_bytes())?;
+    let value = json!({ "mesh": mesh, "spiffe_id": spiffe_id.to_string(), "dir": dir.root(), "config": path });
+    print(global.output, &value, || {
+        format!(
+            "{spiffe_id} is ready to join mesh {}.\n\nNext: cauldron node run --config {}\n",
+            mesh.short(),
+            shell(&path)
+        )
+    })
+}
+
+fn stdin() -> Result<String, CliError> {
+    let mut text = String::new();
+    let read = std::io::stdin().take(64 * 1024).read_to_string(&mut text);
+    read.map_err(|e| CliError::usage("cannot read the token from standard input").because(&e))?;
+    Ok(text)
+}
+
+fn absolute(path: PathBuf) -> PathBuf {
+    std::path::absolute(&path).unwrap_or(path)
+}
+
+/// A path as a shell takes it back.
+fn shell(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"/._-+,=:@".contains(&b);
+    if text.bytes().all(plain) { text } else { format!("'{}'", text.replace('\'', "'\\''")) }
+}
+
+#[cfg(test)]
+pub(super) fn request_for_tests() -> Request {
+    Request {
+        name: "hq".into(),
+        trust_domain: TrustDomain::new("acme.test").expect("a trust domain"),
+        person: "ana".into(),
+        person_name: "Ana".into(),
+        groups: vec!["security-duty".into()],
+        rp_id: "localhost".into(),
+        vote_origins: vec![],
+        class_ages: ClassAges::default(),
+        bundle: Bundle::default_bundle(),
+        now_ms: clock::wall_ms(),
+    }
+}

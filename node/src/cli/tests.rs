@@ -1,0 +1,103 @@
+use clap::{CommandFactory, Parser};
+
+use super::*;
+
+fn parsed(line: &str) -> Result<Cli, String> {
+    Cli::try_parse_from(line.split_whitespace()).map_err(|e| e.to_string())
+}
+
+#[test]
+fn the_command_line_is_well_formed() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn the_vocabulary_is_there() {
+    for line in [
+        "cauldron init --first --trust-domain acme.test --dir hq --name hq --listen 127.0.0.1:7443",
+        "cauldron node run --config node.toml",
+        "cauldron node join cauldron1.abc --dir lyon --config lyon.toml",
+        "cauldron demo --once --output json --keep d --auth-log f --block-ttl 20s --sabotage forged-permit",
+        "cauldron status -o yaml",
+        "cauldron check",
+        "cauldron check --pre --config node.toml",
+        "cauldron peers --socket /run/n.sock",
+        "cauldron sites --node lyon",
+        "cauldron why 0123abcd",
+        "cauldron proposals",
+        "cauldron proposals 0123abcd",
+        "cauldron propose --file p.json",
+        "cauldron approvals list",
+        "cauldron approvals show 0123abcd",
+        "cauldron approvals approve 0123abcd --yes --key k --reason ok",
+        "cauldron approvals deny 0123abcd",
+        "cauldron veto 0123abcd --reason no",
+        "cauldron kill --all --reason stop",
+        "cauldron audit tail -n 5 --follow",
+        "cauldron audit show 0123abcd",
+        "cauldron audit verify",
+        "cauldron people list",
+        "cauldron people enrol bo --group security-duty --new-key bo.key --council-key c.key",
+        "cauldron charter show",
+        "cauldron authority token spiffe://acme.test/site/lyon/node/lyon --ttl 10m",
+        "cauldron authority show",
+        "cauldron identity show",
+        "cauldron identity verify svid.pem --at 2026-11-24T10:00:00Z",
+        "cauldron policy eval --input i.json",
+        "cauldron policy check --bundle deploy/policies",
+        "cauldron policy test",
+        "cauldron agent replay sshd-bruteforce --input auth.log --output json",
+        "cauldron store verify",
+        "cauldron completions bash",
+        "cauldron man",
+        "cauldron version",
+    ] {
+        parsed(line).unwrap_or_else(|e| panic!("{line}\n{e}"));
+    }
+}
+
+#[test]
+fn lines_that_make_no_sense_are_refused() {
+    for line in [
+        "cauldron",
+        "cauldron init --trust-domain acme.test",
+        "cauldron init --first --trust-domain Acme_Example!",
+        "cauldron demo --sabotage x",
+        "cauldron check --config node.toml",
+        "cauldron check --pre",
+        "cauldron kill --reason x",
+        "cauldron kill --all --site lyon --reason x",
+        "cauldron agent replay other --input f",
+        "cauldron status --output xml",
+        "cauldron people enrol bo --group g --council-key c",
+    ] {
+        assert!(parsed(line).is_err(), "{line}");
+    }
+}
+
+#[test]
+fn an_id_cannot_become_another_path() {
+    assert_eq!(segment("0123abcd"), "0123abcd");
+    assert_eq!(segment("../authority?x=1#y é"), "..%2Fauthority%3Fx%3D1%23y%20%C3%A9");
+    assert_eq!(segment("spiffe://a/b"), "spiffe%3A%2F%2Fa%2Fb");
+}
+
+#[test]
+fn flags_name_the_node() {
+    let global = |line: &str| parsed(line).expect(line).global;
+    assert_eq!(global("cauldron status --socket /a/b.sock").client().socket(), std::path::Path::new("/a/b.sock"));
+    let by_dir = global("cauldron status --node /data/lyon");
+    assert_eq!(by_dir.client().socket(), std::path::Path::new("/data/lyon/node.sock"));
+    assert_eq!(by_dir.data_dir().root(), std::path::Path::new("/data/lyon"));
+    let by_socket = global("cauldron status --socket /data/hq/node.sock");
+    assert_eq!(by_socket.data_dir().root(), std::path::Path::new("/data/hq"));
+}
+
+#[test]
+fn without_a_terminal_only_yes_means_yes() {
+    use std::io::IsTerminal;
+    assert_eq!(confirm("really?", true), Ok(()));
+    if !std::io::stdin().is_terminal() {
+        assert_eq!(confirm("really?", false).expect_err("nobody there").kind().exit_code(), 2);
+    }
+}
