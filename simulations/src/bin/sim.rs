@@ -1,0 +1,188 @@
+//! `sim`: worlds from the command line. `cargo xtask sim …` builds and runs it.
+
+use std::process::{Command, ExitCode};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use cauldron_simulations::reached::Reached;
+use cauldron_simulations::run::{self, Report};
+use clap::Parser;
+
+/// Seeds run side by side; each world has one thread.
+const WORKERS: usize = 2;
+/// Seeds at or above this are drawn from the clock, when none is given; small enough to be typed.
+const FRESH_SEEDS: u64 = 1_000_000;
+/// How long a planted bug may live.
+#[cfg(feature = "planted")]
+const PLANTED_MAX: Duration = Duration::from_secs(10);
+
+/// Seeded worlds of node cores.
+#[derive(Debug, Parser)]
+#[command(name = "sim", version, about)]
+struct Args {
+    /// Run this seed; with --for, the first of many.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Run seed after seed for this long, e.g. 60s.
+    #[arg(long = "for", value_parser = seconds)]
+    duration: Option<Duration>,
+    /// Find every planted bug, and nothing in a clean build.
+    #[arg(long)]
+    planted: bool,
+    /// How many nodes, hq included.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(2..=2_000))]
+    nodes: Option<u64>,
+    /// Print every event with its virtual time.
+    #[arg(long)]
+    log: bool,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let (number, factor) = match text.strip_suffix('m') {
+        Some(number) => (number, 60),
+        None => (text.strip_suffix('s').unwrap_or(text), 1),
+    };
+    let number: u64 = number.parse().map_err(|_| format!("{text:?} is no time; write 60s or 5m"))?;
+    Ok(Duration::from_secs(number * factor))
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let nodes = args.nodes.and_then(|n| usize::try_from(n).ok());
+    if args.planted || args.duration.is_some() {
+        // Worlds catch panics and report them as NO-PANIC; where it happened shows when the seed is replayed alone.
+        std::panic::set_hook(Box::new(|_| {}));
+    }
+    match (args.planted, args.duration) {
+        (true, _) => planted(),
+        (false, Some(duration)) => many(args.seed.unwrap_or_else(fresh_seed), duration, nodes),
+        (false, None) => one(args.seed.unwrap_or_else(fresh_seed), nodes, args.log),
+    }
+}
+
+fn fresh_seed() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos());
+    FRESH_SEEDS + u64::try_from(now % 1_000_000_000).unwrap_or(0)
+}
+
+fn one(seed: u64, nodes: Option<usize>, log: bool) -> ExitCode {
+    let begun = Instant::now();
+    let report = run::seed(seed, nodes, log);
+    println!(
+        "seed {seed}: {} machines, {} events, {} facts, {} effects, {} virtual s in {:.2} s",
+        report.machines,
+        report.events,
+        report.facts,
+        report.effects,
+        report.virtual_ms / 1_000,
+        begun.elapsed().as_secs_f64()
+    );
+    if report.violation.is_some() {
+        failed(&report, nodes);
+    }
+    println!("trace {}", report.trace);
+    if report.violation.is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+/// Says what broke, where, and how to see it again.
+fn failed(report: &Report, nodes: Option<usize>) {
+    if let Some(violation) = &report.violation {
+        println!("seed {} breaks {violation}", report.seed);
+    }
+    let nodes = nodes.map_or_else(String::new, |n| format!(" --nodes {n}"));
+    println!("  commit  {}", commit().unwrap_or_else(|| "unknown".into()));
+    println!("  replay  cargo xtask sim --seed {}{nodes} --log", report.seed);
+}
+
+fn commit() -> Option<String> {
+    let output = Command::new("git").args(["rev-parse", "--short", "HEAD"]).output().ok()?;
+    let commit = String::from_utf8(output.stdout).ok()?;
+    output.status.success().then(|| commit.trim().to_owned())
+}
+
+fn many(first: u64, duration: Duration, nodes: Option<usize>) -> ExitCode {
+    println!("seeds from {first}, for {} s", duration.as_secs());
+    let (begun, next, stop) = (Instant::now(), AtomicU64::new(first), AtomicBool::new(false));
+    let (reached, failure) = (Mutex::new(Reached::default()), Mutex::new(None::<Report>));
+    let (seeds, events, virtual_ms) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
+    std::thread::scope(|scope| {
+        for _ in 0..WORKERS {
+            scope.spawn(|| {
+                while begun.elapsed() < duration && !stop.load(Ordering::Relaxed) {
+                    let report = run::checked(next.fetch_add(1, Ordering::Relaxed), nodes);
+                    seeds.fetch_add(1, Ordering::Relaxed);
+                    events.fetch_add(report.events, Ordering::Relaxed);
+                    virtual_ms.fetch_add(report.virtual_ms, Ordering::Relaxed);
+                    if let Ok(mut all) = reached.lock() {
+                        all.add(&report.reached);
+                    }
+                    if report.violation.is_some() {
+                        stop.store(true, Ordering::Relaxed);
+                        if let Ok(mut slot) = failure.lock() {
+                            slot.get_or_insert(report);
+                        }
+                    }
+                }
+            });
+        }
+    });
+    let (seeds, wall) = (seeds.into_inner(), begun.elapsed().as_secs_f64());
+    let reached = reached.into_inner().unwrap_or_default();
+    println!("{}", reached.table());
+    let (events, hours) = (events.into_inner(), virtual_ms.into_inner() as f64 / 3_600_000.0);
+    println!("{seeds} seeds, {events} events, {hours:.1} virtual hours in {wall:.1} s ({:.1} seeds/s)", seeds as f64 / wall);
+    if let Some(report) = failure.into_inner().ok().flatten() {
+        failed(&report, nodes);
+        return ExitCode::FAILURE;
+    }
+    if let Err(violation) = run::not_vacuous(seeds, &reached) {
+        println!("{violation}");
+        return ExitCode::FAILURE;
+    }
+    println!("clean");
+    ExitCode::SUCCESS
+}
+
+#[cfg(not(feature = "planted"))]
+fn planted() -> ExitCode {
+    println!("this build has no planted bugs; run `cargo xtask sim --planted`");
+    ExitCode::from(2)
+}
+
+#[cfg(feature = "planted")]
+fn planted() -> ExitCode {
+    use cauldron_coordinator::planted::{NAMES, activate};
+    println!("{:<32} {:<14} {:>6} {:>8}", "planted bug", "broken", "seed", "time");
+    let mut survivors = 0;
+    for name in NAMES {
+        let begun = Instant::now();
+        assert!(activate(Some(name)), "{name} is in the list of its own crate");
+        let killed = (0..).take_while(|_| begun.elapsed() < PLANTED_MAX).map(|s| run::seed(s, None, false)).find(|r| r.violation.is_some());
+        let time = begun.elapsed().as_secs_f64();
+        match killed {
+            Some(report) => {
+                let broken = report.violation.map_or("", |v| v.invariant);
+                println!("{name:<32} {broken:<14} {:>6} {time:>7.2}s", report.seed);
+            }
+            None => {
+                survivors += 1;
+                println!("{name:<32} {:<14} {:>6} {time:>7.2}s", "SURVIVES", "-");
+            }
+        }
+    }
+    activate(None);
+    let begun = Instant::now();
+    let clean = (0..).take_while(|_| begun.elapsed() < PLANTED_MAX).map(|s| run::seed(s, None, false)).find(|r| r.violation.is_some());
+    let time = begun.elapsed().as_secs_f64();
+    match clean {
+        Some(report) => {
+            println!("{:<32} {:<14} {:>6} {time:>7.2}s", "(none)", "BROKEN", report.seed);
+            failed(&report, None);
+            return ExitCode::FAILURE;
+        }
+        None => println!("{:<32} {:<14} {:>6} {time:>7.2}s", "(none)", "clean", "-"),
+    }
+    println!("{} of {} planted bugs found", NAMES.len() - survivors, NAMES.len());
+    if survivors == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

@@ -1,0 +1,148 @@
+//! How a world's mesh is founded: as in production, by a charter, a council key, people, and an activated policy.
+
+use cauldron_coordinator::policy::Bundle;
+use cauldron_identity::authority::{Activate, Credential, CredentialKind, Entry, EntryBody, KIND_ENTRY, Person};
+use cauldron_identity::charter::{Charter, ClassAges, Seat};
+use cauldron_identity::codec::to_cbor;
+use cauldron_identity::{AuthorKey, Digest, Fact, FactId, HeaderDraft, MeshId, Scope, SealedFact, SignedCharter};
+
+use crate::clock::EPOCH_MS;
+use crate::rng::Rng;
+use crate::weather::Weather;
+
+/// The trust domain of every world.
+pub const TRUST_DOMAIN: &str = "sim.cauldron.internal";
+/// Whose approval the policy asks for.
+pub const DUTY: &str = "security-duty";
+/// The class of action that agents propose here.
+pub const ACTION_CLASS: &str = "security.address.block/blocklist";
+/// SPIFFE ID of the only coordinator.
+pub const HQ_ID: &str = "spiffe://sim.cauldron.internal/coordinator/hq";
+
+/// A person with the keys they vote with.
+#[derive(Debug)]
+pub struct Voter {
+    /// Their id.
+    pub id: String,
+    /// Groups they belong to.
+    pub groups: Vec<String>,
+    /// Their software credentials; the first is the usual one.
+    pub keys: Vec<AuthorKey>,
+}
+
+/// Everything decided before the first node starts.
+#[derive(Debug)]
+pub struct Founding {
+    /// The charter.
+    pub charter: SignedCharter,
+    /// Its hash.
+    pub mesh: MeshId,
+    /// The council's only key; no node holds it.
+    pub council: AuthorKey,
+    /// Seed of hq's author key.
+    pub hq_seed: [u8; 32],
+    /// The people.
+    pub people: Vec<Voter>,
+    /// Distinct people of [`DUTY`] that the policy asks for.
+    pub approvers: u32,
+    /// The policy's version for [`ACTION_CLASS`].
+    pub class_version: Digest,
+    /// What hq starts with: the bundle, the people, the activation.
+    pub facts: Vec<SealedFact>,
+}
+
+const NAMES: [&str; 4] = ["ana", "bo", "cleo", "dan"];
+
+impl Founding {
+    /// Founds a mesh.
+    ///
+    /// # Panics
+    /// When the default policy bundle has no number of approvers to change: a bug of ours.
+    #[must_use]
+    pub fn new(rng: &mut Rng, weather: &Weather) -> Self {
+        let council = AuthorKey::from_seed(&rng.bytes());
+        let hq_seed = rng.bytes();
+        let hq = AuthorKey::from_seed(&hq_seed);
+        let charter = SignedCharter::sign(&charter(&council, &hq, weather), &[&council]);
+        let mesh = charter.mesh_id();
+        let people = (0..weather.people.count).map(|i| voter(i, rng)).collect::<Vec<_>>();
+        let bundle = bundle(weather.people.approvers);
+        let class_version = bundle.class_version(ACTION_CLASS).expect("the default bundle judges the class");
+        let facts = seal_all(&council, &hq, mesh, &people, &bundle);
+        let approvers = weather.people.approvers;
+        Self { charter, mesh, council, hq_seed, people, approvers, class_version, facts }
+    }
+}
+
+impl Voter {
+    /// The entry that describes them.
+    #[must_use]
+    pub fn person(&self) -> Person {
+        let credential = |key: &AuthorKey| Credential { kind: CredentialKind::Software, key: key.public() };
+        Person {
+            id: self.id.clone(),
+            name: self.id.clone(),
+            groups: self.groups.clone(),
+            credentials: self.keys.iter().map(credential).collect(),
+        }
+    }
+}
+
+fn charter(council: &AuthorKey, hq: &AuthorKey, weather: &Weather) -> Charter {
+    let seat = Seat { author: hq.public(), spiffe_id: HQ_ID.into() };
+    Charter {
+        v: 0,
+        trust_domain: TRUST_DOMAIN.into(),
+        root_keys: vec![Digest::of("sim/root", b"")],
+        council: vec![council.public()],
+        threshold: 1,
+        recovery: vec![],
+        sequencer: seat.clone(),
+        coordinators: vec![seat],
+        policy_authors: vec![council.public()],
+        rp_id: "localhost".into(),
+        vote_origins: vec![],
+        class_ages: ClassAges { r1_ms: weather.lease_r1_ms, ..ClassAges::default() },
+        retention_floor_days: 1,
+        created_ms: EPOCH_MS,
+    }
+}
+
+/// The first two are on duty, so that two approvers can be found; every second person has two keys.
+fn voter(i: usize, rng: &mut Rng) -> Voter {
+    let keys = (0..=i % 2).map(|_| AuthorKey::from_seed(&rng.bytes())).collect();
+    let on_duty = i < 2 || rng.percent(40);
+    let group = if on_duty { DUTY } else { "finance" };
+    Voter { id: NAMES.get(i).map_or_else(|| format!("person-{i}"), |n| (*n).to_owned()), groups: vec![group.into()], keys }
+}
+
+fn bundle(approvers: u32) -> Bundle {
+    let mut files = Bundle::default_bundle().files().clone();
+    let data = files.get_mut("security_address_block.json").expect("the default bundle has its data file");
+    let text = String::from_utf8_lossy(data).into_owned();
+    assert!(text.contains("\"approvers\": 1"), "the data file names the number of approvers");
+    *data = text.replace("\"approvers\": 1", &format!("\"approvers\": {approvers}")).into_bytes();
+    Bundle::new(files).expect("only a number changed")
+}
+
+fn seal_all(council: &AuthorKey, hq: &AuthorKey, mesh: MeshId, people: &[Voter], bundle: &Bundle) -> Vec<SealedFact> {
+    let policy = seal(hq, mesh, Scope::mesh(), 1, None, "policy.bundle", bundle.packed().to_vec());
+    let activate = Activate { bundle: policy.id(), digest: bundle.digest(), version: bundle.version().to_owned() };
+    let entries = people.iter().map(|p| Entry::Person(p.person())).chain([Entry::Activate(activate)]);
+    let (mut facts, mut prev) = (vec![policy.sealed().clone()], None);
+    for (index, entry) in (1..).zip(entries) {
+        let mut body = EntryBody::new(prev, index, &entry);
+        body.sign(&mesh, council);
+        let fact = seal(hq, mesh, Scope::authority(), index, prev, KIND_ENTRY, to_cbor(&body));
+        prev = Some(fact.id());
+        facts.push(fact.sealed().clone());
+    }
+    facts
+}
+
+fn seal(key: &AuthorKey, mesh: MeshId, scope: Scope, seq: u64, prev: Option<FactId>, kind: &str, body: Vec<u8>) -> Fact {
+    let hlc = EPOCH_MS << 16;
+    let draft =
+        HeaderDraft { mesh, scope, incarnation: 0, seq, prev, hlc, kind: kind.into(), deps: vec![], traceparent: None };
+    Fact::seal(key, draft, body)
+}

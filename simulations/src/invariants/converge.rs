@@ -1,0 +1,85 @@
+//! After the storm: the same facts everywhere, and the same meaning in any order.
+
+use std::collections::BTreeSet;
+
+use cauldron_identity::{FactId, Header, Scope};
+
+use super::finality::fold;
+use super::{Holds, Violation};
+use crate::rng::Rng;
+use crate::world::World;
+use crate::world::machine::Machine;
+
+impl World {
+    /// Whether a machine's node is in, running, and neither cut nor stuck behind a fork of its own.
+    #[must_use]
+    pub fn is_in_good_standing(&self, m: &Machine) -> bool {
+        let forked = self.history.positions.iter().any(|((author, ..), ids)| *author == m.author && ids.len() > 1);
+        m.has_joined() && m.is_up() && !self.history.cuts.contains_key(&m.author) && !forked
+    }
+
+    /// Whether a chain has two branches.
+    #[must_use]
+    pub fn forked_chain(&self, header: &Header) -> bool {
+        self.history.positions.iter().any(|((author, incarnation, scope, _), ids)| {
+            ids.len() > 1 && *author == header.author && *incarnation == header.incarnation && *scope == header.scope
+        })
+    }
+}
+
+/// PROGRESS: every node that was to join has joined, and runs.
+pub(super) fn everybody_is_back(world: &World) -> Holds {
+    match world.machines.iter().find(|m| !m.has_joined() || !m.is_up()) {
+        Some(m) => Err(Violation::new("PROGRESS", format!("{} has not come back", m.name))),
+        None => Ok(()),
+    }
+}
+
+/// CONVERGE: all readers of a scope hold the same facts of it. (Beyond a fork each keeps what it saw first.)
+pub(super) fn converge(world: &World) -> Holds {
+    let scopes: BTreeSet<Scope> = world.history.facts.values().map(|f| f.header.scope.clone()).collect();
+    for scope in scopes {
+        let readers: Vec<&Machine> = world.machines.iter().filter(|m| m.reads(&scope) && world.is_in_good_standing(m)).collect();
+        let held = |m: &Machine| -> BTreeSet<FactId> {
+            let here = m.known.values().filter(|f| f.header.scope == scope && m.durable.contains(&f.id));
+            here.filter(|f| !world.forked_chain(&f.header)).map(|f| f.id).collect()
+        };
+        let Some((first, rest)) = readers.split_first() else { continue };
+        let reference = held(first);
+        for other in rest {
+            let found = held(other);
+            if let Some(id) = reference.symmetric_difference(&found).next() {
+                let (has, lacks) = if found.contains(id) { (other, first) } else { (first, other) };
+                let fact = world.history.facts.get(id);
+                let what = fact.map_or_else(String::new, |f| format!("{} {}", f.kind(), f.header.seq));
+                let text = format!("{} holds {what} {} of {scope}, {} does not", has.name, id.short(), lacks.name);
+                return Err(Violation::new("CONVERGE", text));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// MERGE-LAWS: the same facts, folded in another order and twice, come to the same ledger, authority and states.
+pub(super) fn merge_laws(world: &World) -> Holds {
+    let mut rng = Rng::new(world.seed ^ 0x6d65_7267);
+    for m in world.machines.iter().filter(|m| m.is_up()) {
+        let in_order: Vec<_> = m.known.values().collect();
+        let mut shuffled: Vec<_> = in_order.iter().chain(&in_order[..in_order.len() / 2]).copied().collect();
+        rng.shuffle(&mut shuffled);
+        shuffled.retain({
+            // An entry twice would be two entries: the log, below the fold, keeps chains free of repetitions.
+            let mut seen = BTreeSet::new();
+            move |f| f.header.scope != Scope::authority() || seen.insert(f.id)
+        });
+        let wall_ms = m.clock.wall(world.now());
+        let (Some(one), Some(two)) = (fold(world, in_order.iter().copied()), fold(world, shuffled.iter().copied())) else {
+            return Err(Violation::new("MERGE-LAWS", "the charter does not open"));
+        };
+        let states = |(authority, ledger): &(_, cauldron_coordinator::ledger::Ledger)| ledger.statuses(authority, wall_ms);
+        if one.1 != two.1 || states(&one) != states(&two) || format!("{:?}", one.0) != format!("{:?}", two.0) {
+            return Err(Violation::new("MERGE-LAWS", format!("the facts of {} mean something else in another order", m.name)));
+        }
+    }
+    Ok(())
+}

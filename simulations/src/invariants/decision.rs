@@ -1,0 +1,43 @@
+//! Before every effect: people decided it, and nobody whose word has arrived said no.
+
+use cauldron_coordinator::bodies::{Permit, Proposal, Started};
+
+use super::model::Model;
+use super::{Holds, Violation};
+use crate::facts::Known;
+use crate::network::Place;
+use crate::world::{HQ, World};
+
+/// DECISION and ROOT: what a node starts was approved, under the decision its permit names, by as many distinct people on
+/// duty as the policy asks for, each enrolled by the council and not revoked; and no person, veto or kill known here says
+/// no. FINAL: a no that has arrived is never overtaken.
+pub(super) fn decision(world: &World, place: Place, fact: &Known) -> Holds {
+    let m = &world.machines[place];
+    let broken = |name, why: String| Err(Violation::new(name, format!("{} starts {}: {why}", m.name, fact.id.short())));
+    let start = fact.body::<Started>();
+    let of = start.as_ref().and_then(|s| m.known.get(&s.permit));
+    let permit = of.and_then(|f| f.body::<Permit>());
+    let proposed = permit.as_ref().and_then(|p| m.known.get(&p.proposal));
+    let (Some(permit), Some(proposed)) = (permit, proposed) else { return Ok(()) };
+    let Some(proposal) = proposed.body::<Proposal>() else { return Ok(()) };
+    let model = Model::new(&world.founding, &world.machines[HQ], m);
+    let noes = model.noes(proposed, &proposal);
+    if let Some(no) = noes.first() {
+        return broken("FINAL", format!("but {no}"));
+    }
+    let decision = match model.decision_of(&permit) {
+        Ok(decision) => decision,
+        Err(why) => return broken("ROOT", why),
+    };
+    let now = world.now();
+    let wall_ms = m.clock.is_believed(now).then(|| m.clock.wall(now));
+    if wall_ms.is_some_and(|ms| ms > decision.obligations.decide_by_ms || ms > proposal.expires_ms) {
+        return broken("DECISION", "the time to decide is over".into());
+    }
+    let people = model.approvers(&permit, &decision, wall_ms);
+    let needed = world.founding.approvers as usize;
+    if people.len() >= needed {
+        return Ok(());
+    }
+    broken("DECISION", format!("{} of {needed} people on duty approved these terms: {people:?}", people.len()))
+}

@@ -1,0 +1,45 @@
+//! Promises and disks.
+
+use cauldron_node_core::Record;
+
+use super::{Holds, Violation};
+use crate::facts::{FACT_PREFIX, Known};
+use crate::history::Ack;
+use crate::network::Place;
+use crate::world::World;
+
+/// ACK-DURABLE: what a client is told is recorded is on this machine's disk at that moment.
+pub(super) fn ack_is_durable_now(world: &World, ack: &Ack) -> Holds {
+    let m = &world.machines[ack.place];
+    if m.durable.contains(&ack.fact) {
+        return Ok(());
+    }
+    let text = format!("{} told a client that {} is recorded, but it is not on its disk", m.name, ack.fact.short());
+    Err(Violation::new("ACK-DURABLE", text))
+}
+
+/// ACK-DURABLE: what was acknowledged is still on disk at the end, unless that disk was lost.
+pub(super) fn ack_durable(world: &World) -> Holds {
+    for ack in &world.history.acks {
+        let m = &world.machines[ack.place];
+        if !m.durable.contains(&ack.fact) && m.restored.is_none() {
+            let text = format!("{} acknowledged {} at {} ms and lost it", m.name, ack.fact.short(), ack.at);
+            return Err(Violation::new("ACK-DURABLE", text));
+        }
+    }
+    Ok(())
+}
+
+/// NO-REGRESS: a fact on a disk is never removed and never overwritten by another.
+pub(super) fn no_regress(world: &World, place: Place, record: &Record) -> Holds {
+    let m = &world.machines[place];
+    let before = m.disk.get(&record.key).filter(|_| record.key.starts_with(FACT_PREFIX));
+    match before {
+        Some(before) if record.value.as_deref() != Some(before) => {
+            let was = Known::of_record(&record.key, before).map_or_else(String::new, |f| f.id.short());
+            let text = format!("{} overwrites or removes the durable fact {was}", m.name);
+            Err(Violation::new("NO-REGRESS", text))
+        }
+        _ => Ok(()),
+    }
+}

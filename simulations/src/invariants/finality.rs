@@ -1,0 +1,196 @@
+//! A no stays a no, and a yes comes to an end.
+
+use std::sync::Arc;
+
+use cauldron_coordinator::bodies::{
+    Decision, KIND_DECISION, KIND_PERMIT, KIND_PROPOSAL, KIND_STARTED, KIND_VOTE, Permit, Proposal, Started,
+};
+use cauldron_coordinator::ledger::{Ledger, State};
+use cauldron_coordinator::vote::{Choice, SignedVote};
+use cauldron_identity::authority::{Authority, Entry, EntryBody, KIND_ENTRY};
+use cauldron_identity::codec::from_cbor;
+use cauldron_identity::{Fact, FactId, Scope};
+
+use super::model::Model;
+use super::{Holds, Violation, once};
+use crate::facts::{Facts, Known, of_kind};
+use crate::network::Place;
+use crate::queue::Ms;
+use crate::reached;
+use crate::world::{HQ, World};
+
+/// How often states are looked at, milliseconds. Folding is slow; the checks at each start and permit are the fine net.
+const SAMPLE_MS: Ms = 25_000;
+
+/// FINAL: a coordinator permits nothing to which somebody it knows of has said no.
+pub(super) fn no_permit_after_a_no(world: &World, place: Place, fact: &Known) -> Holds {
+    let m = &world.machines[place];
+    let Some(permit) = fact.body::<Permit>() else { return Ok(()) };
+    let Some(proposed) = m.known.get(&permit.proposal) else { return Ok(()) };
+    let Some(proposal) = proposed.body::<Proposal>() else { return Ok(()) };
+    let model = Model::new(&world.founding, &world.machines[HQ], m);
+    if world.history.forged.contains(&fact.id) {
+        return Ok(());
+    }
+    if model.is_beyond(proposed) {
+        let text = format!("{} permits {}, which lies beyond its author's end", m.name, proposed.id.short());
+        return Err(Violation::new("CUT", text));
+    }
+    match model.noes(proposed, &proposal).first() {
+        Some(no) => Err(Violation::new("FINAL", format!("{} permits {}, but {no}", m.name, proposed.id.short()))),
+        None => Ok(()),
+    }
+}
+
+/// Folds facts in the order given: the authority chain first, by position, as a gapless chain delivers it.
+#[must_use]
+pub fn fold<'f>(world: &World, facts: impl Iterator<Item = &'f Arc<Known>> + Clone) -> Option<(Authority, Ledger)> {
+    let founding = &world.founding;
+    let charter = founding.charter.open(&founding.mesh).ok()?;
+    let mut authority = Authority::new(founding.mesh, charter).ok()?;
+    let mut ledger = Ledger::new();
+    let open = |known: &Arc<Known>| -> Option<Fact> { known.sealed.clone().reopen().ok() };
+    let mut entries: Vec<&Arc<Known>> = facts.clone().filter(|f| f.header.scope == Scope::authority()).collect();
+    entries.sort_by_key(|f| f.header.seq);
+    for fact in entries.into_iter().chain(facts.filter(|f| f.header.scope != Scope::authority())).filter_map(open) {
+        authority.apply(&fact);
+        ledger.insert(&fact);
+    }
+    for (author, ends) in ledger.suspensions(&authority) {
+        authority.suspend(author, &ends);
+    }
+    Some((authority, ledger))
+}
+
+/// FINAL: at no node does a denied, expired or void proposal become open again.
+pub(super) fn sample(world: &mut World) -> Holds {
+    let now = world.now();
+    if now < world.watch.sampled_at + SAMPLE_MS {
+        return Ok(());
+    }
+    world.watch.sampled_at = now;
+    let place = usize::try_from(now / SAMPLE_MS).unwrap_or(0) % world.machines.len();
+    look_at(world, place)
+}
+
+fn look_at(world: &mut World, place: Place) -> Holds {
+    let now = world.now();
+    let m = &world.machines[place];
+    // A restored or suspended node sees an older world; a wall clock that jumps back un-expires.
+    if !m.is_up() || m.restored.is_some() || m.frozen || world.weather.faults.jump_ms.is_some() {
+        return Ok(());
+    }
+    let Some((authority, ledger)) = fold(world, m.known.values()) else { return Ok(()) };
+    let (name, wall_ms) = (m.name.clone(), m.clock.wall(now));
+    for status in ledger.statuses(&authority, wall_ms) {
+        let before = world.watch.statuses.insert((place, status.id), status.state);
+        if before.is_some_and(State::is_final) && status.state.is_open() {
+            let text = format!("at {name}, {} went from {before:?} to {:?}", status.id.short(), status.state);
+            return Err(Violation::new("FINAL", text));
+        }
+    }
+    Ok(())
+}
+
+/// FINAL: the last look at every node.
+pub(super) fn final_states(world: &mut World) -> Holds {
+    (0..world.machines.len()).try_for_each(|place| look_at(world, place))
+}
+
+/// PROGRESS: once everything has settled, nothing that people approved is left half done: it was executed, or it is void.
+pub(super) fn progress(world: &World) -> Holds {
+    let hq = &world.machines[HQ];
+    let Some((authority, ledger)) = fold(world, hq.known.values()) else { return Ok(()) };
+    let wall_ms = hq.clock.wall(world.now());
+    for (id, owner) in &world.history.proposals {
+        let owner = &world.machines[*owner];
+        let Some(fact) = hq.known.get(id) else { continue };
+        if !world.is_in_good_standing(owner) || world.forked_chain(&fact.header) {
+            continue;
+        }
+        let Some(status) = ledger.status(id, &authority, wall_ms) else { continue };
+        if matches!(status.state, State::Proposed | State::Approved | State::Permitted | State::Started) {
+            let text = format!("{} on {} is still {:?}: {}", id.short(), owner.name, status.state, status.why.join("; "));
+            return Err(Violation::new("PROGRESS", text));
+        }
+    }
+    Ok(())
+}
+
+/// Counts the hard places that a new fact at a node shows.
+pub(super) fn mark_hard_places(world: &mut World, place: Place, fact: &Known) {
+    match fact.kind() {
+        KIND_VOTE => mark_vote(world, place, fact),
+        KIND_PERMIT => mark_permit(world, place, fact),
+        KIND_ENTRY => {
+            let entry = fact.body::<EntryBody>().and_then(|b| from_cbor::<Entry>(b.entry_bytes()).ok());
+            if matches!(entry, Some(Entry::Incarnate(i)) if i.author == world.machines[place].author) {
+                reached!(world, "restore.incarnated");
+            }
+        }
+        "restriction" => {
+            if open_permits(&world.machines[place].known).next().is_some() && place != HQ {
+                reached!(world, "veto.known_at_owner");
+            }
+        }
+        KIND_PROPOSAL => {
+            let site = world.machines[place].site.clone();
+            let neighbour = world.machines.iter().enumerate().any(|(i, m)| i != place && m.site == site && m.known.contains_key(&fact.id));
+            if site.is_some() && neighbour && once::lineage_of(fact).is_some() {
+                reached!(world, "held_by.another");
+            }
+        }
+        _ => {}
+    }
+}
+
+fn open_permits(known: &Facts) -> impl Iterator<Item = (FactId, Permit)> + '_ {
+    let permits = of_kind::<Permit>(known, KIND_PERMIT);
+    permits.filter(|(f, _)| !of_kind::<Started>(known, KIND_STARTED).any(|(_, s)| s.permit == f.id)).map(|(f, p)| (f.id, p))
+}
+
+fn mark_vote(world: &mut World, place: Place, fact: &Known) {
+    let Some(said) = fact.body::<SignedVote>().and_then(|v| v.statement().ok()) else { return };
+    let known = &world.machines[place].known;
+    let others: Vec<Choice> = of_kind::<SignedVote>(known, KIND_VOTE)
+        .filter_map(|(_, v)| v.statement().ok())
+        .filter(|s| s.proposal == said.proposal)
+        .map(|s| s.choice)
+        .collect();
+    let decided = of_kind::<Decision>(known, KIND_DECISION).any(|(_, d)| d.proposal == said.proposal);
+    let permitted = of_kind::<Permit>(known, KIND_PERMIT).any(|(_, p)| p.proposal == said.proposal);
+    let started = of_kind::<Started>(known, KIND_STARTED).any(|(_, s)| s.proposal == said.proposal);
+    if others.contains(&Choice::Deny) && others.contains(&Choice::Approve) && decided {
+        reached!(world, "deny.concurrent_with_approve");
+    }
+    if said.choice == Choice::Deny && permitted && !started && place != HQ {
+        reached!(world, "deny.beats_permit");
+    }
+    if said.choice == Choice::Withdraw && !started {
+        reached!(world, "withdraw.before_start");
+    }
+}
+
+fn mark_permit(world: &mut World, place: Place, fact: &Known) {
+    let Some(permit) = fact.body::<Permit>() else { return };
+    let m = &world.machines[place];
+    if permit.owner != m.author {
+        return;
+    }
+    let forged = world.history.forged.contains(&fact.id);
+    let used = m.restored.is_some() && m.blocklist.times(&fact.id) > 0;
+    let dark = !world.machines[HQ].is_up() || !world.network.is_open(HQ, place);
+    let stale = world.now().saturating_sub(m.knows_hq_at) > world.weather.lease_r1_ms;
+    if forged {
+        reached!(world, "permit.forged_at_owner");
+    }
+    if used {
+        reached!(world, "restore.redelivered_permit");
+    }
+    if dark {
+        reached!(world, "permit.waited_hq_dark");
+    }
+    if stale {
+        reached!(world, "lease.expired_with_permit");
+    }
+}

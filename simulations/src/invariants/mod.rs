@@ -1,0 +1,142 @@
+//! What must always be true, each as a named function. They judge disks, wires, promises and effects from outside, with a
+//! reference model of their own ([`model`]); none of them asks a node whether it behaves.
+
+mod chains;
+mod converge;
+mod decision;
+mod durable;
+mod finality;
+mod links;
+pub mod model;
+mod once;
+mod permit;
+mod scan;
+
+pub use finality::fold;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Arc;
+
+use cauldron_coordinator::bodies::{KIND_PERMIT, KIND_STARTED};
+use cauldron_identity::FactId;
+use cauldron_node_core::{LinkId, Record};
+
+use crate::facts::Known;
+use crate::history::Ack;
+use crate::network::Place;
+use crate::queue::Ms;
+use crate::world::World;
+use crate::world::connector::Job;
+
+/// A broken invariant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    /// Its name, as in the design's guarantees.
+    pub invariant: &'static str,
+    /// What was seen.
+    pub detail: String,
+}
+
+impl Violation {
+    /// A broken invariant.
+    #[must_use]
+    pub fn new(invariant: &'static str, detail: impl Into<String>) -> Self {
+        Self { invariant, detail: detail.into() }
+    }
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.invariant, self.detail)
+    }
+}
+
+/// Whether an invariant holds.
+pub type Holds = Result<(), Violation>;
+
+/// What the invariants remember between events.
+#[derive(Debug, Default)]
+pub struct Watch {
+    pub(crate) jobs: BTreeMap<(Place, FactId), Job>,
+    pub(crate) secrets: scan::Secrets,
+    /// Ids of site facts that an entry of the authority chain names as the end of a chain: public from then on.
+    pub(crate) public_ids: BTreeSet<FactId>,
+    pub(crate) statuses: BTreeMap<(Place, FactId), cauldron_coordinator::ledger::State>,
+    pub(crate) sampled_at: Ms,
+}
+
+/// A node said for the first time in this process that it keeps a fact.
+pub(crate) fn at_each_fact(world: &mut World, place: Place, fact: &Arc<Known>, own: bool, stranger: bool) -> Holds {
+    scan::learn(world, fact);
+    links::nothing_from_strangers(world, place, fact, own, stranger)?;
+    chains::readers_only(world, place, fact)?;
+    if own {
+        chains::causes_are_known(world, place, fact)?;
+        chains::old_life_is_over(world, place, fact)?;
+        match fact.kind() {
+            KIND_STARTED => {
+                permit::permit(world, place, fact)?;
+                permit::isolation(world, place, fact)?;
+                decision::decision(world, place, fact)?;
+                once::no_second_start(world, place, fact)?;
+            }
+            KIND_PERMIT => finality::no_permit_after_a_no(world, place, fact)?,
+            _ => {}
+        }
+    }
+    finality::mark_hard_places(world, place, fact);
+    Ok(())
+}
+
+/// A record becomes durable.
+pub(crate) fn at_each_write(world: &World, place: Place, record: &Record) -> Holds {
+    durable::no_regress(world, place, record)?;
+    chains::no_fork(world, place, record)?;
+    chains::gapless(world, place, record)
+}
+
+/// A frame leaves a node.
+pub(crate) fn at_each_send(world: &World, place: Place, link: LinkId, _bytes: &[u8]) -> Holds {
+    links::silence_to_strangers(world, place, link)
+}
+
+/// A frame reaches a machine.
+pub(crate) fn at_each_frame(world: &World, from: Place, to: Place, bytes: &[u8]) -> Holds {
+    scan::scope(world, from, to, bytes)
+}
+
+/// A permit is handed to a connector.
+pub(crate) fn at_each_execute(world: &World, place: Place, permit: FactId) -> Holds {
+    permit::started_is_durable(world, place, permit)?;
+    once::no_second_execution(world, place, permit)
+}
+
+/// The outside world was changed.
+pub(crate) fn at_each_effect(world: &World) -> Holds {
+    permit::effect_has_permit(world)?;
+    permit::owner(world)?;
+    once::once(world)
+}
+
+/// A client was told that something is recorded.
+pub(crate) fn at_each_ack(world: &World, ack: &Ack) -> Holds {
+    durable::ack_is_durable_now(world, ack)
+}
+
+/// Something happened.
+pub(crate) fn at_each_step(world: &mut World) -> Holds {
+    finality::sample(world)
+}
+
+/// Everything had time to settle.
+pub(crate) fn at_the_end(world: &mut World) -> Holds {
+    durable::ack_durable(world)?;
+    converge::everybody_is_back(world)?;
+    converge::converge(world)?;
+    chains::causal(world)?;
+    chains::evidence_of_forks(world)?;
+    converge::merge_laws(world)?;
+    finality::final_states(world)?;
+    finality::progress(world)
+}

@@ -1,0 +1,94 @@
+//! Hard places, and proof that the worlds got there. A simulator that never loses a race finds no races.
+
+use std::collections::BTreeMap;
+
+/// Places that a large enough number of seeds must have reached, each at least once.
+pub const MARKS: &[(&str, &str)] = &[
+    ("crash.before_persist", "a process died while a commit was running"),
+    ("crash.slow_fsync", "a process died while a slow commit (over 200 ms) was running"),
+    ("crash.permit_to_started", "a process died between a durable permit and the commit of its start"),
+    ("crash.started_to_effect", "a process died between a durable start and its effect"),
+    ("crash.effect_to_done", "a process died between an effect and the record of it"),
+    ("crash.before_reply", "a process died between a commit and the reply that rests on it"),
+    ("crash.before_send", "a process died between a commit and a frame that rests on it"),
+    ("probe.applied", "after a crash the connector found the effect in place"),
+    ("probe.absent", "after a crash the connector found no effect"),
+    ("execute.resumed", "a start was resumed after a crash without an effect"),
+    ("restore.with_loss", "a store was restored that lay behind what its node had written"),
+    ("restore.redelivered_permit", "a restored node was handed a permit again that it had used"),
+    ("restore.incarnated", "a restored node began a new incarnation"),
+    ("deny.concurrent_with_approve", "a denial and enough approvals crossed each other"),
+    ("deny.beats_permit", "a denial reached the owner between permit and start"),
+    ("withdraw.before_start", "an approval was taken back before the start"),
+    ("veto.known_at_owner", "a veto or kill stood at the owner while a permit was open"),
+    ("vote.odd", "a vote that must not count was recorded"),
+    ("vote.two_keys", "one person voted with two keys"),
+    ("person.revoked", "a person was revoked"),
+    ("permit.waited_hq_dark", "a permit was open at its owner while hq could not be reached"),
+    ("permit.forged", "hq wrote a permit for which nobody had voted"),
+    ("permit.forged_at_owner", "a forged permit arrived at the owner it names"),
+    ("lease.expired_with_permit", "an owner held an open permit beyond its lease"),
+    ("intent.repeated", "an intent was proposed again, or by another node"),
+    ("partition.healed", "a partition with news on both sides healed"),
+    ("stall.healed", "a one-way silence ended before the link noticed"),
+    ("link.broken_in_flight", "a link broke with frames in flight"),
+    ("freeze.thawed_with_backlog", "a suspended machine woke to waiting frames"),
+    ("clock.unbelieved", "a wall clock jumped beyond belief"),
+    ("stranger.spoke", "a link without an enrolled key carried frames"),
+    ("garbage.from_member", "an enrolled peer sent garbage"),
+    ("cut.member", "an enrolled author was cut"),
+    ("held_by.another", "two machines of one site held the same lineage, only one of which owns it"),
+    ("effect.done", "an effect was done"),
+    ("effect.ended", "an effect left when its time was over"),
+    ("effect.unknown", "an effect ended with nobody knowing"),
+];
+
+/// How often each place was reached.
+#[derive(Debug, Clone, Default)]
+pub struct Reached {
+    counts: BTreeMap<&'static str, u64>,
+}
+
+impl Reached {
+    /// Counts one visit.
+    ///
+    /// # Panics
+    /// When the table does not name the place: a bug of the simulator.
+    pub fn mark(&mut self, name: &'static str) {
+        assert!(MARKS.iter().any(|(known, _)| *known == name), "{name} is not in the table of hard places");
+        *self.counts.entry(name).or_default() += 1;
+    }
+
+    /// Adds another world's visits.
+    pub fn add(&mut self, other: &Self) {
+        for (name, count) in &other.counts {
+            *self.counts.entry(name).or_default() += count;
+        }
+    }
+
+    /// How often `name` was reached.
+    #[must_use]
+    pub fn count(&self, name: &str) -> u64 {
+        self.counts.get(name).copied().unwrap_or(0)
+    }
+
+    /// Places never reached.
+    #[must_use]
+    pub fn missing(&self) -> Vec<&'static str> {
+        MARKS.iter().map(|(name, _)| *name).filter(|name| self.count(name) == 0).collect()
+    }
+
+    /// One line per place.
+    #[must_use]
+    pub fn table(&self) -> String {
+        MARKS.iter().map(|(name, what)| format!("{:>9}  {name:<32} {what}\n", self.count(name))).collect()
+    }
+}
+
+/// `reached!(world, "place")`: this world got there.
+#[macro_export]
+macro_rules! reached {
+    ($world:expr, $name:literal) => {
+        $world.reached.mark($name)
+    };
+}

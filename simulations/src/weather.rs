@@ -1,0 +1,267 @@
+//! The weather of one world, drawn from its seed: how many nodes, how slow the disks, how often what breaks.
+//!
+//! Every seed draws its *configuration* too, and each fault is absent from many seeds: a fixed configuration missed three
+//! of five planted bugs, a drawn one with slow disks found them all (swarm testing, Groce et al., 2012).
+
+use crate::queue::Ms;
+use crate::rng::Rng;
+
+/// Everything about a world that is not an event.
+#[derive(Debug, Clone)]
+pub struct Weather {
+    /// Nodes at each site; hq comes on top.
+    pub sites: Vec<usize>,
+    /// Whether sites talk to each other, or to hq alone.
+    pub sites_linked: bool,
+    /// How long the faults last; after that comes the calm.
+    pub turbulence_ms: Ms,
+    /// Shortest and longest latency of one frame.
+    pub latency_ms: (Ms, Ms),
+    /// Frames in a million that break their link.
+    pub break_ppm: u64,
+    /// The disks.
+    pub disk: DiskWeather,
+    /// Mean time between two faults of a kind; none means never.
+    pub faults: Faults,
+    /// The people and what they do.
+    pub people: PeopleWeather,
+    /// The agents and what they propose.
+    pub agents: AgentWeather,
+    /// How long a connector takes, at most.
+    pub effect_ms_max: Ms,
+    /// Executions in a hundred that fail for certain, and that end with nobody knowing.
+    pub effect_fails: (u64, u64),
+    /// The charter's lease age for R1.
+    pub lease_r1_ms: Ms,
+    /// How far wall clocks are off, and how fast quartzes drift, at most.
+    pub clock_offset_ms_max: u64,
+    /// Parts per million.
+    pub clock_drift_ppm_max: u64,
+}
+
+/// How long a commit takes.
+#[derive(Debug, Clone, Copy)]
+pub struct DiskWeather {
+    /// Usual commits take up to this.
+    pub usual_ms_max: Ms,
+    /// Commits in a million that are slow.
+    pub slow_ppm: u64,
+    /// Slow commits take up to this.
+    pub slow_ms_max: Ms,
+    /// Whether records that wait together are committed together.
+    pub group: bool,
+    /// Whether inputs wait while a commit runs, as in the shell, or are handled meanwhile.
+    pub blocking: bool,
+}
+
+/// Mean times between faults.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Faults {
+    /// The process dies; the machine lives on.
+    pub kill_ms: Option<Ms>,
+    /// The machine loses power.
+    pub power_ms: Option<Ms>,
+    /// A data directory is lost and an older copy put in its place.
+    pub restore_ms: Option<Ms>,
+    /// Sites are cut off from each other.
+    pub partition_ms: Option<Ms>,
+    /// One direction of one link stalls.
+    pub stall_ms: Option<Ms>,
+    /// A machine is suspended for a while.
+    pub freeze_ms: Option<Ms>,
+    /// A wall clock jumps.
+    pub jump_ms: Option<Ms>,
+    /// Someone without an enrolled key sends what it has overheard, or garbage.
+    pub stranger_ms: Option<Ms>,
+    /// hq is made to write a permit nobody voted for.
+    pub forge_ms: Option<Ms>,
+    /// The council cuts a node's author.
+    pub cut_ms: Option<Ms>,
+    /// Outputs in a million after which the process dies, when they matter for once-only execution.
+    pub gap_ppm: u64,
+}
+
+/// What people do.
+#[derive(Debug, Clone, Copy)]
+pub struct PeopleWeather {
+    /// How many there are.
+    pub count: usize,
+    /// How many distinct people the policy asks for.
+    pub approvers: u32,
+    /// Mean time between two looks of one person at one node's list.
+    pub look_ms: Ms,
+    /// Of a hundred votes, how many deny.
+    pub deny: u64,
+    /// Of a hundred approvals, how many are taken back later.
+    pub withdraw: u64,
+    /// Of a hundred votes, how many are wrong in some way that must not count.
+    pub odd: u64,
+    /// Mean time between vetoes and kills by hq; none means never.
+    pub veto_ms: Option<Ms>,
+    /// Whether somebody's enrolment is revoked on the way.
+    pub revoke: bool,
+}
+
+/// What agents propose.
+#[derive(Debug, Clone, Copy)]
+pub struct AgentWeather {
+    /// How many proposals.
+    pub proposals: usize,
+    /// Of a hundred, how many repeat an earlier intent.
+    pub repeats: u64,
+    /// How long a proposal stays open.
+    pub open_ms: Ms,
+    /// How long a block lasts, seconds.
+    pub ttl_s: u64,
+}
+
+impl Weather {
+    /// Draws a world.
+    #[must_use]
+    pub fn draw(rng: &mut Rng, nodes: Option<usize>) -> Self {
+        let turbulence_ms = rng.between(40_000, 240_000);
+        Self {
+            sites: draw_sites(rng, nodes),
+            sites_linked: rng.percent(70),
+            turbulence_ms,
+            latency_ms: (1, rng.between(5, 100)),
+            break_ppm: maybe(rng, 50, 20_000),
+            disk: DiskWeather::draw(rng),
+            faults: Faults::draw(rng, turbulence_ms),
+            people: PeopleWeather::draw(rng),
+            agents: AgentWeather::draw(rng, turbulence_ms),
+            effect_ms_max: *rng.pick(&[5, 100, 2_000]).unwrap_or(&5),
+            effect_fails: if rng.percent(30) { (rng.below(20), rng.below(10)) } else { (0, 0) },
+            lease_r1_ms: *rng.pick(&[45_000, 90_000, 3_600_000]).unwrap_or(&3_600_000),
+            clock_offset_ms_max: *rng.pick(&[0, 50, 2_000, 60_000]).unwrap_or(&0),
+            clock_drift_ppm_max: *rng.pick(&[0, 20, 200]).unwrap_or(&0),
+        }
+    }
+
+    /// A calm world for stories: three sites' worth of nothing going wrong.
+    #[must_use]
+    pub fn calm(sites: Vec<usize>) -> Self {
+        Self {
+            sites,
+            sites_linked: true,
+            turbulence_ms: 0,
+            latency_ms: (1, 5),
+            break_ppm: 0,
+            disk: DiskWeather { usual_ms_max: 2, slow_ppm: 0, slow_ms_max: 0, group: true, blocking: true },
+            faults: Faults::default(),
+            people: PeopleWeather {
+                count: 3,
+                approvers: 1,
+                look_ms: 0,
+                deny: 0,
+                withdraw: 0,
+                odd: 0,
+                veto_ms: None,
+                revoke: false,
+            },
+            agents: AgentWeather { proposals: 0, repeats: 0, open_ms: 3_600_000, ttl_s: 600 },
+            effect_ms_max: 5,
+            effect_fails: (0, 0),
+            lease_r1_ms: 3_600_000,
+            clock_offset_ms_max: 0,
+            clock_drift_ppm_max: 0,
+        }
+    }
+}
+
+/// Zero in half the worlds, else up to `max`.
+fn maybe(rng: &mut Rng, percent: u64, max: u64) -> u64 {
+    if rng.percent(percent) { rng.between(max / 50, max) } else { 0 }
+}
+
+fn every(rng: &mut Rng, percent: u64, low: Ms, high: Ms) -> Option<Ms> {
+    rng.percent(percent).then(|| rng.between(low, high))
+}
+
+fn draw_sites(rng: &mut Rng, nodes: Option<usize>) -> Vec<usize> {
+    let sites = rng.between(1, 3);
+    let mut each: Vec<usize> = (0..sites).map(|_| if rng.percent(30) { 2 } else { 1 }).collect();
+    match nodes {
+        // One node is hq; the others are spread over the sites in turn.
+        Some(total) => {
+            let (count, others) = (each.len(), total.saturating_sub(1).max(1));
+            each = (0..count.min(others)).map(|i| (others + count - 1 - i) / count).collect();
+        }
+        None if each.iter().sum::<usize>() < 2 => each[0] = 2,
+        None => {}
+    }
+    each
+}
+
+impl DiskWeather {
+    fn draw(rng: &mut Rng) -> Self {
+        Self {
+            usual_ms_max: *rng.pick(&[1, 5, 20]).unwrap_or(&1),
+            slow_ppm: *rng.pick(&[0, 20_000, 200_000]).unwrap_or(&0),
+            slow_ms_max: rng.between(200, 3_200),
+            group: rng.percent(60),
+            blocking: rng.percent(60),
+        }
+    }
+}
+
+impl Faults {
+    fn draw(rng: &mut Rng, turbulence_ms: Ms) -> Self {
+        let few = (turbulence_ms / 4, turbulence_ms);
+        Self {
+            kill_ms: every(rng, 60, 10_000, 60_000),
+            power_ms: every(rng, 40, 20_000, 120_000),
+            restore_ms: every(rng, 45, few.0, few.1),
+            partition_ms: every(rng, 60, 15_000, 90_000),
+            stall_ms: every(rng, 35, 15_000, 60_000),
+            freeze_ms: every(rng, 25, 20_000, 90_000),
+            jump_ms: every(rng, 25, 20_000, 120_000),
+            stranger_ms: every(rng, 50, 5_000, 30_000),
+            forge_ms: every(rng, 45, few.0, few.1),
+            cut_ms: every(rng, 15, few.0, few.1),
+            gap_ppm: maybe(rng, 60, 200_000),
+        }
+    }
+}
+
+impl PeopleWeather {
+    fn draw(rng: &mut Rng) -> Self {
+        let count = usize::try_from(rng.between(2, 4)).unwrap_or(2);
+        Self {
+            count,
+            approvers: if rng.percent(40) { 2 } else { 1 },
+            look_ms: rng.between(2_000, 15_000),
+            deny: *rng.pick(&[0, 10, 30]).unwrap_or(&0),
+            withdraw: *rng.pick(&[0, 0, 25]).unwrap_or(&0),
+            odd: *rng.pick(&[0, 30, 60]).unwrap_or(&0),
+            veto_ms: every(rng, 40, 20_000, 120_000),
+            revoke: rng.percent(20),
+        }
+    }
+}
+
+impl AgentWeather {
+    fn draw(rng: &mut Rng, turbulence_ms: Ms) -> Self {
+        Self {
+            proposals: usize::try_from(rng.between(2, 9)).unwrap_or(2),
+            repeats: *rng.pick(&[0, 20, 50]).unwrap_or(&0),
+            open_ms: if rng.percent(30) { rng.between(20_000, 90_000) } else { turbulence_ms + 600_000 },
+            ttl_s: rng.between(5, 120),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn worlds_have_three_to_eight_nodes_unless_told() {
+        for seed in 0..200 {
+            let total: usize = 1 + Weather::draw(&mut Rng::new(seed), None).sites.iter().sum::<usize>();
+            assert!((3..=8).contains(&total), "{total}");
+            let told: usize = 1 + Weather::draw(&mut Rng::new(seed), Some(20)).sites.iter().sum::<usize>();
+            assert_eq!(told, 20);
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! The connector of each machine, in virtual time: it may die before, between and after, and it never lies.
+
+use cauldron_coordinator::action::Action;
+use cauldron_coordinator::owner::VerifiedPermit;
+use cauldron_identity::FactId;
+use cauldron_node_core::{EffectResult, Input, Probe};
+
+use super::blocklist::Line;
+use super::machine::Arriving;
+use super::{Happening, World};
+use crate::history::Effect;
+use crate::invariants;
+use crate::network::Place;
+use crate::reached;
+
+/// How often a connector looks for blocks whose time is over, milliseconds.
+const SWEEP_MS: u64 = 5_000;
+
+/// A permit handed to a connector, with what it will write.
+#[derive(Debug, Clone)]
+pub(crate) struct Job {
+    effect: Effect,
+    address: String,
+    ttl_ms: u64,
+    idempotency_key: String,
+}
+
+impl World {
+    pub(crate) fn execute(&mut self, place: Place, permit: &VerifiedPermit) {
+        let id = permit.permit();
+        self.note(place, "execute", id.as_bytes(), || id.short());
+        if let Err(violation) = invariants::at_each_execute(self, place, id) {
+            return self.break_off(violation);
+        }
+        let Action::BlockAddress(block) = permit.action();
+        let effect = Effect {
+            at: 0,
+            place,
+            permit: id,
+            lineage: permit.lineage(),
+            resource: permit.resource().to_owned(),
+            intent: self.intent_of(permit.proposal()),
+        };
+        let job = Job {
+            effect,
+            address: block.address.to_string(),
+            ttl_ms: u64::from(block.ttl_s) * 1_000,
+            idempotency_key: permit.idempotency_key(),
+        };
+        self.watch.jobs.insert((place, id), job);
+        self.machines[place].in_hand.insert(id);
+        let delay = self.rng.between(0, self.weather.effect_ms_max);
+        let process = self.machines[place].process;
+        self.queue.after(delay, Happening::Effect { place, process, permit: id });
+    }
+
+    pub(crate) fn effect(&mut self, place: Place, process: u64, permit: FactId) {
+        if self.machines[place].process != process {
+            return;
+        }
+        let Some(job) = self.watch.jobs.get(&(place, permit)).cloned() else { return };
+        let (fails, unknown) = if self.calm { (0, 0) } else { self.weather.effect_fails };
+        let roll = self.rng.below(100);
+        let result = if roll < fails {
+            EffectResult::Failed { reason: "the file is read-only".into() }
+        } else {
+            let lost = roll < fails + unknown;
+            if !lost || self.rng.percent(50) {
+                self.change_file(place, &job);
+            }
+            if lost {
+                reached!(self, "effect.unknown");
+                EffectResult::Unknown { reason: "the answer was lost".into() }
+            } else {
+                EffectResult::Done {
+                    effect_ref: job.effect.resource.clone(),
+                    note: format!("{} is blocked", job.address),
+                    until_ms: None,
+                }
+            }
+        };
+        let delay = self.rng.between(0, self.weather.effect_ms_max);
+        let arriving = Arriving::from(Input::Executed { permit, result });
+        self.queue.after(delay, Happening::Give { place, process, arriving });
+    }
+
+    fn change_file(&mut self, place: Place, job: &Job) {
+        let now = self.queue.now();
+        let m = &mut self.machines[place];
+        let until_ms = m.clock.wall(now) + job.ttl_ms;
+        let line = Line { address: job.address.clone(), until_ms, idempotency_key: job.idempotency_key.clone() };
+        if m.blocklist.apply(job.effect.permit, line) {
+            let effect = Effect { at: now, ..job.effect.clone() };
+            self.note(place, "EFFECT", effect.permit.as_bytes(), || format!("{} blocked", job.address));
+            reached!(self, "effect.done");
+            self.history.effects.push(effect);
+            if let Err(violation) = invariants::at_each_effect(self) {
+                self.break_off(violation);
+            }
+        }
+    }
+
+    pub(crate) fn probe(&mut self, place: Place, id: FactId) {
+        let probe = self.machines[place].blocklist.probe(&id);
+        self.note(place, "probe", id.as_bytes(), || format!("{} {probe:?}", id.short()));
+        match probe {
+            Probe::Applied => reached!(self, "probe.applied"),
+            Probe::Absent => reached!(self, "probe.absent"),
+            Probe::Unclear => {}
+        }
+        let process = self.machines[place].process;
+        let delay = self.rng.between(0, self.weather.effect_ms_max);
+        let arriving = Arriving::from(Input::Probed { permit: id, probe });
+        self.queue.after(delay, Happening::Give { place, process, arriving });
+    }
+
+    /// The process looks at its file from time to time; one that is down does not.
+    pub(crate) fn sweep(&mut self, place: Place) {
+        self.queue.after(SWEEP_MS, Happening::Sweep { place });
+        let now = self.queue.now();
+        let m = &mut self.machines[place];
+        if !m.is_up() || m.frozen {
+            return;
+        }
+        let wall_ms = m.clock.wall(now);
+        for (permit, line) in m.blocklist.sweep(wall_ms) {
+            self.note(place, "ended", permit.as_bytes(), || line.address.clone());
+            reached!(self, "effect.ended");
+            self.give(place, Input::Ended { idempotency_key: line.idempotency_key }.into());
+        }
+    }
+
+    fn intent_of(&self, proposal: FactId) -> String {
+        let fact = self.history.facts.get(&proposal);
+        let body = fact.and_then(|f| f.body::<cauldron_coordinator::bodies::Proposal>());
+        body.map(|p| p.intent_key).unwrap_or_default()
+    }
+}

@@ -1,0 +1,255 @@
+//! What clients ask nodes for, and what becomes of it: joining, proposing, entries of the council.
+
+use cauldron_coordinator::action::{Action, BlockAddress};
+use cauldron_coordinator::bodies::{Evidence, Order, Proposal, Restriction, Reversibility, RiskClass, Target};
+use cauldron_identity::authority::{Entry, EntryBody, Enrol, KIND_ENTRY};
+use cauldron_identity::ids::sha256;
+use cauldron_identity::{Digest, FactId, Scope, SealedFact};
+use cauldron_node_core::enrol::{EnrolRequest, TokenId, TokenProof};
+use cauldron_node_core::{Command, Input, Refusal, Reply, Ticket};
+
+use super::{HQ, Happening, World};
+use crate::clock::EPOCH_MS;
+use crate::facts::of_kind;
+use crate::history::Ack;
+use crate::invariants;
+use crate::network::Place;
+use crate::queue::Ms;
+use crate::reached;
+
+/// How long a joining node waits for an answer before it asks again, milliseconds.
+const JOIN_AGAIN_MS: Ms = 4_000;
+
+/// What a ticket stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Asked {
+    /// A token for a new node.
+    Token {
+        /// The new node.
+        place: Place,
+    },
+    /// A new node's admission.
+    Admission {
+        /// The new node.
+        place: Place,
+    },
+    /// A proposal on a resource of this place.
+    Proposal {
+        /// Who owns the resource.
+        owner: Place,
+    },
+    /// A vote.
+    Vote,
+    /// A veto or kill.
+    Restriction,
+    /// An entry of the authority chain.
+    Entry,
+}
+
+/// Something that an agent once wanted.
+#[derive(Debug, Clone)]
+pub(crate) struct Intent {
+    owner: Place,
+    address: String,
+    window_ms: u64,
+}
+
+impl World {
+    /// Asks a node for something. Returns the ticket; a node that is down never answers.
+    pub fn ask(&mut self, place: Place, command: Command, asked: Asked) -> Ticket {
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        self.asked.insert(ticket, (place, asked));
+        self.note(place, "command", &ticket.to_be_bytes(), || format!("{ticket}"));
+        self.give(place, Input::Command { ticket, command: Box::new(command) }.into());
+        ticket
+    }
+
+    pub(crate) fn replied(&mut self, place: Place, ticket: Ticket, result: Result<Reply, Refusal>) {
+        self.note(place, "reply", &ticket.to_be_bytes(), || format!("{ticket}: {result:?}"));
+        let Some((_, asked)) = self.asked.remove(&ticket) else { return };
+        if let Ok(Reply::Recorded(fact) | Reply::Already(fact)) = &result {
+            let ack = Ack { at: self.queue.now(), place, fact: *fact };
+            if let Err(violation) = invariants::at_each_ack(self, &ack) {
+                return self.break_off(violation);
+            }
+            self.history.acks.push(ack);
+        }
+        match (asked, result) {
+            (Asked::Admission { place }, Ok(Reply::Admitted { .. })) => self.admitted(place),
+            (Asked::Proposal { owner }, Ok(Reply::Recorded(fact))) => self.history.proposals.push((fact, owner)),
+            _ => {}
+        }
+    }
+
+    /// A new node redeems its token, again and again until it is in. Both commands may be lost with a process.
+    pub(crate) fn join(&mut self, place: Place) {
+        if self.machines[place].has_joined() {
+            return;
+        }
+        self.queue.after(JOIN_AGAIN_MS, Happening::Join { place });
+        if !self.machines[HQ].is_up() || !self.network.is_open(HQ, place) {
+            return;
+        }
+        let m = &self.machines[place];
+        let (key, spiffe_id, mesh) = (m.key(), m.spiffe_id.clone(), self.founding.mesh);
+        let secret = sha256(&m.seed);
+        let mut id = [0; 16];
+        id.copy_from_slice(&sha256(&secret)[..16]);
+        let id = TokenId(id);
+        let expires_ms = EPOCH_MS + 86_400_000;
+        let token = Command::Token { id, secret_hash: sha256(&secret), spiffe_id: spiffe_id.clone(), expires_ms };
+        self.ask(HQ, token, Asked::Token { place });
+        let proof = TokenProof { id, secret };
+        let enrol = Enrol::new(&mesh, &key, &spiffe_id);
+        let request = EnrolRequest::new(mesh, Some(proof), enrol, b"csr".to_vec(), &key, &[0; 32]);
+        self.ask(HQ, Command::Admit(Box::new(request)), Asked::Admission { place });
+    }
+
+    /// The join reply brings the authority chain as hq holds it on disk.
+    fn admitted(&mut self, place: Place) {
+        let hq = &self.machines[HQ];
+        let mut entries: Vec<_> = hq.known.values().filter(|f| f.kind() == KIND_ENTRY && hq.durable.contains(&f.id)).collect();
+        entries.sort_by_key(|f| f.header.seq);
+        let chain: Vec<SealedFact> = entries.into_iter().map(|f| f.sealed.clone()).collect();
+        if !self.machines[place].has_joined() {
+            self.machines[place].bootstrap = Some(chain);
+            let delay = self.rng.between(10, 500);
+            self.queue.after(delay, Happening::Start { place });
+        }
+    }
+
+    /// Some agent proposes something; often what another has proposed already.
+    pub(crate) fn propose_something(&mut self) {
+        let up: Vec<Place> = (1..self.machines.len()).filter(|p| self.machines[*p].is_up()).collect();
+        let Some(place) = self.rng.pick(&up).copied() else { return };
+        let repeat = self.rng.percent(self.weather.agents.repeats);
+        let intent = match repeat.then(|| self.earlier_intent(place)).flatten() {
+            Some(intent) => {
+                reached!(self, "intent.repeated");
+                intent
+            }
+            None => self.new_intent(place),
+        };
+        self.propose_intent(place, &intent);
+    }
+
+    fn earlier_intent(&mut self, place: Place) -> Option<Intent> {
+        let site = self.machines[place].site.clone();
+        let here: Vec<Intent> = self.intents.iter().filter(|i| self.machines[i.owner].site == site).cloned().collect();
+        self.rng.pick(&here).cloned()
+    }
+
+    /// Now and then an agent proposes for its neighbour's list instead of its own.
+    fn new_intent(&mut self, place: Place) -> Intent {
+        let site = &self.machines[place].site;
+        let here: Vec<Place> = (1..self.machines.len()).filter(|p| self.machines[*p].site == *site).collect();
+        let owner = if self.rng.percent(70) { place } else { self.rng.pick(&here).copied().unwrap_or(place) };
+        let address = format!("198.51.100.{}", self.rng.between(1, 250));
+        let intent = Intent { owner, address, window_ms: EPOCH_MS + self.queue.now() / 60_000 * 60_000 };
+        self.intents.push(intent.clone());
+        intent
+    }
+
+    fn propose_intent(&mut self, place: Place, intent: &Intent) -> Ticket {
+        let proposal = self.draft(place, intent);
+        self.ask(place, Command::Propose { proposal: Box::new(proposal), traceparent: None }, Asked::Proposal { owner: intent.owner })
+    }
+
+    /// An agent of `place` proposes to block `address` there. Returns the ticket.
+    pub fn propose_block(&mut self, place: Place, address: &str) -> Ticket {
+        let intent = Intent { owner: place, address: address.to_owned(), window_ms: EPOCH_MS };
+        self.propose_intent(place, &intent)
+    }
+
+    /// A proposal as the brute-force agent of `place` would make it.
+    fn draft(&mut self, place: Place, intent: &Intent) -> Proposal {
+        let now = self.queue.now();
+        let agents = self.weather.agents;
+        let (m, owner) = (&self.machines[place], &self.machines[intent.owner]);
+        let site = m.site.clone().unwrap_or_default();
+        let address = intent.address.parse().expect("agents of this world know how addresses look");
+        let block = BlockAddress::new(address, agents.ttl_s.max(1), "brute force").expect("within the ranges");
+        let action = Action::BlockAddress(block);
+        let args = action.args().expect("integers and texts");
+        let text = format!("Failed password for root from {} port 22 ssh2 ({site} {now})", intent.address);
+        Proposal {
+            lineage: None,
+            agent: format!("{}/agent/sshd-bruteforce", m.spiffe_id),
+            agent_build: Digest::of("sim/build", b"1"),
+            module: action.module().to_owned(),
+            action_class: action.action_class(),
+            operation: action.operation().to_owned(),
+            resource: format!("{site}/{}/{}/{}", owner.name, action.connector(), action.object()),
+            site,
+            expected_version: None,
+            args_digest: Proposal::digest_of_args(&args),
+            args,
+            reversibility: Reversibility::Reversible,
+            undo_plan: "remove the line".into(),
+            risk: RiskClass::R1,
+            confidence_ppm: 900_000,
+            confidence_method: "counts".into(),
+            rationale: "many failed logins from one source".into(),
+            evidence: vec![Evidence {
+                source: "auth.log".into(),
+                line_no: now,
+                digest: Digest::of("sim/line", text.as_bytes()),
+                text,
+                labels: vec!["untrusted:log".into()],
+            }],
+            taint: vec!["untrusted:log".into()],
+            conflict_key: intent.address.clone(),
+            intent_key: action.intent_key(intent.window_ms),
+            created_ms: 0,
+            expires_ms: m.clock.wall(now) + agents.open_ms,
+        }
+    }
+
+    /// hq restricts something on its own authority.
+    pub fn restrict(&mut self, target: Target, reason: &str) -> Ticket {
+        let order = Order {
+            mesh: self.founding.mesh,
+            target,
+            by: "hq".into(),
+            reason: reason.to_owned(),
+            issued_ms: self.machines[HQ].clock.wall(self.queue.now()),
+        };
+        self.ask(HQ, Command::Restrict(Box::new(Restriction::by_coordinator(&order))), Asked::Restriction)
+    }
+
+    /// hq vetoes an open proposal; now and then it kills everything of one agent.
+    pub(crate) fn veto_something(&mut self) {
+        let Some(mean) = self.weather.people.veto_ms else { return };
+        if self.calm || !self.machines[HQ].is_up() {
+            return;
+        }
+        let next = self.rng.between(mean / 2, mean * 3 / 2);
+        self.queue.after(next, Happening::Veto);
+        let hq = &self.machines[HQ];
+        let open: Vec<(FactId, String)> = of_kind::<Proposal>(&hq.known, "proposal").map(|(f, p)| (f.id, p.agent)).collect();
+        let Some((id, agent)) = self.rng.pick(&open).cloned() else { return };
+        let target = if self.rng.percent(85) { Target::Lineage(id) } else { Target::Agent(agent) };
+        self.restrict(target, "hq says no");
+    }
+
+    /// An entry that the council signs for hq's present head. hq may refuse it when the head has moved on.
+    pub fn council_entry(&mut self, entry: &Entry) -> Ticket {
+        let hq = &self.machines[HQ];
+        let newest = hq.known.values().filter(|f| f.header.scope == Scope::authority()).max_by_key(|f| f.header.seq);
+        let (prev, index) = newest.map_or((None, 0), |f| (Some(f.id), f.header.seq));
+        let mut body = EntryBody::new(prev, index + 1, entry);
+        body.sign(&self.founding.mesh, &self.founding.council);
+        self.ask(HQ, Command::Authority(Box::new(body)), Asked::Entry)
+    }
+
+    /// The council takes the last person's credentials away.
+    pub(crate) fn revoke_somebody(&mut self) {
+        if self.calm || !self.machines[HQ].is_up() {
+            return;
+        }
+        let Some(person) = self.founding.people.last().map(|p| p.id.clone()) else { return };
+        reached!(self, "person.revoked");
+        self.council_entry(&Entry::RevokePerson(person));
+    }
+}

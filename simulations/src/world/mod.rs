@@ -1,0 +1,304 @@
+//! The world: machines, wires, people, agents and weather in one queue of events.
+//!
+//! Every node is the production core, [`cauldron_node_core::NodeCore`]; everything around it is drawn from the seed.
+//! Outputs of a core are carried out one by one, in order. A commit takes time, everything behind it waits, and a process
+//! may die between any two outputs.
+
+pub mod adversary;
+pub mod blocklist;
+pub(crate) mod connector;
+mod deeds;
+mod faults;
+pub mod machine;
+pub mod people;
+pub mod process;
+mod wires;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use cauldron_identity::{AuthorKey, FactId, SpiffeId};
+use cauldron_node_core::{LinkId, Ticket};
+
+use crate::clock::MachineClock;
+use crate::founding::{Founding, HQ_ID, TRUST_DOMAIN};
+use crate::history::History;
+use crate::invariants::{self, Violation};
+use crate::network::{Network, Place};
+use crate::queue::{Ms, Queue};
+use crate::reached::Reached;
+use crate::rng::Rng;
+use crate::trace::Trace;
+use crate::weather::Weather;
+use machine::{Arriving, Machine};
+
+pub use deeds::Asked;
+pub use faults::Fault;
+
+/// hq is the first machine of every world.
+pub const HQ: Place = 0;
+/// How long everything may take to settle after the last fault: reconnects, a sync round, a lease, a probe, and the
+/// slowest commit, several times over.
+pub const CALM_MS: Ms = 150_000;
+const SITES: [&str; 3] = ["lyon", "porto", "quito"];
+
+/// One thing that happens.
+#[derive(Debug)]
+pub(crate) enum Happening {
+    /// A process starts on a machine.
+    Start { place: Place },
+    /// A new node asks hq to be admitted.
+    Join { place: Place },
+    /// An input reaches a process.
+    Give { place: Place, process: u64, arriving: Arriving },
+    /// A timer of a process is due.
+    Tick { place: Place, process: u64 },
+    /// A commit is done.
+    Synced { place: Place, process: u64 },
+    /// The front of one direction of a session may be due.
+    Wire { link: LinkId, lane: usize },
+    /// Two machines try to reach each other.
+    Dial { a: Place, b: Place },
+    /// Silence has lasted so long that the session's ends give up.
+    GiveUp { link: LinkId },
+    /// A machine notices that a session is gone.
+    Lost { place: Place, process: u64, link: LinkId },
+    /// A connector begins to change its file.
+    Effect { place: Place, process: u64, permit: FactId },
+    /// Blocks whose time is over leave the file.
+    Sweep { place: Place },
+    /// A suspended machine wakes.
+    Thaw { place: Place },
+    /// Silenced directions are heard again.
+    Heal { silenced: Vec<(Place, Place)>, written: Vec<u64> },
+    /// The next fault of a kind.
+    Weather(Fault),
+    /// An agent proposes.
+    Propose,
+    /// A person looks at a node's list.
+    Look { person: usize },
+    /// A person takes an approval back.
+    Withdraw { person: usize, proposal: FactId },
+    /// hq vetoes or kills something.
+    Veto,
+    /// The council revokes somebody.
+    Revoke,
+}
+
+/// The world of one seed.
+#[derive(Debug)]
+pub struct World {
+    /// The seed.
+    pub seed: u64,
+    /// Its weather.
+    pub weather: Weather,
+    /// How it was founded.
+    pub founding: Founding,
+    /// Its machines; hq first.
+    pub machines: Vec<Machine>,
+    /// What was seen.
+    pub history: History,
+    /// Hard places it got to.
+    pub reached: Reached,
+    /// Everything that happened, as one hash.
+    pub trace: Trace,
+    /// The first broken invariant; the world stops there.
+    pub violation: Option<Violation>,
+    pub(crate) queue: Queue<Happening>,
+    pub(crate) network: Network,
+    pub(crate) rng: Rng,
+    pub(crate) dialling: BTreeSet<(Place, Place)>,
+    pub(crate) asked: BTreeMap<Ticket, (Place, Asked)>,
+    pub(crate) next_ticket: Ticket,
+    pub(crate) calm: bool,
+    pub(crate) overheard: VecDeque<Vec<u8>>,
+    pub(crate) strange_links: BTreeSet<LinkId>,
+    pub(crate) ballots: BTreeSet<(usize, FactId)>,
+    pub(crate) intents: Vec<deeds::Intent>,
+    pub(crate) watch: invariants::Watch,
+}
+
+impl World {
+    /// Draws the world of a seed. `nodes` overrides how many there are.
+    #[must_use]
+    pub fn new(seed: u64, nodes: Option<usize>, print: bool) -> Self {
+        let mut rng = Rng::new(seed);
+        let weather = Weather::draw(&mut rng.fork(), nodes);
+        let mut world = Self::found(seed, rng, weather, print);
+        world.schedule_weather();
+        world
+    }
+
+    /// A world in which nothing goes wrong by itself, for stories: hq and these sites, joined and settled.
+    #[must_use]
+    pub fn story(seed: u64, sites: &[usize]) -> Self {
+        Self::story_in(seed, Weather::calm(sites.to_vec()))
+    }
+
+    /// A story in a weather of its own.
+    #[must_use]
+    pub fn story_in(seed: u64, weather: Weather) -> Self {
+        let mut world = Self::found(seed, Rng::new(seed), weather, false);
+        world.calm = true;
+        world.run_for(20_000);
+        world
+    }
+
+    fn found(seed: u64, mut rng: Rng, weather: Weather, print: bool) -> Self {
+        let founding = Founding::new(&mut rng.fork(), &weather);
+        let machines = build(&mut rng.fork(), &weather, &founding);
+        let mut network = Network::default();
+        link_up(&mut network, &machines, weather.sites_linked);
+        let mut world = Self {
+            seed,
+            weather,
+            founding,
+            machines,
+            history: History::default(),
+            reached: Reached::default(),
+            trace: Trace::new(print),
+            violation: None,
+            queue: Queue::default(),
+            network,
+            rng,
+            dialling: BTreeSet::new(),
+            asked: BTreeMap::new(),
+            next_ticket: 1,
+            calm: false,
+            overheard: VecDeque::new(),
+            strange_links: BTreeSet::new(),
+            ballots: BTreeSet::new(),
+            intents: Vec::new(),
+            watch: invariants::Watch::default(),
+        };
+        world.queue.after(0, Happening::Start { place: HQ });
+        for place in 1..world.machines.len() {
+            let delay = world.rng.between(10, 3_000);
+            world.queue.after(delay, Happening::Join { place });
+        }
+        for place in 0..world.machines.len() {
+            world.queue.after(5_000, Happening::Sweep { place });
+        }
+        world
+    }
+
+    /// The present.
+    #[must_use]
+    pub fn now(&self) -> Ms {
+        self.queue.now()
+    }
+
+    /// The machine called `name`.
+    ///
+    /// # Panics
+    /// When there is none: a mistake in a story.
+    #[must_use]
+    pub fn place(&self, name: &str) -> Place {
+        self.machines.iter().position(|m| m.name == name).unwrap_or_else(|| panic!("no machine is called {name}"))
+    }
+
+    /// Lets time pass, unless an invariant breaks.
+    pub fn run_for(&mut self, ms: Ms) {
+        let limit = self.now().saturating_add(ms);
+        while self.violation.is_none() {
+            let Some(happening) = self.queue.pop_until(limit) else { break };
+            self.happen(happening);
+            if let Err(violation) = invariants::at_each_step(self) {
+                self.violation = Some(violation);
+            }
+        }
+        self.queue.pass_to(limit);
+    }
+
+    /// Runs a whole life: turbulence, then calm, then the invariants of the end.
+    pub fn live(&mut self) {
+        self.run_for(self.weather.turbulence_ms);
+        self.calm_down();
+        self.run_for(CALM_MS);
+        self.finish();
+    }
+
+    /// Judges what must hold once everything has settled.
+    pub fn finish(&mut self) {
+        if self.violation.is_none() {
+            self.violation = invariants::at_the_end(self).err();
+        }
+        if let Some(violation) = &self.violation {
+            let text = violation.to_string();
+            self.trace.note(self.queue.now(), "world", "VIOLATION", text.as_bytes(), || text.clone());
+        }
+    }
+
+    /// An invariant is broken; the first one stands.
+    pub(crate) fn break_off(&mut self, violation: Violation) {
+        self.violation.get_or_insert(violation);
+    }
+
+    pub(crate) fn note(&mut self, place: Place, verb: &'static str, bytes: &[u8], text: impl FnOnce() -> String) {
+        let at = self.queue.now();
+        self.trace.note(at, &self.machines[place].name, verb, bytes, text);
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        match happening {
+            Happening::Start { place } => self.start(place),
+            Happening::Join { place } => self.join(place),
+            Happening::Give { place, process, arriving } => {
+                if self.machines[place].process == process {
+                    self.give(place, arriving);
+                }
+            }
+            Happening::Tick { place, process } => self.tick(place, process),
+            Happening::Synced { place, process } => self.synced(place, process),
+            Happening::Wire { link, lane } => self.wire(link, lane),
+            Happening::Dial { a, b } => self.dial(a, b),
+            Happening::GiveUp { link } => self.give_up(link),
+            Happening::Lost { place, process, link } => self.lost(place, process, link),
+            Happening::Effect { place, process, permit } => self.effect(place, process, permit),
+            Happening::Sweep { place } => self.sweep(place),
+            Happening::Thaw { place } => self.thaw(place),
+            Happening::Heal { silenced, written } => self.heal_silence(&silenced, &written),
+            Happening::Weather(fault) => self.strike(fault),
+            Happening::Propose => self.propose_something(),
+            Happening::Look { person } => self.look(person),
+            Happening::Withdraw { person, proposal } => self.withdraw(person, proposal),
+            Happening::Veto => self.veto_something(),
+            Happening::Revoke => self.revoke_somebody(),
+        }
+    }
+}
+
+fn build(rng: &mut Rng, weather: &Weather, founding: &Founding) -> Vec<Machine> {
+    let clock = |rng: &mut Rng| {
+        let signed = |rng: &mut Rng, max: u64| {
+            let size = i64::try_from(rng.below(max + 1)).unwrap_or(0);
+            if rng.percent(50) { size } else { -size }
+        };
+        let offset = signed(rng, weather.clock_offset_ms_max);
+        MachineClock::new(offset, signed(rng, weather.clock_drift_ppm_max))
+    };
+    let hq_id = SpiffeId::new(HQ_ID).expect("a valid SPIFFE ID");
+    let mut hq = Machine::new("hq", None, hq_id, founding.hq_seed, clock(rng));
+    debug_assert_eq!(hq.author, AuthorKey::from_seed(&founding.hq_seed).author_id());
+    hq.bootstrap = Some(founding.facts.clone());
+    let mut machines = vec![hq];
+    for (site, count) in weather.sites.iter().enumerate() {
+        let site = SITES.get(site).copied().unwrap_or("elsewhere");
+        for n in 1..=*count {
+            let name = if n == 1 { site.to_owned() } else { format!("{site}-{n}") };
+            let id = SpiffeId::new(format!("spiffe://{TRUST_DOMAIN}/site/{site}/node/{name}")).expect("a valid SPIFFE ID");
+            machines.push(Machine::new(&name, Some(site), id, rng.bytes(), clock(rng)));
+        }
+    }
+    machines
+}
+
+/// Every node reaches hq and its own site; sites reach each other where the weather says so.
+fn link_up(network: &mut Network, machines: &[Machine], sites_linked: bool) {
+    for a in 0..machines.len() {
+        for b in a + 1..machines.len() {
+            if a == HQ || machines[a].site == machines[b].site || sites_linked {
+                network.connect(a, b);
+            }
+        }
+    }
+}

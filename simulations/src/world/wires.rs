@@ -1,0 +1,230 @@
+//! Sessions: dialled with backoff, ordered and reliable while they live, ended by breaks, silence and death.
+
+use cauldron_node_core::{Input, LinkId};
+
+use super::machine::Arriving;
+use super::{HQ, Happening, World};
+use crate::invariants;
+use crate::network::{Item, Place, pair};
+use crate::reached;
+
+/// How many recent frames a stranger can repeat.
+const OVERHEARD_MAX: usize = 64;
+
+impl World {
+    /// Two machines will try to reach each other soon.
+    pub(crate) fn redial(&mut self, a: Place, b: Place) {
+        let pair = pair(a, b);
+        if self.dialling.insert(pair) {
+            let delay = if self.calm { self.rng.between(50, 500) } else { self.rng.between(100, 3_000) };
+            self.queue.after(delay, Happening::Dial { a: pair.0, b: pair.1 });
+        }
+    }
+
+    pub(crate) fn dial(&mut self, a: Place, b: Place) {
+        self.dialling.remove(&pair(a, b));
+        if self.network.between(a, b).is_some() || !self.machines[a].is_up() || !self.machines[b].is_up() {
+            // Whoever starts later dials again.
+            return;
+        }
+        if !self.network.is_open(a, b) || self.machines[a].frozen || self.machines[b].frozen {
+            return self.redial(a, b);
+        }
+        // A transport reports one link per peer: what is left of an older one ends first.
+        for (here, there) in [(a, b), (b, a)] {
+            let old: Vec<LinkId> = self.machines[here].links.iter().filter(|(_, p)| **p == there).map(|(l, _)| *l).collect();
+            for link in old {
+                let process = self.machines[here].process;
+                self.lost(here, process, link);
+            }
+        }
+        if !self.machines[a].is_up() || !self.machines[b].is_up() {
+            return;
+        }
+        let link = self.network.open(a, b);
+        self.note(a, "session", &link.to_be_bytes(), || format!("{link} opens to place {b}"));
+        for lane in 0..2 {
+            self.put_on_wire(link, lane, Item::Up);
+        }
+    }
+
+    fn put_on_wire(&mut self, link: LinkId, lane: usize, item: Item) {
+        let latency = self.rng.between(self.weather.latency_ms.0, self.weather.latency_ms.1);
+        let at = self.queue.now() + latency;
+        let Some(session) = self.network.session_mut(link) else { return };
+        let items = &mut session.lanes[lane].items;
+        let at = items.back().map_or(at, |(last, _)| at.max(*last));
+        items.push_back((at, item));
+        self.queue.at(at, Happening::Wire { link, lane });
+    }
+
+    pub(crate) fn send(&mut self, place: Place, link: LinkId, bytes: Vec<u8>) {
+        self.note(place, "send", &bytes, || format!("{} bytes on {link}", bytes.len()));
+        if let Err(violation) = invariants::at_each_send(self, place, link, &bytes) {
+            return self.break_off(violation);
+        }
+        let Some(lane) = self.network.session(link).map(|s| s.lane_from(place)) else { return };
+        if !self.calm && self.rng.chance(self.weather.break_ppm) {
+            reached!(self, "link.broken_in_flight");
+            return self.end_session(link);
+        }
+        let knows_hq_at = if place == HQ { self.queue.now() } else { self.machines[place].knows_hq_at };
+        self.put_on_wire(link, lane, Item::Frame { bytes, knows_hq_at });
+    }
+
+    pub(crate) fn wire(&mut self, link: LinkId, lane: usize) {
+        let now = self.queue.now();
+        let Some(session) = self.network.session(link) else { return };
+        let (from, to) = (session.receiver(1 - lane), session.receiver(lane));
+        if self.network.is_silent(from, to) {
+            return;
+        }
+        let Some(session) = self.network.session_mut(link) else { return };
+        let front = &mut session.lanes[lane];
+        if front.items.front().is_none_or(|(due, _)| *due > now) {
+            return;
+        }
+        match front.items.pop_front() {
+            Some((_, Item::Up)) => {
+                front.announced = true;
+                self.announce(link, from, to);
+            }
+            Some((_, Item::Frame { bytes, knows_hq_at })) => self.deliver(link, from, to, bytes, knows_hq_at),
+            None => {}
+        }
+    }
+
+    fn announce(&mut self, link: LinkId, from: Place, to: Place) {
+        let peer = &self.machines[from];
+        let input = Input::LinkUp { link, spiffe_id: peer.spiffe_id.clone(), author: peer.public };
+        self.machines[to].links.insert(link, from);
+        self.note(to, "link up", &link.to_be_bytes(), || format!("{link}"));
+        self.give(to, input.into());
+    }
+
+    fn deliver(&mut self, link: LinkId, from: Place, to: Place, mut bytes: Vec<u8>, knows_hq_at: u64) {
+        if let Err(violation) = invariants::at_each_frame(self, from, to, &bytes) {
+            return self.break_off(violation);
+        }
+        self.hear(link, from, to);
+        if self.overheard.len() == OVERHEARD_MAX {
+            self.overheard.pop_front();
+        }
+        self.overheard.push_back(bytes.clone());
+        if !self.calm && self.weather.faults.stranger_ms.is_some() && self.rng.chance(1_000) {
+            reached!(self, "garbage.from_member");
+            self.mutate(&mut bytes);
+        }
+        self.note(to, "frame", &bytes, || format!("{} bytes on {link}", bytes.len()));
+        self.give(to, Arriving { input: Input::Frame { link, bytes }, knows_hq_at, stranger: false });
+    }
+
+    /// After a restore: has somebody who holds a lost fact spoken by now? Its first frames are its heads.
+    fn hear(&mut self, link: LinkId, from: Place, to: Place) {
+        const HEADS_FRAMES: u32 = 3;
+        let [speaker, listener] = [from, to].map(|p| p);
+        if self.machines[listener].restored.is_none() {
+            return;
+        }
+        let holds = self.machines[speaker].durable.clone();
+        if let Some(restored) = &mut self.machines[listener].restored {
+            let heard = restored.heard.entry(link).or_default();
+            *heard += 1;
+            if *heard >= HEADS_FRAMES {
+                let scopes = restored.lost.iter().filter(|(id, _)| holds.contains(id)).map(|(_, scope)| scope.clone());
+                restored.told.extend(scopes);
+            }
+        }
+    }
+
+    pub(crate) fn mutate(&mut self, bytes: &mut Vec<u8>) {
+        match self.rng.below(4) {
+            0 => bytes.truncate(self.rng.index(bytes.len().max(1))),
+            1 => bytes.extend_from_slice(&self.rng.bytes()),
+            _ => {
+                for _ in 0..self.rng.between(1, 4) {
+                    let (at, bit) = (self.rng.index(bytes.len().max(1)), self.rng.below(8));
+                    if let Some(byte) = bytes.get_mut(at) {
+                        *byte ^= 1 << bit;
+                    }
+                }
+            }
+        }
+    }
+
+    /// A session ends; each end notices in its own time, and they dial again.
+    pub(crate) fn end_session(&mut self, link: LinkId) {
+        let Some(session) = self.network.end(link) else { return };
+        for (lane, place) in [(0, session.ends[1]), (1, session.ends[0])] {
+            if session.lanes[lane].announced && self.machines[place].is_up() {
+                let process = self.machines[place].process;
+                let delay = self.rng.between(1, 2_000);
+                self.queue.after(delay, Happening::Lost { place, process, link });
+            }
+        }
+        let [a, b] = session.ends;
+        self.redial(a, b);
+    }
+
+    pub(crate) fn lost(&mut self, place: Place, process: u64, link: LinkId) {
+        let m = &mut self.machines[place];
+        if m.process == process && m.links.remove(&link).is_some() {
+            self.note(place, "link down", &link.to_be_bytes(), || format!("{link}"));
+            self.give(place, Input::LinkDown { link }.into());
+        }
+    }
+
+    /// Silence has lasted longer than the transport's idle time-out.
+    pub(crate) fn give_up(&mut self, link: LinkId) {
+        let Some([a, b]) = self.network.session(link).map(|s| s.ends) else { return };
+        if !self.network.is_open(a, b) || self.machines[a].frozen || self.machines[b].frozen {
+            self.end_session(link);
+        }
+    }
+
+    /// Nothing passes in these directions any more; sessions notice after a while.
+    pub(crate) fn fall_silent(&mut self, directions: &[(Place, Place)]) {
+        for (from, to) in directions {
+            self.network.silence(*from, *to, true);
+            if let Some(link) = self.network.between(*from, *to) {
+                let patience = self.rng.between(8_000, 30_000);
+                self.queue.after(patience, Happening::GiveUp { link });
+            }
+        }
+    }
+
+    /// These directions are heard again: what waited arrives now, in order.
+    pub(crate) fn heal_silence(&mut self, silenced: &[(Place, Place)], written: &[u64]) {
+        for (from, to) in silenced {
+            self.network.silence(*from, *to, false);
+        }
+        let news = self.machines.iter().zip(written).filter(|(m, before)| m.written > **before).count();
+        if silenced.len() == 1 {
+            if silenced.iter().any(|(a, b)| self.network.between(*a, *b).is_some()) {
+                reached!(self, "stall.healed");
+            }
+        } else if news >= 2 {
+            reached!(self, "partition.healed");
+        }
+        self.trace.note(self.queue.now(), "world", "heals", &[], || format!("{silenced:?}"));
+        self.flush_wires();
+    }
+
+    /// Everything that is due is looked at again.
+    pub(crate) fn flush_wires(&mut self) {
+        let now = self.queue.now();
+        for link in self.network.links() {
+            let Some(session) = self.network.session_mut(link) else { continue };
+            for lane in 0..2 {
+                let mut due = Vec::new();
+                for (at, _) in &mut session.lanes[lane].items {
+                    *at = (*at).max(now);
+                    due.push(*at);
+                }
+                for at in due {
+                    self.queue.at(at, Happening::Wire { link, lane });
+                }
+            }
+        }
+    }
+}
