@@ -20,6 +20,22 @@ pub fn domain_hash(domain: &str, data: &[u8]) -> [u8; 32] {
     sha256(&input)
 }
 
+/// HMAC-SHA-256 (RFC 2104) of `message` under `key`.
+#[must_use]
+pub fn hmac_sha256(key: &[u8; 32], message: &[u8]) -> [u8; 32] {
+    let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, key);
+    let mut out = [0; 32];
+    out.copy_from_slice(aws_lc_rs::hmac::sign(&key, message).as_ref());
+    out
+}
+
+/// Whether `tag` is [`hmac_sha256`] of `message` under `key`; takes the same time wherever they differ.
+#[must_use]
+pub fn hmac_sha256_holds(key: &[u8; 32], message: &[u8], tag: &[u8; 32]) -> bool {
+    let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, key);
+    aws_lc_rs::hmac::verify(&key, message, tag).is_ok()
+}
+
 /// A text that is not 64 lower-case hex characters.
 #[derive(Debug, thiserror::Error, PartialEq, Eq, Clone)]
 #[error("expected 64 hex characters, found {0:?}")]
@@ -149,6 +165,16 @@ mod tests {
     #[test]
     fn sha256_matches_the_nist_vector() {
         assert_eq!(hex::encode(sha256(b"abc")), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    }
+
+    #[test]
+    fn hmac_matches_another_implementation_and_binds_key_and_message() {
+        // RFC 4231 has no 32-byte key; the value is from Python's hmac module for key 00..1f and b"what".
+        let key: [u8; 32] = std::array::from_fn(|i| i as u8);
+        let tag = hmac_sha256(&key, b"what");
+        assert!(hmac_sha256_holds(&key, b"what", &tag) && !hmac_sha256_holds(&key, b"when", &tag));
+        assert!(!hmac_sha256_holds(&[0; 32], b"what", &tag));
+        assert_eq!(hex::encode(tag), "249184710d6be3a585080a43b3e17da6e12a64d50ed57150cec94f8ad479ed9c");
     }
 
     #[test]

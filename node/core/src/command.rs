@@ -4,7 +4,6 @@ use cauldron_coordinator::bodies::{KIND_RESTRICTION, KIND_VOTE, Proposal, Restri
 use cauldron_coordinator::vote::SignedVote;
 use cauldron_identity::authority::{Entry, EntryBody, KIND_ENTRY};
 use cauldron_identity::codec::to_cbor;
-use cauldron_identity::ids::sha256;
 use cauldron_identity::{Lane, Role, Scope, SpiffeId};
 
 use crate::core::NodeCore;
@@ -25,7 +24,7 @@ impl NodeCore {
             Command::Token { id, secret_hash, spiffe_id, expires_ms } => {
                 self.mint(id, secret_hash, &spiffe_id, expires_ms)
             }
-            Command::Admit(request) => self.admit_node(&request),
+            Command::Admit { request, exporter } => self.admit_node(&request, &exporter),
             Command::Authority(body) => self.authority_entry(&body),
             Command::Remember { name, value } => {
                 self.persist(local::note(&name, value.clone()));
@@ -103,7 +102,7 @@ impl NodeCore {
     }
 
     /// Admits a node by token, or lets an enrolled author renew. Both may be repeated by the same author.
-    fn admit_node(&mut self, request: &EnrolRequest) -> Result<Reply, Refusal> {
+    fn admit_node(&mut self, request: &EnrolRequest, exporter: &[u8; 32]) -> Result<Reply, Refusal> {
         self.only_sequencer("admits nodes")?;
         if request.mesh != self.authority.mesh() {
             return Err(Refusal::new(
@@ -115,7 +114,7 @@ impl NodeCore {
         let spiffe_id = SpiffeId::new(&request.enrol.spiffe_id)
             .map_err(|e| Refusal::new("bad_spiffe_id", format!("{}: {e}", request.enrol.spiffe_id)))?;
         if let Some(token) = &request.token {
-            self.redeem(token, &request.enrol.spiffe_id, author)?;
+            self.redeem(token, request, exporter)?;
         }
         match self.authority.member(&author) {
             Some(member) if member.spiffe_id != spiffe_id => {
@@ -140,16 +139,12 @@ impl NodeCore {
         }
     }
 
-    fn redeem(
-        &mut self,
-        proof: &TokenProof,
-        spiffe_id: &str,
-        author: cauldron_identity::AuthorId,
-    ) -> Result<(), Refusal> {
+    fn redeem(&mut self, proof: &TokenProof, request: &EnrolRequest, exporter: &[u8; 32]) -> Result<(), Refusal> {
+        let (spiffe_id, author) = (request.enrol.spiffe_id.as_str(), request.enrol.author.author_id());
         let unknown =
             || Refusal::new("token_unknown", "this token is not known here; mint a new one on the coordinator");
         let token = self.tokens.get_mut(&proof.id).ok_or_else(unknown)?;
-        if sha256(&proof.secret) != token.secret_hash {
+        if !proof.holds(&token.secret_hash, request, exporter) {
             return Err(unknown());
         }
         if token.spiffe_id != spiffe_id {

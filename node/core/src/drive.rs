@@ -132,7 +132,10 @@ impl NodeCore {
 
     fn offered(&mut self, link: LinkId, sealed: SealedFact) {
         let id = sealed.id();
-        let answer = self.log.insert(sealed, &Writers(&self.authority));
+        let answer = match self.unknown_life(&sealed) {
+            Some(why) => Err(why),
+            None => self.log.insert(sealed, &Writers(&self.authority)),
+        };
         self.sync.handle(self.now.boottime_ms, &self.log, SyncInput::Answered { id, answer: &answer });
         match answer {
             Ok(Inserted::New(fact)) => {
@@ -144,6 +147,15 @@ impl NodeCore {
             Err(why) if why.blames_peer() => self.count_refusal(why.code(), format!("a fact from a peer: {why}")),
             Err(why) => *self.refused.entry(why.code().to_owned()).or_default() += 1,
         }
+    }
+
+    /// A life that no entry began: an author could otherwise open as many chains as there are numbers. The entry may still
+    /// be on its way, so this is not held against the peer.
+    fn unknown_life(&self, sealed: &SealedFact) -> Option<cauldron_crdt::Refusal> {
+        let header = sealed.peek().ok()?;
+        let author = header.author;
+        let begun = self.authority.member(&author).is_some_and(|m| header.incarnation <= m.incarnation);
+        (!begun).then_some(cauldron_crdt::Refusal::UnknownAuthor { author })
     }
 
     /// Keeps the evidence of a fork and shows it around.

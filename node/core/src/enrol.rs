@@ -6,7 +6,7 @@
 
 use cauldron_identity::authority::Enrol;
 use cauldron_identity::codec::{CodecError, from_cbor, to_cbor};
-use cauldron_identity::ids::sha256;
+use cauldron_identity::ids::{hmac_sha256, hmac_sha256_holds, sha256};
 use cauldron_identity::{AuthorKey, MeshId, PublicKey, SealedFact, Signature, SignedCharter};
 use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
@@ -21,7 +21,7 @@ pub struct EnrolRequest {
     /// The mesh it wants to be in.
     #[n(0)]
     pub mesh: MeshId,
-    /// Token id and secret when it joins; nothing when an enrolled author renews.
+    /// Proof of a join token when it joins; nothing when an enrolled author renews.
     #[n(1)]
     pub token: Option<TokenProof>,
     /// Author key, SPIFFE ID and proof of possession.
@@ -35,22 +35,36 @@ pub struct EnrolRequest {
     pub proof: Signature,
 }
 
-/// The secret half of a join token.
-#[derive(Clone, PartialEq, Eq, Encode, Decode)]
+/// Proof that the sender knows a join token's secret. The secret itself never travels: the server is not proven yet when
+/// this is sent, and whoever stands in between must not be able to redeem the token.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct TokenProof {
     /// Which token.
     #[n(0)]
     pub id: TokenId,
-    /// Its secret.
+    /// HMAC-SHA-256 under the secret's hash over TLS exporter, author key and CSR.
     #[cbor(n(1), with = "minicbor::bytes")]
-    pub secret: [u8; 32],
+    tag: [u8; 32],
 }
 
-impl std::fmt::Debug for TokenProof {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "TokenProof({:?}, secret)", self.id)
+impl TokenProof {
+    /// Proves knowledge of `secret` for one request on one connection.
+    #[must_use]
+    pub fn new(id: TokenId, secret: &[u8; 32], author: &PublicKey, csr: &[u8], exporter: &[u8; 32]) -> Self {
+        Self { id, tag: hmac_sha256(&sha256(secret), &token_message(author, csr, exporter)) }
     }
+
+    /// Whether the sender of `request` knew the secret with this hash.
+    #[must_use]
+    pub fn holds(&self, secret_hash: &[u8; 32], request: &EnrolRequest, exporter: &[u8; 32]) -> bool {
+        let message = token_message(&request.enrol.author, request.csr(), exporter);
+        hmac_sha256_holds(secret_hash, &message, &self.tag)
+    }
+}
+
+fn token_message(author: &PublicKey, csr: &[u8], exporter: &[u8; 32]) -> Vec<u8> {
+    [b"cauldron/token/v1\0".as_slice(), exporter, author.as_bytes(), &sha256(csr)].concat()
 }
 
 /// The public name of a join token.
@@ -257,6 +271,25 @@ mod tests {
         let bytes = request.to_bytes();
         assert_eq!(EnrolRequest::open(&bytes, &[5; 32]), Ok(request));
         assert_eq!(EnrolRequest::open(&bytes, &[6; 32]), Err(EnrolError::NotTheAuthor));
+    }
+
+    #[test]
+    fn a_token_proof_counts_for_one_author_one_request_and_one_connection() {
+        let (key, eve) = (AuthorKey::from_seed(&[3; 32]), AuthorKey::from_seed(&[4; 32]));
+        let mesh = MeshId::from_bytes([9; 32]);
+        let id = SpiffeId::new("spiffe://acme.test/site/a/node/a").expect("id");
+        let (secret, csr, exporter) = ([6; 32], vec![1, 2], [5; 32]);
+        let proof = TokenProof::new(TokenId([1; 16]), &secret, &key.public(), &csr, &exporter);
+        let request = |by: &AuthorKey, csr: &[u8]| {
+            EnrolRequest::new(mesh, Some(proof.clone()), Enrol::new(&mesh, by, &id), csr.to_vec(), by, &exporter)
+        };
+        assert!(proof.holds(&sha256(&secret), &request(&key, &csr), &exporter));
+        assert!(!proof.holds(&sha256(&secret), &request(&key, &csr), &[8; 32]), "another connection");
+        assert!(!proof.holds(&sha256(&secret), &request(&eve, &csr), &exporter), "another author");
+        assert!(!proof.holds(&sha256(&secret), &request(&key, &[7]), &exporter), "another key to certify");
+        assert!(!proof.holds(&sha256(&[0; 32]), &request(&key, &csr), &exporter), "another secret");
+        let bytes = request(&key, &csr).to_bytes();
+        assert!(!bytes.windows(32).any(|w| w == secret), "the secret does not travel");
     }
 
     #[test]

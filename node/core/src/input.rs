@@ -124,7 +124,7 @@ pub enum Command {
     Token {
         /// Its public name.
         id: TokenId,
-        /// SHA-256 of its secret.
+        /// SHA-256 of its secret: the key of the proof that redeems it.
         secret_hash: [u8; 32],
         /// Whom it admits.
         spiffe_id: SpiffeId,
@@ -132,7 +132,12 @@ pub enum Command {
         expires_ms: u64,
     },
     /// A node asks on the enrol lane to be admitted, or to have its SVID renewed.
-    Admit(Box<EnrolRequest>),
+    Admit {
+        /// The request, opened on its connection.
+        request: Box<EnrolRequest>,
+        /// The TLS exporter of that connection.
+        exporter: [u8; 32],
+    },
     /// Entries that people signed (sequencer only).
     Authority(Box<EntryBody>),
     /// Keep a value of the shell's own, e.g. how far a log was read. Replaces the one before.

@@ -61,13 +61,13 @@ fn work(
 ) {
     let mut swept = std::time::Instant::now() - SWEEP_EVERY;
     while !stop.load(Ordering::Relaxed) {
-        let input = match jobs.recv_timeout(SWEEP_EVERY) {
-            Ok(Job::Execute(permit)) => Some(execute(connectors, &permit, clock)),
-            Ok(Job::Probe(question)) => Some(probe(connectors, &question)),
-            Err(RecvTimeoutError::Timeout) => None,
+        let inputs = match jobs.recv_timeout(SWEEP_EVERY) {
+            Ok(Job::Execute(permit)) => execute(connectors, &permit, clock),
+            Ok(Job::Probe(question)) => vec![probe(connectors, &question)],
+            Err(RecvTimeoutError::Timeout) => Vec::new(),
             Err(RecvTimeoutError::Disconnected) => return,
         };
-        if input.is_some_and(|input| node.input(input).is_err()) {
+        if inputs.into_iter().any(|input| node.input(input).is_err()) {
             return;
         }
         if swept.elapsed() >= SWEEP_EVERY {
@@ -88,18 +88,24 @@ fn connector<'c>(
     connectors.iter_mut().find(|c| c.schema().operation == operation)
 }
 
-fn execute(connectors: &mut [Box<dyn Connector + Send>], permit: &VerifiedPermit, clock: &SystemClock) -> Input {
+fn execute(connectors: &mut [Box<dyn Connector + Send>], permit: &VerifiedPermit, clock: &SystemClock) -> Vec<Input> {
+    let mut replaced = None;
     let result = match connector(connectors, permit.action().operation()) {
         None => {
             let reason = format!("this node has no connector for {}", permit.action().operation());
             EffectResult::Failed { reason }
         }
         Some(hand) => match hand.execute(permit, clock.now().wall_ms) {
-            Ok(outcome) => done(&outcome),
+            Ok(outcome) => {
+                replaced = outcome.replaced.clone();
+                done(&outcome)
+            }
             // Whether anything happened is what the connector can see by itself.
             Err(error) => match hand.probe(&permit.idempotency_key()) {
                 Ok(Trace::Absent) => EffectResult::Failed { reason: error.to_string() },
-                Ok(Trace::Applied) => EffectResult::Done { effect_ref: String::new(), note: error.to_string(), until_ms: None },
+                Ok(Trace::Applied) => {
+                    EffectResult::Done { effect_ref: String::new(), note: error.to_string(), until_ms: None }
+                }
                 Err(second) => EffectResult::Unknown { reason: format!("{error}; and the probe failed: {second}") },
             },
         },
@@ -107,7 +113,8 @@ fn execute(connectors: &mut [Box<dyn Connector + Send>], permit: &VerifiedPermit
     if let EffectResult::Failed { reason } | EffectResult::Unknown { reason } = &result {
         tracing::warn!(permit = %permit.permit().short(), reason, "the effect did not happen as permitted");
     }
-    Input::Executed { permit: permit.permit(), result }
+    let ended = replaced.map(|e| Input::Ended { idempotency_key: e.idempotency_key.unwrap_or(e.permit_id) });
+    [Input::Executed { permit: permit.permit(), result }].into_iter().chain(ended).collect()
 }
 
 fn done(outcome: &cauldron_agents::connector::Outcome) -> EffectResult {

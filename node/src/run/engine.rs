@@ -139,7 +139,10 @@ impl Handle {
     ///
     /// # Errors
     /// [`Stopped`].
-    pub async fn read<T: Send + 'static>(&self, read: impl FnOnce(&NodeCore) -> T + Send + 'static) -> Result<T, Stopped> {
+    pub async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&NodeCore) -> T + Send + 'static,
+    ) -> Result<T, Stopped> {
         let (answer, answered) = oneshot::channel();
         let job = Job::Read(Box::new(move |core| {
             // The asker may be gone; then nobody needs the answer.
@@ -354,11 +357,15 @@ fn put(batch: &mut WriteBatch, record: Record) {
 
 fn log(event: &Event) {
     match event {
-        Event::Stored { id, kind, scope, author, .. } => tracing::debug!(id = %id.short(), kind, scope, author, "fact stored"),
+        Event::Stored { id, kind, scope, author, .. } => {
+            tracing::debug!(id = %id.short(), kind, scope, author, "fact stored")
+        }
         Event::Peer { spiffe_id, admitted: true } => tracing::info!(peer = %spiffe_id, "peer admitted"),
         Event::Peer { spiffe_id, admitted: false } => tracing::info!(peer = %spiffe_id, "peer gone"),
         Event::Refused { code, detail } => tracing::warn!(code, detail, "refused"),
-        Event::Fork { author } => tracing::error!(author, "two facts signed for one place of a chain; evidence is kept"),
+        Event::Fork { author } => {
+            tracing::error!(author, "two facts signed for one place of a chain; evidence is kept")
+        }
         Event::State { state, reason } => tracing::info!(state, reason, "node state"),
     }
 }

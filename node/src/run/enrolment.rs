@@ -45,7 +45,8 @@ impl Registrar {
             Err(e) => return refused("request", crate::run::chain(&e)),
         };
         let csr = request.csr().to_vec();
-        let spiffe_id = match self.node.command(Command::Admit(Box::new(request))).await {
+        let command = Command::Admit { request: Box::new(request), exporter: asked.exporter };
+        let spiffe_id = match self.node.command(command).await {
             Ok(Reply::Admitted { spiffe_id }) => spiffe_id,
             Ok(other) => return refused("unexpected", format!("the core answered {other:?}")),
             Err(refusal) => return refused(refusal.code, refusal.reason),

@@ -51,7 +51,8 @@ impl Facts {
             Ok(own) => {
                 let (from_ms, until_ms) = (own.not_before_s * 1000, own.not_after_s * 1000);
                 let renews_ms = from_ms + (until_ms - from_ms) / 2;
-                let svid = json!({ "not_before": Time(from_ms), "not_after": Time(until_ms), "valid": true, "problem": null });
+                let svid =
+                    json!({ "not_before": Time(from_ms), "not_after": Time(until_ms), "valid": true, "problem": null });
                 let runway = json!([{
                     "what": "svid",
                     "expires": Time(until_ms),
@@ -93,9 +94,7 @@ impl Facts {
 
     /// Configured peer addresses and how calling them goes.
     pub fn dialling(mesh: &MeshStatus) -> Value {
-        let target = |t: &cauldron_mesh::TargetStatus| {
-            json!({ "address": t.address, "up": t.up, "last_error": t.last_error, "next_dial_in_ms": t.next_dial_in_ms })
-        };
+        let target = |t: &cauldron_mesh::TargetStatus| json!({ "address": t.address, "up": t.up, "last_error": t.last_error, "next_dial_in_ms": t.next_dial_in_ms });
         mesh.targets.iter().map(target).collect()
     }
 

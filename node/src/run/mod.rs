@@ -81,8 +81,11 @@ async fn run_node(config: Arc<Config>) -> Result<(), CliError> {
     let binding = dir.open(&config.identity.spiffe_id, config.mesh.charter.as_ref())?;
     let (mesh, author) = (binding.mesh, Arc::new(keyfile::read_author(&dir.author_key())?));
     if author.author_id() != binding.author {
-        return Err(CliError::integrity(format!("{} is not the author key of this directory", dir.author_key().display()))
-            .hint("restore author.key from the node's own backup; a new box joins with a new token"));
+        return Err(CliError::integrity(format!(
+            "{} is not the author key of this directory",
+            dir.author_key().display()
+        ))
+        .hint("restore author.key from the node's own backup; a new box joins with a new token"));
     }
     let ca = svid::authority(&config)?.map(Arc::new);
     let store: Arc<dyn Store> = Arc::new(open_store(&config)?);
@@ -113,12 +116,7 @@ fn open_store(config: &Config) -> Result<RedbStore, CliError> {
 }
 
 /// Gets an SVID and the charter: from disk, from the authority on this machine, or by joining.
-async fn enter(
-    config: &Config,
-    mesh: MeshId,
-    author: &AuthorKey,
-    ca: Option<&AuthorityCa>,
-) -> Result<Start, CliError> {
+async fn enter(config: &Config, mesh: MeshId, author: &AuthorKey, ca: Option<&AuthorityCa>) -> Result<Start, CliError> {
     let dir = &config.node.dir;
     let on_disk = svid::read(dir, &config.identity.spiffe_id)?;
     let (identity, welcome) = match (on_disk, ca, &config.authority) {
@@ -253,7 +251,9 @@ impl Running {
             ..MeshConfig::new(config.mesh.listen, mesh_id, author.clone(), source.clone())
         })
         .map_err(|e| {
-            CliError::config("cannot open the mesh port").because(&e).hint("free the port, or name another one in mesh.listen")
+            CliError::config("cannot open the mesh port")
+                .because(&e)
+                .hint("free the port, or name another one in mesh.listen")
         })?;
 
         let (worker, hands) =

@@ -41,7 +41,9 @@ impl ProposalRequest {
     pub fn into_proposal(self, spiffe_id: &SpiffeId) -> Result<Proposal, String> {
         let agent = self.agent.unwrap_or_else(|| "operator".into());
         let build = Digest::of("cauldron/agent-build/v0", agent.as_bytes());
-        let intent = self.intent.unwrap_or_else(|| cauldron_coordinator::json::rfc3339(crate::clock::wall_ms() / 60_000 * 60_000));
+        let intent = self
+            .intent
+            .unwrap_or_else(|| cauldron_coordinator::json::rfc3339(crate::clock::wall_ms() / 60_000 * 60_000));
         build_proposal(Draft {
             spiffe_id,
             agent: &agent,
@@ -163,7 +165,8 @@ mod tests {
     #[test]
     fn a_request_becomes_a_proposal_whose_fields_agree() {
         let args = json!({ "ttl_s": 60, "reason": "test", "address": "198.51.100.7" });
-        let mut p = request(json!({ "operation": "security.address.block", "args": args, "rationale": "r" })).expect("valid");
+        let mut p =
+            request(json!({ "operation": "security.address.block", "args": args, "rationale": "r" })).expect("valid");
         assert_eq!(p.resource, "lyon/lyon/blocklist/198.51.100.7");
         (p.created_ms, p.expires_ms) = (1, 2);
         assert!(Action::of_proposal(&p).is_ok(), "{:?}", Action::of_proposal(&p));
@@ -173,7 +176,9 @@ mod tests {
     fn mistakes_are_named() {
         let wrong = |value| request(value).expect_err("must be refused");
         assert!(wrong(json!({ "operation": "erp.x.y", "args": {}, "rationale": "r" })).contains("erp.x.y"));
-        assert!(wrong(json!({ "operation": "security.address.block", "args": {}, "rationale": "r" })).contains("address"));
+        assert!(
+            wrong(json!({ "operation": "security.address.block", "args": {}, "rationale": "r" })).contains("address")
+        );
         assert!(wrong(json!({ "operation": "o", "args": {}, "rationale": "r", "ratoinale": 1 })).contains("ratoinale"));
     }
 }

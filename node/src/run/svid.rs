@@ -4,9 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cauldron_identity::authority::Enrol;
-use cauldron_identity::x509::{
-    AuthorityCa, Bundle, Bundles, SvidKey, certificates_from_pem, certificates_to_pem,
-};
+use cauldron_identity::x509::{AuthorityCa, Bundle, Bundles, SvidKey, certificates_from_pem, certificates_to_pem};
 use cauldron_identity::{AuthorKey, MeshId, SealedFact, SignedCharter, SpiffeId};
 use cauldron_mesh::{SvidSource, enrol_client};
 use cauldron_node_core::enrol::{EnrolReply, EnrolRequest, Grant, Outcome, TokenId, TokenProof};
@@ -123,12 +121,13 @@ pub async fn ask(
     let again = |why: String| Refused { why, fatal: false };
     let key = SvidKey::generate().map_err(|e| again(e.to_string()))?;
     let csr = key.csr_der().map_err(|e| again(e.to_string()))?;
-    let proof = token.map(|t| TokenProof { id: TokenId(t.id), secret: t.secret });
     let enrol = Enrol::new(&mesh, author, id);
-    let request = |exporter: &[u8; 32]| EnrolRequest::new(mesh, proof, enrol, csr, author, exporter).to_bytes();
-    let check = |exporter: &[u8; 32], bytes: &[u8]| {
-        EnrolReply::open(bytes, &mesh, exporter).map_err(|e| crate::run::chain(&e))
+    let request = |exporter: &[u8; 32]| {
+        let proof = token.map(|t| TokenProof::new(TokenId(t.id), &t.secret, &author.public(), &csr, exporter));
+        EnrolRequest::new(mesh, proof, enrol, csr, author, exporter).to_bytes()
     };
+    let check =
+        |exporter: &[u8; 32], bytes: &[u8]| EnrolReply::open(bytes, &mesh, exporter).map_err(|e| crate::run::chain(&e));
     match enrol_client(address, request, check).await {
         Err(e) => Err(again(crate::run::chain(&e))),
         Ok(Outcome::Refused(why)) => Err(Refused { fatal: is_fatal(&why.code), why: why.reason }),
@@ -146,7 +145,8 @@ pub struct Refused {
 }
 
 fn is_fatal(code: &str) -> bool {
-    code.starts_with("token_") || matches!(code, "other_mesh" | "other_name" | "cut" | "enrolment_refused" | "bad_spiffe_id")
+    code.starts_with("token_")
+        || matches!(code, "other_mesh" | "other_name" | "cut" | "enrolment_refused" | "bad_spiffe_id")
 }
 
 fn granted(grant: Grant, mesh: MeshId, key: SvidKey, id: &SpiffeId) -> Result<(Identity, Welcome), String> {
@@ -164,7 +164,8 @@ fn granted(grant: Grant, mesh: MeshId, key: SvidKey, id: &SpiffeId) -> Result<(I
     let chain: Vec<CertificateDer<'static>> = grant.chain.into_iter().map(|b| der(b.into())).collect();
     let mut bundles = Bundles::new();
     bundles.insert(Bundle::new(id.trust_domain().clone(), roots).map_err(|e| e.to_string())?);
-    let found = cauldron_identity::x509::verify_svid(&chain, &bundles, grant.time_ms / 1000).map_err(|e| e.to_string())?;
+    let found =
+        cauldron_identity::x509::verify_svid(&chain, &bundles, grant.time_ms / 1000).map_err(|e| e.to_string())?;
     if found.spiffe_id != *id {
         return Err(format!("the SVID in the reply names {}, not {id}", found.spiffe_id));
     }

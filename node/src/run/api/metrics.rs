@@ -16,10 +16,8 @@ use super::{Context, Problem};
 #[utoipa::path(get, path = "/metrics", responses((status = 200, content_type = "text/plain")))]
 pub async fn metrics(State(context): State<Context>) -> Result<Response, Problem> {
     let now = context.clock.now();
-    let (own, sync, proposals) = context
-        .node
-        .read(move |core| (core.self_view(now), core.sync_view(now), core.proposals_view(now)))
-        .await?;
+    let (own, sync, proposals) =
+        context.node.read(move |core| (core.self_view(now), core.sync_view(now), core.proposals_view(now))).await?;
     let page = Page::new();
     let mesh = context.mesh.counters();
     page.counter("cauldron_mesh_frames_total", "Frames by direction.", &["direction"], |c| {

@@ -7,9 +7,9 @@ use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use cauldron_coordinator::bodies::{Order, Restriction, Target};
 use cauldron_coordinator::vote::SignedVote;
+use cauldron_identity::SpiffeId;
 use cauldron_identity::authority::EntryBody;
 use cauldron_identity::codec::from_cbor;
-use cauldron_identity::SpiffeId;
 use cauldron_node_core::enrol::TokenId;
 use cauldron_node_core::{Command, Reply};
 use serde::{Deserialize, Serialize};
@@ -138,10 +138,7 @@ pub struct Token {
 
 /// Mints a join token (sequencer only).
 #[utoipa::path(post, path = "/v1/authority/tokens", request_body = TokenRequest, responses((status = 200, body = Token), (status = 409, body = Problem)))]
-pub async fn token(
-    State(context): State<Context>,
-    Json(request): Json<TokenRequest>,
-) -> Result<Json<Token>, Problem> {
+pub async fn token(State(context): State<Context>, Json(request): Json<TokenRequest>) -> Result<Json<Token>, Problem> {
     let bad = |detail: String| Problem::bad_request("token", detail);
     let spiffe_id = SpiffeId::new(&request.spiffe_id).map_err(|e| bad(format!("{}: {e}", request.spiffe_id)))?;
     if request.ttl_ms == 0 || request.ttl_ms > TOKEN_TTL_MS_MAX {
@@ -193,4 +190,3 @@ fn decode(text: &str) -> Result<Bytes, Problem> {
         .map(Bytes::from)
         .map_err(|e| Problem::bad_request("base64", e.to_string()))
 }
-
