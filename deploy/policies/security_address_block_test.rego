@@ -48,11 +48,11 @@ test_the_longest_block_is_not_denied if {
 }
 
 test_low_confidence_is_denied if {
-	denied_by(guardrail.deny) == {"confidence.floor"} with input as object.union(request, {"confidence": {"raw_ppm": 599999}})
+	denied_by(guardrail.deny) == {"confidence.floor"} with input as object.union(request, {"confidence": {"raw_ppm": 499999}})
 }
 
 test_confidence_at_the_floor_is_not_denied if {
-	count(guardrail.deny) == 0 with input as object.union(request, {"confidence": {"raw_ppm": 600000}})
+	count(guardrail.deny) == 0 with input as object.union(request, {"confidence": {"raw_ppm": 500000}})
 }
 
 test_no_evidence_is_denied if {

@@ -1,6 +1,7 @@
 //! From what agents and programs say to a proposal that can be judged. Who and when is the core's to fill in.
 
 use cauldron_agents::ProposalDraft;
+use cauldron_agents::proposal::for_display;
 use cauldron_coordinator::action::{Action, Resource};
 use cauldron_coordinator::bodies::{Evidence, Proposal, Reversibility, RiskClass};
 use cauldron_coordinator::json::canonical;
@@ -27,6 +28,9 @@ pub struct ProposalRequest {
     /// Parts per million, when the proposer has a score.
     #[serde(default = "certain")]
     confidence_ppm: u32,
+    /// What was seen, one text each; the default policy denies a block without any.
+    #[serde(default)]
+    evidence: Vec<String>,
     /// Labels of where it comes from.
     #[serde(default)]
     taint: Vec<String>,
@@ -55,10 +59,22 @@ impl ProposalRequest {
             risk: None,
             confidence: (self.confidence_ppm, "stated/v0".into()),
             rationale: self.rationale,
-            evidence: Vec::new(),
+            evidence: stated(&self.evidence, &self.taint),
             taint: self.taint,
         })
     }
+}
+
+/// Evidence in somebody's own words: numbered, made harmless for display.
+fn stated(texts: &[String], labels: &[String]) -> Vec<Evidence> {
+    let line = |(i, text): (usize, &String)| Evidence {
+        source: "stated".into(),
+        line_no: i as u64 + 1,
+        digest: Digest::from_bytes(cauldron_identity::ids::sha256(text.as_bytes())),
+        text: for_display(text.as_bytes(), cauldron_agents::Evidence::TEXT_BYTES_MAX),
+        labels: labels.to_vec(),
+    };
+    texts.iter().enumerate().map(line).collect()
 }
 
 /// Turns an agent's draft into a proposal for a resource of this node.
