@@ -9,6 +9,9 @@ use serde_json::Value;
 
 use crate::error::CliError;
 
+/// Characters of a sentence in a table.
+const BRIEF_MAX: usize = 72;
+
 /// How to print.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum Format {
@@ -26,6 +29,8 @@ pub enum Format {
 pub enum As {
     /// As it is.
     Text,
+    /// A sentence, cut where a table would become too wide to read; JSON has it whole.
+    Brief,
     /// The first 12 characters of a hash.
     Short,
     /// An RFC 3339 time as "in 43 min" or "5 s ago".
@@ -118,6 +123,7 @@ fn aligned(table: Vec<Vec<String>>) -> String {
 fn cell(item: &Value, field: Field, now: Timestamp) -> String {
     let Some(value) = item.pointer(field.pointer).filter(|v| !v.is_null()) else { return "-".into() };
     match (field.form, value) {
+        (As::Brief, value) => brief(&plain(value)),
         (As::Short, Value::String(hash)) => harmless(hash).chars().take(12).collect(),
         (As::Time, Value::String(time)) => time.parse().map_or_else(|_| harmless(time), |t| relative(t, now)),
         (As::Millis, Value::Number(ms)) => ms.as_u64().map_or_else(|| ms.to_string(), millis),
@@ -125,6 +131,14 @@ fn cell(item: &Value, field: Field, now: Timestamp) -> String {
             ppm.as_u64().map_or_else(|| ppm.to_string(), |p| format!("{}.{} %", p / 10_000, p / 1_000 % 10))
         }
         _ => plain(value),
+    }
+}
+
+fn brief(text: &str) -> String {
+    if text.chars().count() <= BRIEF_MAX {
+        text.to_owned()
+    } else {
+        text.chars().take(BRIEF_MAX - 1).chain(['…']).collect()
     }
 }
 
@@ -242,6 +256,13 @@ mod tests {
         let told: Vec<String> = [0, 1, -59, 99, 100, -7_200, 86_400, 259_200].map(|s| relative(at(s), now())).into();
         assert_eq!(told, ["now", "in 1 s", "59 s ago", "in 99 s", "in 1 min", "2 h ago", "in 24 h", "in 3 d"]);
         assert_eq!([0, 999, 1_000, 99_999, 100_000].map(millis), ["0 ms", "999 ms", "1.0 s", "99.9 s", "1 min"]);
+    }
+
+    #[test]
+    fn long_sentences_are_cut_in_tables_only() {
+        let item = json!({ "why": "x".repeat(100) });
+        let told = rows(std::slice::from_ref(&item), &[field("WHY", "/why", As::Brief)], "", now());
+        assert_eq!(told, format!("WHY\n{}…\n", "x".repeat(71)));
     }
 
     #[test]

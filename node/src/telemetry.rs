@@ -11,6 +11,7 @@ use opentelemetry_otlp::{ExporterBuildError, LogExporter, SpanExporter, WithExpo
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::logs::{SdkLogger, SdkLoggerProvider};
 use opentelemetry_sdk::trace::SdkTracerProvider;
+use tokio::runtime::Runtime;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::layer::{Context, SubscriberExt};
@@ -51,10 +52,11 @@ pub struct Settings {
 pub struct Telemetry {
     traces: Option<SdkTracerProvider>,
     logs: Option<SdkLoggerProvider>,
+    /// The exporters' own: a busy node does not hold them up, and they still send when the node's runtime is gone.
+    runtime: Option<Runtime>,
 }
 
-/// Installs the process-wide subscriber for the node `spiffe_id`. Call it once, inside a tokio runtime when `otlp` is set: the
-/// exporter's channel needs one.
+/// Installs the process-wide subscriber for the node `spiffe_id`. Call it once.
 ///
 /// # Errors
 /// [`CliError`] when a filter directive or the endpoint makes no sense, or a subscriber is installed already.
@@ -70,8 +72,16 @@ pub fn install(settings: &Settings, spiffe_id: &str) -> Result<Telemetry, CliErr
     };
     let telemetry = match &settings.otlp {
         None => Telemetry::default(),
-        Some(endpoint) => connect(endpoint, spiffe_id)
-            .map_err(|e| CliError::config(format!("cannot send telemetry to {endpoint}")).because(&e))?,
+        Some(endpoint) => {
+            let refused = || CliError::config(format!("cannot send telemetry to {endpoint}"));
+            let runtime = tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(1)
+                .thread_name("telemetry")
+                .enable_all()
+                .build()
+                .map_err(|e| refused().because(&e))?;
+            connect(endpoint, spiffe_id, runtime).map_err(|e| refused().because(&e))?
+        }
     };
     let scope = || InstrumentationScope::builder("cauldron").with_version(env!("CARGO_PKG_VERSION")).build();
     let traces =
@@ -104,9 +114,9 @@ pub fn filter(text: &str, place: &str) -> Result<EnvFilter, CliError> {
 
 impl Telemetry {
     /// Sends what the exporters still hold; waits at most three seconds for a collector that does not answer.
-    pub fn shutdown(self) {
-        let traces = self.traces.map(|p| p.shutdown_with_timeout(FLUSH_MAX));
-        let logs = self.logs.map(|p| p.shutdown_with_timeout(FLUSH_MAX));
+    pub fn shutdown(mut self) {
+        let traces = self.traces.take().map(|p| p.shutdown_with_timeout(FLUSH_MAX));
+        let logs = self.logs.take().map(|p| p.shutdown_with_timeout(FLUSH_MAX));
         for result in [traces, logs].into_iter().flatten() {
             if let Err(error) = result {
                 tracing::warn!(%error, "the last telemetry did not reach the collector");
@@ -115,7 +125,17 @@ impl Telemetry {
     }
 }
 
-fn connect(endpoint: &str, spiffe_id: &str) -> Result<Telemetry, ExporterBuildError> {
+impl Drop for Telemetry {
+    fn drop(&mut self) {
+        // Never waits: dropping a runtime inside another one would panic.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+fn connect(endpoint: &str, spiffe_id: &str, runtime: Runtime) -> Result<Telemetry, ExporterBuildError> {
+    let inside = runtime.enter();
     let resource = Resource::builder()
         .with_service_name("cauldron")
         .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
@@ -123,10 +143,10 @@ fn connect(endpoint: &str, spiffe_id: &str) -> Result<Telemetry, ExporterBuildEr
         .build();
     let spans = SpanExporter::builder().with_tonic().with_endpoint(endpoint).build()?;
     let records = LogExporter::builder().with_tonic().with_endpoint(endpoint).build()?;
-    Ok(Telemetry {
-        traces: Some(SdkTracerProvider::builder().with_resource(resource.clone()).with_batch_exporter(spans).build()),
-        logs: Some(SdkLoggerProvider::builder().with_resource(resource).with_batch_exporter(records).build()),
-    })
+    let traces = SdkTracerProvider::builder().with_resource(resource.clone()).with_batch_exporter(spans).build();
+    let logs = SdkLoggerProvider::builder().with_resource(resource).with_batch_exporter(records).build();
+    drop(inside);
+    Ok(Telemetry { traces: Some(traces), logs: Some(logs), runtime: Some(runtime) })
 }
 
 /// Hands every event to OpenTelemetry as a log record of the span it happened in.
@@ -208,6 +228,29 @@ mod tests {
         assert!(filter(FILTER_DEFAULT, "telemetry.log").is_ok());
         let error = filter("cauldron=loud", "telemetry.log").expect_err("no level");
         assert!(error.to_string().contains("telemetry.log = \"cauldron=loud\""), "{error}");
+    }
+
+    /// What the node does: no runtime around it, records to a collector that only has to answer the door.
+    #[test]
+    fn telemetry_reaches_a_collectors_door_from_outside_any_runtime() {
+        let collector = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
+        let endpoint = format!("http://{}", collector.local_addr().expect("an address"));
+        let door = std::thread::spawn(move || {
+            use std::io::Read;
+            let (mut stream, _) = collector.accept().expect("a caller");
+            let mut preface = [0; 24];
+            stream.read_exact(&mut preface).expect("a preface");
+            preface
+        });
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let telemetry =
+            connect(&endpoint, "spiffe://acme.test/coordinator/hq", runtime.expect("a runtime")).expect("connects");
+        let logger = telemetry.logs.as_ref().expect("logs").logger("test");
+        let subscriber = Registry::default().with(OtlpLogs { logger });
+        tracing::subscriber::with_default(subscriber, || tracing::error!("the disk is full"));
+        telemetry.shutdown();
+        // The connection preface of HTTP/2 (RFC 9113 §3.4), which gRPC speaks.
+        assert_eq!(&door.join().expect("the collector"), b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
     }
 
     #[test]

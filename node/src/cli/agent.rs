@@ -24,7 +24,7 @@ const DRAFTS: &[Field] = &[
     field("OBJECT", "/object", As::Text),
     field("CLASS", "/risk_class", As::Text),
     field("SURE", "/confidence_ppm", As::Percent),
-    field("WHY", "/rationale", As::Text),
+    field("WHY", "/rationale", As::Brief),
 ];
 
 /// `agent …`.
@@ -66,7 +66,7 @@ pub struct ReplayArgs {
 pub(super) fn run(global: &Global, command: Command) -> Result<(), CliError> {
     let Command::Replay(args) = command;
     let seconds = |d: Duration| u32::try_from(d.as_secs()).unwrap_or(u32::MAX);
-    let (first, input, changed_s) = open(&args.input)?;
+    let Opened { first, rest, changed_s } = open(&args.input)?;
     let config = Config {
         threshold: args.threshold,
         window_s: seconds(args.window),
@@ -81,7 +81,7 @@ pub(super) fn run(global: &Global, command: Command) -> Result<(), CliError> {
     }) {
         return Err(error);
     }
-    let found = replay(std::io::Cursor::new(first).chain(input), config)
+    let found = replay(std::io::Cursor::new(first).chain(rest), config)
         .map_err(|e| CliError::config(format!("cannot read {}", args.input.display())).because(&e))?;
     show(global, &found)
 }
@@ -101,8 +101,15 @@ fn show(global: &Global, found: &Replay) -> Result<(), CliError> {
     })
 }
 
-/// The beginning of the input, the rest of it, and when it last changed, Unix seconds.
-fn open(path: &Path) -> Result<(Vec<u8>, Box<dyn Read>, i64), CliError> {
+/// A log, its first line read for the sake of its stamp.
+struct Opened {
+    first: Vec<u8>,
+    rest: Box<dyn Read>,
+    /// When it last changed, Unix seconds.
+    changed_s: i64,
+}
+
+fn open(path: &Path) -> Result<Opened, CliError> {
     let failed = |e: &std::io::Error| CliError::config(format!("cannot read {}", path.display())).because(e);
     let unix =
         |t: SystemTime| t.duration_since(UNIX_EPOCH).map_or(0, |d| i64::try_from(d.as_secs()).unwrap_or(i64::MAX));
@@ -119,5 +126,5 @@ fn open(path: &Path) -> Result<(Vec<u8>, Box<dyn Read>, i64), CliError> {
     let mut input = BufReader::new(input);
     let mut first = Vec::new();
     (&mut input).take(FIRST_LINE_MAX).read_until(b'\n', &mut first).map_err(|e| failed(&e))?;
-    Ok((first, Box::new(input), unix(changed)))
+    Ok(Opened { first, rest: Box::new(input), changed_s: unix(changed) })
 }

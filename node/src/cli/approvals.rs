@@ -32,7 +32,7 @@ const APPROVALS: &[Field] = &[
     field("TARGET", "/target", As::Text),
     field("CLASS", "/class", As::Text),
     field("SURE", "/confidence_ppm", As::Percent),
-    field("SUMMARY", "/summary", As::Text),
+    field("SUMMARY", "/summary", As::Brief),
     field("EXPIRES", "/expires", As::Time),
 ];
 

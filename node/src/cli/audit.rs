@@ -13,7 +13,7 @@ const FACTS: &[Field] = &[
     field("TIME", "/time", As::Text),
     field("KIND", "/kind", As::Text),
     field("BY", "/spiffe_id", As::Text),
-    field("WHAT", "/summary", As::Text),
+    field("WHAT", "/summary", As::Brief),
     field("SCOPE", "/scope", As::Text),
     field("ID", "/id", As::Short),
 ];

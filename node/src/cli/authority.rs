@@ -29,9 +29,9 @@ const MEMBERS: &[Field] = &[
 const ENTRIES: &[Field] = &[
     field("ENTRY", "/index", As::Text),
     field("ID", "/id", As::Short),
-    field("WHAT", "/summary", As::Text),
+    field("WHAT", "/summary", As::Brief),
     field("IN EFFECT", "/in_effect", As::Text),
-    field("REFUSED", "/refused", As::Text),
+    field("REFUSED", "/refused", As::Brief),
 ];
 
 /// `authority …`.

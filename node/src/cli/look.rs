@@ -33,11 +33,11 @@ const PEERS: &[Field] = &[
     field("CONNECTED", "/connected_ms", As::Millis),
     field("SVID ENDS", "/svid_not_after", As::Time),
     field("SEEN", "/as_of", As::Time),
-    field("LAST ERROR", "/last_error", As::Text),
+    field("LAST ERROR", "/last_error", As::Brief),
 ];
 const SITES: &[Field] = &[
     field("SITE", "/site", As::Text),
-    field("LINE", "/line", As::Text),
+    field("LINE", "/line", As::Brief),
     field("BY", "/observer", As::Text),
     field("AS OF", "/as_of", As::Time),
 ];
@@ -49,7 +49,7 @@ const PROPOSALS: &[Field] = &[
     field("CLASS", "/class", As::Text),
     field("SURE", "/confidence_ppm", As::Percent),
     field("OPENED", "/opened", As::Time),
-    field("WHY", "/why", As::Text),
+    field("WHY", "/why", As::Brief),
 ];
 
 /// A name of something.

@@ -16,13 +16,13 @@ use super::{Global, decide::recorded};
 use crate::client::Client;
 use crate::error::CliError;
 use crate::keyfile::{self, Purpose};
-use crate::output::{As, Field, field, print, rows};
+use crate::output::{As, Field, field, items, print, rows};
 
 const PEOPLE: &[Field] = &[
     field("PERSON", "/id", As::Text),
     field("NAME", "/name", As::Text),
     field("GROUPS", "/groups", As::Text),
-    field("CREDENTIALS", "/credentials", As::Text),
+    field("CREDENTIALS", "/shown", As::Text),
 ];
 
 /// `people …`.
@@ -63,11 +63,24 @@ pub(super) async fn run(client: &Client, global: &Global, command: Command) -> R
         Command::List => {
             let people = json!({ "items": authority.get("people").cloned().unwrap_or_else(|| json!([])) });
             print(global.output, &people, || {
-                rows(crate::output::items(&people), PEOPLE, "nobody is enrolled", Timestamp::now())
+                let shown: Vec<Value> = items(&people).iter().map(with_credentials).collect();
+                rows(&shown, PEOPLE, "nobody is enrolled", Timestamp::now())
             })
         }
         Command::Enrol(args) => enrol(client, global, &args, &authority).await,
     }
+}
+
+/// A person with a column that fits: kind and short id of each credential.
+fn with_credentials(person: &Value) -> Value {
+    let text = |c: &Value, name: &str| c.get(name).and_then(Value::as_str).unwrap_or("?").to_owned();
+    let short = |c: &Value| format!("{} {}", text(c, "kind"), text(c, "id").chars().take(12).collect::<String>());
+    let shown: Vec<String> = person["credentials"].as_array().into_iter().flatten().map(short).collect();
+    let mut person = person.clone();
+    if let Some(map) = person.as_object_mut() {
+        map.insert("shown".into(), shown.into());
+    }
+    person
 }
 
 async fn enrol(client: &Client, global: &Global, args: &EnrolArgs, authority: &Value) -> Result<(), CliError> {

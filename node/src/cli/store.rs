@@ -136,6 +136,8 @@ mod tests {
     use crate::founding::{self, found};
     use cauldron_store::{MemStore, WriteBatch};
 
+    type Records = Vec<(Vec<u8>, Vec<u8>)>;
+
     fn founded() -> (tempfile::TempDir, DataDir, MemStore) {
         let temporary = tempfile::tempdir().expect("temporary directory");
         let dir = DataDir::new(temporary.path().join("hq"));
@@ -162,13 +164,13 @@ mod tests {
     #[test]
     fn a_flipped_bit_a_lost_fact_and_a_forged_signature_are_found() {
         let (_temporary, dir, store) = founded();
-        let mut all = Vec::new();
+        let mut all = Records::new();
         let mut visit = |key: &[u8], value: &[u8]| {
             all.push((key.to_vec(), value.to_vec()));
             ControlFlow::Continue(())
         };
         store.scan(b"", &mut visit).expect("scanned");
-        let rewrite = |change: &dyn Fn(&mut Vec<(Vec<u8>, Vec<u8>)>)| {
+        let rewrite = |change: &dyn Fn(&mut Records)| {
             let mut records = all.clone();
             change(&mut records);
             let store = MemStore::default();

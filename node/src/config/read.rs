@@ -93,11 +93,9 @@ fn mesh(r: &Reader<'_>) -> Option<Mesh> {
     let peers = |key| r.list(key, str::parse::<PeerAddr>, address_hint).unwrap_or_default();
     let (advertise, join) = (peers("mesh.advertise"), peers("mesh.join"));
     let first = r.flag("mesh.first").unwrap_or(false);
-    if join.is_empty()
-        && !first
-        && !(r.has("mesh.first") && r.flag_is_bad("mesh.first"))
-        && !r.list_has_items("mesh.join")
-    {
+    // What is given but wrong is told by its own problem; only what is really absent is called empty.
+    let meant = first || r.flag_is_bad("mesh.first") || r.list_has_items("mesh.join");
+    if !meant {
         r.problem("mesh.join", "is empty", "name one peer, or set mesh.first = true");
     }
     let charter = r.parsed("mesh.charter", str::parse::<MeshId>, "write the mesh id, 64 lower-case hex characters");
