@@ -17,7 +17,6 @@ pub(crate) const KIND_CHANGE: &str = "doc.change";
 impl NodeCore {
     pub(crate) fn command(&mut self, ticket: Ticket, command: Command) {
         let result = match command {
-            _ if self.stopping => Err(Refusal::new("stopping", "the node is stopping; ask again when it runs")),
             Command::Propose { proposal, traceparent } => self.propose(*proposal, traceparent),
             Command::Vote(vote) => self.vote(&vote),
             Command::Restrict(restriction) => self.restrict(&restriction),
@@ -29,10 +28,6 @@ impl NodeCore {
             Command::Remember { name, value } => {
                 self.persist(local::note(&name, value.clone()));
                 self.notes.insert(name, value);
-                Ok(Reply::Ok)
-            }
-            Command::Shutdown => {
-                self.stopping = true;
                 Ok(Reply::Ok)
             }
         };

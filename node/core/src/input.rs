@@ -147,8 +147,6 @@ pub enum Command {
         /// The value.
         value: Vec<u8>,
     },
-    /// Stop taking in new work; the shell is about to leave.
-    Shutdown,
 }
 
 /// An answer to a command. Given only when what it says is durable here.

@@ -17,6 +17,8 @@ use cauldron_store::{Store, StoreError, WriteBatch};
 use tokio::sync::{broadcast, oneshot};
 
 use crate::clock::SystemClock;
+use crate::run::quiet::Quiet;
+use crate::trace::Traceparent;
 
 /// Jobs that may wait; a full queue slows the producers down (backpressure), it never grows.
 const JOBS_MAX: usize = 4_096;
@@ -184,6 +186,7 @@ pub struct Engine {
     waiting: std::collections::BTreeMap<u64, oneshot::Sender<Result<Reply, Refusal>>>,
     next_ticket: u64,
     wake_at_ms: Option<u64>,
+    quiet: Quiet,
 }
 
 /// A channel into a loop that does not run yet, so that wires and effects can be built with a way back.
@@ -232,6 +235,7 @@ impl Pending {
             waiting: std::collections::BTreeMap::new(),
             next_ticket: 1,
             wake_at_ms: None,
+            quiet: Quiet::default(),
         };
         std::thread::Builder::new().name("core".into()).spawn(move || engine.run())
     }
@@ -320,6 +324,30 @@ impl Engine {
         Ok(())
     }
 
+    /// What an operator reads. A fact joins the trace that it carries, so one proposal is one trace across nodes.
+    fn log(&mut self, event: &Event) {
+        match event {
+            Event::Stored { id, kind, scope, author, traceparent } => {
+                let span = tracing::info_span!("fact", otel.name = kind, id = %id.short(), kind, scope, author);
+                if let Some(parent) = traceparent.as_ref().and_then(|t| t.parse::<Traceparent>().ok()) {
+                    parent.adopt(&span);
+                }
+                span.in_scope(|| tracing::debug!("stored"));
+            }
+            Event::Peer { spiffe_id, admitted: true } => tracing::info!(peer = %spiffe_id, "peer admitted"),
+            Event::Peer { spiffe_id, admitted: false } => tracing::info!(peer = %spiffe_id, "peer gone"),
+            Event::Refused { code, detail } => {
+                if let Some(silent) = self.quiet.tell(code, std::time::Instant::now()) {
+                    tracing::warn!(code, detail, silent, "refused");
+                }
+            }
+            Event::Fork { author } => {
+                tracing::error!(author, "two facts signed for one place of a chain; the evidence is kept");
+            }
+            Event::State { state, reason } => tracing::info!(state, reason, "node state"),
+        }
+    }
+
     fn act(&mut self, output: Output) {
         match output {
             Output::Send { link, bytes } => self.wire.send(link, bytes),
@@ -335,7 +363,7 @@ impl Engine {
                 }
             }
             Output::Event(event) => {
-                log(&event);
+                self.log(&event);
                 // Nobody may be listening.
                 let _ = self.events.send(event);
             }
@@ -353,19 +381,4 @@ fn put(batch: &mut WriteBatch, record: Record) {
         }
         None => batch.delete(record.key),
     };
-}
-
-fn log(event: &Event) {
-    match event {
-        Event::Stored { id, kind, scope, author, .. } => {
-            tracing::debug!(id = %id.short(), kind, scope, author, "fact stored")
-        }
-        Event::Peer { spiffe_id, admitted: true } => tracing::info!(peer = %spiffe_id, "peer admitted"),
-        Event::Peer { spiffe_id, admitted: false } => tracing::info!(peer = %spiffe_id, "peer gone"),
-        Event::Refused { code, detail } => tracing::warn!(code, detail, "refused"),
-        Event::Fork { author } => {
-            tracing::error!(author, "two facts signed for one place of a chain; evidence is kept")
-        }
-        Event::State { state, reason } => tracing::info!(state, reason, "node state"),
-    }
 }

@@ -11,6 +11,7 @@ mod effects;
 mod enrolment;
 mod fault;
 mod propose;
+mod quiet;
 mod svid;
 
 use std::ops::ControlFlow;
@@ -89,15 +90,36 @@ async fn run_node(config: Arc<Config>) -> Result<(), CliError> {
     }
     let ca = svid::authority(&config)?.map(Arc::new);
     let store: Arc<dyn Store> = Arc::new(open_store(&config)?);
-    let socket = api::bind(&config.node.socket, config.node.socket_mode)
-        .map_err(|e| CliError::config("cannot serve the API").because(&e))?;
+    let sockets = Sockets::bind(&config).await?;
     let start = tokio::select! {
         start = enter(&config, mesh, &author, ca.as_deref()) => start?,
         () = stop_signal.wait() => return Ok(()),
     };
     let node = open_node(&config, mesh, &author, start, store.as_ref(), &fault)?;
-    let running = Running::start(config.clone(), mesh, author, ca, store, node, socket, &fault)?;
+    let running = Running::start(config.clone(), mesh, author, ca, store, node, sockets, &fault)?;
     running.until(stop_signal).await
+}
+
+/// Where the API answers.
+struct Sockets {
+    socket: tokio::net::UnixListener,
+    health: Option<tokio::net::TcpListener>,
+}
+
+impl Sockets {
+    async fn bind(config: &Config) -> Result<Self, CliError> {
+        let socket = api::bind(&config.node.socket, config.node.socket_mode)
+            .map_err(|e| CliError::config("cannot serve the API").because(&e))?;
+        let health = match config.api.listen {
+            None => None,
+            Some(address) => Some(tokio::net::TcpListener::bind(address).await.map_err(|e| {
+                CliError::config(format!("cannot listen on TCP {address}"))
+                    .because(&e)
+                    .hint("free the port, or name another one in api.listen")
+            })?),
+        };
+        Ok(Self { socket, health })
+    }
 }
 
 /// What a node starts with beside its store.
@@ -232,10 +254,11 @@ impl Running {
         ca: Option<Arc<AuthorityCa>>,
         store: Arc<dyn Store>,
         opened: Opened,
-        socket: tokio::net::UnixListener,
+        sockets: Sockets,
         fault: &Fault,
     ) -> Result<Self, CliError> {
         let Opened { core, clock, source } = opened;
+        let Sockets { socket, health } = sockets;
         let thread_failed = |e: std::io::Error| CliError::config("cannot start a thread").because(&e);
         let stop_threads = Arc::new(AtomicBool::new(false));
         let (stop, stopped) = watch::channel(false);
@@ -274,6 +297,9 @@ impl Running {
         let facts = Facts { config: config.clone(), spiffe_id, mesh: mesh_id, source, started_ms: clock::wall_ms() };
         let context =
             api::Context { node: node.clone(), clock: clock.clone(), mesh: mesh.clone(), facts: Arc::new(facts) };
+        if let Some(health) = health {
+            tokio::spawn(api::serve(health, api::health(context.clone()), stopped.clone()));
+        }
         tokio::spawn(api::serve(socket, api::router(context), stopped));
         if let Some(agent) = start_agent(&config, &node, &clock, &stop_threads).map_err(thread_failed)? {
             threads.push(agent);
@@ -345,6 +371,7 @@ impl Wire for Wires {
 
 /// Carries what happens on the wires to the core.
 async fn pump(mut events: mpsc::Receiver<MeshEvent>, node: Handle) {
+    let mut quiet = quiet::Quiet::default();
     while let Some(event) = events.recv().await {
         let input = match event {
             MeshEvent::LinkUp { link, spiffe_id, author, remote_addr, .. } => {
@@ -361,7 +388,9 @@ async fn pump(mut events: mpsc::Receiver<MeshEvent>, node: Handle) {
                 continue;
             }
             MeshEvent::Refused { direction, remote, reason, code } => {
-                tracing::warn!(?direction, %remote, code = code.label(), reason, "connection refused");
+                if let Some(silent) = quiet.tell(code.label(), std::time::Instant::now()) {
+                    tracing::warn!(?direction, %remote, code = code.label(), reason, silent, "connection refused");
+                }
                 continue;
             }
         };

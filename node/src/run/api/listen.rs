@@ -54,7 +54,11 @@ pub fn bind(path: &Path, mode: u32) -> Result<UnixListener, SocketError> {
 ///
 /// # Errors
 /// When accepting fails for good.
-pub async fn serve(listener: UnixListener, router: Router, mut stop: watch::Receiver<bool>) -> io::Result<()> {
+pub async fn serve<L>(listener: L, router: Router, mut stop: watch::Receiver<bool>) -> io::Result<()>
+where
+    L: axum::serve::Listener,
+    L::Addr: std::fmt::Debug,
+{
     let stopped = async move {
         // An error means that the sender is gone: the process is stopping too.
         let _ = stop.wait_for(|stop| *stop).await;

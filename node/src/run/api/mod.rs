@@ -46,6 +46,14 @@ pub struct Context {
 )]
 struct Document;
 
+/// What may be asked over TCP, without the socket's permissions: whether the process lives and takes work, nothing else.
+pub fn health(context: Context) -> Router {
+    Router::new()
+        .route("/v1/live", axum::routing::get(read::live))
+        .route("/v1/ready", axum::routing::get(read::ready))
+        .with_state(context)
+}
+
 /// All routes, and the document that describes them.
 pub fn router(context: Context) -> Router {
     let (router, document) = OpenApiRouter::with_openapi(Document::openapi())
