@@ -22,7 +22,9 @@ use crate::error::CliError;
 use crate::trace::Traceparent;
 
 /// What `RUST_LOG` and the configuration leave unset.
-pub const FILTER_DEFAULT: &str = "info,opentelemetry=warn,h2=warn,tonic=warn,hyper=warn,quinn=warn,netlink_proto=error";
+pub const FILTER_DEFAULT: &str = "info";
+/// Libraries whose `info` is nothing an operator wants; a directive of one's own for the same target wins.
+const QUIET: &str = "h2=warn,hyper=warn,libp2p=warn,netlink_proto=error,opentelemetry=warn,quinn=warn,tonic=warn";
 /// What a collector that is gone may cost at the end of the process.
 const FLUSH_MAX: Duration = Duration::from_secs(3);
 
@@ -105,7 +107,7 @@ pub fn traceparent() -> String {
 /// # Errors
 /// [`CliError`] that quotes it.
 pub fn filter(text: &str, place: &str) -> Result<EnvFilter, CliError> {
-    EnvFilter::try_new(text).map_err(|e| {
+    EnvFilter::try_new(format!("{QUIET},{text}")).map_err(|e| {
         CliError::config(format!("{place} = {text:?} is no log filter"))
             .because(&e)
             .hint("write a level such as `info`, or directives such as `warn,cauldron_node=debug`")
@@ -226,6 +228,8 @@ mod tests {
     #[test]
     fn a_filter_that_makes_no_sense_is_quoted() {
         assert!(filter(FILTER_DEFAULT, "telemetry.log").is_ok());
+        let own = filter("warn,quinn=debug", "telemetry.log").expect("valid").to_string();
+        assert!(own.contains("quinn=debug") && !own.contains("quinn=warn") && own.contains("h2=warn"), "{own}");
         let error = filter("cauldron=loud", "telemetry.log").expect_err("no level");
         assert!(error.to_string().contains("telemetry.log = \"cauldron=loud\""), "{error}");
     }

@@ -25,7 +25,8 @@ fn each_kind_of_failure_has_its_code() {
     let dir = temporary.path();
     ends(dir, "version", 0, env!("CARGO_PKG_VERSION"));
     ends(dir, "stats", 2, "unrecognized subcommand");
-    ends(dir, "approvals approve 0123 --node nowhere", 2, "no key file");
+    ends(dir, "approvals approve 0123 --node nowhere --yes", 2, "no key file");
+    ends(dir, "approvals deny 0123 --node nowhere", 2, "nobody is at the terminal");
     ends(dir, "status --node nowhere", 4, "cauldron node run");
     ends(dir, "node run --config missing.toml", 3, "missing.toml");
     ends(dir, "node join cauldron1.AAAA", 2, "checksum");

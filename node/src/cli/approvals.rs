@@ -18,7 +18,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::decide::recorded;
-use super::{Global, confirm, segment};
+use super::{Global, can_confirm, confirm, segment};
 use crate::client::Client;
 use crate::error::CliError;
 use crate::keyfile::{self, Purpose};
@@ -88,7 +88,8 @@ pub(super) async fn run(client: &Client, global: &Global, command: Command) -> R
 }
 
 async fn vote(client: &Client, global: &Global, args: &VoteArgs, choice: Choice) -> Result<(), CliError> {
-    // Before anything is shown: nobody should read a page and then learn that they cannot sign.
+    // Before anything is shown: nobody should read a page and then learn that they cannot decide.
+    can_confirm(args.yes)?;
     let (person, key) = credential(args.key.as_deref(), &global.data_dir())?;
     let answer = client.get(&format!("/v1/approvals/{}", segment(&args.id))).await?;
     let shown = Shown::parse(&answer)?;

@@ -42,10 +42,13 @@ fn report(format: Format, findings: Vec<(&str, Finding)>) -> Result<(), CliError
         .iter()
         .map(|(name, f)| json!({ "name": name, "ok": f.is_ok(), "detail": f.clone().unwrap_or_else(|e| e) }))
         .collect();
+    let verdict = verdict(&findings);
+    print(format, &json!({ "ok": verdict.is_ok(), "checks": checks }), || rows(&checks, CHECKS, "", Timestamp::now()))?;
+    verdict
+}
+
+fn verdict(findings: &[(&str, Finding)]) -> Result<(), CliError> {
     let failed: Vec<&str> = findings.iter().filter(|(_, f)| f.is_err()).map(|(name, _)| *name).collect();
-    print(format, &json!({ "ok": failed.is_empty(), "checks": checks }), || {
-        rows(&checks, CHECKS, "", Timestamp::now())
-    })?;
     match failed[..] {
         [] => Ok(()),
         _ => Err(CliError::check(format!(
@@ -233,7 +236,7 @@ mod tests {
 
     #[test]
     fn a_failed_check_is_exit_1_and_named() {
-        let error = report(Format::Json, vec![("a", Ok("x".into())), ("b", Err("y".into()))]).expect_err("b");
+        let error = verdict(&[("a", Ok("x".into())), ("b", Err("y".into()))]).expect_err("b");
         assert_eq!((error.kind().exit_code(), error.message()), (1, "1 of 2 checks do not hold: b"));
     }
 }

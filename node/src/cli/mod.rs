@@ -241,14 +241,21 @@ fn segment(text: &str) -> String {
     })
 }
 
-/// Asks y/N on a terminal. Without one, only `--yes` says yes.
-fn confirm(question: &str, yes: bool) -> Result<(), CliError> {
-    use std::io::{IsTerminal, Write};
-    if yes {
+/// Whether [`confirm`] will get an answer: on a terminal, or where `--yes` is one.
+fn can_confirm(yes: bool) -> Result<(), CliError> {
+    use std::io::IsTerminal;
+    if yes || std::io::stdin().is_terminal() {
         return Ok(());
     }
-    if !std::io::stdin().is_terminal() {
-        return Err(CliError::usage("nobody is at the terminal to confirm this").hint("add --yes if you mean it"));
+    Err(CliError::usage("nobody is at the terminal to confirm this").hint("add --yes if you mean it"))
+}
+
+/// Asks y/N on a terminal. Without one, only `--yes` says yes.
+fn confirm(question: &str, yes: bool) -> Result<(), CliError> {
+    use std::io::Write;
+    can_confirm(yes)?;
+    if yes {
+        return Ok(());
     }
     let mut err = std::io::stderr();
     let _ = write!(err, "{question} [y/N] ").and_then(|()| err.flush());
