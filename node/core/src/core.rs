@@ -6,7 +6,7 @@ use std::sync::Arc;
 use cauldron_coordinator::lease::LeaseState;
 use cauldron_coordinator::ledger::Ledger;
 use cauldron_coordinator::policy::Engine;
-use cauldron_crdt::{Access, Board, ChainId, Draft, FactLog, Inserted, Record as LogRecord, Sync};
+use cauldron_crdt::{Access, Board, Draft, FactLog, Inserted, Record as LogRecord, Sync};
 use cauldron_identity::{
     AuthorId, AuthorKey, Authority, Clock, Confidence, Fact, FactId, MeshId, PublicKey, Role, Scope, SealedFact,
     SignedCharter, SpiffeId, planted,
@@ -405,15 +405,6 @@ impl NodeCore {
             )),
             None => Ok(()),
         }
-    }
-
-    /// This node's own positions in the present incarnation.
-    pub(crate) fn own_heads(&self) -> BTreeMap<Scope, u64> {
-        let own = |scope: Scope| {
-            let chain = ChainId { scope: scope.clone(), author: self.me, incarnation: self.incarnation };
-            (scope, self.log.held(&chain))
-        };
-        self.readable().into_iter().map(own).collect()
     }
 
     /// Every scope this node may read.

@@ -1,6 +1,6 @@
 //! Routing between the cores: links, frames, sync, authority. What it drives of governance stands in [`crate::govern`].
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use cauldron_coordinator::planted;
@@ -139,6 +139,10 @@ impl NodeCore {
         self.sync.handle(self.now.boottime_ms, &self.log, SyncInput::Answered { id, answer: &answer });
         match answer {
             Ok(Inserted::New(fact)) => {
+                if fact.header().author == self.me && fact.header().incarnation == self.incarnation {
+                    self.life.proven_behind(self.now.boottime_ms);
+                    self.dirty = true;
+                }
                 self.stored(&fact);
                 self.spread(&fact, Some(link));
             }
@@ -168,8 +172,8 @@ impl NodeCore {
         let author = self.authority.member(&header.author).map(|m| m.spiffe_id.to_string());
         self.tell(Event::Fork { author: author.unwrap_or_else(|| header.author.to_string()) });
         if header.author == self.me && header.incarnation == self.incarnation {
-            // The other branch is an earlier life of this store: end it below the fork.
-            self.life.shown(&BTreeMap::from([(header.scope.clone(), u64::MAX)]), &BTreeMap::new());
+            // The other branch is another life of this store: both end below the fork.
+            self.life.proven_behind(self.now.boottime_ms);
         }
         self.sync(SyncInput::SpreadEvidence { chain: ChainId::of(&header), source });
     }
@@ -209,27 +213,27 @@ impl NodeCore {
 
     /// Has a peer seen more of this node's chains than it has itself?
     fn confirm(&mut self) {
-        let own = self.own_heads();
-        let links: Vec<LinkId> = self.links.keys().copied().collect();
-        for link in links {
-            let shown = |scope: &Scope| {
-                let chain = ChainId { scope: scope.clone(), author: self.me, incarnation: self.incarnation };
-                self.sync.shown(link, &chain).map(|seq| (scope.clone(), seq))
-            };
-            let Some(peer) =
-                self.links.get(&link).map(|p| p.shared.iter().map(shown).collect::<Option<BTreeMap<_, _>>>())
-            else {
-                continue;
-            };
-            // A peer without a common scope, or one that has not announced everything yet, confirms nothing.
-            if let Some(heads) = peer.filter(|heads| !heads.is_empty()) {
-                self.dirty |= self.life.shown(&heads, &own);
-            }
+        let claims: Vec<bool> = self.links.keys().filter_map(|link| self.claims_more(*link)).collect();
+        let beyond = claims.contains(&true);
+        if !claims.is_empty() {
+            self.dirty |= self.life.told(beyond);
         }
         self.dirty |= self.life.tick(self.now.boottime_ms);
-        if self.life.caught_up(&own) {
+        if self.life.caught_up(beyond, self.now.boottime_ms) {
             self.ask_for_incarnation();
         }
+    }
+
+    /// Whether the peer claims to hold more of this node's own chains than the store; none before it has announced
+    /// everything, or when nothing is shared.
+    fn claims_more(&self, link: LinkId) -> Option<bool> {
+        let shared = self.links.get(&link).map(|p| &p.shared).filter(|shared| !shared.is_empty())?;
+        let mut more = false;
+        for scope in shared {
+            let chain = ChainId { scope: scope.clone(), author: self.me, incarnation: self.incarnation };
+            more |= self.sync.shown(link, &chain)? > self.log.held(&chain);
+        }
+        Some(more)
     }
 
     /// Everything of the old life is here: asks the sequencer to end it there and begin the next.
@@ -314,9 +318,7 @@ impl NodeCore {
         let mut timers: Vec<(u64, Timer)> = vec![(self.work.lease_at_ms, Timer::Lease)];
         timers.extend(self.sync_at_ms.map(|at| (at, Timer::Sync)));
         timers.extend(self.deadline_at_ms.map(|at| (at, Timer::Expiry)));
-        if let crate::life::Life::Confirming { grace_ends_ms } = &self.life {
-            timers.push((*grace_ends_ms, Timer::Confirm));
-        }
+        timers.extend(self.life.wake_ms().map(|at| (at.max(self.work.incarnate_at_ms), Timer::Confirm)));
         let soonest = timers.into_iter().min();
         self.until = soonest.map(|(at, timer)| (at.max(self.now.boottime_ms + 1), timer));
     }

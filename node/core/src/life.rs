@@ -2,18 +2,20 @@
 //!
 //! A store restored from a backup lies behind what peers hold. Writing on would sign a second fact for a place already
 //! used, and a permit consumed after the backup would be consumed again. So a node that starts on a used store first asks
-//! (decision 0005).
+//! (decision 0005). What a peer *claims* only makes it wait; read-only it becomes by proof alone, a fact that it signed
+//! itself and does not hold, or any peer could silence it.
 
-use std::collections::BTreeMap;
-
-use cauldron_identity::{Scope, planted};
+use cauldron_identity::planted;
 
 /// How long a restarted node waits for a peer to confirm its heads before it records alone, milliseconds. Long enough for
 /// a redial with backoff on a live network, short enough that an isolated site loses no observations.
 pub(crate) const CONFIRM_GRACE_MS: u64 = 10_000;
+/// How long a restored node waits for more of its own facts before it asks for a new incarnation although a peer claims
+/// to have some, milliseconds: the time-out of one request.
+const QUIET_MS: u64 = 5_000;
 
 /// What the node may do.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Life {
     /// Waiting for a peer's version vector; nothing is appended, nothing is executed.
     Confirming {
@@ -25,10 +27,10 @@ pub(crate) enum Life {
         /// Whether permits that were on disk at start may be executed without the connector's probe.
         confirmed: bool,
     },
-    /// Peers hold more of this node's chains than it does: it fetches them, then needs an `Incarnate` entry.
+    /// Proven to lie behind its own past: it fetches the rest, then needs an `Incarnate` entry.
     ReadOnly {
-        /// The highest own position that any peer has shown, by scope.
-        seen: BTreeMap<Scope, u64>,
+        /// Boot time, milliseconds, when the last fact of its own arrived.
+        last_ms: u64,
     },
 }
 
@@ -42,22 +44,23 @@ impl Life {
         }
     }
 
-    /// A peer showed how far it holds this node's chains of the present incarnation; `own` is how far we hold them.
-    /// Returns whether anything changed.
-    pub(crate) fn shown(&mut self, peer: &BTreeMap<Scope, u64>, own: &BTreeMap<Scope, u64>) -> bool {
-        let beyond = |(scope, seq): (&Scope, &u64)| *seq > own.get(scope).copied().unwrap_or(0);
-        let before = self.clone();
-        if let Self::ReadOnly { seen } = self {
-            for (scope, seq) in peer {
-                let slot = seen.entry(scope.clone()).or_default();
-                *slot = (*slot).max(*seq);
+    /// What the connected peers that have announced everything say of this node's own chains: whether any claims more
+    /// than the store holds. Not called while there is no such peer. Returns whether anything changed.
+    pub(crate) fn told(&mut self, beyond: bool) -> bool {
+        match self {
+            Self::Confirming { .. } | Self::Active { confirmed: false } if !beyond => {
+                *self = Self::Active { confirmed: true };
+                true
             }
-        } else if peer.iter().any(beyond) && !planted::active("restored-node-repeats") {
-            *self = Self::ReadOnly { seen: peer.clone() };
-        } else {
-            *self = Self::Active { confirmed: true };
+            _ => false,
         }
-        *self != before
+    }
+
+    /// A fact arrived that this node signed and did not hold, or one that contradicts what it holds.
+    pub(crate) fn proven_behind(&mut self, now_ms: u64) {
+        if !planted::active("restored-node-repeats") {
+            *self = Self::ReadOnly { last_ms: now_ms };
+        }
     }
 
     /// The grace may be over.
@@ -71,11 +74,17 @@ impl Life {
         }
     }
 
-    /// Whether everything that peers have shown of this node's old life was fetched.
-    pub(crate) fn caught_up(&self, own: &BTreeMap<Scope, u64>) -> bool {
+    /// Whether what peers have of this node's old life was fetched, as far as they give it.
+    pub(crate) fn caught_up(&self, beyond: bool, now_ms: u64) -> bool {
+        matches!(self, Self::ReadOnly { last_ms } if !beyond || *last_ms + QUIET_MS <= now_ms)
+    }
+
+    /// When it must be looked at again, boot time in milliseconds.
+    pub(crate) fn wake_ms(&self) -> Option<u64> {
         match self {
-            Self::ReadOnly { seen } => seen.iter().all(|(s, seq)| own.get(s).copied().unwrap_or(0) >= *seq),
-            _ => false,
+            Self::Confirming { grace_ends_ms } => Some(*grace_ends_ms),
+            Self::ReadOnly { last_ms } => Some(*last_ms + QUIET_MS),
+            Self::Active { .. } => None,
         }
     }
 
@@ -84,7 +93,7 @@ impl Life {
         matches!(self, Self::Active { confirmed: true })
     }
 
-    /// The state's name in the API, and a sentence for people.
+    /// The state's name in the API, and a sentence for people; none while the node may write.
     pub(crate) fn describe(&self) -> Option<(&'static str, String)> {
         match self {
             Self::Confirming { .. } => Some((
@@ -108,16 +117,12 @@ impl Life {
 mod tests {
     use super::*;
 
-    fn heads(seq: u64) -> BTreeMap<Scope, u64> {
-        BTreeMap::from([(Scope::mesh(), seq)])
-    }
-
     #[test]
     fn a_fresh_store_writes_at_once_and_a_used_one_asks_first() {
         assert!(Life::at_start(false, 0).is_confirmed());
         let mut life = Life::at_start(true, 5);
         assert!(life.describe().is_some());
-        assert!(life.shown(&heads(3), &heads(3)) && life.is_confirmed());
+        assert!(life.told(false) && life.is_confirmed());
     }
 
     #[test]
@@ -125,23 +130,24 @@ mod tests {
         let mut life = Life::at_start(true, 5);
         assert!(!life.tick(5 + CONFIRM_GRACE_MS - 1) && life.tick(5 + CONFIRM_GRACE_MS));
         assert!(life.describe().is_none() && !life.is_confirmed());
+        assert!(life.told(false) && life.is_confirmed(), "a peer may still vouch later");
     }
 
     #[test]
-    fn a_peer_that_holds_more_makes_it_read_only_until_everything_is_fetched() {
+    fn a_claim_makes_it_wait_and_proof_makes_it_read_only() {
         let mut life = Life::at_start(true, 0);
-        assert!(life.shown(&heads(4), &heads(2)));
-        assert!(life.describe().is_some() && !life.caught_up(&heads(3)));
-        life.shown(&heads(5), &heads(4));
-        assert!(!life.caught_up(&heads(4)) && life.caught_up(&heads(5)));
-        life.shown(&heads(0), &heads(5));
-        assert!(life.describe().is_some(), "only a new incarnation ends it");
-    }
-
-    #[test]
-    fn behind_shows_even_after_the_grace() {
-        let mut life = Life::at_start(true, 0);
+        assert!(!life.told(true) && life.describe().is_some(), "it still confirms");
         life.tick(CONFIRM_GRACE_MS);
-        assert!(life.shown(&heads(9), &heads(1)) && life.describe().is_some());
+        assert!(!life.told(true) && life.describe().is_none() && !life.is_confirmed(), "a liar does not silence it");
+        life.proven_behind(20_000);
+        assert!(!life.told(false) && life.describe().is_some(), "only a new incarnation ends it");
+    }
+
+    #[test]
+    fn it_has_caught_up_when_no_peer_claims_more_or_none_gives_more() {
+        let mut life = Life::at_start(true, 0);
+        assert!(!life.caught_up(false, 99_999));
+        life.proven_behind(1_000);
+        assert!(life.caught_up(false, 1_001) && !life.caught_up(true, 1_001) && life.caught_up(true, 1_000 + QUIET_MS));
     }
 }
