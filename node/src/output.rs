@@ -73,7 +73,7 @@ pub fn print(format: Format, value: &Value, table: impl FnOnce() -> String) -> R
 /// Writes text to standard output. A reader that closed its end (`| head`) is no error.
 ///
 /// # Errors
-/// As [`print`].
+/// As [`print()`].
 pub fn say(text: &str) -> Result<(), CliError> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
