@@ -152,7 +152,7 @@ fn planted() -> ExitCode {
 
 #[cfg(feature = "planted")]
 fn planted() -> ExitCode {
-    use cauldron_coordinator::planted::{NAMES, activate};
+    use cauldron_identity::planted::{NAMES, activate};
     println!("{:<32} {:<14} {:>6} {:>8}", "planted bug", "broken", "seed", "time");
     let mut survivors = 0;
     for name in NAMES {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use cauldron_identity::{FactId, Header, Scope};
+use cauldron_identity::{Authority, FactId, Header, Scope};
 
 use super::finality::fold;
 use super::{Holds, Violation};
@@ -60,6 +60,14 @@ pub(super) fn converge(world: &World) -> Holds {
     Ok(())
 }
 
+/// Everything that an authority answers: who is in, in which life, who votes, which entries are in effect, which policy.
+fn answers(authority: &Authority) -> String {
+    let members: Vec<_> = authority.members().map(|(a, m)| (a, m, authority.is_cut(a, m.incarnation), authority.is_suspended(a))).collect();
+    let effects: Vec<bool> = (0..=authority.index()).map(|i| authority.in_effect(i)).collect();
+    let entries: Vec<_> = authority.entries().map(|e| (e.id, &e.refused)).collect();
+    format!("{members:?} {effects:?} {entries:?} {:?} {:?}", authority.people(), authority.policy())
+}
+
 /// MERGE-LAWS: the same facts, folded in another order and twice, come to the same ledger, authority and states.
 pub(super) fn merge_laws(world: &World) -> Holds {
     let mut rng = Rng::new(world.seed ^ 0x6d65_7267);
@@ -77,8 +85,14 @@ pub(super) fn merge_laws(world: &World) -> Holds {
             return Err(Violation::new("MERGE-LAWS", "the charter does not open"));
         };
         let states = |(authority, ledger): &(_, cauldron_coordinator::ledger::Ledger)| ledger.statuses(authority, wall_ms);
-        if one.1 != two.1 || states(&one) != states(&two) || format!("{:?}", one.0) != format!("{:?}", two.0) {
-            return Err(Violation::new("MERGE-LAWS", format!("the facts of {} mean something else in another order", m.name)));
+        let same = [
+            (one.1 == two.1, "the ledger"),
+            (answers(&one.0) == answers(&two.0), "the authority"),
+            (states(&one) == states(&two), "the states of proposals"),
+        ];
+        if let Some((_, what)) = same.into_iter().find(|(same, _)| !same) {
+            let text = format!("{what} of {} comes to something else when its facts come in another order", m.name);
+            return Err(Violation::new("MERGE-LAWS", text));
         }
     }
     Ok(())

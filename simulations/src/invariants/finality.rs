@@ -22,6 +22,10 @@ use crate::world::{HQ, World};
 /// How often states are looked at, milliseconds. Folding is slow; the checks at each start and permit are the fine net.
 const SAMPLE_MS: Ms = 25_000;
 
+/// Facts that one proposal or one machine may lead to, votes, retries and board lines included; measured worlds stay below
+/// a third of it.
+const FACTS_PER_CAUSE_MAX: usize = 60;
+
 /// FINAL: a coordinator permits nothing to which somebody it knows of has said no.
 pub(super) fn no_permit_after_a_no(world: &World, place: Place, fact: &Known) -> Holds {
     let m = &world.machines[place];
@@ -60,6 +64,21 @@ pub fn fold<'f>(world: &World, facts: impl Iterator<Item = &'f Arc<Known>> + Clo
         authority.suspend(author, &ends);
     }
     Some((authority, ledger))
+}
+
+/// PROGRESS: nodes do not keep each other busy with nothing: what they write is bounded by what people and agents do.
+pub(super) fn no_storm(world: &World) -> Holds {
+    let asked = world.weather.agents.proposals + world.history.proposals.len() + world.machines.len();
+    let limit = FACTS_PER_CAUSE_MAX * asked;
+    let written = world.history.facts.len();
+    if written <= limit {
+        return Ok(());
+    }
+    let mut kinds: std::collections::BTreeMap<&str, usize> = std::collections::BTreeMap::new();
+    for fact in world.history.facts.values() {
+        *kinds.entry(fact.kind()).or_default() += 1;
+    }
+    Err(Violation::new("PROGRESS", format!("a storm of {written} facts: {kinds:?}")))
 }
 
 /// FINAL: at no node does a denied, expired or void proposal become open again.

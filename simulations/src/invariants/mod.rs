@@ -126,6 +126,7 @@ pub(crate) fn at_each_ack(world: &World, ack: &Ack) -> Holds {
 
 /// Something happened.
 pub(crate) fn at_each_step(world: &mut World) -> Holds {
+    finality::no_storm(world)?;
     finality::sample(world)
 }
 

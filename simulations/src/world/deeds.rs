@@ -100,10 +100,11 @@ impl World {
         let expires_ms = EPOCH_MS + 86_400_000;
         let token = Command::Token { id, secret_hash: sha256(&secret), spiffe_id: spiffe_id.clone(), expires_ms };
         self.ask(HQ, token, Asked::Token { place });
-        let proof = TokenProof { id, secret };
+        let (csr, exporter) = (b"csr".to_vec(), self.rng.bytes());
+        let proof = TokenProof::new(id, &secret, &key.public(), &csr, &exporter);
         let enrol = Enrol::new(&mesh, &key, &spiffe_id);
-        let request = EnrolRequest::new(mesh, Some(proof), enrol, b"csr".to_vec(), &key, &[0; 32]);
-        self.ask(HQ, Command::Admit(Box::new(request)), Asked::Admission { place });
+        let request = Box::new(EnrolRequest::new(mesh, Some(proof), enrol, csr, &key, &exporter));
+        self.ask(HQ, Command::Admit { request, exporter }, Asked::Admission { place });
     }
 
     /// The join reply brings the authority chain as hq holds it on disk.
