@@ -12,6 +12,7 @@
 //!
 //! Absent on purpose: connectors and effects (`agents`), when to step and what to store (`node/core`).
 #![forbid(unsafe_code)]
+#![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_types))]
 
 pub mod action;
 pub mod bodies;

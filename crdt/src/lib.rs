@@ -7,6 +7,7 @@
 //! * [`sync`]: one core for anti-entropy and push, with bounds in [`limits`].
 //! * [`doc`]: the board, an Automerge document whose changes travel as facts, behind a fence.
 #![forbid(unsafe_code)]
+#![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_types))]
 
 pub mod doc;
 pub mod limits;

@@ -13,6 +13,7 @@ use cauldron_identity::{
 };
 
 use crate::enrol::TokenId;
+use crate::fresh::Vouching;
 use crate::hlc::Hlc;
 use crate::input::{Event, Input, LinkId, Output, Record, Refusal, Reply, Seed, Ticket};
 use crate::life::Life;
@@ -80,6 +81,8 @@ pub(crate) struct Peer {
     pub(crate) key: PublicKey,
     /// Scopes that both sides may read; empty until the peer is enrolled here.
     pub(crate) shared: Vec<Scope>,
+    /// Boot time, milliseconds, when it came up.
+    pub(crate) since_ms: u64,
 }
 
 /// One node without its IO. See the crate's contract.
@@ -99,6 +102,7 @@ pub struct NodeCore {
     pub(crate) board: Board,
     pub(crate) policy: Policy,
     pub(crate) lease: LeaseState,
+    pub(crate) vouching: Vouching,
     pub(crate) life: Life,
     pub(crate) incarnation: u32,
     pub(crate) hlc: Hlc,
@@ -218,6 +222,7 @@ impl NodeCore {
             ledger: Ledger::new(),
             sync: Sync::new(),
             lease: LeaseState::new(&config.boot_id),
+            vouching: Vouching::default(),
             life: Life::at_start(born, now.boottime_ms),
             key: config.key,
             spiffe_id: config.spiffe_id,

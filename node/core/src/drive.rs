@@ -25,7 +25,8 @@ impl NodeCore {
             self.admit(link, author, &shared);
             self.tell(Event::Peer { spiffe_id: spiffe_id.clone(), admitted: true });
         }
-        self.links.insert(link, Peer { spiffe_id, author, key, shared });
+        let since_ms = self.now.boottime_ms;
+        self.links.insert(link, Peer { spiffe_id, author, key, shared, since_ms });
     }
 
     pub(crate) fn link_down(&mut self, link: LinkId) {
@@ -93,6 +94,8 @@ impl NodeCore {
             Ok(Frame::LeaseAsk(ask)) => self.lease_asked(link, &ask),
             Ok(Frame::LeaseGrant(grant)) => self.lease_granted(&grant),
             Ok(Frame::IncarnateAsk(incarnate)) => self.incarnate_asked(link, incarnate),
+            Ok(Frame::TimeAsk(ask)) => self.time_asked(link, &ask),
+            Ok(Frame::TimeTell(tell)) => self.time_told(link, &tell),
             Ok(Frame::Unknown(_)) => *self.refused.entry("unknown_frame".into()).or_default() += 1,
             Err(why) => {
                 *self.refused.entry("malformed_frame".into()).or_default() += 1;
@@ -207,6 +210,7 @@ impl NodeCore {
             self.deadline_at_ms = self.next_deadline();
         }
         self.keep_lease();
+        self.keep_time();
         self.tell_state();
         self.set_timer();
     }
@@ -316,6 +320,7 @@ impl NodeCore {
 
     fn set_timer(&mut self) {
         let mut timers: Vec<(u64, Timer)> = vec![(self.work.lease_at_ms, Timer::Lease)];
+        timers.extend((!self.wall_is_known()).then_some((self.vouching.at_ms, Timer::Time)));
         timers.extend(self.sync_at_ms.map(|at| (at, Timer::Sync)));
         timers.extend(self.deadline_at_ms.map(|at| (at, Timer::Expiry)));
         timers.extend(self.life.wake_ms().map(|at| (at.max(self.work.incarnate_at_ms), Timer::Confirm)));

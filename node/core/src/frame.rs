@@ -1,13 +1,38 @@
 //! What travels on a link: one byte that says which core it is for, then that core's bytes.
 
 use cauldron_coordinator::lease::{LeaseAsk, LeaseGrant};
+use cauldron_identity::Digest;
 use cauldron_identity::authority::Incarnate;
 use cauldron_identity::codec::{CodecError, from_cbor, to_cbor};
+use minicbor::{Decode, Encode};
 
 const SYNC: u8 = 0;
 const LEASE_ASK: u8 = 1;
 const LEASE_GRANT: u8 = 2;
 const INCARNATE_ASK: u8 = 3;
+const TIME_ASK: u8 = 4;
+const TIME_TELL: u8 = 5;
+
+/// Asks a peer for the time.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub(crate) struct TimeAsk {
+    /// Fresh chance, so that an old answer does not count.
+    #[n(0)]
+    pub(crate) nonce: Digest,
+}
+
+/// What time it is for the peer.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub(crate) struct TimeTell {
+    /// The ask.
+    #[n(0)]
+    pub(crate) nonce: Digest,
+    /// Milliseconds since the Unix epoch.
+    #[n(1)]
+    pub(crate) wall_ms: u64,
+}
 
 /// One frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +45,10 @@ pub(crate) enum Frame {
     LeaseGrant(LeaseGrant),
     /// A restored node asks the sequencer for a new incarnation.
     IncarnateAsk(Incarnate),
+    /// A node whose clock nobody vouches for asks for the time.
+    TimeAsk(TimeAsk),
+    /// The answer.
+    TimeTell(TimeTell),
     /// Of a kind that a later version knows; ignored and counted.
     Unknown(u8),
 }
@@ -31,6 +60,8 @@ impl Frame {
             Self::LeaseAsk(ask) => (LEASE_ASK, to_cbor(ask)),
             Self::LeaseGrant(grant) => (LEASE_GRANT, to_cbor(grant)),
             Self::IncarnateAsk(incarnate) => (INCARNATE_ASK, to_cbor(incarnate)),
+            Self::TimeAsk(ask) => (TIME_ASK, to_cbor(ask)),
+            Self::TimeTell(tell) => (TIME_TELL, to_cbor(tell)),
             Self::Unknown(kind) => (*kind, vec![]),
         };
         let mut bytes = Vec::with_capacity(1 + payload.len());
@@ -46,6 +77,8 @@ impl Frame {
             LEASE_ASK => Self::LeaseAsk(from_cbor(payload)?),
             LEASE_GRANT => Self::LeaseGrant(from_cbor(payload)?),
             INCARNATE_ASK => Self::IncarnateAsk(from_cbor(payload)?),
+            TIME_ASK => Self::TimeAsk(from_cbor(payload)?),
+            TIME_TELL => Self::TimeTell(from_cbor(payload)?),
             other => Self::Unknown(other),
         })
     }

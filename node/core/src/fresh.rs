@@ -1,13 +1,30 @@
-//! Leases: asking for them, granting them, and what the node may do without.
+//! How fresh this node's knowledge is: leases from coordinators, and the time from peers.
+
+use std::collections::BTreeSet;
 
 use cauldron_coordinator::bodies::RiskClass;
 use cauldron_coordinator::lease::{LeaseAsk, LeaseError, LeaseGrant};
 use cauldron_identity::{AuthorId, Digest, Lane};
 
 use crate::core::NodeCore;
-use crate::frame::Frame;
-use crate::input::LinkId;
+use crate::frame::{Frame, TimeAsk, TimeTell};
+use crate::input::{Event, LinkId};
 use crate::local;
+
+/// How far apart two clocks may be that agree, milliseconds (architecture §4).
+const AGREE_MS: u64 = 5 * 60 * 1000;
+/// How many peers must agree with a clock that its own past does not explain.
+const AGREE_MIN: usize = 2;
+/// Between two rounds of asking for the time, milliseconds.
+const TIME_EVERY_MS: u64 = 5_000;
+
+/// Asking peers what time it is, while nobody vouches for this machine's clock.
+#[derive(Debug, Default)]
+pub(crate) struct Vouching {
+    nonce: Option<Digest>,
+    agreed: BTreeSet<AuthorId>,
+    pub(crate) at_ms: u64,
+}
 
 /// Between two asks, milliseconds: a third of the shortest class age (R3, 30 s), so that two may be lost.
 const ASK_EVERY_MS: u64 = 10_000;
@@ -65,6 +82,52 @@ impl NodeCore {
             Err(LeaseError::Behind) => self.work.lease_at_ms = self.now.boottime_ms + ASK_AGAIN_MS,
             Err(_) => *self.refused.entry("lease".into()).or_default() += 1,
         }
+    }
+
+    /// While this machine's clock disagrees with its own past, asks every admitted peer for the time. Two that agree with
+    /// it vouch for it; one, where only one other is enrolled; nobody, where there is nobody.
+    pub(crate) fn keep_time(&mut self) {
+        if self.wall_is_known() {
+            self.vouching = Vouching::default();
+            return;
+        }
+        if self.vouched() || self.vouching.at_ms > self.now.boottime_ms {
+            return;
+        }
+        self.vouching.at_ms = self.now.boottime_ms + TIME_EVERY_MS;
+        let nonce = Digest::from_bytes(self.chance.bytes32());
+        self.vouching.nonce = Some(nonce);
+        self.vouching.agreed.clear();
+        let links: Vec<LinkId> = self.links.iter().filter(|(_, p)| !p.shared.is_empty()).map(|(l, _)| *l).collect();
+        for link in links {
+            self.send(link, &Frame::TimeAsk(TimeAsk { nonce }));
+        }
+    }
+
+    /// The link is mutually authenticated and bound to the author key, so the answer needs no signature of its own.
+    pub(crate) fn time_asked(&mut self, link: LinkId, ask: &TimeAsk) {
+        self.send(link, &Frame::TimeTell(TimeTell { nonce: ask.nonce, wall_ms: self.now.wall_ms }));
+    }
+
+    pub(crate) fn time_told(&mut self, link: LinkId, tell: &TimeTell) {
+        let Some(peer) = self.links.get(&link) else { return };
+        let agrees = tell.wall_ms.abs_diff(self.now.wall_ms) <= AGREE_MS;
+        if self.vouching.nonce == Some(tell.nonce) && agrees {
+            self.vouching.agreed.insert(peer.author);
+        }
+        self.vouched();
+    }
+
+    fn vouched(&mut self) -> bool {
+        let cut = |(author, m): &(&AuthorId, &cauldron_identity::authority::Member)| {
+            **author == self.me || self.authority.is_cut(author, m.incarnation)
+        };
+        let others = self.authority.members().filter(|m| !cut(m)).count();
+        let enough = self.vouching.agreed.len() >= others.min(AGREE_MIN);
+        if enough && !self.wall_is_known() {
+            self.tell(Event::ClockVouched { wall_ms: self.now.wall_ms });
+        }
+        enough
     }
 
     /// What `node` must hold of restrictions, by the reader rule, as this node holds it.

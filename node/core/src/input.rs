@@ -201,10 +201,10 @@ pub enum Timer {
     Sync,
     /// A proposal, vote or permit runs out.
     Expiry,
+    /// Ask peers for the time.
+    Time,
     /// Nobody has confirmed this node's own heads; go on alone.
     Confirm,
-    /// Refresh this node's line of the board.
-    Board,
 }
 
 /// What the shell must do next, in this order.
@@ -287,6 +287,11 @@ pub enum Event {
     Fork {
         /// The author's SPIFFE ID.
         author: String,
+    },
+    /// Enough peers agree with this machine's clock, which its own past did not explain: from here on it may be believed.
+    ClockVouched {
+        /// The reading they agree with, milliseconds since the Unix epoch.
+        wall_ms: u64,
     },
     /// The node changed between active, confirming, read-only and isolated.
     State {

@@ -28,6 +28,7 @@ mod hlc;
 mod life;
 mod names;
 mod show;
+mod story;
 mod verify;
 
 pub use crate::core::{NodeConfig, NodeCore, OpenError};

@@ -100,6 +100,8 @@ pub struct PeerView {
     pub state: &'static str,
     /// `counts`, `pending`, `suspended`, `beyond_cut`.
     pub standing: &'static str,
+    /// How long the present link has been up.
+    pub connected_ms: Option<u64>,
     /// Facts of ours in shared scopes that it has not told us it holds; none while it is not connected.
     pub behind: Option<u64>,
     /// When it was last seen and by whom.

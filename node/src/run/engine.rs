@@ -324,8 +324,8 @@ impl Engine {
         Ok(())
     }
 
-    /// What an operator reads. A fact joins the trace that it carries, so one proposal is one trace across nodes.
-    fn log(&mut self, event: &Event) {
+    /// What follows from an event here, and what an operator reads. A fact joins the trace that it carries, so one proposal is one trace across nodes.
+    fn note(&mut self, event: &Event) {
         match event {
             Event::Stored { id, kind, scope, author, traceparent } => {
                 let span = tracing::info_span!("fact", otel.name = kind, id = %id.short(), kind, scope, author);
@@ -343,6 +343,10 @@ impl Engine {
             }
             Event::Fork { author } => {
                 tracing::error!(author, "two facts signed for one place of a chain; the evidence is kept");
+            }
+            Event::ClockVouched { wall_ms } => {
+                self.clock.confirm(*wall_ms);
+                tracing::info!("peers vouch for this machine's clock");
             }
             Event::State { state, reason } => tracing::info!(state, reason, "node state"),
         }
@@ -363,7 +367,7 @@ impl Engine {
                 }
             }
             Output::Event(event) => {
-                self.log(&event);
+                self.note(&event);
                 // Nobody may be listening.
                 let _ = self.events.send(event);
             }

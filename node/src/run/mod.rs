@@ -61,14 +61,9 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
 /// # Errors
 /// [`CliError`] with the exit code of its kind.
 pub fn run(config: Config) -> Result<(), CliError> {
-    let telemetry = telemetry::install(&config.telemetry, &config.identity.spiffe_id.to_string());
+    let telemetry = telemetry::install(&config.telemetry, &config.identity.spiffe_id.to_string())?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.map_err(|e| CliError::config("cannot start the runtime").because(&e))?;
-    // OTLP exporters need a runtime to be built in.
-    let telemetry = {
-        let _inside = runtime.enter();
-        telemetry?
-    };
     let result = runtime.block_on(run_node(Arc::new(config)));
     telemetry.shutdown();
     runtime.shutdown_timeout(STOP_MAX);
@@ -210,8 +205,11 @@ fn open_node(
     Ok(Opened { core, clock, source })
 }
 
+/// A record as the core takes it.
+type KeyValue = (Vec<u8>, Vec<u8>);
+
 /// Every record, out of its checked envelope.
-fn read_records(store: &dyn Store) -> Result<Vec<(Vec<u8>, Vec<u8>)>, CliError> {
+fn read_records(store: &dyn Store) -> Result<Vec<KeyValue>, CliError> {
     let mut records = Vec::new();
     let mut damaged = None;
     let scanned = store.scan(b"", &mut |key, value| {

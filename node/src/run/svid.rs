@@ -190,6 +190,8 @@ pub async fn join(config: &Config, mesh: MeshId, author: &AuthorKey) -> Result<(
                 Ok((identity, welcome)) => {
                     write(dir, &identity)?;
                     files::write_public(&dir.charter(), &cauldron_identity::codec::to_cbor(&welcome.charter))?;
+                    // Spent: from here on the author key is enough. One that cannot be removed does no harm.
+                    let _ = std::fs::remove_file(dir.join_token());
                     tracing::info!(address, "joined the mesh");
                     return Ok((identity, welcome));
                 }

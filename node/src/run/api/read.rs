@@ -229,6 +229,7 @@ fn message(event: &Event) -> Message {
         }
         Event::Refused { code, detail } => ("refused", json!({ "code": code, "detail": detail })),
         Event::Fork { author } => ("fork", json!({ "author": author })),
+        Event::ClockVouched { wall_ms } => ("clock", json!({ "vouched": Time(*wall_ms) })),
         Event::State { state, reason } => ("state", json!({ "state": state, "reason": reason })),
     };
     Message::default().event(name).data(data.to_string())

@@ -19,9 +19,6 @@ use super::{Context, Problem};
 use crate::run::propose::ProposalRequest;
 use crate::token::JoinToken;
 
-/// The longest life of a join token, milliseconds: a week, the time a box may travel.
-const TOKEN_TTL_MS_MAX: u64 = 7 * 24 * 60 * 60 * 1000;
-
 /// Where something was recorded.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Recorded {
@@ -121,8 +118,8 @@ pub async fn restrict(
 pub struct TokenRequest {
     /// The SPIFFE ID of the new node.
     pub spiffe_id: String,
-    /// How long it is good, milliseconds; a week at most.
-    pub ttl_ms: u64,
+    /// How long it is good, milliseconds; `authority.token_lifetime` without, and at most.
+    pub ttl_ms: Option<u64>,
 }
 
 /// A join token. Shown once; its secret is stored nowhere.
@@ -141,11 +138,14 @@ pub struct Token {
 pub async fn token(State(context): State<Context>, Json(request): Json<TokenRequest>) -> Result<Json<Token>, Problem> {
     let bad = |detail: String| Problem::bad_request("token", detail);
     let spiffe_id = SpiffeId::new(&request.spiffe_id).map_err(|e| bad(format!("{}: {e}", request.spiffe_id)))?;
-    if request.ttl_ms == 0 || request.ttl_ms > TOKEN_TTL_MS_MAX {
-        return Err(bad(format!("ttl_ms must be between 1 and {TOKEN_TTL_MS_MAX}")));
+    let longest = context.facts.config.authority.as_ref().map(|a| a.token_lifetime.as_millis());
+    let ttl_ms_max = longest.and_then(|ms| u64::try_from(ms).ok()).unwrap_or(0);
+    let ttl_ms = request.ttl_ms.unwrap_or(ttl_ms_max);
+    if ttl_ms_max > 0 && (ttl_ms == 0 || ttl_ms > ttl_ms_max) {
+        return Err(bad(format!("ttl_ms must be between 1 and {ttl_ms_max} (authority.token_lifetime)")));
     }
     let (id, secret): ([u8; 16], [u8; 32]) = (crate::chance::bytes(), crate::chance::bytes());
-    let expires_ms = context.clock.now().wall_ms + request.ttl_ms;
+    let expires_ms = context.clock.now().wall_ms + ttl_ms;
     let secret_hash = cauldron_identity::ids::sha256(&secret);
     let command = Command::Token { id: TokenId(id), secret_hash, spiffe_id: spiffe_id.clone(), expires_ms };
     context.node.command(command).await?;

@@ -1,0 +1,221 @@
+//! Proposals, approvals and the audit, as people and programs read them.
+
+use cauldron_coordinator::bodies::{Evidence, KIND_PROPOSAL};
+use cauldron_coordinator::ledger::{State, Status};
+use cauldron_coordinator::vote::present_decision;
+use cauldron_identity::authority::KIND_HELD;
+use cauldron_identity::{Clock, Fact, FactId};
+use serde_json::{Value, json};
+
+use crate::command::KIND_CHANGE;
+use crate::core::NodeCore;
+use crate::names;
+use crate::show::summary_of_entry;
+use crate::view::{ApprovalView, AuditEntry, ProposalView, Time};
+
+impl NodeCore {
+    /// Proposals that this node holds, newest first.
+    #[must_use]
+    pub fn proposals_view(&self, now: Clock) -> Vec<ProposalView> {
+        let statuses = self.ledger.statuses(&self.authority, now.wall_ms);
+        let mut views: Vec<ProposalView> = statuses.iter().filter_map(|s| self.proposal_line(now, s)).collect();
+        views.sort_by(|a, b| b.opened.cmp(&a.opened).then_with(|| a.id.cmp(&b.id)));
+        views
+    }
+
+    fn proposal_line(&self, now: Clock, status: &Status) -> Option<ProposalView> {
+        let p = self.ledger.proposal(&status.id)?;
+        let as_of_ms = if p.header.author == self.me { now.wall_ms } else { self.last_heard_ms(now, &p.header.author) };
+        let source = if p.header.author == self.me { "direct" } else { "peer" };
+        let observer = self.authority.member(&p.header.author).map(|m| m.spiffe_id.to_string());
+        Some(ProposalView {
+            id: p.id.to_string(),
+            short: p.id.short(),
+            lineage: status.lineage.to_string(),
+            state: state_word(status.state),
+            contested: status.contested,
+            ended: status.ended,
+            operation: p.body.operation.clone(),
+            target: p.body.resource.clone(),
+            summary: p.body.rationale.clone(),
+            class: format!("{:?}", p.body.risk),
+            confidence_ppm: p.body.confidence_ppm,
+            agent: p.body.agent.clone(),
+            site: p.body.site.clone(),
+            opened: Time(p.body.created_ms),
+            expires: Time(status.deadline_ms),
+            why: self.why_of(status),
+            seen: self.seen(now, as_of_ms, observer.unwrap_or_default(), source),
+        })
+    }
+
+    /// When this node last heard from an author that is connected (now), or was.
+    fn last_heard_ms(&self, now: Clock, author: &cauldron_identity::AuthorId) -> u64 {
+        let up = self.links.values().any(|p| p.author == *author && !p.shared.is_empty());
+        if up { now.wall_ms } else { self.last_seen_ms.get(author).copied().unwrap_or(0) }
+    }
+
+    /// The ledger's sentences, with what this node's own judgement and its links add.
+    fn why_of(&self, status: &Status) -> Vec<String> {
+        let mut why = status.why.clone();
+        why.extend(status.permit.and_then(|id| self.work.verdicts.get(&id)).cloned());
+        let waits_for_coordinator = matches!(status.state, State::Proposed | State::Approved);
+        let coordinator_up = self.coordinates()
+            || self.links.values().any(|p| {
+                !p.shared.is_empty() && self.authority.member(&p.author).is_some_and(|m| m.role.is_mesh_coordinator())
+            });
+        if waits_for_coordinator && !coordinator_up {
+            why.push("no coordinator is connected; it waits until one is back".into());
+        }
+        why
+    }
+
+    /// One proposal with everything known about it.
+    #[must_use]
+    pub fn proposal_view(&self, now: Clock, id: &FactId) -> Option<Value> {
+        let status = self.ledger.status(id, &self.authority, now.wall_ms)?;
+        let line = self.proposal_line(now, &status)?;
+        let p = self.ledger.proposal(id)?;
+        Some(json!({
+            "summary": line,
+            "proposal": p.body,
+            "status": status,
+            "timeline": self.ledger.timeline(&status.lineage, &self.authority),
+            "traceparent": p.header.traceparent,
+        }))
+    }
+
+    /// What a person must see, and what their vote must say.
+    ///
+    /// # Errors
+    /// A sentence, when there is nothing to decide.
+    pub fn approval_view(&self, now: Clock, id: &FactId) -> Result<ApprovalView, String> {
+        let status = self.ledger.status(id, &self.authority, now.wall_ms);
+        let status = status.ok_or_else(|| format!("{id} is not a proposal that this node holds"))?;
+        let line = self.proposal_line(now, &status).ok_or("the proposal is not here")?;
+        let decision = status.decision.and_then(|d| self.ledger.decisions_on(id).find(|r| r.id == d));
+        let (Some(p), Some(decision)) = (self.ledger.proposal(id), decision) else {
+            return Err(format!("{} is {}: {}", id.short(), line.state, line.why.join("; ")));
+        };
+        let presentation = present_decision(&p.body, &decision.body);
+        let groups = decision.body.obligations.approvals.iter().map(|need| need.group.clone()).collect();
+        Ok(ApprovalView {
+            waiting_for: groups,
+            terms: decision.body.terms().to_string(),
+            presentation: presentation.lines.clone(),
+            presentation_digest: presentation.digest().to_string(),
+            served_by: self.me.to_string(),
+            authority_head: self.authority.head().map(|h| h.to_string()),
+            mesh: self.authority.mesh().to_string(),
+            deadline: Time(status.deadline_ms),
+            evidence: p.body.evidence.iter().map(evidence_line).collect(),
+            proposal: line,
+        })
+    }
+
+    /// What a proposal, permit or peer waits for.
+    ///
+    /// # Errors
+    /// A sentence, when nothing has that name.
+    pub fn why(&self, now: Clock, name: &str) -> Result<Vec<String>, String> {
+        if let Some(peer) =
+            self.peers_view(now).into_iter().find(|p| p.spiffe_id == name || p.spiffe_id.ends_with(&format!("/{name}")))
+        {
+            let behind = peer.behind.map_or_else(|| "unknown".into(), |n| n.to_string());
+            return Ok(vec![format!(
+                "{} is {}; its standing is {}; facts it lacks: {behind}",
+                peer.spiffe_id, peer.state, peer.standing
+            )]);
+        }
+        let id = self.find(name)?;
+        if let Some(why) = self.work.verdicts.get(&id) {
+            return Ok(vec![why.clone()]);
+        }
+        let proposal = self.ledger.permit(&id).map_or(id, |p| p.body.proposal);
+        let status = self.ledger.status(&proposal, &self.authority, now.wall_ms);
+        let status = status.ok_or_else(|| format!("{id} is neither a proposal nor a permit nor a peer"))?;
+        Ok(self.why_of(&status))
+    }
+
+    /// The newest facts, oldest first.
+    #[must_use]
+    pub fn audit_tail(&self, limit: usize, kind: Option<&str>) -> Vec<AuditEntry> {
+        let mut facts: Vec<_> = self.log.iter().filter(|f| kind.is_none_or(|k| f.header().kind == k)).collect();
+        facts.sort_by_key(|f| (f.header().hlc, f.id()));
+        let skip = facts.len().saturating_sub(limit);
+        facts.into_iter().skip(skip).map(|f| self.audit_entry(f)).collect()
+    }
+
+    /// Every fact of a lineage's story, in the order of its authors' clocks.
+    #[must_use]
+    pub fn audit_lineage(&self, id: &FactId) -> Vec<AuditEntry> {
+        let Some(lineage) = self.lineage_of(id) else { return Vec::new() };
+        let events = self.ledger.timeline(&lineage, &self.authority);
+        let entry = |event: cauldron_coordinator::ledger::Event| {
+            let fact = self.log.get(&event.id)?;
+            let mut entry = self.audit_entry(fact);
+            entry.summary = event.says;
+            if let Some(void) = event.void {
+                entry.summary.push_str(&format!(" (counts for nothing: {void})"));
+            }
+            Some(entry)
+        };
+        events.into_iter().filter_map(entry).collect()
+    }
+
+    fn audit_entry(&self, fact: &Fact) -> AuditEntry {
+        let header = fact.header();
+        AuditEntry {
+            id: fact.id().to_string(),
+            kind: header.kind.clone(),
+            scope: header.scope.to_string(),
+            author: header.author.to_string(),
+            spiffe_id: self.authority.member(&header.author).map(|m| m.spiffe_id.to_string()),
+            incarnation: header.incarnation,
+            seq: header.seq,
+            time: Time(header.wall_ms()),
+            summary: self.summary(fact),
+            standing: names::standing(self.authority.standing(header, fact.id())),
+            traceparent: header.traceparent.clone(),
+        }
+    }
+
+    fn summary(&self, fact: &Fact) -> String {
+        let kind = fact.header().kind.as_str();
+        match kind {
+            "authority.entry" => {
+                let applied = self.authority.entries().find(|a| a.id == fact.id());
+                let entry = applied.and_then(|a| a.entry.as_ref());
+                entry.map_or_else(|| "an entry of a later version".into(), summary_of_entry)
+            }
+            KIND_HELD => "holds the authority chain up to here".into(),
+            KIND_CHANGE => "changes the board".into(),
+            KIND_PROPOSAL => {
+                let p = self.ledger.proposal(&fact.id());
+                p.map_or_else(String::new, |p| format!("{} on {}", p.body.operation, p.body.resource))
+            }
+            other => format!("{other}, {} bytes", fact.header().body_len),
+        }
+    }
+}
+
+fn state_word(state: State) -> &'static str {
+    match state {
+        State::Proposed => "PROPOSED",
+        State::Evaluated => "EVALUATED",
+        State::PendingApproval => "PENDING_APPROVAL",
+        State::Approved => "APPROVED",
+        State::Permitted => "PERMITTED",
+        State::Started => "STARTED",
+        State::Done => "DONE",
+        State::Failed => "FAILED",
+        State::Unknown => "UNKNOWN",
+        State::Denied => "DENIED",
+        State::Expired => "EXPIRED",
+        State::Void => "VOID",
+    }
+}
+
+fn evidence_line(e: &Evidence) -> String {
+    format!("{}:{} {}", e.source, e.line_no, e.text)
+}
