@@ -109,8 +109,7 @@ pub(super) fn old_life_is_over(world: &World, place: Place, fact: &Arc<Known>) -
             f.header.scope == fact.header.scope && f.header.incarnation == fact.header.incarnation
         })
     };
-    let again = restored.lost.contains_key(&fact.id);
-    if !again && restored.told.contains(&fact.header.scope) && restored.lost.keys().any(lost_here) {
+    if restored.told.contains(&fact.header.scope) && restored.lost.keys().any(lost_here) {
         let text = format!(
             "{} was restored, was shown more of its own chain in {}, and still wrote {} {} in life {}",
             m.name,

@@ -17,6 +17,7 @@ use crate::facts::{Facts, Known, of_kind};
 use crate::network::Place;
 use crate::queue::Ms;
 use crate::reached;
+use crate::world::machine::Machine;
 use crate::world::{HQ, World};
 
 /// How often states are looked at, milliseconds. Folding is slow; the checks at each start and permit are the fine net.
@@ -128,12 +129,37 @@ pub(super) fn progress(world: &World) -> Holds {
             continue;
         }
         let Some(status) = ledger.status(id, &authority, wall_ms) else { continue };
-        if matches!(status.state, State::Proposed | State::Approved | State::Permitted | State::Started) {
+        let waits = match status.state {
+            State::Proposed | State::Started => true,
+            State::Approved | State::Permitted => !taken(world, fact) && rightly_permitted(world, hq, owner, *id),
+            _ => false,
+        };
+        if waits {
             let text = format!("{} on {} is still {:?}: {}", id.short(), owner.name, status.state, status.why.join("; "));
             return Err(Violation::new("PROGRESS", text));
         }
     }
     Ok(())
+}
+
+/// Whether the lineage or its intent had its effect under another proposal.
+fn taken(world: &World, fact: &Known) -> bool {
+    let Some(p) = fact.body::<Proposal>() else { return false };
+    let lineage = p.lineage(fact.id);
+    world.history.effects.iter().any(|e| e.lineage == lineage || (e.resource == p.resource && e.intent == p.intent_key))
+}
+
+/// Whether there is a permit that its owner has no reason to refuse, or none at all. One with, say, a vote that ran out on
+/// a wrong clock waits for its deadline, and is void then.
+fn rightly_permitted(world: &World, hq: &Machine, owner: &Machine, proposal: FactId) -> bool {
+    let model = Model::new(&world.founding, hq, owner);
+    let wall_ms = owner.clock.wall(world.now());
+    let mut permits = of_kind::<Permit>(&owner.known, KIND_PERMIT).filter(|(_, p)| p.proposal == proposal).peekable();
+    permits.peek().is_none()
+        || permits.any(|(_, p)| {
+            let enough = |d: &Decision| model.approvers(&p, d, Some(wall_ms)).len() >= world.founding.approvers as usize;
+            p.incarnation == model.incarnation(&owner.author) && model.decision_of(&p).is_ok_and(|d| enough(&d))
+        })
 }
 
 /// Counts the hard places that a new fact at a node shows.

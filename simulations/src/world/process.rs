@@ -132,11 +132,13 @@ impl World {
             self.note(place, "keep", &detail, || String::from_utf8_lossy(&record.key[..2.min(record.key.len())]).into_owned());
             return;
         };
+        let unheard_of = !self.history.facts.contains_key(&fact.id);
         let fact = self.history.fact(fact);
         self.note(place, "keep", &detail, || format!("{} {} {}", fact.id.short(), fact.kind(), fact.header.scope));
         let m = &mut self.machines[place];
-        let own = fact.header.author == m.author;
-        if own && !m.known.contains_key(&fact.id) && !m.restored.as_ref().is_some_and(|r| r.lost.contains_key(&fact.id)) {
+        // A restored node gets its own lost facts back from peers; these it does not write.
+        let own = fact.header.author == m.author && unheard_of;
+        if own {
             m.written += 1;
             if m.restored.as_ref().is_some_and(|r| !r.told.contains(&fact.header.scope)) {
                 self.history.blind.insert(fact.id);
