@@ -139,8 +139,11 @@ impl NodeCore {
 
     /// The node's state as the API names it, with a sentence.
     pub(crate) fn state(&self) -> (&'static str, String) {
-        if let Some(told) = self.life.describe() {
-            return told;
+        if let Some((state, reason)) = self.life.describe() {
+            let sequencer = state == "read_only" && self.is_sequencer();
+            let dead_end = "this node is the sequencer, and only the council can end its old life, which this version \
+                            cannot do yet: put the newest copy of its data directory back";
+            return (state, if sequencer { format!("{reason}; {dead_end}") } else { reason });
         }
         let ages = &self.authority.charter().class_ages;
         let age = self.lease_age();

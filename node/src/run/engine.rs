@@ -20,8 +20,9 @@ use crate::clock::SystemClock;
 use crate::run::quiet::Quiet;
 use crate::trace::Traceparent;
 
-/// Jobs that may wait; a full queue slows the producers down (backpressure), it never grows.
-const JOBS_MAX: usize = 4_096;
+/// Jobs that may wait: at 320 KiB a frame, 80 MiB at the very worst. A full queue slows the producers down
+/// (backpressure), it never grows.
+const JOBS_MAX: usize = 256;
 /// Jobs taken into one commit: enough to amortise an fsync, few enough to keep latency below a few milliseconds.
 const BATCH_MAX: usize = 256;
 /// Events that a slow follower of `/v1/events` may lag behind before it is told that it missed some.
