@@ -103,7 +103,8 @@ impl NodeCore {
                 standing: self.standing_word(author),
                 connected_ms: link.map(|(_, peer)| now.boottime_ms.saturating_sub(peer.since_ms)),
                 behind: link.and_then(|(link, peer)| self.behind(*link, &peer.shared)),
-                seen: last_ms.map(|ms| self.seen(now, if link.is_some() { now.wall_ms } else { ms }, own, "direct")),
+                // When something was last heard of it: a link that is up may have been dead for a while.
+                seen: last_ms.map(|ms| self.seen(now, ms, own, "direct")),
             }
         };
         others.map(view).collect()

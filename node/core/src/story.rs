@@ -25,7 +25,11 @@ impl NodeCore {
 
     fn proposal_line(&self, now: Clock, status: &Status) -> Option<ProposalView> {
         let p = self.ledger.proposal(&status.id)?;
-        let as_of_ms = if p.header.author == self.me { now.wall_ms } else { self.last_heard_ms(now, &p.header.author) };
+        let as_of_ms = if p.header.author == self.me {
+            now.wall_ms
+        } else {
+            self.last_seen_ms.get(&p.header.author).copied().unwrap_or(0)
+        };
         let source = if p.header.author == self.me { "direct" } else { "peer" };
         let observer = self.authority.member(&p.header.author).map(|m| m.spiffe_id.to_string());
         Some(ProposalView {
@@ -47,12 +51,6 @@ impl NodeCore {
             why: self.why_of(status),
             seen: self.seen(now, as_of_ms, observer.unwrap_or_default(), source),
         })
-    }
-
-    /// When this node last heard from an author that is connected (now), or was.
-    fn last_heard_ms(&self, now: Clock, author: &cauldron_identity::AuthorId) -> u64 {
-        let up = self.links.values().any(|p| p.author == *author && !p.shared.is_empty());
-        if up { now.wall_ms } else { self.last_seen_ms.get(author).copied().unwrap_or(0) }
     }
 
     /// The ledger's sentences, with what this node's own judgement and its links add.
