@@ -386,7 +386,10 @@ impl NodeCore {
                 Report::Ended(ended) => (KIND_ENDED, to_cbor(ended)),
             };
             if let Err(why) = self.append(scope, kind, vec![id], body, trace) {
+                // Not forgotten: what happened is written when this node may write again.
                 self.count_refusal(why.code, why.reason);
+                self.work.reports.push((permit, report));
+                continue;
             }
             self.work.in_hand.remove(&permit);
         }
