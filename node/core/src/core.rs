@@ -39,7 +39,14 @@ pub struct NodeConfig {
     pub bootstrap: Vec<SealedFact>,
     /// Where chance comes from.
     pub seed: Seed,
-    /// Misbehave for a test: issue permits that nobody approved.
+    /// What it does wrong on purpose; nothing by default.
+    pub misbehave: Misbehave,
+}
+
+/// Faults that a test can switch on. Without the feature `fault-points` there are none.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Misbehave {
+    /// As a coordinator, permit what nobody approved.
     #[cfg(feature = "fault-points")]
     pub forge_permits: bool,
 }
@@ -123,8 +130,8 @@ pub struct NodeCore {
     /// Restrictions may have changed who is suspended.
     pub(crate) links_dirty: bool,
     pub(crate) deadline_at_ms: Option<u64>,
-    #[cfg(feature = "fault-points")]
-    pub(crate) forge_permits: bool,
+    #[cfg_attr(not(feature = "fault-points"), expect(dead_code, reason = "there is nothing in it then"))]
+    pub(crate) misbehave: Misbehave,
 }
 
 /// What this node's own hands are busy with.
@@ -249,8 +256,7 @@ impl NodeCore {
             dirty: true,
             links_dirty: false,
             deadline_at_ms: None,
-            #[cfg(feature = "fault-points")]
-            forge_permits: config.forge_permits,
+            misbehave: config.misbehave,
         };
         core.restore_locals(locals);
         core.refold();

@@ -151,7 +151,7 @@ impl NodeCore {
         let engine = self.policy.engine.as_ref();
         let mut acts = coordinate::step(&self.ledger, &self.authority, engine, &self.now, &self.me, &limits);
         #[cfg(feature = "fault-points")]
-        if self.forge_permits {
+        if self.misbehave.forge_permits {
             acts.extend(self.forge());
         }
         for act in std::mem::take(&mut acts) {

@@ -31,7 +31,7 @@ mod show;
 mod story;
 mod verify;
 
-pub use crate::core::{NodeConfig, NodeCore, OpenError};
+pub use crate::core::{Misbehave, NodeConfig, NodeCore, OpenError};
 pub use input::{
     Command, EffectResult, Event, Input, LinkId, Output, Probe, Record, Refusal, Reply, Seed, Ticket, Timer,
 };

@@ -8,16 +8,18 @@
 //!
 //! Packages are built without the feature `fault-points`; the variable is then refused, not ignored.
 
+use cauldron_node_core::Misbehave;
+
 use crate::error::CliError;
 
 const NAME: &str = "CAULDRON_FAULT";
 
 /// What this process was told to do wrong.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub struct Fault {
     point: Option<String>,
-    /// Permit what nobody approved.
-    pub forge_permits: bool,
+    /// What the core does wrong.
+    pub misbehave: Misbehave,
 }
 
 impl Fault {
@@ -32,17 +34,19 @@ impl Fault {
         }
     }
 
+    #[cfg(not(feature = "fault-points"))]
+    fn parse(_: &str) -> Result<Self, CliError> {
+        Err(CliError::config(format!("{NAME} is set, but this build has no fault points"))
+            .hint(format!("unset {NAME}; test builds have the feature fault-points")))
+    }
+
+    #[cfg(feature = "fault-points")]
     fn parse(text: &str) -> Result<Self, CliError> {
-        if !cfg!(feature = "fault-points") {
-            return Err(CliError::config(format!("{NAME} is set, but this build has no fault points"))
-                .hint(format!("unset {NAME}; test builds have the feature fault-points")));
-        }
         match text {
             "effect.before:kill" | "effect.after:kill" => {
-                let point = text.strip_suffix(":kill").map(str::to_owned);
-                Ok(Self { point, forge_permits: false })
+                Ok(Self { point: text.strip_suffix(":kill").map(str::to_owned), misbehave: Misbehave::default() })
             }
-            "permit:forge-permit" => Ok(Self { point: None, forge_permits: true }),
+            "permit:forge-permit" => Ok(Self { point: None, misbehave: Misbehave { forge_permits: true } }),
             other => Err(CliError::config(format!("{NAME} = {other:?} is no fault point"))
                 .hint("use effect.before:kill, effect.after:kill or permit:forge-permit")),
         }
@@ -62,7 +66,7 @@ mod tests {
 
     #[test]
     fn known_faults_are_taken_and_others_named() {
-        assert!(Fault::parse("permit:forge-permit").expect("known").forge_permits);
+        assert!(Fault::parse("permit:forge-permit").expect("known").misbehave.forge_permits);
         assert_eq!(Fault::parse("effect.before:kill").expect("known").point.as_deref(), Some("effect.before"));
         assert!(Fault::parse("effect.before:forge").expect_err("unknown").to_string().contains("effect.before:forge"));
     }

@@ -186,11 +186,8 @@ fn open_node(
         boot_id: clock.boot_id().to_owned(),
         bootstrap: start.bootstrap,
         seed: Seed(chance::bytes()),
-        #[cfg(feature = "fault-points")]
-        forge_permits: fault.forge_permits,
+        misbehave: fault.misbehave,
     };
-    #[cfg(not(feature = "fault-points"))]
-    let _ = fault;
     let core = NodeCore::open(settings, records, clock.now()).map_err(|e| {
         CliError::integrity("this node cannot start on its store").because(&e).hint(
             "keep the data directory as it is; restore it from a backup, or give the box a new identity with a new token",

@@ -41,6 +41,7 @@ impl World {
             boot_id: m.clock.boot_id(&m.name),
             bootstrap,
             seed,
+            misbehave: cauldron_node_core::Misbehave::default(),
         };
         let clock = m.clock.read(now);
         match NodeCore::open(config, m.disk.records(), clock) {
