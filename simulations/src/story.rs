@@ -83,6 +83,18 @@ impl World {
         self.die(place, Death::Kill);
     }
 
+    /// The process on a machine dies right before its `n`th output from now.
+    pub fn kill_at_output(&mut self, name: &str, n: u32) {
+        let place = self.place(name);
+        self.machines[place].dies_at = Some(n);
+    }
+
+    /// A machine is suspended for a while.
+    pub fn freeze(&mut self, name: &str, lasts: Ms) {
+        let place = self.place(name);
+        self.freeze_for(place, lasts);
+    }
+
     /// A backup job copies a machine's disk.
     pub fn back_up(&mut self, name: &str) {
         let place = self.place(name);

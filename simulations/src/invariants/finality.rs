@@ -125,7 +125,8 @@ pub(super) fn progress(world: &World) -> Holds {
     for (id, owner) in &world.history.proposals {
         let owner = &world.machines[*owner];
         let Some(fact) = hq.known.get(id) else { continue };
-        if !world.is_in_good_standing(owner) || world.forked_chain(&fact.header) {
+        let beyond = Model::new(&world.founding, hq, hq).is_beyond(fact);
+        if !world.is_in_good_standing(owner) || world.forked_chain(&fact.header) || beyond {
             continue;
         }
         let Some(status) = ledger.status(id, &authority, wall_ms) else { continue };

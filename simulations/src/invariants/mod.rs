@@ -112,8 +112,11 @@ pub(crate) fn at_each_execute(world: &World, place: Place, permit: FactId) -> Ho
     once::no_second_execution(world, place, permit)
 }
 
-/// The outside world was changed.
-pub(crate) fn at_each_effect(world: &World) -> Holds {
+/// The outside world was changed: judges the last effect.
+///
+/// # Errors
+/// The first invariant that it breaks.
+pub fn at_each_effect(world: &World) -> Holds {
     permit::effect_has_permit(world)?;
     permit::owner(world)?;
     once::once(world)

@@ -106,7 +106,7 @@ impl World {
             Fault::Restore => self.restore(node),
             Fault::Partition => self.part(),
             Fault::Stall => self.stall(any),
-            Fault::Freeze => self.freeze(any),
+            Fault::Freeze => self.suspend(any),
             Fault::Jump => self.jump(node),
             Fault::Stranger => self.stranger(any),
             Fault::Forge => self.forge(),
@@ -157,13 +157,13 @@ impl World {
         self.queue.after(lasts, Happening::Heal { silenced, written });
     }
 
-    fn freeze(&mut self, place: Place) {
+    fn suspend(&mut self, place: Place) {
         let lasts = self.rng.between(1_000, 100_000);
         self.freeze_for(place, lasts);
     }
 
     /// Suspends a machine.
-    pub(crate) fn freeze_for(&mut self, place: Place, lasts: Ms) {
+    pub fn freeze_for(&mut self, place: Place, lasts: Ms) {
         let m = &mut self.machines[place];
         if !m.is_up() || m.frozen {
             return;

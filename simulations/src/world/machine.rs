@@ -42,6 +42,8 @@ pub struct Machine {
     pub core: Option<NodeCore>,
     /// Counts processes; what was meant for an earlier one reaches nobody.
     pub process: u64,
+    /// A story's wish: the process dies before its output with this number, counted from now.
+    pub dies_at: Option<u32>,
     /// Outputs not carried out yet.
     pub outbox: VecDeque<Output>,
     /// The commit that is running.
@@ -115,6 +117,7 @@ impl Machine {
             bootstrap: None,
             core: None,
             process: 0,
+            dies_at: None,
             outbox: VecDeque::new(),
             commit: None,
             inbox: VecDeque::new(),
@@ -177,5 +180,6 @@ impl Machine {
         self.links.clear();
         self.in_hand.clear();
         self.frozen = false;
+        self.dies_at = None;
     }
 }

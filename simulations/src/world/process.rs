@@ -254,6 +254,11 @@ impl World {
 
     /// Whether the process dies right before its next output. Places that matter for once-only execution are favoured.
     fn dies_in_this_gap(&mut self, place: Place) -> bool {
+        let m = &mut self.machines[place];
+        if let Some(left) = m.dies_at.filter(|_| !m.outbox.is_empty()) {
+            m.dies_at = left.checked_sub(1);
+            return left == 0;
+        }
         let gap_ppm = self.weather.faults.gap_ppm;
         if self.calm || gap_ppm == 0 {
             return false;
