@@ -412,11 +412,10 @@ impl NodeCore {
             standing += u64::from(happened && !over);
         }
         let count = |n: u64| Field::Int(i64::try_from(n).unwrap_or(i64::MAX));
-        let fields = BTreeMap::from([
-            ("actions.done".to_owned(), count(done)),
-            ("actions.standing".to_owned(), count(standing)),
-            ("node".to_owned(), Field::Text(self.role.name().to_owned())),
-        ]);
+        // Each node has fields of its own: two nodes of a site that wrote one field would answer each other for ever.
+        let name = self.role.name();
+        let fields =
+            BTreeMap::from([(format!("{name}.done"), count(done)), (format!("{name}.standing"), count(standing))]);
         match self.board.set(&site, &fields) {
             Ok(Some(change)) => {
                 if let Err(why) = self.append(Scope::mesh(), KIND_CHANGE, vec![], change, None) {
