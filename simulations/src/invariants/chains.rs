@@ -9,7 +9,7 @@ use super::{Holds, Violation};
 use crate::facts::{EVIDENCE_PREFIX, Known};
 use crate::history::Position;
 use crate::network::Place;
-use crate::world::World;
+use crate::world::{HQ, World};
 
 fn read(record: &Record) -> Option<Known> {
     Known::of_record(&record.key, record.value.as_deref()?)
@@ -123,10 +123,33 @@ pub(super) fn old_life_is_over(world: &World, place: Place, fact: &Arc<Known>) -
     Ok(())
 }
 
+/// INCARNATE: on a used store, a site's node writes nothing in a scope before somebody who shares that scope has spoken to
+/// it, or ten seconds have passed (decision 0005). hq shares no scope of a site with the other sites, and is never restored.
+pub(super) fn asks_before_it_writes(world: &World, place: Place, fact: &Known) -> Holds {
+    const GRACE_MS: u64 = 9_900;
+    let m = &world.machines[place];
+    let young = m.resumed_at.is_some_and(|at| world.now() < at + GRACE_MS);
+    let asked = m.spoken.iter().any(|peer| world.machines[*peer].reads(&fact.header.scope));
+    if !young || asked || place == HQ {
+        return Ok(());
+    }
+    let text = format!(
+        "{} restarted and wrote {} in {} before anybody who shares that scope had spoken to it",
+        m.name,
+        fact.kind(),
+        fact.header.scope
+    );
+    Err(Violation::new("INCARNATE", text))
+}
+
 /// NO-FORK: where a restored node forked itself, every reader of that chain keeps the evidence.
 pub(super) fn evidence_of_forks(world: &World) -> Holds {
     for (position, ids) in world.history.positions.iter().filter(|(_, ids)| ids.len() > 1) {
         let (author, _, scope, seq) = position;
+        // Nobody listens to an author that was cut; its own disk may hold what it likes.
+        if world.history.cuts.contains_key(author) {
+            continue;
+        }
         for m in world.machines.iter().filter(|m| world.is_in_good_standing(m) && m.reads(scope)) {
             let chain: Vec<u8> = [EVIDENCE_PREFIX, scope.to_string().as_bytes(), &[0], author.as_bytes()].concat();
             let held: BTreeSet<_> = ids.iter().filter(|id| m.durable.contains(id)).collect();

@@ -74,6 +74,7 @@ pub(crate) fn at_each_fact(world: &mut World, place: Place, fact: &Arc<Known>, o
     if own {
         chains::causes_are_known(world, place, fact)?;
         chains::old_life_is_over(world, place, fact)?;
+        chains::asks_before_it_writes(world, place, fact)?;
         match fact.kind() {
             KIND_STARTED => {
                 permit::permit(world, place, fact)?;

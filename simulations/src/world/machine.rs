@@ -52,6 +52,10 @@ pub struct Machine {
     pub inbox: VecDeque<Arriving>,
     /// Suspended.
     pub frozen: bool,
+    /// When the process started on a store that an earlier one had used; none on a fresh store.
+    pub resumed_at: Option<Ms>,
+    /// Machines whose frames this process has heard.
+    pub spoken: BTreeSet<Place>,
     /// When the process asked to be woken.
     pub wake_at: Option<Ms>,
     /// Links this process believes in, and to whom.
@@ -122,6 +126,8 @@ impl Machine {
             commit: None,
             inbox: VecDeque::new(),
             frozen: false,
+            resumed_at: None,
+            spoken: BTreeSet::new(),
             wake_at: None,
             links: BTreeMap::new(),
             known: Facts::new(),
@@ -178,6 +184,7 @@ impl Machine {
         self.inbox.clear();
         self.wake_at = None;
         self.links.clear();
+        self.spoken.clear();
         self.in_hand.clear();
         self.frozen = false;
         self.dies_at = None;

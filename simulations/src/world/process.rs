@@ -33,6 +33,8 @@ impl World {
             return;
         }
         m.recall();
+        let used = m.known.values().any(|f| f.header.author == m.author);
+        m.resumed_at = (m.process > 0 && used).then_some(now);
         let config = NodeConfig {
             key: m.key(),
             spiffe_id: m.spiffe_id.clone(),
@@ -42,6 +44,7 @@ impl World {
             bootstrap,
             seed,
             misbehave: cauldron_node_core::Misbehave::default(),
+            used_before: false,
         };
         let clock = m.clock.read(now);
         match NodeCore::open(config, m.disk.records(), clock) {

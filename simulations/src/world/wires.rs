@@ -107,6 +107,7 @@ impl World {
             return self.break_off(violation);
         }
         self.hear(link, from, to);
+        self.machines[to].spoken.insert(from);
         if self.overheard.len() == OVERHEARD_MAX {
             self.overheard.pop_front();
         }
