@@ -6,7 +6,7 @@
 //! | `node.toml` | configuration, where `init` or `join` wrote it | 0644 |
 //! | `charter.cbor` | the signed charter; its hash is the mesh id | 0644 |
 //! | `author.key` | the node's Ed25519 author key | 0600 |
-//! | `svid.pem`, `svid.key` | the present X.509-SVID chain and its key | 0600 |
+//! | `svid.pem` | the key of the present X.509-SVID and its chain, in one file | 0600 |
 //! | `bundle.pem` | root certificates of the trust domain | 0644 |
 //! | `ca/root.pem`, `ca/root.key` | the embedded authority, on the coordinator alone | 0600 |
 //! | `founding.cbor` | the founder's facts, taken over by the first run of the first node | 0600 |
@@ -59,10 +59,8 @@ impl DataDir {
         charter = "charter.cbor";
         /// The author key.
         author_key = "author.key";
-        /// The present SVID chain.
+        /// The present SVID: key and chain.
         svid = "svid.pem";
-        /// The key of the present SVID.
-        svid_key = "svid.key";
         /// Root certificates of the trust domain.
         bundle = "bundle.pem";
         /// The embedded authority.

@@ -33,6 +33,10 @@ pub struct Authority {
     ends: BTreeMap<(AuthorId, u32), Ends>,
     suspended: BTreeMap<AuthorId, Ends>,
     held: BTreeMap<AuthorId, Vec<Witness>>,
+    /// Index of each entry, from 1.
+    places: BTreeMap<FactId, u64>,
+    /// The highest index that a witness covers; see [`Authority::find_covered`].
+    covered: u64,
 }
 
 /// One author's word that it holds the chain up to somewhere, and where that word stands in its own chain.
@@ -92,17 +96,22 @@ impl Authority {
             members.insert(seat.author.author_id(), member);
         }
         let (chain, ends) = (Vec::new(), BTreeMap::new());
-        Ok(Self { mesh, charter, chain, members, ends, suspended: BTreeMap::new(), held: BTreeMap::new() })
+        let (held, places) = (BTreeMap::new(), BTreeMap::new());
+        Ok(Self { mesh, charter, chain, members, ends, suspended: BTreeMap::new(), held, places, covered: 0 })
     }
 
     /// Takes one fact in. Entries must come in chain order, as a gapless chain delivers them; every other kind but
     /// [`KIND_HELD`] is ignored. Returns whether anything may have changed.
     pub fn apply(&mut self, fact: &Fact) -> bool {
-        match fact.header().kind.as_str() {
+        let changed = match fact.header().kind.as_str() {
             KIND_ENTRY => self.apply_entry(fact),
             KIND_HELD => self.apply_held(fact),
             _ => false,
+        };
+        if changed {
+            self.covered = self.find_covered();
         }
+        changed
     }
 
     fn apply_held(&mut self, fact: &Fact) -> bool {
@@ -120,6 +129,7 @@ impl Authority {
         let verdict = match (&body, &entry) {
             (Err(e), _) => Err(format!("the entry cannot be read: {e}")),
             (Ok(_), None) => Err("this build does not know this kind of entry".to_owned()),
+            _ if fact.header().incarnation != 0 => Err("not of the sequencer's one life".to_owned()),
             (Ok(body), Some(entry)) => self.judge(fact.header().author, body, entry),
         };
         if verdict.is_ok()
@@ -127,6 +137,7 @@ impl Authority {
         {
             self.enact(entry);
         }
+        self.places.insert(fact.id(), self.chain.len() as u64 + 1);
         self.chain.push(Applied { id: fact.id(), entry, refused: verdict.err() });
         true
     }
@@ -191,6 +202,10 @@ impl Authority {
     }
 
     fn judge_incarnate(&self, incarnate: &Incarnate) -> Result<(), String> {
+        // The sequencer's chain is the authority chain: a second life of it would be a second chain.
+        if incarnate.author == self.charter.sequencer.author.author_id() {
+            return Err("the sequencer begins a new life by a Term of the council alone".into());
+        }
         let member = self.members.get(&incarnate.author).ok_or("it names an author that is not enrolled")?;
         if incarnate.incarnation != member.incarnation + 1 {
             return Err(format!("incarnation {} does not follow {}", incarnate.incarnation, member.incarnation));
@@ -267,7 +282,7 @@ impl Authority {
     /// The position of an entry, from 1.
     #[must_use]
     pub fn index_of(&self, entry: &FactId) -> Option<u64> {
-        self.chain.iter().position(|a| a.id == *entry).map(|i| i as u64 + 1)
+        self.places.get(entry).copied()
     }
 
     /// Every entry with what became of it, oldest first.
@@ -340,7 +355,7 @@ impl Authority {
 
     /// Accepted entries in effect, with their indexes, oldest first.
     fn in_force(&self) -> impl DoubleEndedIterator<Item = (u64, &Applied)> {
-        let covered = self.covered();
+        let covered = self.covered;
         let indexed = self.chain.iter().enumerate().map(|(i, a)| (i as u64 + 1, a));
         indexed.filter(move |(index, a)| a.refused.is_none() && self.effective(*index, a, covered))
     }
@@ -353,7 +368,7 @@ impl Authority {
             return true;
         }
         let place = usize::try_from(index - 1).unwrap_or(usize::MAX);
-        self.chain.get(place).is_some_and(|a| a.refused.is_none() && self.effective(index, a, self.covered()))
+        self.chain.get(place).is_some_and(|a| a.refused.is_none() && self.effective(index, a, self.covered))
     }
 
     fn effective(&self, index: u64, applied: &Applied, covered: u64) -> bool {
@@ -370,7 +385,7 @@ impl Authority {
 
     /// The highest index held by an enrolled author other than the sequencer that names the true entry there. What it said
     /// before its cut still counts: an entry that came into effect stays there.
-    fn covered(&self) -> u64 {
+    fn find_covered(&self) -> u64 {
         let sequencer = self.charter.sequencer.author.author_id();
         let witnesses =
             self.held.iter().filter(|(author, _)| **author != sequencer && self.members.contains_key(author));

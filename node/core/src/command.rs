@@ -4,7 +4,7 @@ use cauldron_coordinator::bodies::{KIND_RESTRICTION, KIND_VOTE, Proposal, Restri
 use cauldron_coordinator::vote::SignedVote;
 use cauldron_identity::authority::{Entry, EntryBody, KIND_ENTRY};
 use cauldron_identity::codec::to_cbor;
-use cauldron_identity::{Lane, Role, Scope, SpiffeId};
+use cauldron_identity::{Header, Lane, Role, Scope, SpiffeId};
 
 use crate::core::NodeCore;
 use crate::enrol::{EnrolRequest, TokenId, TokenProof};
@@ -73,7 +73,32 @@ impl NodeCore {
             let sentence = format!("this node may not restrict {scope}; ask a coordinator");
             return Err(Refusal::new("not_a_writer", sentence));
         }
+        // "Recorded" must mean that it counts.
+        let header = self.would_be(scope.clone(), KIND_RESTRICTION);
+        restriction.judge(&header, &self.authority).map_err(|e| {
+            let sentence = format!("{e}; ask a coordinator, or have somebody on duty sign it");
+            Refusal::new("restriction_not_counted", sentence)
+        })?;
         self.append(scope, KIND_RESTRICTION, vec![], to_cbor(restriction), None).map(|f| Reply::Recorded(f.id()))
+    }
+
+    /// The header that a fact of this node would have, as far as judging its author goes.
+    fn would_be(&self, scope: Scope, kind: &str) -> Header {
+        Header {
+            v: cauldron_identity::fact::VERSION,
+            mesh: self.authority.mesh(),
+            scope,
+            author: self.me,
+            incarnation: self.incarnation,
+            seq: u64::MAX,
+            prev: None,
+            hlc: 0,
+            kind: kind.to_owned(),
+            deps: vec![],
+            traceparent: None,
+            body_hash: cauldron_identity::BodyHash::of_body(&[]),
+            body_len: 0,
+        }
     }
 
     fn mint(

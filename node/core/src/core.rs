@@ -6,7 +6,7 @@ use std::sync::Arc;
 use cauldron_coordinator::lease::LeaseState;
 use cauldron_coordinator::ledger::Ledger;
 use cauldron_coordinator::policy::Engine;
-use cauldron_crdt::{Access, Board, Draft, FactLog, Inserted, Record as LogRecord, Sync};
+use cauldron_crdt::{Access, Board, ChainId, Draft, FactLog, Inserted, Record as LogRecord, Sync};
 use cauldron_identity::{
     AuthorId, AuthorKey, Authority, Clock, Confidence, Fact, FactId, MeshId, PublicKey, Role, Scope, SealedFact,
     SignedCharter, SpiffeId, planted,
@@ -33,6 +33,9 @@ pub struct NodeConfig {
     pub charter: SignedCharter,
     /// The pinned hash of the charter.
     pub mesh: MeshId,
+    /// Whether this node has run before, as far as the shell can tell without the store: a store that is empty then was lost,
+    /// not new.
+    pub used_before: bool,
     /// Which boot of the machine this is; a lease does not outlive it.
     pub boot_id: String,
     /// Facts it starts with when its store lacks them: what founding sealed, or what the join reply brought.
@@ -124,6 +127,8 @@ pub struct NodeCore {
     pub(crate) until: Option<(u64, crate::Timer)>,
     pub(crate) state_told: &'static str,
     pub(crate) sync_at_ms: Option<u64>,
+    /// Whether [`NodeCore::open`] is done: what is folded before is the past, not news.
+    pub(crate) opened: bool,
     pub(crate) seen_index: u64,
     /// Facts, authority, lease or life changed since governance was last driven.
     pub(crate) dirty: bool,
@@ -141,6 +146,10 @@ pub(crate) struct Work {
     pub(crate) old_permits: BTreeSet<FactId>,
     /// Permits handed to a connector, or being probed, whose answer is awaited.
     pub(crate) in_hand: BTreeSet<FactId>,
+    /// By which code each open permit was refused last, so that the same refusal is told once.
+    pub(crate) codes: BTreeMap<FactId, cauldron_coordinator::owner::Code>,
+    /// When each author was last given a new incarnation here, boot time in milliseconds.
+    pub(crate) incarnated_ms: BTreeMap<AuthorId, u64>,
     /// Why each open permit waits or was refused, as last judged.
     pub(crate) verdicts: BTreeMap<FactId, String>,
     /// What the connectors said and is not written yet.
@@ -222,6 +231,8 @@ impl NodeCore {
         }
         let log = FactLog::restore(config.mesh, facts, None).map_err(OpenError::Log)?;
         let born = locals.contains(&Local::Born);
+        let behind = locals.iter().find_map(|l| if let Local::Behind(life) = l { Some(*life) } else { None });
+        let used_before = born || config.used_before;
         let mut core = Self {
             me,
             role,
@@ -230,7 +241,7 @@ impl NodeCore {
             sync: Sync::new(),
             lease: LeaseState::new(&config.boot_id),
             vouching: Vouching::default(),
-            life: Life::at_start(born, now.boottime_ms),
+            life: Life::at_start(used_before, now.boottime_ms),
             key: config.key,
             spiffe_id: config.spiffe_id,
             boot_id: config.boot_id,
@@ -252,6 +263,7 @@ impl NodeCore {
             until: None,
             state_told: "",
             sync_at_ms: None,
+            opened: false,
             seen_index: 0,
             dirty: true,
             links_dirty: false,
@@ -261,7 +273,8 @@ impl NodeCore {
         core.restore_locals(locals);
         core.refold();
         core.bootstrap(config.bootstrap)?;
-        core.settle_in(born);
+        core.settle_in(born, behind);
+        core.opened = true;
         core.drive();
         Ok(core)
     }
@@ -280,7 +293,7 @@ impl NodeCore {
                 Local::Note(name, value) => {
                     self.notes.insert(name, value);
                 }
-                Local::Born | Local::Unknown => {}
+                Local::Born | Local::Behind(_) | Local::Unknown => {}
             }
         }
     }
@@ -310,7 +323,13 @@ impl NodeCore {
         Ok(())
     }
 
-    fn settle_in(&mut self, born: bool) {
+    fn settle_in(&mut self, born: bool, behind: Option<u32>) {
+        // Proof that this life lies behind its own past does not go away with a restart; only a new incarnation ends it.
+        let own = |s: Scope| ChainId { scope: s, author: self.me, incarnation: self.incarnation };
+        let forked = self.readable().into_iter().any(|s| self.log.fork_seq(&own(s)).is_some());
+        if forked || behind == Some(self.incarnation) {
+            self.life.proven_behind(self.now.boottime_ms);
+        }
         if !born {
             self.persist(local::born());
         }

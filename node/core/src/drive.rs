@@ -7,21 +7,24 @@ use cauldron_coordinator::planted;
 use cauldron_crdt::{ChainId, Inserted, Record as LogRecord, SyncInput, SyncOutput};
 use cauldron_identity::authority::{ChainEnd, Entry, EntryBody, Held, Incarnate, KIND_ENTRY, KIND_HELD};
 use cauldron_identity::codec::to_cbor;
-use cauldron_identity::{Fact, PublicKey, Scope, SealedFact, SpiffeId};
+use cauldron_identity::{Fact, Header, PublicKey, Scope, SealedFact, SpiffeId};
 
 use crate::core::{NodeCore, Peer, Writers};
 use crate::frame::Frame;
 use crate::input::{Event, LinkId, Output, Record, Timer};
+use crate::local;
 
 /// How long a restored node waits before it asks again for its new incarnation, milliseconds.
 const INCARNATE_EVERY_MS: u64 = 5_000;
+/// How often the sequencer begins a new life of one author at most, milliseconds.
+const INCARNATE_MIN_MS: u64 = 60_000;
 
 impl NodeCore {
     pub(crate) fn link_up(&mut self, link: LinkId, spiffe_id: SpiffeId, key: PublicKey) {
         let author = key.author_id();
         let shared = self.shared_with(&spiffe_id, key);
-        self.last_seen_ms.insert(author, self.now.wall_ms);
         if !shared.is_empty() {
+            self.last_seen_ms.insert(author, self.now.wall_ms);
             self.admit(link, author, &shared);
             self.tell(Event::Peer { spiffe_id: spiffe_id.clone(), admitted: true });
         }
@@ -83,12 +86,12 @@ impl NodeCore {
 
     pub(crate) fn frame(&mut self, link: LinkId, bytes: &[u8]) {
         let Some(peer) = self.links.get(&link) else { return };
-        self.last_seen_ms.insert(peer.author, self.now.wall_ms);
         // Nothing is listened to before the author key is known to belong to the SVID's name.
         if peer.shared.is_empty() {
             *self.refused.entry("not_enrolled".into()).or_default() += 1;
             return;
         }
+        self.last_seen_ms.insert(peer.author, self.now.wall_ms);
         match Frame::decode(bytes) {
             Ok(Frame::Sync(bytes)) => self.sync(SyncInput::Frame { link, bytes: &bytes }),
             Ok(Frame::LeaseAsk(ask)) => self.lease_asked(link, &ask),
@@ -118,7 +121,11 @@ impl NodeCore {
                 SyncOutput::Send { link, bytes } => self.send(link, &Frame::Sync(bytes)),
                 SyncOutput::Offer { link, facts } => facts.into_iter().for_each(|fact| self.offered(link, fact)),
                 SyncOutput::OfferEvidence { link, evidence } => {
-                    let answer = self.log.insert_evidence(*evidence, &Writers(&self.authority));
+                    let about = evidence.header();
+                    let answer = match about.and_then(|h| self.unknown_life(&h)) {
+                        Some(why) => Err(why),
+                        None => self.log.insert_evidence(*evidence, &Writers(&self.authority)),
+                    };
                     self.sync.handle(now_ms, &self.log, SyncInput::EvidenceAnswered { link, answer: &answer });
                     if let Ok(Inserted::Fork(evidence)) = &answer {
                         self.forked(evidence, Some(link));
@@ -135,7 +142,7 @@ impl NodeCore {
 
     fn offered(&mut self, link: LinkId, sealed: SealedFact) {
         let id = sealed.id();
-        let answer = match self.unknown_life(&sealed) {
+        let answer = match sealed.peek().ok().and_then(|h| self.unknown_life(&h)) {
             Some(why) => Err(why),
             None => self.log.insert(sealed, &Writers(&self.authority)),
         };
@@ -143,10 +150,13 @@ impl NodeCore {
         match answer {
             Ok(Inserted::New(fact)) => {
                 if fact.header().author == self.me && fact.header().incarnation == self.incarnation {
-                    self.life.proven_behind(self.now.boottime_ms);
-                    self.dirty = true;
+                    self.fall_behind();
                 }
                 self.stored(&fact);
+                // Before anything else leaves: an entry may have cut the peer that would receive it.
+                if fact.header().scope == Scope::authority() {
+                    self.authority_changed();
+                }
                 self.spread(&fact, Some(link));
             }
             Ok(Inserted::Duplicate) => {}
@@ -158,8 +168,7 @@ impl NodeCore {
 
     /// A life that no entry began: an author could otherwise open as many chains as there are numbers. The entry may still
     /// be on its way, so this is not held against the peer.
-    fn unknown_life(&self, sealed: &SealedFact) -> Option<cauldron_crdt::Refusal> {
-        let header = sealed.peek().ok()?;
+    fn unknown_life(&self, header: &Header) -> Option<cauldron_crdt::Refusal> {
         let author = header.author;
         let begun = self.authority.member(&author).is_some_and(|m| header.incarnation <= m.incarnation);
         (!begun).then_some(cauldron_crdt::Refusal::UnknownAuthor { author })
@@ -176,9 +185,16 @@ impl NodeCore {
         self.tell(Event::Fork { author: author.unwrap_or_else(|| header.author.to_string()) });
         if header.author == self.me && header.incarnation == self.incarnation {
             // The other branch is another life of this store: both end below the fork.
-            self.life.proven_behind(self.now.boottime_ms);
+            self.fall_behind();
         }
         self.sync(SyncInput::SpreadEvidence { chain: ChainId::of(&header), source });
+    }
+
+    /// Proof has arrived that this life lies behind its own past. It must survive a restart.
+    fn fall_behind(&mut self) {
+        self.life.proven_behind(self.now.boottime_ms);
+        self.persist(local::behind(self.incarnation));
+        self.dirty = true;
     }
 
     /// Tells others of a fact. Its record was put out before, so it is durable before the frames leave.
@@ -197,16 +213,21 @@ impl NodeCore {
         self.dirty |= self.deadline_at_ms.is_some_and(|at| at <= now_ms);
         // Each round may write facts that make others possible; governance is a finite ladder, so this ends.
         while std::mem::take(&mut self.dirty) {
+            if self.authority.index() != self.seen_index {
+                self.seen_index = self.authority.index();
+                // A restriction may have come before the entry that makes its signer count.
+                self.suspend();
+                self.authority_changed();
+            }
+            if std::mem::take(&mut self.links_dirty) {
+                self.authority_changed();
+            }
             self.hold();
             self.load_policy();
             self.report();
             self.resume_absent();
             self.coordinate();
             self.own();
-            if self.authority.index() != self.seen_index || std::mem::take(&mut self.links_dirty) {
-                self.seen_index = self.authority.index();
-                self.authority_changed();
-            }
             self.deadline_at_ms = self.next_deadline();
         }
         self.keep_lease();
@@ -246,8 +267,8 @@ impl NodeCore {
         if self.work.incarnate_at_ms > self.now.boottime_ms {
             return;
         }
-        let Some(link) = self.links.iter().find(|(_, p)| p.author == sequencer).map(|(l, _)| *l) else { return };
         self.work.incarnate_at_ms = self.now.boottime_ms + INCARNATE_EVERY_MS;
+        let Some(link) = self.links.iter().find(|(_, p)| p.author == sequencer).map(|(l, _)| *l) else { return };
         let mesh = self.authority.mesh();
         let ends = self.readable().into_iter().filter_map(|scope| self.own_end(scope)).collect();
         let incarnate = Incarnate::new(&mesh, &self.key, self.incarnation + 1, ends);
@@ -261,17 +282,29 @@ impl NodeCore {
     }
 
     fn incarnate_asked(&mut self, link: LinkId, incarnate: Incarnate) {
-        let Some(peer) = self.links.get(&link) else { return };
+        let Some(author) = self.links.get(&link).map(|p| p.author) else { return };
         let mesh = self.authority.mesh();
-        let fits = self.authority.member(&peer.author).is_some_and(|m| {
-            incarnate.author == peer.author
-                && incarnate.incarnation == m.incarnation + 1
-                && incarnate.proven(&mesh, &m.key)
+        // Each entry costs every node a little for ever: one a minute, and no more than its author may read.
+        let last_ms = self.work.incarnated_ms.get(&author).copied();
+        if last_ms.is_some_and(|ms| self.now.boottime_ms < ms + INCARNATE_MIN_MS) || !self.ends_are_modest(&incarnate) {
+            *self.refused.entry("incarnate".into()).or_default() += 1;
+            return;
+        }
+        let fits = self.authority.member(&author).is_some_and(|m| {
+            incarnate.author == author && incarnate.incarnation == m.incarnation + 1 && incarnate.proven(&mesh, &m.key)
         });
         if self.is_sequencer() && fits {
             // A refusal is the sequencer's own state (confirming); the node asks again.
-            let _ = self.write_entry(&Entry::Incarnate(incarnate));
+            if self.write_entry(&Entry::Incarnate(incarnate)).is_ok() {
+                self.work.incarnated_ms.insert(author, self.now.boottime_ms);
+            }
         }
+    }
+
+    /// Names each scope at most once, and only scopes that the author may read.
+    fn ends_are_modest(&self, incarnate: &Incarnate) -> bool {
+        let scopes: BTreeSet<&Scope> = incarnate.ends.iter().map(|end| &end.scope).collect();
+        scopes.len() == incarnate.ends.len() && scopes.iter().all(|s| self.authority.may_read(&incarnate.author, s))
     }
 
     /// Writes an entry that needs nobody's signature but the sequencer's.
@@ -287,7 +320,9 @@ impl NodeCore {
             self.incarnation = incarnation;
             self.board.set_author(&self.me, incarnation);
             self.dirty = true;
-            self.life = crate::life::Life::Active { confirmed: true };
+            if self.opened {
+                self.life = crate::life::Life::Active { confirmed: true };
+            }
         }
     }
 

@@ -63,7 +63,12 @@ impl NodeCore {
     pub(crate) fn lease_asked(&mut self, link: LinkId, ask: &LeaseAsk) {
         let enrolled =
             self.authority.member(&ask.node).is_some_and(|m| !self.authority.is_cut(&ask.node, m.incarnation));
-        if !self.role.is_mesh_coordinator() || !enrolled || self.may_write().is_err() {
+        let peer = self.links.get(&link).map(|p| p.author);
+        // Whoever relays an ask must be allowed to read all that the digest covers.
+        let scopes = self.log.scopes();
+        let covered = scopes.iter().filter(|s| s.lane() == Lane::Restrict && self.authority.may_read(&ask.node, s));
+        let relays = peer.is_some_and(|peer| covered.into_iter().all(|s| self.authority.may_read(&peer, s)));
+        if !self.role.is_mesh_coordinator() || !enrolled || !relays || self.may_write().is_err() {
             return;
         }
         let restrictions = self.restrictions_digest(&ask.node);

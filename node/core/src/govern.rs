@@ -56,7 +56,7 @@ impl NodeCore {
         self.dirty = true;
     }
 
-    fn suspend(&mut self) {
+    pub(crate) fn suspend(&mut self) {
         for (author, ends) in self.ledger.suspensions(&self.authority) {
             self.authority.suspend(author, &ends);
         }
@@ -111,7 +111,10 @@ impl NodeCore {
             return Err(Refusal::new("not_our_agent", sentence));
         }
         let open = self.ledger.open(&self.authority, self.now.wall_ms);
-        let open: Vec<&Recorded<Proposal>> = open.iter().filter_map(|s| self.ledger.proposal(&s.id)).collect();
+        // What does not count anyway must not stand in the way of what would.
+        let counts = |p: &&Recorded<Proposal>| self.ledger.proposal_counts(p, &self.authority).is_ok();
+        let open: Vec<&Recorded<Proposal>> =
+            open.iter().filter_map(|s| self.ledger.proposal(&s.id)).filter(counts).collect();
         let same = |p: &&&Recorded<Proposal>| p.body.agent == proposal.agent && p.body.resource == proposal.resource;
         if let Some(known) = open.iter().find(same) {
             return Ok(Reply::Already(known.id));
@@ -138,7 +141,8 @@ impl NodeCore {
     fn same_intent(&self, proposal: &Proposal) -> Option<FactId> {
         let same =
             |p: &&Recorded<Proposal>| p.body.resource == proposal.resource && p.body.intent_key == proposal.intent_key;
-        self.ledger.proposals().find(same).map(|p| p.id)
+        let counts = |p: &&Recorded<Proposal>| self.ledger.proposal_counts(p, &self.authority).is_ok();
+        self.ledger.proposals().filter(same).find(counts).map(|p| p.id)
     }
 
     /// A coordinator's next decisions and permits.
@@ -214,8 +218,8 @@ impl NodeCore {
                     self.work.verdicts.insert(id, why);
                 }
                 Verdict::Refuse { code, why } | Verdict::Void { code, why } => {
-                    let new = self.work.verdicts.insert(id, why.clone()).is_none_or(|before| before != why);
-                    if new {
+                    self.work.verdicts.insert(id, why.clone());
+                    if self.work.codes.insert(id, code) != Some(code) {
                         tell_refused(self, id, code, &why);
                     }
                 }
@@ -343,6 +347,12 @@ impl NodeCore {
                     self.work.absent.insert(permit);
                     return;
                 }
+                // Freshness and policy come back after a reboot; the permit's own time bounds the wait.
+                Verdict::Refuse { code: owner::Code::Isolated | owner::Code::NoPolicy, why } => {
+                    self.work.verdicts.insert(permit, why);
+                    self.work.absent.insert(permit);
+                    return;
+                }
                 Verdict::Refuse { why, .. } | Verdict::Void { why, .. } => {
                     failed(format!("not resumed after a restart: {why}"), now_ms)
                 }
@@ -354,6 +364,9 @@ impl NodeCore {
 
     /// Tries again to resume starts that a probe found without effect.
     pub(crate) fn resume_absent(&mut self) {
+        if self.may_write().is_err() {
+            return;
+        }
         for permit in std::mem::take(&mut self.work.absent) {
             self.probed(permit, Probe::Absent);
         }
@@ -442,7 +455,7 @@ impl NodeCore {
         let deadlines = open.iter().map(|s| s.deadline_ms);
         let permits = self.ledger.permits().filter(|p| p.body.owner == self.me).map(|p| p.body.execute_by_ms);
         let next = deadlines.chain(permits).filter(|at| *at >= wall).min()?;
-        Some(self.now.boottime_ms + (next - wall) + 1)
+        Some(self.now.boottime_ms.saturating_add(next - wall).saturating_add(1))
     }
 }
 

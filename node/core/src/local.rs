@@ -13,6 +13,7 @@ pub const PREFIX: &[u8] = b"l/";
 const TOKEN: &[u8] = b"l/token/";
 const LEASE: &[u8] = b"l/lease";
 const NOTE: &[u8] = b"l/note/";
+const BEHIND: &[u8] = b"l/behind";
 const BORN: &[u8] = b"l/born";
 
 /// A join token as its issuer remembers it. The secret itself is nowhere on disk.
@@ -39,6 +40,8 @@ pub(crate) enum Local {
     Token(TokenId, Token),
     Lease(Vec<u8>),
     Note(String, Vec<u8>),
+    /// This life was proven to lie behind its own past.
+    Behind(u32),
     Born,
     /// Written by a later version; kept, not read.
     Unknown,
@@ -55,6 +58,7 @@ impl Local {
         }
         match key {
             LEASE => Ok(Self::Lease(value.to_vec())),
+            BEHIND => Ok(Self::Behind(from_cbor(value)?)),
             BORN => Ok(Self::Born),
             _ => Ok(Self::Unknown),
         }
@@ -77,6 +81,11 @@ pub fn note_key(name: &str) -> Vec<u8> {
 
 pub(crate) fn note(name: &str, value: Vec<u8>) -> Record {
     Record { key: note_key(name), value: Some(value) }
+}
+
+/// This life was proven to lie behind its own past: only the next one may write.
+pub(crate) fn behind(incarnation: u32) -> Record {
+    Record { key: BEHIND.to_vec(), value: Some(to_cbor(&incarnation)) }
 }
 
 /// This store has been used by a running node: from now on its heads may lie behind what peers hold.

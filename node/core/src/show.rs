@@ -64,7 +64,7 @@ impl NodeCore {
             limit_ms: classes.into_iter().map(|(name, class)| (name, age_ms_max(class, ages))).collect(),
             granted_by,
         };
-        let future = self.log.iter().filter(|f| f.header().wall_ms() > now.wall_ms + FUTURE_MS).count();
+        let future = self.log.iter().filter(|f| f.header().wall_ms() > now.wall_ms.saturating_add(FUTURE_MS)).count();
         SelfView {
             spiffe_id: self.spiffe_id.to_string(),
             site: self.role.site().map(str::to_owned),
@@ -274,7 +274,8 @@ impl NodeCore {
     pub fn agent_intents(&self, now: Clock, agent: &str) -> Vec<AgentIntent> {
         const DAY_MS: u64 = 24 * 60 * 60 * 1000;
         let agent = format!("{}/agent/{agent}", self.spiffe_id);
-        let recent = |p: &&Recorded<Proposal>| p.body.agent == agent && p.body.created_ms + DAY_MS >= now.wall_ms;
+        let recent =
+            |p: &&Recorded<Proposal>| p.body.agent == agent && p.body.created_ms.saturating_add(DAY_MS) >= now.wall_ms;
         let intent = |p: &Recorded<Proposal>| {
             let status = self.ledger.status(&p.id, &self.authority, now.wall_ms);
             let busy = |s: Status| s.state.is_open() || (s.state.is_started() && !s.ended && s.state != State::Failed);

@@ -61,6 +61,8 @@ struct Runner {
     clock: SystemClock,
     /// Intents of this agent that the agent has been told of, and whether something still comes of them.
     told: BTreeMap<String, bool>,
+    /// Drafts that could not be recorded, e.g. because too many proposals are open; tried again.
+    held_back: Vec<cauldron_agents::ProposalDraft>,
     note: String,
     noted: Option<Checkpoint>,
 }
@@ -70,7 +72,7 @@ impl Runner {
         source.rule.reference_year = reference_year(&source, &clock);
         let note = format!("source/{}", source.path.display());
         let agent = SshdBruteforce::new(source.rule.clone());
-        Self { agent, source, node, spiffe_id, clock, told: BTreeMap::new(), note, noted: None }
+        Self { agent, source, node, spiffe_id, clock, told: BTreeMap::new(), held_back: Vec::new(), note, noted: None }
     }
 
     fn run(&mut self, runtime: &tokio::runtime::Runtime, stop: &AtomicBool) {
@@ -83,13 +85,14 @@ impl Runner {
         while !stop.load(Ordering::Relaxed) {
             let mut waiting = Vec::new();
             let polled = follower.poll(&mut |event| self.observe(event, &mut waiting));
-            let refused = self.propose(waiting);
+            self.propose(waiting);
             if settled.elapsed() >= SETTLE_EVERY {
                 self.settle(runtime);
+                let again = std::mem::take(&mut self.held_back);
+                self.propose(again);
                 settled = Instant::now();
             }
-            // Not past a finding that could not be recorded: it is found again after a restart.
-            if noted.elapsed() >= CHECKPOINT_EVERY && !refused {
+            if noted.elapsed() >= CHECKPOINT_EVERY {
                 self.checkpoint(&follower);
                 noted = Instant::now();
             }
@@ -121,10 +124,10 @@ impl Runner {
         }
     }
 
-    /// Proposes; says whether something could not be recorded now.
-    fn propose(&mut self, drafts: Vec<cauldron_agents::ProposalDraft>) -> bool {
-        let mut refused = false;
+    /// Proposes; what cannot be recorded now is held back and tried again.
+    fn propose(&mut self, drafts: Vec<cauldron_agents::ProposalDraft>) {
         for draft in drafts {
+            let kept = draft.clone();
             let (object, intent) = (draft.object.clone(), draft.intent_key.clone());
             let source = self.source.path.display().to_string();
             let proposal = match from_draft(draft, &self.spiffe_id, &source) {
@@ -144,12 +147,13 @@ impl Runner {
                     self.told.insert(intent, true);
                 }
                 Err(why) => {
-                    refused = true;
-                    tracing::warn!(object, code = why.code, reason = why.reason, "the proposal was not recorded");
+                    if self.held_back.is_empty() {
+                        tracing::warn!(object, code = why.code, reason = why.reason, "not recorded yet; trying again");
+                    }
+                    self.held_back.push(kept);
                 }
             }
         }
-        refused
     }
 
     /// Asks again while the node is only starting up.
@@ -184,6 +188,10 @@ impl Runner {
     }
 
     fn checkpoint(&mut self, follower: &FileFollower) {
+        // Not past a finding that is not recorded: after a restart it is found again.
+        if !self.held_back.is_empty() {
+            return;
+        }
         let Some(checkpoint) = follower.checkpoint(self.agent.resume_at()) else { return };
         if self.noted == Some(checkpoint) {
             return;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use cauldron_agents::connector::{Connector, Effect, Probe as Trace};
 use cauldron_coordinator::owner::VerifiedPermit;
+use cauldron_identity::Confidence;
 use cauldron_node_core::{EffectResult, Input, Probe};
 
 use crate::clock::SystemClock;
@@ -144,6 +145,10 @@ fn probe(connectors: &mut [Box<dyn Connector + Send>], question: &Question) -> I
 /// Removes what is over; connectors that cannot are asked again at the next sweep.
 fn sweep(connectors: &mut [Box<dyn Connector + Send>], clock: &SystemClock) -> Vec<String> {
     let mut over = Vec::new();
+    // A clock that nobody vouches for must not end what people permitted.
+    if clock.now().confidence == Confidence::Unknown {
+        return over;
+    }
     for hand in connectors {
         match hand.sweep(clock.now().wall_ms) {
             Ok(ended) => over.extend(ended.into_iter().map(|e| e.idempotency_key.unwrap_or(e.permit_id))),

@@ -57,10 +57,13 @@ pub struct Question {
     pub idempotency_key: String,
 }
 
+/// A look at the core's state.
+type Read = Box<dyn FnOnce(&NodeCore) + Send>;
+
 enum Job {
     Input(Input),
     Command(Box<Command>, oneshot::Sender<Result<Reply, Refusal>>),
-    Read(Box<dyn FnOnce(&NodeCore) + Send>),
+    Read(Read),
     Stop,
 }
 
@@ -187,6 +190,7 @@ pub struct Engine {
     waiting: std::collections::BTreeMap<u64, oneshot::Sender<Result<Reply, Refusal>>>,
     next_ticket: u64,
     wake_at_ms: Option<u64>,
+    reads: Vec<Read>,
     quiet: Quiet,
 }
 
@@ -236,6 +240,7 @@ impl Pending {
             waiting: std::collections::BTreeMap::new(),
             next_ticket: 1,
             wake_at_ms: None,
+            reads: Vec::new(),
             quiet: Quiet::default(),
         };
         std::thread::Builder::new().name("core".into()).spawn(move || engine.run())
@@ -263,6 +268,9 @@ impl Engine {
                 self.core.handle(now, Input::Tick);
             }
             self.carry_out()?;
+            for read in std::mem::take(&mut self.reads) {
+                read(&self.core);
+            }
             if stop {
                 return Ok(());
             }
@@ -283,7 +291,8 @@ impl Engine {
                 self.waiting.insert(ticket, answer);
                 self.core.handle(self.clock.now(), Input::Command { ticket, command });
             }
-            Job::Read(read) => read(&self.core),
+            // Answered after the commit: nobody may learn of a fact that could still be lost.
+            Job::Read(read) => self.reads.push(read),
             Job::Stop => return ControlFlow::Break(()),
         }
         ControlFlow::Continue(())

@@ -3,14 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cauldron_identity::AuthorKey;
 use cauldron_identity::x509::AuthorityCa;
+use cauldron_identity::{AuthorKey, SealedFact};
 use cauldron_mesh::EnrolRequest as Asked;
 use cauldron_node_core::enrol::{EnrolReply, EnrolRequest, Grant, Outcome, RefusedBecause};
 use cauldron_node_core::{Command, Reply};
 use tokio::sync::mpsc;
 
 use crate::run::engine::Handle;
+
+/// Half of what the enrol lane carries in a reply; the rest is room for charter, chain and bundle.
+const WELCOME_BYTES_MAX: usize = 128 * 1024;
 use crate::{chance, clock};
 
 /// What the lane needs.
@@ -44,7 +47,7 @@ impl Registrar {
             Ok(request) => request,
             Err(e) => return refused("request", crate::run::chain(&e)),
         };
-        let csr = request.csr().to_vec();
+        let (csr, joins) = (request.csr().to_vec(), request.token.is_some());
         let command = Command::Admit { request: Box::new(request), exporter: asked.exporter };
         let spiffe_id = match self.node.command(command).await {
             Ok(Reply::Admitted { spiffe_id }) => spiffe_id,
@@ -63,13 +66,24 @@ impl Registrar {
                     charter,
                     chain: chain.into_iter().map(|c| c.to_vec().into()).collect(),
                     bundle: vec![self.ca.certificate().to_vec().into()],
-                    authority,
+                    // An author that renews has the chain by sync; a newcomer gets its beginning, the rest by sync too.
+                    authority: if joins { first(authority) } else { Vec::new() },
                     time_ms: now_ms,
                 })
             }
             Err(e) => refused("certificate", crate::run::chain(&e)),
         }
     }
+}
+
+/// The beginning of the authority chain that fits into a reply.
+fn first(authority: Vec<SealedFact>) -> Vec<SealedFact> {
+    let mut bytes = 0;
+    let fits = |fact: &SealedFact| {
+        bytes += fact.wire_len();
+        bytes <= WELCOME_BYTES_MAX
+    };
+    authority.into_iter().take_while(fits).collect()
 }
 
 fn refused(code: &str, reason: String) -> Outcome {

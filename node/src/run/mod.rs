@@ -86,11 +86,12 @@ async fn run_node(config: Arc<Config>) -> Result<(), CliError> {
     let ca = svid::authority(&config)?.map(Arc::new);
     let store: Arc<dyn Store> = Arc::new(open_store(&config)?);
     let sockets = Sockets::bind(&config).await?;
+    let used_before = dir.svid().try_exists().unwrap_or(true);
     let start = tokio::select! {
         start = enter(&config, mesh, &author, ca.as_deref()) => start?,
         () = stop_signal.wait() => return Ok(()),
     };
-    let node = open_node(&config, mesh, &author, start, store.as_ref(), &fault)?;
+    let node = open_node(&config, mesh, &author, start, store.as_ref(), &fault, used_before)?;
     let running = Running::start(config.clone(), mesh, author, ca, store, node, sockets, &fault)?;
     running.until(stop_signal).await
 }
@@ -135,7 +136,10 @@ fn open_store(config: &Config) -> Result<RedbStore, CliError> {
 /// Gets an SVID and the charter: from disk, from the authority on this machine, or by joining.
 async fn enter(config: &Config, mesh: MeshId, author: &AuthorKey, ca: Option<&AuthorityCa>) -> Result<Start, CliError> {
     let dir = &config.node.dir;
-    let on_disk = svid::read(dir, &config.identity.spiffe_id)?;
+    let on_disk = svid::read(dir, &config.identity.spiffe_id).unwrap_or_else(|why| {
+        tracing::warn!(%why, "the SVID on disk is of no use; getting a new one");
+        None
+    });
     let (identity, welcome) = match (on_disk, ca, &config.authority) {
         // The authority's own SVID is issued afresh: it costs nothing and cannot have expired.
         (_, Some(ca), Some(settings)) => {
@@ -169,6 +173,7 @@ fn open_node(
     start: Start,
     store: &dyn Store,
     fault: &Fault,
+    used_before: bool,
 ) -> Result<Opened, CliError> {
     let records = read_records(store)?;
     let noted = records.iter().find(|(key, _)| *key == cauldron_node_core::local::note_key(CLOCK_NOTE));
@@ -185,6 +190,7 @@ fn open_node(
         mesh,
         boot_id: clock.boot_id().to_owned(),
         bootstrap: start.bootstrap,
+        used_before,
         seed: Seed(chance::bytes()),
         misbehave: fault.misbehave,
     };

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use cauldron_agents::proposal::for_display;
 use cauldron_identity::authority::Enrol;
 use cauldron_identity::x509::{AuthorityCa, Bundle, Bundles, SvidKey, certificates_from_pem, certificates_to_pem};
 use cauldron_identity::{AuthorKey, MeshId, SealedFact, SignedCharter, SpiffeId};
@@ -20,6 +21,8 @@ use crate::{chance, clock, files, founding};
 /// Between two tries to reach the authority; doubled up to [`RETRY_MAX`], with jitter.
 const RETRY: Duration = Duration::from_secs(2);
 const RETRY_MAX: Duration = Duration::from_secs(60);
+/// A stranger's words, shown to a person.
+const REASON_BYTES_MAX: usize = 300;
 /// How often the renewal task looks at what is left; half of a 1 h SVID is 30 min, tests use seconds.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -81,10 +84,11 @@ pub fn read(dir: &DataDir, id: &SpiffeId) -> Result<Option<Identity>, CliError> 
     let damaged = |e| {
         CliError::integrity("the SVID on disk cannot be used")
             .because(&e)
-            .hint("remove svid.pem and svid.key from the data directory; the node renews by its author key")
+            .hint("remove svid.pem from the data directory; the node gets a new one by its author key")
     };
-    let chain = certificates_from_pem(&files::read_secret(&dir.svid())?).map_err(damaged)?;
-    let key = SvidKey::from_pkcs8_pem(&files::read_secret(&dir.svid_key())?).map_err(damaged)?;
+    let pem = zeroize::Zeroizing::new(files::read_secret(&dir.svid())?);
+    let chain = certificates_from_pem(&pem).map_err(damaged)?;
+    let key = SvidKey::from_pkcs8_pem(&pem).map_err(damaged)?;
     let roots = certificates_from_pem(&files::read_text(&dir.bundle())?).map_err(damaged)?;
     let mut bundles = Bundles::new();
     bundles.insert(Bundle::new(id.trust_domain().clone(), roots).map_err(damaged)?);
@@ -96,15 +100,17 @@ pub fn read(dir: &DataDir, id: &SpiffeId) -> Result<Option<Identity>, CliError> 
 /// # Errors
 /// [`CliError`] that names the file.
 pub fn write(dir: &DataDir, identity: &Identity) -> Result<(), CliError> {
-    files::write_private(&dir.svid_key(), identity.key.to_pkcs8_pem().as_bytes())?;
-    files::write_private(&dir.svid(), certificates_to_pem(&identity.chain).as_bytes())?;
     let roots: Vec<CertificateDer<'static>> = identity
         .bundles
         .trust_domains()
         .filter_map(|domain| identity.bundles.get(domain))
         .flat_map(|bundle| bundle.roots().to_vec())
         .collect();
-    files::write_public(&dir.bundle(), certificates_to_pem(&roots).as_bytes())
+    files::write_public(&dir.bundle(), certificates_to_pem(&roots).as_bytes())?;
+    // Key and certificate in one file, written last: a kill in between leaves the old pair or the new one.
+    let mut pem = zeroize::Zeroizing::new(identity.key.to_pkcs8_pem().to_string());
+    pem.push_str(&certificates_to_pem(&identity.chain));
+    files::write_private(&dir.svid(), pem.as_bytes())
 }
 
 /// Asks an authority once, by token or, as an enrolled author, without.
@@ -130,7 +136,9 @@ pub async fn ask(
         |exporter: &[u8; 32], bytes: &[u8]| EnrolReply::open(bytes, &mesh, exporter).map_err(|e| crate::run::chain(&e));
     match enrol_client(address, request, check).await {
         Err(e) => Err(again(crate::run::chain(&e))),
-        Ok(Outcome::Refused(why)) => Err(Refused { fatal: is_fatal(&why.code), why: why.reason }),
+        Ok(Outcome::Refused(why)) => {
+            Err(Refused { fatal: is_fatal(&why.code), why: for_display(why.reason.as_bytes(), REASON_BYTES_MAX) })
+        }
         Ok(Outcome::Granted(grant)) => granted(grant, mesh, key, id).map_err(again),
     }
 }
@@ -146,7 +154,7 @@ pub struct Refused {
 
 fn is_fatal(code: &str) -> bool {
     code.starts_with("token_")
-        || matches!(code, "other_mesh" | "other_name" | "cut" | "enrolment_refused" | "bad_spiffe_id")
+        || matches!(code, "not_enrolled" | "other_mesh" | "other_name" | "cut" | "enrolment_refused" | "bad_spiffe_id")
 }
 
 fn granted(grant: Grant, mesh: MeshId, key: SvidKey, id: &SpiffeId) -> Result<(Identity, Welcome), String> {
@@ -169,39 +177,53 @@ fn granted(grant: Grant, mesh: MeshId, key: SvidKey, id: &SpiffeId) -> Result<(I
     if found.spiffe_id != *id {
         return Err(format!("the SVID in the reply names {}, not {id}", found.spiffe_id));
     }
+    if *found.spki_sha256.as_ref() != cauldron_identity::ids::sha256(&key.spki_der()) {
+        return Err("the SVID in the reply is for another key than the one asked for".into());
+    }
     Ok((Identity { chain, key, bundles }, Welcome { charter: grant.charter, authority: grant.authority }))
 }
 
-/// Redeems the join token of the first run; keeps trying while the authority is dark.
+/// Gets an SVID where none is on disk: by the join token of the first run, otherwise as the enrolled author that this node
+/// is. Keeps trying while the authority is dark.
 ///
 /// # Errors
-/// [`CliError`] when the authority refuses for good.
+/// [`CliError`] when every address refuses for good.
 pub async fn join(config: &Config, mesh: MeshId, author: &AuthorKey) -> Result<(Identity, Welcome), CliError> {
     let dir = &config.node.dir;
-    let token = founding::read_join_token(dir)?.ok_or_else(|| {
-        CliError::config(format!("{} has neither an SVID nor a join token", dir.root().display()))
-            .hint("mint a token on the coordinator with `cauldron authority token`, then `cauldron node join TOKEN`")
-    })?;
+    let token = founding::read_join_token(dir)?;
+    let configured = || config.mesh.join.iter().map(ToString::to_string).collect();
+    let addresses: Vec<String> = token.as_ref().map_or_else(configured, |t| t.addresses.clone());
+    if addresses.is_empty() {
+        return Err(CliError::config(format!(
+            "{} has neither an SVID nor anybody to ask for one",
+            dir.root().display()
+        ))
+        .hint("mint a token on the coordinator with `cauldron authority token`, then `cauldron node join TOKEN`"));
+    }
     let id = &config.identity.spiffe_id;
     let mut wait = RETRY;
     loop {
-        for address in &token.addresses {
-            match ask(address, mesh, author, id, Some(&token)).await {
+        let mut refusals = Vec::new();
+        for address in &addresses {
+            match ask(address, mesh, author, id, token.as_ref()).await {
                 Ok((identity, welcome)) => {
-                    write(dir, &identity)?;
+                    // The charter first: with an SVID on disk nobody asks for it again.
                     files::write_public(&dir.charter(), &cauldron_identity::codec::to_cbor(&welcome.charter))?;
+                    write(dir, &identity)?;
                     // Spent: from here on the author key is enough. One that cannot be removed does no harm.
                     let _ = std::fs::remove_file(dir.join_token());
                     tracing::info!(address, "joined the mesh");
                     return Ok((identity, welcome));
                 }
-                Err(refused) if refused.fatal => {
-                    return Err(CliError::new(crate::error::Kind::Refused, format!("{address} refused this node"))
-                        .detail(refused.why)
-                        .hint("mint a new token on the coordinator with `cauldron authority token`, then `cauldron node join TOKEN`"));
-                }
+                // A refusal on this lane is not signed by anybody we know: one address alone decides nothing.
+                Err(refused) if refused.fatal => refusals.push(format!("{address}: {}", refused.why)),
                 Err(refused) => tracing::warn!(address, why = refused.why, "cannot join yet; trying again"),
             }
+        }
+        if refusals.len() == addresses.len() {
+            return Err(CliError::new(crate::error::Kind::Refused, "this node was refused").detail(refusals.join("; ")).hint(
+                "mint a new token on the coordinator with `cauldron authority token`, then `cauldron node join TOKEN`",
+            ));
         }
         tokio::time::sleep(jittered(wait)).await;
         wait = (wait * 2).min(RETRY_MAX);
@@ -266,9 +288,9 @@ async fn renew(
             found.ok_or(last)?
         }
     };
-    write(dir, &identity).map_err(|e| e.to_string())?;
     source.set_bundles(identity.bundles.clone());
-    source.rotate(identity.chain, &identity.key).map_err(|e| crate::run::chain(&e))
+    source.rotate(identity.chain.clone(), &identity.key).map_err(|e| crate::run::chain(&e))?;
+    write(dir, &identity).map_err(|e| e.to_string())
 }
 
 /// Half-life, with up to a tenth of jitter; at once for an SVID that no peer would accept.

@@ -44,7 +44,7 @@ impl World {
             bootstrap,
             seed,
             misbehave: cauldron_node_core::Misbehave::default(),
-            used_before: false,
+            used_before: m.process > 0,
         };
         let clock = m.clock.read(now);
         match NodeCore::open(config, m.disk.records(), clock) {
@@ -94,7 +94,13 @@ impl World {
             return;
         }
         m.wake_at = None;
-        self.note(place, "tick", &[], String::new);
+        let second = now / 1_000;
+        m.woken = if m.woken.0 == second { (second, m.woken.1 + 1) } else { (second, 1) };
+        let timer = m.wake_for;
+        self.note(place, "tick", &[], || format!("{timer:?}"));
+        if let Err(violation) = invariants::at_each_tick(self, place) {
+            return self.break_off(violation);
+        }
         self.give(place, Input::Tick.into());
     }
 
@@ -104,6 +110,7 @@ impl World {
             let Some(core) = self.machines[place].core.as_mut() else { return };
             match core.poll() {
                 Output::Idle { until } => {
+                    self.machines[place].wake_for = until.map(|(_, timer)| timer);
                     self.set_alarm(place, until.map(|(at, _)| at));
                     return;
                 }
@@ -331,7 +338,10 @@ impl World {
 
     /// The machine loses its disk and gets an older copy.
     pub(crate) fn restore(&mut self, place: Place) {
-        let Some(backup) = self.machines[place].backup.clone() else { return };
+        // Now and then there is no copy at all.
+        let none = !self.calm && self.rng.percent(15) && self.machines[place].is_up();
+        let copy = if none { Some(Disk::default()) } else { self.machines[place].backup.clone() };
+        let Some(backup) = copy else { return };
         self.die(place, Death::Power);
         self.put_back(place, backup);
     }

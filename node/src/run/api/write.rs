@@ -145,7 +145,7 @@ pub async fn token(State(context): State<Context>, Json(request): Json<TokenRequ
         return Err(bad(format!("ttl_ms must be between 1 and {ttl_ms_max} (authority.token_lifetime)")));
     }
     let (id, secret): ([u8; 16], [u8; 32]) = (crate::chance::bytes(), crate::chance::bytes());
-    let expires_ms = context.clock.now().wall_ms + ttl_ms;
+    let expires_ms = context.clock.now().wall_ms.saturating_add(ttl_ms);
     let secret_hash = cauldron_identity::ids::sha256(&secret);
     let command = Command::Token { id: TokenId(id), secret_hash, spiffe_id: spiffe_id.clone(), expires_ms };
     context.node.command(command).await?;
