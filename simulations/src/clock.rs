@@ -74,6 +74,11 @@ impl MachineClock {
         self.mark.judge(self.wall(now), self.boottime(now)) != Confidence::Unknown
     }
 
+    /// Enrolled peers vouch for a reading of the wall clock: the mark moves to it.
+    pub fn vouched(&mut self, wall_ms: u64, now: Ms) {
+        self.mark = HighWater::new(wall_ms, self.boottime(now));
+    }
+
     /// Somebody, or NTP, sets the wall clock.
     pub fn jump(&mut self, by_ms: i64) {
         self.offset_ms += by_ms;

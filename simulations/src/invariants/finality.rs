@@ -82,6 +82,17 @@ pub(super) fn no_storm(world: &World) -> Holds {
     Err(Violation::new("PROGRESS", format!("a storm of {written} facts: {kinds:?}")))
 }
 
+/// BOUNDED: a node with nothing to do sleeps; a timer that is due again at once, for ever, burns a core.
+pub(super) fn no_busy_loop(world: &World, place: Place) -> Holds {
+    const WAKES_PER_SECOND_MAX: u32 = 100;
+    let m = &world.machines[place];
+    if m.woken.1 <= WAKES_PER_SECOND_MAX {
+        return Ok(());
+    }
+    let text = format!("{} is woken more than {WAKES_PER_SECOND_MAX} times in a second, for {:?}", m.name, m.wake_for);
+    Err(Violation::new("BOUNDED", text))
+}
+
 /// FINAL: at no node does a denied, expired or void proposal become open again.
 pub(super) fn sample(world: &mut World) -> Holds {
     let now = world.now();

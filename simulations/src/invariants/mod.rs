@@ -123,6 +123,11 @@ pub fn at_each_effect(world: &World) -> Holds {
     once::once(world)
 }
 
+/// A timer woke a process.
+pub(crate) fn at_each_tick(world: &World, place: Place) -> Holds {
+    finality::no_busy_loop(world, place)
+}
+
 /// A client was told that something is recorded.
 pub(crate) fn at_each_ack(world: &World, ack: &Ack) -> Holds {
     durable::ack_is_durable_now(world, ack)

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use cauldron_identity::{AuthorId, AuthorKey, FactId, PublicKey, Scope, SealedFact, SpiffeId};
-use cauldron_node_core::{Input, LinkId, NodeCore, Output};
+use cauldron_node_core::{Input, LinkId, NodeCore, Output, Timer};
 
 use crate::clock::MachineClock;
 use crate::disk::{Commit, Disk};
@@ -58,6 +58,10 @@ pub struct Machine {
     pub spoken: BTreeSet<Place>,
     /// When the process asked to be woken.
     pub wake_at: Option<Ms>,
+    /// What for, most recently.
+    pub wake_for: Option<Timer>,
+    /// The running second, and how often the process was woken in it.
+    pub woken: (u64, u32),
     /// Links this process believes in, and to whom.
     pub links: BTreeMap<LinkId, Place>,
     /// Facts this process has said it keeps; on disk or on their way.
@@ -129,6 +133,8 @@ impl Machine {
             resumed_at: None,
             spoken: BTreeSet::new(),
             wake_at: None,
+            wake_for: None,
+            woken: (0, 0),
             links: BTreeMap::new(),
             known: Facts::new(),
             durable: BTreeSet::new(),

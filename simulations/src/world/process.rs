@@ -260,6 +260,10 @@ impl World {
 
     fn told(&mut self, place: Place, event: &Event) {
         self.note(place, "event", &[], || format!("{event:?}"));
+        if let Event::ClockVouched { wall_ms } = event {
+            let now = self.queue.now();
+            self.machines[place].clock.vouched(*wall_ms, now);
+        }
     }
 
     /// Whether the process dies right before its next output. Places that matter for once-only execution are favoured.
