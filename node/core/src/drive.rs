@@ -238,9 +238,16 @@ impl NodeCore {
 
     /// Has a peer seen more of this node's chains than it has itself?
     fn confirm(&mut self) {
-        let claims: Vec<bool> = self.links.keys().filter_map(|link| self.claims_more(*link)).collect();
-        let beyond = claims.contains(&true);
-        if !claims.is_empty() {
+        let mut beyond = false;
+        let mut asked: BTreeSet<&Scope> = BTreeSet::new();
+        for (link, peer) in &self.links {
+            if let Some(more) = self.claims_more(*link) {
+                beyond |= more;
+                asked.extend(&peer.shared);
+            }
+        }
+        // A peer vouches only for what it reads itself: each scope needs somebody who shares it.
+        if self.readable().iter().all(|scope| asked.contains(scope)) {
             self.dirty |= self.life.told(beyond);
         }
         self.dirty |= self.life.tick(self.now.boottime_ms);

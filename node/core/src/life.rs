@@ -45,7 +45,7 @@ impl Life {
     }
 
     /// What the connected peers that have announced everything say of this node's own chains: whether any claims more
-    /// than the store holds. Not called while there is no such peer. Returns whether anything changed.
+    /// than the store holds. Called only once there is such a peer for every scope. Returns whether anything changed.
     pub(crate) fn told(&mut self, beyond: bool) -> bool {
         match self {
             Self::Confirming { .. } | Self::Active { confirmed: false } if !beyond => {
