@@ -320,15 +320,16 @@ impl NodeCore {
         self.append(Scope::authority(), KIND_ENTRY, vec![], to_cbor(&body), None)
     }
 
-    /// A new incarnation of this node is in the chain: the old life is over, the new one may write.
+    /// A new incarnation of this node is in the chain: the old life is over, the new one is confirmed like any start.
     pub(crate) fn become_incarnation(&mut self) {
         let Some(incarnation) = self.authority.member(&self.me).map(|m| m.incarnation) else { return };
         if incarnation != self.incarnation {
             self.incarnation = incarnation;
             self.board.set_author(&self.me, incarnation);
             self.dirty = true;
+            // Not taken on trust either: a store older than this entry may have used the new life already.
             if self.opened {
-                self.life = crate::life::Life::Active { confirmed: true };
+                self.life = crate::life::Life::at_start(true, self.now.boottime_ms);
             }
         }
     }
