@@ -45,17 +45,18 @@ impl<'a> Ballot<'a> {
     #[must_use]
     pub fn voters(&self, at_ms: u64, listed: Option<&[Digest]>) -> BTreeMap<String, BTreeSet<String>> {
         let mut latest: BTreeMap<String, VerifiedVote> = BTreeMap::new();
-        for vote in self.verified().filter(|v| v.statement.choice != Choice::Deny) {
+        // A second approval of one person must not push out the first, which a permit may list.
+        let listed_or_not_approving =
+            |v: &VerifiedVote| v.statement.choice != Choice::Approve || listed.is_none_or(|l| l.contains(&v.id));
+        let heard = self.verified().filter(|v| v.statement.choice != Choice::Deny).filter(listed_or_not_approving);
+        for vote in heard {
             let slot = latest.entry(voter(&vote)).or_insert_with(|| vote.clone());
             if order(slot) < order(&vote) {
                 *slot = vote;
             }
         }
-        let counted = latest.into_iter().filter(|(_, v)| {
-            v.statement.choice == Choice::Approve
-                && listed.is_none_or(|l| l.contains(&v.id))
-                && self.judge(v, at_ms).is_ok()
-        });
+        let counted =
+            latest.into_iter().filter(|(_, v)| v.statement.choice == Choice::Approve && self.judge(v, at_ms).is_ok());
         counted.map(|(who, v)| (who, v.groups)).collect()
     }
 

@@ -130,3 +130,17 @@ fn an_unknown_clock_needs_a_persons_signed_time() {
     world.clock.confidence = Confidence::Unknown;
     refused(&world, &id, Code::Quorum);
 }
+
+#[test]
+fn a_second_approval_of_one_person_does_not_push_out_the_one_that_the_permit_lists() {
+    let mut world = World::new();
+    let id = world.permitted("198.51.100.7");
+    let proposal = world.ledger.permit(&id).expect("here").body.proposal;
+    executes(&world, &id);
+    world.clock.wall_ms += 1;
+    world.vote("ana", &proposal, Choice::Approve);
+    executes(&world, &id);
+    world.clock.wall_ms += 1;
+    world.vote("ana", &proposal, Choice::Withdraw);
+    refused(&world, &id, Code::Quorum);
+}
