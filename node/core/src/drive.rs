@@ -247,8 +247,10 @@ impl NodeCore {
             }
         }
         // A peer vouches only for what it reads itself: each scope needs somebody who shares it.
-        if self.readable().iter().all(|scope| asked.contains(scope)) {
-            self.dirty |= self.life.told(beyond);
+        if beyond {
+            self.life.claimed(self.now.boottime_ms);
+        } else if self.readable().iter().all(|scope| asked.contains(scope)) {
+            self.dirty |= self.life.vouched();
         }
         self.dirty |= self.life.tick(self.now.boottime_ms);
         if self.life.caught_up(beyond, self.now.boottime_ms) {

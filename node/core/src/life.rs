@@ -10,6 +10,9 @@ use cauldron_identity::planted;
 /// How long a restarted node waits for a peer to confirm its heads before it records alone, milliseconds. Long enough for
 /// a redial with backoff on a live network, short enough that an isolated site loses no observations.
 pub(crate) const CONFIRM_GRACE_MS: u64 = 10_000;
+/// How long a peer's claim to hold more can put that off, milliseconds: twelve requests. Beyond it the claim is taken for a
+/// lie.
+const CLAIM_MS_MAX: u64 = 60_000;
 /// How long a restored node waits for more of its own facts before it asks for a new incarnation although a peer claims
 /// to have some, milliseconds: the time-out of one request.
 const QUIET_MS: u64 = 5_000;
@@ -21,6 +24,8 @@ pub(crate) enum Life {
     Confirming {
         /// Boot time, milliseconds, at which the node goes on alone.
         grace_ends_ms: u64,
+        /// The latest to which claims can put that off.
+        latest_ms: u64,
     },
     /// Writing. `confirmed` says whether a peer vouched for the heads (or the store was never used before).
     Active {
@@ -38,17 +43,24 @@ impl Life {
     /// At start: a store that no process has used holds nothing that could lie behind.
     pub(crate) fn at_start(used_before: bool, now_ms: u64) -> Self {
         if used_before && !planted::active("restored-node-repeats") {
-            Self::Confirming { grace_ends_ms: now_ms + CONFIRM_GRACE_MS }
+            Self::Confirming { grace_ends_ms: now_ms + CONFIRM_GRACE_MS, latest_ms: now_ms + CLAIM_MS_MAX }
         } else {
             Self::Active { confirmed: true }
         }
     }
 
-    /// What the connected peers that have announced everything say of this node's own chains: whether any claims more
-    /// than the store holds. Called only once there is such a peer for every scope. Returns whether anything changed.
-    pub(crate) fn told(&mut self, beyond: bool) -> bool {
+    /// A connected peer claims to hold more of this node's own chains than the store. If that is true, proof is on its way.
+    pub(crate) fn claimed(&mut self, now_ms: u64) {
+        if let Self::Confirming { grace_ends_ms, latest_ms } = self {
+            *grace_ends_ms = (*grace_ends_ms).max(now_ms + CONFIRM_GRACE_MS).min(*latest_ms);
+        }
+    }
+
+    /// For every scope a connected peer that shares it has announced everything, and none claims more than the store
+    /// holds. Returns whether anything changed.
+    pub(crate) fn vouched(&mut self) -> bool {
         match self {
-            Self::Confirming { .. } | Self::Active { confirmed: false } if !beyond => {
+            Self::Confirming { .. } | Self::Active { confirmed: false } => {
                 *self = Self::Active { confirmed: true };
                 true
             }
@@ -66,7 +78,7 @@ impl Life {
     /// The grace may be over.
     pub(crate) fn tick(&mut self, now_ms: u64) -> bool {
         match self {
-            Self::Confirming { grace_ends_ms } if *grace_ends_ms <= now_ms => {
+            Self::Confirming { grace_ends_ms, .. } if *grace_ends_ms <= now_ms => {
                 *self = Self::Active { confirmed: false };
                 true
             }
@@ -82,7 +94,7 @@ impl Life {
     /// When it must be looked at again, boot time in milliseconds.
     pub(crate) fn wake_ms(&self) -> Option<u64> {
         match self {
-            Self::Confirming { grace_ends_ms } => Some(*grace_ends_ms),
+            Self::Confirming { grace_ends_ms, .. } => Some(*grace_ends_ms),
             Self::ReadOnly { last_ms } => Some(*last_ms + QUIET_MS),
             Self::Active { .. } => None,
         }
@@ -122,7 +134,7 @@ mod tests {
         assert!(Life::at_start(false, 0).is_confirmed());
         let mut life = Life::at_start(true, 5);
         assert!(life.describe().is_some());
-        assert!(life.told(false) && life.is_confirmed());
+        assert!(life.vouched() && life.is_confirmed());
     }
 
     #[test]
@@ -130,17 +142,22 @@ mod tests {
         let mut life = Life::at_start(true, 5);
         assert!(!life.tick(5 + CONFIRM_GRACE_MS - 1) && life.tick(5 + CONFIRM_GRACE_MS));
         assert!(life.describe().is_none() && !life.is_confirmed());
-        assert!(life.told(false) && life.is_confirmed(), "a peer may still vouch later");
+        assert!(life.vouched() && life.is_confirmed(), "a peer may still vouch later");
     }
 
     #[test]
     fn a_claim_makes_it_wait_and_proof_makes_it_read_only() {
         let mut life = Life::at_start(true, 0);
-        assert!(!life.told(true) && life.describe().is_some(), "it still confirms");
-        life.tick(CONFIRM_GRACE_MS);
-        assert!(!life.told(true) && life.describe().is_none() && !life.is_confirmed(), "a liar does not silence it");
-        life.proven_behind(20_000);
-        assert!(!life.told(false) && life.describe().is_some(), "only a new incarnation ends it");
+        for now_ms in (0..CLAIM_MS_MAX).step_by(1_000) {
+            life.claimed(now_ms);
+            assert!(!life.tick(now_ms), "it still confirms");
+        }
+        assert!(
+            life.tick(CLAIM_MS_MAX) && life.describe().is_none() && !life.is_confirmed(),
+            "a liar does not silence it"
+        );
+        life.proven_behind(90_000);
+        assert!(!life.vouched() && life.describe().is_some(), "only a new incarnation ends it");
     }
 
     #[test]
