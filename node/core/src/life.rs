@@ -24,13 +24,15 @@ pub(crate) enum Life {
     Confirming {
         /// Boot time, milliseconds, at which the node goes on alone.
         grace_ends_ms: u64,
-        /// The latest to which claims can put that off.
-        latest_ms: u64,
+        /// The latest to which claims can put that off; none while no peer has claimed anything.
+        latest_ms: Option<u64>,
     },
     /// Writing. `confirmed` says whether a peer vouched for the heads (or the store was never used before).
     Active {
         /// Whether permits that were on disk at start may be executed without the connector's probe.
         confirmed: bool,
+        /// Whether a claim has been waited for in vain: a second one is not waited for.
+        tried: bool,
     },
     /// Proven to lie behind its own past: it fetches the rest, then needs an `Incarnate` entry.
     ReadOnly {
@@ -43,16 +45,24 @@ impl Life {
     /// At start: a store that no process has used holds nothing that could lie behind.
     pub(crate) fn at_start(used_before: bool, now_ms: u64) -> Self {
         if used_before && !planted::active("restored-node-repeats") {
-            Self::Confirming { grace_ends_ms: now_ms + CONFIRM_GRACE_MS, latest_ms: now_ms + CLAIM_MS_MAX }
+            Self::Confirming { grace_ends_ms: now_ms + CONFIRM_GRACE_MS, latest_ms: None }
         } else {
-            Self::Active { confirmed: true }
+            Self::Active { confirmed: true, tried: false }
         }
     }
 
     /// A connected peer claims to hold more of this node's own chains than the store. If that is true, proof is on its way.
     pub(crate) fn claimed(&mut self, now_ms: u64) {
-        if let Self::Confirming { grace_ends_ms, latest_ms } = self {
-            *grace_ends_ms = (*grace_ends_ms).max(now_ms + CONFIRM_GRACE_MS).min(*latest_ms);
+        match self {
+            Self::Confirming { grace_ends_ms, latest_ms } => {
+                let latest = *latest_ms.get_or_insert(now_ms + CLAIM_MS_MAX);
+                *grace_ends_ms = (*grace_ends_ms).max(now_ms + CONFIRM_GRACE_MS).min(latest);
+            }
+            Self::Active { confirmed: false, tried: false } => {
+                let latest_ms = Some(now_ms + CLAIM_MS_MAX);
+                *self = Self::Confirming { grace_ends_ms: now_ms + CONFIRM_GRACE_MS, latest_ms };
+            }
+            Self::Active { .. } | Self::ReadOnly { .. } => {}
         }
     }
 
@@ -60,8 +70,8 @@ impl Life {
     /// holds. Returns whether anything changed.
     pub(crate) fn vouched(&mut self) -> bool {
         match self {
-            Self::Confirming { .. } | Self::Active { confirmed: false } => {
-                *self = Self::Active { confirmed: true };
+            Self::Confirming { .. } | Self::Active { confirmed: false, .. } => {
+                *self = Self::Active { confirmed: true, tried: false };
                 true
             }
             _ => false,
@@ -78,8 +88,8 @@ impl Life {
     /// The grace may be over.
     pub(crate) fn tick(&mut self, now_ms: u64) -> bool {
         match self {
-            Self::Confirming { grace_ends_ms, .. } if *grace_ends_ms <= now_ms => {
-                *self = Self::Active { confirmed: false };
+            Self::Confirming { grace_ends_ms, latest_ms } if *grace_ends_ms <= now_ms => {
+                *self = Self::Active { confirmed: false, tried: latest_ms.is_some() };
                 true
             }
             _ => false,
@@ -102,7 +112,7 @@ impl Life {
 
     /// Whether permits that were on disk at start may be executed.
     pub(crate) fn is_confirmed(&self) -> bool {
-        matches!(self, Self::Active { confirmed: true })
+        matches!(self, Self::Active { confirmed: true, .. })
     }
 
     /// The state's name in the API, and a sentence for people; none while the node may write.
@@ -156,8 +166,19 @@ mod tests {
             life.tick(CLAIM_MS_MAX) && life.describe().is_none() && !life.is_confirmed(),
             "a liar does not silence it"
         );
+        life.claimed(CLAIM_MS_MAX + 1);
+        assert!(life.describe().is_none(), "nor a second time");
         life.proven_behind(90_000);
         assert!(!life.vouched() && life.describe().is_some(), "only a new incarnation ends it");
+    }
+
+    #[test]
+    fn a_claim_heard_after_the_grace_is_waited_for_once() {
+        let mut life = Life::at_start(true, 0);
+        life.tick(CONFIRM_GRACE_MS);
+        life.claimed(50_000);
+        assert!(life.describe().is_some());
+        assert!(life.tick(50_000 + CONFIRM_GRACE_MS) && life.describe().is_none());
     }
 
     #[test]
