@@ -132,7 +132,7 @@ impl Weather {
             agents: AgentWeather::draw(rng, turbulence_ms),
             effect_ms_max: *rng.pick(&[5, 100, 2_000]).unwrap_or(&5),
             effect_fails: if rng.percent(30) { (rng.below(20), rng.below(10)) } else { (0, 0) },
-            lease_r1_ms: *rng.pick(&[45_000, 90_000, 3_600_000]).unwrap_or(&3_600_000),
+            lease_r1_ms: *rng.pick(&[20_000, 45_000, 3_600_000]).unwrap_or(&3_600_000),
             clock_offset_ms_max: *rng.pick(&[0, 50, 2_000, 60_000]).unwrap_or(&0),
             clock_drift_ppm_max: *rng.pick(&[0, 20, 200]).unwrap_or(&0),
         }
@@ -214,7 +214,7 @@ impl Faults {
             restore_ms: every(rng, 45, few.0, few.1),
             partition_ms: every(rng, 60, 15_000, 90_000),
             stall_ms: every(rng, 35, 15_000, 60_000),
-            freeze_ms: every(rng, 25, 20_000, 90_000),
+            freeze_ms: every(rng, 40, 20_000, 90_000),
             jump_ms: every(rng, 25, 20_000, 120_000),
             stranger_ms: every(rng, 50, 5_000, 30_000),
             forge_ms: every(rng, 45, few.0, few.1),

@@ -100,7 +100,8 @@ pub(super) fn readers_only(world: &World, place: Place, fact: &Known) -> Holds {
     Err(Violation::new("SCOPE", text))
 }
 
-/// INCARNATE: a restored node writes nothing in its old life once it could know that peers hold more of it.
+/// INCARNATE: a restored node writes nothing in a life of which facts were lost, once it could know: it said so itself,
+/// somebody who holds one has shown it, or it learnt of that life from others.
 pub(super) fn old_life_is_over(world: &World, place: Place, fact: &Arc<Known>) -> Holds {
     let m = &world.machines[place];
     let Some(restored) = &m.restored else { return Ok(()) };
@@ -109,7 +110,9 @@ pub(super) fn old_life_is_over(world: &World, place: Place, fact: &Arc<Known>) -
             f.header.scope == fact.header.scope && f.header.incarnation == fact.header.incarnation
         })
     };
-    if restored.told.contains(&fact.header.scope) && restored.lost.keys().any(lost_here) {
+    let again = fact.header.incarnation > m.life_at_start;
+    let could_know = restored.admitted || restored.told.contains(&fact.header.scope) || again;
+    if could_know && restored.lost.keys().any(lost_here) {
         let text = format!(
             "{} was restored, was shown more of its own chain in {}, and still wrote {} {} in life {}",
             m.name,

@@ -20,7 +20,7 @@ pub(super) fn decision(world: &World, place: Place, fact: &Known) -> Holds {
     let proposed = permit.as_ref().and_then(|p| m.known.get(&p.proposal));
     let (Some(permit), Some(proposed)) = (permit, proposed) else { return Ok(()) };
     let Some(proposal) = proposed.body::<Proposal>() else { return Ok(()) };
-    let model = Model::new(&world.founding, &world.machines[HQ], m);
+    let model = Model::new(&world.founding, world.machines[HQ].author, m);
     let noes = model.noes(proposed, &proposal);
     if let Some(no) = noes.first() {
         return broken("FINAL", format!("but {no}"));

@@ -33,7 +33,7 @@ pub(super) fn no_permit_after_a_no(world: &World, place: Place, fact: &Known) ->
     let Some(permit) = fact.body::<Permit>() else { return Ok(()) };
     let Some(proposed) = m.known.get(&permit.proposal) else { return Ok(()) };
     let Some(proposal) = proposed.body::<Proposal>() else { return Ok(()) };
-    let model = Model::new(&world.founding, &world.machines[HQ], m);
+    let model = Model::new(&world.founding, world.machines[HQ].author, m);
     if world.history.forged.contains(&fact.id) {
         return Ok(());
     }
@@ -136,7 +136,7 @@ pub(super) fn progress(world: &World) -> Holds {
     for (id, owner) in &world.history.proposals {
         let owner = &world.machines[*owner];
         let Some(fact) = hq.known.get(id) else { continue };
-        let beyond = Model::new(&world.founding, hq, hq).is_beyond(fact);
+        let beyond = Model::new(&world.founding, hq.author, hq).is_beyond(fact);
         if !world.is_in_good_standing(owner) || world.forked_chain(&fact.header) || beyond {
             continue;
         }
@@ -164,7 +164,7 @@ fn taken(world: &World, fact: &Known) -> bool {
 /// Whether there is a permit that its owner has no reason to refuse, or none at all. One with, say, a vote that ran out on
 /// a wrong clock waits for its deadline, and is void then.
 fn rightly_permitted(world: &World, hq: &Machine, owner: &Machine, proposal: FactId) -> bool {
-    let model = Model::new(&world.founding, hq, owner);
+    let model = Model::new(&world.founding, hq.author, owner);
     let wall_ms = owner.clock.wall(world.now());
     let mut permits = of_kind::<Permit>(&owner.known, KIND_PERMIT).filter(|(_, p)| p.proposal == proposal).peekable();
     permits.peek().is_none()

@@ -59,6 +59,8 @@ pub type Holds = Result<(), Violation>;
 #[derive(Debug, Default)]
 pub struct Watch {
     pub(crate) jobs: BTreeMap<(Place, FactId), Job>,
+    /// Permits about which a process asked its connector after a restart.
+    pub(crate) probed: BTreeSet<(Place, FactId)>,
     pub(crate) secrets: scan::Secrets,
     /// Ids of site facts that an entry of the authority chain names as the end of a chain: public from then on.
     pub(crate) public_ids: BTreeSet<FactId>,

@@ -53,11 +53,8 @@ pub struct Model<'w> {
 impl<'w> Model<'w> {
     /// Reads what a machine holds.
     #[must_use]
-    pub fn new(founding: &'w Founding, hq: &Machine, machine: &'w Machine) -> Self {
-        Self::of(founding, hq.author, &machine.known)
-    }
-
-    fn of(founding: &'w Founding, hq: AuthorId, known: &'w Facts) -> Self {
+    pub fn new(founding: &'w Founding, hq: AuthorId, machine: &'w Machine) -> Self {
+        let known = &machine.known;
         let written = of_kind::<EntryBody>(known, KIND_ENTRY).filter(|(f, _)| f.header.author == hq);
         let read = written.filter_map(|(f, b)| from_cbor::<Entry>(b.entry_bytes()).ok().map(|e| (f.id, b, e)));
         let mut entries: Vec<_> = read.collect();

@@ -21,7 +21,7 @@ pub(super) fn permit(world: &World, place: Place, fact: &Known) -> Holds {
     let Some(permit) = of.body::<Permit>() else { return broken("the permit cannot be read".into()) };
     let Some(proposed) = m.known.get(&permit.proposal) else { return broken("the proposal is not here".into()) };
     let Some(proposal) = proposed.body::<Proposal>() else { return broken("the proposal cannot be read".into()) };
-    let model = Model::new(&world.founding, &world.machines[HQ], m);
+    let model = Model::new(&world.founding, world.machines[HQ].author, m);
     let now = world.now();
     let in_time = !m.clock.is_believed(now) || m.clock.wall(now) <= permit.execute_by_ms;
     let mine = format!("{}/{}/", m.site.as_deref().unwrap_or_default(), m.name);

@@ -32,6 +32,9 @@ impl World {
         if let Err(violation) = invariants::at_each_execute(self, place, id) {
             return self.break_off(violation);
         }
+        if self.watch.probed.contains(&(place, id)) {
+            reached!(self, "execute.resumed");
+        }
         let Action::BlockAddress(block) = permit.action();
         let effect = Effect {
             at: 0,
@@ -102,6 +105,7 @@ impl World {
 
     pub(crate) fn probe(&mut self, place: Place, id: FactId) {
         let probe = self.machines[place].blocklist.probe(&id);
+        self.watch.probed.insert((place, id));
         self.note(place, "probe", id.as_bytes(), || format!("{} {probe:?}", id.short()));
         match probe {
             Probe::Applied => reached!(self, "probe.applied"),

@@ -54,6 +54,8 @@ pub struct Machine {
     pub frozen: bool,
     /// When the process started on a store that an earlier one had used; none on a fresh store.
     pub resumed_at: Option<Ms>,
+    /// In which life the disk was when the process started.
+    pub life_at_start: u32,
     /// Machines whose frames this process has heard.
     pub spoken: BTreeSet<Place>,
     /// When the process asked to be woken.
@@ -96,6 +98,8 @@ pub struct Restored {
     pub lost: BTreeMap<FactId, Scope>,
     /// Scopes in which somebody who holds a lost fact has shown its heads since.
     pub told: BTreeSet<Scope>,
+    /// The node itself has said that it lies behind.
+    pub admitted: bool,
     /// Frames heard since, by link.
     pub heard: BTreeMap<LinkId, u32>,
 }
@@ -131,6 +135,7 @@ impl Machine {
             inbox: VecDeque::new(),
             frozen: false,
             resumed_at: None,
+            life_at_start: 0,
             spoken: BTreeSet::new(),
             wake_at: None,
             wake_for: None,

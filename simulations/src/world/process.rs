@@ -8,6 +8,7 @@ use super::machine::{Arriving, Restored};
 use super::{HQ, Happening, World};
 use crate::disk::{Commit, Disk, SLOW_MS};
 use crate::facts::Known;
+use crate::invariants::model::Model;
 use crate::invariants::{self, Violation};
 use crate::network::Place;
 use crate::reached;
@@ -27,12 +28,14 @@ impl World {
         let seed = Seed(self.rng.bytes());
         let now = self.queue.now();
         let (charter, mesh) = (self.founding.charter.clone(), self.founding.mesh);
+        let hq_author = self.machines[HQ].author;
         let m = &mut self.machines[place];
         let Some(bootstrap) = m.bootstrap.clone() else { return };
         if m.is_up() {
             return;
         }
         m.recall();
+        m.life_at_start = Model::new(&self.founding, hq_author, m).incarnation(&m.author);
         let used = m.known.values().any(|f| f.header.author == m.author);
         m.resumed_at = (m.process > 0 && used).then_some(now);
         let config = NodeConfig {
@@ -260,6 +263,11 @@ impl World {
 
     fn told(&mut self, place: Place, event: &Event) {
         self.note(place, "event", &[], || format!("{event:?}"));
+        if matches!(event, Event::State { state: "read_only", .. })
+            && let Some(restored) = &mut self.machines[place].restored
+        {
+            restored.admitted = true;
+        }
         if let Event::ClockVouched { wall_ms } = event {
             let now = self.queue.now();
             self.machines[place].clock.vouched(*wall_ms, now);

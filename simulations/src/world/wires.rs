@@ -120,9 +120,10 @@ impl World {
         self.give(to, Arriving { input: Input::Frame { link, bytes }, knows_hq_at, stranger: false });
     }
 
-    /// After a restore: has somebody who holds a lost fact spoken by now? Its first frames are its heads.
+    /// After a restore: has somebody who holds a lost fact spoken by now? Its heads are among its first
+    /// frames, lane by lane.
     fn hear(&mut self, link: LinkId, from: Place, to: Place) {
-        const HEADS_FRAMES: u32 = 3;
+        const HEADS_FRAMES: u32 = 8;
         let [speaker, listener] = [from, to].map(|p| p);
         if self.machines[listener].restored.is_none() {
             return;
