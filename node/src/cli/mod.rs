@@ -164,10 +164,10 @@ pub struct DemoArgs {
     /// Read your own sshd log instead of the project's
     #[arg(long, value_name = "FILE")]
     pub auth_log: Option<PathBuf>,
-    /// How long a block stands
-    #[arg(long, value_name = "DURATION", default_value = "20s", value_parser = duration)]
-    pub block_ttl: Duration,
-    /// Break the thing behind one check; the demo must then end with code 1
+    /// How long a block stands [default: 20s, with --once 8s]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub block_ttl: Option<Duration>,
+    /// Break the thing behind one check, so that the demo ends with code 1; `list` prints the names
     #[arg(long, value_name = "NAME", requires = "once")]
     pub sabotage: Option<String>,
     /// How to print the outcome; the global `--output`.

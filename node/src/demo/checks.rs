@@ -96,7 +96,9 @@ impl Check {
     /// [`CliError`] of kind `Usage` that lists the names.
     pub fn named(name: &str) -> Result<Self, CliError> {
         Self::ALL.into_iter().find(|check| check.name() == name).ok_or_else(|| {
-            CliError::usage(format!("no check is named {name:?}")).detail(list().trim_end()).hint("take one of these names")
+            CliError::usage(format!("no check is named {name:?}"))
+                .detail(list().trim_end())
+                .hint("take one of these names")
         })
     }
 }

@@ -175,18 +175,17 @@ impl Node {
         mut found: impl FnMut(&Value) -> Option<T>,
     ) -> Result<T, Failure> {
         let began = Instant::now();
-        let mut last = "nothing yet".to_owned();
         loop {
             if let Some(why) = self.gone() {
                 return Err(self.failure(format!("waited for {what}, but {why}")));
             }
-            match self.client().get(path).await {
+            let last = match self.client().get(path).await {
                 Ok(answer) => match found(&answer) {
                     Some(it) => return Ok(it),
-                    None => last = "it answers, but does not show that".into(),
+                    None => "it answers, but does not show that".to_owned(),
                 },
-                Err(e) => last = format!("last answer: {}", e.message()),
-            }
+                Err(e) => format!("last answer: {}", e.message()),
+            };
             if began.elapsed() >= limit {
                 let limit = limit.as_secs();
                 return Err(self.failure(format!("waited {limit} s for {what} at {} ({last})", self.name)));

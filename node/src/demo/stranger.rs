@@ -82,7 +82,9 @@ impl Stranger {
         let attempt = async {
             while let Some(event) = self.events.recv().await {
                 match event {
-                    MeshEvent::LinkUp { spiffe_id, .. } => return Err(format!("the stranger was let in by {spiffe_id}")),
+                    MeshEvent::LinkUp { spiffe_id, .. } => {
+                        return Err(format!("the stranger was let in by {spiffe_id}"));
+                    }
                     MeshEvent::Refused { reason, .. } => return Ok(reason),
                     _ => {}
                 }

@@ -215,6 +215,11 @@ impl World {
         &self.root.path
     }
 
+    /// How long a block stands.
+    pub fn block_ttl(&self) -> Duration {
+        self.block_ttl
+    }
+
     /// Whether the directory stays at the end.
     pub fn is_kept(&self) -> bool {
         self.root.keep
