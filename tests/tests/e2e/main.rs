@@ -1,0 +1,14 @@
+//! The product as its users meet it: real processes, real files, real sockets.
+#![forbid(unsafe_code)]
+
+mod dark;
+mod desk;
+mod faults;
+mod hostile;
+mod identities;
+mod join;
+mod logs;
+mod refused_starts;
+mod restore;
+mod storm;
+mod story;
