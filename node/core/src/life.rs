@@ -51,14 +51,16 @@ impl Life {
         }
     }
 
-    /// A connected peer claims to hold more of this node's own chains than the store. If that is true, proof is on its way.
+    /// A connected peer claims to hold more of this node's own chains than the store. If that is true, proof is on its way;
+    /// it is waited for once in the life of a process.
     pub(crate) fn claimed(&mut self, now_ms: u64) {
         match self {
             Self::Confirming { grace_ends_ms, latest_ms } => {
                 let latest = *latest_ms.get_or_insert(now_ms + CLAIM_MS_MAX);
                 *grace_ends_ms = (*grace_ends_ms).max(now_ms + CONFIRM_GRACE_MS).min(latest);
             }
-            Self::Active { confirmed: false, tried: false } => {
+            // One co-reader may have vouched that lacks what another holds.
+            Self::Active { tried: false, .. } if !planted::active("restored-node-repeats") => {
                 let latest_ms = Some(now_ms + CLAIM_MS_MAX);
                 *self = Self::Confirming { grace_ends_ms: now_ms + CONFIRM_GRACE_MS, latest_ms };
             }
@@ -71,7 +73,9 @@ impl Life {
     pub(crate) fn vouched(&mut self) -> bool {
         match self {
             Self::Confirming { .. } | Self::Active { confirmed: false, .. } => {
-                *self = Self::Active { confirmed: true, tried: false };
+                let tried =
+                    matches!(self, Self::Active { tried: true, .. } | Self::Confirming { latest_ms: Some(_), .. });
+                *self = Self::Active { confirmed: true, tried };
                 true
             }
             _ => false,
