@@ -97,6 +97,12 @@ impl MachineClock {
         self.mark = HighWater::new(self.mark.wall_ms(), 0);
     }
 
+    /// When the machine booted, virtual time.
+    #[must_use]
+    pub fn booted_at(&self) -> Ms {
+        self.booted_at
+    }
+
     /// The name of the present boot.
     #[must_use]
     pub fn boot_id(&self, machine: &str) -> String {

@@ -53,7 +53,11 @@ impl Disk {
 impl DiskWeather {
     /// How long the next commit takes.
     pub fn commit_ms(&self, rng: &mut Rng) -> Ms {
-        if rng.chance(self.slow_ppm) { rng.between(SLOW_MS.min(self.slow_ms_max), self.slow_ms_max) } else { rng.below(self.usual_ms_max + 1) }
+        if rng.chance(self.slow_ppm) {
+            rng.between(SLOW_MS.min(self.slow_ms_max), self.slow_ms_max)
+        } else {
+            rng.below(self.usual_ms_max + 1)
+        }
     }
 }
 

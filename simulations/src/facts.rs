@@ -56,6 +56,9 @@ impl Known {
 }
 
 /// Facts of one kind, decoded.
-pub fn of_kind<'f, T: minicbor::Decode<'f, ()>>(facts: &'f Facts, kind: &'f str) -> impl Iterator<Item = (&'f Arc<Known>, T)> {
+pub fn of_kind<'f, T: minicbor::Decode<'f, ()>>(
+    facts: &'f Facts,
+    kind: &'f str,
+) -> impl Iterator<Item = (&'f Arc<Known>, T)> {
     facts.values().filter(move |f| f.kind() == kind).filter_map(|f| f.body::<T>().map(|body| (f, body)))
 }

@@ -113,7 +113,11 @@ fn voter(i: usize, rng: &mut Rng) -> Voter {
     let keys = (0..=i % 2).map(|_| AuthorKey::from_seed(&rng.bytes())).collect();
     let on_duty = i < 2 || rng.percent(40);
     let group = if on_duty { DUTY } else { "finance" };
-    Voter { id: NAMES.get(i).map_or_else(|| format!("person-{i}"), |n| (*n).to_owned()), groups: vec![group.into()], keys }
+    Voter {
+        id: NAMES.get(i).map_or_else(|| format!("person-{i}"), |n| (*n).to_owned()),
+        groups: vec![group.into()],
+        keys,
+    }
 }
 
 fn bundle(approvers: u32) -> Bundle {
@@ -140,7 +144,15 @@ fn seal_all(council: &AuthorKey, hq: &AuthorKey, mesh: MeshId, people: &[Voter],
     facts
 }
 
-fn seal(key: &AuthorKey, mesh: MeshId, scope: Scope, seq: u64, prev: Option<FactId>, kind: &str, body: Vec<u8>) -> Fact {
+fn seal(
+    key: &AuthorKey,
+    mesh: MeshId,
+    scope: Scope,
+    seq: u64,
+    prev: Option<FactId>,
+    kind: &str,
+    body: Vec<u8>,
+) -> Fact {
     let hlc = EPOCH_MS << 16;
     let draft =
         HeaderDraft { mesh, scope, incarnation: 0, seq, prev, hlc, kind: kind.into(), deps: vec![], traceparent: None };

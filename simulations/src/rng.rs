@@ -25,11 +25,11 @@ impl Rng {
     /// A stream of its own for one purpose: what one part draws does not move what another part draws.
     #[must_use]
     pub fn fork(&mut self) -> Self {
-        Self::new(self.next())
+        Self::new(self.bits())
     }
 
     /// 64 random bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn bits(&mut self) -> u64 {
         let s = &mut self.state;
         let result = s[1].wrapping_mul(5).rotate_left(7).wrapping_mul(9);
         let t = s[1] << 17;
@@ -44,7 +44,7 @@ impl Rng {
 
     /// A number below `n`; 0 for 0. The bias of the multiplication is below 2⁻³² for every `n` used here.
     pub fn below(&mut self, n: u64) -> u64 {
-        let wide = u128::from(self.next()) * u128::from(n);
+        let wide = u128::from(self.bits()) * u128::from(n);
         u64::try_from(wide >> 64).unwrap_or(0)
     }
 
@@ -84,7 +84,7 @@ impl Rng {
     pub fn bytes(&mut self) -> [u8; 32] {
         let mut out = [0; 32];
         for chunk in out.chunks_exact_mut(8) {
-            chunk.copy_from_slice(&self.next().to_le_bytes());
+            chunk.copy_from_slice(&self.bits().to_le_bytes());
         }
         out
     }
@@ -98,7 +98,7 @@ mod tests {
     fn a_seed_is_a_stream_for_ever() {
         // First values of xoshiro256** on splitmix64(0), as in the authors' reference code.
         let mut rng = Rng::new(0);
-        assert_eq!([rng.next(), rng.next()], [0x99ec_5f36_cb75_f2b4, 0xbf6e_1f78_4956_452a]);
+        assert_eq!([rng.bits(), rng.bits()], [0x99ec_5f36_cb75_f2b4, 0xbf6e_1f78_4956_452a]);
     }
 
     #[test]

@@ -45,8 +45,9 @@ impl World {
     fn shores_of(&self, name: &str) -> Vec<(Place, Place)> {
         let place = self.place(name);
         let site = self.machines[place].site.clone();
-        let island: BTreeSet<Place> =
-            (0..self.machines.len()).filter(|p| *p == place || (site.is_some() && self.machines[*p].site == site)).collect();
+        let island: BTreeSet<Place> = (0..self.machines.len())
+            .filter(|p| *p == place || (site.is_some() && self.machines[*p].site == site))
+            .collect();
         self.shores(&island)
     }
 

@@ -131,7 +131,10 @@ fn many(first: u64, duration: Duration, nodes: Option<usize>) -> ExitCode {
     let reached = reached.into_inner().unwrap_or_default();
     println!("{}", reached.table());
     let (events, hours) = (events.into_inner(), virtual_ms.into_inner() as f64 / 3_600_000.0);
-    println!("{seeds} seeds, {events} events, {hours:.1} virtual hours in {wall:.1} s ({:.1} seeds/s)", seeds as f64 / wall);
+    println!(
+        "{seeds} seeds, {events} events, {hours:.1} virtual hours in {wall:.1} s ({:.1} seeds/s)",
+        seeds as f64 / wall
+    );
     if let Some(report) = failure.into_inner().ok().flatten() {
         failed(&report, nodes);
         return ExitCode::FAILURE;
@@ -158,7 +161,10 @@ fn planted() -> ExitCode {
     for name in NAMES {
         let begun = Instant::now();
         assert!(activate(Some(name)), "{name} is in the list of its own crate");
-        let killed = (0..).take_while(|_| begun.elapsed() < PLANTED_MAX).map(|s| run::seed(s, None, false)).find(|r| r.violation.is_some());
+        let killed = (0..)
+            .take_while(|_| begun.elapsed() < PLANTED_MAX)
+            .map(|s| run::seed(s, None, false))
+            .find(|r| r.violation.is_some());
         let time = begun.elapsed().as_secs_f64();
         match killed {
             Some(report) => {
@@ -173,7 +179,10 @@ fn planted() -> ExitCode {
     }
     activate(None);
     let begun = Instant::now();
-    let clean = (0..).take_while(|_| begun.elapsed() < PLANTED_MAX).map(|s| run::seed(s, None, false)).find(|r| r.violation.is_some());
+    let clean = (0..)
+        .take_while(|_| begun.elapsed() < PLANTED_MAX)
+        .map(|s| run::seed(s, None, false))
+        .find(|r| r.violation.is_some());
     let time = begun.elapsed().as_secs_f64();
     match clean {
         Some(report) => {

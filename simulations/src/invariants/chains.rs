@@ -64,7 +64,8 @@ pub(super) fn causes_are_known(world: &World, place: Place, fact: &Known) -> Hol
     let m = &world.machines[place];
     match fact.header.deps.iter().find(|dep| !m.known.contains_key(dep)) {
         Some(dep) => {
-            let text = format!("{} wrote {} because of {}, which it does not hold", m.name, fact.id.short(), dep.short());
+            let text =
+                format!("{} wrote {} because of {}, which it does not hold", m.name, fact.id.short(), dep.short());
             Err(Violation::new("CAUSAL", text))
         }
         None => Ok(()),
@@ -82,7 +83,8 @@ pub(super) fn causal(world: &World) -> Holds {
                 world.history.facts.get(dep).is_some_and(|d| world.forked_chain(&d.header))
             };
             if let Some(dep) = fact.header.deps.iter().find(lacks).filter(|dep| !forked(dep)) {
-                let text = format!("{} holds {} {}, but not its cause {}", m.name, fact.kind(), fact.id.short(), dep.short());
+                let text =
+                    format!("{} holds {} {}, but not its cause {}", m.name, fact.kind(), fact.id.short(), dep.short());
                 return Err(Violation::new("CAUSAL", text));
             }
         }
@@ -106,9 +108,11 @@ pub(super) fn old_life_is_over(world: &World, place: Place, fact: &Arc<Known>) -
     let m = &world.machines[place];
     let Some(restored) = &m.restored else { return Ok(()) };
     let lost_here = |id: &cauldron_identity::FactId| {
-        world.history.facts.get(id).is_some_and(|f| {
-            f.header.scope == fact.header.scope && f.header.incarnation == fact.header.incarnation
-        })
+        world
+            .history
+            .facts
+            .get(id)
+            .is_some_and(|f| f.header.scope == fact.header.scope && f.header.incarnation == fact.header.incarnation)
     };
     let again = fact.header.incarnation > m.life_at_start;
     let could_know = restored.admitted || restored.told.contains(&fact.header.scope) || again;
@@ -159,7 +163,12 @@ pub(super) fn evidence_of_forks(world: &World) -> Holds {
             let elsewhere = ids.iter().filter(|id| world.machines.iter().any(|o| o.durable.contains(id))).count();
             let has = m.disk.records().iter().any(|(key, _)| key.starts_with(&chain));
             if !has && elsewhere > 1 {
-                let text = format!("{} holds {} of {} branches of a fork at {scope} {seq} and no evidence", m.name, held.len(), ids.len());
+                let text = format!(
+                    "{} holds {} of {} branches of a fork at {scope} {seq} and no evidence",
+                    m.name,
+                    held.len(),
+                    ids.len()
+                );
                 return Err(Violation::new("NO-FORK", text));
             }
         }

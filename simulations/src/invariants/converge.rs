@@ -39,7 +39,8 @@ pub(super) fn everybody_is_back(world: &World) -> Holds {
 pub(super) fn converge(world: &World) -> Holds {
     let scopes: BTreeSet<Scope> = world.history.facts.values().map(|f| f.header.scope.clone()).collect();
     for scope in scopes {
-        let readers: Vec<&Machine> = world.machines.iter().filter(|m| m.reads(&scope) && world.is_in_good_standing(m)).collect();
+        let readers: Vec<&Machine> =
+            world.machines.iter().filter(|m| m.reads(&scope) && world.is_in_good_standing(m)).collect();
         let held = |m: &Machine| -> BTreeSet<FactId> {
             let here = m.known.values().filter(|f| f.header.scope == scope && m.durable.contains(&f.id));
             here.filter(|f| !world.forked_chain(&f.header)).map(|f| f.id).collect()
@@ -62,7 +63,10 @@ pub(super) fn converge(world: &World) -> Holds {
 
 /// Everything that an authority answers: who is in, in which life, who votes, which entries are in effect, which policy.
 fn answers(authority: &Authority) -> String {
-    let members: Vec<_> = authority.members().map(|(a, m)| (a, m, authority.is_cut(a, m.incarnation), authority.is_suspended(a))).collect();
+    let members: Vec<_> = authority
+        .members()
+        .map(|(a, m)| (a, m, authority.is_cut(a, m.incarnation), authority.is_suspended(a)))
+        .collect();
     let effects: Vec<bool> = (0..=authority.index()).map(|i| authority.in_effect(i)).collect();
     let entries: Vec<_> = authority.entries().map(|e| (e.id, &e.refused)).collect();
     format!("{members:?} {effects:?} {entries:?} {:?} {:?}", authority.people(), authority.policy())
@@ -81,10 +85,12 @@ pub(super) fn merge_laws(world: &World) -> Holds {
             move |f| f.header.scope != Scope::authority() || seen.insert(f.id)
         });
         let wall_ms = m.clock.wall(world.now());
-        let (Some(one), Some(two)) = (fold(world, in_order.iter().copied()), fold(world, shuffled.iter().copied())) else {
+        let (Some(one), Some(two)) = (fold(world, in_order.iter().copied()), fold(world, shuffled.iter().copied()))
+        else {
             return Err(Violation::new("MERGE-LAWS", "the charter does not open"));
         };
-        let states = |(authority, ledger): &(_, cauldron_coordinator::ledger::Ledger)| ledger.statuses(authority, wall_ms);
+        let states =
+            |(authority, ledger): &(_, cauldron_coordinator::ledger::Ledger)| ledger.statuses(authority, wall_ms);
         let same = [
             (one.1 == two.1, "the ledger"),
             (answers(&one.0) == answers(&two.0), "the authority"),

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use cauldron_coordinator::bodies::{
-    Decision, KIND_DECISION, KIND_PERMIT, KIND_PROPOSAL, KIND_STARTED, KIND_VOTE, Permit, Proposal, Started,
+    Decision, KIND_DECISION, KIND_PERMIT, KIND_PROPOSAL, KIND_RESTRICTION, KIND_STARTED, KIND_VOTE, Permit, Proposal,
+    Started,
 };
 use cauldron_coordinator::ledger::{Ledger, State};
 use cauldron_coordinator::vote::{Choice, SignedVote};
@@ -147,7 +148,8 @@ pub(super) fn progress(world: &World) -> Holds {
             _ => false,
         };
         if waits {
-            let text = format!("{} on {} is still {:?}: {}", id.short(), owner.name, status.state, status.why.join("; "));
+            let text =
+                format!("{} on {} is still {:?}: {}", id.short(), owner.name, status.state, status.why.join("; "));
             return Err(Violation::new("PROGRESS", text));
         }
     }
@@ -169,7 +171,8 @@ fn rightly_permitted(world: &World, hq: &Machine, owner: &Machine, proposal: Fac
     let mut permits = of_kind::<Permit>(&owner.known, KIND_PERMIT).filter(|(_, p)| p.proposal == proposal).peekable();
     permits.peek().is_none()
         || permits.any(|(_, p)| {
-            let enough = |d: &Decision| model.approvers(&p, d, Some(wall_ms)).len() >= world.founding.approvers as usize;
+            let enough =
+                |d: &Decision| model.approvers(&p, d, Some(wall_ms)).len() >= world.founding.approvers as usize;
             p.incarnation == model.incarnation(&owner.author) && model.decision_of(&p).is_ok_and(|d| enough(&d))
         })
 }
@@ -185,14 +188,16 @@ pub(super) fn mark_hard_places(world: &mut World, place: Place, fact: &Known) {
                 reached!(world, "restore.incarnated");
             }
         }
-        "restriction" => {
-            if open_permits(&world.machines[place].known).next().is_some() && place != HQ {
-                reached!(world, "veto.known_at_owner");
-            }
+        KIND_RESTRICTION if place != HQ && open_permits(&world.machines[place].known).next().is_some() => {
+            reached!(world, "veto.known_at_owner");
         }
         KIND_PROPOSAL => {
             let site = world.machines[place].site.clone();
-            let neighbour = world.machines.iter().enumerate().any(|(i, m)| i != place && m.site == site && m.known.contains_key(&fact.id));
+            let neighbour = world
+                .machines
+                .iter()
+                .enumerate()
+                .any(|(i, m)| i != place && m.site == site && m.known.contains_key(&fact.id));
             if site.is_some() && neighbour && once::lineage_of(fact).is_some() {
                 reached!(world, "held_by.another");
             }
@@ -203,7 +208,9 @@ pub(super) fn mark_hard_places(world: &mut World, place: Place, fact: &Known) {
 
 fn open_permits(known: &Facts) -> impl Iterator<Item = (FactId, Permit)> + '_ {
     let permits = of_kind::<Permit>(known, KIND_PERMIT);
-    permits.filter(|(f, _)| !of_kind::<Started>(known, KIND_STARTED).any(|(_, s)| s.permit == f.id)).map(|(f, p)| (f.id, p))
+    permits
+        .filter(|(f, _)| !of_kind::<Started>(known, KIND_STARTED).any(|(_, s)| s.permit == f.id))
+        .map(|(f, p)| (f.id, p))
 }
 
 fn mark_vote(world: &mut World, place: Place, fact: &Known) {

@@ -12,7 +12,10 @@ pub(super) fn silence_to_strangers(world: &World, place: Place, link: LinkId) ->
     if !world.strange_links.contains(&link) {
         return Ok(());
     }
-    let text = format!("{} answers on link {link}, whose author key is not enrolled under that name", world.machines[place].name);
+    let text = format!(
+        "{} answers on link {link}, whose author key is not enrolled under that name",
+        world.machines[place].name
+    );
     Err(Violation::new("AUTHN", text))
 }
 

@@ -76,7 +76,9 @@ impl<'w> Model<'w> {
                 Entry::Person(p) if p.id == id && self.by_council(body) => {
                     found = Some((p.credentials.clone(), p.groups.iter().any(|g| g == DUTY), false));
                 }
-                Entry::RevokePerson(revoked) if revoked == id && self.by_council(body) && body.index <= self.covered => {
+                Entry::RevokePerson(revoked)
+                    if revoked == id && self.by_council(body) && body.index <= self.covered =>
+                {
                     if let Some(person) = &mut found {
                         person.2 = true;
                     }
@@ -103,7 +105,9 @@ impl<'w> Model<'w> {
         let h = &fact.header;
         self.entries.iter().any(|(_, body, entry)| {
             let ends = match entry {
-                Entry::Cut(c) if c.author == h.author && c.incarnation == h.incarnation && self.by_council(body) => &c.ends,
+                Entry::Cut(c) if c.author == h.author && c.incarnation == h.incarnation && self.by_council(body) => {
+                    &c.ends
+                }
                 Entry::Incarnate(i) if i.author == h.author && i.incarnation == h.incarnation + 1 => &i.ends,
                 _ => return false,
             };
@@ -114,7 +118,9 @@ impl<'w> Model<'w> {
     /// Whether the council cut this author.
     #[must_use]
     pub fn is_cut(&self, author: &AuthorId) -> bool {
-        self.entries.iter().any(|(_, body, e)| matches!(e, Entry::Cut(c) if c.author == *author) && self.by_council(body))
+        self.entries
+            .iter()
+            .any(|(_, body, e)| matches!(e, Entry::Cut(c) if c.author == *author) && self.by_council(body))
     }
 
     /// Every vote on a proposal that some enrolled person's key really signed, by whoever carried it.
@@ -156,7 +162,8 @@ impl<'w> Model<'w> {
             }
         }
         let decided = of_kind::<Decision>(self.known, KIND_DECISION);
-        let denied = decided.filter(|(f, d)| d.proposal == fact.id && d.outcome == Outcome::Deny && f.header.author == self.hq);
+        let denied =
+            decided.filter(|(f, d)| d.proposal == fact.id && d.outcome == Outcome::Deny && f.header.author == self.hq);
         noes.extend(denied.map(|_| "hq decided that policy denies it".to_owned()));
         noes
     }

@@ -32,7 +32,10 @@ pub(super) fn permit(world: &World, place: Place, fact: &Known) -> Holds {
         (permit.incarnation == model.incarnation(&m.author), "the permit names another life of this node"),
         (fact.header.incarnation == permit.incarnation, "it is started in another life than the permit's"),
         (permit.max_uses == 1, "the permit is for more than one use"),
-        (permit.proposal == start.proposal && start.lineage == proposal.lineage(proposed.id), "permit and start differ"),
+        (
+            permit.proposal == start.proposal && start.lineage == proposal.lineage(proposed.id),
+            "permit and start differ",
+        ),
         (permit.resource == proposal.resource && start.resource == proposal.resource, "the resources differ"),
         (proposal.resource.starts_with(&mine), "the resource belongs to another node"),
         (permit.args_digest == Proposal::digest_of_args(&proposal.args), "the permit is for other arguments"),
@@ -47,22 +50,33 @@ pub(super) fn permit(world: &World, place: Place, fact: &Known) -> Holds {
     }
 }
 
-/// ISOLATION: nothing is started by a node to which no word of hq can have come for longer than the class's lease age.
+/// ISOLATION: nothing is started by a node to which no word of hq can have come for longer than the class's lease age,
+/// or since it booted.
 pub(super) fn isolation(world: &World, place: Place, fact: &Known) -> Holds {
     let m = &world.machines[place];
     let silent_ms = world.now().saturating_sub(m.knows_hq_at);
     let limit = world.weather.lease_r1_ms + world.weather.lease_r1_ms / 1_000 + SLACK_MS;
+    if m.knows_hq_at < m.clock.booted_at() {
+        let text =
+            format!("{} starts {} though nothing of hq can have reached it since it booted", m.name, fact.id.short());
+        return Err(Violation::new("ISOLATION", text));
+    }
     if silent_ms <= limit {
         return Ok(());
     }
-    let text = format!("{} starts {} though nothing of hq newer than {silent_ms} ms can have reached it", m.name, fact.id.short());
+    let text = format!(
+        "{} starts {} though nothing of hq newer than {silent_ms} ms can have reached it",
+        m.name,
+        fact.id.short()
+    );
     Err(Violation::new("ISOLATION", text))
 }
 
 /// PERMIT: the start of what a connector is handed is durable by then.
 pub(super) fn started_is_durable(world: &World, place: Place, permit: FactId) -> Holds {
     let m = &world.machines[place];
-    let start = of_kind::<Started>(&m.known, KIND_STARTED).find(|(f, s)| s.permit == permit && f.header.author == m.author);
+    let start =
+        of_kind::<Started>(&m.known, KIND_STARTED).find(|(f, s)| s.permit == permit && f.header.author == m.author);
     match start {
         Some((fact, _)) if m.durable.contains(&fact.id) && m.durable.contains(&permit) => Ok(()),
         _ => {

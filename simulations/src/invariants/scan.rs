@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use cauldron_identity::FactId;
 use cauldron_identity::authority::{Cut, Entry, EntryBody, Incarnate, KIND_ENTRY};
 use cauldron_identity::codec::from_cbor;
-use cauldron_identity::FactId;
 
 use super::{Holds, Violation};
 use crate::facts::Known;
@@ -70,7 +70,9 @@ impl Secrets {
             let found = self.by_prefix.get(&four).into_iter().flatten().find(|secret| {
                 let start = i.checked_sub(secret.at);
                 let there = start.and_then(|s| frame.get(s..s + secret.bytes.len()));
-                there == Some(secret.bytes.as_slice()) && !may_read(&secret.site) && !(secret.what == "id" && public(&secret.id))
+                there == Some(secret.bytes.as_slice())
+                    && !may_read(&secret.site)
+                    && !(secret.what == "id" && public(&secret.id))
             });
             if found.is_some() {
                 return found;
@@ -99,7 +101,9 @@ pub(super) fn learn(world: &mut World, fact: &Known) {
     // inside a longer text, and is public.
     let name = fact.header.scope.to_string();
     let text = [&[0x60 + u8::try_from(name.len()).unwrap_or(0)], name.as_bytes()].concat();
-    if name.len() < 24 && !world.watch.secrets.by_prefix.get(&text[..4]).is_some_and(|s| s.iter().any(|s| s.bytes == text)) {
+    if name.len() < 24
+        && !world.watch.secrets.by_prefix.get(&text[..4]).is_some_and(|s| s.iter().any(|s| s.bytes == text))
+    {
         world.watch.secrets.add(secret(0, text, "scope"));
     }
 }

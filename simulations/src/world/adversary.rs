@@ -98,7 +98,8 @@ impl World {
         let (decision_id, decision) = self.decision_on(proposal)?;
         let (decision_id, decision) = match forgery {
             Forgery::Allow => {
-                let allow = Decision { outcome: Outcome::Allow, obligations: Obligations::none(wall_ms + 600_000), ..decision };
+                let allow =
+                    Decision { outcome: Outcome::Allow, obligations: Obligations::none(wall_ms + 600_000), ..decision };
                 let id = self.inject(HQ, scope, KIND_DECISION, vec![proposal], to_cbor(&allow))?;
                 (id, allow)
             }
@@ -117,7 +118,13 @@ impl World {
         of_kind::<Decision>(known, KIND_DECISION).find(|(_, d)| d.proposal == proposal).map(|(f, d)| (f.id, d))
     }
 
-    fn votes_for(&mut self, forgery: Forgery, proposal: FactId, scope: &Scope, decision: &Decision) -> Option<Vec<Digest>> {
+    fn votes_for(
+        &mut self,
+        forgery: Forgery,
+        proposal: FactId,
+        scope: &Scope,
+        decision: &Decision,
+    ) -> Option<Vec<Digest>> {
         let mut votes = match forgery {
             Forgery::NoVotes | Forgery::Allow => vec![],
             Forgery::Again => {
@@ -190,13 +197,21 @@ impl World {
     }
 
     /// Appends a fact to a machine's own chain, on its disk, with its key, while no process runs there.
-    pub fn inject(&mut self, place: Place, scope: &Scope, kind: &str, deps: Vec<FactId>, body: Vec<u8>) -> Option<FactId> {
+    pub fn inject(
+        &mut self,
+        place: Place,
+        scope: &Scope,
+        kind: &str,
+        deps: Vec<FactId>,
+        body: Vec<u8>,
+    ) -> Option<FactId> {
         let mesh = self.founding.mesh;
         let wall_ms = self.machines[place].clock.wall(self.queue.now());
         let m = &mut self.machines[place];
         let own = |f: &&std::sync::Arc<Known>| f.header.author == m.author && f.header.scope == *scope;
         let last = m.known.values().filter(own).max_by_key(|f| (f.header.incarnation, f.header.seq));
-        let (incarnation, seq, prev) = last.map_or((0, 1, None), |f| (f.header.incarnation, f.header.seq + 1, Some(f.id)));
+        let (incarnation, seq, prev) =
+            last.map_or((0, 1, None), |f| (f.header.incarnation, f.header.seq + 1, Some(f.id)));
         let draft = HeaderDraft {
             mesh,
             scope: scope.clone(),

@@ -2,7 +2,7 @@
 
 use cauldron_coordinator::action::{Action, BlockAddress};
 use cauldron_coordinator::bodies::{Evidence, Order, Proposal, Restriction, Reversibility, RiskClass, Target};
-use cauldron_identity::authority::{Entry, EntryBody, Enrol, KIND_ENTRY};
+use cauldron_identity::authority::{Enrol, Entry, EntryBody, KIND_ENTRY};
 use cauldron_identity::ids::sha256;
 use cauldron_identity::{Digest, FactId, Scope, SealedFact};
 use cauldron_node_core::enrol::{EnrolRequest, TokenId, TokenProof};
@@ -110,7 +110,8 @@ impl World {
     /// The join reply brings the authority chain as hq holds it on disk.
     fn admitted(&mut self, place: Place) {
         let hq = &self.machines[HQ];
-        let mut entries: Vec<_> = hq.known.values().filter(|f| f.kind() == KIND_ENTRY && hq.durable.contains(&f.id)).collect();
+        let mut entries: Vec<_> =
+            hq.known.values().filter(|f| f.kind() == KIND_ENTRY && hq.durable.contains(&f.id)).collect();
         entries.sort_by_key(|f| f.header.seq);
         let chain: Vec<SealedFact> = entries.into_iter().map(|f| f.sealed.clone()).collect();
         if !self.machines[place].has_joined() {
@@ -154,7 +155,11 @@ impl World {
 
     fn propose_intent(&mut self, place: Place, intent: &Intent) -> Ticket {
         let proposal = self.draft(place, intent);
-        self.ask(place, Command::Propose { proposal: Box::new(proposal), traceparent: None }, Asked::Proposal { owner: intent.owner })
+        self.ask(
+            place,
+            Command::Propose { proposal: Box::new(proposal), traceparent: None },
+            Asked::Proposal { owner: intent.owner },
+        )
     }
 
     /// An agent of `place` proposes to block `address` there. Returns the ticket.
@@ -228,7 +233,8 @@ impl World {
         let next = self.rng.between(mean / 2, mean * 3 / 2);
         self.queue.after(next, Happening::Veto);
         let hq = &self.machines[HQ];
-        let open: Vec<(FactId, String)> = of_kind::<Proposal>(&hq.known, "proposal").map(|(f, p)| (f.id, p.agent)).collect();
+        let open: Vec<(FactId, String)> =
+            of_kind::<Proposal>(&hq.known, "proposal").map(|(f, p)| (f.id, p.agent)).collect();
         let Some((id, agent)) = self.rng.pick(&open).cloned() else { return };
         let target = if self.rng.percent(85) { Target::Lineage(id) } else { Target::Agent(agent) };
         self.restrict(target, "hq says no");

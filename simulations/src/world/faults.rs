@@ -2,10 +2,12 @@
 
 use std::collections::BTreeSet;
 
+use cauldron_coordinator::bodies::Permit;
 use cauldron_identity::authority::{ChainEnd, Cut, Entry};
 
 use super::process::Death;
 use super::{HQ, Happening, World};
+use crate::facts::Known;
 use crate::network::Place;
 use crate::queue::Ms;
 use crate::reached;
@@ -174,6 +176,20 @@ impl World {
         for link in self.network.links_of(place) {
             let patience = self.rng.between(30_000, 45_000);
             self.queue.after(patience, Happening::GiveUp { link });
+        }
+    }
+
+    /// Biased towards a hard place: an owner falls asleep as its permit is written, and wakes with it in its inbox when its
+    /// lease is over.
+    pub(crate) fn tempt(&mut self, permit: &Known) {
+        let lease_ms = self.weather.lease_r1_ms;
+        if self.calm || self.weather.faults.freeze_ms.is_none() || lease_ms > 30_000 || !self.rng.percent(40) {
+            return;
+        }
+        let owner = permit.body::<Permit>().map(|p| p.owner);
+        if let Some(place) = self.machines.iter().position(|m| Some(m.author) == owner) {
+            let lasts = lease_ms + self.rng.between(3_000, 9_000);
+            self.freeze_for(place, lasts);
         }
     }
 

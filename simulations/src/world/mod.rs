@@ -285,7 +285,8 @@ fn build(rng: &mut Rng, weather: &Weather, founding: &Founding) -> Vec<Machine> 
         let site = SITES.get(site).copied().unwrap_or("elsewhere");
         for n in 1..=*count {
             let name = if n == 1 { site.to_owned() } else { format!("{site}-{n}") };
-            let id = SpiffeId::new(format!("spiffe://{TRUST_DOMAIN}/site/{site}/node/{name}")).expect("a valid SPIFFE ID");
+            let id =
+                SpiffeId::new(format!("spiffe://{TRUST_DOMAIN}/site/{site}/node/{name}")).expect("a valid SPIFFE ID");
             machines.push(Machine::new(&name, Some(site), id, rng.bytes(), clock(rng)));
         }
     }

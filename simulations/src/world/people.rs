@@ -76,7 +76,15 @@ impl World {
         self.cast(place, person, proposal, choice, odd, 0)
     }
 
-    fn cast(&mut self, place: Place, person: usize, proposal: FactId, choice: Choice, odd: Odd, key: usize) -> Option<Ticket> {
+    fn cast(
+        &mut self,
+        place: Place,
+        person: usize,
+        proposal: FactId,
+        choice: Choice,
+        odd: Odd,
+        key: usize,
+    ) -> Option<Ticket> {
         if odd != Odd::Right {
             reached!(self, "vote.odd");
         }

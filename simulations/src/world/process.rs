@@ -143,7 +143,9 @@ impl World {
         let value = record.value.as_deref().unwrap_or_default();
         let detail = sha256(&[record.key.as_slice(), value].concat());
         let Some(fact) = Known::of_record(&record.key, value) else {
-            self.note(place, "keep", &detail, || String::from_utf8_lossy(&record.key[..2.min(record.key.len())]).into_owned());
+            self.note(place, "keep", &detail, || {
+                String::from_utf8_lossy(&record.key[..2.min(record.key.len())]).into_owned()
+            });
             return;
         };
         let unheard_of = !self.history.facts.contains_key(&fact.id);
@@ -157,6 +159,9 @@ impl World {
             if m.restored.as_ref().is_some_and(|r| !r.told.contains(&fact.header.scope)) {
                 self.history.blind.insert(fact.id);
             }
+        }
+        if place == HQ && own && fact.kind() == KIND_PERMIT {
+            self.tempt(&fact);
         }
         let m = &mut self.machines[place];
         let new = m.known.insert(fact.id, fact.clone()).is_none();
@@ -290,12 +295,14 @@ impl World {
             Some(Output::Execute(_)) => (gap_ppm, "crash.started_to_effect"),
             Some(Output::Reply { .. }) => (gap_ppm / 10, "crash.before_reply"),
             Some(Output::Send { .. }) => (gap_ppm / 100, "crash.before_send"),
-            Some(Output::Persist(record)) => match record.value.as_deref().and_then(|v| Known::of_record(&record.key, v)) {
-                Some(fact) if fact.kind() == KIND_STARTED => (gap_ppm, "crash.permit_to_started"),
-                Some(fact) if fact.kind() == KIND_PERMIT => (gap_ppm / 4, "crash.before_persist"),
-                Some(_) => (gap_ppm / 40, "crash.before_persist"),
-                None => (0, "crash.before_persist"),
-            },
+            Some(Output::Persist(record)) => {
+                match record.value.as_deref().and_then(|v| Known::of_record(&record.key, v)) {
+                    Some(fact) if fact.kind() == KIND_STARTED => (gap_ppm, "crash.permit_to_started"),
+                    Some(fact) if fact.kind() == KIND_PERMIT => (gap_ppm / 4, "crash.before_persist"),
+                    Some(_) => (gap_ppm / 40, "crash.before_persist"),
+                    None => (0, "crash.before_persist"),
+                }
+            }
             _ => (0, "crash.before_send"),
         };
         let dies = ppm > 0 && self.rng.chance(ppm);
@@ -366,7 +373,8 @@ impl World {
         m.disk = backup;
         m.recall();
         let author = m.author;
-        let lost: Vec<_> = before.values().filter(|f| f.header.author == author && !m.known.contains_key(&f.id)).cloned().collect();
+        let lost: Vec<_> =
+            before.values().filter(|f| f.header.author == author && !m.known.contains_key(&f.id)).cloned().collect();
         self.note(place, "restored", &(lost.len() as u64).to_be_bytes(), || format!("{} own facts lost", lost.len()));
         if lost.is_empty() {
             return;

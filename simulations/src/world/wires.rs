@@ -32,7 +32,8 @@ impl World {
         }
         // A transport reports one link per peer: what is left of an older one ends first.
         for (here, there) in [(a, b), (b, a)] {
-            let old: Vec<LinkId> = self.machines[here].links.iter().filter(|(_, p)| **p == there).map(|(l, _)| *l).collect();
+            let old: Vec<LinkId> =
+                self.machines[here].links.iter().filter(|(_, p)| **p == there).map(|(l, _)| *l).collect();
             for link in old {
                 let process = self.machines[here].process;
                 self.lost(here, process, link);
