@@ -4,6 +4,8 @@
 //! run and the target it must keep. `cargo xtask bench ROOM` prints it and fails when a target is missed.
 #![forbid(unsafe_code)]
 
+mod approve;
+mod fsync;
 pub mod report;
 pub mod spine;
 
