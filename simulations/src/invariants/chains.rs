@@ -160,9 +160,12 @@ pub(super) fn evidence_of_forks(world: &World) -> Holds {
         for m in world.machines.iter().filter(|m| world.is_in_good_standing(m) && m.reads(scope)) {
             let chain: Vec<u8> = [EVIDENCE_PREFIX, scope.to_string().as_bytes(), &[0], author.as_bytes()].concat();
             let held: BTreeSet<_> = ids.iter().filter(|id| m.durable.contains(id)).collect();
-            let elsewhere = ids.iter().filter(|id| world.machines.iter().any(|o| o.durable.contains(id))).count();
+            // A branch that only a cut machine holds reaches nobody.
+            let heard = world.machines.iter().filter(|o| !world.history.cuts.contains_key(&o.author));
+            let heard: Vec<_> = heard.collect();
+            let visible = ids.iter().filter(|id| heard.iter().any(|o| o.durable.contains(id))).count();
             let has = m.disk.records().iter().any(|(key, _)| key.starts_with(&chain));
-            if !has && elsewhere > 1 {
+            if !has && visible > 1 {
                 let text = format!(
                     "{} holds {} of {} branches of a fork at {scope} {seq} and no evidence",
                     m.name,
