@@ -24,8 +24,8 @@ use crate::world::{HQ, World};
 /// How often states are looked at, milliseconds. Folding is slow; the checks at each start and permit are the fine net.
 const SAMPLE_MS: Ms = 25_000;
 
-/// Facts that one proposal or one machine may lead to, votes, retries and board lines included; measured worlds stay below
-/// a third of it.
+/// Facts that one proposal or one machine may lead to, votes, retries and board lines included. A generous guess, not a
+/// measured bound: it is there to stop worlds that feed on themselves.
 const FACTS_PER_CAUSE_MAX: usize = 60;
 
 /// FINAL: a coordinator permits nothing to which somebody it knows of has said no.
