@@ -6,7 +6,7 @@
 //!
 //! * [`world`]: machines, events, faults; [`weather`]: what is drawn from the seed.
 //! * [`invariants`]: what must always be true, as named functions beside a reference model.
-//! * [`reached`]: the hard places that a run must have got to, or its silence means nothing.
+//! * [`mod@reached`]: the hard places that a run must have got to, or its silence means nothing.
 //! * [`story`]: worlds in which nothing happens by itself, for tests that read as stories.
 //! * [`run`]: one seed, many seeds, every planted bug.
 //!
