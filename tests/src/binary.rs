@@ -8,7 +8,8 @@ use std::sync::OnceLock;
 /// The `cauldron` that stands beside the running test or benchmark: the same target directory, the same profile.
 ///
 /// `cargo test --workspace` has built it before any test starts. Where somebody runs this package alone and it is missing, it is
-/// built here, once. `CAULDRON_BIN` names another one.
+/// built here, once; one that is there is taken as it is, so build the node first after changing it. `CAULDRON_BIN` names
+/// another one.
 ///
 /// # Panics
 /// When there is none and none can be built.

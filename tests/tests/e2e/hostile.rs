@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use cauldron_identity::codec::to_cbor;
 use cauldron_identity::x509::{AuthorityCa, Bundles, SvidKey, Validity};
-use cauldron_identity::{AuthorKey, MeshId, SpiffeId, TrustDomain};
+use cauldron_identity::{AuthorKey, Fact, HeaderDraft, MeshId, Scope, SealedFact, SpiffeId, TrustDomain};
 use cauldron_mesh::{Mesh as Wires, MeshConfig, MeshEvent, MeshHandle, SvidSource, system_clock};
 use cauldron_tests::{Mesh, eventually};
 use tokio::sync::mpsc::Receiver;
@@ -69,6 +70,31 @@ fn author_of(node: &cauldron_tests::Node) -> AuthorKey {
     let text = std::fs::read_to_string(node.dir().join("author.key")).expect("readable");
     let payload = URL_SAFE_NO_PAD.decode(text.trim().rsplit('.').next().expect("a payload")).expect("base64url");
     AuthorKey::from_seed(payload.first_chunk().expect("a seed"))
+}
+
+/// A first restriction in lyon's own site, in all but the signature as lyon would write it. Restrictions travel first, so that it
+/// is looked at before anything else was exchanged.
+fn forged_fact(mesh: &Mesh) -> SealedFact {
+    let draft = HeaderDraft {
+        mesh: mesh.hq.get("/v1/self")["mesh"].as_str().expect("a mesh").parse().expect("a mesh id"),
+        scope: Scope::site_restrict("lyon").expect("a scope"),
+        incarnation: 0,
+        seq: 1,
+        prev: None,
+        hlc: (now_s() * 1_000) << 16,
+        kind: "restriction".to_owned(),
+        deps: Vec::new(),
+        traceparent: None,
+    };
+    let signed_otherwise = author_of(&mesh.lyon).sign("cauldron/another-domain", b"another message");
+    let mut sealed = Fact::seal(&author_of(&mesh.lyon), draft, vec![0xa0]).sealed().clone();
+    sealed.signature = signed_otherwise;
+    sealed
+}
+
+/// A fact as a peer pushes it: sync frame, version 0, kind `facts`, a map of `1` to a list of one (docs/wire.md).
+fn pushed(fact: &SealedFact) -> Vec<u8> {
+    [&[0, 0, 3, 0xa1, 0x01, 0x81], to_cbor(fact).as_slice()].concat()
 }
 
 /// The sum of a family of counters over the labels that are not named in `except`.
@@ -134,20 +160,24 @@ async fn a_member_that_talks_nonsense_is_closed_with_a_code_and_the_mesh_goes_on
     eventually("hq sees that lyon is gone", || mesh.hq.metric("cauldron_mesh_links") == 1);
     let before = mesh.hq.get("/v1/sync")["state_hash"].clone();
 
-    // Each on a link of its own: a bad sync frame, a lease request cut short, a grant that is none, noise.
-    let nonsense: [&[u8]; 4] = [&[0, 0xff, 0xff], &[1, 0xa3, 0x00], &[2, 0x80], &[3; 4096]];
+    // Each on a link of its own: a bad sync frame, half of one, a lease request cut short, a grant that is none, noise, and a
+    // frame without fault around a fact whose signature is not its author's.
+    let forged = pushed(&forged_fact(&mesh));
+    let half = forged[..forged.len() / 2].to_vec();
+    let nonsense = [vec![0, 0xff, 0xff], half, vec![1, 0xa3, 0x00], vec![2, 0x80], vec![3; 4096], forged];
     for (n, frame) in (1..).zip(nonsense) {
         let mut actor = Actor::enter(&mesh, &authority(&mesh), &Mesh::site_id("lyon"), author_of(&mesh.lyon));
         let link = actor.until_link().await;
         let of_lyon = |e: &MeshEvent| matches!(e, MeshEvent::Frame { bytes, .. } if contains(bytes, "site/lyon"));
         let told = actor.watch(Duration::from_secs(20), of_lyon).await;
         assert!(told.iter().any(of_lyon), "a member is told of its site, so a stranger's silence means something");
-        actor.handle.send(link, frame.to_vec()).expect("sent");
+        actor.handle.send(link, frame).expect("sent");
         let down = actor.watch(Duration::from_secs(20), |e| matches!(e, MeshEvent::LinkDown { .. })).await;
         assert!(down.iter().any(|e| matches!(e, MeshEvent::LinkDown { .. })), "frame {n} ends the link: {down:?}");
         actor.handle.shutdown().await;
         eventually("hq counts why", || mesh.hq.metric("cauldron_mesh_closed_total{code=\"bad_content\"}") >= n);
     }
+    assert_eq!(mesh.hq.metric("cauldron_core_refused_total{code=\"bad-signature\"}"), 1);
     assert_eq!(sum(&mesh, "cauldron_mesh_closed_total", &["bad_content", "normal", "shutdown", "queue_full"]), 0);
     assert_eq!(mesh.hq.get("/v1/sync")["state_hash"], before, "nothing else happened");
 

@@ -23,9 +23,8 @@ fn seal(mesh: &Mesh, issued_s: u64, lifetime_s: u64) {
     let csr = key.csr_der().expect("a request");
     let id = SpiffeId::new(Mesh::site_id("lyon")).expect("a SPIFFE ID");
     let chain = authority(mesh).issue(&csr, &id, issued_s, lifetime_s, [7; 16]).expect("issued");
-    let write = |name: &str, text: &str| std::fs::write(mesh.lyon.dir().join(name), text).expect("written");
-    write("svid.key", &key.to_pkcs8_pem());
-    write("svid.pem", &certificates_to_pem(&chain));
+    let pem = key.to_pkcs8_pem().to_string() + &certificates_to_pem(&chain);
+    std::fs::write(mesh.lyon.dir().join("svid.pem"), pem).expect("written");
 }
 
 #[test]
@@ -38,7 +37,7 @@ fn an_svid_is_renewed_at_half_life_without_restart() {
     mesh.lyon.until_up();
     let pid = mesh.lyon.pid();
     let short = mesh.lyon.get("/v1/self")["svid"]["not_after"].clone();
-    assert_eq!(std::fs::read(mesh.lyon.dir().join("svid.pem")).expect("readable"), sealed, "not before its time");
+    assert!(std::fs::read(mesh.lyon.dir().join("svid.pem")).expect("readable") == sealed, "not before its time");
     assert_eq!(mesh.lyon.logged("the SVID was renewed"), 0);
 
     wait_until("a longer SVID", Duration::from_secs(60), || {
@@ -46,9 +45,9 @@ fn an_svid_is_renewed_at_half_life_without_restart() {
         if own["not_after"].as_str() > short.as_str() && own["valid"] == true { Ok(()) } else { Err(own.to_string()) }
     });
     assert!(mesh.lyon.runs() && mesh.lyon.pid() == pid, "the same process");
-    assert_eq!(mesh.lyon.logged("the SVID was renewed"), 1);
+    eventually("it says so", || mesh.lyon.logged("the SVID was renewed") == 1);
     assert_eq!(mesh.lyon.logged("link up"), 2, "one link before the restart, one after, none for the renewal");
-    assert_ne!(std::fs::read(mesh.lyon.dir().join("svid.pem")).expect("readable"), sealed, "and it is on disk");
+    assert!(std::fs::read(mesh.lyon.dir().join("svid.pem")).expect("readable") != sealed, "and it is on disk");
 }
 
 #[test]
