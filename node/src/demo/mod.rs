@@ -1,7 +1,7 @@
 //! `cauldron demo`: three node processes on this machine do the main job on real input.
 //!
-//! [`World`] founds a mesh as anybody would and runs hq, lyon and porto as processes of this same program. The
-//! story is told to a person ([`story`]), or checked without one ([`once`]). Nothing here looks inside a node: it asks
+//! `World` founds a mesh as anybody would and runs hq, lyon and porto as processes of this same program. The
+//! story is told to a person (`story`), or checked without one (`once`). Nothing here looks inside a node: it asks
 //! the nodes' APIs, reads their files, and decides by the command that a person would type.
 
 mod auth_log;
@@ -58,7 +58,8 @@ pub fn run(args: DemoArgs) -> Result<(), CliError> {
             () = stop.wait() => interrupted(args.once),
         };
         if !args.once {
-            say("\nStopping hq, lyon and porto.\n")?;
+            // The terminal may be what is gone.
+            let _ = say("\nStopping hq, lyon and porto.\n");
         }
         world.stop().await;
         if world.is_kept() && args.output == Format::Table {
@@ -123,8 +124,9 @@ fn failed(doing: &str, failure: Failure) -> CliError {
     }
 }
 
-/// SIGINT or SIGTERM.
+/// SIGINT, SIGTERM, or SIGHUP when the terminal is closed.
 struct Stop {
+    hangup: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,
     terminate: tokio::signal::unix::Signal,
 }
@@ -133,6 +135,7 @@ impl Stop {
     fn listen() -> Result<Self, CliError> {
         let failed = |e: std::io::Error| CliError::config("cannot listen for signals").because(&e);
         Ok(Self {
+            hangup: signal(SignalKind::hangup()).map_err(failed)?,
             interrupt: signal(SignalKind::interrupt()).map_err(failed)?,
             terminate: signal(SignalKind::terminate()).map_err(failed)?,
         })
@@ -140,6 +143,7 @@ impl Stop {
 
     async fn wait(&mut self) {
         tokio::select! {
+            _ = self.hangup.recv() => {}
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
         }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::auth_log::ATTACKERS;
+use super::auth_log::{ATTACKERS, ATTEMPTS};
 use super::look::{self, address, sentences, text, with_id};
 use super::process::{Failure, Node, until};
 use super::tell::Tell;
@@ -19,6 +19,8 @@ const PATIENCE: Duration = Duration::from_secs(25);
 const STEP_MAX: Duration = Duration::from_secs(30);
 /// Between two looks at whether somebody decided, or a node died.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// Between two attempts of an attack, for the eye.
+const ATTEMPT_EVERY: Duration = Duration::from_millis(400);
 /// Lines of evidence that are shown.
 const EVIDENCE_MAX: usize = 3;
 
@@ -105,7 +107,7 @@ impl Story<'_> {
             }
         };
         for proposal in &waiting {
-            tell.line(&format!("{}  {}", text(proposal, "/short"), text(proposal, "/summary")))?;
+            tell.line(&format!("{}  {}", text(proposal, "/short"), brief(proposal)))?;
         }
         // Oldest first, as they were found.
         if let Some(first) = waiting.last() {
@@ -158,7 +160,7 @@ impl Story<'_> {
         while began.elapsed() < PATIENCE {
             let list = world.lyon.get("/v1/proposals").await?;
             if let Some(moving) = items(&list).iter().find(|p| text(p, "/state") != "DENIED" && decided(p)) {
-                tell.prose(&format!("You approved: {}", text(moving, "/summary")))?;
+                tell.prose(&format!("You approved a block of {}.", address(moving)))?;
                 return self.carried_out(text(moving, "/id")).await;
             }
             let now_denied = items(&list).iter().filter(|p| text(p, "/state") == "DENIED").count();
@@ -246,16 +248,17 @@ impl Story<'_> {
         tell.step(6, "hq is killed, and comes back")?;
         let [source, ..] = ATTACKERS;
         world.hq.kill().await;
-        world.auth_log.attack(source, Timestamp::now())?;
-        tell.prose(&format!(
-            "hq was killed as by a power cut, and {source} begins to attack lyon. lyon goes on recording and proposing; \
-             within 15 s it knows that hq is gone."
-        ))?;
+        tell.prose(&format!("hq was killed as by a power cut, and {source} begins to attack lyon:"))?;
+        for n in 0..ATTEMPTS {
+            tell.line(&world.auth_log.failed_login(source, n, Timestamp::now())?)?;
+            tokio::time::sleep(ATTEMPT_EVERY).await;
+        }
+        tell.prose("lyon goes on recording and proposing; within 15 s it knows that hq is gone:")?;
         let what = format!("a proposal about {source} that waits for hq");
         let why = world.lyon.until(STEP_MAX, &what, "/v1/proposals", |list| {
             let p = items(list).iter().find(|p| address(p) == source)?;
             let why = sentences(p, "/why");
-            why.contains("no coordinator is connected").then(|| (text(p, "/summary").to_owned(), why))
+            why.contains("no coordinator is connected").then(|| (brief(p).to_owned(), why))
         });
         let (summary, why) = why.await?;
         tell.line(&summary)?;
@@ -304,6 +307,11 @@ impl Story<'_> {
             tokio::time::sleep(LOOK_EVERY).await;
         }
     }
+}
+
+/// The sentence about a proposal without what is in brackets: the times.
+fn brief(proposal: &Value) -> &str {
+    text(proposal, "/summary").split(" (").next().unwrap_or_default()
 }
 
 /// Whether somebody said something about it.
