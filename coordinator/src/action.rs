@@ -12,6 +12,8 @@ use crate::json::{JsonError, canonical, from_canonical, rfc3339};
 
 /// `security.address.block`: drop traffic from one address for a while.
 pub const OP_ADDRESS_BLOCK: &str = "security.address.block";
+/// Every action class of this build: operation and connector.
+pub const CLASSES: [&str; 1] = ["security.address.block/blocklist"];
 /// The longest block, seconds.
 pub const TTL_S_MAX: u64 = 86_400;
 /// How long a proposal may stay open, milliseconds: older reasons should be looked at again.
@@ -264,6 +266,7 @@ mod tests {
     fn arguments_are_typed_and_have_one_form() {
         let action = args(r#"{"address":"198.51.100.7","reason":"brute force","ttl_s":3600}"#).expect("valid");
         assert_eq!(action.object(), "198.51.100.7");
+        assert!(CLASSES.contains(&action.action_class().as_str()));
         assert_eq!(
             action.args().expect("canonical"),
             br#"{"address":"198.51.100.7","reason":"brute force","ttl_s":3600}"#

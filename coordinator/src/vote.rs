@@ -197,7 +197,12 @@ impl SignedVote {
             Some(head) => authority.index_of(&head).ok_or(VoteError::HeadUnknown)?,
             None => 0,
         };
-        let then = authority.person_at(&statement.person, index);
+        let has_it = |p: &&Person| p.credentials.iter().any(|c| c.id() == statement.credential);
+        // An approval needs a person in good standing; a no counts for good, whatever became of who said it.
+        let then = match statement.choice {
+            Choice::Deny => authority.person_ever(&statement.person, index).find(has_it),
+            Choice::Approve | Choice::Abstain | Choice::Withdraw => authority.person_at(&statement.person, index),
+        };
         let then = then.ok_or_else(|| VoteError::Person(statement.person.clone()))?;
         let credential = then.credentials.iter().find(|c| c.id() == statement.credential);
         let credential = credential.ok_or_else(|| VoteError::Credential(statement.person.clone()))?;

@@ -6,7 +6,7 @@ request := {
 	"confidence": {"raw_ppm": 900000},
 	"proposal": {
 		"operation": "security.address.block",
-		"args": {"address": "198.51.100.7", "ttl_s": 3600, "reason": "brute force"},
+		"args": {"address": "192.0.2.200", "ttl_s": 3600, "reason": "brute force"},
 		"evidence": [{"line_no": 1}],
 		"reversibility": "reversible",
 		"undo_plan": "remove the line",
@@ -34,7 +34,7 @@ test_protected_ranges_are_never_blocked if {
 }
 
 test_neighbours_of_protected_ranges_may_be_blocked if {
-	every address in ["172.32.0.1", "11.0.0.1", "2001:db8::1", "198.51.100.7"] {
+	every address in ["172.32.0.1", "11.0.0.1", "2001:db8::1", "192.0.2.200"] {
 		count(guardrail.deny) == 0 with input as with_args({"address": address})
 	}
 }

@@ -210,6 +210,9 @@ impl Charter {
     }
 
     fn check(&self) -> Result<(), String> {
+        if self.v != crate::fact::VERSION {
+            return Err(format!("version {}; this build reads version {}", self.v, crate::fact::VERSION));
+        }
         let domain = self.trust_domain()?;
         let members: BTreeSet<_> = self.council.iter().collect();
         let (n, m) = (self.council.len(), self.threshold as usize);
@@ -301,6 +304,7 @@ pub(crate) mod tests {
             let signed = SignedCharter::sign(&charter, &[&a, &b]);
             assert!(matches!(signed.open(&signed.mesh_id()), Err(CharterError::Content(_))), "{charter:?}");
         };
+        bad(&|c| c.v = 1);
         bad(&|c| c.threshold = 1);
         bad(&|c| c.threshold = 3);
         bad(&|c| c.council.push(a.public()));

@@ -2,6 +2,7 @@
 
 use cauldron_coordinator::ledger::State;
 use cauldron_identity::Scope;
+use cauldron_identity::authority::Entry;
 use cauldron_simulations::invariants::Violation;
 use cauldron_simulations::run;
 use cauldron_simulations::story::{MINUTE, SECOND};
@@ -212,4 +213,26 @@ fn the_invariants_see_an_effect_that_nobody_approved() {
     world.history.effects.push(again);
     let seen = cauldron_simulations::invariants::at_each_effect(&world);
     assert!(matches!(&seen, Err(Violation { invariant: "PERMIT", .. })), "{seen:?}");
+}
+
+#[test]
+fn a_denial_stands_when_the_revocation_of_its_signer_comes_into_effect_later() {
+    let mut world = World::story(1, &[1, 1]);
+    let block = world.propose("lyon", "198.51.100.7");
+    world.run_for(2 * SECOND);
+    world.cut("hq");
+    world.run_for(SECOND);
+    // Recorded, but nobody else holds it yet: cleo may still say no.
+    world.council_entry(&Entry::RevokePerson("cleo".into()));
+    world.run_for(SECOND);
+    world.deny(block).at("hq").by("cleo");
+    world.run_for(SECOND);
+    assert_eq!(world.state_at("hq", block), Some(State::Denied));
+    world.heal("hq");
+    world.run_for(30 * SECOND);
+    world.approve(block).at("hq").by("ana");
+    world.run_for(30 * SECOND);
+    assert_eq!(world.state_at("hq", block), Some(State::Denied));
+    assert_eq!(world.effects_of(block), 0);
+    assert!(world.violation.is_none(), "{:?}", world.violation);
 }

@@ -335,6 +335,16 @@ impl Authority {
         newest.flatten()
     }
 
+    /// Everything that the chain's first `index` accepted entries ever said of a person, in effect or not, newest first:
+    /// what a no is judged by, which must not lapse when an entry comes into effect.
+    pub fn person_ever(&self, id: &str, index: u64) -> impl Iterator<Item = &Person> {
+        let accepted = self.chain.iter().take(usize::try_from(index).unwrap_or(usize::MAX)).rev();
+        accepted.filter_map(move |a| match (&a.entry, &a.refused) {
+            (Some(Entry::Person(person)), None) if person.id == id => Some(person),
+            _ => None,
+        })
+    }
+
     /// Everybody enrolled and not revoked.
     #[must_use]
     pub fn people(&self) -> Vec<&Person> {

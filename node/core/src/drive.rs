@@ -277,7 +277,11 @@ impl NodeCore {
             return;
         }
         self.work.incarnate_at_ms = self.now.boottime_ms + INCARNATE_EVERY_MS;
-        let Some(link) = self.links.iter().find(|(_, p)| p.author == sequencer).map(|(l, _)| *l) else { return };
+        let Some(link) =
+            self.links.iter().find(|(_, p)| p.author == sequencer && !p.shared.is_empty()).map(|(l, _)| *l)
+        else {
+            return;
+        };
         let mesh = self.authority.mesh();
         let ends = self.readable().into_iter().filter_map(|scope| self.own_end(scope)).collect();
         let incarnate = Incarnate::new(&mesh, &self.key, self.incarnation + 1, ends);

@@ -96,10 +96,13 @@ impl NodeCore {
             self.vouching = Vouching::default();
             return;
         }
-        if self.vouched() || self.vouching.at_ms > self.now.boottime_ms {
+        if self.vouching.at_ms > self.now.boottime_ms {
             return;
         }
         self.vouching.at_ms = self.now.boottime_ms + TIME_EVERY_MS;
+        if self.vouched() {
+            return;
+        }
         let nonce = Digest::from_bytes(self.chance.bytes32());
         self.vouching.nonce = Some(nonce);
         self.vouching.agreed.clear();
@@ -123,6 +126,7 @@ impl NodeCore {
         self.vouched();
     }
 
+    /// Whether enough peers agree; says so to the shell, which then believes the clock.
     fn vouched(&mut self) -> bool {
         let cut = |(author, m): &(&AuthorId, &cauldron_identity::authority::Member)| {
             **author == self.me || self.authority.is_cut(author, m.incarnation)

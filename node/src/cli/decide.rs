@@ -89,7 +89,7 @@ pub(super) async fn kill(client: &Client, format: Format, args: &KillArgs) -> Re
         _ => ("kill-all", None),
     };
     let what = target.map_or_else(|| "everything, everywhere".to_owned(), |t| format!("{t} ({kind})"));
-    confirm(&format!("Stop {what}? Only the council can take this back."), args.yes)?;
+    confirm(&format!("Stop {what}? Nothing in this version takes it back."), args.yes)?;
     let body = json!({ "kind": kind, "target": target, "reason": args.reason });
     recorded(format, "stopped", &client.post("/v1/restrictions", &body).await?)
 }

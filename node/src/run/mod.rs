@@ -421,7 +421,10 @@ fn start_agent(
     stop: &Arc<AtomicBool>,
 ) -> std::io::Result<Option<std::thread::JoinHandle<()>>> {
     let sshd = config.security.as_ref().and_then(|s| s.sshd.as_ref());
-    let (Some(sshd), Some(rule)) = (sshd, config.sshd_agent()) else { return Ok(None) };
+    let (Some(sshd), Some(mut rule)) = (sshd, config.sshd_agent()) else { return Ok(None) };
+    if sshd.own_addresses.is_none() {
+        rule.own_addresses = if_addrs::get_if_addrs()?.into_iter().map(|interface| interface.ip()).collect();
+    }
     let source = agents::SshdSource { path: sshd.log.clone(), rule };
     let id = config.identity.spiffe_id.clone();
     agents::start_sshd(source, node.clone(), id, clock.clone(), stop.clone()).map(Some)

@@ -5,6 +5,7 @@ use axum::body::Bytes;
 use axum::extract::{Path, State};
 use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
+use cauldron_coordinator::action;
 use cauldron_coordinator::bodies::{Order, Restriction, Target};
 use cauldron_coordinator::vote::SignedVote;
 use cauldron_identity::SpiffeId;
@@ -83,7 +84,7 @@ pub struct RestrictRequest {
     pub reason: String,
 }
 
-/// Restricts on this coordinator's own authority. Only a lift on the authority chain takes it back.
+/// Restricts on this coordinator's own authority. Nothing in this version takes it back.
 #[utoipa::path(post, path = "/v1/restrictions", request_body = RestrictRequest, responses((status = 200, body = Recorded), (status = 409, body = Problem)))]
 pub async fn restrict(
     State(context): State<Context>,
@@ -97,7 +98,9 @@ pub async fn restrict(
             let lineage = context.node.read(move |core| core.lineage_of(&found)).await?;
             Target::Lineage(lineage.ok_or_else(|| bad(format!("{found} belongs to no proposal")))?)
         }
-        "kill-class" => Target::ActionClass(text),
+        "kill-class" => Target::ActionClass(class_named(&text).ok_or_else(|| {
+            bad(format!("{text:?} is no action class; this build knows {}", action::CLASSES.join(", ")))
+        })?),
         "kill-agent" => Target::Agent(text),
         "kill-site" => Target::Site(text),
         "kill-all" => Target::All,
@@ -111,6 +114,13 @@ pub async fn restrict(
         issued_ms: context.clock.now().wall_ms,
     };
     record(&context, Command::Restrict(Box::new(Restriction::by_coordinator(&order)))).await
+}
+
+/// The class that a person means: in full, or by its operation alone.
+fn class_named(text: &str) -> Option<String> {
+    let means =
+        |class: &&&str| **class == text || class.rsplit_once('/').is_some_and(|(operation, _)| operation == text);
+    action::CLASSES.iter().find(means).map(|class| (*class).to_owned())
 }
 
 /// Whom a join token admits.
