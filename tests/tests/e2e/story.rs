@@ -5,9 +5,21 @@ use std::path::Path;
 
 use cauldron_tests::{Mesh, Plan, eventually, shared, skipped};
 
-/// Sources in the OpenSSH log of Loghub that fail five times within ten minutes and never succeed. Counted by hand in the log,
-/// not by the agent.
-const SOURCES: usize = 11;
+/// The sources in the OpenSSH log of Loghub that fail five times within ten minutes and never succeed. Found by a separate script
+/// that shares no code with the agent.
+pub const SOURCES: [&str; 11] = [
+    "103.99.0.122",
+    "106.5.5.195",
+    "112.95.230.3",
+    "119.4.203.64",
+    "123.235.32.19",
+    "183.62.140.253",
+    "185.190.58.151",
+    "187.141.143.180",
+    "5.188.10.180",
+    "5.36.59.76",
+    "60.2.12.12",
+];
 
 /// Whether a file below `folder` contains `text`.
 fn holds(folder: &Path, text: &str) -> bool {
@@ -29,9 +41,9 @@ fn a_real_attack_is_proposed_decided_executed_once_and_undone_and_porto_sees_not
         let all = mesh.hq.items("/v1/approvals");
         all.iter().map(|p| address(p["target"].as_str().unwrap_or_default())).collect()
     };
-    eventually("hq asks a person about every source", || sources(&mesh).len() >= SOURCES);
-    assert_eq!(sources(&mesh).len(), SOURCES, "{:?}", sources(&mesh));
-    assert_eq!(mesh.lyon.items("/v1/proposals").len(), SOURCES, "one open proposal per source");
+    eventually("hq asks a person about every source", || sources(&mesh).len() >= SOURCES.len());
+    assert_eq!(sources(&mesh), SOURCES.map(str::to_owned).into());
+    assert_eq!(mesh.lyon.items("/v1/proposals").len(), SOURCES.len(), "one open proposal per source");
 
     let waiting = mesh.hq.items("/v1/approvals");
     let [yes, no] = [&waiting[0], &waiting[1]].map(|p| p["id"].as_str().expect("an id").to_owned());
