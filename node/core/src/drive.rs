@@ -16,6 +16,8 @@ use crate::local;
 
 /// How long a restored node waits before it asks again for its new incarnation, milliseconds.
 const INCARNATE_EVERY_MS: u64 = 5_000;
+/// How long a peer may speak before its enrolment has arrived here, milliseconds. Then it may dial again.
+const STRANGER_MS_MAX: u64 = 60_000;
 /// How often the sequencer begins a new life of one author at most, milliseconds.
 const INCARNATE_MIN_MS: u64 = 60_000;
 
@@ -89,6 +91,10 @@ impl NodeCore {
         // Nothing is listened to before the author key is known to belong to the SVID's name.
         if peer.shared.is_empty() {
             *self.refused.entry("not_enrolled".into()).or_default() += 1;
+            if self.now.boottime_ms.saturating_sub(peer.since_ms) > STRANGER_MS_MAX {
+                let detail = format!("{} has no enrolled author key", peer.spiffe_id);
+                self.outputs.push_back(Output::Close { link, detail });
+            }
             return;
         }
         self.last_seen_ms.insert(peer.author, self.now.wall_ms);
