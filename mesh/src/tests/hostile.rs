@@ -48,18 +48,34 @@ impl Raw {
         Self { control, theirs, task }
     }
 
-    /// A stream to `peer` that it has taken.
+    /// A stream to `peer` that it has taken. Like the product, opens another one where the first was dropped on the way
+    /// (libp2p-stream does so while its one-slot channel is full).
     async fn stream(&mut self, peer: PeerId) -> Stream {
-        // The other side may know of the connection before we do.
-        let mut stream = loop {
-            match self.control.open_stream(peer, SYNC).await {
-                Ok(stream) => break stream,
-                Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+        const TAKEN_WITHIN: Duration = Duration::from_secs(5);
+        let mut failures = Vec::new();
+        for _ in 0..200 {
+            let opened = tokio::time::timeout(TAKEN_WITHIN, self.control.open_stream(peer, SYNC)).await;
+            let mut stream = match opened {
+                Ok(Ok(stream)) => stream,
+                // The other side may know of the connection before we do.
+                Ok(Err(why)) => {
+                    failures.push(why.to_string());
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                    continue;
+                }
+                Err(_) => {
+                    failures.push("not opened in time".into());
+                    continue;
+                }
+            };
+            let mut taken = [0];
+            match tokio::time::timeout(TAKEN_WITHIN, stream.read_exact(&mut taken)).await {
+                Ok(Ok(())) => return stream,
+                Ok(Err(why)) => failures.push(format!("dropped: {why}")),
+                Err(_) => failures.push("not taken in time".into()),
             }
-        };
-        let mut taken = [0];
-        stream.read_exact(&mut taken).await.expect("taken");
-        stream
+        }
+        panic!("no stream was taken: {failures:?}");
     }
 }
 
