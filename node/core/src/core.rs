@@ -129,6 +129,8 @@ pub struct NodeCore {
     pub(crate) sync_at_ms: Option<u64>,
     /// Whether [`NodeCore::open`] is done: what is folded before is the past, not news.
     pub(crate) opened: bool,
+    /// Whether the present life began while this process ran.
+    pub(crate) new_life: bool,
     pub(crate) seen_index: u64,
     /// Facts, authority, lease or life changed since governance was last driven.
     pub(crate) dirty: bool,
@@ -264,6 +266,7 @@ impl NodeCore {
             state_told: "",
             sync_at_ms: None,
             opened: false,
+            new_life: false,
             seen_index: 0,
             dirty: true,
             links_dirty: false,

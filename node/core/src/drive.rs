@@ -244,10 +244,14 @@ impl NodeCore {
 
     /// Has a peer seen more of this node's chains than it has itself?
     fn confirm(&mut self) {
+        let sequencer = self.authority.charter().sequencer.author.author_id();
         let mut beyond = false;
         let mut asked: BTreeSet<&Scope> = BTreeSet::new();
+        // Whoever has only just heard of a new life cannot know whether it was used: the sequencer that began it may.
+        let mut knows_life = !self.new_life;
         for (link, peer) in &self.links {
             if let Some(more) = self.claims_more(*link) {
+                knows_life |= peer.author == sequencer;
                 beyond |= more;
                 asked.extend(&peer.shared);
             }
@@ -255,7 +259,7 @@ impl NodeCore {
         // A peer vouches only for what it reads itself: each scope needs somebody who shares it.
         if beyond {
             self.life.claimed(self.now.boottime_ms);
-        } else if self.readable().iter().all(|scope| asked.contains(scope)) {
+        } else if knows_life && self.readable().iter().all(|scope| asked.contains(scope)) {
             self.dirty |= self.life.vouched();
         }
         self.dirty |= self.life.tick(self.now.boottime_ms);
@@ -342,6 +346,7 @@ impl NodeCore {
             // Not taken on trust either: a store older than this entry may have used the new life already.
             if self.opened {
                 self.life = crate::life::Life::at_start(true, self.now.boottime_ms);
+                self.new_life = true;
             }
         }
     }
