@@ -15,7 +15,7 @@
 //! | `effect-before-started` | an effect is carried out before its start is durable |
 //! | `ack-before-durable` | an answer is given before what it says is on disk |
 
-/// The names [`activate`] accepts.
+/// The names that `activate` accepts, in a build with the feature.
 pub const NAMES: [&str; 10] = [
     "owner-trusts-coordinator",
     "vote-not-bound-to-terms",

@@ -4,7 +4,7 @@
 //! Call [`NodeCore::handle`] with one [`Input`], then [`NodeCore::poll`] until it answers [`Output::Idle`]. Outputs are
 //! ordered and the order is the promise: an [`Output::Persist`] must be durable before any output behind it is carried
 //! out, and each gap between two outputs is a place where the process may die. Nothing else changes a node;
-//! [`NodeCore::view`] only reads.
+//! the accessors that make [`view`] types only read.
 //!
 //! Time, chance and IO are arguments. The binary and the simulator run this same type.
 //!
