@@ -29,7 +29,7 @@ pub(crate) enum Life {
     },
     /// Writing. `confirmed` says whether a peer vouched for the heads (or the store was never used before).
     Active {
-        /// Whether permits that were on disk at start may be executed without the connector's probe.
+        /// Whether permits that were on disk at start, and not started, may be used.
         confirmed: bool,
         /// Whether a claim has been waited for in vain: a second one is not waited for.
         tried: bool,
@@ -124,8 +124,8 @@ impl Life {
         match self {
             Self::Confirming { .. } => Some((
                 "confirming",
-                "waiting for a peer to confirm this node's own heads; it records alone after 10 s, and executes permits \
-                 from before the restart only once a peer or the connector's probe has answered"
+                "waiting for peers to confirm this node's own heads; it records alone after 10 s, or after a minute while a \
+                 peer claims to hold more, and uses permits from before the restart only once they have confirmed"
                     .into(),
             )),
             Self::ReadOnly { .. } => Some((
