@@ -60,14 +60,14 @@ pub trait Connector {
     /// error nothing was done.
     fn execute(&mut self, permit: &VerifiedPermit, now_ms: u64) -> Result<Outcome, ConnectorError>;
 
-    /// Whether the execution with this key happened, also if its effect is over by now.
+    /// Whether the execution with this key happened, and whether its effect still stands.
     ///
     /// # Errors
     /// It cannot be said.
     fn probe(&self, idempotency_key: &str) -> Result<Probe, ConnectorError>;
 
-    /// Ends every effect of ours that is due at `now_ms` (Unix milliseconds) and says which. An effect that a crash ended
-    /// without telling is not told again: compare with [`Outcome::until_ms`].
+    /// Ends every effect of ours that is due at `now_ms` (Unix milliseconds) and says which. An effect that was ended right
+    /// before a crash is not told again: [`Connector::probe`] answers [`Probe::Ended`].
     ///
     /// # Errors
     /// What is due stays due: sweep again.
@@ -132,8 +132,10 @@ pub enum Effect {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Probe {
-    /// It was, even if its time is over by now.
+    /// It was, and its effect stands.
     Applied,
+    /// It was, and its effect is over.
+    Ended,
     /// There is no trace of it.
     Absent,
 }

@@ -7,15 +7,20 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use cauldron_identity::Digest;
 use serde::{Deserialize, Serialize};
 
 use super::{LineRef, LineSplitter, Piece, Position};
 
 /// Bytes read per poll, so that a large backlog does not keep the caller from its other work.
 pub const POLL_BYTES_MAX: usize = 1024 * 1024;
+
+/// Bytes before a place by which it is recognised. A log line with its stamp fits; two logs that agree on all of them at the
+/// same offset are the same log.
+const TAIL_BYTES: usize = 128;
 
 /// Follows one file.
 #[derive(Debug)]
@@ -39,6 +44,8 @@ pub struct Checkpoint {
     pub offset: u64,
     /// Number of the line that begins there, from 1.
     pub line_no: u64,
+    /// Hash of the bytes right before it: a file that was emptied and has grown again is not the one that was read.
+    pub before: Digest,
 }
 
 /// What a poll brings.
@@ -70,7 +77,8 @@ pub enum SourceEvent<'a> {
         /// The path as configured.
         path: &'a Path,
     },
-    /// The file became shorter than what was read of it; reading starts at its beginning.
+    /// The file was emptied (it is shorter than what was read of it, or holds other bytes there now); reading starts at its
+    /// beginning.
     Truncated {
         /// The path as configured.
         path: &'a Path,
@@ -92,6 +100,19 @@ struct Current {
     file: File,
     id: FileId,
     splitter: LineSplitter,
+    /// The last bytes read, up to [`TAIL_BYTES`].
+    tail: Vec<u8>,
+}
+
+/// What reading came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Progress {
+    /// Up to the end.
+    End,
+    /// As much as a poll may read.
+    Portion,
+    /// What was read before is not in the file any more.
+    Emptied,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,14 +158,14 @@ impl FileFollower {
         }
         let Some(current) = self.current.as_mut() else { return Polled::Idle };
         match current.read_some(sink) {
-            Ok(Polled::More) => return Polled::More,
-            Ok(Polled::Idle) => {}
+            Ok(Progress::Portion) => Polled::More,
+            Ok(Progress::End) => self.look_around(sink),
+            Ok(Progress::Emptied) => self.start_over(sink),
             Err(error) => {
                 self.trouble(Trouble::Io(error.kind()), &error.to_string(), sink);
-                return Polled::Idle;
+                Polled::Idle
             }
         }
-        self.look_around(sink)
     }
 
     /// The checkpoint for `at`, a position in the file that is open now (default: the first line not yet handed on). `None`
@@ -152,7 +173,8 @@ impl FileFollower {
     pub fn checkpoint(&self, at: Option<Position>) -> Option<Checkpoint> {
         let current = self.current.as_ref()?;
         let Position { offset, line_no } = at.unwrap_or_else(|| current.splitter.position());
-        Some(Checkpoint { dev: current.id.dev, inode: current.id.inode, offset, line_no })
+        let before = hash(&before(&current.file, offset).ok()?);
+        Some(Checkpoint { dev: current.id.dev, inode: current.id.inode, offset, line_no, before })
     }
 
     /// At the end of the open file: was it cut, was it replaced, is the path still there?
@@ -163,14 +185,7 @@ impl FileFollower {
         let id = at_path.as_ref().ok().map(FileId::of);
         match decide(current.id, current.splitter.next_offset(), len, id) {
             Next::Stay => {}
-            Next::StartOver => {
-                current.splitter = LineSplitter::new(Position::START);
-                if current.file.seek(SeekFrom::Start(0)).is_err() {
-                    self.current = None;
-                }
-                sink(SourceEvent::Truncated { path: &self.path });
-                return Polled::More;
-            }
+            Next::StartOver => return self.start_over(sink),
             Next::Switch => return self.switch(sink),
         }
         match at_path {
@@ -178,6 +193,15 @@ impl FileFollower {
             Err(error) => self.trouble(Trouble::Io(error.kind()), &error.to_string(), sink),
         }
         Polled::Idle
+    }
+
+    /// The open file was emptied: what it holds now is read from its beginning.
+    fn start_over(&mut self, sink: &mut dyn FnMut(SourceEvent<'_>)) -> Polled {
+        if self.current.as_mut().is_some_and(|current| current.go_to(Position::START, Vec::new()).is_err()) {
+            self.current = None;
+        }
+        sink(SourceEvent::Truncated { path: &self.path });
+        Polled::More
     }
 
     /// Another file stands at the path. What was written to the old one between our last read and its end is read first; its
@@ -191,8 +215,10 @@ impl FileFollower {
             }
         };
         if let Some(old) = self.current.as_mut() {
-            if let Ok(Polled::More) = old.read_some(sink) {
-                return Polled::More;
+            match old.read_some(sink) {
+                Ok(Progress::Portion) => return Polled::More,
+                Ok(Progress::Emptied) => return self.start_over(sink),
+                Ok(Progress::End) | Err(_) => {}
             }
             old.splitter.finish(&mut |piece| sink(piece.into()));
         }
@@ -249,21 +275,44 @@ impl FileFollower {
 }
 
 impl Current {
-    fn read_some(&mut self, sink: &mut dyn FnMut(SourceEvent<'_>)) -> io::Result<Polled> {
+    fn read_some(&mut self, sink: &mut dyn FnMut(SourceEvent<'_>)) -> io::Result<Progress> {
         let mut buffer = vec![0; 64 * 1024];
         let mut read = 0;
         while read < POLL_BYTES_MAX {
-            match self.file.read(&mut buffer) {
-                Ok(0) => return Ok(Polled::Idle),
-                Ok(n) => {
-                    read += n;
-                    self.splitter.push(buffer.get(..n).unwrap_or_default(), &mut |piece| sink(piece.into()));
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            let n = match self.file.read(&mut buffer) {
+                Ok(n) => n,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(error),
+            };
+            // Looked at after the read: what was emptied before it cannot pass for the continuation.
+            if !self.holds_what_was_read()? {
+                return Ok(Progress::Emptied);
             }
+            if n == 0 {
+                return Ok(Progress::End);
+            }
+            let bytes = buffer.get(..n).unwrap_or_default();
+            read += n;
+            self.tail.extend_from_slice(bytes.get(n.saturating_sub(TAIL_BYTES)..).unwrap_or_default());
+            self.tail.drain(..self.tail.len().saturating_sub(TAIL_BYTES));
+            self.splitter.push(bytes, &mut |piece| sink(piece.into()));
         }
-        Ok(Polled::More)
+        Ok(Progress::Portion)
+    }
+
+    fn holds_what_was_read(&self) -> io::Result<bool> {
+        match before(&self.file, self.splitter.next_offset()) {
+            Ok(bytes) => Ok(bytes == self.tail),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Reads on from `at`, where `tail` stands right before.
+    fn go_to(&mut self, at: Position, tail: Vec<u8>) -> io::Result<()> {
+        self.file.seek(SeekFrom::Start(at.offset))?;
+        (self.splitter, self.tail) = (LineSplitter::new(at), tail);
+        Ok(())
     }
 
     /// Goes to the checkpoint if it still means a line's beginning in this very file; otherwise says what happened.
@@ -274,18 +323,26 @@ impl Current {
         if self.file.metadata()?.len() < at.offset {
             return Ok(Some(Next::StartOver));
         }
-        // An inode may be used again for a new file: a line must end right before the checkpoint.
-        let Some(before) = at.offset.checked_sub(1) else { return Ok(None) };
-        let mut byte = [0];
-        self.file.seek(SeekFrom::Start(before))?;
-        self.file.read_exact(&mut byte)?;
-        if byte != *b"\n" {
-            self.file.seek(SeekFrom::Start(0))?;
-            return Ok(Some(Next::Switch));
+        // An inode may be used again for a new file, and a file may be emptied and grow again.
+        let tail = before(&self.file, at.offset)?;
+        if hash(&tail) != at.before {
+            return Ok(Some(Next::StartOver));
         }
-        self.splitter = LineSplitter::new(Position { offset: at.offset, line_no: at.line_no.max(1) });
+        self.go_to(Position { offset: at.offset, line_no: at.line_no.max(1) }, tail)?;
         Ok(None)
     }
+}
+
+/// The bytes right before `offset`, up to [`TAIL_BYTES`].
+fn before(file: &File, offset: u64) -> io::Result<Vec<u8>> {
+    let from = offset.saturating_sub(TAIL_BYTES as u64);
+    let mut bytes = vec![0; usize::try_from(offset - from).unwrap_or(TAIL_BYTES)];
+    file.read_exact_at(&mut bytes, from)?;
+    Ok(bytes)
+}
+
+fn hash(bytes: &[u8]) -> Digest {
+    Digest::of("cauldron/log-place/v0", bytes)
 }
 
 /// Opens without waiting (a FIFO would block) and only what is a regular file.
@@ -297,7 +354,12 @@ fn open_regular(path: &Path) -> Result<Current, (Trouble, String)> {
     let kind = meta.file_type();
     let what = match () {
         () if kind.is_file() => {
-            return Ok(Current { id: FileId::of(&meta), splitter: LineSplitter::new(Position::START), file });
+            return Ok(Current {
+                id: FileId::of(&meta),
+                splitter: LineSplitter::new(Position::START),
+                tail: Vec::new(),
+                file,
+            });
         }
         () if kind.is_dir() => "a directory",
         () if kind.is_fifo() => "a FIFO",

@@ -60,6 +60,28 @@ fn a_log_file_through_its_life() {
 }
 
 #[test]
+fn a_file_that_was_emptied_and_has_outgrown_the_old_place_is_read_from_its_beginning() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("auth.log");
+    append(&path, "a\nb\n");
+    let mut follower = FileFollower::new(&path, None);
+    assert_eq!(drain(&mut follower), ["1:a", "2:b"]);
+    // Longer, as long as before, and with a place in the middle of a line.
+    for (text, told) in [
+        ("c\nd\ne\n", vec!["truncated", "1:c", "2:d", "3:e"]),
+        ("f\ng\nh\n", vec!["truncated", "1:f", "2:g", "3:h"]),
+        ("one long line\n", vec!["truncated", "1:one long line"]),
+    ] {
+        fs::write(&path, text).unwrap();
+        assert_eq!(drain(&mut follower), told);
+        assert_eq!(drain(&mut follower), [""; 0]);
+    }
+    let long = "x".repeat(3 * TAIL_BYTES);
+    append(&path, &format!("{long}\n"));
+    assert_eq!(drain(&mut follower), [format!("2:{long}")]);
+}
+
+#[test]
 fn what_was_written_between_the_last_read_and_the_rotation_is_read() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("auth.log");
@@ -143,9 +165,11 @@ fn a_checkpoint_resumes_where_it_stands() {
     assert_eq!(resumed(Checkpoint { offset: 1 << 40, ..end }), ["truncated", "1:a", "2:b", "3:c", "4:unfinished"]);
     assert_eq!(
         resumed(Checkpoint { offset: 3, ..end }),
-        ["rotated", "1:a", "2:b", "3:c", "4:unfinished"],
-        "not a line's beginning"
+        ["truncated", "1:a", "2:b", "3:c", "4:unfinished"],
+        "not what stood before the place"
     );
+    fs::write(&path, "x\ny\nz\nlonger than before\n").unwrap();
+    assert_eq!(resumed(end), ["truncated", "1:x", "2:y", "3:z", "4:longer than before"], "emptied while nobody looked");
     assert_eq!(resumed(Checkpoint { inode: end.inode ^ 1, ..end })[0], "rotated");
 }
 

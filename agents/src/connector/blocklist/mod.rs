@@ -113,7 +113,11 @@ impl Blocklist {
     fn look_for(&self, idempotency_key: &str) -> Result<Probe, ConnectorError> {
         let journal = Journal::read(&self.path)?;
         let present = self.entries()?.iter().any(|e| journal.has_begun(idempotency_key, &e.permit_id));
-        Ok(if present || journal.has_ended(idempotency_key) { Probe::Applied } else { Probe::Absent })
+        Ok(match (present, journal.has_ended(idempotency_key)) {
+            (true, _) => Probe::Applied,
+            (false, true) => Probe::Ended,
+            (false, false) => Probe::Absent,
+        })
     }
 
     fn remove_expired(&mut self, now_ms: u64) -> Result<Vec<Ended>, ConnectorError> {

@@ -62,7 +62,7 @@ fn a_block_comes_once_and_goes_when_its_time_is_over() {
     // After a crash, "its time was over" is not "it never happened".
     drop(list);
     let mut list = open(&path);
-    assert_eq!(list.look_for(&key("01J")).unwrap(), Probe::Applied);
+    assert_eq!(list.look_for(&key("01J")).unwrap(), Probe::Ended);
     assert_eq!(list.apply(&block("198.51.100.7", "01J"), NOW_MS).unwrap().effect, Effect::AlreadyEnded);
     assert_eq!(fs::read_to_string(&path).unwrap(), "");
 }
@@ -98,7 +98,7 @@ fn a_later_permit_extends_and_never_shortens() {
     assert_eq!(outcome.until_ms, Some(NOW_MS + 3_600_000));
     assert_eq!(outcome.replaced.map(|e| (e.idempotency_key, e.why)), Some((Some(key("p1")), EndedWhy::Replaced)));
     assert_eq!(list.entries().unwrap().len(), 1);
-    assert_eq!(list.look_for(&key("p1")).unwrap(), Probe::Applied);
+    assert_eq!(list.look_for(&key("p1")).unwrap(), Probe::Ended);
 }
 
 #[test]
