@@ -14,9 +14,10 @@
 //! | `private-scope-leaks` | peers are offered scopes that their reader rule does not name |
 //! | `effect-before-started` | an effect is carried out before its start is durable |
 //! | `ack-before-durable` | an answer is given before what it says is on disk |
+//! | `end-not-probed` | after a restart nobody asks whether what was done still stands |
 
 /// The names that `activate` accepts, in a build with the feature.
-pub const NAMES: [&str; 10] = [
+pub const NAMES: [&str; 11] = [
     "owner-trusts-coordinator",
     "vote-not-bound-to-terms",
     "same-person-twice",
@@ -27,6 +28,7 @@ pub const NAMES: [&str; 10] = [
     "private-scope-leaks",
     "effect-before-started",
     "ack-before-durable",
+    "end-not-probed",
 ];
 
 #[cfg(feature = "planted")]

@@ -13,6 +13,7 @@ pub const MARKS: &[(&str, &str)] = &[
     ("crash.before_send", "a process died between a commit and a frame that rests on it"),
     ("probe.applied", "after a crash the connector found the effect in place"),
     ("probe.absent", "after a crash the connector found no effect"),
+    ("probe.ended", "after a crash the connector saw that what was done is over"),
     ("execute.resumed", "a start was resumed after a crash without an effect"),
     ("restore.with_loss", "a store was restored that lay behind what its node had written"),
     ("restore.redelivered_permit", "a restored node was handed a permit again that it had used"),

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use cauldron_coordinator::bodies::{Decision, KIND_DECISION, KIND_PROPOSAL, Proposal};
+use cauldron_coordinator::bodies::{
+    Decision, Ended, KIND_DECISION, KIND_ENDED, KIND_PROPOSAL, KIND_STARTED, Proposal, Started,
+};
 use cauldron_coordinator::ledger::State;
 use cauldron_coordinator::vote::Choice;
 use cauldron_identity::FactId;
@@ -121,6 +123,17 @@ impl World {
         let m = &self.machines[self.place(name)];
         let (authority, ledger) = invariants::fold(self, m.known.values())?;
         ledger.status(&proposal, &authority, m.clock.wall(self.now())).map(|s| s.state)
+    }
+
+    /// Whether a machine's disk says that what was done for a proposal is over.
+    #[must_use]
+    pub fn ended_at(&self, name: &str, proposal: FactId) -> bool {
+        let m = &self.machines[self.place(name)];
+        let mut starts = of_kind::<Started>(&m.known, KIND_STARTED).filter(|(_, s)| s.proposal == proposal);
+        let ended = |start: FactId| {
+            of_kind::<Ended>(&m.known, KIND_ENDED).any(|(f, e)| e.started == start && m.durable.contains(&f.id))
+        };
+        starts.any(|(fact, _)| ended(fact.id))
     }
 
     /// Whether hq has decided a proposal, as far as a machine knows.

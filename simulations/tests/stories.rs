@@ -36,6 +36,24 @@ fn an_approved_proposal_is_executed_once_and_leaves_when_its_time_is_over() {
 }
 
 #[test]
+fn the_end_of_an_effect_is_told_although_the_process_died_right_after_it() {
+    let mut world = three();
+    let block = world.propose("lyon", "198.51.100.7");
+    world.run_for(2 * SECOND);
+    world.approve(block).at("hq").by("ana");
+    world.run_for(9 * MINUTE);
+    let lyon = world.place("lyon");
+    while !world.machines[lyon].blocklist.lines().is_empty() {
+        world.run_for(1);
+    }
+    assert!(!world.ended_at("lyon", block), "the fact is not on disk yet");
+    world.kill("lyon");
+    world.run_for(MINUTE);
+    assert!(world.ended_at("lyon", block) && world.ended_at("hq", block));
+    world.settle();
+}
+
+#[test]
 fn a_denied_proposal_leaves_no_trace() {
     let mut world = three();
     let block = world.propose("lyon", "198.51.100.7");

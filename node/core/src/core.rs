@@ -146,8 +146,6 @@ pub struct NodeCore {
 pub(crate) struct Work {
     /// Permits that were on disk at start: the store may be older than what was done under them.
     pub(crate) old_permits: BTreeSet<FactId>,
-    /// Permits handed to a connector, or being probed, whose answer is awaited.
-    pub(crate) in_hand: BTreeSet<FactId>,
     /// By which code each open permit was refused last, so that the same refusal is told once.
     pub(crate) codes: BTreeMap<FactId, cauldron_coordinator::owner::Code>,
     /// When each author was last given a new incarnation here, boot time in milliseconds.

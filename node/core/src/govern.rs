@@ -31,6 +31,20 @@ pub(crate) const OPEN_PER_AGENT_MAX: usize = 20;
 /// Guarantees §4: proposals that one site may have open.
 pub(crate) const OPEN_PER_SITE_MAX: usize = 500;
 
+/// What a node's own facts say of something that it started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    /// Nothing yet.
+    None,
+    /// It was done, and nothing says that it is over.
+    Stands {
+        /// When it ends by itself, milliseconds since the Unix epoch.
+        until_ms: Option<u64>,
+    },
+    /// It ended, failed, or a person has to look.
+    Over,
+}
+
 impl NodeCore {
     /// Takes a fact of any lane but the authority's into what this node knows.
     pub(crate) fn fold(&mut self, fact: &Arc<Fact>) {
@@ -269,31 +283,45 @@ impl NodeCore {
         let started = permit.started(owner_seq, self.now.wall_ms);
         self.work.verdicts.remove(&id);
         if planted::active("effect-before-started") {
-            self.work.in_hand.insert(id);
             self.outputs.push_back(Output::Execute(permit));
             let _ = self.append(scope, KIND_STARTED, vec![id], to_cbor(&started), trace);
             return;
         }
         match self.append(scope, KIND_STARTED, vec![id], to_cbor(&started), trace) {
             Ok(_) => {
-                self.work.in_hand.insert(id);
                 self.outputs.push_back(Output::Execute(permit));
             }
             Err(why) => self.count_refusal(why.code, why.reason),
         }
     }
 
-    /// After a restart: what became of a start that has no outcome is the connector's to see.
+    /// After a restart: what became of a start without outcome, and whether what was done still stands, is the connector's
+    /// to see. The process may have died between an effect's end and the fact that says so.
     pub(crate) fn probe_started(&mut self) {
         let mine = |s: &&Recorded<Started>| s.header.author == self.me && s.header.incarnation == self.incarnation;
-        let open = self.ledger.starts().filter(mine).filter(|s| self.ledger.reports_on(&s.id).next().is_none());
-        let open: Vec<(FactId, FactId, String)> =
-            open.map(|s| (s.body.permit, s.body.proposal, s.body.idempotency_key.clone())).collect();
-        for (permit, proposal, idempotency_key) in open {
+        let unsettled = self.ledger.starts().filter(mine).filter(|s| match self.outcome(&s.id) {
+            Outcome::None => true,
+            Outcome::Stands { .. } => !planted::active("end-not-probed"),
+            Outcome::Over => false,
+        });
+        let unsettled: Vec<(FactId, FactId, String)> =
+            unsettled.map(|s| (s.body.permit, s.body.proposal, s.body.idempotency_key.clone())).collect();
+        for (permit, proposal, idempotency_key) in unsettled {
             let Some(operation) = self.ledger.proposal(&proposal).map(|p| p.body.operation.clone()) else { continue };
-            self.work.in_hand.insert(permit);
             self.outputs.push_back(Output::Probe { permit, operation, idempotency_key });
         }
+    }
+
+    /// What this node's own facts say of a start.
+    fn outcome(&self, started: &FactId) -> Outcome {
+        let mut outcome = Outcome::None;
+        for report in self.ledger.reports_on(started).filter(|r| r.header.author == self.me) {
+            outcome = match (&report.body, outcome) {
+                (Report::Ended(_) | Report::Failed(_) | Report::Unknown(_), _) | (_, Outcome::Over) => Outcome::Over,
+                (Report::Done(done), _) => Outcome::Stands { until_ms: done.until_ms },
+            };
+        }
+        outcome
     }
 
     pub(crate) fn executed(&mut self, permit: FactId, result: EffectResult) {
@@ -320,17 +348,24 @@ impl NodeCore {
 
     pub(crate) fn probed(&mut self, permit: FactId, probe: Probe) {
         let Some(started) = self.start_of(&permit).map(|s| s.id) else { return };
+        match self.outcome(&started) {
+            Outcome::None => {}
+            Outcome::Stands { until_ms } => return self.probed_done(permit, until_ms, probe),
+            Outcome::Over => return,
+        }
         let failed = |reason: String, now_ms| {
             Report::Failed(Failed { started, probed_no_effect: true, reason, failed_ms: now_ms })
         };
         let now_ms = self.now.wall_ms;
         let report = match probe {
-            Probe::Applied => {
+            Probe::Applied | Probe::Ended => {
+                let effect_ref = self.resource_of(&permit);
                 let note = "the probe after a restart found the effect".into();
-                return self.executed(
-                    permit,
-                    EffectResult::Done { effect_ref: self.resource_of(&permit), note, until_ms: None },
-                );
+                self.executed(permit, EffectResult::Done { effect_ref, note, until_ms: None });
+                if probe == Probe::Ended {
+                    self.over(permit);
+                }
+                return;
             }
             Probe::Unclear => {
                 let reason = "the process died after the start, and the connector cannot tell".to_owned();
@@ -362,6 +397,15 @@ impl NodeCore {
         self.report();
     }
 
+    /// What was done was probed after a restart: is it over? An effect that left without a trace (somebody took the line
+    /// out) is over when its time is.
+    fn probed_done(&mut self, permit: FactId, until_ms: Option<u64>, probe: Probe) {
+        let due = self.wall_is_known() && until_ms.is_some_and(|until| until <= self.now.wall_ms);
+        if probe == Probe::Ended || (probe == Probe::Absent && due) {
+            self.over(permit);
+        }
+    }
+
     /// Tries again to resume starts that a probe found without effect.
     pub(crate) fn resume_absent(&mut self) {
         if self.may_write().is_err() {
@@ -377,8 +421,19 @@ impl NodeCore {
             s.header.author == self.me
                 && (s.body.idempotency_key == idempotency_key || s.body.permit.to_string() == idempotency_key)
         };
-        let Some(start) = self.ledger.starts().find(of) else { return };
-        let (started, permit, effect_ref) = (start.id, start.body.permit, start.body.resource.clone());
+        let Some(permit) = self.ledger.starts().find(of).map(|s| s.body.permit) else { return };
+        self.over(permit);
+    }
+
+    /// Says that an effect is over, once: a sweep and a probe may both have seen it.
+    fn over(&mut self, permit: FactId) {
+        let Some(start) = self.start_of(&permit) else { return };
+        let (started, effect_ref) = (start.id, start.body.resource.clone());
+        let of_this = |r: &Report| matches!(r, Report::Ended(ended) if ended.started == started);
+        let said = self.ledger.reports_on(&started).any(|r| of_this(&r.body));
+        if said || self.work.reports.iter().any(|(_, r)| of_this(r)) {
+            return;
+        }
         let report = Report::Ended(Ended { started, effect_ref, ended_ms: self.now.wall_ms });
         self.work.reports.push((permit, report));
         self.report();
@@ -402,9 +457,7 @@ impl NodeCore {
                 // Not forgotten: what happened is written when this node may write again.
                 self.count_refusal(why.code, why.reason);
                 self.work.reports.push((permit, report));
-                continue;
             }
-            self.work.in_hand.remove(&permit);
         }
         self.publish_line();
     }

@@ -100,6 +100,8 @@ pub enum EffectResult {
 pub enum Probe {
     /// It is.
     Applied,
+    /// It was, and is over.
+    Ended,
     /// It is not, and never was.
     Absent,
     /// The connector cannot tell.

@@ -104,7 +104,7 @@ fn execute(connectors: &mut [Box<dyn Connector + Send>], permit: &VerifiedPermit
             // Whether anything happened is what the connector can see by itself.
             Err(error) => match hand.probe(&permit.idempotency_key()) {
                 Ok(Trace::Absent) => EffectResult::Failed { reason: error.to_string() },
-                Ok(Trace::Applied) => {
+                Ok(Trace::Applied | Trace::Ended) => {
                     EffectResult::Done { effect_ref: String::new(), note: error.to_string(), until_ms: None }
                 }
                 Err(second) => EffectResult::Unknown { reason: format!("{error}; and the probe failed: {second}") },
@@ -132,6 +132,7 @@ fn probe(connectors: &mut [Box<dyn Connector + Send>], question: &Question) -> I
     let Question { permit, operation, idempotency_key } = question;
     let probe = match connector(connectors, operation).map(|hand| hand.probe(idempotency_key)) {
         Some(Ok(Trace::Applied)) => Probe::Applied,
+        Some(Ok(Trace::Ended)) => Probe::Ended,
         Some(Ok(Trace::Absent)) => Probe::Absent,
         Some(Err(error)) => {
             tracing::warn!(%error, permit = %permit.short(), "the effect of a permit cannot be probed");

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `effect.before:kill` | the process dies after `Started` is durable and before the effect |
 //! | `effect.after:kill` | the process dies after the effect and before its outcome is recorded |
+//! | `effect.ended:kill` | the process dies after an effect has left and before that is recorded |
 //! | `permit:forge-permit` | a coordinator permits what nobody approved |
 //!
 //! Packages are built without the feature `fault-points`; the variable is then refused, not ignored.
@@ -43,12 +44,12 @@ impl Fault {
     #[cfg(feature = "fault-points")]
     fn parse(text: &str) -> Result<Self, CliError> {
         match text {
-            "effect.before:kill" | "effect.after:kill" => {
+            "effect.before:kill" | "effect.after:kill" | "effect.ended:kill" => {
                 Ok(Self { point: text.strip_suffix(":kill").map(str::to_owned), misbehave: Misbehave::default() })
             }
             "permit:forge-permit" => Ok(Self { point: None, misbehave: Misbehave { forge_permits: true } }),
             other => Err(CliError::config(format!("{NAME} = {other:?} is no fault point"))
-                .hint("use effect.before:kill, effect.after:kill or permit:forge-permit")),
+                .hint("use effect.before:kill, effect.after:kill, effect.ended:kill or permit:forge-permit")),
         }
     }
 

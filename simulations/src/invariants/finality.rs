@@ -1,10 +1,11 @@
 //! A no stays a no, and a yes comes to an end.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use cauldron_coordinator::bodies::{
-    Decision, KIND_DECISION, KIND_PERMIT, KIND_PROPOSAL, KIND_RESTRICTION, KIND_STARTED, KIND_VOTE, Permit, Proposal,
-    Started,
+    Decision, Done, Ended, KIND_DECISION, KIND_DONE, KIND_ENDED, KIND_PERMIT, KIND_PROPOSAL, KIND_RESTRICTION,
+    KIND_STARTED, KIND_VOTE, Permit, Proposal, Started,
 };
 use cauldron_coordinator::ledger::{Ledger, State};
 use cauldron_coordinator::vote::{Choice, SignedVote};
@@ -66,6 +67,23 @@ pub fn fold<'f>(world: &World, facts: impl Iterator<Item = &'f Arc<Known>> + Clo
         authority.suspend(author, &ends);
     }
     Some((authority, ledger))
+}
+
+/// PROGRESS: what was done and has left the file is recorded as over, also when the process died in between. (A machine that
+/// was restored, cut or put out of its place began a life that does not answer for the old one.)
+pub(super) fn ends_are_told(world: &World) -> Holds {
+    for m in world.machines.iter().filter(|m| world.is_in_good_standing(m) && m.restored.is_none()) {
+        let ended: BTreeSet<FactId> = of_kind::<Ended>(&m.known, KIND_ENDED).map(|(_, e)| e.started).collect();
+        let done: BTreeSet<FactId> = of_kind::<Done>(&m.known, KIND_DONE).map(|(_, d)| d.started).collect();
+        for (fact, start) in of_kind::<Started>(&m.known, KIND_STARTED).filter(|(f, _)| f.header.author == m.author) {
+            let gone = m.blocklist.times(&start.permit) > 0 && !m.blocklist.lines().contains_key(&start.permit);
+            if gone && done.contains(&fact.id) && !ended.contains(&fact.id) {
+                let text = format!("{} never says that {} is over", m.name, start.resource);
+                return Err(Violation::new("PROGRESS", text));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// PROGRESS: nodes do not keep each other busy with nothing: what they write is bounded by what people and agents do.

@@ -150,5 +150,6 @@ pub(crate) fn at_the_end(world: &mut World) -> Holds {
     chains::evidence_of_forks(world)?;
     converge::merge_laws(world)?;
     finality::final_states(world)?;
+    finality::ends_are_told(world)?;
     finality::progress(world)
 }

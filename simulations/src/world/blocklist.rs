@@ -34,12 +34,12 @@ impl Blocklist {
         true
     }
 
-    /// Whether the effect of a permit is there. Once its time is over, the file cannot tell.
+    /// Whether the effect of a permit is there, or was.
     #[must_use]
     pub fn probe(&self, permit: &FactId) -> Probe {
         match (self.lines.contains_key(permit), self.ever.contains_key(permit)) {
             (true, _) => Probe::Applied,
-            (false, true) => Probe::Unclear,
+            (false, true) => Probe::Ended,
             (false, false) => Probe::Absent,
         }
     }

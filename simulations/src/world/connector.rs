@@ -11,6 +11,7 @@ use super::{Happening, World};
 use crate::history::Effect;
 use crate::invariants;
 use crate::network::Place;
+use crate::queue::Ms;
 use crate::reached;
 
 /// How often a connector looks for blocks whose time is over, milliseconds.
@@ -62,6 +63,7 @@ impl World {
             return;
         }
         let Some(job) = self.watch.jobs.get(&(place, permit)).cloned() else { return };
+        let until_ms = self.machines[place].clock.wall(self.queue.now()) + job.ttl_ms;
         let (fails, unknown) = if self.calm { (0, 0) } else { self.weather.effect_fails };
         let roll = self.rng.below(100);
         let result = if roll < fails {
@@ -69,7 +71,7 @@ impl World {
         } else {
             let lost = roll < fails + unknown;
             if !lost || self.rng.percent(50) {
-                self.change_file(place, &job);
+                self.change_file(place, &job, until_ms);
             }
             if lost {
                 reached!(self, "effect.unknown");
@@ -78,7 +80,7 @@ impl World {
                 EffectResult::Done {
                     effect_ref: job.effect.resource.clone(),
                     note: format!("{} is blocked", job.address),
-                    until_ms: None,
+                    until_ms: Some(until_ms),
                 }
             }
         };
@@ -87,10 +89,9 @@ impl World {
         self.queue.after(delay, Happening::Give { place, process, arriving });
     }
 
-    fn change_file(&mut self, place: Place, job: &Job) {
+    fn change_file(&mut self, place: Place, job: &Job, until_ms: Ms) {
         let now = self.queue.now();
         let m = &mut self.machines[place];
-        let until_ms = m.clock.wall(now) + job.ttl_ms;
         let line = Line { address: job.address.clone(), until_ms, idempotency_key: job.idempotency_key.clone() };
         if m.blocklist.apply(job.effect.permit, line) {
             let effect = Effect { at: now, ..job.effect.clone() };
@@ -110,6 +111,7 @@ impl World {
         match probe {
             Probe::Applied => reached!(self, "probe.applied"),
             Probe::Absent => reached!(self, "probe.absent"),
+            Probe::Ended => reached!(self, "probe.ended"),
             Probe::Unclear => {}
         }
         let process = self.machines[place].process;

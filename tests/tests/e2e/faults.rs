@@ -39,6 +39,26 @@ fn a_node_killed_between_effect_and_outcome_acts_once() {
 }
 
 #[test]
+fn a_node_killed_between_the_end_of_an_effect_and_the_record_of_it_tells_it_later() {
+    let plan = Plan { lyon_fault: Some("effect.ended:kill"), without_porto: true, ..Plan::default() };
+    let mut mesh = Mesh::found_with(plan);
+    let id = mesh.lyon.propose(ADDRESS, 2).expect("recorded");
+    mesh.hq.until_state(&id, "PENDING_APPROVAL");
+    mesh.approve(&id).ok();
+    let status = mesh.lyon.until_ended();
+    assert!(!status.success(), "it was to die: {status}");
+    assert_eq!(mesh.blocked(ADDRESS), 0, "the line has left");
+    mesh.lyon.set_env("CAULDRON_FAULT", None);
+    mesh.lyon.start();
+    eventually("hq hears of the end", || mesh.hq.facts(&id, "ended").len() == 1);
+    mesh.until_converged();
+    mesh.lyon.restart();
+    mesh.until_converged();
+    assert_eq!(mesh.hq.facts(&id, "ended").len(), 1, "told once");
+    assert_eq!(mesh.carried_out(), 1);
+}
+
+#[test]
 fn a_permit_that_hq_forged_without_votes_is_refused_by_its_owner() {
     let plan = Plan { hq_fault: Some("permit:forge-permit"), without_porto: true, ..Plan::default() };
     let mesh = Mesh::found_with(plan);

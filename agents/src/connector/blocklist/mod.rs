@@ -31,7 +31,8 @@ pub use text::Entry;
 /// Third part of a resource `<site>/<node>/blocklist/<address>`.
 pub const NAME: &str = "blocklist";
 
-/// Called at the named fault points `effect.before` and `effect.after`, right around the rename that makes a block real.
+/// Called at the named fault points: `effect.before` and `effect.after`, right around the rename that makes a block real, and
+/// `effect.ended`, right after the one that ends blocks.
 pub type FaultHook = Box<dyn Fn(&str) + Send + Sync>;
 
 /// Attempts to replace a file that others keep editing.
@@ -133,7 +134,7 @@ impl Blocklist {
             let ended = expired.into_iter().map(|e| ended(e, &journal, EndedWhy::Expired)).collect();
             journal.save()?;
             let new = text::without(&old.bytes, |e| e.until_ms <= now_ms);
-            if file::replace(&self.path, &old, &new, || {}, || {})? == Replaced::Yes {
+            if file::replace(&self.path, &old, &new, || {}, || (self.fault)("effect.ended"))? == Replaced::Yes {
                 return Ok(ended);
             }
         }
