@@ -20,13 +20,14 @@ pub struct Node {
     folder: PathBuf,
     child: Option<Child>,
     env: Vec<(String, String)>,
+    file_blocks_max: Option<u64>,
 }
 
 impl Node {
     /// The node whose data directory is `folder/name`; nothing is started.
     #[must_use]
     pub fn new(folder: &Path, name: &str) -> Self {
-        Self { name: name.to_owned(), folder: folder.to_owned(), child: None, env: Vec::new() }
+        Self { name: name.to_owned(), folder: folder.to_owned(), child: None, env: Vec::new(), file_blocks_max: None }
     }
 
     /// Its data directory.
@@ -47,6 +48,12 @@ impl Node {
         self.env.extend(value.map(|value| (name.to_owned(), value.to_owned())));
     }
 
+    /// From the next start on no file that the node writes may grow beyond `blocks` of 1,024 bytes: writes fail then, as on a
+    /// full disk. `None` takes the limit away.
+    pub fn limit_files(&mut self, blocks: Option<u64>) {
+        self.file_blocks_max = blocks;
+    }
+
     /// Starts the process; [`Node::until_up`] waits for it.
     ///
     /// # Panics
@@ -54,7 +61,16 @@ impl Node {
     pub fn start(&mut self) {
         assert!(self.child.is_none(), "{} runs already", self.name);
         let log = OpenOptions::new().create(true).append(true).open(self.log_path()).expect("the log can be written");
-        let mut command = Command::new(binary());
+        let mut command = match self.file_blocks_max {
+            None => Command::new(binary()),
+            Some(blocks) => {
+                // Without the trap the system would end the process instead of failing the write.
+                let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" \"$@\"");
+                let mut shell = Command::new("bash");
+                shell.args(["-c", &script]).arg(binary());
+                shell
+            }
+        };
         command.args(["node", "run", "--config"]).arg(self.config()).current_dir(&self.folder);
         for name in ["CAULDRON_FAULT", "RUST_LOG"] {
             command.env_remove(name);

@@ -3,6 +3,7 @@
 
 mod dark;
 mod desk;
+mod disk;
 mod faults;
 mod hostile;
 mod identities;
