@@ -22,6 +22,9 @@ pub trait Agent {
     #[must_use]
     fn poll(&mut self) -> Option<ProposalDraft>;
 
+    /// Whether a draft that had to wait would still be made, with all that was observed since.
+    fn still_stands(&self, draft: &ProposalDraft) -> bool;
+
     /// The oldest place in the source that this agent must see again after a restart, because its state is not stored.
     /// `None`: nothing seen yet, so the source's own position is the right one.
     fn resume_at(&self) -> Option<Position>;

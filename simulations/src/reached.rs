@@ -9,6 +9,7 @@ pub const MARKS: &[(&str, &str)] = &[
     ("crash.permit_to_started", "a process died between a durable permit and the commit of its start"),
     ("crash.started_to_effect", "a process died between a durable start and its effect"),
     ("crash.effect_to_done", "a process died between an effect and the record of it"),
+    ("crash.end_to_ended", "a process died between the end of an effect and the record of it"),
     ("crash.before_reply", "a process died between a commit and the reply that rests on it"),
     ("crash.before_send", "a process died between a commit and a frame that rests on it"),
     ("probe.applied", "after a crash the connector found the effect in place"),

@@ -43,7 +43,7 @@ pub fn replay(mut reader: impl Read, config: Config) -> io::Result<Replay> {
         lines += 1;
         match piece {
             Piece::Line(line) => agent.handle(Observation::Line(line)),
-            Piece::TooLong { .. } => agent.too_long(),
+            Piece::TooLong { at, .. } => agent.too_long(at.line_no),
         }
         while let Some(draft) = agent.poll() {
             proposals.push(draft);

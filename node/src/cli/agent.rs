@@ -1,7 +1,7 @@
 //! Agents without a mesh: what one would propose over a file.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{Read, Seek, SeekFrom};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -17,8 +17,8 @@ use super::{Global, duration};
 use crate::error::CliError;
 use crate::output::{As, Field, field, plain, print, rows};
 
-/// Enough for the stamp of the first line.
-const FIRST_LINE_MAX: u64 = 4096;
+/// Enough to find a first and a last stamp, also behind a line of the longest kind.
+const END_BYTES: u64 = 2 * cauldron_agents::source::LINE_BYTES_MAX as u64;
 const DRAFTS: &[Field] = &[
     field("OPERATION", "/operation", As::Text),
     field("OBJECT", "/object", As::Text),
@@ -58,7 +58,7 @@ pub struct ReplayArgs {
     /// An address of the node's own; may be repeated
     #[arg(long = "own-address", value_name = "ADDRESS")]
     own_addresses: Vec<IpAddr>,
-    /// Year of the first line, where stamps have none [default: so that it ends no later than the file's last change]
+    /// Year of the first line, where stamps have none [default: so that the log ends no later than the file's last change]
     #[arg(long, value_name = "YEAR")]
     year: Option<i16>,
 }
@@ -66,14 +66,14 @@ pub struct ReplayArgs {
 pub(super) fn run(global: &Global, command: Command) -> Result<(), CliError> {
     let Command::Replay(args) = command;
     let seconds = |d: Duration| u32::try_from(d.as_secs()).unwrap_or(u32::MAX);
-    let Opened { first, rest, changed_s } = open(&args.input)?;
+    let Opened { head, tail, rest, changed_s } = open(&args.input)?;
     let config = Config {
         threshold: args.threshold,
         window_s: seconds(args.window),
         ttl_s: seconds(args.ttl),
         allow: args.allow,
         own_addresses: args.own_addresses,
-        reference_year: args.year.or_else(|| sshd::reference_year(&first, changed_s)).unwrap_or(1970),
+        reference_year: args.year.or_else(|| sshd::reference_year(&head, &tail, changed_s)).unwrap_or(1970),
         ..Config::default()
     };
     if let Some(error) = config.problems().iter().fold(None::<CliError>, |error, problem| {
@@ -81,7 +81,7 @@ pub(super) fn run(global: &Global, command: Command) -> Result<(), CliError> {
     }) {
         return Err(error);
     }
-    let found = replay(std::io::Cursor::new(first).chain(rest), config)
+    let found = replay(std::io::Cursor::new(head).chain(rest), config)
         .map_err(|e| CliError::config(format!("cannot read {}", args.input.display())).because(&e))?;
     show(global, &found)
 }
@@ -101,9 +101,11 @@ fn show(global: &Global, found: &Replay) -> Result<(), CliError> {
     })
 }
 
-/// A log, its first line read for the sake of its stamp.
+/// A log, its ends read for the sake of their stamps.
 struct Opened {
-    first: Vec<u8>,
+    head: Vec<u8>,
+    /// Empty where the end cannot be seen before all is read.
+    tail: Vec<u8>,
     rest: Box<dyn Read>,
     /// When it last changed, Unix seconds.
     changed_s: i64,
@@ -113,18 +115,21 @@ fn open(path: &Path) -> Result<Opened, CliError> {
     let failed = |e: &std::io::Error| CliError::config(format!("cannot read {}", path.display())).because(e);
     let unix =
         |t: SystemTime| t.duration_since(UNIX_EPOCH).map_or(0, |d| i64::try_from(d.as_secs()).unwrap_or(i64::MAX));
-    let (input, changed): (Box<dyn Read>, SystemTime) = if path == Path::new("-") {
+    let mut tail = Vec::new();
+    let (mut input, changed): (Box<dyn Read>, SystemTime) = if path == Path::new("-") {
         (Box::new(std::io::stdin()), SystemTime::now())
     } else {
-        let file = File::open(path).map_err(|e| failed(&e))?;
+        let mut file = File::open(path).map_err(|e| failed(&e))?;
         let metadata = file.metadata().map_err(|e| failed(&e))?;
         if !metadata.is_file() {
             return Err(CliError::config(format!("{} is not a regular file", path.display())));
         }
+        let end = SeekFrom::Start(metadata.len().saturating_sub(END_BYTES));
+        file.seek(end).and_then(|_| (&mut file).take(END_BYTES).read_to_end(&mut tail)).map_err(|e| failed(&e))?;
+        file.seek(SeekFrom::Start(0)).map_err(|e| failed(&e))?;
         (Box::new(file), metadata.modified().unwrap_or_else(|_| SystemTime::now()))
     };
-    let mut input = BufReader::new(input);
-    let mut first = Vec::new();
-    (&mut input).take(FIRST_LINE_MAX).read_until(b'\n', &mut first).map_err(|e| failed(&e))?;
-    Ok(Opened { first, rest: Box::new(input), changed_s: unix(changed) })
+    let mut head = Vec::new();
+    (&mut input).take(END_BYTES).read_to_end(&mut head).map_err(|e| failed(&e))?;
+    Ok(Opened { head, tail, rest: input, changed_s: unix(changed) })
 }

@@ -153,7 +153,7 @@ mod tests {
 
     fn proposed(log: &[u8], now: Timestamp) -> Vec<String> {
         let first = log.split(|b| *b == b'\n').next().expect("a line");
-        let year = reference_year(first, now.as_second()).expect("a year");
+        let year = reference_year(first, log, now.as_second()).expect("a year");
         let mut agent = SshdBruteforce::new(Config { reference_year: year, ..Config::default() });
         let mut offset = 0;
         let mut found = Vec::new();

@@ -1,17 +1,18 @@
 //! Runs the agents of this node: follows their sources, hands lines in, and turns drafts into proposals.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use cauldron_agents::ProposalDraft;
 use cauldron_agents::host::{Agent, Observation};
 use cauldron_agents::security::sshd::{self, SshdBruteforce};
 use cauldron_agents::source::{Checkpoint, FileFollower, SourceEvent};
 use cauldron_identity::SpiffeId;
-use cauldron_node_core::{Command, NodeCore, Reply};
+use cauldron_node_core::{Command, NodeCore, Refusal, Reply};
 
 use crate::clock::SystemClock;
 use crate::run::engine::Handle;
@@ -23,6 +24,11 @@ const POLL_EVERY: Duration = Duration::from_millis(500);
 const SETTLE_EVERY: Duration = Duration::from_secs(2);
 /// Between two checkpoints of how far the log was read.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(10);
+
+/// Drafts that wait at the same time, at up to 16 KiB of evidence each. The node takes 20 per agent before people decide some.
+const HELD_BACK_MAX: usize = 256;
+/// Bytes at the end of a log in which its newest stamp is looked for: the longest line that is read.
+const TAIL_BYTES: u64 = cauldron_agents::source::LINE_BYTES_MAX as u64;
 
 /// What the sshd agent needs.
 #[derive(Debug, Clone)]
@@ -61,18 +67,34 @@ struct Runner {
     clock: SystemClock,
     /// Intents of this agent that the agent has been told of, and whether something still comes of them.
     told: BTreeMap<String, bool>,
-    /// Drafts that could not be recorded, e.g. because too many proposals are open; tried again.
-    held_back: Vec<cauldron_agents::ProposalDraft>,
+    /// Drafts that could not be recorded, e.g. because too many proposals are open, by what they are about; tried again.
+    held_back: BTreeMap<String, (ProposalDraft, Instant)>,
+    /// The end of the log as the first line was read, until the year of its stamps is known.
+    undated: Option<Option<Vec<u8>>>,
+    /// Whether it was told that drafts wait.
+    stuck: bool,
     note: String,
     noted: Option<Checkpoint>,
 }
 
 impl Runner {
-    fn new(mut source: SshdSource, node: Handle, spiffe_id: SpiffeId, clock: SystemClock) -> Self {
-        source.rule.reference_year = reference_year(&source, &clock);
+    fn new(source: SshdSource, node: Handle, spiffe_id: SpiffeId, clock: SystemClock) -> Self {
         let note = format!("source/{}", source.path.display());
         let agent = SshdBruteforce::new(source.rule.clone());
-        Self { agent, source, node, spiffe_id, clock, told: BTreeMap::new(), held_back: Vec::new(), note, noted: None }
+        let (told, held_back) = (BTreeMap::new(), BTreeMap::new());
+        Self {
+            agent,
+            source,
+            node,
+            spiffe_id,
+            clock,
+            told,
+            held_back,
+            undated: Some(None),
+            stuck: false,
+            note,
+            noted: None,
+        }
     }
 
     fn run(&mut self, runtime: &tokio::runtime::Runtime, stop: &AtomicBool) {
@@ -82,16 +104,17 @@ impl Runner {
         let mut follower = FileFollower::new(&self.source.path, resume);
         self.settle(runtime);
         let (mut settled, mut noted) = (Instant::now(), Instant::now());
+        // The node takes no proposals for the moment.
+        let mut blocked = false;
         while !stop.load(Ordering::Relaxed) {
-            let mut waiting = Vec::new();
-            let polled = follower.poll(&mut |event| self.observe(event, &mut waiting));
-            self.propose(waiting);
+            let mut drafts = Vec::new();
+            let polled = follower.poll(&mut |event| self.observe(event, &mut drafts));
+            drafts.into_iter().for_each(|draft| self.hold_back(draft));
             if settled.elapsed() >= SETTLE_EVERY {
                 self.settle(runtime);
-                let again = std::mem::take(&mut self.held_back);
-                self.propose(again);
-                settled = Instant::now();
+                (settled, blocked) = (Instant::now(), false);
             }
+            blocked = blocked || !self.propose();
             if noted.elapsed() >= CHECKPOINT_EVERY {
                 self.checkpoint(&follower);
                 noted = Instant::now();
@@ -103,11 +126,14 @@ impl Runner {
         self.checkpoint(&follower);
     }
 
-    fn observe(&mut self, event: SourceEvent<'_>, drafts: &mut Vec<cauldron_agents::ProposalDraft>) {
+    fn observe(&mut self, event: SourceEvent<'_>, drafts: &mut Vec<ProposalDraft>) {
         match event {
-            SourceEvent::Line(line) => self.agent.handle(Observation::Line(line)),
+            SourceEvent::Line(line) => {
+                self.date(line.bytes);
+                self.agent.handle(Observation::Line(line));
+            }
             SourceEvent::TooLong { len, at } => {
-                self.agent.too_long();
+                self.agent.too_long(at.line_no);
                 tracing::warn!(len, line = at.line_no, "a log line is too long and was skipped");
             }
             SourceEvent::Missing { path, why } => {
@@ -124,49 +150,76 @@ impl Runner {
         }
     }
 
-    /// Proposes; what cannot be recorded now is held back and tried again.
-    fn propose(&mut self, drafts: Vec<cauldron_agents::ProposalDraft>) {
-        for draft in drafts {
-            let kept = draft.clone();
-            let (object, intent) = (draft.object.clone(), draft.intent_key.clone());
-            let source = self.source.path.display().to_string();
-            let proposal = match from_draft(draft, &self.spiffe_id, &source) {
-                Ok(proposal) => Box::new(proposal),
-                Err(why) => {
-                    tracing::error!(object, why, "the agent's draft is not a valid proposal");
-                    continue;
-                }
-            };
-            let traceparent = Some(crate::telemetry::traceparent());
-            match self.patiently(|| Command::Propose { proposal: proposal.clone(), traceparent: traceparent.clone() }) {
-                Ok(Reply::Recorded(id)) => {
-                    tracing::info!(id = %id.short(), object, "proposed");
-                    self.told.insert(intent, true);
-                }
-                Ok(_) => {
-                    self.told.insert(intent, true);
-                }
-                Err(why) => {
-                    if self.held_back.is_empty() {
-                        tracing::warn!(object, code = why.code, reason = why.reason, "not recorded yet; trying again");
-                    }
-                    self.held_back.push(kept);
-                }
-            }
+    /// Decides the year at the first line without one, wherever reading begins and whenever the log appears.
+    fn date(&mut self, line: &[u8]) {
+        let Some(tail) = &mut self.undated else { return };
+        let tail = tail.get_or_insert_with(|| tail_of(&self.source.path).unwrap_or_default());
+        let now_s = i64::try_from(self.clock.now().wall_ms / 1000).unwrap_or(i64::MAX);
+        if let Some(year) = sshd::reference_year(line, tail, now_s) {
+            self.agent.set_reference_year(year);
+            self.undated = None;
         }
     }
 
-    /// Asks again while the node is only starting up.
-    fn patiently(&self, command: impl Fn() -> Command) -> Result<Reply, cauldron_node_core::Refusal> {
-        for _ in 0..60 {
-            match self.node.command_blocking(command()) {
-                Err(why) if matches!(why.code, "confirming" | "not_enrolled" | "read_only") => {
-                    std::thread::sleep(POLL_EVERY);
+    /// Queues a draft. One per object: a later finding says more.
+    fn hold_back(&mut self, draft: ProposalDraft) {
+        if self.held_back.len() >= HELD_BACK_MAX && !self.held_back.contains_key(&draft.object) {
+            // It is found again if it goes on, and after a restart.
+            self.agent.handle(Observation::Settled { object: &draft.object });
+            return;
+        }
+        self.held_back.insert(draft.object.clone(), (draft, Instant::now()));
+    }
+
+    /// Proposes what is held back, oldest first, until the node takes no more. Whether it took all.
+    fn propose(&mut self) -> bool {
+        let mut waiting: Vec<(i64, String)> =
+            self.held_back.values().map(|(draft, _)| (draft.window_end_s, draft.object.clone())).collect();
+        waiting.sort_unstable();
+        let ttl = Duration::from_secs(self.source.rule.ttl_s.into());
+        for (_, object) in waiting {
+            let Some((draft, since)) = self.held_back.get(&object).cloned() else { continue };
+            if !self.agent.still_stands(&draft) || since.elapsed() > ttl {
+                tracing::info!(object, "not proposed any more: the source has logged in, or too much time has passed");
+                self.held_back.remove(&object);
+                self.agent.handle(Observation::Settled { object: &object });
+                continue;
+            }
+            let intent = draft.intent_key.clone();
+            match self.ask(draft) {
+                Ok(()) => {
+                    self.held_back.remove(&object);
+                    self.told.insert(intent, true);
                 }
-                answer => return answer,
+                Err(why) => {
+                    if !std::mem::replace(&mut self.stuck, true) {
+                        let waiting = self.held_back.len();
+                        tracing::warn!(waiting, code = why.code, reason = why.reason, "not recorded yet; trying again");
+                    }
+                    return false;
+                }
             }
         }
-        self.node.command_blocking(command())
+        if std::mem::take(&mut self.stuck) {
+            tracing::info!("everything found is recorded or settled again");
+        }
+        true
+    }
+
+    fn ask(&self, draft: ProposalDraft) -> Result<(), Refusal> {
+        let object = draft.object.clone();
+        let proposal = match from_draft(draft, &self.spiffe_id, &self.source.path.display().to_string()) {
+            Ok(proposal) => Box::new(proposal),
+            Err(why) => {
+                tracing::error!(object, why, "the agent's draft is not a valid proposal");
+                return Ok(());
+            }
+        };
+        let traceparent = Some(crate::telemetry::traceparent());
+        if let Reply::Recorded(id) = self.node.command_blocking(Command::Propose { proposal, traceparent })? {
+            tracing::info!(id = %id.short(), object, "proposed");
+        }
+        Ok(())
     }
 
     /// Tells the agent which of its proposals exist, and which have come to their end.
@@ -203,16 +256,13 @@ impl Runner {
     }
 }
 
-/// The year of the log's first stamp, if its stamps have none: read off the first line and the clock.
-fn reference_year(source: &SshdSource, clock: &SystemClock) -> i16 {
-    use std::io::{BufRead, BufReader, Read};
-    let now_s = i64::try_from(clock.now().wall_ms / 1000).unwrap_or(i64::MAX);
-    let mut line = Vec::new();
-    let first = std::fs::File::open(&source.path).map(|f| BufReader::new(f.take(4096)).read_until(b'\n', &mut line));
-    match first {
-        Ok(Ok(_)) => sshd::reference_year(&line, now_s),
-        _ => None,
-    }
-    .or_else(|| sshd::reference_year(b"Jan  1 00:00:00 host sshd[1]: x", now_s))
-    .unwrap_or(source.rule.reference_year)
+/// The last bytes of the log, for the stamp of its newest line.
+fn tail_of(path: &Path) -> std::io::Result<Vec<u8>> {
+    use std::io::{Read, Seek, SeekFrom};
+    let mut file = std::fs::File::open(path)?;
+    let from = file.metadata()?.len().saturating_sub(TAIL_BYTES);
+    file.seek(SeekFrom::Start(from))?;
+    let mut tail = Vec::new();
+    file.take(TAIL_BYTES).read_to_end(&mut tail)?;
+    Ok(tail)
 }

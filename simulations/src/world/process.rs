@@ -1,6 +1,6 @@
 //! The life of a process: start, inputs, outputs in order, death between any two of them.
 
-use cauldron_coordinator::bodies::{KIND_PERMIT, KIND_STARTED};
+use cauldron_coordinator::bodies::{KIND_ENDED, KIND_PERMIT, KIND_STARTED};
 use cauldron_identity::ids::sha256;
 use cauldron_node_core::{Event, Input, NodeConfig, NodeCore, Output, Record, Seed};
 
@@ -298,6 +298,7 @@ impl World {
             Some(Output::Persist(record)) => {
                 match record.value.as_deref().and_then(|v| Known::of_record(&record.key, v)) {
                     Some(fact) if fact.kind() == KIND_STARTED => (gap_ppm, "crash.permit_to_started"),
+                    Some(fact) if fact.kind() == KIND_ENDED => (gap_ppm, "crash.end_to_ended"),
                     Some(fact) if fact.kind() == KIND_PERMIT => (gap_ppm / 4, "crash.before_persist"),
                     Some(_) => (gap_ppm / 40, "crash.before_persist"),
                     None => (0, "crash.before_persist"),

@@ -65,3 +65,55 @@ fn a_log_that_goes_comes_back_shrinks_or_lies_is_followed_and_said_once() {
     finds(&mesh, "203.0.113.6");
     assert!(mesh.lyon.broken().is_empty());
 }
+
+/// A stamp without a year, as rsyslog writes it by default.
+fn stamp(days_ago: i64) -> String {
+    let at = jiff::Timestamp::now() - jiff::SignedDuration::from_hours(24 * days_ago);
+    at.to_zoned(jiff::tz::TimeZone::UTC).strftime("%b %e %H:%M:%S").to_string()
+}
+
+#[test]
+fn the_year_of_a_log_without_years_survives_a_restart() {
+    let mut mesh = Mesh::found_with(Plan { without_porto: true, ..Plan::default() });
+    let attack = |address: &str| {
+        let line =
+            |n: u8| format!("{} lyon sshd[{n}]: Failed password for root from {address} port 4{n} ssh2\n", stamp(0));
+        (0..6).map(line).collect::<String>()
+    };
+    let says = |days: i64| format!("{} lyon sshd[1]: Server listening on 0.0.0.0 port 22.\n", stamp(days));
+    mesh.log_lines(says(340) + &says(170) + &attack("203.0.113.1"));
+    eventually("the first is proposed", || proposed(&mesh) == ["203.0.113.1"]);
+    mesh.lyon.restart();
+    mesh.log_lines(attack("203.0.113.2"));
+    eventually("the second is proposed", || proposed(&mesh) == ["203.0.113.1", "203.0.113.2"]);
+    // A first line in the new year, before the test was over, is still the same day.
+    let day =
+        |hours: i64| (jiff::Timestamp::now() - jiff::SignedDuration::from_hours(hours)).strftime("%F").to_string();
+    for proposal in mesh.lyon.items("/v1/proposals") {
+        let id = proposal["id"].as_str().expect("an id").to_owned();
+        let shown = mesh.lyon.get(&format!("/v1/proposals/{id}")).to_string();
+        assert!([0, 1].iter().any(|hours| shown.contains(&format!("first {}T", day(*hours)))), "{shown}");
+    }
+}
+
+#[test]
+fn what_had_to_wait_is_not_proposed_after_its_source_has_logged_in() {
+    let mesh = Mesh::found_with(Plan { without_porto: true, ..Plan::default() });
+    // As many as one agent may have open, and one more.
+    for n in 1..=20 {
+        mesh.log_lines(Mesh::attack(&format!("203.0.113.{n}")));
+    }
+    eventually("twenty are open", || proposed(&mesh).len() == 20);
+    mesh.log_lines(Mesh::attack("198.51.100.77"));
+    eventually("it says that one waits", || mesh.lyon.logged("not recorded yet; trying again") == 1);
+    mesh.log_lines("Nov 10 06:56:00 lyon sshd[9]: Accepted password for ana from 198.51.100.77 port 22 ssh2\n");
+    eventually("it lets go of it", || mesh.lyon.logged("not proposed any more") == 1);
+    mesh.log_lines(Mesh::attack("198.51.100.78"));
+    let open = mesh.lyon.items("/v1/proposals");
+    let id = open[0]["id"].as_str().expect("an id").to_owned();
+    mesh.hq.until_state(&id, "PENDING_APPROVAL");
+    mesh.deny(&id).ok();
+    eventually("there was room for another", || proposed(&mesh).last().is_some_and(|last| last == "198.51.100.78"));
+    assert_eq!(proposed(&mesh).len(), 21);
+    assert!(!proposed(&mesh).contains(&"198.51.100.77".to_owned()));
+}

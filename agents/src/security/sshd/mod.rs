@@ -57,6 +57,8 @@ pub struct SshdBruteforce {
     tracker: Tracker,
     positions: Positions,
     counters: Counters,
+    /// Number of the first line seen, dated or not.
+    first_line_no: Option<u64>,
     /// Whether a dated line was seen.
     begun: bool,
     found: Option<ProposalDraft>,
@@ -126,6 +128,7 @@ impl SshdBruteforce {
             // A success counts up to a window before the window that it spares.
             positions: Positions::new(config.window_s.saturating_mul(2)),
             counters: Counters::default(),
+            first_line_no: None,
             begun: false,
             found: None,
             config,
@@ -135,9 +138,10 @@ impl SshdBruteforce {
     /// Looks at one line (without its terminator) and says whether its source has just crossed the threshold.
     pub fn observe(&mut self, line: LineRef<'_>) -> Option<Finding> {
         if line.bytes.len() > LINE_BYTES_MAX {
-            self.counters.too_long += 1;
+            self.too_long(line.line_no);
             return None;
         }
+        let first_line_no = *self.first_line_no.get_or_insert(line.line_no);
         let (stamp, login) = match line::parse(line.bytes) {
             Ok(login) => (login.stamp, Some(login)),
             Err(NoLogin::NoStamp) => {
@@ -161,7 +165,7 @@ impl SshdBruteforce {
         let event_s = self.dater.date(stamp);
         if let Some(event_s) = event_s {
             self.positions.note(event_s, line.position());
-            if !self.begun && line.line_no > 1 {
+            if !self.begun && first_line_no > 1 {
                 self.tracker.began_midway(event_s);
             }
             self.begun = true;
@@ -187,15 +191,15 @@ impl SshdBruteforce {
         self.tracker.opened(canonical(source), window_start_s);
     }
 
-    /// Whether `source` has logged in within a window of the newest event: reason enough to leave it alone even if a finding
-    /// is open.
-    pub fn logged_in_lately(&self, source: IpAddr) -> bool {
-        self.tracker.logged_in_lately(canonical(source))
+    /// The follower skipped a line that was too long.
+    pub fn too_long(&mut self, line_no: u64) {
+        self.first_line_no.get_or_insert(line_no);
+        self.counters.too_long += 1;
     }
 
-    /// The follower skipped a line that was too long.
-    pub fn too_long(&mut self) {
-        self.counters.too_long += 1;
+    /// The year of the first year-less stamp; see [`reference_year`]. Changes nothing once a line was dated.
+    pub fn set_reference_year(&mut self, year: i16) {
+        self.dater.set_reference_year(year);
     }
 
     /// What became of the lines so far.
@@ -324,6 +328,11 @@ impl Agent for SshdBruteforce {
 
     fn poll(&mut self) -> Option<ProposalDraft> {
         self.found.take()
+    }
+
+    fn still_stands(&self, draft: &ProposalDraft) -> bool {
+        let stands = |source: IpAddr| self.tracker.still_stands(canonical(source), draft.window_start_s);
+        draft.object.parse().is_ok_and(stands)
     }
 
     fn resume_at(&self) -> Option<Position> {

@@ -67,6 +67,16 @@ impl Yearless {
     }
 }
 
+impl Yearless {
+    /// The latest year in which this stamp is at most [`SLACK_S`] behind `limit_s`, and its Unix seconds there.
+    fn latest_year(self, limit_s: i64) -> Option<(i16, i64)> {
+        let latest_s = limit_s.checked_add(SLACK_S)?;
+        let year = year_of(latest_s)?;
+        let years = (0..YEARS_AHEAD_MAX).filter_map(|back| year.checked_sub(back));
+        years.filter_map(|year| Some((year, self.in_year(year)?))).find(|(_, s)| *s <= latest_s)
+    }
+}
+
 fn two_digits(tens: u8, ones: u8) -> Option<i64> {
     (tens.is_ascii_digit() && ones.is_ascii_digit()).then(|| i64::from(tens - b'0') * 10 + i64::from(ones - b'0'))
 }
@@ -84,6 +94,11 @@ pub(crate) struct Dater {
 impl Dater {
     pub(crate) fn new(reference_year: i16, utc_offset_s: i32) -> Self {
         Dater { reference_year, utc_offset_s, newest_local_s: None }
+    }
+
+    /// Counts for the first stamp alone.
+    pub(crate) fn set_reference_year(&mut self, year: i16) {
+        self.reference_year = year;
     }
 
     /// Unix seconds of `stamp`.
@@ -115,19 +130,30 @@ impl Dater {
     }
 }
 
-/// The reference year for a log that begins with `head` (its first lines, the last one may be cut) and is read at `now_s`
-/// (Unix seconds): the latest year in which its first year-less stamp is not later than a day from now. `None` when there
-/// is no such stamp in `head`.
-pub fn reference_year(head: &[u8], now_s: i64) -> Option<i16> {
-    let stamp = head.split(|b| *b == b'\n').find_map(|line| match Stamp::split(line)?.0 {
+/// A writer's clock and zone may lead the reader's by this much, and late lines may trail by it.
+const SLACK_S: i64 = 86_400;
+
+/// The reference year for a log that is read from `head` on (some first lines, the last one may be cut), ends with `tail`
+/// (some last bytes, which may be cut at the front; empty where the end cannot be seen) and is read at `now_s`, Unix seconds.
+///
+/// The newest year-less stamp of `tail` lies in the latest year that does not put it more than a day into the future, and the first
+/// one of `head` in the latest year that does not put it more than a day behind that. `None` when `head` has no such stamp.
+pub fn reference_year(head: &[u8], tail: &[u8], now_s: i64) -> Option<i16> {
+    let first = head.split(is_newline).find_map(yearless)?;
+    let last = tail.rsplit(is_newline).find_map(yearless).unwrap_or(first);
+    let (_, last_s) = last.latest_year(now_s)?;
+    first.latest_year(last_s).map(|(year, _)| year)
+}
+
+fn is_newline(byte: &u8) -> bool {
+    *byte == b'\n'
+}
+
+fn yearless(line: &[u8]) -> Option<Yearless> {
+    match Stamp::split(line)?.0 {
         Stamp::Yearless(stamp) => Some(stamp),
         Stamp::Instant(_) => None,
-    })?;
-    let latest_s = now_s.checked_add(86_400)?;
-    let this_year = year_of(latest_s)?;
-    (0..YEARS_AHEAD_MAX)
-        .filter_map(|back| this_year.checked_sub(back))
-        .find(|year| stamp.in_year(*year).is_some_and(|s| s <= latest_s))
+    }
 }
 
 fn year_of(unix_s: i64) -> Option<i16> {
@@ -229,7 +255,7 @@ mod tests {
     #[test]
     fn the_reference_year_is_the_latest_possible_one() {
         let year = |line: &str, now: &str| {
-            reference_year(line.as_bytes(), now.parse::<jiff::Timestamp>().unwrap().as_second())
+            reference_year(line.as_bytes(), b"", now.parse::<jiff::Timestamp>().unwrap().as_second())
         };
         assert_eq!(year("Nov 22 10:00:00 h", "2026-11-24T00:00:00Z"), Some(2026));
         assert_eq!(year("Dec 10 10:00:00 h", "2026-11-24T00:00:00Z"), Some(2025));
@@ -241,7 +267,22 @@ mod tests {
             year("garbage\n2026-11-22T10:00:00Z h\nDec 10 10:00:00 h\nNov 2", "2026-11-24T00:00:00Z"),
             Some(2025)
         );
-        assert_eq!(reference_year(b"Nov 22 10:00:00 h", i64::MAX), None);
+        assert_eq!(reference_year(b"Nov 22 10:00:00 h", b"", i64::MAX), None);
+    }
+
+    #[test]
+    fn the_end_of_a_log_says_when_it_began() {
+        let now = "2026-11-25T10:00:00Z".parse::<jiff::Timestamp>().unwrap().as_second();
+        let cases: &[(&str, &str, i16)] = &[
+            ("Nov 20 10:00:00 h", "cut\nJan  3 10:00:00 h\nno stamp\n", 2025),
+            ("Dec 20 10:00:00 h", "Nov 25 09:00:00 h\n", 2025),
+            ("Nov 25 09:00:00 h", "Nov 25 09:59:00 h\n", 2026),
+            ("Nov 25 09:00:00 h", "Nov 25 08:59:59 h\n", 2026),
+            ("Nov 20 10:00:00 h", "nothing here", 2026),
+        ];
+        for (head, tail, year) in cases {
+            assert_eq!(reference_year(head.as_bytes(), tail.as_bytes(), now), Some(*year), "{head} … {tail}");
+        }
     }
 
     proptest! {
@@ -261,7 +302,7 @@ mod tests {
         #[test]
         fn no_bytes_panic(line in proptest::collection::vec(any::<u8>(), 0..60), now in any::<i64>()) {
             let _ = Stamp::split(&line);
-            let _ = reference_year(&line, now);
+            let _ = reference_year(&line, &line, now);
         }
     }
 }

@@ -123,6 +123,49 @@ fn after_a_restart_what_is_open_stays_one() {
 }
 
 #[test]
+fn a_draft_that_waited_falls_with_a_login() {
+    let mut d = SshdBruteforce::new(Config { ttl_s: 3_600, ..Config::default() });
+    let drafts = |d: &mut SshdBruteforce, from: i64| {
+        let lines: Vec<_> = (from..from + 5).map(|n| failed(n, A)).collect();
+        let mut found = Vec::new();
+        for (after_s, message) in lines {
+            let text = format!("{} host sshd[7]: {message}", rfc3339(START_S + after_s));
+            d.handle(Observation::Line(LineRef { bytes: text.as_bytes(), line_no: 1, offset: 0 }));
+            found.extend(d.poll());
+        }
+        found
+    };
+    let draft = drafts(&mut d, 0).pop().expect("found");
+    assert!(d.still_stands(&draft));
+    // Much later than the window, and long before anybody asks again.
+    assert_eq!(findings(&mut d, &[accepted(1_500, A), failed(3_000, "192.0.2.1")]), [""; 0]);
+    assert!(!d.still_stands(&draft), "it has logged in");
+    let draft = drafts(&mut d, 4_000).pop().expect("found again once its time to live has passed");
+    assert!(d.still_stands(&draft), "that login was long before");
+}
+
+#[test]
+fn a_log_that_begins_with_a_line_without_a_stamp_was_not_entered_midway() {
+    let lines: Vec<String> =
+        (0..5).map(|n| format!("{} h sshd[1]: {}", rfc3339(START_S + n), failed(n, A).1)).collect();
+    let feed = |first_no: u64, begin: &dyn Fn(&mut SshdBruteforce)| {
+        let mut d = detector();
+        begin(&mut d);
+        let found = lines.iter().zip(first_no..).filter_map(|(line, line_no)| {
+            d.observe(LineRef { bytes: line.as_bytes(), line_no, offset: line_no * 100 })
+        });
+        found.count()
+    };
+    let half_a_line = |line_no| {
+        move |d: &mut SshdBruteforce| {
+            assert!(d.observe(LineRef { bytes: b"half a line", line_no, offset: 0 }).is_none());
+        }
+    };
+    assert_eq!((feed(1, &|_| {}), feed(2, &half_a_line(1)), feed(2, &|d| d.too_long(1))), (1, 1, 1));
+    assert_eq!((feed(7, &|_| {}), feed(8, &half_a_line(7)), feed(8, &|d| d.too_long(7))), (0, 0, 0));
+}
+
+#[test]
 fn memory_is_bounded_and_a_flood_does_not_erase_successes() {
     let mut d = SshdBruteforce::new(Config { sources_max: 3, ..Config::default() });
     let mut lines = vec![accepted(0, A)];
@@ -130,7 +173,6 @@ fn memory_is_bounded_and_a_flood_does_not_erase_successes() {
     lines.extend((50..60).map(|n| failed(n, A)));
     assert_eq!(findings(&mut d, &lines), [""; 0]);
     assert_eq!(d.counters().evicted, 48);
-    assert!(d.logged_in_lately(A.parse().unwrap()));
     // The one that is silent for longest goes first.
     let mut d = SshdBruteforce::new(Config { sources_max: 2, ..Config::default() });
     let busy = [

@@ -142,8 +142,9 @@ impl Tracker {
         }
     }
 
-    pub(super) fn logged_in_lately(&self, source: IpAddr) -> bool {
-        self.succeeded_near(source, self.newest_s, self.newest_s)
+    /// Whether `source` has not logged in since a window before `window_start_s`.
+    pub(super) fn still_stands(&self, source: IpAddr, window_start_s: i64) -> bool {
+        self.last_success_s.get(&source).is_none_or(|at| *at < window_start_s.saturating_sub(self.window_s))
     }
 
     fn opening(&self, window_start_s: i64, found_s: i64) -> Open {
