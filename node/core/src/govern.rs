@@ -27,7 +27,7 @@ use crate::input::{EffectResult, Event, Output, Probe, Refusal, Reply};
 const PROPOSAL_MS: u64 = 24 * 60 * 60 * 1000;
 const _: () = assert!(PROPOSAL_MS <= PROPOSAL_AGE_MS_MAX);
 /// Guarantees §4: proposals that one agent may have open.
-pub(crate) const OPEN_PER_AGENT_MAX: usize = 20;
+pub const OPEN_PER_AGENT_MAX: usize = 20;
 /// Guarantees §4: proposals that one site may have open.
 pub(crate) const OPEN_PER_SITE_MAX: usize = 500;
 

@@ -32,6 +32,7 @@ mod story;
 mod verify;
 
 pub use crate::core::{Misbehave, NodeConfig, NodeCore, OpenError};
+pub use govern::OPEN_PER_AGENT_MAX;
 pub use input::{
     Command, EffectResult, Event, Input, LinkId, Output, Probe, Record, Refusal, Reply, Seed, Ticket, Timer,
 };

@@ -164,8 +164,8 @@ pub struct DemoArgs {
     /// Read your own sshd log instead of the project's
     #[arg(long, value_name = "FILE")]
     pub auth_log: Option<PathBuf>,
-    /// How long a block stands [default: 20s, with --once 8s]
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    /// How long a block stands, 1s to 1day [default: 20s, with --once 8s]
+    #[arg(long, value_name = "DURATION", value_parser = block_ttl)]
     pub block_ttl: Option<Duration>,
     /// Break the thing behind one check, so that the demo ends with code 1; `list` prints the names
     #[arg(long, value_name = "NAME", requires = "once")]
@@ -178,6 +178,12 @@ pub struct DemoArgs {
 /// `10m`, `1h 30m`.
 fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|e| e.to_string())
+}
+
+fn block_ttl(text: &str) -> Result<Duration, String> {
+    let ttl = duration(text)?;
+    let bounds = Duration::from_secs(1)..=Duration::from_secs(cauldron_coordinator::action::TTL_S_MAX);
+    if bounds.contains(&ttl) { Ok(ttl) } else { Err("a block stands for 1s to 1day".into()) }
 }
 
 /// Carries out one command line.

@@ -376,6 +376,7 @@ impl<'w> Once<'w> {
             hq.kill().await;
         }
         auth_log.attack(source, Timestamp::now())?;
+        self.world.propose_where_full(source).await?;
         let what = format!("a proposal about {source} that names the coordinator it waits for");
         let waits = lyon
             .until(DARK_MAX, &what, "/v1/proposals", |list| {

@@ -253,6 +253,11 @@ impl Story<'_> {
             tell.line(&world.auth_log.failed_login(source, n, Timestamp::now())?)?;
             tokio::time::sleep(ATTEMPT_EVERY).await;
         }
+        if world.propose_where_full(source).await? {
+            tell.prose(
+                "lyon's agent has as many proposals open as it may, so somebody at lyon proposes a block by hand.",
+            )?;
+        }
         tell.prose("lyon goes on recording and proposing; within 15 s it knows that hq is gone:")?;
         let what = format!("a proposal about {source} that waits for hq");
         let why = world.lyon.until(STEP_MAX, &what, "/v1/proposals", |list| {

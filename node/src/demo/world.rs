@@ -14,10 +14,12 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::auth_log::AuthLog;
+use super::look::text;
 use super::process::{Failure, Node};
 use crate::config::{PeerAddr, SecurityTemplate, Template};
 use crate::error::CliError;
 use crate::founding::{self, Join, Request};
+use crate::output::items;
 use crate::token::JoinToken;
 use crate::{chance, clock, files};
 
@@ -218,6 +220,25 @@ impl World {
     /// How long a block stands.
     pub fn block_ttl(&self) -> Duration {
         self.block_ttl
+    }
+
+    /// Proposes a block of `source` by hand at lyon, as `cauldron propose` does, where lyon's agent has no room for another
+    /// proposal: a long log of one's own fills it. Whether it did.
+    pub async fn propose_where_full(&self, source: &str) -> Result<bool, Failure> {
+        let list = self.lyon.get("/v1/proposals").await?;
+        let open = |p: &&Value| matches!(text(p, "/state"), "PROPOSED" | "EVALUATED" | "PENDING_APPROVAL");
+        if items(&list).iter().filter(open).count() < cauldron_node_core::OPEN_PER_AGENT_MAX {
+            return Ok(false);
+        }
+        let ttl_s = self.block_ttl().as_secs();
+        let body = json!({
+            "operation": "security.address.block",
+            "args": { "address": source, "ttl_s": ttl_s, "reason": "attacks sshd while hq is gone" },
+            "rationale": "The agent has as many proposals open as it may; this one is by hand.",
+            "evidence": ["the last lines of the log"],
+        });
+        self.lyon.client().post("/v1/proposals", &body).await?;
+        Ok(true)
     }
 
     /// Whether the directory stays at the end.

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod dark;
+mod demo;
 mod desk;
 mod disk;
 mod faults;
