@@ -183,8 +183,6 @@ pub enum ConnectorError {
     Symlink {
         /// The file as configured.
         path: PathBuf,
-        /// The system's refusal.
-        source: io::Error,
     },
     /// A directory, FIFO, device or socket.
     #[error("{} is not a regular file", path.display())]

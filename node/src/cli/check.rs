@@ -5,6 +5,7 @@ use std::net::UdpSocket;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
+use cauldron_agents::connector::blocklist::Blocklist;
 use clap::Args;
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -98,7 +99,7 @@ fn svid(own: &Value, now: Timestamp) -> Finding {
         Some(ends) => {
             Err(format!("ended {}; the node renews it as soon as the authority answers", relative(ends, now)))
         }
-        None => Err("unknown".into()),
+        None => Err(own.pointer("/svid/problem").and_then(Value::as_str).unwrap_or("unknown").to_owned()),
     }
 }
 
@@ -145,7 +146,9 @@ pub(super) fn before_start(global: &Global, args: &CheckArgs) -> Result<(), CliE
         findings.push(("sshd log", readable(&sshd.log)));
     }
     if let Some(blocklist) = security.and_then(|s| s.blocklist.as_ref()) {
-        findings.push(("blocklist", folder_of(&blocklist.path)));
+        let examined = Blocklist::examine(&blocklist.path, &config.identity.spiffe_id);
+        let shown = || blocklist.path.display().to_string();
+        findings.push(("blocklist", examined.map(|()| shown()).map_err(|e| crate::run::chain(&e))));
     }
     report(global.output, findings)
 }

@@ -45,6 +45,15 @@ impl Facts {
         })
     }
 
+    /// What is wrong that the core does not see.
+    pub fn problem(&self) -> Option<String> {
+        let problem = self.source.own_status().err()?;
+        Some(format!(
+            "no peer accepts this node's SVID: {problem}; links are down until an authority answers, then it renews by its \
+             author key"
+        ))
+    }
+
     /// The SVID as a peer sees it, and what expires when and what stops then.
     fn svid(&self, now: Clock) -> (Value, Value) {
         match self.source.own_status() {

@@ -84,28 +84,69 @@ async fn run_node(config: Arc<Config>) -> Result<(), CliError> {
         .hint("restore author.key from the node's own backup; a new box joins with a new token"));
     }
     let ca = svid::authority(&config)?.map(Arc::new);
+    let hands = Hands::open(&config, &fault)?;
     let store: Arc<dyn Store> = Arc::new(open_store(&config)?);
     let sockets = Sockets::bind(&config).await?;
+    let (stop, stopped) = watch::channel(false);
+    let gate = api::Gate::default();
+    tokio::spawn(api::serve(sockets.socket, gate.router(), stopped.clone()));
     let used_before = dir.svid().try_exists().unwrap_or(true);
     let start = tokio::select! {
         start = enter(&config, mesh, &author, ca.as_deref()) => start?,
         () = stop_signal.wait() => return Ok(()),
     };
     let node = open_node(&config, mesh, &author, start, store.as_ref(), &fault, used_before)?;
-    let running = Running::start(config.clone(), mesh, author, ca, store, node, sockets, &fault)?;
+    let door = Door { gate, health: sockets.health, stop, stopped };
+    let running = Running::start(config.clone(), mesh, author, ca, store, node, door, hands)?;
     running.until(stop_signal).await
+}
+
+/// What this node acts with, and what its agent must never propose.
+struct Hands {
+    connectors: Vec<Box<dyn Connector + Send>>,
+    sshd: Option<agents::SshdSource>,
+}
+
+impl Hands {
+    fn open(config: &Config, fault: &Fault) -> Result<Self, CliError> {
+        Ok(Self { connectors: connectors(config, fault)?, sshd: sshd(config)? })
+    }
 }
 
 /// Where the API answers.
 struct Sockets {
     socket: tokio::net::UnixListener,
     health: Option<tokio::net::TcpListener>,
+    /// Goes when the node does, however it ends.
+    _file: SocketFile,
+}
+
+/// A socket file that nobody serves would only mislead.
+struct SocketFile(std::path::PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // One that is gone already is fine.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// The API's way in while the node runs.
+struct Door {
+    gate: api::Gate,
+    health: Option<tokio::net::TcpListener>,
+    stop: watch::Sender<bool>,
+    stopped: watch::Receiver<bool>,
 }
 
 impl Sockets {
     async fn bind(config: &Config) -> Result<Self, CliError> {
+        // The mesh opens its port only with an SVID; a port that is taken must be known before a token is spent on one.
+        let port = std::net::UdpSocket::bind(config.mesh.listen).map_err(|e| mesh_port(config, &e))?;
+        drop(port);
         let socket = api::bind(&config.node.socket, config.node.socket_mode)
             .map_err(|e| CliError::config("cannot serve the API").because(&e))?;
+        let _file = SocketFile(config.node.socket.clone());
         let health = match config.api.listen {
             None => None,
             Some(address) => Some(tokio::net::TcpListener::bind(address).await.map_err(|e| {
@@ -114,8 +155,14 @@ impl Sockets {
                     .hint("free the port, or name another one in api.listen")
             })?),
         };
-        Ok(Self { socket, health })
+        Ok(Self { socket, health, _file })
     }
+}
+
+fn mesh_port(config: &Config, why: &(dyn std::error::Error + 'static)) -> CliError {
+    CliError::config(format!("cannot listen for the mesh on UDP {}", config.mesh.listen))
+        .because(why)
+        .hint("free the port, or name another one in mesh.listen")
 }
 
 /// What a node starts with beside its store.
@@ -236,7 +283,6 @@ fn read_records(store: &dyn Store) -> Result<Vec<KeyValue>, CliError> {
 
 /// A node at work.
 struct Running {
-    config: Arc<Config>,
     node: Handle,
     mesh: MeshHandle,
     clock: SystemClock,
@@ -255,18 +301,17 @@ impl Running {
         ca: Option<Arc<AuthorityCa>>,
         store: Arc<dyn Store>,
         opened: Opened,
-        sockets: Sockets,
-        fault: &Fault,
+        door: Door,
+        hands: Hands,
     ) -> Result<Self, CliError> {
         let Opened { core, clock, source } = opened;
-        let Sockets { socket, health } = sockets;
+        let Door { gate, health, stop, stopped } = door;
+        let Hands { connectors, sshd } = hands;
         let thread_failed = |e: std::io::Error| CliError::config("cannot start a thread").because(&e);
         let stop_threads = Arc::new(AtomicBool::new(false));
-        let (stop, stopped) = watch::channel(false);
         let pending = engine::pending();
         let node = pending.handle();
 
-        let connectors = connectors(&config, fault)?;
         let (enrol, asked) = mpsc::channel(16);
         let enrols = config.authority.as_ref().is_some_and(|a| a.enrol);
         let (mesh, events) = Mesh::start(MeshConfig {
@@ -274,11 +319,7 @@ impl Running {
             enrol: enrols.then_some(enrol),
             ..MeshConfig::new(config.mesh.listen, mesh_id, author.clone(), source.clone())
         })
-        .map_err(|e| {
-            CliError::config("cannot open the mesh port")
-                .because(&e)
-                .hint("free the port, or name another one in mesh.listen")
-        })?;
+        .map_err(|e| mesh_port(&config, &e))?;
 
         let (worker, hands) =
             effects::start(connectors, node.clone(), clock.clone(), stop_threads.clone()).map_err(thread_failed)?;
@@ -299,11 +340,12 @@ impl Running {
         let context =
             api::Context { node: node.clone(), clock: clock.clone(), mesh: mesh.clone(), facts: Arc::new(facts) };
         if let Some(health) = health {
-            tokio::spawn(api::serve(health, api::health(context.clone()), stopped.clone()));
+            tokio::spawn(api::serve(health, api::health(context.clone()), stopped));
         }
-        tokio::spawn(api::serve(socket, api::router(context), stopped));
-        if let Some(agent) = start_agent(&config, &node, &clock, &stop_threads).map_err(thread_failed)? {
-            threads.push(agent);
+        gate.open(api::router(context));
+        if let Some(sshd) = sshd {
+            let (node, id, clock) = (node.clone(), config.identity.spiffe_id.clone(), clock.clone());
+            threads.push(agents::start_sshd(sshd, node, id, clock, stop_threads.clone()).map_err(thread_failed)?);
         }
         tracing::info!(
             spiffe_id = %config.identity.spiffe_id,
@@ -312,7 +354,7 @@ impl Running {
             socket = %config.node.socket.display(),
             "the node runs"
         );
-        Ok(Self { config, node, mesh, clock, stop, stop_threads, core: Some(core), threads })
+        Ok(Self { node, mesh, clock, stop, stop_threads, core: Some(core), threads })
     }
 
     /// Runs until told to stop, or until the loop ends by itself: then the store did not confirm a write.
@@ -341,8 +383,6 @@ impl Running {
         self.stop_threads.store(true, Ordering::Relaxed);
         let _ = self.stop.send(true);
         let _ = tokio::time::timeout(STOP_MAX, self.mesh.shutdown()).await;
-        // A socket file that nobody serves would only mislead; one that is gone already is fine.
-        let _ = std::fs::remove_file(&self.config.node.socket);
         match result {
             Ok(Some(Ok(Ok(())))) | Ok(None) => Ok(()),
             Ok(Some(Ok(Err(e)))) => Err(CliError::integrity("the store did not confirm a write; the node has stopped")
@@ -414,20 +454,20 @@ fn connectors(config: &Config, fault: &Fault) -> Result<Vec<Box<dyn Connector + 
     Ok(connectors)
 }
 
-fn start_agent(
-    config: &Config,
-    node: &Handle,
-    clock: &SystemClock,
-    stop: &Arc<AtomicBool>,
-) -> std::io::Result<Option<std::thread::JoinHandle<()>>> {
+fn sshd(config: &Config) -> Result<Option<agents::SshdSource>, CliError> {
     let sshd = config.security.as_ref().and_then(|s| s.sshd.as_ref());
     let (Some(sshd), Some(mut rule)) = (sshd, config.sshd_agent()) else { return Ok(None) };
     if sshd.own_addresses.is_none() {
-        rule.own_addresses = if_addrs::get_if_addrs()?.into_iter().map(|interface| interface.ip()).collect();
+        let interfaces = if_addrs::get_if_addrs().map_err(|e| {
+            CliError::config(
+                "cannot list this machine's own addresses, which the sshd agent must never propose to block",
+            )
+            .because(&e)
+            .hint("name them in security.sshd.own_addresses")
+        })?;
+        rule.own_addresses = interfaces.into_iter().map(|interface| interface.ip()).collect();
     }
-    let source = agents::SshdSource { path: sshd.log.clone(), rule };
-    let id = config.identity.spiffe_id.clone();
-    agents::start_sshd(source, node.clone(), id, clock.clone(), stop.clone()).map(Some)
+    Ok(Some(agents::SshdSource { path: sshd.log.clone(), rule }))
 }
 
 /// Stores the clock's mark now and then, so that a later start can judge its wall clock.

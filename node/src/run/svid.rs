@@ -255,7 +255,12 @@ pub async fn keep_fresh(
                 tracing::info!("the SVID was renewed");
             }
             Err(why) => {
-                tracing::warn!(why, "the SVID could not be renewed; trying again");
+                match source.own_status() {
+                    Ok(_) => tracing::warn!(why, "the SVID could not be renewed; trying again"),
+                    Err(problem) => {
+                        tracing::error!(why, %problem, "this node has no valid SVID and cannot renew it; trying again")
+                    }
+                }
                 due = clock::wall_ms() + u64::try_from(jittered(wait).as_millis()).unwrap_or(u64::MAX);
                 wait = (wait * 2).min(RETRY_MAX);
             }

@@ -67,9 +67,22 @@ impl Blocklist {
         if !directory.is_dir() {
             return Err(ConnectorError::NoDirectory { directory: directory.to_owned(), path });
         }
-        let lock = file::claim(&path, &owner.to_string())?;
         file::read(&path)?;
+        let lock = file::claim(&path, &owner.to_string())?;
         Ok(Blocklist { path, fault, _lock: lock })
+    }
+
+    /// Whether [`Blocklist::open`] would succeed, as far as can be seen without claiming or locking anything.
+    ///
+    /// # Errors
+    /// As [`Blocklist::open`], but for the lock.
+    pub fn examine(path: &Path, owner: &SpiffeId) -> Result<(), ConnectorError> {
+        let directory = file::directory(path);
+        if !directory.is_dir() {
+            return Err(ConnectorError::NoDirectory { directory: directory.to_owned(), path: path.to_owned() });
+        }
+        file::read(path)?;
+        file::is_claimed_by(path, &owner.to_string()).map(drop)
     }
 
     /// Where the file is.

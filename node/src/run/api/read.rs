@@ -68,6 +68,9 @@ pub async fn this_node(State(context): State<Context>) -> Answer<Value> {
     let own = ask(&context, move |core| core.self_view(now)).await?;
     let mut value = to_value(&own)?;
     merge(&mut value, context.facts.about_self(now, &context.mesh.status().await));
+    if let (Some(problem), Some(reasons)) = (context.facts.problem(), value["reasons"].as_array_mut()) {
+        reasons.push(problem.into());
+    }
     Ok(Json(value))
 }
 
