@@ -34,6 +34,12 @@ const FUTURE_MS: u64 = 5 * 60 * 1000;
 const PREFIX_LEN_MIN: usize = 4;
 
 impl NodeCore {
+    /// The W3C `traceparent` that a fact carries.
+    #[must_use]
+    pub fn traceparent_of(&self, fact: &FactId) -> Option<&str> {
+        self.log.get(fact)?.header().traceparent.as_deref()
+    }
+
     pub(crate) fn seen(&self, now: Clock, as_of_ms: u64, observer: String, source: &'static str) -> Seen {
         Seen { as_of: Time(as_of_ms), observer, age_ms: now.wall_ms.saturating_sub(as_of_ms), source }
     }

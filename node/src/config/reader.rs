@@ -60,6 +60,8 @@ impl<'t> Reader<'t> {
                     );
                 }
                 _ if KEYS.iter().any(|k| k.name == name) => {}
+                // Behind a broken header keys stand in a section that is not theirs.
+                _ if self.broken && KEYS.iter().any(|k| k.name.rsplit('.').next() == Some(local)) => {}
                 _ => {
                     self.at(&key.span(), format!("{name} is no key of this configuration"), &suggestion(section, local))
                 }
@@ -107,7 +109,7 @@ impl<'t> Reader<'t> {
         }
     }
 
-    /// Notes a problem with `name`: at its value when it is given, without a place otherwise.
+    /// Notes a problem with `name`: at its value when it is given, otherwise at the section that lacks it, if there is one.
     pub(super) fn problem(&self, name: &str, what: &str, hint: &str) {
         match self.find(name) {
             Some(value) => {
@@ -115,13 +117,28 @@ impl<'t> Reader<'t> {
                 self.at(&value.span(), format!("{name} = {shown}  {what}"), hint);
             }
             None if self.broken => {}
-            None => self.note(Problem {
-                offset: usize::MAX,
-                place: None,
-                message: format!("{name} {what}"),
-                hint: hint.to_owned(),
-            }),
+            None => match self.section_of(name) {
+                Some(section) => self.at(&section, format!("{name} {what}"), hint),
+                None => self.note(Problem {
+                    offset: usize::MAX,
+                    place: None,
+                    message: format!("{name} {what}"),
+                    hint: hint.to_owned(),
+                }),
+            },
         }
+    }
+
+    /// Where the innermost section begins that is given and would hold `name`.
+    fn section_of(&self, name: &str) -> Option<Range<usize>> {
+        let (section, _) = name.rsplit_once('.')?;
+        let (mut table, mut found) = (&self.table, None);
+        for part in section.split('.') {
+            let Some((key, value)) = table.iter().find(|(key, _)| key.get_ref().as_ref() == part) else { break };
+            let Some(inner) = value.get_ref().as_table() else { break };
+            (table, found) = (inner, Some(key.span()));
+        }
+        found
     }
 
     /// The value as it stands in the file, on one line.

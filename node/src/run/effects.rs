@@ -13,12 +13,13 @@ use cauldron_node_core::{EffectResult, Input, Probe};
 
 use crate::clock::SystemClock;
 use crate::run::engine::{Effects, Handle, Question};
+use crate::trace::Traceparent;
 
 /// Between two sweeps: how late a block may leave after its time.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
 enum Job {
-    Execute(Box<VerifiedPermit>),
+    Execute(Box<VerifiedPermit>, Option<Traceparent>),
     Probe(Question),
 }
 
@@ -26,9 +27,9 @@ enum Job {
 pub struct Worker(Sender<Job>);
 
 impl Effects for Worker {
-    fn execute(&self, permit: Box<VerifiedPermit>) {
+    fn execute(&self, permit: Box<VerifiedPermit>, trace: Option<Traceparent>) {
         // The thread outlives the loop; if it has died, the permit's Started is on disk and is probed at the next start.
-        let _ = self.0.send(Job::Execute(permit));
+        let _ = self.0.send(Job::Execute(permit, trace));
     }
 
     fn probe(&self, question: Question) {
@@ -63,7 +64,11 @@ fn work(
     let mut swept = std::time::Instant::now() - SWEEP_EVERY;
     while !stop.load(Ordering::Relaxed) {
         let inputs = match jobs.recv_timeout(SWEEP_EVERY) {
-            Ok(Job::Execute(permit)) => execute(connectors, &permit, clock),
+            Ok(Job::Execute(permit, trace)) => {
+                let span = tracing::info_span!("execute", permit = %permit.permit().short());
+                trace.inspect(|parent| parent.adopt(&span));
+                span.in_scope(|| execute(connectors, &permit, clock))
+            }
             Ok(Job::Probe(question)) => vec![probe(connectors, &question)],
             Err(RecvTimeoutError::Timeout) => Vec::new(),
             Err(RecvTimeoutError::Disconnected) => return,

@@ -144,7 +144,7 @@ fn mode_is_kept() {
 #[test]
 fn owner_and_group_are_kept() {
     if !rustix::process::geteuid().is_root() {
-        eprintln!("skipped owner_and_group_are_kept: only root may give files away");
+        cauldron_tests::skipped("owner_and_group_are_kept", "needs root: only root may give files away");
         return;
     }
     let (_dir, mut list) = blocklist_with(b"x\n");
