@@ -116,6 +116,12 @@ impl SvidSource {
         self.verify(&self.local.load().chain)
     }
 
+    /// Whom this node trusts now.
+    #[must_use]
+    pub fn bundles(&self) -> Arc<Bundles> {
+        self.bundles.load_full()
+    }
+
     /// Counts rotations and changes of trust.
     #[must_use]
     pub fn subscribe(&self) -> watch::Receiver<u64> {

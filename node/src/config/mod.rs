@@ -41,6 +41,8 @@ pub struct Config {
     pub mesh: Mesh,
     /// What the embedded authority does here; nothing on a node that issues no identities.
     pub authority: Option<Authority>,
+    /// What this node's site intermediate does here; nothing on a node that holds none.
+    pub site_issuer: Option<SiteIssuer>,
     /// Where state is kept.
     pub store: Store,
     /// Which slices run here.
@@ -99,6 +101,15 @@ pub struct Authority {
     pub svid_lifetime: Duration,
     /// Lifetime of join tokens unless the request says otherwise, and the longest it may say.
     pub token_lifetime: Duration,
+    /// Nodes that get the intermediate of their site, beside every site coordinator.
+    pub site_issuers: Vec<SpiffeId>,
+}
+
+/// `[authority]` of a node with `site_issuer = true`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SiteIssuer {
+    /// Lifetime of the SVIDs issued here.
+    pub svid_lifetime: Duration,
 }
 
 /// `[store]`. The engine is redb.

@@ -34,6 +34,8 @@ pub const KEYS: &[Key] = &[
     key("authority.enrol", "true or false", "true"),
     key("authority.svid_lifetime", "duration, 5m to 24h", "1h"),
     key("authority.token_lifetime", "duration, 1m to 7d", "1h"),
+    key("authority.site_issuer", "true or false", "false"),
+    key("authority.site_issuers", "list of text: spiffe://…", "empty"),
     key("store.engine", "text: redb", "redb"),
     key("store.cache", "size, 1 MiB to 4 GiB", "32 MiB"),
     key("modules.list", "list of text: security", "empty"),

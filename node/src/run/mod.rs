@@ -12,6 +12,7 @@ mod enrolment;
 mod fault;
 mod propose;
 mod quiet;
+mod site;
 mod svid;
 
 use std::ops::ControlFlow;
@@ -23,7 +24,7 @@ use cauldron_agents::connector::Connector;
 use cauldron_agents::connector::blocklist::Blocklist;
 use cauldron_identity::x509::AuthorityCa;
 use cauldron_identity::{AuthorKey, MeshId, SealedFact, SignedCharter};
-use cauldron_mesh::{CloseCode, Mesh, MeshConfig, MeshEvent, MeshHandle, SvidSource, system_clock};
+use cauldron_mesh::{CloseCode, Mesh, MeshConfig, MeshEvent, MeshHandle, SvidSource};
 use cauldron_node_core::{Command, Input, LinkId, NodeConfig, NodeCore, Seed};
 use cauldron_store::{RedbStore, Store};
 use tokio::signal::unix::{SignalKind, signal};
@@ -35,6 +36,7 @@ use crate::error::{CliError, Kind};
 use crate::run::engine::{Handle, Wire};
 use crate::run::facts::Facts;
 use crate::run::fault::Fault;
+use crate::run::site::SiteHolder;
 use crate::{chance, clock, founding, keyfile, telemetry};
 
 /// How long the end of the process waits for threads that are busy.
@@ -85,6 +87,7 @@ async fn run_node(config: Arc<Config>) -> Result<(), CliError> {
     }
     let ca = svid::authority(&config)?.map(Arc::new);
     let hands = Hands::open(&config, &fault)?;
+    let holder = SiteHolder::open(&config)?;
     let store: Arc<dyn Store> = Arc::new(open_store(&config)?);
     let sockets = Sockets::bind(&config).await?;
     let (stop, stopped) = watch::channel(false);
@@ -92,12 +95,12 @@ async fn run_node(config: Arc<Config>) -> Result<(), CliError> {
     tokio::spawn(api::serve(sockets.socket, gate.router(), stopped.clone()));
     let used_before = dir.svid().try_exists().unwrap_or(true);
     let start = tokio::select! {
-        start = enter(&config, mesh, &author, ca.as_deref()) => start?,
+        start = enter(&config, mesh, &author, ca.as_deref(), holder.as_deref()) => start?,
         () = stop_signal.wait() => return Ok(()),
     };
     let node = open_node(&config, mesh, &author, start, store.as_ref(), &fault, used_before)?;
     let door = Door { gate, health: sockets.health, stop, stopped };
-    let running = Running::start(config.clone(), mesh, author, ca, store, node, door, hands)?;
+    let running = Running::start(config.clone(), mesh, author, Issuers { ca, holder }, store, node, door, hands)?;
     running.until(stop_signal).await
 }
 
@@ -165,6 +168,12 @@ fn mesh_port(config: &Config, why: &(dyn std::error::Error + 'static)) -> CliErr
         .hint("free the port, or name another one in mesh.listen")
 }
 
+/// What this node can sign certificates with.
+struct Issuers {
+    ca: Option<Arc<AuthorityCa>>,
+    holder: Option<Arc<SiteHolder>>,
+}
+
 /// What a node starts with beside its store.
 struct Start {
     identity: svid::Identity,
@@ -181,7 +190,13 @@ fn open_store(config: &Config) -> Result<RedbStore, CliError> {
 }
 
 /// Gets an SVID and the charter: from disk, from the authority on this machine, or by joining.
-async fn enter(config: &Config, mesh: MeshId, author: &AuthorKey, ca: Option<&AuthorityCa>) -> Result<Start, CliError> {
+async fn enter(
+    config: &Config,
+    mesh: MeshId,
+    author: &AuthorKey,
+    ca: Option<&AuthorityCa>,
+    holder: Option<&SiteHolder>,
+) -> Result<Start, CliError> {
     let dir = &config.node.dir;
     let on_disk = svid::read(dir, &config.identity.spiffe_id).unwrap_or_else(|why| {
         tracing::warn!(%why, "the SVID on disk is of no use; getting a new one");
@@ -194,9 +209,17 @@ async fn enter(config: &Config, mesh: MeshId, author: &AuthorKey, ca: Option<&Au
             svid::write(dir, &identity)?;
             (identity, None)
         }
-        (Some(identity), ..) => (identity, None),
+        // Valid or not: what expired is renewed by the author key, or by the site's intermediate right here.
+        (Some(identity), ..) => {
+            let now_s = clock::wall_ms() / 1000;
+            let valid = cauldron_identity::x509::verify_svid(&identity.chain, &identity.bundles, now_s).is_ok();
+            let in_the_dark = holder
+                .filter(|_| !valid)
+                .map(|holder| holder.issue_own(&config.identity.spiffe_id, identity.bundles.clone()));
+            (in_the_dark.and_then(Result::ok).unwrap_or(identity), None)
+        }
         (None, ..) => {
-            let (identity, welcome) = svid::join(config, mesh, author).await?;
+            let (identity, welcome) = svid::join(config, mesh, author, holder).await?;
             (identity, Some(welcome))
         }
     };
@@ -247,7 +270,7 @@ fn open_node(
         )
     })?;
     let identity = start.identity;
-    let source = SvidSource::new(identity.chain, &identity.key, identity.bundles, system_clock())
+    let source = SvidSource::new(identity.chain, &identity.key, identity.bundles, clock::certificate_clock())
         .map_err(|e| CliError::integrity("the SVID cannot be used for TLS").because(&e))?;
     if let Err(problem) = source.own_status() {
         tracing::warn!(%problem, "no peer accepts this node's SVID now; it is renewed by the author key as soon as an authority answers");
@@ -298,7 +321,7 @@ impl Running {
         config: Arc<Config>,
         mesh_id: MeshId,
         author: Arc<AuthorKey>,
-        ca: Option<Arc<AuthorityCa>>,
+        issuers: Issuers,
         store: Arc<dyn Store>,
         opened: Opened,
         door: Door,
@@ -313,10 +336,19 @@ impl Running {
         let node = pending.handle();
 
         let (enrol, asked) = mpsc::channel(16);
-        let enrols = config.authority.as_ref().is_some_and(|a| a.enrol);
+        let Issuers { ca, holder } = issuers;
+        let issuer = match (&config.authority, ca.clone(), holder.clone()) {
+            (Some(authority), Some(ca), _) if authority.enrol => Some(enrolment::Issuer::Authority {
+                ca,
+                svid_lifetime: authority.svid_lifetime,
+                site_issuers: authority.site_issuers.clone(),
+            }),
+            (None, _, Some(holder)) => Some(enrolment::Issuer::Site { holder, source: source.clone() }),
+            _ => None,
+        };
         let (mesh, events) = Mesh::start(MeshConfig {
             peers: config.mesh.join.iter().map(ToString::to_string).collect(),
-            enrol: enrols.then_some(enrol),
+            enrol: issuer.is_some().then_some(enrol),
             ..MeshConfig::new(config.mesh.listen, mesh_id, author.clone(), source.clone())
         })
         .map_err(|e| mesh_port(&config, &e))?;
@@ -328,12 +360,21 @@ impl Running {
             .start(core, store, clock.clone(), Box::new(Wires(mesh.clone())), Box::new(worker))
             .map_err(thread_failed)?;
         tokio::spawn(pump(events, node.clone()));
-        if let (true, Some(ca), Some(authority)) = (enrols, ca.clone(), &config.authority) {
-            let (node, author) = (node.clone(), author.clone());
-            let registrar = enrolment::Registrar { node, ca, author, svid_lifetime: authority.svid_lifetime };
+        if let Some(issuer) = issuer {
+            let registrar = enrolment::Registrar { node: node.clone(), issuer, author: author.clone() };
             tokio::spawn(registrar.run(asked));
         }
-        tokio::spawn(svid::keep_fresh(config.clone(), source.clone(), mesh_id, author, ca, stopped.clone()));
+        let fresh = svid::keep_fresh(
+            config.clone(),
+            source.clone(),
+            mesh_id,
+            author,
+            ca,
+            holder,
+            node.clone(),
+            stopped.clone(),
+        );
+        tokio::spawn(fresh);
         tokio::spawn(keep_mark(node.clone(), clock.clone(), stopped.clone()));
         let spiffe_id = config.identity.spiffe_id.clone();
         let facts = Facts { config: config.clone(), spiffe_id, mesh: mesh_id, source, started_ms: clock::wall_ms() };

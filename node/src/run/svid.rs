@@ -6,8 +6,9 @@ use std::time::Duration;
 use cauldron_agents::proposal::for_display;
 use cauldron_identity::authority::Enrol;
 use cauldron_identity::x509::{AuthorityCa, Bundle, Bundles, SvidKey, certificates_from_pem, certificates_to_pem};
-use cauldron_identity::{AuthorKey, MeshId, SealedFact, SignedCharter, SpiffeId};
+use cauldron_identity::{AuthorKey, MeshId, PublicKey, SealedFact, SignedCharter, SpiffeId};
 use cauldron_mesh::{SvidSource, enrol_client};
+use cauldron_node_core::NodeCore;
 use cauldron_node_core::enrol::{EnrolReply, EnrolRequest, Grant, Outcome, TokenId, TokenProof};
 use rustls_pki_types::CertificateDer;
 use tokio::sync::watch;
@@ -15,6 +16,8 @@ use tokio::sync::watch;
 use crate::config::Config;
 use crate::error::CliError;
 use crate::paths::DataDir;
+use crate::run::engine::Handle;
+use crate::run::site::SiteHolder;
 use crate::token::JoinToken;
 use crate::{chance, clock, files, founding};
 
@@ -113,33 +116,68 @@ pub fn write(dir: &DataDir, identity: &Identity) -> Result<(), CliError> {
     files::write_private(&dir.svid(), pem.as_bytes())
 }
 
+/// Who asks for an SVID.
+pub struct Applicant<'a> {
+    /// The pinned mesh.
+    pub mesh: MeshId,
+    /// The author key that proves itself.
+    pub author: &'a AuthorKey,
+    /// The name.
+    pub id: &'a SpiffeId,
+    /// A join token; none once the author is enrolled.
+    pub token: Option<&'a JoinToken>,
+    /// Whom to believe beside the charter's coordinators: authors of the own site.
+    pub issuers: &'a [PublicKey],
+    /// Where the site's intermediate goes, on a node that is to hold one.
+    pub holder: Option<&'a SiteHolder>,
+}
+
 /// Asks an authority once, by token or, as an enrolled author, without.
 ///
 /// # Errors
 /// A sentence; whether asking again may help is in [`Refused::fatal`].
-pub async fn ask(
-    address: &str,
-    mesh: MeshId,
-    author: &AuthorKey,
-    id: &SpiffeId,
-    token: Option<&JoinToken>,
-) -> Result<(Identity, Welcome), Refused> {
+pub async fn ask(address: &str, who: &Applicant<'_>) -> Result<(Identity, Welcome), Refused> {
+    let Applicant { mesh, author, id, token, issuers, holder } = *who;
     let again = |why: String| Refused { why, fatal: false };
     let key = SvidKey::generate().map_err(|e| again(e.to_string()))?;
     let csr = key.csr_der().map_err(|e| again(e.to_string()))?;
+    let site_key = match holder.filter(|holder| holder.wants()) {
+        Some(_) => Some(SvidKey::generate().map_err(|e| again(e.to_string()))?),
+        None => None,
+    };
+    let site_csr = site_key.as_ref().map(SvidKey::csr_der).transpose().map_err(|e| again(e.to_string()))?;
     let enrol = Enrol::new(&mesh, author, id);
     let request = |exporter: &[u8; 32]| {
         let proof = token.map(|t| TokenProof::new(TokenId(t.id), &t.secret, &author.public(), &csr, exporter));
-        EnrolRequest::new(mesh, proof, enrol, csr, author, exporter).to_bytes()
+        let request = EnrolRequest::new(mesh, proof, enrol, csr, author, exporter);
+        match site_csr {
+            Some(site_csr) => request.with_site(site_csr, author, exporter).to_bytes(),
+            None => request.to_bytes(),
+        }
     };
-    let check =
-        |exporter: &[u8; 32], bytes: &[u8]| EnrolReply::open(bytes, &mesh, exporter).map_err(|e| crate::run::chain(&e));
+    let check = |exporter: &[u8; 32], bytes: &[u8]| {
+        EnrolReply::open(bytes, &mesh, exporter, issuers).map_err(|e| crate::run::chain(&e))
+    };
     match enrol_client(address, request, check).await {
         Err(e) => Err(again(crate::run::chain(&e))),
         Ok(Outcome::Refused(why)) => {
             Err(Refused { fatal: is_fatal(&why.code), why: for_display(why.reason.as_bytes(), REASON_BYTES_MAX) })
         }
-        Ok(Outcome::Granted(grant)) => granted(grant, mesh, key, id).map_err(again),
+        Ok(Outcome::Granted(mut grant)) => {
+            let site = grant.site.take();
+            let (identity, welcome) = granted(grant, mesh, key, id).map_err(again)?;
+            if let (Some(holder), Some(key)) = (holder, site_key) {
+                match site.map(|der| holder.take(key, CertificateDer::from(Vec::from(der)), &identity.bundles)) {
+                    Some(Ok(())) => {}
+                    Some(Err(why)) => tracing::warn!(why, "the site intermediate in the reply cannot be used"),
+                    None => tracing::warn!(
+                        address,
+                        "no site intermediate was granted; on the authority, authority.site_issuers must name this node"
+                    ),
+                }
+            }
+            Ok((identity, welcome))
+        }
     }
 }
 
@@ -188,7 +226,12 @@ fn granted(grant: Grant, mesh: MeshId, key: SvidKey, id: &SpiffeId) -> Result<(I
 ///
 /// # Errors
 /// [`CliError`] when every address refuses for good.
-pub async fn join(config: &Config, mesh: MeshId, author: &AuthorKey) -> Result<(Identity, Welcome), CliError> {
+pub async fn join(
+    config: &Config,
+    mesh: MeshId,
+    author: &AuthorKey,
+    holder: Option<&SiteHolder>,
+) -> Result<(Identity, Welcome), CliError> {
     let dir = &config.node.dir;
     let token = founding::read_join_token(dir)?;
     let configured = || config.mesh.join.iter().map(ToString::to_string).collect();
@@ -201,11 +244,12 @@ pub async fn join(config: &Config, mesh: MeshId, author: &AuthorKey) -> Result<(
         .hint("mint a token on the coordinator with `cauldron authority token`, then `cauldron node join TOKEN`"));
     }
     let id = &config.identity.spiffe_id;
+    let who = Applicant { mesh, author, id, token: token.as_ref(), issuers: &[], holder };
     let mut wait = RETRY;
     loop {
         let mut refusals = Vec::new();
         for address in &addresses {
-            match ask(address, mesh, author, id, token.as_ref()).await {
+            match ask(address, &who).await {
                 Ok((identity, welcome)) => {
                     // The charter first: with an SVID on disk nobody asks for it again.
                     files::write_public(&dir.charter(), &cauldron_identity::codec::to_cbor(&welcome.charter))?;
@@ -237,6 +281,8 @@ pub async fn keep_fresh(
     mesh: MeshId,
     author: Arc<AuthorKey>,
     ca: Option<Arc<AuthorityCa>>,
+    holder: Option<Arc<SiteHolder>>,
+    node: Handle,
     mut stop: watch::Receiver<bool>,
 ) {
     let mut due = due_ms(&source);
@@ -249,7 +295,10 @@ pub async fn keep_fresh(
         if clock::wall_ms() < due {
             continue;
         }
-        match renew(&config, &source, mesh, &author, ca.as_deref()).await {
+        let issuers = node.read(NodeCore::site_issuers).await.unwrap_or_default();
+        let id = &config.identity.spiffe_id;
+        let who = Applicant { mesh, author: &author, id, token: None, issuers: &issuers, holder: holder.as_deref() };
+        match renew(&config, &source, &who, ca.as_deref()).await {
             Ok(()) => {
                 (due, wait) = (due_ms(&source), RETRY);
                 tracing::info!("the SVID was renewed");
@@ -271,18 +320,17 @@ pub async fn keep_fresh(
 async fn renew(
     config: &Config,
     source: &SvidSource,
-    mesh: MeshId,
-    author: &AuthorKey,
+    who: &Applicant<'_>,
     ca: Option<&AuthorityCa>,
 ) -> Result<(), String> {
-    let (dir, id) = (&config.node.dir, &config.identity.spiffe_id);
+    let (dir, id) = (&config.node.dir, who.id);
     let identity = match (ca, &config.authority) {
         (Some(ca), Some(settings)) => issue_own(ca, id, settings.svid_lifetime).map_err(|e| e.to_string())?,
         _ => {
             let mut last = "no peer is configured in mesh.join to renew at".to_owned();
             let mut found = None;
             for peer in &config.mesh.join {
-                match ask(&peer.to_string(), mesh, author, id, None).await {
+                match ask(&peer.to_string(), who).await {
                     Ok((identity, _)) => {
                         found = Some(identity);
                         break;
@@ -290,7 +338,9 @@ async fn renew(
                     Err(refused) => last = refused.why,
                 }
             }
-            found.ok_or(last)?
+            // In the dark a site renews under its own intermediate.
+            let in_the_dark = |holder: &SiteHolder| holder.issue_own(id, (*source.bundles()).clone()).ok();
+            found.or_else(|| who.holder.and_then(in_the_dark)).ok_or(last)?
         }
     };
     source.set_bundles(identity.bundles.clone());
