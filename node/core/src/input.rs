@@ -29,6 +29,13 @@ pub enum Input {
         /// Which author key it holds.
         author: PublicKey,
     },
+    /// A connection is up on the data lane: the transport has proven the author key and nothing else. It carries facts alone.
+    DataLinkUp {
+        /// Its name.
+        link: LinkId,
+        /// Which author key the peer holds.
+        author: PublicKey,
+    },
     /// A connection is gone.
     LinkDown {
         /// Its name.

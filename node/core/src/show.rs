@@ -304,6 +304,14 @@ impl NodeCore {
         (self.charter.clone(), self.log.iter_scope(&scope).map(|f| f.sealed().clone()).collect())
     }
 
+    /// Whom the data lane lets in: every enrolled, uncut author but this node, with the name it is enrolled under.
+    #[must_use]
+    pub fn enrolled(&self) -> Vec<(cauldron_identity::PublicKey, cauldron_identity::SpiffeId)> {
+        let others = self.authority.members().filter(|(author, _)| **author != self.me);
+        let uncut = others.filter(|(author, m)| !self.authority.is_cut(author, m.incarnation));
+        uncut.map(|(_, m)| (m.key, m.spiffe_id.clone())).collect()
+    }
+
     /// The author keys that this node believes when they answer for its site's intermediate: enrolled, uncut, of its site.
     #[must_use]
     pub fn site_issuers(&self) -> Vec<cauldron_identity::PublicKey> {

@@ -12,6 +12,7 @@ use cauldron_node_core::{Command, Reply};
 use tokio::sync::mpsc;
 
 use crate::run::engine::Handle;
+use crate::run::fault::Fault;
 use crate::run::site::SiteHolder;
 use crate::{chance, clock};
 
@@ -26,6 +27,8 @@ pub struct Registrar {
     pub issuer: Issuer,
     /// This node's author key: one that the charter names, or one of the site.
     pub author: Arc<AuthorKey>,
+    /// What a test wants to go wrong.
+    pub fault: Fault,
 }
 
 /// What signs SVIDs on this node.
@@ -101,6 +104,7 @@ impl Registrar {
                 tracing::warn!(remote = %asked.remote, code = why.code, reason = why.reason, "enrolment refused");
             }
             let reply = EnrolReply::new(outcome, &self.author, &asked.exporter).to_bytes();
+            self.fault.reached("enrol.reply");
             // The peer may have gone; it asks again with the same key and token.
             let _ = asked.reply.send(reply);
         }

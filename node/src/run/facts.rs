@@ -5,12 +5,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use cauldron_identity::{Clock, MeshId, SpiffeId};
-use cauldron_mesh::{MeshStatus, SvidSource};
+use cauldron_mesh::{CloseCode, Counters, MeshStatus, SvidSource};
 use cauldron_node_core::NodeCore;
 use cauldron_node_core::view::Time;
 use serde_json::{Value, json};
 
 use crate::config::Config;
+use crate::run::refusals::Refusals;
 
 /// What does not change while the process runs, and the ways to what does.
 pub struct Facts {
@@ -22,13 +23,15 @@ pub struct Facts {
     pub mesh: MeshId,
     /// The SVID.
     pub source: Arc<SvidSource>,
+    /// Whom the wires refused last, and why.
+    pub refusals: Refusals,
     /// When the process started, milliseconds since the Unix epoch.
     pub started_ms: u64,
 }
 
 impl Facts {
     /// The part of `/v1/self` that the core does not know.
-    pub fn about_self(&self, now: Clock, mesh: &MeshStatus) -> Value {
+    pub fn about_self(&self, now: Clock, mesh: &MeshStatus, counters: &Counters) -> Value {
         let (svid, runway) = self.svid(now);
         let listen: Vec<String> = mesh.listening.iter().map(ToString::to_string).collect();
         json!({
@@ -36,6 +39,10 @@ impl Facts {
             "svid": svid,
             "runway": runway,
             "listen": listen,
+            "refused_connections": {
+                "by_code": refused_by_code(counters),
+                "last": self.refusals.view(),
+            },
             "socket": self.config.node.socket,
             "dir": self.config.node.dir.root(),
             "started": Time(self.started_ms),
@@ -84,6 +91,17 @@ impl Facts {
         }
     }
 
+    /// Why a peer is not here, as far as the wires know: what was refused to it, and how calling goes.
+    pub fn why_missing(&self, name: &str, mesh: &MeshStatus) -> Vec<String> {
+        let mut sentences = self.refusals.about(name);
+        for target in mesh.targets.iter().filter(|t| !t.up) {
+            if let Some(error) = &target.last_error {
+                sentences.push(format!("calling {} fails: {error}", target.address));
+            }
+        }
+        sentences
+    }
+
     /// What the wire says about each peer, by SPIFFE ID.
     pub fn wires(mesh: &MeshStatus) -> BTreeMap<String, Value> {
         let wire = |link: &cauldron_mesh::LinkStatus| {
@@ -92,7 +110,8 @@ impl Facts {
                 "rtt_ms": link.rtt_ms,
                 "connections": link.connections,
                 "dialer": link.dialer,
-                "svid_not_after": Time(link.svid_not_after_s * 1000),
+                "lane": if link.svid_not_after_s.is_some() { "mesh" } else { "data" },
+                "svid_not_after": link.svid_not_after_s.map(|s| Time(s * 1000)),
                 "queued_frames": link.queued_frames,
                 "queued_bytes": link.queued_bytes,
             });
@@ -112,4 +131,10 @@ impl Facts {
         let advertised: Vec<String> = self.config.mesh.advertise.iter().map(ToString::to_string).collect();
         if advertised.is_empty() { listening.iter().map(ToString::to_string).collect() } else { advertised }
     }
+}
+
+/// Connections refused before admission, the codes that occurred.
+fn refused_by_code(counters: &Counters) -> BTreeMap<&'static str, u64> {
+    let counted = CloseCode::ALL.into_iter().map(|code| (code.label(), counters.refused(code)));
+    counted.filter(|(_, n)| *n > 0).collect()
 }

@@ -10,9 +10,12 @@ mod agents;
 mod effects;
 mod enrolment;
 mod fault;
+mod lane;
 mod propose;
 mod quiet;
+mod refusals;
 mod site;
+mod stop;
 mod svid;
 
 use std::ops::ControlFlow;
@@ -27,7 +30,6 @@ use cauldron_identity::{AuthorKey, MeshId, SealedFact, SignedCharter};
 use cauldron_mesh::{CloseCode, Mesh, MeshConfig, MeshEvent, MeshHandle, SvidSource};
 use cauldron_node_core::{Command, Input, LinkId, NodeConfig, NodeCore, Seed};
 use cauldron_store::{RedbStore, Store};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
 use crate::clock::{Mark, SystemClock};
@@ -36,7 +38,9 @@ use crate::error::{CliError, Kind};
 use crate::run::engine::{Handle, Wire};
 use crate::run::facts::Facts;
 use crate::run::fault::Fault;
+use crate::run::refusals::Refusals;
 use crate::run::site::SiteHolder;
+use crate::run::stop::StopSignal;
 use crate::{chance, clock, founding, keyfile, telemetry};
 
 /// How long the end of the process waits for threads that are busy.
@@ -346,7 +350,10 @@ impl Running {
             (None, _, Some(holder)) => Some(enrolment::Issuer::Site { holder, source: source.clone() }),
             _ => None,
         };
+        let members = lane::Members::default();
+        members.set(core.enrolled());
         let (mesh, events) = Mesh::start(MeshConfig {
+            enrolled: Some(members.enrolled()),
             peers: config.mesh.join.iter().map(ToString::to_string).collect(),
             enrol: issuer.is_some().then_some(enrol),
             ..MeshConfig::new(config.mesh.listen, mesh_id, author.clone(), source.clone())
@@ -359,9 +366,11 @@ impl Running {
         let core = pending
             .start(core, store, clock.clone(), Box::new(Wires(mesh.clone())), Box::new(worker))
             .map_err(thread_failed)?;
-        tokio::spawn(pump(events, node.clone()));
+        let refusals = Refusals::default();
+        tokio::spawn(pump(events, node.clone(), refusals.clone()));
         if let Some(issuer) = issuer {
-            let registrar = enrolment::Registrar { node: node.clone(), issuer, author: author.clone() };
+            let (author, fault) = (author.clone(), fault.clone());
+            let registrar = enrolment::Registrar { node: node.clone(), issuer, author, fault };
             tokio::spawn(registrar.run(asked));
         }
         let fresh = svid::keep_fresh(
@@ -375,9 +384,11 @@ impl Running {
             stopped.clone(),
         );
         tokio::spawn(fresh);
+        tokio::spawn(members.follow(node.clone(), stopped.clone()));
         tokio::spawn(keep_mark(node.clone(), clock.clone(), stopped.clone()));
         let spiffe_id = config.identity.spiffe_id.clone();
-        let facts = Facts { config: config.clone(), spiffe_id, mesh: mesh_id, source, started_ms: clock::wall_ms() };
+        let facts =
+            Facts { config: config.clone(), spiffe_id, mesh: mesh_id, source, refusals, started_ms: clock::wall_ms() };
         let context =
             api::Context { node: node.clone(), clock: clock.clone(), mesh: mesh.clone(), facts: Arc::new(facts) };
         if let Some(health) = health {
@@ -452,13 +463,17 @@ impl Wire for Wires {
 }
 
 /// Carries what happens on the wires to the core.
-async fn pump(mut events: mpsc::Receiver<MeshEvent>, node: Handle) {
+async fn pump(mut events: mpsc::Receiver<MeshEvent>, node: Handle, refusals: Refusals) {
     let mut quiet = quiet::Quiet::default();
     while let Some(event) = events.recv().await {
         let input = match event {
             MeshEvent::LinkUp { link, spiffe_id, author, remote_addr, .. } => {
                 tracing::info!(link, peer = %spiffe_id, remote = %remote_addr, "link up");
                 Input::LinkUp { link, spiffe_id, author }
+            }
+            MeshEvent::DataLinkUp { link, spiffe_id, author, remote_addr, .. } => {
+                tracing::info!(link, peer = %spiffe_id, remote = %remote_addr, "link up on the data lane");
+                Input::DataLinkUp { link, author }
             }
             MeshEvent::LinkDown { link, reason } => {
                 tracing::info!(link, reason, "link down");
@@ -473,6 +488,7 @@ async fn pump(mut events: mpsc::Receiver<MeshEvent>, node: Handle) {
                 if let Some(silent) = quiet.tell(code.label(), std::time::Instant::now()) {
                     tracing::warn!(?direction, %remote, code = code.label(), reason, silent, "connection refused");
                 }
+                refusals.note(clock::wall_ms(), direction, remote, code.label(), reason);
                 continue;
             }
         };
@@ -526,47 +542,5 @@ async fn keep_mark_now(node: &Handle, clock: &SystemClock) {
     let value = cauldron_identity::codec::to_cbor(&clock.mark());
     if let Err(why) = node.command(Command::Remember { name: CLOCK_NOTE.into(), value }).await {
         tracing::debug!(%why, "the clock's mark was not stored");
-    }
-}
-
-/// SIGINT, SIGTERM, or the end of standard input where a parent asked for that.
-struct StopSignal {
-    interrupt: tokio::signal::unix::Signal,
-    terminate: tokio::signal::unix::Signal,
-    parent: watch::Receiver<bool>,
-}
-
-impl StopSignal {
-    fn listen() -> Result<Self, CliError> {
-        let failed = |e: std::io::Error| CliError::config("cannot listen for signals").because(&e);
-        let (gone, parent) = watch::channel(false);
-        if std::env::var_os("CAULDRON_EXIT_ON_STDIN_EOF").is_some() {
-            std::thread::Builder::new()
-                .name("parent".into())
-                .spawn(move || {
-                    // Whatever the parent writes is of no interest; its end is.
-                    let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
-                    let _ = gone.send(true);
-                })
-                .map_err(failed)?;
-        }
-        Ok(Self {
-            interrupt: signal(SignalKind::interrupt()).map_err(failed)?,
-            terminate: signal(SignalKind::terminate()).map_err(failed)?,
-            parent,
-        })
-    }
-
-    async fn wait(&mut self) {
-        let parent = async {
-            if self.parent.wait_for(|gone| *gone).await.is_err() {
-                std::future::pending::<()>().await;
-            }
-        };
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-            () = parent => {}
-        }
     }
 }

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use cauldron_agents::proposal::for_display;
 use cauldron_identity::authority::Enrol;
-use cauldron_identity::x509::{AuthorityCa, Bundle, Bundles, SvidKey, certificates_from_pem, certificates_to_pem};
+use cauldron_identity::x509::{
+    AuthorityCa, BACKDATE_S, Bundle, Bundles, SvidKey, Validity, certificates_from_pem, certificates_to_pem,
+};
 use cauldron_identity::{AuthorKey, MeshId, PublicKey, SealedFact, SignedCharter, SpiffeId};
 use cauldron_mesh::{SvidSource, enrol_client};
 use cauldron_node_core::NodeCore;
@@ -56,9 +58,22 @@ pub fn authority(config: &Config) -> Result<Option<AuthorityCa>, CliError> {
         return Ok(None);
     }
     let dir = &config.node.dir;
+    let failed = |e| CliError::integrity("the certificate authority in ca/ cannot be used").because(&e);
     let ca = AuthorityCa::from_pem(&files::read_secret(&dir.ca_key())?, &files::read_text(&dir.ca_certificate())?)
-        .map_err(|e| CliError::integrity("the certificate authority in ca/ cannot be used").because(&e))?;
+        .map_err(failed)?;
+    let Some(validity) = due_again(ca.validity(), clock::wall_ms() / 1000) else { return Ok(Some(ca)) };
+    // The charter pins the key; its certificate may be made again by whoever holds it.
+    let ca = ca.reissued(validity, chance::bytes()).map_err(failed)?;
+    files::write_private(&dir.ca_certificate(), ca.certificate_pem().as_bytes())?;
+    tracing::warn!(until_s = validity.not_after_s, "the root certificate was made anew for the same key");
     Ok(Some(ca))
+}
+
+/// The span of the root's next certificate, as long as the last, once nine tenths of that are over.
+fn due_again(now: Validity, now_s: u64) -> Option<Validity> {
+    let span = now.not_after_s.saturating_sub(now.not_before_s);
+    let due = now.must_outlive(now_s, span / 10).is_err();
+    due.then(|| Validity { not_before_s: now_s.saturating_sub(BACKDATE_S), not_after_s: now_s.saturating_add(span) })
 }
 
 /// Issues this node's own SVID, on the machine that holds the authority.
@@ -363,4 +378,19 @@ fn due_ms(source: &SvidSource) -> u64 {
 fn jittered(wait: Duration) -> Duration {
     let share = f64::from(u16::from_be_bytes(chance::bytes())) / 65_536.0;
     wait.mul_f64(0.75 + share / 2.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_root_certificate_is_made_again_in_the_last_tenth_of_its_life_and_after_it() {
+        let now = Validity { not_before_s: 1_000, not_after_s: 11_000 };
+        assert_eq!(due_again(now, 9_999), None);
+        for late_s in [10_001, 11_000, 50_000] {
+            let next = due_again(now, late_s).expect("due");
+            assert_eq!((next.not_before_s, next.not_after_s), (late_s - BACKDATE_S, late_s + 10_000));
+        }
+    }
 }

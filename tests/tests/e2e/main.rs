@@ -1,10 +1,12 @@
 //! The product as its users meet it: real processes, real files, real sockets.
 #![forbid(unsafe_code)]
 
+mod badcert;
 mod dark;
 mod demo;
 mod desk;
 mod disk;
+mod expired;
 mod faults;
 mod hostile;
 mod identities;

@@ -67,7 +67,7 @@ pub async fn this_node(State(context): State<Context>) -> Answer<Value> {
     let now = context.clock.now();
     let own = ask(&context, move |core| core.self_view(now)).await?;
     let mut value = to_value(&own)?;
-    merge(&mut value, context.facts.about_self(now, &context.mesh.status().await));
+    merge(&mut value, context.facts.about_self(now, &context.mesh.status().await, context.mesh.counters()));
     if let (Some(problem), Some(reasons)) = (context.facts.problem(), value["reasons"].as_array_mut()) {
         reasons.push(problem.into());
     }
@@ -202,7 +202,21 @@ pub async fn authority(State(context): State<Context>) -> Answer<AuthorityView> 
 #[utoipa::path(get, path = "/v1/why/{id}", responses((status = 200, body = Value), (status = 404, body = Problem)))]
 pub async fn why(State(context): State<Context>, Path(id): Path<String>) -> Answer<Value> {
     let now = context.clock.now();
-    let sentences = ask(&context, move |core| core.why(now, &id)).await?.map_err(Problem::not_found)?;
+    let name = id.clone();
+    let (known, peer) = ask(&context, move |core| (core.why(now, &id), core.peer_state(now, &id))).await?;
+    let missing = || async { context.facts.why_missing(&name, &context.mesh.status().await) };
+    let sentences = match (known, peer) {
+        (Ok(known), None | Some("up")) => known,
+        (Ok(mut known), Some(_)) => {
+            known.extend(missing().await);
+            known
+        }
+        // No member, but somebody may have called under that name.
+        (Err(why), _) => match context.facts.refusals.about(&name) {
+            called if called.is_empty() => return Err(Problem::not_found(why)),
+            called => std::iter::once(format!("no member of this mesh is called {name}")).chain(called).collect(),
+        },
+    };
     Ok(Json(json!({ "as_of": Time(now.wall_ms), "sentences": sentences })))
 }
 
