@@ -15,9 +15,23 @@ use crate::limits::{CONNECTIONS_MAX_EDGE, RECEIVED_FRAMES_MAX};
 use crate::source::SvidSource;
 use crate::transport::Shared;
 
+/// Asks the authority chain, as it stands at that moment.
+type NameOf = dyn Fn(&PublicKey) -> Option<SpiffeId> + Send + Sync;
+
 /// Names the SPIFFE ID under which an author key is enrolled and not cut; nothing for any other key.
 #[derive(Clone)]
-pub struct Enrolled(pub Arc<dyn Fn(&PublicKey) -> Option<SpiffeId> + Send + Sync>);
+pub struct Enrolled(Arc<NameOf>);
+
+impl Enrolled {
+    /// Wraps the question.
+    pub fn new(name_of: impl Fn(&PublicKey) -> Option<SpiffeId> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(name_of))
+    }
+
+    pub(crate) fn name_of(&self, author: &PublicKey) -> Option<SpiffeId> {
+        (self.0)(author)
+    }
+}
 
 impl std::fmt::Debug for Enrolled {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

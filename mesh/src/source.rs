@@ -122,6 +122,12 @@ impl SvidSource {
         self.bundles.load_full()
     }
 
+    /// The chain that is presented now, leaf first.
+    #[must_use]
+    pub fn chain(&self) -> Vec<CertificateDer<'static>> {
+        self.local.load().chain.clone()
+    }
+
     /// Counts rotations and changes of trust.
     #[must_use]
     pub fn subscribe(&self) -> watch::Receiver<u64> {

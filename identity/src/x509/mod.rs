@@ -26,7 +26,7 @@ pub use authority::{AuthorityCa, BACKDATE_S, LIFETIME_S_DEFAULT, SITE_LIFETIME_S
 pub use bundle::{Bundle, Bundles};
 pub use error::{CaError, SvidError};
 pub use key::SvidKey;
-pub use parse::{certificates_from_pem, certificates_to_pem, spki_der};
+pub use parse::{certificates_from_pem, certificates_to_pem, spki_der, validity_of};
 pub use site::SiteCa;
 pub use verify::{CHAIN_BYTES_MAX, CHAIN_DEPTH_MAX, VerifiedSvid, verify_svid};
 

@@ -22,6 +22,14 @@ pub(super) fn validity(parsed: &X509Certificate<'_>) -> Validity {
     Validity { not_before_s: unix(parsed.validity().not_before), not_after_s: unix(parsed.validity().not_after) }
 }
 
+/// When a certificate holds, as it says itself; nothing is verified.
+///
+/// # Errors
+/// [`CaError::Root`] when the certificate cannot be parsed.
+pub fn validity_of(der: &CertificateDer<'_>) -> Result<Validity, CaError> {
+    certificate(der).map(|parsed| validity(&parsed)).map_err(CaError::Root)
+}
+
 /// The DER `SubjectPublicKeyInfo` of a certificate: what a charter pins of a root.
 ///
 /// # Errors

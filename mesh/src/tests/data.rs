@@ -5,10 +5,10 @@ use crate::Enrolled;
 
 /// Everybody in `names` is enrolled.
 fn enrolled(names: &'static [&'static str]) -> Option<Enrolled> {
-    Some(Enrolled(Arc::new(move |key| {
+    Some(Enrolled::new(move |key| {
         let name = names.iter().find(|name| author(name).public() == *key)?;
         Some(SpiffeId::new(id(name)).expect("a SPIFFE ID"))
-    })))
+    }))
 }
 
 async fn start(world: &World, name: &'static str, lifetime_s: u64, knows: Option<Enrolled>) -> Node {

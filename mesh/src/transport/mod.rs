@@ -85,7 +85,7 @@ impl Shared {
 
     /// Under which name an author key is enrolled, where the data lane is open at all.
     pub(crate) fn name_of(&self, author: &PublicKey) -> Option<SpiffeId> {
-        self.enrolled.as_ref().and_then(|enrolled| (enrolled.0)(author))
+        self.enrolled.as_ref().and_then(|enrolled| enrolled.name_of(author))
     }
 
     fn remember(&self, endpoint: &quinn::Endpoint) {

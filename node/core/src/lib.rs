@@ -27,6 +27,7 @@ mod govern;
 mod hlc;
 mod life;
 mod names;
+mod runway;
 mod show;
 mod story;
 mod verify;

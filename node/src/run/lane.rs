@@ -29,7 +29,7 @@ impl Members {
     /// For the mesh.
     pub fn enrolled(&self) -> Enrolled {
         let members = self.clone();
-        Enrolled(Arc::new(move |key| members.0.load().get(key.as_bytes()).cloned()))
+        Enrolled::new(move |key| members.0.load().get(key.as_bytes()).cloned())
     }
 
     /// Follows the authority chain until `stop` turns true.

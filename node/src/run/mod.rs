@@ -104,7 +104,7 @@ async fn run_node(config: Arc<Config>) -> Result<(), CliError> {
     };
     let node = open_node(&config, mesh, &author, start, store.as_ref(), &fault, used_before)?;
     let door = Door { gate, health: sockets.health, stop, stopped };
-    let running = Running::start(config.clone(), mesh, author, Issuers { ca, holder }, store, node, door, hands)?;
+    let running = Running::start(config.clone(), mesh, author, Issuers { ca, holder, fault }, store, node, door, hands)?;
     running.until(stop_signal).await
 }
 
@@ -176,6 +176,7 @@ fn mesh_port(config: &Config, why: &(dyn std::error::Error + 'static)) -> CliErr
 struct Issuers {
     ca: Option<Arc<AuthorityCa>>,
     holder: Option<Arc<SiteHolder>>,
+    fault: Fault,
 }
 
 /// What a node starts with beside its store.
@@ -340,7 +341,7 @@ impl Running {
         let node = pending.handle();
 
         let (enrol, asked) = mpsc::channel(16);
-        let Issuers { ca, holder } = issuers;
+        let Issuers { ca, holder, fault } = issuers;
         let issuer = match (&config.authority, ca.clone(), holder.clone()) {
             (Some(authority), Some(ca), _) if authority.enrol => Some(enrolment::Issuer::Authority {
                 ca,
@@ -369,7 +370,7 @@ impl Running {
         let refusals = Refusals::default();
         tokio::spawn(pump(events, node.clone(), refusals.clone()));
         if let Some(issuer) = issuer {
-            let (author, fault) = (author.clone(), fault.clone());
+            let author = author.clone();
             let registrar = enrolment::Registrar { node: node.clone(), issuer, author, fault };
             tokio::spawn(registrar.run(asked));
         }
@@ -379,7 +380,7 @@ impl Running {
             mesh_id,
             author,
             ca,
-            holder,
+            holder.clone(),
             node.clone(),
             stopped.clone(),
         );
@@ -387,8 +388,15 @@ impl Running {
         tokio::spawn(members.follow(node.clone(), stopped.clone()));
         tokio::spawn(keep_mark(node.clone(), clock.clone(), stopped.clone()));
         let spiffe_id = config.identity.spiffe_id.clone();
-        let facts =
-            Facts { config: config.clone(), spiffe_id, mesh: mesh_id, source, refusals, started_ms: clock::wall_ms() };
+        let facts = Facts {
+            config: config.clone(),
+            spiffe_id,
+            mesh: mesh_id,
+            source,
+            refusals,
+            holder,
+            started_ms: clock::wall_ms(),
+        };
         let context =
             api::Context { node: node.clone(), clock: clock.clone(), mesh: mesh.clone(), facts: Arc::new(facts) };
         if let Some(health) = health {

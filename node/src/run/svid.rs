@@ -366,13 +366,16 @@ async fn renew(
 /// Half-life, with up to a tenth of jitter; at once for an SVID that no peer would accept.
 fn due_ms(source: &SvidSource) -> u64 {
     match source.own_status() {
-        Ok(own) => {
-            let life_ms = own.not_after_s.saturating_sub(own.not_before_s) * 1000;
-            let jitter = u64::from(u16::from_be_bytes(chance::bytes())) * (life_ms / 10) / 65_536;
-            (own.not_before_s * 1000 + life_ms / 2).saturating_sub(jitter)
-        }
+        Ok(own) => half_life_ms(own.not_before_s, own.not_after_s, u16::from_be_bytes(chance::bytes())),
         Err(_) => 0,
     }
+}
+
+/// Half of the life, less up to a tenth of it by `draw`: nodes that were renewed together do not come back together.
+fn half_life_ms(not_before_s: u64, not_after_s: u64, draw: u16) -> u64 {
+    let life_ms = not_after_s.saturating_sub(not_before_s) * 1000;
+    let jitter_ms = u64::from(draw) * (life_ms / 10) / 65_536;
+    (not_before_s * 1000 + life_ms / 2).saturating_sub(jitter_ms)
 }
 
 fn jittered(wait: Duration) -> Duration {
@@ -383,6 +386,16 @@ fn jittered(wait: Duration) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn renewal_is_due_between_two_fifths_and_half_of_a_life() {
+        let due = |draw| half_life_ms(1_000, 4_600, draw);
+        assert_eq!(due(0), 2_800_000);
+        assert_eq!(due(u16::MAX).div_ceil(1_000), 2_441, "a tenth of an hour earlier, less a draw's width");
+        let drawn: std::collections::BTreeSet<u64> = (0..=u16::MAX).step_by(4_096).map(due).collect();
+        assert_eq!(drawn.len(), 16, "spread evenly");
+        assert!(drawn.iter().all(|at| (2_440_000..=2_800_000).contains(at)));
+    }
 
     #[test]
     fn a_root_certificate_is_made_again_in_the_last_tenth_of_its_life_and_after_it() {

@@ -37,7 +37,7 @@ impl Actor {
         let listen = "127.0.0.1:0".parse().expect("an address");
         // Where its certificate is refused it tries the data lane; it believes whoever answers there.
         let name = SpiffeId::new(own["spiffe_id"].as_str().expect("a name")).expect("a SPIFFE ID");
-        let enrolled = Some(Enrolled(Arc::new(move |_| Some(name.clone()))));
+        let enrolled = Some(Enrolled::new(move |_| Some(name.clone())));
         let config =
             MeshConfig { peers: vec![hq], enrolled, ..MeshConfig::new(listen, mesh_id, Arc::new(author), source) };
         let (handle, events) = Wires::start(config).expect("a free port");

@@ -65,9 +65,9 @@ pub async fn ready(State(context): State<Context>) -> Answer<Value> {
 #[utoipa::path(get, path = "/v1/self", responses((status = 200, body = Value)))]
 pub async fn this_node(State(context): State<Context>) -> Answer<Value> {
     let now = context.clock.now();
-    let own = ask(&context, move |core| core.self_view(now)).await?;
+    let (own, runway) = ask(&context, move |core| (core.self_view(now), core.runway(now))).await?;
     let mut value = to_value(&own)?;
-    merge(&mut value, context.facts.about_self(now, &context.mesh.status().await, context.mesh.counters()));
+    merge(&mut value, context.facts.about_self(now, runway, &context.mesh.status().await, context.mesh.counters()));
     if let (Some(problem), Some(reasons)) = (context.facts.problem(), value["reasons"].as_array_mut()) {
         reasons.push(problem.into());
     }
