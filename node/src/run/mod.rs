@@ -379,8 +379,7 @@ impl Running {
             source.clone(),
             mesh_id,
             author,
-            ca,
-            holder.clone(),
+            Issuers { ca, holder: holder.clone() },
             node.clone(),
             stopped.clone(),
         );

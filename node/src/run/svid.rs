@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use crate::config::Config;
 use crate::error::CliError;
 use crate::paths::DataDir;
+use crate::run::Issuers;
 use crate::run::engine::Handle;
 use crate::run::site::SiteHolder;
 use crate::token::JoinToken;
@@ -295,11 +296,11 @@ pub async fn keep_fresh(
     source: Arc<SvidSource>,
     mesh: MeshId,
     author: Arc<AuthorKey>,
-    ca: Option<Arc<AuthorityCa>>,
-    holder: Option<Arc<SiteHolder>>,
+    issuers: Issuers,
     node: Handle,
     mut stop: watch::Receiver<bool>,
 ) {
+    let Issuers { ca, holder } = issuers;
     let mut due = due_ms(&source);
     let mut wait = RETRY;
     loop {

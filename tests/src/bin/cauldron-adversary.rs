@@ -132,7 +132,7 @@ async fn dial(
     certificate: Option<Arc<CertifiedKey>>,
 ) -> Result<Outcome, String> {
     let outcome = |accepted, told| Outcome { side: "dialler", lane, case, accepted, told };
-    let any = IpAddr::from(if to.is_ipv6() { IpAddr::V6([0; 16].into()) } else { IpAddr::V4([0; 4].into()) });
+    let any = if to.is_ipv6() { IpAddr::V6([0; 16].into()) } else { IpAddr::V4([0; 4].into()) };
     let endpoint = quinn::Endpoint::client(SocketAddr::new(any, 0)).map_err(|e| e.to_string())?;
     let config = quinn::ClientConfig::new(Arc::new(client(lane, certificate)?));
     let connecting = endpoint.connect_with(config, to, "spiffe.invalid").map_err(|e| e.to_string())?;
