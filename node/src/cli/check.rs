@@ -93,13 +93,16 @@ fn state(own: &Value) -> Finding {
 }
 
 fn svid(own: &Value, now: Timestamp) -> Finding {
+    if let Some(problem) = own.pointer("/svid/problem").and_then(Value::as_str) {
+        return Err(format!("{problem}; the node renews it as soon as the authority answers"));
+    }
     let ends: Option<Timestamp> = own.pointer("/svid/not_after").and_then(Value::as_str).and_then(|t| t.parse().ok());
     match ends {
         Some(ends) if ends > now => Ok(format!("ends {}", relative(ends, now))),
         Some(ends) => {
             Err(format!("ended {}; the node renews it as soon as the authority answers", relative(ends, now)))
         }
-        None => Err(own.pointer("/svid/problem").and_then(Value::as_str).unwrap_or("unknown").to_owned()),
+        None => Err("unknown".to_owned()),
     }
 }
 

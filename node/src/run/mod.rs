@@ -104,7 +104,8 @@ async fn run_node(config: Arc<Config>) -> Result<(), CliError> {
     };
     let node = open_node(&config, mesh, &author, start, store.as_ref(), &fault, used_before)?;
     let door = Door { gate, health: sockets.health, stop, stopped };
-    let running = Running::start(config.clone(), mesh, author, Issuers { ca, holder, fault }, store, node, door, hands)?;
+    let running =
+        Running::start(config.clone(), mesh, author, Issuers { ca, holder, fault }, store, node, door, hands)?;
     running.until(stop_signal).await
 }
 
@@ -172,7 +173,8 @@ fn mesh_port(config: &Config, why: &(dyn std::error::Error + 'static)) -> CliErr
         .hint("free the port, or name another one in mesh.listen")
 }
 
-/// What this node can sign certificates with.
+/// What this node can sign certificates with, and what a test wants to go wrong.
+#[derive(Clone)]
 struct Issuers {
     ca: Option<Arc<AuthorityCa>>,
     holder: Option<Arc<SiteHolder>>,
@@ -341,7 +343,7 @@ impl Running {
         let node = pending.handle();
 
         let (enrol, asked) = mpsc::channel(16);
-        let Issuers { ca, holder, fault } = issuers;
+        let Issuers { ca, holder, fault } = issuers.clone();
         let issuer = match (&config.authority, ca.clone(), holder.clone()) {
             (Some(authority), Some(ca), _) if authority.enrol => Some(enrolment::Issuer::Authority {
                 ca,
@@ -374,15 +376,8 @@ impl Running {
             let registrar = enrolment::Registrar { node: node.clone(), issuer, author, fault };
             tokio::spawn(registrar.run(asked));
         }
-        let fresh = svid::keep_fresh(
-            config.clone(),
-            source.clone(),
-            mesh_id,
-            author,
-            Issuers { ca, holder: holder.clone() },
-            node.clone(),
-            stopped.clone(),
-        );
+        let fresh =
+            svid::keep_fresh(config.clone(), source.clone(), mesh_id, author, issuers, node.clone(), stopped.clone());
         tokio::spawn(fresh);
         tokio::spawn(members.follow(node.clone(), stopped.clone()));
         tokio::spawn(keep_mark(node.clone(), clock.clone(), stopped.clone()));

@@ -300,7 +300,7 @@ pub async fn keep_fresh(
     node: Handle,
     mut stop: watch::Receiver<bool>,
 ) {
-    let Issuers { ca, holder } = issuers;
+    let Issuers { ca, holder, .. } = issuers;
     let mut due = due_ms(&source);
     let mut wait = RETRY;
     loop {
