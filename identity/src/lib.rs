@@ -5,7 +5,8 @@
 //! * [`charter`]: the root held by people; its hash is the mesh id.
 //! * [`authority`]: the pure fold of the authority chain into members, people and the active policy.
 //! * [`fact`]: headers, signatures and bodies; [`codec`] makes their encoding unique.
-//! * [`x509`]: X.509-SVIDs, the embedded certificate authority, and what a verifier must check.
+//! * [`x509`]: X.509-SVIDs, the embedded certificate authority, and what a verifier must check;
+//! * [`jwt`]: JWT-SVIDs and the keys that sign them; [`trust_bundle`]: what a trust domain publishes of both.
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_types))]
 
@@ -15,10 +16,12 @@ pub mod clock;
 pub mod codec;
 pub mod fact;
 pub mod ids;
+pub mod jwt;
 pub mod keys;
 pub mod planted;
 pub mod scope;
 pub mod spiffe_id;
+pub mod trust_bundle;
 pub mod x509;
 
 pub use authority::Authority;
@@ -29,3 +32,4 @@ pub use ids::{AuthorId, BodyHash, Digest, FactId, MeshId};
 pub use keys::{AuthorKey, PublicKey, Signature};
 pub use scope::{Lane, Realm, Scope};
 pub use spiffe_id::{Role, SpiffeId, TrustDomain};
+pub use trust_bundle::{TrustBundle, TrustBundles};

@@ -22,6 +22,7 @@ mod tests;
 
 pub use authority::{AuthorityCa, BACKDATE_S, LIFETIME_S_DEFAULT, Validity};
 pub use bundle::{Bundle, Bundles};
+pub(crate) use error::utc;
 pub use error::{CaError, SvidError};
 pub use key::SvidKey;
 pub use parse::{certificates_from_pem, certificates_to_pem, spki_der};
