@@ -43,7 +43,26 @@ pub enum BundleError {
         /// What is wrong with it.
         detail: String,
     },
+    /// A bundle that is older than the one that is held, or hides that it is.
+    #[error("the bundle has {}, the one we hold has sequence {held}", sequence(.found))]
+    Older {
+        /// Its sequence.
+        found: Option<u64>,
+        /// The sequence of the bundle that is held.
+        held: u64,
+    },
 }
+
+fn sequence(found: &Option<u64>) -> String {
+    found.map_or("no sequence any more".to_owned(), |found| format!("sequence {found}"))
+}
+
+/// Where the publisher gives no hint (SPIFFE Federation §5, and §6.1 of the bundle's specification).
+pub const REFRESH_S_DEFAULT: u64 = 300;
+/// A hint below would have us ask all the time.
+pub const REFRESH_S_MIN: u64 = 5;
+/// A hint above would keep a key that was withdrawn for too long.
+pub const REFRESH_S_MAX: u64 = 86_400;
 
 /// The roots and keys of one trust domain.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -105,6 +124,23 @@ impl TrustBundle {
     /// Sets the JWT keys; of two with the same id the later stays.
     pub fn set_jwt_keys<'k>(&mut self, keys: impl IntoIterator<Item = &'k JwtPublicKey>) {
         self.jwt = keys.into_iter().map(|key| (key.kid().to_owned(), key.clone())).collect();
+    }
+
+    /// Whether this one may take the place of `held` (§4.1.1: the sequence grows with every change).
+    ///
+    /// # Errors
+    /// [`BundleError::Older`].
+    pub fn succeeds(&self, held: &Self) -> Result<(), BundleError> {
+        match (self.sequence, held.sequence) {
+            (found, Some(held)) if found.is_none_or(|found| found < held) => Err(BundleError::Older { found, held }),
+            _ => Ok(()),
+        }
+    }
+
+    /// How long to wait before asking for a newer one, seconds: the hint within bounds, otherwise five minutes.
+    #[must_use]
+    pub fn refresh_s(&self) -> u64 {
+        self.refresh_hint_s.unwrap_or(REFRESH_S_DEFAULT).clamp(REFRESH_S_MIN, REFRESH_S_MAX)
     }
 
     /// Whether it verifies nothing: every SVID of the trust domain is then invalid (§4.1.3).
@@ -231,6 +267,21 @@ impl TrustBundles {
             bundles.insert(bundle.clone());
         }
         bundles
+    }
+}
+
+impl Extend<TrustBundle> for TrustBundles {
+    fn extend<I: IntoIterator<Item = TrustBundle>>(&mut self, bundles: I) {
+        self.0.extend(bundles.into_iter().map(|bundle| (bundle.trust_domain().clone(), bundle)));
+    }
+}
+
+impl IntoIterator for TrustBundles {
+    type Item = TrustBundle;
+    type IntoIter = std::collections::btree_map::IntoValues<TrustDomain, TrustBundle>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_values()
     }
 }
 

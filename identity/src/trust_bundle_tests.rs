@@ -166,3 +166,23 @@ fn bundles_never_count_for_another_trust_domain() {
     bundles.insert(TrustBundle::new(domain("a.test")));
     assert!(bundles.x509().get(&domain("a.test")).is_none() && bundles.x509().get(&domain("b.test")).is_some());
 }
+
+#[test]
+fn an_older_bundle_takes_no_newer_one_s_place_and_hints_are_held_in_bounds() {
+    let with =
+        |sequence, refresh_hint_s| TrustBundle { sequence, refresh_hint_s, ..TrustBundle::new(domain("a.test")) };
+    for (new, held, ok) in [
+        (None, None, true),
+        (Some(0), None, true),
+        (Some(7), Some(7), true),
+        (Some(8), Some(7), true),
+        (Some(6), Some(7), false),
+        (None, Some(7), false),
+        (Some(0), Some(u64::MAX), false),
+    ] {
+        assert_eq!(with(new, None).succeeds(&with(held, None)).is_ok(), ok, "{new:?} after {held:?}");
+    }
+    for (hint, waits) in [(None, 300), (Some(0), 5), (Some(60), 60), (Some(u64::MAX), 86_400)] {
+        assert_eq!(with(None, hint).refresh_s(), waits);
+    }
+}

@@ -129,6 +129,9 @@ pub enum CaError {
     /// PEM text without what was expected.
     #[error("the PEM text holds no {0}")]
     Pem(&'static str),
+    /// Bytes that are not DER certificates.
+    #[error("the bytes are no DER certificates: {0}")]
+    Der(String),
     /// A certificate that cannot be a root.
     #[error("the root certificate cannot be used: {0}")]
     Root(String),

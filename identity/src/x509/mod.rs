@@ -25,7 +25,7 @@ pub use bundle::{Bundle, Bundles};
 pub(crate) use error::utc;
 pub use error::{CaError, SvidError};
 pub use key::SvidKey;
-pub use parse::{certificates_from_pem, certificates_to_pem, spki_der};
-pub use verify::{CHAIN_BYTES_MAX, CHAIN_DEPTH_MAX, VerifiedSvid, verify_svid};
+pub use parse::{certificates_from_der, certificates_from_pem, certificates_to_pem, spki_der};
+pub use verify::{CHAIN_BYTES_MAX, CHAIN_DEPTH_MAX, UnprovenSvid, VerifiedSvid, inspect_svid, verify_svid};
 
 pub use rustls_pki_types::CertificateDer;

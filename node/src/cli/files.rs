@@ -4,13 +4,12 @@ use std::path::PathBuf;
 
 use cauldron_identity::SignedCharter;
 use cauldron_identity::codec::from_cbor;
-use cauldron_identity::x509::{Bundle, Bundles, VerifiedSvid, certificates_from_pem, verify_svid};
 use clap::Subcommand;
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::Global;
 use super::look::tree;
+use super::{Global, verify};
 use crate::error::CliError;
 use crate::output::{As, Field, field, print, record};
 use crate::paths::DataDir;
@@ -23,12 +22,6 @@ const IDENTITY: &[Field] = &[
     field("SVID from", "/svid/not_before", As::Time),
     field("SVID ends", "/svid/not_after", As::Time),
     field("SVID", "/svid/problem", As::Text),
-];
-const SVID: &[Field] = &[
-    field("holder", "/spiffe_id", As::Text),
-    field("from", "/not_before", As::Time),
-    field("ends", "/not_after", As::Time),
-    field("key", "/spki_sha256", As::Text),
 ];
 
 /// `charter …`.
@@ -47,18 +40,8 @@ pub enum CharterCommand {
 pub enum IdentityCommand {
     /// Whose data directory this is, and its present SVID
     Show,
-    /// Check an X.509-SVID as any peer would
-    Verify {
-        /// PEM with the chain, leaf first
-        #[arg(value_name = "FILE")]
-        file: PathBuf,
-        /// PEM with the root certificates [default: bundle.pem in the node's data directory]
-        #[arg(long, value_name = "FILE")]
-        bundle: Option<PathBuf>,
-        /// As of then (RFC 3339) instead of now
-        #[arg(long, value_name = "TIME")]
-        at: Option<Timestamp>,
-    },
+    /// Decide an X.509-SVID, a JWT-SVID or a trust bundle, as any peer would
+    Verify(verify::Args),
 }
 
 pub(super) fn charter(global: &Global, command: &CharterCommand) -> Result<(), CliError> {
@@ -98,12 +81,7 @@ pub(super) fn identity(global: &Global, command: &IdentityCommand) -> Result<(),
     let dir = global.data_dir();
     match command {
         IdentityCommand::Show => show(global, &dir),
-        IdentityCommand::Verify { file, bundle, at } => {
-            let bundle = bundle.clone().unwrap_or_else(|| dir.bundle());
-            let at_s = at.map_or(clock::wall_ms() / 1_000, |t| u64::try_from(t.as_second()).unwrap_or(0));
-            let value = describe(&verify(file, &bundle, at_s)?);
-            print(global.output, &value, || record(&value, SVID, Timestamp::now()))
-        }
+        IdentityCommand::Verify(args) => verify::run(global, args),
     }
 }
 
@@ -113,8 +91,8 @@ fn show(global: &Global, dir: &DataDir) -> Result<(), CliError> {
             .hint("name its data directory with --node DIR"));
     };
     let svid = match dir.svid().exists() {
-        true => match verify(&dir.svid(), &dir.bundle(), clock::wall_ms() / 1_000) {
-            Ok(svid) => describe(&svid),
+        true => match verify::own(dir, clock::wall_ms() / 1_000) {
+            Ok(svid) => svid,
             Err(e) => json!({ "problem": e.to_string().replace('\n', " ") }),
         },
         false => json!({ "problem": "none yet: the node gets one at its first start" }),
@@ -123,37 +101,7 @@ fn show(global: &Global, dir: &DataDir) -> Result<(), CliError> {
     print(global.output, &value, || record(&value, IDENTITY, Timestamp::now()))
 }
 
-/// Verifies the chain in `file` against the roots in `bundle`. Exit 6 when it does not hold.
-pub(super) fn verify(file: &std::path::Path, bundle: &std::path::Path, at_s: u64) -> Result<VerifiedSvid, CliError> {
-    let pem = |path: &std::path::Path| {
-        certificates_from_pem(&files::read_text(path)?)
-            .map_err(|e| CliError::config(format!("{} holds no certificate", path.display())).because(&e))
-    };
-    let (chain, roots) = (pem(file)?, pem(bundle)?);
-    let unusable = || CliError::config(format!("{} is no trust bundle", bundle.display()));
-    let mut bundles = Bundles::new();
-    for root in roots {
-        // The root's own SPIFFE ID says for which trust domain it speaks.
-        let id = spiffe::cert::spiffe_id_from_der(root.as_ref()).map_err(|e| unusable().because(&e))?;
-        let domain = id.trust_domain().clone();
-        let mut all = bundles.get(&domain).map(|b| b.roots().to_vec()).unwrap_or_default();
-        all.push(root);
-        bundles.insert(Bundle::new(domain, all).map_err(|e| unusable().because(&e))?);
-    }
-    verify_svid(&chain, &bundles, at_s)
-        .map_err(|e| CliError::integrity(format!("{} is not a valid SVID", file.display())).because(&e))
-}
-
-fn describe(svid: &VerifiedSvid) -> Value {
-    json!({
-        "spiffe_id": svid.spiffe_id.to_string(),
-        "not_before": time(svid.not_before_s.saturating_mul(1_000)),
-        "not_after": time(svid.not_after_s.saturating_mul(1_000)),
-        "spki_sha256": hex::encode(svid.spki_sha256),
-    })
-}
-
 /// RFC 3339 in UTC; nothing for moments beyond what it can write.
-fn time(ms: u64) -> Option<String> {
+pub(super) fn time(ms: u64) -> Option<String> {
     i64::try_from(ms).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok()).map(|t| t.to_string())
 }

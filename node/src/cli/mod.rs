@@ -16,6 +16,7 @@ mod people;
 mod policy;
 mod start;
 mod store;
+mod verify;
 
 #[cfg(test)]
 mod tests;
@@ -76,6 +77,12 @@ impl Global {
             },
         };
         Client::new(found)
+    }
+
+    /// Whether somebody said which node is meant.
+    fn names_a_node(&self) -> bool {
+        let by_environment = || std::env::var_os(SOCKET_VARIABLE).is_some_and(|v| !v.is_empty());
+        self.node.is_some() || self.socket.is_some() || by_environment()
     }
 
     /// The data directory for commands that read files: `--node`, else the folder of the socket.

@@ -12,5 +12,6 @@ mod join;
 mod logs;
 mod refused_starts;
 mod restore;
+mod standards;
 mod storm;
 mod story;
