@@ -102,6 +102,12 @@ impl SvidSource {
         self.generation.send_modify(|g| *g += 1);
     }
 
+    /// What is trusted now: the mesh's own trust domain.
+    #[must_use]
+    pub fn bundles(&self) -> Arc<Bundles> {
+        self.bundles.load_full()
+    }
+
     /// The node's own name.
     #[must_use]
     pub fn spiffe_id(&self) -> &SpiffeId {
@@ -140,7 +146,9 @@ impl SvidSource {
         (self.clock)()
     }
 
-    pub(crate) fn certified(&self) -> Arc<CertifiedKey> {
+    /// What a TLS server of this node presents. Other servers than the mesh's own use it too.
+    #[must_use]
+    pub fn certified(&self) -> Arc<CertifiedKey> {
         self.local.load().certified.clone()
     }
 

@@ -9,6 +9,9 @@
 //! | `svid.pem` | the key of the present X.509-SVID and its chain, in one file | 0600 |
 //! | `bundle.pem` | root certificates of the trust domain | 0644 |
 //! | `ca/root.pem`, `ca/root.key` | the embedded authority, on the coordinator alone | 0600 |
+//! | `ca/jwt.key` | the keys that sign JWT-SVIDs, with the times of their publication | 0600 |
+//! | `ca/bundle.json` | the trust bundle as this domain publishes it (JWK Set), with its sequence | 0644 |
+//! | `federation/<trust domain>.json` | a foreign trust bundle, and when it was fetched | 0600 |
 //! | `founding.cbor` | the founder's facts, taken over by the first run of the first node | 0600 |
 //! | `join.token` | a token not redeemed yet, taken over by the first run of a joining node | 0600 |
 //! | `clock.cbor` | where this node's clock stood at founding or join: the first high-water mark | 0600 |
@@ -69,6 +72,12 @@ impl DataDir {
         ca_certificate = "ca/root.pem";
         /// The root key of the embedded authority.
         ca_key = "ca/root.key";
+        /// The keys that sign JWT-SVIDs.
+        jwt_key = "ca/jwt.key";
+        /// The trust bundle as this domain publishes it.
+        own_bundle = "ca/bundle.json";
+        /// Foreign trust bundles.
+        federation = "federation";
         /// Facts of the founder, for the first run.
         founding = "founding.cbor";
         /// A join token, for the first run.

@@ -6,7 +6,7 @@ use clap::Subcommand;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::duration;
+use super::{duration, segment};
 use crate::client::Client;
 use crate::error::CliError;
 use crate::output::{As, Field, Format, field, harmless, print, record, rows};
@@ -48,6 +48,12 @@ pub enum Command {
     },
     /// The authority chain: members and entries
     Show,
+    /// A trust bundle as a SPIFFE JWK Set: what others need to verify this trust domain's SVIDs
+    Bundle {
+        /// The bundle that was fetched from this foreign trust domain instead
+        #[arg(long, value_name = "TRUST_DOMAIN")]
+        federated: Option<String>,
+    },
 }
 
 pub(super) async fn run(client: &Client, format: Format, command: &Command) -> Result<(), CliError> {
@@ -58,6 +64,15 @@ pub(super) async fn run(client: &Client, format: Format, command: &Command) -> R
                 client.post("/v1/authority/tokens", &json!({ "spiffe_id": spiffe_id, "ttl_ms": ttl_ms })).await?;
             // The token alone, so that it can be piped.
             print(format, &answer, || format!("{}\n", harmless(answer["token"].as_str().unwrap_or_default())))
+        }
+        Command::Bundle { federated } => {
+            let path = match federated {
+                Some(name) => format!("/v1/bundle?trust_domain={}", segment(name)),
+                None => "/v1/bundle".to_owned(),
+            };
+            let answer = client.get(&path).await?;
+            // JSON in every form: it is for a machine to read.
+            print(format, &answer, || format!("{answer:#}\n"))
         }
         Command::Show => {
             let answer = client.get("/v1/authority").await?;

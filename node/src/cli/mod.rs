@@ -18,6 +18,8 @@ mod start;
 mod store;
 mod verify;
 
+pub(crate) use verify::read_bundles;
+
 #[cfg(test)]
 mod tests;
 

@@ -82,7 +82,13 @@ fn trusted(global: &Global, args: &Args) -> Result<Option<TrustBundles>, CliErro
     if !global.names_a_node() && !dir.bundle().exists() {
         return Ok(None);
     }
-    let bundles = read_bundles(&[dir.bundle()], None)?;
+    let mut bundles = read_bundles(&[dir.bundle()], None)?;
+    // Where this is the authority, the bundle with its JWT keys.
+    let own = bundles.iter().next().map(|bundle| bundle.trust_domain().clone());
+    if let Some(own) = own.filter(|_| dir.own_bundle().exists()) {
+        bundles.extend(read_bundles(&[dir.own_bundle()], Some(&own))?);
+    }
+    bundles.extend(crate::run::federation::read_all(&dir.federation())?);
     Ok(Some(bundles))
 }
 

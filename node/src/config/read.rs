@@ -42,6 +42,7 @@ fn all(r: &Reader<'_>, path: &Path) -> Option<Config> {
     let (node, mesh, authority) = (node(r, base), mesh(r), authority(r));
     let identity = identity(r, node.as_ref(), mesh.as_ref(), authority.is_some());
     let (store, security, api, telemetry) = (store(r), security(r, base), api(r), telemetry(r));
+    let federation = super::federation::read(r, base, authority.is_some(), mesh.as_ref().map(|m| &m.trust_domain));
     together(r, identity.as_ref(), security.as_ref());
     Some(Config {
         path: path.to_owned(),
@@ -51,6 +52,7 @@ fn all(r: &Reader<'_>, path: &Path) -> Option<Config> {
         authority,
         store,
         security,
+        federation,
         api,
         telemetry,
     })

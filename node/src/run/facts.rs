@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use cauldron_identity::{Clock, MeshId, SpiffeId};
+use cauldron_identity::{Clock, MeshId, SpiffeId, TrustBundle, TrustDomain};
 use cauldron_mesh::{MeshStatus, SvidSource};
 use cauldron_node_core::NodeCore;
 use cauldron_node_core::view::Time;
 use serde_json::{Value, json};
 
 use crate::config::Config;
+use crate::run::federation::{Federation, Published};
 
 /// What does not change while the process runs, and the ways to what does.
 pub struct Facts {
@@ -24,6 +25,10 @@ pub struct Facts {
     pub source: Arc<SvidSource>,
     /// When the process started, milliseconds since the Unix epoch.
     pub started_ms: u64,
+    /// Foreign trust bundles.
+    pub federation: Arc<Federation>,
+    /// Our own trust bundle, where the authority is.
+    pub published: Option<Arc<Published>>,
 }
 
 impl Facts {
@@ -39,6 +44,7 @@ impl Facts {
             "socket": self.config.node.socket,
             "dir": self.config.node.dir.root(),
             "started": Time(self.started_ms),
+            "federation": self.federation.status(now.wall_ms),
             "version": env!("CARGO_PKG_VERSION"),
             "limits": NodeCore::limits(),
             "wall_clock": { "now": Time(now.wall_ms), "confidence": now.confidence },
@@ -105,6 +111,23 @@ impl Facts {
     pub fn dialling(mesh: &MeshStatus) -> Value {
         let target = |t: &cauldron_mesh::TargetStatus| json!({ "address": t.address, "up": t.up, "last_error": t.last_error, "next_dial_in_ms": t.next_dial_in_ms });
         mesh.targets.iter().map(target).collect()
+    }
+
+    /// A trust bundle: ours, whole where the authority is and the X.509 roots elsewhere, or one that was fetched.
+    pub fn trust_bundle(&self, trust_domain: Option<&str>) -> Option<TrustBundle> {
+        let own = self.spiffe_id.trust_domain();
+        match trust_domain.filter(|name| *name != own.as_str()) {
+            Some(name) => self.federation.bundles().get(&TrustDomain::new(name).ok()?).cloned(),
+            None => match &self.published {
+                Some(published) => Some((**published.bundle().borrow()).clone()),
+                None => {
+                    let mut bundle = TrustBundle::new(own.clone());
+                    let roots = self.source.bundles().get(own).map(|b| b.roots().to_vec()).unwrap_or_default();
+                    bundle.set_roots(roots).ok()?;
+                    Some(bundle)
+                }
+            },
+        }
     }
 
     /// Where a joining node should knock: what is advertised, otherwise where this node listens.

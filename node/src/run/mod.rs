@@ -5,6 +5,7 @@
 pub mod api;
 pub mod engine;
 pub mod facts;
+pub mod federation;
 
 mod agents;
 mod effects;
@@ -85,6 +86,7 @@ async fn run_node(config: Arc<Config>) -> Result<(), CliError> {
     }
     let ca = svid::authority(&config)?.map(Arc::new);
     let hands = Hands::open(&config, &fault)?;
+    let foreign = federation::Known::read(&config)?;
     let store: Arc<dyn Store> = Arc::new(open_store(&config)?);
     let sockets = Sockets::bind(&config).await?;
     let (stop, stopped) = watch::channel(false);
@@ -96,7 +98,7 @@ async fn run_node(config: Arc<Config>) -> Result<(), CliError> {
         () = stop_signal.wait() => return Ok(()),
     };
     let node = open_node(&config, mesh, &author, start, store.as_ref(), &fault, used_before)?;
-    let door = Door { gate, health: sockets.health, stop, stopped };
+    let door = Door { gate, health: sockets.health, bundle: sockets.bundle, foreign, stop, stopped };
     let running = Running::start(config.clone(), mesh, author, ca, store, node, door, hands)?;
     running.until(stop_signal).await
 }
@@ -117,6 +119,7 @@ impl Hands {
 struct Sockets {
     socket: tokio::net::UnixListener,
     health: Option<tokio::net::TcpListener>,
+    bundle: Option<federation::Server>,
     /// Goes when the node does, however it ends.
     _file: SocketFile,
 }
@@ -135,6 +138,8 @@ impl Drop for SocketFile {
 struct Door {
     gate: api::Gate,
     health: Option<tokio::net::TcpListener>,
+    bundle: Option<federation::Server>,
+    foreign: federation::Known,
     stop: watch::Sender<bool>,
     stopped: watch::Receiver<bool>,
 }
@@ -155,7 +160,11 @@ impl Sockets {
                     .hint("free the port, or name another one in api.listen")
             })?),
         };
-        Ok(Self { socket, health, _file })
+        let bundle = match &config.federation.endpoint {
+            None => None,
+            Some(endpoint) => Some(federation::Server::bind(endpoint).await?),
+        };
+        Ok(Self { socket, health, bundle, _file })
     }
 }
 
@@ -305,13 +314,15 @@ impl Running {
         hands: Hands,
     ) -> Result<Self, CliError> {
         let Opened { core, clock, source } = opened;
-        let Door { gate, health, stop, stopped } = door;
+        let Door { gate, health, bundle, foreign, stop, stopped } = door;
         let Hands { connectors, sshd } = hands;
         let thread_failed = |e: std::io::Error| CliError::config("cannot start a thread").because(&e);
         let stop_threads = Arc::new(AtomicBool::new(false));
         let pending = engine::pending();
         let node = pending.handle();
 
+        let foreign = federation::Federation::new(&config, foreign, source.clone());
+        let published = federation::Published::of(&config, source.clone())?;
         let (enrol, asked) = mpsc::channel(16);
         let enrols = config.authority.as_ref().is_some_and(|a| a.enrol);
         let (mesh, events) = Mesh::start(MeshConfig {
@@ -335,8 +346,18 @@ impl Running {
         }
         tokio::spawn(svid::keep_fresh(config.clone(), source.clone(), mesh_id, author, ca, stopped.clone()));
         tokio::spawn(keep_mark(node.clone(), clock.clone(), stopped.clone()));
+        foreign.follow(&stopped);
+        federation::publish(published.as_ref(), bundle, &source, &stopped);
         let spiffe_id = config.identity.spiffe_id.clone();
-        let facts = Facts { config: config.clone(), spiffe_id, mesh: mesh_id, source, started_ms: clock::wall_ms() };
+        let facts = Facts {
+            config: config.clone(),
+            spiffe_id,
+            mesh: mesh_id,
+            source,
+            started_ms: clock::wall_ms(),
+            federation: foreign,
+            published,
+        };
         let context =
             api::Context { node: node.clone(), clock: clock.clone(), mesh: mesh.clone(), facts: Arc::new(facts) };
         if let Some(health) = health {

@@ -6,6 +6,7 @@ mod demo;
 mod desk;
 mod disk;
 mod faults;
+mod federation;
 mod hostile;
 mod identities;
 mod join;
