@@ -323,6 +323,7 @@ fn root(jwk: &Map<String, Value>, trust_domain: &TrustDomain) -> Result<Option<C
 
 /// X509-SVID §6.1, with the key's own parameters (RFC 7518 §6, RFC 8037 §2), which some readers want beside the certificate.
 fn x509_jwk(root: &CertificateDer<'_>) -> Map<String, Value> {
+    use x509_parser::oid_registry::OID_SIG_ED25519;
     use x509_parser::prelude::{FromDer, X509Certificate};
     use x509_parser::public_key::PublicKey;
     let url = |bytes: &[u8]| Value::from(URL_SAFE_NO_PAD.encode(bytes));
@@ -344,11 +345,14 @@ fn x509_jwk(root: &CertificateDer<'_>) -> Map<String, Value> {
             jwk.insert("n".to_owned(), url(&plain(rsa.modulus)));
             jwk.insert("e".to_owned(), url(&plain(rsa.exponent)));
         }
+        Some(PublicKey::EC(_)) => drop(jwk.insert("kty".to_owned(), "EC".into())),
         _ => {
+            // Of the rest only Ed25519 has a form that readers know; the certificate stands beside it in any case.
             jwk.insert("kty".to_owned(), "OKP".into());
-            jwk.insert("crv".to_owned(), "Ed25519".into());
-            let bytes = key.map(|key| key.subject_public_key.as_ref()).unwrap_or_default();
-            jwk.insert("x".to_owned(), url(bytes));
+            if let Some(key) = key.filter(|key| key.algorithm.algorithm == OID_SIG_ED25519) {
+                jwk.insert("crv".to_owned(), "Ed25519".into());
+                jwk.insert("x".to_owned(), url(key.subject_public_key.as_ref()));
+            }
         }
     }
     jwk.insert("use".to_owned(), "x509-svid".into());

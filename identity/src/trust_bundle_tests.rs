@@ -186,3 +186,41 @@ fn an_older_bundle_takes_no_newer_one_s_place_and_hints_are_held_in_bounds() {
         assert_eq!(with(None, hint).refresh_s(), waits);
     }
 }
+
+#[test]
+fn roots_of_every_kind_of_key_survive_publication() {
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, KeyUsagePurpose};
+    for (algorithm, kty) in [
+        (&rcgen::PKCS_ECDSA_P384_SHA384, "EC"),
+        (&rcgen::PKCS_ECDSA_P521_SHA512, "EC"),
+        (&rcgen::PKCS_ED25519, "OKP"),
+        (&rcgen::PKCS_RSA_SHA256, "RSA"),
+    ] {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        let root = params.self_signed(&KeyPair::generate_for(algorithm).expect("a key")).expect("a root");
+        let mut bundle = TrustBundle::new(domain("a.test"));
+        bundle.set_roots(vec![root.der().clone()]).expect("a root");
+        let text = bundle.to_jwks();
+        assert_eq!(TrustBundle::from_jwks(domain("a.test"), text.as_bytes()), Ok(bundle));
+        let json: Value = serde_json::from_str(&text).expect("JSON");
+        assert_eq!(json["keys"][0]["kty"], kty);
+    }
+}
+
+#[test]
+fn no_damage_to_a_bundle_panics_and_a_cut_one_is_none() {
+    let text = bundle().to_jwks().into_bytes();
+    for at in (0..text.len()).step_by(3) {
+        for byte in [0, b'"', b'}', b'9', text[at] ^ 0x20] {
+            let mut damaged = text.clone();
+            damaged[at] = byte;
+            if let Ok(read) = TrustBundle::from_jwks(domain("a.test"), &damaged) {
+                let again = TrustBundle::from_jwks(domain("a.test"), read.to_jwks().as_bytes()).expect("what we write");
+                assert!(again.same_keys(&read), "byte {at}");
+            }
+        }
+        assert!(TrustBundle::from_jwks(domain("a.test"), &text[..at]).is_err());
+    }
+}

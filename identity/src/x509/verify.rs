@@ -9,6 +9,7 @@ use super::bundle::Bundles;
 use super::error::SvidError;
 use super::parse;
 use crate::ids::sha256;
+use crate::spiffe_id::ID_BYTES_MAX;
 
 /// Bytes of a whole chain that we are ready to parse for a stranger.
 pub const CHAIN_BYTES_MAX: usize = 16 * 1024;
@@ -107,6 +108,12 @@ fn bounded<'c, 'd>(
 fn leaf_id(leaf: &CertificateDer<'_>, parsed: &X509Certificate<'_>) -> Result<SpiffeId, SvidError> {
     let id =
         spiffe::cert::spiffe_id_from_der(leaf.as_ref()).map_err(|e| SvidError::NoSpiffeId { detail: e.to_string() })?;
+    // SPIFFE-ID §2.3: the parser leaves the length open.
+    let bytes = id.to_string().len();
+    if bytes > ID_BYTES_MAX {
+        let detail = format!("it has {bytes} bytes, a SPIFFE ID has at most {ID_BYTES_MAX}");
+        return Err(SvidError::NoSpiffeId { detail });
+    }
     if id.path().is_empty() {
         return Err(SvidError::NoPath { id });
     }
