@@ -97,14 +97,18 @@ impl JwtAuthority {
         &self.trust_domain
     }
 
-    /// Whether it is time to publish a successor.
+    /// Whether it is time to publish a successor: the newest key is old, or a clock that was far ahead published it.
     #[must_use]
     pub fn needs_key(&self, now_s: u64) -> bool {
-        self.slots.last().is_none_or(|last| now_s >= last.published_s.saturating_add(SIGNS_FOR_S))
+        let due = |last: &Slot| now_s >= last.published_s.saturating_add(SIGNS_FOR_S);
+        let ahead = |last: &Slot| last.published_s > now_s.saturating_add(PUBLISH_AHEAD_S);
+        self.slots.last().is_none_or(|last| due(last) || ahead(last))
     }
 
-    /// Publishes `key`, which signs from [`PUBLISH_AHEAD_S`] later on.
+    /// Publishes `key`, which signs from [`PUBLISH_AHEAD_S`] later on. Keys from the future are dropped: their turn would not
+    /// come, and they would keep every other from its own.
     pub fn publish(&mut self, key: JwtKey, now_s: u64) {
+        self.slots.retain(|slot| slot.published_s <= now_s);
         self.slots.push(Slot { published_s: now_s, key });
     }
 

@@ -275,6 +275,19 @@ fn a_key_is_published_before_it_signs_and_after_it_signed_the_last_time() {
 }
 
 #[test]
+fn a_clock_that_was_years_ahead_does_not_stop_the_rotation() {
+    const YEARS: u64 = 10 * 365 * 86_400;
+    let mut authority = authority("a.test");
+    authority.publish(JwtKey::generate().expect("a key"), NOW + YEARS);
+    assert!(authority.needs_key(NOW), "once the clock is right again");
+    authority.publish(JwtKey::generate().expect("a key"), NOW);
+    assert!(!authority.needs_key(NOW) && authority.needs_key(NOW + SIGNS_FOR_S));
+    assert_eq!(authority.public_keys().count(), 2);
+    let token = authority.issue(&id(API), &["us".into()], NOW, 60).expect("a token");
+    assert!(validate_jwt(&token, &["us"], &trust(&authority), NOW, 0).is_ok());
+}
+
+#[test]
 fn the_keys_survive_their_file_and_are_never_printed() {
     let mut first = authority("a.test");
     first.publish(JwtKey::generate().expect("a key"), NOW + 5);

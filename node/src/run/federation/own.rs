@@ -138,7 +138,9 @@ impl Published {
 }
 
 fn unusable(dir: &DataDir) -> CliError {
-    CliError::integrity(format!("{} cannot be used", dir.jwt_key().display()))
+    CliError::integrity(format!("{} cannot be used", dir.jwt_key().display())).hint(
+        "restore it from a backup, or remove it: a new key is made, and tokens that are out there are refused from then on",
+    )
 }
 
 fn read_jwt(dir: &DataDir, trust_domain: &TrustDomain) -> Result<JwtAuthority, CliError> {
