@@ -166,8 +166,8 @@ impl<'t> Reader<'t> {
     /// Where the innermost section begins that is given and would hold `name`.
     fn section_of(&self, name: &str) -> Option<Range<usize>> {
         let (section, _) = name.rsplit_once('.')?;
-        let (mut table, mut found) = (&self.table, None);
-        for part in section.split('.') {
+        let (mut table, mut found, star) = (&self.table, None, self.star.borrow());
+        for part in section.split('.').map(|part| if part == "*" { star.as_str() } else { part }) {
             let Some((key, value)) = table.iter().find(|(key, _)| key.get_ref().as_ref() == part) else { break };
             let Some(inner) = value.get_ref().as_table() else { break };
             (table, found) = (inner, Some(key.span()));
