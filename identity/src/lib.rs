@@ -7,6 +7,7 @@
 //! * [`fact`]: headers, signatures and bodies; [`codec`] makes their encoding unique.
 //! * [`x509`]: X.509-SVIDs, the embedded certificate authority, and what a verifier must check;
 //! * [`jwt`]: JWT-SVIDs and the keys that sign them; [`trust_bundle`]: what a trust domain publishes of both.
+//! * [`signer`]: how people sign, with a file, an agent or a token; [`ssh`] has OpenSSH's forms.
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_types))]
 
@@ -20,8 +21,10 @@ pub mod jwt;
 pub mod keys;
 pub mod planted;
 pub mod scope;
+pub mod signer;
 pub mod spiffe_id;
 pub mod trust_bundle;
+pub mod ssh;
 pub mod x509;
 
 pub use authority::Authority;
@@ -31,5 +34,6 @@ pub use fact::{Fact, Header, HeaderDraft, SealedFact};
 pub use ids::{AuthorId, BodyHash, Digest, FactId, MeshId};
 pub use keys::{AuthorKey, PublicKey, Signature};
 pub use scope::{Lane, Realm, Scope};
+pub use signer::{SignerKey, SshSignature};
 pub use spiffe_id::{Role, SpiffeId, TrustDomain};
 pub use trust_bundle::{TrustBundle, TrustBundles};

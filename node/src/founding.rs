@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 
 use cauldron_coordinator::bodies::KIND_BUNDLE;
 use cauldron_coordinator::policy::Bundle;
-use cauldron_identity::authority::{Activate, Credential, CredentialKind, Entry, EntryBody, KIND_ENTRY, Person};
+use cauldron_identity::authority::{Activate, Credential, Entry, EntryBody, KIND_ENTRY, Person};
 use cauldron_identity::charter::{ClassAges, Seat};
 use cauldron_identity::codec::{from_cbor, to_cbor};
 use cauldron_identity::ids::sha256;
@@ -107,7 +107,7 @@ struct Keys {
 }
 
 fn credential(key: &AuthorKey) -> Credential {
-    Credential { kind: CredentialKind::Software, key: key.public() }
+    Credential::of(key.public().into())
 }
 
 /// Makes the root key and certificate; answers with the digest of the key that the charter pins.
@@ -138,12 +138,12 @@ fn charter(
         v: 0,
         trust_domain: request.trust_domain.to_string(),
         root_keys: vec![root_key],
-        council: vec![keys.council.public()],
+        council: vec![keys.council.public().into()],
         threshold: 1,
         recovery: Vec::new(),
         sequencer: seat.clone(),
         coordinators: vec![seat],
-        policy_authors: vec![keys.council.public()],
+        policy_authors: vec![keys.council.public().into()],
         rp_id: request.rp_id.clone(),
         vote_origins: request.vote_origins.clone(),
         class_ages: request.class_ages,

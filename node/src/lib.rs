@@ -18,6 +18,8 @@ pub mod keyfile;
 pub mod output;
 pub mod paths;
 pub mod run;
+pub mod signer;
+pub mod ssh_agent;
 pub mod telemetry;
 pub mod token;
 pub mod trace;

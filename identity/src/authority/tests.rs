@@ -54,7 +54,7 @@ impl Mesh {
     }
 
     fn person(&mut self, signers: &[&AuthorKey]) -> Option<String> {
-        let credential = Credential { kind: CredentialKind::Software, key: key(50).public() };
+        let credential = Credential::of(key(50).public().into());
         let person =
             Person { id: "ana".into(), name: "Ana".into(), groups: vec!["g".into()], credentials: vec![credential] };
         self.write(&Entry::Person(person), signers)

@@ -72,7 +72,7 @@ pub(super) fn charter(global: &Global, command: &CharterCommand) -> Result<(), C
         "vote_origins": charter.vote_origins,
         "lease_age_ms_max": { "R0": ages.r0_ms, "R1": ages.r1_ms, "R2": ages.r2_ms, "R3": ages.r3_ms },
         "retention_floor_days": charter.retention_floor_days,
-        "signed_by": signed.signatures.iter().map(|s| s.key).collect::<Vec<_>>(),
+        "signed_by": signed.signatures.iter().map(|s| &s.key).collect::<Vec<_>>(),
     });
     print(global.output, &value, || tree(&value, 0))
 }

@@ -10,6 +10,7 @@ mod federation;
 mod hostile;
 mod identities;
 mod join;
+mod keys;
 mod logs;
 mod refused_starts;
 mod restore;
