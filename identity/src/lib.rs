@@ -8,6 +8,7 @@
 //! * [`x509`]: X.509-SVIDs, the embedded certificate authority, and what a verifier must check;
 //! * [`jwt`]: JWT-SVIDs and the keys that sign them; [`trust_bundle`]: what a trust domain publishes of both.
 //! * [`signer`]: how people sign, with a file, an agent or a token; [`ssh`] has OpenSSH's forms.
+//! * [`seal`]: secrets at rest.
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_types))]
 
@@ -21,6 +22,7 @@ pub mod jwt;
 pub mod keys;
 pub mod planted;
 pub mod scope;
+pub mod seal;
 pub mod signer;
 pub mod spiffe_id;
 pub mod trust_bundle;

@@ -22,6 +22,7 @@ use crate::config::{PeerAddr, Template};
 use crate::error::CliError;
 use crate::keyfile::{self, Purpose};
 use crate::paths::{Binding, DataDir};
+use crate::sealing::Seal;
 use crate::token::JoinToken;
 use crate::{chance, files};
 
@@ -32,7 +33,7 @@ const ROOT_BACKDATE_S: u64 = 3_600;
 const RETENTION_FLOOR_DAYS: u32 = 180;
 
 /// What the founder decides.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Request {
     /// Name of the first coordinator.
     pub name: String,
@@ -52,6 +53,8 @@ pub struct Request {
     pub class_ages: ClassAges,
     /// The first policy.
     pub bundle: Bundle,
+    /// Seals the council key; without, its file is plain.
+    pub council_seal: Option<Seal>,
     /// Now, milliseconds since the Unix epoch.
     pub now_ms: u64,
 }
@@ -90,9 +93,14 @@ pub fn found(dir: &DataDir, request: &Request) -> Result<Founded, CliError> {
     let (mesh, charter) = charter(request, &spiffe_id, &keys, root_key)?;
     let facts = facts(request, mesh, &keys);
 
-    keyfile::write(&dir.author_key(), &Purpose::Author, &keys.author)?;
-    keyfile::write(&dir.council_key(&request.person), &Purpose::Council(request.person.clone()), &keys.council)?;
-    keyfile::write(&dir.person_key(&request.person), &Purpose::Person(request.person.clone()), &keys.person)?;
+    keyfile::write(&dir.author_key(), &Purpose::Author, &keys.author, None)?;
+    keyfile::write(
+        &dir.council_key(&request.person),
+        &Purpose::Council(request.person.clone()),
+        &keys.council,
+        request.council_seal.as_ref(),
+    )?;
+    keyfile::write(&dir.person_key(&request.person), &Purpose::Person(request.person.clone()), &keys.person, None)?;
     files::write_public(&dir.charter(), &to_cbor(&charter))?;
     files::write_private(&dir.founding(), &to_cbor(&facts))?;
     write_clock(dir, request.now_ms)?;
@@ -273,7 +281,7 @@ pub fn prepare_join(dir: &DataDir, join: &Join) -> Result<Template, CliError> {
     } else {
         dir.create_new()?;
         let author = keyfile::generate();
-        keyfile::write(&dir.author_key(), &Purpose::Author, &author)?;
+        keyfile::write(&dir.author_key(), &Purpose::Author, &author, None)?;
         dir.bind(&Binding { mesh: token.mesh, spiffe_id: spiffe_id.clone(), author: author.author_id() })?;
     }
     files::write_private(&dir.join_token(), token.encode().as_bytes())?;
@@ -325,6 +333,7 @@ mod tests {
             vote_origins: vec!["http://localhost:7480".into()],
             class_ages: ClassAges::default(),
             bundle: Bundle::default_bundle(),
+            council_seal: None,
             now_ms: crate::clock::wall_ms(),
         }
     }
@@ -339,7 +348,7 @@ mod tests {
         let binding = dir.open(&founded.spiffe_id, Some(&founded.mesh)).expect("its own directory");
         let (_, charter) = read_charter(&dir, &binding.mesh).expect("opens");
         assert_eq!((charter.threshold, charter.council.len()), (1, 1));
-        let author = keyfile::read_author(&dir.author_key()).expect("readable");
+        let author = keyfile::read_author(&dir).expect("readable");
         assert_eq!(charter.sequencer.author, author.public());
 
         let mut authority = Authority::new(binding.mesh, charter).expect("seats");
@@ -371,7 +380,7 @@ mod tests {
         for secret in [dir.author_key(), dir.ca_key(), dir.founding(), dir.person_key("ana"), dir.council_key("ana")] {
             assert_eq!(files::mode(&secret), Ok(0o600), "{}", secret.display());
         }
-        let (purpose, key) = keyfile::read(&dir.person_key("ana")).expect("readable");
+        let (purpose, key) = keyfile::read(&dir.person_key("ana"), dir.unlock()).expect("readable");
         assert_eq!(purpose, Purpose::Person("ana".into()));
         assert_eq!(credential(&key).id(), founded.credential);
     }
@@ -409,7 +418,7 @@ mod tests {
         let first = Join { token: token(lyon, 1), listen };
         let template = prepare_join(&dir, &first).unwrap_or_else(|e| panic!("{e}"));
         assert_eq!(read_join_token(&dir), Ok(Some(first.token)));
-        let author = keyfile::read_author(&dir.author_key()).expect("readable").author_id();
+        let author = keyfile::read_author(&dir).expect("readable").author_id();
         let config = crate::config::Config::parse(&template.render(), &dir.config()).unwrap_or_else(|e| panic!("{e}"));
         assert_eq!(config.identity.spiffe_id.to_string(), lyon);
         assert_eq!(dir.open(&config.identity.spiffe_id, config.mesh.charter.as_ref()).map(|b| b.author), Ok(author));
@@ -417,7 +426,7 @@ mod tests {
         let second = Join { token: token(lyon, 1), listen };
         prepare_join(&dir, &second).unwrap_or_else(|e| panic!("{e}"));
         assert_eq!(read_join_token(&dir), Ok(Some(second.token)));
-        assert_eq!(keyfile::read_author(&dir.author_key()).expect("readable").author_id(), author);
+        assert_eq!(keyfile::read_author(&dir).expect("readable").author_id(), author);
 
         let error = prepare_join(&dir, &Join { token: token(lyon, 2), listen }).expect_err("another mesh");
         assert!(error.to_string().contains("another mesh"), "{error}");

@@ -18,6 +18,7 @@ pub mod keyfile;
 pub mod output;
 pub mod paths;
 pub mod run;
+pub mod sealing;
 pub mod signer;
 pub mod ssh_agent;
 pub mod telemetry;

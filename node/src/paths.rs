@@ -19,19 +19,22 @@
 //! | `store.redb` | everything else | 0600 |
 //! | `node.sock` | the HTTP API | 0660 |
 //!
-//! The directory itself is 0700.
+//! The directory itself is 0700. `author.key`, `svid.pem` and `ca/root.key` are sealed where `node.key_seal` is set.
 
 use std::path::{Path, PathBuf};
 
 use cauldron_identity::{AuthorId, MeshId, SpiffeId};
+use zeroize::Zeroizing;
 
 use crate::error::CliError;
 use crate::files;
+use crate::sealing::{self, Seal, Source, Unlock};
 
 /// A data directory; knows the name of every file in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DataDir {
     root: PathBuf,
+    seal: Option<Source>,
 }
 
 macro_rules! files {
@@ -44,7 +47,47 @@ impl DataDir {
     /// The directory at `root`, which need not exist.
     #[must_use]
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into() }
+        Self { root: root.into(), seal: None }
+    }
+
+    /// The same directory, whose secrets `source` seals.
+    #[must_use]
+    pub fn sealed_by(self, source: Option<Source>) -> Self {
+        Self { seal: source, ..self }
+    }
+
+    /// How a sealed file in it is opened.
+    #[must_use]
+    pub fn unlock(&self) -> Unlock<'_> {
+        Unlock::Node(self.seal.as_ref())
+    }
+
+    /// How a secret is written into it; nothing where `node.key_seal` is not set.
+    ///
+    /// # Errors
+    /// [`CliError`] when the sealing secret cannot be read.
+    pub fn seal(&self) -> Result<Option<Seal>, CliError> {
+        self.seal.as_ref().map(Source::load).transpose()
+    }
+
+    /// Seals the node's own secrets that still lie plain: after `node.key_seal` was set, one start is enough.
+    ///
+    /// # Errors
+    /// [`CliError`] that names the file.
+    pub fn seal_plain_secrets(&self) -> Result<Vec<PathBuf>, CliError> {
+        let Some(seal) = self.seal()? else { return Ok(Vec::new()) };
+        let mut sealed = Vec::new();
+        for path in [self.author_key(), self.ca_key(), self.svid()] {
+            if !path.try_exists().unwrap_or(true) {
+                continue;
+            }
+            let text = Zeroizing::new(files::read_secret(&path)?);
+            if !cauldron_identity::seal::is_sealed(&text) {
+                sealing::write(&path, &sealing::purpose(&text), &text, Some(&seal))?;
+                sealed.push(path);
+            }
+        }
+        Ok(sealed)
     }
 
     /// The directory itself.

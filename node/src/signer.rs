@@ -8,6 +8,7 @@ use clap::Args;
 use crate::error::{CliError, Kind};
 use crate::files;
 use crate::keyfile::{self, Purpose};
+use crate::sealing::{PassphraseArgs, Unlock};
 use crate::ssh_agent::Agent;
 
 /// Which key signs; a command says whether it has a default.
@@ -19,6 +20,9 @@ pub struct SignerArgs {
     /// Your public key, of which your ssh-agent holds the secret half: a .pub file or its line; goes before --key
     #[arg(long, value_name = "KEY")]
     pub agent: Option<String>,
+    /// How a sealed key file is opened.
+    #[command(flatten)]
+    pub passphrase: PassphraseArgs,
 }
 
 /// A person's key, ready to sign.
@@ -38,7 +42,7 @@ impl SignerArgs {
     pub fn open(&self) -> Result<Signer, CliError> {
         match (&self.agent, &self.key) {
             (Some(named), _) => Signer::agent(&public_key(named)?),
-            (None, Some(path)) => Signer::file(path),
+            (None, Some(path)) => Signer::file(path, &self.passphrase),
             (None, None) => Err(CliError::usage("this needs a key that signs")
                 .hint("name a key file with --key PATH, or a key in your ssh-agent with --agent KEY")),
         }
@@ -50,8 +54,8 @@ impl Signer {
     ///
     /// # Errors
     /// As [`keyfile::read`].
-    pub fn file(path: &Path) -> Result<Self, CliError> {
-        let (purpose, key) = keyfile::read(path)?;
+    pub fn file(path: &Path, passphrase: &PassphraseArgs) -> Result<Self, CliError> {
+        let (purpose, key) = keyfile::read(path, Unlock::Person(passphrase))?;
         Ok(Self::File(purpose, Box::new(key)))
     }
 

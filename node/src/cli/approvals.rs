@@ -4,7 +4,7 @@
 //! signed the digest is computed from exactly the lines that were shown; a node that shows one thing and asks for a signature
 //! over another is refused.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
 use base64::Engine as _;
@@ -24,6 +24,7 @@ use crate::error::CliError;
 use crate::keyfile::{self, Purpose};
 use crate::output::{As, Field, Format, field, harmless, items, plain, print, relative, rows, say};
 use crate::paths::DataDir;
+use crate::sealing::Unlock;
 use crate::signer::{Signer, SignerArgs};
 use crate::{chance, clock};
 
@@ -116,7 +117,7 @@ async fn vote(client: &Client, global: &Global, args: &VoteArgs, choice: Choice)
 /// statement names the person beside the key, so that a lie is refused everywhere.
 async fn voter(client: &Client, args: &SignerArgs, dir: &DataDir) -> Result<(String, Signer), CliError> {
     if args.agent.is_none() {
-        return credential(args.key.as_deref(), dir);
+        return credential(args, dir);
     }
     let signer = args.open()?;
     let id = Credential::of(signer.public()).id().to_string();
@@ -132,12 +133,12 @@ async fn voter(client: &Client, args: &SignerArgs, dir: &DataDir) -> Result<(Str
 }
 
 /// The key file to sign with: named, or the only credential that `init` or `people enrol` left in the data directory.
-fn credential(named: Option<&Path>, dir: &DataDir) -> Result<(String, Signer), CliError> {
-    let path = match named {
-        Some(path) => path.to_owned(),
+fn credential(args: &SignerArgs, dir: &DataDir) -> Result<(String, Signer), CliError> {
+    let path = match &args.key {
+        Some(path) => path.clone(),
         None => only_key(dir)?,
     };
-    match keyfile::read(&path)? {
+    match keyfile::read(&path, Unlock::Person(&args.passphrase))? {
         (Purpose::Person(person), key) => Ok((person.clone(), Signer::File(Purpose::Person(person), Box::new(key)))),
         (other, _) => Err(CliError::config(format!("{} is a key for {other}; nobody votes with it", path.display()))
             .hint("name the key file of a person with --key")),
@@ -282,6 +283,7 @@ impl Shown {
 mod tests {
     use super::*;
     use cauldron_identity::{AuthorId, FactId, MeshId};
+    use std::path::Path;
 
     fn answer() -> Value {
         let id = FactId::from_bytes([3; 32]).to_string();
@@ -341,15 +343,17 @@ mod tests {
     fn the_only_key_is_found_and_a_choice_is_never_guessed() {
         let temporary = tempfile::tempdir().expect("temporary directory");
         let dir = DataDir::new(temporary.path());
-        assert!(credential(None, &dir).expect_err("none").to_string().contains("no key file"));
+        let args = |key: Option<PathBuf>| SignerArgs { key, agent: None, passphrase: Default::default() };
+        let credential = |key| super::credential(&args(key), &dir);
+        assert!(credential(None).expect_err("none").to_string().contains("no key file"));
         crate::files::create_dir(&dir.people()).expect("created");
-        let write = |path: &Path, purpose| keyfile::write(path, &purpose, &keyfile::generate()).expect("written");
+        let write = |path: &Path, purpose| keyfile::write(path, &purpose, &keyfile::generate(), None).expect("written");
         write(&dir.person_key("ana"), Purpose::Person("ana".into()));
         write(&dir.council_key("ana"), Purpose::Council("ana".into()));
-        assert_eq!(credential(None, &dir).map(|(person, _)| person), Ok("ana".into()));
-        let error = credential(Some(&dir.council_key("ana")), &dir).expect_err("a council key");
+        assert_eq!(credential(None).map(|(person, _)| person), Ok("ana".into()));
+        let error = credential(Some(dir.council_key("ana"))).expect_err("a council key");
         assert!(error.to_string().contains("nobody votes with it"), "{error}");
         write(&dir.person_key("bo"), Purpose::Person("bo".into()));
-        assert!(credential(None, &dir).expect_err("two").to_string().contains("2 key files"));
+        assert!(credential(None).expect_err("two").to_string().contains("2 key files"));
     }
 }

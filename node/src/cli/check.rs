@@ -166,7 +166,7 @@ fn directory(config: &Config) -> Finding {
 
 fn author_key(config: &Config) -> Finding {
     let dir = &config.node.dir;
-    let key = keyfile::read_author(&dir.author_key()).map_err(|e| one_line(&e))?;
+    let key = keyfile::read_author(dir).map_err(|e| one_line(&e))?;
     match dir.binding() {
         Ok(Some(binding)) if binding.author != key.author_id() => Err(format!(
             "it is the key of author {}, the directory belongs to {}",

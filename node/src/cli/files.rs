@@ -90,7 +90,9 @@ fn show(global: &Global, dir: &DataDir) -> Result<(), CliError> {
         return Err(CliError::config(format!("{} holds no node", dir.root().display()))
             .hint("name its data directory with --node DIR"));
     };
+    let sealed = files::read_text(&dir.svid()).is_ok_and(|text| cauldron_identity::seal::is_sealed(&text));
     let svid = match dir.svid().exists() {
+        true if sealed => json!({ "problem": "sealed by node.key_seal: ask the running node with `cauldron status`" }),
         true => match verify::own(dir, clock::wall_ms() / 1_000) {
             Ok(svid) => svid,
             Err(e) => json!({ "problem": e.to_string().replace('\n', " ") }),

@@ -10,6 +10,7 @@ mod authority;
 mod check;
 mod decide;
 mod files;
+mod key;
 mod look;
 mod misc;
 mod people;
@@ -141,6 +142,9 @@ enum Command {
     /// Who is enrolled, and invitations
     #[command(subcommand)]
     Authority(authority::Command),
+    /// Key files: make, show, seal and unseal them
+    #[command(subcommand)]
+    Key(key::Command),
     /// This node's identity, and any certificate
     #[command(subcommand)]
     Identity(files::IdentityCommand),
@@ -207,6 +211,7 @@ pub fn run(cli: Cli) -> Result<(), CliError> {
         Command::Demo(args) => crate::demo::run(DemoArgs { output: global.output, ..args }),
         Command::Charter(command) => files::charter(global, &command),
         Command::Identity(command) => files::identity(global, &command),
+        Command::Key(command) => key::run(global, &command),
         Command::Policy(command) => policy::run(global, &command),
         Command::Agent(command) => agent::run(global, command),
         Command::Store(command) => store::run(global, &command),

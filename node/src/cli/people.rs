@@ -18,6 +18,7 @@ use crate::client::Client;
 use crate::error::CliError;
 use crate::keyfile::{self, Purpose};
 use crate::output::{As, Field, field, items, print, rows};
+use crate::sealing::PassphraseArgs;
 use crate::signer::{self, Signer, SignerArgs};
 
 const PEOPLE: &[Field] = &[
@@ -60,6 +61,8 @@ pub struct EnrolArgs {
     /// A council member's public key, of which your ssh-agent holds the secret half: a .pub file or its line
     #[arg(long, value_name = "KEY", conflicts_with = "council_key")]
     council_agent: Option<String>,
+    #[command(flatten)]
+    passphrase: PassphraseArgs,
 }
 
 pub(super) async fn run(client: &Client, global: &Global, command: Command) -> Result<(), CliError> {
@@ -93,8 +96,12 @@ async fn enrol(client: &Client, global: &Global, args: &EnrolArgs, authority: &V
         return Err(CliError::usage(format!("{:?} is no id of a person", args.person))
             .hint("write 1 to 63 of a-z, 0-9 and '-', not at either end"));
     }
-    let council =
-        SignerArgs { key: args.council_key.clone(), agent: args.council_agent.clone() }.open()?.for_council()?;
+    let council = SignerArgs {
+        key: args.council_key.clone(),
+        agent: args.council_agent.clone(),
+        passphrase: args.passphrase.clone(),
+    };
+    let council = council.open()?.for_council()?;
     let key = public_key(args)?;
     let body = entry(authority, &council, person(args, key))?;
     let answer =
@@ -110,7 +117,7 @@ fn public_key(args: &EnrolArgs) -> Result<SignerKey, CliError> {
         }
         (None, Some(path)) => {
             let key = keyfile::generate();
-            keyfile::write(path, &Purpose::Person(args.person.clone()), &key)?;
+            keyfile::write(path, &Purpose::Person(args.person.clone()), &key, None)?;
             Ok(key.public().into())
         }
         (None, None) => Err(CliError::usage("a person needs a key").hint("pass --public-key KEY or --new-key PATH")),

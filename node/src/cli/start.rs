@@ -20,6 +20,7 @@ use crate::files;
 use crate::founding::{Join, Request, found, prepare_join};
 use crate::output::{As, Field, field, print, record};
 use crate::paths::DataDir;
+use crate::sealing::PassphraseArgs;
 use crate::token::JoinToken;
 
 const FOUNDED: &[Field] = &[
@@ -31,6 +32,10 @@ const FOUNDED: &[Field] = &[
     field("your vote key", "/person_key", As::Text),
     field("council key", "/council_key", As::Text),
 ];
+
+const SEALED: &str = "It is sealed: nobody can restore it without the passphrase.";
+const PLAIN: &str = "It is a plain file, mode 0600: whoever reads it is the council.\n\
+                     Seal it with `cauldron key seal`.";
 
 /// `init`.
 #[derive(Debug, Args)]
@@ -71,6 +76,11 @@ pub struct InitArgs {
     /// An origin from which a passkey vote counts; may be repeated
     #[arg(long = "vote-origin", value_name = "URL")]
     vote_origins: Vec<String>,
+    #[command(flatten)]
+    passphrase: PassphraseArgs,
+    /// Leave the council key in a plain file: whoever reads it can act as the council
+    #[arg(long)]
+    no_passphrase: bool,
 }
 
 /// `node …`.
@@ -139,6 +149,11 @@ pub(super) fn init(global: &Global, args: InitArgs) -> Result<(), CliError> {
         api: args.api,
         security: None,
     };
+    let council_seal = match !args.no_passphrase && args.passphrase.is_there() {
+        true => Some(args.passphrase.choose("the council key")?),
+        false => None,
+    };
+    let sealed = council_seal.is_some();
     // A configuration that the node would refuse must not be founded on.
     Config::parse(&template.render(), &dir.config())?;
     let request = Request {
@@ -151,6 +166,7 @@ pub(super) fn init(global: &Global, args: InitArgs) -> Result<(), CliError> {
         vote_origins: args.vote_origins,
         class_ages: ClassAges::default(),
         bundle: Bundle::default_bundle(),
+        council_seal,
         now_ms: clock::wall_ms(),
     };
     let founded = found(&dir, &request)?;
@@ -163,10 +179,11 @@ pub(super) fn init(global: &Global, args: InitArgs) -> Result<(), CliError> {
     });
     print(global.output, &value, || {
         format!(
-            "{}\nThis mesh has a council of one: whoever holds the council key decides who may decide. Both keys are files without\n\
-             a passphrase, mode 0600; move the council key to a medium of its own before the mesh does real work.\n\n\
+            "{}\nThis mesh has a council of one: whoever holds the council key decides who may decide. Move it to a medium of its own\n\
+             before the mesh does real work. {}\n\n\
              Next: cauldron node run --config {}\n",
             record(&value, FOUNDED, Timestamp::now()),
+            if sealed { SEALED } else { PLAIN },
             shell(&dir.config())
         )
     })
@@ -244,6 +261,7 @@ pub(super) fn request_for_tests() -> Request {
         vote_origins: vec![],
         class_ages: ClassAges::default(),
         bundle: Bundle::default_bundle(),
+        council_seal: None,
         now_ms: clock::wall_ms(),
     }
 }

@@ -22,6 +22,7 @@ pub const KEYS: &[Key] = &[
     key("node.dir", "path", "the folder of this file"),
     key("node.socket", "path", "node.sock in node.dir"),
     key("node.socket_mode", "text: octal permissions", "0660"),
+    key("node.key_seal", "path, or text: credential:<name>", "none: keys lie plain, mode 0600"),
     key("identity.source", "text: embedded", "embedded"),
     key("identity.spiffe_id", "text: spiffe://…", "derived from mesh.trust_domain, node.site and node.name"),
     key("mesh.trust_domain", "text: a SPIFFE trust domain", ""),

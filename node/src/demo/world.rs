@@ -139,6 +139,7 @@ impl World {
             vote_origins: self.ports.iter().map(|p| format!("http://localhost:{}", p.api.port())).collect(),
             class_ages: ClassAges::default(),
             bundle: Bundle::default_bundle(),
+            council_seal: None,
             now_ms: clock::wall_ms(),
         };
         let founded = founding::found(&self.hq.dir, &request)?;

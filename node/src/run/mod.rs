@@ -76,7 +76,10 @@ async fn run_node(config: Arc<Config>) -> Result<(), CliError> {
     let mut stop_signal = StopSignal::listen()?;
     let dir = &config.node.dir;
     let binding = dir.open(&config.identity.spiffe_id, config.mesh.charter.as_ref())?;
-    let (mesh, author) = (binding.mesh, Arc::new(keyfile::read_author(&dir.author_key())?));
+    for path in dir.seal_plain_secrets()? {
+        tracing::info!(path = %path.display(), "sealed, as node.key_seal says");
+    }
+    let (mesh, author) = (binding.mesh, Arc::new(keyfile::read_author(dir)?));
     if author.author_id() != binding.author {
         return Err(CliError::integrity(format!(
             "{} is not the author key of this directory",

@@ -1,4 +1,5 @@
-//! Keys of people: in files, in OpenSSH's agent, in a token.
+//! Keys of people: in files, in OpenSSH's agent, in a token; and keys at rest.
 
 pub mod agents;
+mod rest;
 mod votes;
