@@ -114,16 +114,30 @@ pub struct KeySignature {
 }
 
 /// A charter's bytes and the council's signatures. The mesh id is the hash of the bytes alone, so that a signature can
-/// be added without changing it.
+/// be added without changing it. What the council founds beside the charter is under the same signatures.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct SignedCharter {
     /// The encoded [`Charter`].
     #[cbor(n(0), with = "minicbor::bytes")]
     pub bytes: Vec<u8>,
-    /// Signatures over the mesh id.
+    /// Signatures over [`SignedCharter::message`].
     #[n(1)]
     pub signatures: Vec<KeySignature>,
+    /// [`founding_digest`] of the first entries of the authority chain, where the council founded them with the charter.
+    #[n(2)]
+    pub founding: Option<Digest>,
+}
+
+/// Names the first entries of an authority chain, each by the digest of its bytes, in order.
+#[must_use]
+pub fn founding_digest(entries: &Vec<Digest>) -> Digest {
+    Digest::of("cauldron/founding/v0", &to_cbor(entries))
+}
+
+/// What the council signs when it founds a mesh.
+pub(crate) fn founding_message(mesh: &MeshId, founding: Option<&Digest>) -> Vec<u8> {
+    [mesh.as_bytes().as_slice(), founding.map_or(&[][..], |digest| digest.as_bytes())].concat()
 }
 
 /// Why a charter is refused.
@@ -154,25 +168,51 @@ pub enum CharterError {
 }
 
 impl SignedCharter {
+    /// Encodes `charter`, for the council to sign.
+    #[must_use]
+    pub fn draft(charter: &Charter, founding: Option<Digest>) -> Self {
+        Self { bytes: to_cbor(charter), signatures: Vec::new(), founding }
+    }
+
     /// Encodes `charter` and signs it with `keys`.
     #[must_use]
     pub fn sign(charter: &Charter, keys: &[&AuthorKey]) -> Self {
-        let bytes = to_cbor(charter);
-        let mesh = MeshId::from_bytes(sha256(&bytes));
-        let signatures = keys
-            .iter()
-            .map(|key| KeySignature {
-                key: key.public().into(),
-                signature: key.sign_ssh(CHARTER_NAMESPACE, mesh.as_bytes()),
-            })
-            .collect();
-        Self { bytes, signatures }
+        let mut signed = Self::draft(charter, None);
+        let message = signed.message();
+        let sign = |key: &&AuthorKey| KeySignature {
+            key: key.public().into(),
+            signature: key.sign_ssh(CHARTER_NAMESPACE, &message),
+        };
+        signed.signatures = keys.iter().map(sign).collect();
+        signed
     }
 
     /// SHA-256 of the charter's bytes.
     #[must_use]
     pub fn mesh_id(&self) -> MeshId {
         MeshId::from_bytes(sha256(&self.bytes))
+    }
+
+    /// What a member signs for [`CHARTER_NAMESPACE`]: the mesh id, and what is founded with it.
+    #[must_use]
+    pub fn message(&self) -> Vec<u8> {
+        founding_message(&self.mesh_id(), self.founding.as_ref())
+    }
+
+    /// Checks the encoding and the content, and not who signed.
+    ///
+    /// # Errors
+    /// [`CharterError::Encoding`], [`CharterError::Content`].
+    pub fn read(&self) -> Result<Charter, CharterError> {
+        let charter: Charter = from_cbor(&self.bytes).map_err(CharterError::Encoding)?;
+        charter.check().map_err(CharterError::Content)?;
+        Ok(charter)
+    }
+
+    /// How many distinct keys of `allowed` signed it.
+    #[must_use]
+    pub fn signers(&self, allowed: &[SignerKey]) -> usize {
+        council_signers(allowed, &self.signatures, CHARTER_NAMESPACE, &self.message())
     }
 
     /// Checks the pin, the encoding, the content and the council's signatures.
@@ -184,9 +224,8 @@ impl SignedCharter {
         if found != *pinned {
             return Err(CharterError::Pin { found, pinned: *pinned });
         }
-        let charter: Charter = from_cbor(&self.bytes).map_err(CharterError::Encoding)?;
-        charter.check().map_err(CharterError::Content)?;
-        let signed = council_signers(&charter.council, &self.signatures, CHARTER_NAMESPACE, found.as_bytes());
+        let charter = self.read()?;
+        let signed = self.signers(&charter.council);
         if signed < charter.threshold as usize {
             return Err(CharterError::Threshold { signed, threshold: charter.threshold });
         }

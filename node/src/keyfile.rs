@@ -11,7 +11,7 @@ use std::path::Path;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use cauldron_identity::AuthorKey;
-use cauldron_identity::ids::domain_hash;
+use cauldron_identity::ids::sha256;
 use cauldron_identity::scope::is_name;
 use zeroize::Zeroizing;
 
@@ -103,11 +103,17 @@ pub fn purpose(text: &str) -> Option<Purpose> {
 
 fn encode(purpose: &Purpose, key: &AuthorKey) -> Zeroizing<String> {
     let name = purpose.to_string();
-    let mut payload = Zeroizing::new(key.seed().to_vec());
+    // With room for all of it: growing would leave copies of the seed behind.
+    let mut payload = Zeroizing::new(Vec::with_capacity(key.seed().len() + CHECK_LEN));
+    payload.extend_from_slice(&**key.seed());
     let sum = check(&name, &payload);
     payload.extend_from_slice(&sum);
     let text = Zeroizing::new(URL_SAFE_NO_PAD.encode(&*payload));
-    Zeroizing::new(format!("{PREFIX}.{name}.{}\n", *text))
+    let mut line = Zeroizing::new(String::with_capacity(PREFIX.len() + name.len() + text.len() + 3));
+    for part in [PREFIX, ".", &name, ".", &text, "\n"] {
+        line.push_str(part);
+    }
+    line
 }
 
 fn decode(text: &str) -> Result<(Purpose, AuthorKey), &'static str> {
@@ -125,7 +131,9 @@ fn decode(text: &str) -> Result<(Purpose, AuthorKey), &'static str> {
 }
 
 fn check(purpose: &str, seed: &[u8]) -> [u8; CHECK_LEN] {
-    let hash = domain_hash("cauldron/keyfile/v1", &[purpose.as_bytes(), &[0], seed].concat());
+    // `domain_hash`, in a buffer that is wiped.
+    let input = Zeroizing::new([b"cauldron/keyfile/v1", &[0][..], purpose.as_bytes(), &[0], seed].concat());
+    let hash = sha256(&input);
     let mut out = [0; CHECK_LEN];
     out.iter_mut().zip(hash).for_each(|(to, from)| *to = from);
     out
@@ -146,6 +154,12 @@ mod tests {
         std::fs::rename(&path, dir.path().join("author.key")).expect("renamed");
         let error = read_author(&DataDir::new(dir.path())).expect_err("another purpose");
         assert!(error.to_string().contains("is a key for person-ana"), "{error}");
+    }
+
+    #[test]
+    fn the_format_stays_what_files_hold() {
+        let line = encode(&Purpose::Author, &AuthorKey::from_seed(&[7; 32]));
+        assert_eq!(line.as_str(), "cauldron-key1.author.BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwev8ZKE\n");
     }
 
     #[test]

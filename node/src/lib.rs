@@ -11,6 +11,7 @@ pub mod client;
 pub mod clock;
 pub mod config;
 pub mod demo;
+pub mod draft;
 pub mod error;
 pub mod files;
 pub mod founding;

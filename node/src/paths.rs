@@ -5,6 +5,7 @@
 //! | `node.id` | the [`Binding`]: mesh, SPIFFE ID and author that this directory belongs to | 0644 |
 //! | `node.toml` | configuration, where `init` or `join` wrote it | 0644 |
 //! | `charter.cbor` | the signed charter; its hash is the mesh id | 0644 |
+//! | `charter.draft` | a founding that waits for its council's signatures; counts until there is a charter | 0644 |
 //! | `author.key` | the node's Ed25519 author key | 0600 |
 //! | `svid.pem` | the key of the present X.509-SVID and its chain, in one file | 0600 |
 //! | `bundle.pem` | root certificates of the trust domain | 0644 |
@@ -103,6 +104,8 @@ impl DataDir {
         config = "node.toml";
         /// The signed charter.
         charter = "charter.cbor";
+        /// The founding that waits for its council.
+        draft = "charter.draft";
         /// The author key.
         author_key = "author.key";
         /// The present SVID: key and chain.

@@ -12,7 +12,7 @@
 use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
 
-use crate::charter::KeySignature;
+use crate::charter::{CHARTER_NAMESPACE, KeySignature, council_signers, founding_digest, founding_message};
 use crate::codec::to_cbor;
 use crate::fact::SealedFact;
 use crate::ids::{AuthorId, Digest, FactId, MeshId};
@@ -44,16 +44,43 @@ pub struct EntryBody {
     /// The encoded [`Entry`]: signatures cover these bytes, so that kinds a build does not know keep their meaning.
     #[n(2)]
     entry: ByteVec,
-    /// Signatures of people over mesh, `prev` and `entry`.
+    /// Signatures of people over mesh, `prev` and `entry`; of an entry founded with the charter, the charter's.
     #[n(3)]
     pub signatures: Vec<KeySignature>,
+    /// [`founding_entry`] of every entry that the council founded with the charter, this one at its place.
+    #[n(4)]
+    founding: Option<Vec<Digest>>,
+}
+
+/// The digest of an entry that is founded with the charter.
+#[must_use]
+pub fn founding_entry(entry: &Entry) -> Digest {
+    founding_entry_bytes(&to_cbor(entry))
+}
+
+fn founding_entry_bytes(bytes: &[u8]) -> Digest {
+    Digest::of("cauldron/founding-entry/v0", bytes)
 }
 
 impl EntryBody {
     /// Puts `entry` behind `prev`.
     #[must_use]
     pub fn new(prev: Option<FactId>, index: u64, entry: &Entry) -> Self {
-        Self { prev, index, entry: ByteVec::from(to_cbor(entry)), signatures: Vec::new() }
+        Self { prev, index, entry: ByteVec::from(to_cbor(entry)), signatures: Vec::new(), founding: None }
+    }
+
+    /// One of the `founding` entries, under the signatures of the charter they were founded with. A signature over the charter
+    /// names them all, so that one ceremony founds a mesh: an entry's own signature would have to name the entry before it, with
+    /// all *its* signatures.
+    #[must_use]
+    pub fn founded(
+        prev: Option<FactId>,
+        index: u64,
+        entry: &Entry,
+        founding: Vec<Digest>,
+        signatures: Vec<KeySignature>,
+    ) -> Self {
+        Self { signatures, founding: Some(founding), ..Self::new(prev, index, entry) }
     }
 
     /// The encoded entry.
@@ -80,7 +107,15 @@ impl EntryBody {
     /// How many distinct keys of `allowed` signed this entry at this place.
     #[must_use]
     pub fn signers(&self, mesh: &MeshId, allowed: &[SignerKey]) -> usize {
-        crate::charter::council_signers(allowed, &self.signatures, ENTRY_NAMESPACE, &self.message(mesh))
+        let Some(founding) = &self.founding else {
+            return council_signers(allowed, &self.signatures, ENTRY_NAMESPACE, &self.message(mesh));
+        };
+        let place = self.index.checked_sub(1).and_then(|place| usize::try_from(place).ok());
+        if place.and_then(|place| founding.get(place)) != Some(&founding_entry_bytes(&self.entry)) {
+            return 0;
+        }
+        let message = founding_message(mesh, Some(&founding_digest(founding)));
+        council_signers(allowed, &self.signatures, CHARTER_NAMESPACE, &message)
     }
 }
 

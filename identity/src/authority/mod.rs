@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 pub use entry::{
     Activate, ChainEnd, Credential, CredentialKind, Cut, ENTRY_NAMESPACE, Enrol, Entry, EntryBody, Held, Incarnate,
-    KIND_ENTRY, KIND_HELD, Person,
+    KIND_ENTRY, KIND_HELD, Person, founding_entry,
 };
 pub use standing::Standing;
 

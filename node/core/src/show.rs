@@ -341,7 +341,9 @@ fn credential_view(c: &cauldron_identity::authority::Credential) -> CredentialVi
     }
 }
 
-pub(crate) fn summary_of_entry(entry: &Entry) -> String {
+/// What an entry does, in a sentence.
+#[must_use]
+pub fn summary_of_entry(entry: &Entry) -> String {
     match entry {
         Entry::Enrol(e) => format!("enrols {} as {}", e.author.author_id().short(), e.spiffe_id),
         Entry::Incarnate(i) => format!("begins incarnation {} of {}", i.incarnation, i.author.short()),

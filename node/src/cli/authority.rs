@@ -1,15 +1,16 @@
 //! Who is enrolled, and invitations for new nodes.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Subcommand;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{duration, segment};
+use super::{Global, duration, entries, segment};
 use crate::client::Client;
 use crate::error::CliError;
-use crate::output::{As, Field, Format, field, harmless, print, record, rows};
+use crate::output::{As, Field, field, harmless, print, record, rows};
 
 const AUTHORITY: &[Field] = &[
     field("mesh", "/mesh", As::Text),
@@ -54,10 +55,21 @@ pub enum Command {
         #[arg(long, value_name = "TRUST_DOMAIN")]
         federated: Option<String>,
     },
+    /// Add your signature to an entry that waits in a file, after looking at it
+    Sign(entries::SignArgs),
+    /// Hand an entry that enough have signed to the sequencer
+    Submit {
+        /// The file
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
 }
 
-pub(super) async fn run(client: &Client, format: Format, command: &Command) -> Result<(), CliError> {
+pub(super) async fn run(client: &Client, global: &Global, command: &Command) -> Result<(), CliError> {
+    let format = global.output;
     match command {
+        Command::Sign(args) => entries::sign(global, args),
+        Command::Submit { file } => entries::submit(client, global, file).await,
         Command::Token { spiffe_id, ttl } => {
             let ttl_ms = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
             let answer =

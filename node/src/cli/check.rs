@@ -183,6 +183,13 @@ fn charter(config: &Config) -> Finding {
     if !dir.charter().exists() && dir.join_token().exists() {
         return Ok("comes with the join, its hash is pinned".into());
     }
+    if !dir.charter().exists() && dir.draft().exists() {
+        let (draft, content) = crate::draft::Draft::read(&dir.draft()).map_err(|e| one_line(&e))?;
+        return match draft.progress(&content.charter).missing() {
+            Some(missing) => Err(format!("the council has not founded this mesh yet: {missing}")),
+            None => Ok("signed by enough of the council, and taken over at the first start".into()),
+        };
+    }
     let opened = founding::read_charter(dir, &binding.mesh);
     opened
         .map(|(_, c)| format!("{} of {} council keys signed it", c.threshold, c.council.len()))

@@ -1,14 +1,9 @@
-//! Charter and certificates, read from files: no node needs to run.
+//! Certificates, read from files: no node needs to run.
 
-use std::path::PathBuf;
-
-use cauldron_identity::SignedCharter;
-use cauldron_identity::codec::from_cbor;
 use clap::Subcommand;
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::look::tree;
 use super::{Global, verify};
 use crate::error::CliError;
 use crate::output::{As, Field, field, print, record};
@@ -24,17 +19,6 @@ const IDENTITY: &[Field] = &[
     field("SVID", "/svid/problem", As::Text),
 ];
 
-/// `charter …`.
-#[derive(Debug, Subcommand)]
-pub enum CharterCommand {
-    /// Read a charter, check its signatures, print it
-    Show {
-        /// The file [default: charter.cbor in the node's data directory]
-        #[arg(value_name = "FILE")]
-        file: Option<PathBuf>,
-    },
-}
-
 /// `identity …`.
 #[derive(Debug, Subcommand)]
 pub enum IdentityCommand {
@@ -42,39 +26,6 @@ pub enum IdentityCommand {
     Show,
     /// Decide an X.509-SVID, a JWT-SVID or a trust bundle, as any peer would
     Verify(verify::Args),
-}
-
-pub(super) fn charter(global: &Global, command: &CharterCommand) -> Result<(), CliError> {
-    let CharterCommand::Show { file } = command;
-    let dir = global.data_dir();
-    let path = file.clone().unwrap_or_else(|| dir.charter());
-    let refused = || CliError::integrity(format!("{} is no valid charter", path.display()));
-    let signed: SignedCharter = from_cbor(&files::read(&path)?).map_err(|e| refused().because(&e))?;
-    let pinned = match (file, dir.binding()) {
-        (None, Ok(Some(binding))) => binding.mesh,
-        _ => signed.mesh_id(),
-    };
-    let charter = signed.open(&pinned).map_err(|e| refused().because(&e))?;
-    let seat = |s: &cauldron_identity::charter::Seat| json!({ "spiffe_id": s.spiffe_id, "author_key": s.author });
-    let ages = &charter.class_ages;
-    let value = json!({
-        "mesh": signed.mesh_id(),
-        "trust_domain": charter.trust_domain,
-        "created": time(charter.created_ms),
-        "council": charter.council,
-        "threshold": charter.threshold,
-        "recovery": charter.recovery,
-        "sequencer": seat(&charter.sequencer),
-        "coordinators": charter.coordinators.iter().map(seat).collect::<Vec<_>>(),
-        "policy_authors": charter.policy_authors,
-        "root_keys": charter.root_keys,
-        "rp_id": charter.rp_id,
-        "vote_origins": charter.vote_origins,
-        "lease_age_ms_max": { "R0": ages.r0_ms, "R1": ages.r1_ms, "R2": ages.r2_ms, "R3": ages.r3_ms },
-        "retention_floor_days": charter.retention_floor_days,
-        "signed_by": signed.signatures.iter().map(|s| &s.key).collect::<Vec<_>>(),
-    });
-    print(global.output, &value, || tree(&value, 0))
 }
 
 pub(super) fn identity(global: &Global, command: &IdentityCommand) -> Result<(), CliError> {

@@ -7,8 +7,10 @@ mod agent;
 mod approvals;
 mod audit;
 mod authority;
+mod charter;
 mod check;
 mod decide;
+mod entries;
 mod files;
 mod key;
 mod look;
@@ -138,7 +140,7 @@ enum Command {
     People(people::Command),
     /// The root held by people
     #[command(subcommand)]
-    Charter(files::CharterCommand),
+    Charter(charter::Command),
     /// Who is enrolled, and invitations
     #[command(subcommand)]
     Authority(authority::Command),
@@ -209,7 +211,8 @@ pub fn run(cli: Cli) -> Result<(), CliError> {
         Command::Init(args) => start::init(global, args),
         Command::Node(command) => start::node(global, command),
         Command::Demo(args) => crate::demo::run(DemoArgs { output: global.output, ..args }),
-        Command::Charter(command) => files::charter(global, &command),
+        Command::Charter(command) => charter::run(global, &command),
+        Command::Authority(authority::Command::Sign(args)) => entries::sign(global, &args),
         Command::Identity(command) => files::identity(global, &command),
         Command::Key(command) => key::run(global, &command),
         Command::Policy(command) => policy::run(global, &command),
@@ -240,7 +243,7 @@ async fn ask(global: &Global, command: Command) -> Result<(), CliError> {
         Command::Kill(args) => decide::kill(&client, format, &args).await,
         Command::Audit(command) => audit::run(&client, format, &command).await,
         Command::People(command) => people::run(&client, global, command).await,
-        Command::Authority(command) => authority::run(&client, format, &command).await,
+        Command::Authority(command) => authority::run(&client, global, &command).await,
         offline => Err(CliError::usage(format!("{offline:?} does not ask a node"))),
     }
 }

@@ -2,24 +2,21 @@
 
 use std::path::PathBuf;
 
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
-use cauldron_identity::authority::{Credential, ENTRY_NAMESPACE, Entry, EntryBody, Person};
-use cauldron_identity::charter::KeySignature;
-use cauldron_identity::codec::to_cbor;
+use cauldron_identity::SignerKey;
+use cauldron_identity::authority::{Credential, Entry, Person};
 use cauldron_identity::scope::is_name;
-use cauldron_identity::{FactId, MeshId, SignerKey};
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{Global, decide::recorded};
+use super::Global;
+use super::entries::Pending;
 use crate::client::Client;
 use crate::error::CliError;
 use crate::keyfile::{self, Purpose};
 use crate::output::{As, Field, field, items, print, rows};
 use crate::sealing::PassphraseArgs;
-use crate::signer::{self, Signer, SignerArgs};
+use crate::signer::{self, SignerArgs};
 
 const PEOPLE: &[Field] = &[
     field("PERSON", "/id", As::Text),
@@ -34,7 +31,7 @@ pub enum Command {
     /// Everybody enrolled
     List,
     /// Enrol a person, or replace what is known of them
-    Enrol(EnrolArgs),
+    Enrol(Box<EnrolArgs>),
 }
 
 /// `people enrol`.
@@ -55,8 +52,11 @@ pub struct EnrolArgs {
     /// Make a new key and write it here, for them alone
     #[arg(long, value_name = "PATH")]
     new_key: Option<PathBuf>,
+    /// Write the entry here for others to sign (`authority sign`), instead of handing it to the node
+    #[arg(long, value_name = "PATH")]
+    out: Option<PathBuf>,
     /// A council member's key file
-    #[arg(long, value_name = "PATH", required_unless_present = "council_agent")]
+    #[arg(long, value_name = "PATH", required_unless_present_any = ["council_agent", "out"])]
     council_key: Option<PathBuf>,
     /// A council member's public key, of which your ssh-agent holds the secret half: a .pub file or its line
     #[arg(long, value_name = "KEY", conflicts_with = "council_key")]
@@ -101,12 +101,20 @@ async fn enrol(client: &Client, global: &Global, args: &EnrolArgs, authority: &V
         agent: args.council_agent.clone(),
         passphrase: args.passphrase.clone(),
     };
-    let council = council.open()?.for_council()?;
-    let key = public_key(args)?;
-    let body = entry(authority, &council, person(args, key))?;
-    let answer =
-        client.post("/v1/authority/entries", &json!({ "entry": BASE64_STANDARD.encode(to_cbor(&body)) })).await?;
-    recorded(global.output, "enrolled", &answer)
+    let signs = council.key.is_some() || council.agent.is_some();
+    let council = if signs { Some(council.open()?.for_council()?) } else { None };
+    let entry = Entry::Person(person(args, public_key(args)?));
+    let mut pending = Pending::new(authority, &entry)?;
+    if let Some(council) = &council {
+        pending.sign(council)?;
+    }
+    match &args.out {
+        None => pending.submit(client, global, "enrolled").await,
+        Some(path) => {
+            pending.write(path)?;
+            pending.tell(global, &entry, path)
+        }
+    }
 }
 
 fn public_key(args: &EnrolArgs) -> Result<SignerKey, CliError> {
@@ -130,40 +138,5 @@ fn person(args: &EnrolArgs, key: SignerKey) -> Person {
         name: args.name.clone().unwrap_or_else(|| args.person.clone()),
         groups: args.groups.clone(),
         credentials: vec![Credential::of(key)],
-    }
-}
-
-/// Puts the person behind the chain's present head and signs for the council.
-fn entry(authority: &Value, council: &Signer, person: Person) -> Result<EntryBody, CliError> {
-    let bad = |name: &str| {
-        CliError::integrity("the node's authority chain cannot be built on").detail(format!("`{name}` is malformed"))
-    };
-    let text = |name: &str| authority.get(name).and_then(Value::as_str);
-    let mesh: MeshId = text("mesh").and_then(|t| t.parse().ok()).ok_or_else(|| bad("mesh"))?;
-    let head: Option<FactId> = text("head").map(str::parse).transpose().map_err(|_| bad("head"))?;
-    let index = authority.get("index").and_then(Value::as_u64).ok_or_else(|| bad("index"))?;
-    let mut body = EntryBody::new(head, index + 1, &Entry::Person(person));
-    let signature = council.sign(ENTRY_NAMESPACE, &body.message(&mesh))?;
-    body.signatures.push(KeySignature { key: council.public(), signature });
-    Ok(body)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_entry_follows_the_head_and_carries_the_councils_signature() {
-        let (mesh, head) = (MeshId::from_bytes([1; 32]), FactId::from_bytes([2; 32]));
-        let authority = json!({ "mesh": mesh, "head": head, "index": 2 });
-        let key = cauldron_identity::AuthorKey::from_seed(&[3; 32]);
-        let public = key.public().into();
-        let council = Signer::File(Purpose::Council("ana".into()), Box::new(key));
-        let bo =
-            Person { id: "bo".into(), name: "Bo".into(), groups: vec!["security-duty".into()], credentials: vec![] };
-        let body = entry(&authority, &council, bo.clone()).expect("built");
-        assert_eq!((body.prev, body.index), (Some(head), 3));
-        assert_eq!(body.signers(&mesh, &[public]), 1);
-        assert!(entry(&json!({ "mesh": mesh, "head": "x", "index": 2 }), &council, bo).is_err());
     }
 }

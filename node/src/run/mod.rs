@@ -87,6 +87,7 @@ async fn run_node(config: Arc<Config>) -> Result<(), CliError> {
         ))
         .hint("restore author.key from the node's own backup; a new box joins with a new token"));
     }
+    founding::complete(dir, &mesh, &author)?;
     let ca = svid::authority(&config)?.map(Arc::new);
     let hands = Hands::open(&config, &fault)?;
     let foreign = federation::Known::read(&config)?;
