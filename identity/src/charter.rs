@@ -283,6 +283,10 @@ impl Charter {
                 return Err(format!("the author key of {} is weak", seat.spiffe_id));
             }
         }
+        let authors: BTreeSet<_> = self.policy_authors.iter().map(SignerKey::point).collect();
+        if authors.len() != self.policy_authors.len() {
+            return Err("a policy author is named twice: two must be two people".into());
+        }
         let mut people = self.council.iter().chain(&self.recovery).chain(&self.policy_authors);
         people.try_for_each(|key| key.check().map_err(|why| format!("council, recovery or policy key {key}: {why}")))
     }
@@ -369,6 +373,7 @@ pub(crate) mod tests {
         bad(&|c| c.threshold = 3);
         bad(&|c| c.council.push(a.public().into()));
         bad(&|c| c.council.push(SignerKey::Sk { point: a.public(), application: "ssh:".into() }));
+        bad(&|c| c.policy_authors.push(SignerKey::Sk { point: a.public(), application: "ssh:".into() }));
         bad(&|c| c.recovery.push(SignerKey::Sk { point: a.public(), application: "web:".into() }));
         bad(&|c| c.coordinators.clear());
         bad(&|c| c.trust_domain = "Not A Domain".into());
