@@ -10,8 +10,8 @@ mod standing;
 use std::collections::BTreeMap;
 
 pub use entry::{
-    Activate, ChainEnd, Credential, CredentialKind, Cut, Enrol, Entry, EntryBody, Held, Incarnate, KIND_ENTRY,
-    KIND_HELD, Person,
+    Activate, ChainEnd, Credential, CredentialKind, Cut, ENTRY_NAMESPACE, Enrol, Entry, EntryBody, Held, Incarnate,
+    KIND_ENTRY, KIND_HELD, Person, founding_entry,
 };
 pub use standing::Standing;
 

@@ -54,7 +54,7 @@ impl Mesh {
     }
 
     fn person(&mut self, signers: &[&AuthorKey]) -> Option<String> {
-        let credential = Credential { kind: CredentialKind::Software, key: key(50).public() };
+        let credential = Credential::of(key(50).public().into());
         let person =
             Person { id: "ana".into(), name: "Ana".into(), groups: vec!["g".into()], credentials: vec![credential] };
         self.write(&Entry::Person(person), signers)
@@ -282,4 +282,39 @@ fn readers_and_writers_follow_the_spiffe_id() {
         write(&hq, &Scope::mesh_restrict(), "restriction") && !write(&lyon, &Scope::mesh_restrict(), "restriction")
     );
     assert!(!write(&lyon, &site, "restriction"), "a restriction has its lane");
+}
+
+#[test]
+fn what_the_council_founds_with_the_charter_counts_at_its_place_alone() {
+    let (a, b, c, hq) = (key(1), key(2), key(3), key(9));
+    let person =
+        |id: &str| Entry::Person(Person { id: id.into(), name: id.into(), groups: vec![], credentials: vec![] });
+    let entries = [person("ana"), person("bo")];
+    let founding: Vec<Digest> = entries.iter().map(founding_entry).collect();
+    let mut charter = sample(&[&a, &b, &c], 2, &hq);
+    charter.policy_authors = charter.council.clone();
+    let mut signed = SignedCharter::draft(&charter, Some(crate::charter::founding_digest(&founding)));
+    let sign = |signed: &mut SignedCharter, key: &AuthorKey| {
+        let signature = key.sign_ssh(crate::charter::CHARTER_NAMESPACE, &signed.message());
+        signed.signatures.push(crate::charter::KeySignature { key: key.public().into(), signature });
+    };
+    sign(&mut signed, &a);
+    assert!(signed.open(&signed.mesh_id()).is_err(), "one of two");
+    sign(&mut signed, &c);
+    assert_eq!(signed.open(&signed.mesh_id()), Ok(charter.clone()));
+    let stripped = SignedCharter { founding: None, ..signed.clone() };
+    assert!(stripped.open(&stripped.mesh_id()).is_err(), "the signatures name what is founded");
+
+    let authority = Authority::new(signed.mesh_id(), charter).expect("seats");
+    let body = |index, entry: &Entry, founding: &[Digest]| {
+        EntryBody::founded(None, index, entry, founding.to_vec(), signed.signatures.clone())
+    };
+    assert_eq!(authority.would_accept(&body(1, &entries[0], &founding)), Ok(()));
+    let refused = |body: EntryBody| assert!(authority.would_accept(&body).is_err(), "{body:?}");
+    refused(body(1, &entries[1], &founding));
+    refused(body(1, &person("eve"), &founding));
+    refused(body(1, &person("eve"), &[founding_entry(&person("eve"))]));
+    refused(body(0, &entries[0], &founding));
+    assert_eq!(body(2, &entries[0], &founding).signers(&signed.mesh_id(), &authority.charter().council), 0);
+    assert_eq!(body(2, &entries[1], &founding).signers(&signed.mesh_id(), &authority.charter().council), 2);
 }

@@ -129,6 +129,9 @@ pub enum CaError {
     /// PEM text without what was expected.
     #[error("the PEM text holds no {0}")]
     Pem(&'static str),
+    /// Bytes that are not DER certificates.
+    #[error("the bytes are no DER certificates: {0}")]
+    Der(String),
     /// A certificate that cannot be a root.
     #[error("the root certificate cannot be used: {0}")]
     Root(String),
@@ -208,7 +211,7 @@ fn list(domains: &[TrustDomain]) -> String {
 }
 
 /// `2026-11-22T10:00:00Z` for Unix seconds (days to civil: Howard Hinnant, `chrono-Compatible Low-Level Date Algorithms`).
-pub(super) fn utc(unix_s: u64) -> String {
+pub(crate) fn utc(unix_s: u64) -> String {
     let (days, second) = (unix_s / 86_400 + 719_468, unix_s % 86_400);
     let (era, day_of_era) = (days / 146_097, days % 146_097);
     let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;

@@ -51,6 +51,20 @@ pub fn certificates_from_pem(pem: &str) -> Result<Vec<CertificateDer<'static>>, 
     }
 }
 
+/// DER certificates, one behind the other, and nothing else.
+///
+/// # Errors
+/// [`CaError::Der`] when there is none or something else stands among them.
+pub fn certificates_from_der(bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, CaError> {
+    let (mut rest, mut found) = (bytes, Vec::new());
+    while !rest.is_empty() {
+        let (behind, _) = X509Certificate::from_der(rest).map_err(|e| CaError::Der(e.to_string()))?;
+        found.push(CertificateDer::from(rest[..rest.len() - behind.len()].to_vec()));
+        rest = behind;
+    }
+    if found.is_empty() { Err(CaError::Der("it is empty".to_owned())) } else { Ok(found) }
+}
+
 /// `CERTIFICATE` blocks for a chain or bundle, in order (RFC 7468).
 #[must_use]
 pub fn certificates_to_pem(certificates: &[CertificateDer<'_>]) -> String {

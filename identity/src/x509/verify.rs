@@ -1,16 +1,17 @@
 //! The one verifier of X.509-SVIDs: for handshakes, for live connections, for stored evidence.
 
-use rustls_pki_types::{CertificateDer, UnixTime};
+use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use spiffe::SpiffeId;
 use webpki::{EndEntityCert, ExtendedKeyUsageValidator, KeyPurposeIdIter};
 use x509_parser::certificate::X509Certificate;
 
 use super::authority::Validity;
-use super::bundle::{Bundle, Bundles};
+use super::bundle::Bundles;
 use super::error::SvidError;
 use super::{parse, site};
 use crate::ids::sha256;
 use crate::planted;
+use crate::spiffe_id::ID_BYTES_MAX;
 
 /// Bytes of a whole chain that we are ready to parse for a stranger.
 pub const CHAIN_BYTES_MAX: usize = 16 * 1024;
@@ -50,9 +51,45 @@ pub fn verify_svid(chain: &[CertificateDer<'_>], bundles: &Bundles, at_s: u64) -
     for (index, certificate) in intermediates.iter().enumerate() {
         may_issue(&id, index + 1, certificate)?;
     }
-    leads_to_root(&id, leaf, intermediates, bundle, at_s)?;
+    leads_to_root(&id, leaf, intermediates, bundle.anchors(), at_s)?;
     let spki_sha256 = sha256(parsed.public_key().raw);
     Ok(VerifiedSvid { spiffe_id: id, not_before_s, not_after_s, spki_sha256 })
+}
+
+/// What a chain says of itself where no root is at hand. It proves nothing: anybody can make such a chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct UnprovenSvid {
+    /// Whom it names.
+    pub spiffe_id: SpiffeId,
+    /// First second of validity of the leaf, Unix seconds.
+    pub not_before_s: u64,
+    /// Last second of validity of the leaf, Unix seconds.
+    pub not_after_s: u64,
+    /// SHA-256 of the leaf's `SubjectPublicKeyInfo`.
+    pub spki_sha256: [u8; 32],
+}
+
+/// Checks everything that [`verify_svid`] checks except that the chain leads to a root that is trusted: form, time, and
+/// signatures from the leaf up to the last certificate that is there.
+///
+/// # Errors
+/// [`SvidError`] says which and with which values.
+pub fn inspect_svid(chain: &[CertificateDer<'_>], at_s: u64) -> Result<UnprovenSvid, SvidError> {
+    let (leaf, above) = bounded(chain)?;
+    let parsed = parse::certificate(leaf).map_err(|detail| SvidError::Malformed { index: 0, detail })?;
+    let id = leaf_id(leaf, &parsed)?;
+    let (not_before_s, not_after_s) = in_time(&id, &parsed, at_s)?;
+    for (index, certificate) in above.iter().enumerate() {
+        may_issue(&id, index + 1, certificate)?;
+    }
+    if let Some((top, between)) = above.split_last() {
+        let unreadable = |e: webpki::Error| SvidError::Malformed { index: above.len(), detail: e.to_string() };
+        let anchor = webpki::anchor_from_trusted_cert(top).map_err(unreadable)?;
+        leads_to_root(&id, leaf, between, &[anchor], at_s)?;
+    }
+    let spki_sha256 = sha256(parsed.public_key().raw);
+    Ok(UnprovenSvid { spiffe_id: id, not_before_s, not_after_s, spki_sha256 })
 }
 
 /// Splits leaf from intermediates once the chain is known to be small.
@@ -73,6 +110,12 @@ fn bounded<'c, 'd>(
 fn leaf_id(leaf: &CertificateDer<'_>, parsed: &X509Certificate<'_>) -> Result<SpiffeId, SvidError> {
     let id =
         spiffe::cert::spiffe_id_from_der(leaf.as_ref()).map_err(|e| SvidError::NoSpiffeId { detail: e.to_string() })?;
+    // SPIFFE-ID §2.3: the parser leaves the length open.
+    let bytes = id.to_string().len();
+    if bytes > ID_BYTES_MAX {
+        let detail = format!("it has {bytes} bytes, a SPIFFE ID has at most {ID_BYTES_MAX}");
+        return Err(SvidError::NoSpiffeId { detail });
+    }
     if id.path().is_empty() {
         return Err(SvidError::NoPath { id });
     }
@@ -80,10 +123,10 @@ fn leaf_id(leaf: &CertificateDer<'_>, parsed: &X509Certificate<'_>) -> Result<Sp
         return Err(SvidError::LeafIsCa { id });
     }
     let detail = match parsed.key_usage() {
+        Ok(Some(usage)) if !usage.value.digital_signature() => "digitalSignature is not set",
         Ok(Some(usage)) if usage.value.key_cert_sign() => "keyCertSign is set",
         Ok(Some(usage)) if usage.value.crl_sign() => "cRLSign is set",
-        Ok(Some(usage)) if usage.value.digital_signature() => return Ok(id),
-        Ok(Some(_)) => "digitalSignature is not set",
+        Ok(Some(_)) => return Ok(id),
         Ok(None) => "the extension is missing",
         Err(_) => "the extension cannot be read",
     };
@@ -129,7 +172,7 @@ fn leads_to_root(
     id: &SpiffeId,
     leaf: &CertificateDer<'_>,
     intermediates: &[CertificateDer<'_>],
-    bundle: &Bundle,
+    anchors: &[TrustAnchor<'_>],
     at_s: u64,
 ) -> Result<(), SvidError> {
     let time = UnixTime::since_unix_epoch(std::time::Duration::from_secs(at_s));
@@ -138,7 +181,7 @@ fn leads_to_root(
             certificate
                 .verify_for_usage(
                     webpki::ALL_VERIFICATION_ALGS,
-                    bundle.anchors(),
+                    anchors,
                     intermediates,
                     time,
                     BothTlsPurposes,

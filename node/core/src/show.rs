@@ -350,10 +350,16 @@ fn credential_view(c: &cauldron_identity::authority::Credential) -> CredentialVi
         CredentialKind::SkSsh => "sk-ssh",
         CredentialKind::Passkey => "passkey",
     };
-    CredentialView { id: c.id().to_string(), kind: kind.into(), key: c.key.to_string() }
+    CredentialView {
+        id: c.id().to_string(),
+        kind: kind.into(),
+        key: c.signer().map_or_else(|| c.key.to_string(), |key| key.to_string()),
+    }
 }
 
-pub(crate) fn summary_of_entry(entry: &Entry) -> String {
+/// What an entry does, in a sentence.
+#[must_use]
+pub fn summary_of_entry(entry: &Entry) -> String {
     match entry {
         Entry::Enrol(e) => format!("enrols {} as {}", e.author.author_id().short(), e.spiffe_id),
         Entry::Incarnate(i) => format!("begins incarnation {} of {}", i.incarnation, i.author.short()),

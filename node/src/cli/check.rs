@@ -169,7 +169,7 @@ fn directory(config: &Config) -> Finding {
 
 fn author_key(config: &Config) -> Finding {
     let dir = &config.node.dir;
-    let key = keyfile::read_author(&dir.author_key()).map_err(|e| one_line(&e))?;
+    let key = keyfile::read_author(dir).map_err(|e| one_line(&e))?;
     match dir.binding() {
         Ok(Some(binding)) if binding.author != key.author_id() => Err(format!(
             "it is the key of author {}, the directory belongs to {}",
@@ -185,6 +185,13 @@ fn charter(config: &Config) -> Finding {
     let Ok(Some(binding)) = dir.binding() else { return Err("no mesh is pinned yet".into()) };
     if !dir.charter().exists() && dir.join_token().exists() {
         return Ok("comes with the join, its hash is pinned".into());
+    }
+    if !dir.charter().exists() && dir.draft().exists() {
+        let (draft, content) = crate::draft::Draft::read(&dir.draft()).map_err(|e| one_line(&e))?;
+        return match draft.progress(&content.charter).missing() {
+            Some(missing) => Err(format!("the council has not founded this mesh yet: {missing}")),
+            None => Ok("signed by enough of the council, and taken over at the first start".into()),
+        };
     }
     let opened = founding::read_charter(dir, &binding.mesh);
     opened

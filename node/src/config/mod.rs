@@ -4,6 +4,7 @@
 //! creates a file or looks at the network. `docs/configuration.md` explains every key of [`schema::KEYS`].
 
 mod address;
+mod federation;
 mod problem;
 mod read;
 mod reader;
@@ -21,6 +22,7 @@ use cauldron_agents::net::Cidr;
 use cauldron_identity::{MeshId, Role, SpiffeId, TrustDomain};
 
 pub use address::PeerAddr;
+pub use federation::{Endpoint, Federation, ForeignDomain, Profile, endpoint_url};
 pub use template::{SecurityTemplate, Template};
 
 use crate::error::CliError;
@@ -47,6 +49,8 @@ pub struct Config {
     pub store: Store,
     /// Which slices run here.
     pub security: Option<Security>,
+    /// Bundles of other trust domains, and ours for them.
+    pub federation: Federation,
     /// The HTTP API beyond the socket.
     pub api: Api,
     /// Logs and traces.

@@ -13,6 +13,7 @@ use super::problem::Problem;
 use super::reader::Reader;
 use super::{Api, Authority, Blocklist, Config, Identity, Mesh, Node, PeerAddr, Security, SiteIssuer, Sshd, Store};
 use crate::paths::DataDir;
+use crate::sealing::Source;
 use crate::telemetry::{self, LogFormat};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -42,6 +43,7 @@ fn all(r: &Reader<'_>, path: &Path) -> Option<Config> {
     let (node, mesh, (authority, site_issuer)) = (node(r, base), mesh(r), authority(r));
     let identity = identity(r, node.as_ref(), mesh.as_ref(), authority.is_some());
     let (store, security, api, telemetry) = (store(r), security(r, base), api(r), telemetry(r));
+    let federation = super::federation::read(r, base, authority.is_some(), mesh.as_ref().map(|m| &m.trust_domain));
     together(r, identity.as_ref(), security.as_ref());
     Some(Config {
         path: path.to_owned(),
@@ -52,6 +54,7 @@ fn all(r: &Reader<'_>, path: &Path) -> Option<Config> {
         site_issuer,
         store,
         security,
+        federation,
         api,
         telemetry,
     })
@@ -68,7 +71,9 @@ fn node(r: &Reader<'_>, base: &Path) -> Option<Node> {
     }
     let node_name = name(r, "node.name");
     let root = r.path("node.dir", base);
-    let dir = DataDir::new(root.unwrap_or_else(|| base.to_owned()));
+    let seal_hint = "name a file with 32 random bytes, or \"credential:<name>\" for a systemd credential";
+    let seal = r.parsed("node.key_seal", |text| Source::parse(text, base), seal_hint);
+    let dir = DataDir::new(root.unwrap_or_else(|| base.to_owned())).sealed_by(seal);
     let socket: PathBuf = r.path("node.socket", base).unwrap_or_else(|| dir.socket());
     if socket.as_os_str().len() > SOCKET_PATH_LEN_MAX {
         let key = if r.has("node.socket") { "node.socket" } else { "node.dir" };

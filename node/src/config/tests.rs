@@ -288,9 +288,61 @@ fn the_example_that_we_ship_loads() {
 #[test]
 fn every_key_can_be_read() {
     // All keys at once: a key in the schema that no section reads would be accepted in silence.
-    let source = [include_str!("read.rs")].concat();
+    let source = [include_str!("read.rs"), include_str!("federation.rs")].concat();
     for key in schema::KEYS {
         assert!(source.contains(&format!("\"{}\"", key.name)), "{} is in the schema and nobody reads it", key.name);
+    }
+}
+
+#[test]
+fn federation_is_read_whole_and_every_mistake_in_it_is_told() {
+    let base =
+        "[node]\nname = \"hq\"\n[mesh]\ntrust_domain = \"acme.test\"\nfirst = true\n[authority]\nenabled = true\n";
+    let good = format!(
+        "{base}[federation]\nlisten = \"0.0.0.0:8443\"\n[federation.domains.\"b.test\"]\nurl = \"https://b.test/b.json\"\n\
+         endpoint_spiffe_id = \"spiffe://b.test/hq\"\nbundle = \"b.pem\"\n[federation.domains.\"c.test\"]\n\
+         url = \"https://c.test:8443/\"\nprofile = \"https_web\"\n"
+    );
+    let federation = parse(&good).unwrap_or_else(|e| panic!("{e}")).federation;
+    assert_eq!(federation.endpoint.map(|e| (e.web, e.refresh_hint.as_secs())), Some((None, 300)));
+    let shown: Vec<_> = federation.domains.iter().map(|d| (d.trust_domain.as_str(), d.profile.name())).collect();
+    assert_eq!(shown, [("b.test", "https_spiffe"), ("c.test", "https_web")]);
+
+    let table = |text: &str| format!("{base}[federation.domains.\"b.test\"]\n{text}\n");
+    let web = "profile = \"https_web\"";
+    for (text, why) in [
+        (table(web), "federation.domains.\"b.test\".url is missing"),
+        (table(&format!("url = \"http://b.test/\"\n{web}")), "is not https"),
+        (table(&format!("url = \"https://u:p@b.test/\"\n{web}")), "carries a user name"),
+        (table(&format!("url = \"/b.json\"\n{web}")), "is no whole URL"),
+        (table("url = \"https://b.test/\""), "endpoint_spiffe_id is missing for https_spiffe"),
+        (
+            table(&format!("url = \"https://b.test/\"\n{web}\nendpoint_spiffe_id = \"spiffe://b.test/x\"")),
+            "is not used by https_web",
+        ),
+        (table("url = \"https://b.test/\"\nendpoint_spiffe_id = \"b.test\""), "scheme is missing"),
+        (table("url = \"https://b.test/\"\nprofile = \"web\""), "is no profile"),
+        (table(&format!("url = \"https://b.test/\"\n{web}\nurll = 1")), "did you mean `url`?"),
+        (
+            table(&format!("url = \"https://b.test/\"\n{web}")).replace("\"b.test\"]", "\"B.test\"]"),
+            "is no trust domain",
+        ),
+        (
+            table(&format!("url = \"https://b.test/\"\n{web}")).replace("\"b.test\"]", "\"acme.test\"]"),
+            "our own trust domain",
+        ),
+        (format!("{base}[federation]\ndomains = 1\n"), "must be a table"),
+        (format!("{base}[federation.domains]\nb = 1\n"), "must be a table"),
+        (
+            format!("{base}[federation]\nlisten = \"0.0.0.0:1\"\n{web}\n"),
+            "federation.certificate is missing for https_web",
+        ),
+        (format!("{base}[federation]\nlisten = \"0.0.0.0:1\"\nkey = \"k\"\n"), "is not used by https_spiffe"),
+        (format!("{base}[federation]\nrefresh_hint = \"1s\"\n"), "must be between"),
+        (good.replace("enabled = true", "enabled = false"), "this node holds no authority"),
+    ] {
+        let error = parse(&text).expect_err(why).to_string();
+        assert!(error.contains(why), "{why}:\n{error}");
     }
 }
 

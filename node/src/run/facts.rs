@@ -5,13 +5,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use cauldron_identity::x509::{CertificateDer, validity_of};
-use cauldron_identity::{Clock, MeshId, SpiffeId};
+use cauldron_identity::{Clock, MeshId, SpiffeId, TrustBundle, TrustDomain};
 use cauldron_mesh::{CloseCode, Counters, MeshStatus, SvidSource};
 use cauldron_node_core::NodeCore;
 use cauldron_node_core::view::{RunwayView, Time};
 use serde_json::{Value, json};
 
 use crate::config::Config;
+use crate::run::federation::{Federation, Published};
 use crate::run::refusals::Refusals;
 use crate::run::site::SiteHolder;
 
@@ -31,6 +32,10 @@ pub struct Facts {
     pub refusals: Refusals,
     /// When the process started, milliseconds since the Unix epoch.
     pub started_ms: u64,
+    /// Foreign trust bundles.
+    pub federation: Arc<Federation>,
+    /// Our own trust bundle, where the authority is.
+    pub published: Option<Arc<Published>>,
 }
 
 impl Facts {
@@ -54,6 +59,7 @@ impl Facts {
             "socket": self.config.node.socket,
             "dir": self.config.node.dir.root(),
             "started": Time(self.started_ms),
+            "federation": self.federation.status(now.wall_ms),
             "version": env!("CARGO_PKG_VERSION"),
             "limits": NodeCore::limits(),
             "wall_clock": { "now": Time(now.wall_ms), "confidence": now.confidence },
@@ -153,6 +159,23 @@ impl Facts {
     pub fn dialling(mesh: &MeshStatus) -> Value {
         let target = |t: &cauldron_mesh::TargetStatus| json!({ "address": t.address, "up": t.up, "last_error": t.last_error, "next_dial_in_ms": t.next_dial_in_ms });
         mesh.targets.iter().map(target).collect()
+    }
+
+    /// A trust bundle: ours, whole where the authority is and the X.509 roots elsewhere, or one that was fetched.
+    pub fn trust_bundle(&self, trust_domain: Option<&str>) -> Option<TrustBundle> {
+        let own = self.spiffe_id.trust_domain();
+        match trust_domain.filter(|name| *name != own.as_str()) {
+            Some(name) => self.federation.bundles().get(&TrustDomain::new(name).ok()?).cloned(),
+            None => match &self.published {
+                Some(published) => Some((**published.bundle().borrow()).clone()),
+                None => {
+                    let mut bundle = TrustBundle::new(own.clone());
+                    let roots = self.source.bundles().get(own).map(|b| b.roots().to_vec()).unwrap_or_default();
+                    bundle.set_roots(roots).ok()?;
+                    Some(bundle)
+                }
+            },
+        }
     }
 
     /// Where a joining node should knock: what is advertised, otherwise where this node listens.

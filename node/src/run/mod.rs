@@ -5,6 +5,7 @@
 pub mod api;
 pub mod engine;
 pub mod facts;
+pub mod federation;
 
 mod agents;
 mod effects;
@@ -81,7 +82,10 @@ async fn run_node(config: Arc<Config>) -> Result<(), CliError> {
     let mut stop_signal = StopSignal::listen()?;
     let dir = &config.node.dir;
     let binding = dir.open(&config.identity.spiffe_id, config.mesh.charter.as_ref())?;
-    let (mesh, author) = (binding.mesh, Arc::new(keyfile::read_author(&dir.author_key())?));
+    for path in dir.seal_plain_secrets()? {
+        tracing::info!(path = %path.display(), "sealed, as node.key_seal says");
+    }
+    let (mesh, author) = (binding.mesh, Arc::new(keyfile::read_author(dir)?));
     if author.author_id() != binding.author {
         return Err(CliError::integrity(format!(
             "{} is not the author key of this directory",
@@ -89,9 +93,11 @@ async fn run_node(config: Arc<Config>) -> Result<(), CliError> {
         ))
         .hint("restore author.key from the node's own backup; a new box joins with a new token"));
     }
+    founding::complete(dir, &mesh, &author)?;
     let ca = svid::authority(&config)?.map(Arc::new);
     let hands = Hands::open(&config, &fault)?;
     let holder = SiteHolder::open(&config)?;
+    let foreign = federation::Known::read(&config)?;
     let store: Arc<dyn Store> = Arc::new(open_store(&config)?);
     let sockets = Sockets::bind(&config).await?;
     let (stop, stopped) = watch::channel(false);
@@ -103,9 +109,9 @@ async fn run_node(config: Arc<Config>) -> Result<(), CliError> {
         () = stop_signal.wait() => return Ok(()),
     };
     let node = open_node(&config, mesh, &author, start, store.as_ref(), &fault, used_before)?;
-    let door = Door { gate, health: sockets.health, stop, stopped };
-    let running =
-        Running::start(config.clone(), mesh, author, Issuers { ca, holder, fault }, store, node, door, hands)?;
+    let door = Door { gate, health: sockets.health, bundle: sockets.bundle, foreign, stop, stopped };
+    let issuers = Issuers { ca, holder, fault };
+    let running = Running::start(config.clone(), mesh, author, issuers, store, node, door, hands)?;
     running.until(stop_signal).await
 }
 
@@ -125,6 +131,7 @@ impl Hands {
 struct Sockets {
     socket: tokio::net::UnixListener,
     health: Option<tokio::net::TcpListener>,
+    bundle: Option<federation::Server>,
     /// Goes when the node does, however it ends.
     _file: SocketFile,
 }
@@ -143,6 +150,8 @@ impl Drop for SocketFile {
 struct Door {
     gate: api::Gate,
     health: Option<tokio::net::TcpListener>,
+    bundle: Option<federation::Server>,
+    foreign: federation::Known,
     stop: watch::Sender<bool>,
     stopped: watch::Receiver<bool>,
 }
@@ -163,7 +172,11 @@ impl Sockets {
                     .hint("free the port, or name another one in api.listen")
             })?),
         };
-        Ok(Self { socket, health, _file })
+        let bundle = match &config.federation.endpoint {
+            None => None,
+            Some(endpoint) => Some(federation::Server::bind(endpoint).await?),
+        };
+        Ok(Self { socket, health, bundle, _file })
     }
 }
 
@@ -335,13 +348,15 @@ impl Running {
         hands: Hands,
     ) -> Result<Self, CliError> {
         let Opened { core, clock, source } = opened;
-        let Door { gate, health, stop, stopped } = door;
+        let Door { gate, health, bundle, foreign, stop, stopped } = door;
         let Hands { connectors, sshd } = hands;
         let thread_failed = |e: std::io::Error| CliError::config("cannot start a thread").because(&e);
         let stop_threads = Arc::new(AtomicBool::new(false));
         let pending = engine::pending();
         let node = pending.handle();
 
+        let foreign = federation::Federation::new(&config, foreign, source.clone());
+        let published = federation::Published::of(&config, source.clone())?;
         let (enrol, asked) = mpsc::channel(16);
         let Issuers { ca, holder, fault } = issuers.clone();
         let issuer = match (&config.authority, ca.clone(), holder.clone()) {
@@ -381,6 +396,8 @@ impl Running {
         tokio::spawn(fresh);
         tokio::spawn(members.follow(node.clone(), stopped.clone()));
         tokio::spawn(keep_mark(node.clone(), clock.clone(), stopped.clone()));
+        foreign.follow(&stopped);
+        federation::publish(published.as_ref(), bundle, &source, &stopped);
         let spiffe_id = config.identity.spiffe_id.clone();
         let facts = Facts {
             config: config.clone(),
@@ -390,6 +407,8 @@ impl Running {
             refusals,
             holder,
             started_ms: clock::wall_ms(),
+            federation: foreign,
+            published,
         };
         let context =
             api::Context { node: node.clone(), clock: clock.clone(), mesh: mesh.clone(), facts: Arc::new(facts) };

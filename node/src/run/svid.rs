@@ -22,7 +22,7 @@ use crate::run::Issuers;
 use crate::run::engine::Handle;
 use crate::run::site::SiteHolder;
 use crate::token::JoinToken;
-use crate::{chance, clock, files, founding};
+use crate::{chance, clock, files, founding, sealing};
 
 /// Between two tries to reach the authority; doubled up to [`RETRY_MAX`], with jitter.
 const RETRY: Duration = Duration::from_secs(2);
@@ -60,8 +60,9 @@ pub fn authority(config: &Config) -> Result<Option<AuthorityCa>, CliError> {
     }
     let dir = &config.node.dir;
     let failed = |e| CliError::integrity("the certificate authority in ca/ cannot be used").because(&e);
-    let ca = AuthorityCa::from_pem(&files::read_secret(&dir.ca_key())?, &files::read_text(&dir.ca_certificate())?)
-        .map_err(failed)?;
+    let ca =
+        AuthorityCa::from_pem(&sealing::read(&dir.ca_key(), dir.unlock())?, &files::read_text(&dir.ca_certificate())?)
+            .map_err(failed)?;
     let Some(validity) = due_again(ca.validity(), clock::wall_ms() / 1000) else { return Ok(Some(ca)) };
     // The charter pins the key; its certificate may be made again by whoever holds it.
     let ca = ca.reissued(validity, chance::bytes()).map_err(failed)?;
@@ -105,7 +106,7 @@ pub fn read(dir: &DataDir, id: &SpiffeId) -> Result<Option<Identity>, CliError> 
             .because(&e)
             .hint("remove svid.pem from the data directory; the node gets a new one by its author key")
     };
-    let pem = zeroize::Zeroizing::new(files::read_secret(&dir.svid())?);
+    let pem = sealing::read(&dir.svid(), dir.unlock())?;
     let chain = certificates_from_pem(&pem).map_err(damaged)?;
     let key = SvidKey::from_pkcs8_pem(&pem).map_err(damaged)?;
     let roots = certificates_from_pem(&files::read_text(&dir.bundle())?).map_err(damaged)?;
@@ -127,9 +128,11 @@ pub fn write(dir: &DataDir, identity: &Identity) -> Result<(), CliError> {
         .collect();
     files::write_public(&dir.bundle(), certificates_to_pem(&roots).as_bytes())?;
     // Key and certificate in one file, written last: a kill in between leaves the old pair or the new one.
-    let mut pem = zeroize::Zeroizing::new(identity.key.to_pkcs8_pem().to_string());
-    pem.push_str(&certificates_to_pem(&identity.chain));
-    files::write_private(&dir.svid(), pem.as_bytes())
+    let (key, chain) = (identity.key.to_pkcs8_pem(), certificates_to_pem(&identity.chain));
+    let mut pem = zeroize::Zeroizing::new(String::with_capacity(key.len() + chain.len()));
+    pem.push_str(&key);
+    pem.push_str(&chain);
+    sealing::write(&dir.svid(), "pem", &pem, dir.seal()?.as_ref())
 }
 
 /// Who asks for an SVID.

@@ -10,7 +10,7 @@ use cauldron_coordinator::bodies::{
 use cauldron_coordinator::vote::{Choice, VoteStatement};
 use cauldron_identity::authority::{Credential, Entry, EntryBody, Held, KIND_ENTRY, KIND_HELD};
 use cauldron_identity::codec::from_cbor;
-use cauldron_identity::{AuthorId, Digest, FactId, PublicKey, Signature};
+use cauldron_identity::{AuthorId, Digest, FactId, SshSignature};
 use minicbor::Decode;
 use minicbor::bytes::ByteVec;
 
@@ -65,7 +65,7 @@ impl<'w> Model<'w> {
     }
 
     fn by_council(&self, body: &EntryBody) -> bool {
-        body.signers(&self.founding.mesh, &[self.founding.council.public()]) == 1
+        body.signers(&self.founding.mesh, &[self.founding.council.public().into()]) == 1
     }
 
     /// A person's credentials, and whether the council has taken them away since, in force here.
@@ -133,8 +133,8 @@ impl<'w> Model<'w> {
     fn vote(&self, raw: &RawVote) -> Option<Vote> {
         let statement: VoteStatement = from_cbor(&raw.statement).ok()?;
         let (credentials, on_duty, revoked) = self.person(&statement.person)?;
-        let key: PublicKey = credentials.iter().find(|c| c.id() == statement.credential)?.key;
-        let signature = Signature::from_bytes(raw.signature.as_slice().try_into().ok()?);
+        let key = credentials.iter().find(|c| c.id() == statement.credential)?.signer()?;
+        let signature = SshSignature::from_bytes(&raw.signature)?;
         key.verify("cauldron/vote/v1", &raw.statement, &signature).ok()?;
         let id = Digest::of("cauldron/vote/v1", &raw.statement);
         (statement.mesh == self.founding.mesh).then_some(Vote { id, statement, revoked, on_duty })

@@ -73,6 +73,7 @@ pub fn router(context: Context) -> Router {
         .routes(routes!(read::audit_verify))
         .routes(routes!(read::sync))
         .routes(routes!(read::authority))
+        .routes(routes!(read::trust_bundle))
         .routes(routes!(read::why))
         .routes(routes!(read::events))
         .routes(routes!(write::propose))

@@ -198,6 +198,25 @@ pub async fn authority(State(context): State<Context>) -> Answer<AuthorityView> 
     Ok(Json(ask(&context, NodeCore::authority_view).await?))
 }
 
+/// Whose bundle.
+#[derive(Debug, Deserialize, IntoParams)]
+pub struct BundleQuery {
+    /// A foreign trust domain; ours without.
+    trust_domain: Option<String>,
+}
+
+/// A trust bundle as a SPIFFE JWK Set: this trust domain's, or one that federation fetched.
+#[utoipa::path(get, path = "/v1/bundle", params(BundleQuery), responses((status = 200, body = Value), (status = 404, body = Problem)))]
+pub async fn trust_bundle(State(context): State<Context>, Query(query): Query<BundleQuery>) -> Answer<Value> {
+    let bundle = context.facts.trust_bundle(query.trust_domain.as_deref()).ok_or_else(|| {
+        let whose = query.trust_domain.unwrap_or_default();
+        Problem::not_found(format!("no bundle of trust domain `{whose}` is held here"))
+            .hint("`cauldron status` shows the trust domains that this node federates with")
+    })?;
+    let value = serde_json::from_str(&bundle.to_jwks()).unwrap_or(Value::Null);
+    Ok(Json(value))
+}
+
 /// What a proposal, permit or peer waits for, in sentences.
 #[utoipa::path(get, path = "/v1/why/{id}", responses((status = 200, body = Value), (status = 404, body = Problem)))]
 pub async fn why(State(context): State<Context>, Path(id): Path<String>) -> Answer<Value> {
