@@ -25,8 +25,8 @@ pub mod scope;
 pub mod seal;
 pub mod signer;
 pub mod spiffe_id;
-pub mod trust_bundle;
 pub mod ssh;
+pub mod trust_bundle;
 pub mod x509;
 
 pub use authority::Authority;

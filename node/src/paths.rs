@@ -79,7 +79,7 @@ impl DataDir {
     pub fn seal_plain_secrets(&self) -> Result<Vec<PathBuf>, CliError> {
         let Some(seal) = self.seal()? else { return Ok(Vec::new()) };
         let mut sealed = Vec::new();
-        for path in [self.author_key(), self.ca_key(), self.svid()] {
+        for path in [self.author_key(), self.ca_key(), self.svid(), self.site_ca(), self.jwt_key()] {
             if !path.try_exists().unwrap_or(true) {
                 continue;
             }

@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::error::CliError;
 use crate::paths::DataDir;
 use crate::run::svid::Identity;
-use crate::{chance, clock, files};
+use crate::{chance, clock, files, sealing};
 
 /// The place of the intermediate, filled by the first grant and renewed with later ones.
 #[derive(Debug)]
@@ -32,7 +32,7 @@ impl SiteHolder {
         let path = dir.site_ca();
         let ca = match path.try_exists().unwrap_or(true) {
             false => None,
-            true => match SiteCa::from_pem(&files::read_secret(&path)?) {
+            true => match SiteCa::from_pem(&sealing::read(&path, dir.unlock())?) {
                 Ok(ca) if Some(ca.site()) == config.identity.role.site() => Some(Arc::new(ca)),
                 Ok(ca) => {
                     tracing::warn!(site = ca.site(), "ca/site.pem is for another site; asking for a new one");
@@ -78,7 +78,8 @@ impl SiteHolder {
         let chain = issue(&ca, &probe, Duration::from_secs(1)).map_err(|e| e.to_string())?.0;
         cauldron_identity::x509::verify_svid(&chain, bundles, now_s).map_err(|e| e.to_string())?;
         files::create_dir(&self.dir.ca()).map_err(|e| e.to_string())?;
-        files::write_private(&self.dir.site_ca(), ca.to_pem().as_bytes()).map_err(|e| e.to_string())?;
+        let seal = self.dir.seal().map_err(|e| e.to_string())?;
+        sealing::write(&self.dir.site_ca(), "pem", &ca.to_pem(), seal.as_ref()).map_err(|e| e.to_string())?;
         tracing::info!(site = ca.site(), "the site's intermediate was renewed");
         self.ca.store(Some(Arc::new(ca)));
         Ok(())

@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 use crate::config::Config;
 use crate::error::CliError;
 use crate::paths::DataDir;
-use crate::{clock, files};
+use crate::{clock, files, sealing};
 
 /// Between two looks at the age of the JWT keys, which turn by the day.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
@@ -145,7 +145,7 @@ fn unusable(dir: &DataDir) -> CliError {
 
 fn read_jwt(dir: &DataDir, trust_domain: &TrustDomain) -> Result<JwtAuthority, CliError> {
     if dir.jwt_key().try_exists().unwrap_or(true) {
-        let text = Zeroizing::new(files::read_secret(&dir.jwt_key())?);
+        let text = sealing::read(&dir.jwt_key(), dir.unlock())?;
         return JwtAuthority::from_text(trust_domain.clone(), &text).map_err(|e| unusable(dir).because(&e));
     }
     let key = JwtKey::generate().map_err(|e| unusable(dir).because(&e))?;
@@ -155,5 +155,5 @@ fn read_jwt(dir: &DataDir, trust_domain: &TrustDomain) -> Result<JwtAuthority, C
 }
 
 fn write_jwt(dir: &DataDir, jwt: &JwtAuthority) -> Result<(), CliError> {
-    files::write_private(&dir.jwt_key(), jwt.to_text().as_bytes())
+    sealing::write(&dir.jwt_key(), "pem", &jwt.to_text(), dir.seal()?.as_ref())
 }
