@@ -145,8 +145,6 @@ pub enum Probe {
 pub struct Ended {
     /// The permit it was carried out under.
     pub permit_id: String,
-    /// Key of the execution that made it; `None` when the connector's journal was lost.
-    pub idempotency_key: Option<String>,
     /// What it acted on.
     pub object: String,
     /// Where it was, as in [`Outcome::effect_ref`].

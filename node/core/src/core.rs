@@ -361,7 +361,7 @@ impl NodeCore {
             Input::Command { ticket, command } => self.command(ticket, *command),
             Input::Executed { permit, result } => self.executed(permit, result),
             Input::Probed { permit, probe } => self.probed(permit, probe),
-            Input::Ended { idempotency_key } => self.ended(&idempotency_key),
+            Input::Ended { permit } => self.ended(permit),
             Input::Tick => {}
         }
         self.drive();

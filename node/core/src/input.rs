@@ -71,8 +71,8 @@ pub enum Input {
     },
     /// A connector removed an effect whose time was over.
     Ended {
-        /// What the connector recognises the effect by.
-        idempotency_key: String,
+        /// The permit it was carried out under.
+        permit: FactId,
     },
     /// The time asked for in [`Output::Idle`] has come.
     Tick,

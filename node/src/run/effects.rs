@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use cauldron_agents::connector::{Connector, Effect, Probe as Trace};
+use cauldron_agents::connector::{Connector, Effect, Ended, Probe as Trace};
 use cauldron_coordinator::owner::VerifiedPermit;
 use cauldron_identity::Confidence;
 use cauldron_node_core::{EffectResult, Input, Probe};
@@ -78,8 +78,8 @@ fn work(
         }
         if swept.elapsed() >= SWEEP_EVERY {
             swept = std::time::Instant::now();
-            for idempotency_key in sweep(connectors, clock) {
-                if node.input(Input::Ended { idempotency_key }).is_err() {
+            for ended in sweep(connectors, clock) {
+                if node.input(ended).is_err() {
                     return;
                 }
             }
@@ -119,8 +119,13 @@ fn execute(connectors: &mut [Box<dyn Connector + Send>], permit: &VerifiedPermit
     if let EffectResult::Failed { reason } | EffectResult::Unknown { reason } = &result {
         tracing::warn!(permit = %permit.permit().short(), reason, "the effect did not happen as permitted");
     }
-    let ended = replaced.map(|e| Input::Ended { idempotency_key: e.idempotency_key.unwrap_or(e.permit_id) });
+    let ended = replaced.and_then(|e| ended(&e));
     [Input::Executed { permit: permit.permit(), result }].into_iter().chain(ended).collect()
+}
+
+/// `None` for a line that somebody wrote with an id of their own.
+fn ended(effect: &Ended) -> Option<Input> {
+    effect.permit_id.parse().ok().map(|permit| Input::Ended { permit })
 }
 
 fn done(outcome: &cauldron_agents::connector::Outcome) -> EffectResult {
@@ -149,7 +154,7 @@ fn probe(connectors: &mut [Box<dyn Connector + Send>], question: &Question) -> I
 }
 
 /// Removes what is over; connectors that cannot are asked again at the next sweep.
-fn sweep(connectors: &mut [Box<dyn Connector + Send>], clock: &SystemClock) -> Vec<String> {
+fn sweep(connectors: &mut [Box<dyn Connector + Send>], clock: &SystemClock) -> Vec<Input> {
     let mut over = Vec::new();
     // A clock that nobody vouches for must not end what people permitted.
     if clock.now().confidence == Confidence::Unknown {
@@ -157,7 +162,7 @@ fn sweep(connectors: &mut [Box<dyn Connector + Send>], clock: &SystemClock) -> V
     }
     for hand in connectors {
         match hand.sweep(clock.now().wall_ms) {
-            Ok(ended) => over.extend(ended.into_iter().map(|e| e.idempotency_key.unwrap_or(e.permit_id))),
+            Ok(gone) => over.extend(gone.iter().filter_map(ended)),
             Err(error) => tracing::warn!(%error, "effects whose time is over cannot be removed; trying again"),
         }
     }

@@ -168,19 +168,18 @@ impl<'w> Model<'w> {
         noes
     }
 
-    /// The decision that a permit names, if hq wrote it and it asks for what the policy of this world asks for.
+    /// The decision that a permit names, if hq wrote it under the policy of this world and it is no refusal. It may ask for
+    /// fewer people than the policy does, when hq was broken into: how many must have agreed is not its word.
     ///
     /// # Errors
     /// A sentence.
     pub fn decision_of(&self, permit: &Permit) -> Result<Decision, String> {
         let fact: &Arc<Known> = self.known.get(&permit.decision).ok_or("its decision is not here")?;
         let decision: Decision = fact.body().ok_or("its decision cannot be read")?;
-        let duty = decision.obligations.approvals.iter().find(|n| n.group == DUTY).map_or(0, |n| n.n);
         let checks = [
             (fact.header.author == self.hq, "its decision is not hq's"),
             (decision.proposal == permit.proposal, "its decision is about another proposal"),
-            (decision.outcome == Outcome::StepUp, "its decision does not ask for people, the policy does"),
-            (duty >= self.founding.approvers, "its decision asks for fewer people than the policy"),
+            (matches!(decision.outcome, Outcome::StepUp | Outcome::Allow), "its decision is a refusal"),
             (decision.policy.class_version == self.founding.class_version, "its decision is under a foreign policy"),
         ];
         match checks.into_iter().find(|(holds, _)| !holds) {
