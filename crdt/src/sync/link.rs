@@ -116,15 +116,19 @@ impl Link {
     }
 
     /// Notes that the peer holds `chain` up to `seq`. False when there is no room to remember it.
+    ///
+    /// The highest position counts, except that one which is missing here is not hidden by a higher one which is not:
+    /// beyond a known fork nothing is missing, and below it the branches may differ as well.
     pub fn note(&mut self, log: &FactLog, chain: ChainId, seq: u64, id: FactId) -> bool {
         if self.remote.len() >= HEADS_PER_LINK_MAX && !self.remote.contains_key(&chain) {
             return false;
         }
         let known = self.remote.entry(chain.clone()).or_insert((seq, id));
-        if known.0 <= seq {
+        let missing = lacks(log, &chain, seq, id);
+        if known.0 <= seq || (missing && !lacks(log, &chain, known.0, known.1)) {
             *known = (seq, id);
         }
-        if lacks(log, &chain, seq, id) {
+        if missing {
             self.wanted.insert(chain);
         }
         true

@@ -82,6 +82,23 @@ proptest! {
     }
 }
 
+/// The first difference that is seen need not be the first there is.
+#[test]
+fn a_fork_below_a_known_fork_ends_as_evidence_too() {
+    let mut world = World::new(3, 1, 0, 10);
+    let scope = Scope::mesh();
+    for (node, branch) in [(0, "one"), (1, "the other")] {
+        for n in 1..=2 {
+            let body = format!("{branch} {n}");
+            world.nodes[node].log.append(&key(3), draft(&scope, body.as_bytes())).expect("appends");
+        }
+    }
+    world.connect(0, 1);
+    world.run_until(30_000);
+    let chain = ChainId { scope, author: world.author(2), incarnation: 0 };
+    assert_eq!([0, 1].map(|node: usize| world.nodes[node].log.fork_seq(&chain)), [Some(1); 2]);
+}
+
 #[test]
 fn the_weather_reaches_the_hard_places() {
     let (mut timeouts, mut unasked, mut gated, mut duplicates, mut forks) = (0, 0, 0, 0, 0);
