@@ -14,6 +14,7 @@ mod identities;
 mod join;
 mod keys;
 mod logs;
+mod otlp;
 mod refused_starts;
 mod restore;
 mod site;

@@ -14,6 +14,7 @@ use cauldron_identity::codec::from_cbor;
 use cauldron_node_core::enrol::TokenId;
 use cauldron_node_core::{Command, Reply};
 use serde::{Deserialize, Serialize};
+use tracing::Instrument as _;
 use utoipa::ToSchema;
 
 use super::{Context, Problem};
@@ -46,8 +47,10 @@ pub async fn propose(
     Json(request): Json<ProposalRequest>,
 ) -> Result<Json<Recorded>, Problem> {
     let proposal = request.into_proposal(&context.facts.spiffe_id).map_err(|e| Problem::bad_request("proposal", e))?;
-    let traceparent = Some(crate::telemetry::traceparent());
-    record(&context, Command::Propose { proposal: Box::new(proposal), traceparent }).await
+    // The root of the trace that the proposal's facts carry on.
+    let span = tracing::info_span!("propose");
+    let traceparent = Some(span.in_scope(crate::telemetry::traceparent));
+    record(&context, Command::Propose { proposal: Box::new(proposal), traceparent }).instrument(span).await
 }
 
 /// A person's vote: the statement exactly as signed.
