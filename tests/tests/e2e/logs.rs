@@ -1,6 +1,8 @@
 //! What a log can do to the agent that follows it.
 
-use cauldron_tests::{Mesh, Plan, eventually};
+use std::collections::BTreeSet;
+
+use cauldron_tests::{Mesh, Plan, eventually, skipped};
 
 /// Addresses that lyon proposes to block, in order of their proposals.
 fn proposed(mesh: &Mesh) -> Vec<String> {
@@ -116,4 +118,30 @@ fn what_had_to_wait_is_not_proposed_after_its_source_has_logged_in() {
     eventually("there was room for another", || proposed(&mesh).last().is_some_and(|last| last == "198.51.100.78"));
     assert_eq!(proposed(&mesh).len(), 21);
     assert!(!proposed(&mesh).contains(&"198.51.100.77".to_owned()));
+}
+
+#[test]
+fn this_machines_own_addresses_are_never_proposed_unless_others_are_configured() {
+    let interfaces = if_addrs::get_if_addrs().expect("interfaces can be listed");
+    let reachable =
+        interfaces.into_iter().filter(|i| !i.is_loopback() && !i.is_link_local()).map(|i| i.ip().to_string());
+    let own: BTreeSet<String> = reachable.collect();
+    let Some(first) = own.first() else {
+        return skipped("own addresses are spared", "needs an address other than loopback");
+    };
+    let mut mesh = Mesh::found_with(Plan { without_porto: true, ..Plan::default() });
+    own.iter().for_each(|address| mesh.log_lines(Mesh::attack(address)));
+    mesh.log_lines(Mesh::attack("203.0.113.1"));
+    eventually("the outsider behind them is proposed", || !proposed(&mesh).is_empty());
+    assert_eq!(proposed(&mesh), ["203.0.113.1"]);
+
+    mesh.lyon.stop();
+    let config = std::fs::read_to_string(mesh.lyon.config()).expect("readable");
+    let changed = config.replace("[security.sshd]\n", "[security.sshd]\nown_addresses = [\"198.51.100.1\"]\n");
+    assert_ne!(changed, config);
+    std::fs::write(mesh.lyon.config(), changed).expect("written");
+    mesh.lyon.start();
+    mesh.lyon.until_up();
+    mesh.log_lines(Mesh::attack(first));
+    eventually("what is not configured is not spared", || proposed(&mesh).contains(first));
 }
