@@ -17,6 +17,8 @@ pub mod charter;
 pub mod clock;
 pub mod codec;
 pub mod fact;
+#[cfg(test)]
+mod fixtures;
 pub mod ids;
 pub mod jwt;
 pub mod keys;

@@ -1,22 +1,16 @@
 //! Tokens that the `spiffe` crate tests itself with, made by other software than ours.
 
-use std::path::PathBuf;
-
 use serde_json::Value;
 use spiffe::TrustDomain;
 
 use super::*;
+use crate::fixtures::fixture;
 use crate::trust_bundle::{TrustBundle, TrustBundles};
 
 const NOW: u64 = 1_790_000_000;
 
 fn fixtures() -> Option<Vec<Value>> {
-    let file = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-        .join("../../shared/data/spiffe/tests/testdata/jwt/authority-policy.json");
-    let Ok(bytes) = std::fs::read(&file) else {
-        println!("skipped authority-policy.json: no file {}", file.display());
-        return None;
-    };
+    let bytes = fixture("JWT-SVIDs made elsewhere", "jwt/authority-policy.json")?;
     Some(serde_json::from_slice(&bytes).expect("JSON"))
 }
 

@@ -1,28 +1,23 @@
 //! The certificates that the `spiffe` crate tests itself with, made by other software than ours.
 
-use std::path::PathBuf;
-
 use spiffe::TrustDomain;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::*;
+use crate::fixtures::fixture;
 
 /// The day the `wrong-*` files and the good chain are all in time.
 const AT_S: u64 = 1_600_000_000;
 
 /// The DER certificates of one file, one behind the other, or `None` where the data is not at hand.
-fn fixture(name: &str) -> Option<Vec<CertificateDer<'static>>> {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/data/spiffe/tests/testdata/svid/x509");
-    let Ok(bytes) = std::fs::read(folder.join(name)) else {
-        println!("skipped {name}: no folder {}", folder.display());
-        return None;
-    };
-    let (mut rest, mut chain) = (&bytes[..], Vec::new());
+fn chain(name: &str) -> Option<Vec<CertificateDer<'static>>> {
+    let bytes = fixture("X.509-SVIDs made elsewhere", &format!("svid/x509/{name}"))?;
+    let (mut rest, mut found) = (&bytes[..], Vec::new());
     while let Ok((behind, _)) = X509Certificate::from_der(rest) {
-        chain.push(CertificateDer::from(rest[..rest.len() - behind.len()].to_vec()));
+        found.push(CertificateDer::from(rest[..rest.len() - behind.len()].to_vec()));
         rest = behind;
     }
-    Some(chain)
+    Some(found)
 }
 
 /// Trusts the last certificate of a chain, as the fixtures carry their own authority.
@@ -33,7 +28,7 @@ fn trusting_last(chain: &[CertificateDer<'static>]) -> Bundles {
 
 #[test]
 fn a_chain_made_elsewhere_verifies() {
-    let Some(chain) = fixture("1-svid-chain.der") else { return };
+    let Some(chain) = chain("1-svid-chain.der") else { return };
     let svid = verify_svid(&chain, &trusting_last(&chain), 1_790_000_000).expect("valid");
     assert_eq!(svid.spiffe_id.to_string(), "spiffe://example.org/service");
     let untrusted = verify_svid(&chain, &Bundles::new(), 1_790_000_000);
@@ -60,7 +55,7 @@ fn bad_certificates_made_elsewhere_are_refused_for_their_own_reason() {
         ("expired-svid-chain.der", |e| matches!(e, SvidError::NotYetValid { .. } | SvidError::Expired { .. })),
     ];
     for (name, reason) in cases {
-        let Some(chain) = fixture(name) else { continue };
+        let Some(chain) = chain(name) else { continue };
         let error = verify_svid(&chain, &trust, AT_S).expect_err(name);
         assert!(reason(&error), "{name}: {error:?}");
     }
