@@ -43,6 +43,23 @@ fn each_kind_of_failure_has_its_code() {
 }
 
 #[test]
+fn what_is_no_token_or_no_spiffe_id_says_what_is_expected() {
+    let temporary = tempfile::tempdir().expect("temporary directory");
+    let dir = temporary.path();
+    ends(dir, "authority token nonsense --node nowhere", 2, "looks like spiffe://acme.example/site/lyon/node/lyon");
+
+    // As a shell that writes UTF-16 into its pipes.
+    let piped = dir.join("piped");
+    std::fs::write(&piped, b"\xff\xfec\0a\0u\0l\0").expect("written");
+    let mut join = Command::new(env!("CARGO_BIN_EXE_cauldron"));
+    join.args(["node", "join", "-"]).current_dir(dir).stdin(std::fs::File::open(&piped).expect("readable"));
+    let output = join.output().expect("the binary runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("UTF-8") && said.contains("Hint: ") && said.contains("cauldron authority token"), "{said}");
+}
+
+#[test]
 fn a_founded_directory_checks_until_something_is_wrong() {
     let temporary = tempfile::tempdir().expect("temporary directory");
     let dir = temporary.path();

@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use cauldron_identity::SpiffeId;
 use clap::Subcommand;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{Global, duration, entries, segment};
+use super::{Global, duration, entries, segment, spiffe_id};
 use crate::client::Client;
 use crate::error::CliError;
 use crate::output::{As, Field, field, harmless, print, record, rows};
@@ -41,8 +42,8 @@ pub enum Command {
     /// Invite one node: a token for `cauldron node join`, shown once
     Token {
         /// The SPIFFE ID that it will have, such as spiffe://acme.example/site/lyon/node/lyon
-        #[arg(value_name = "SPIFFE_ID")]
-        spiffe_id: String,
+        #[arg(value_name = "SPIFFE_ID", value_parser = spiffe_id)]
+        spiffe_id: SpiffeId,
         /// How long the token is good
         #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = duration)]
         ttl: Duration,
@@ -72,8 +73,9 @@ pub(super) async fn run(client: &Client, global: &Global, command: &Command) -> 
         Command::Submit { file } => entries::submit(client, global, file).await,
         Command::Token { spiffe_id, ttl } => {
             let ttl_ms = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
-            let answer =
-                client.post("/v1/authority/tokens", &json!({ "spiffe_id": spiffe_id, "ttl_ms": ttl_ms })).await?;
+            let answer = client
+                .post("/v1/authority/tokens", &json!({ "spiffe_id": spiffe_id.to_string(), "ttl_ms": ttl_ms }))
+                .await?;
             // The token alone, so that it can be piped.
             print(format, &answer, || format!("{}\n", harmless(answer["token"].as_str().unwrap_or_default())))
         }

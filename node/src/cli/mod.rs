@@ -29,6 +29,7 @@ mod tests;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use cauldron_identity::SpiffeId;
 use clap::{Args, Parser, Subcommand};
 
 use crate::client::Client;
@@ -193,6 +194,10 @@ pub struct DemoArgs {
 /// `10m`, `1h 30m`.
 fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|e| e.to_string())
+}
+
+fn spiffe_id(text: &str) -> Result<SpiffeId, String> {
+    SpiffeId::new(text).map_err(|e| format!("{e}; a SPIFFE ID looks like spiffe://acme.example/site/lyon/node/lyon"))
 }
 
 fn block_ttl(text: &str) -> Result<Duration, String> {

@@ -274,7 +274,11 @@ fn join(global: &Global, args: JoinArgs) -> Result<(), CliError> {
 fn stdin() -> Result<String, CliError> {
     let mut text = String::new();
     let read = std::io::stdin().take(64 * 1024).read_to_string(&mut text);
-    read.map_err(|e| CliError::usage("cannot read the token from standard input").because(&e))?;
+    read.map_err(|e| {
+        CliError::usage("cannot read the token from standard input")
+            .because(&e)
+            .hint("pipe in the word that `cauldron authority token` printed, as plain text, or write it instead of `-`")
+    })?;
     Ok(text)
 }
 
