@@ -1,20 +1,23 @@
 //! Who is enrolled, and invitations for new nodes.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Subcommand;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::duration;
+use super::{Global, draft, duration};
 use crate::client::Client;
 use crate::error::CliError;
-use crate::output::{As, Field, Format, field, harmless, print, record, rows};
+use crate::output::{As, Field, field, harmless, print, record, rows};
 
 const AUTHORITY: &[Field] = &[
     field("mesh", "/mesh", As::Text),
     field("trust domain", "/trust_domain", As::Text),
     field("sequencer", "/sequencer", As::Text),
+    field("term", "/term", As::Text),
+    field("frozen at", "/frozen", As::Text),
     field("threshold", "/threshold", As::Text),
     field("entries", "/index", As::Text),
     field("head", "/head", As::Short),
@@ -48,10 +51,24 @@ pub enum Command {
     },
     /// The authority chain: members and entries
     Show,
+    /// Draft the end of a member's right to write, for the council to sign
+    Cut(draft::CutArgs),
+    /// Draft a new term of the sequencer, when it is lost, restored or has lied, for the council to sign
+    Term(draft::TermArgs),
+    /// Hand in a signed draft: entries to the sequencer, a term to any node
+    Submit {
+        /// The file
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
 }
 
-pub(super) async fn run(client: &Client, format: Format, command: &Command) -> Result<(), CliError> {
+pub(super) async fn run(client: &Client, global: &Global, command: &Command) -> Result<(), CliError> {
+    let format = global.output;
     match command {
+        Command::Cut(args) => draft::cut(client, global, args).await,
+        Command::Term(args) => draft::term(client, global, args).await,
+        Command::Submit { file } => draft::submit(client, global, file).await,
         Command::Token { spiffe_id, ttl } => {
             let ttl_ms = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
             let answer =

@@ -40,6 +40,8 @@ pub enum CharterCommand {
         #[arg(value_name = "FILE")]
         file: Option<PathBuf>,
     },
+    /// Draft a change of the charter for the council to sign
+    Amend(super::draft::AmendArgs),
 }
 
 /// `identity …`.
@@ -61,10 +63,9 @@ pub enum IdentityCommand {
     },
 }
 
-pub(super) fn charter(global: &Global, command: &CharterCommand) -> Result<(), CliError> {
-    let CharterCommand::Show { file } = command;
+pub(super) fn charter(global: &Global, file: Option<&PathBuf>) -> Result<(), CliError> {
     let dir = global.data_dir();
-    let path = file.clone().unwrap_or_else(|| dir.charter());
+    let path = file.cloned().unwrap_or_else(|| dir.charter());
     let refused = || CliError::integrity(format!("{} is no valid charter", path.display()));
     let signed: SignedCharter = from_cbor(&files::read(&path)?).map_err(|e| refused().because(&e))?;
     let pinned = match (file, dir.binding()) {

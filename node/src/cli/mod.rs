@@ -9,6 +9,7 @@ mod audit;
 mod authority;
 mod check;
 mod decide;
+mod draft;
 mod files;
 mod look;
 mod misc;
@@ -120,6 +121,10 @@ enum Command {
     Veto(decide::VetoArgs),
     /// Stop a class of actions, an agent, a site or everything
     Kill(decide::KillArgs),
+    /// Stop an author: connections close, and what it wrote beyond what is known here grants nothing
+    Suspend(decide::SuspendArgs),
+    /// What is restricted, and which nodes enforce it
+    Restrictions,
     /// The record of what happened
     #[command(subcommand)]
     Audit(audit::Command),
@@ -196,7 +201,7 @@ pub fn run(cli: Cli) -> Result<(), CliError> {
         Command::Init(args) => start::init(global, args),
         Command::Node(command) => start::node(global, command),
         Command::Demo(args) => crate::demo::run(DemoArgs { output: global.output, ..args }),
-        Command::Charter(command) => files::charter(global, &command),
+        Command::Charter(files::CharterCommand::Show { file }) => files::charter(global, file.as_ref()),
         Command::Identity(command) => files::identity(global, &command),
         Command::Policy(command) => policy::run(global, &command),
         Command::Agent(command) => agent::run(global, command),
@@ -223,10 +228,13 @@ async fn ask(global: &Global, command: Command) -> Result<(), CliError> {
         Command::Propose(args) => decide::propose(&client, format, &args).await,
         Command::Approvals(command) => approvals::run(&client, global, command).await,
         Command::Veto(args) => decide::veto(&client, format, &args).await,
+        Command::Charter(files::CharterCommand::Amend(args)) => draft::amend(&client, global, &args).await,
+        Command::Suspend(args) => decide::suspend(&client, format, &args).await,
+        Command::Restrictions => look::restrictions(&client, format).await,
         Command::Kill(args) => decide::kill(&client, format, &args).await,
         Command::Audit(command) => audit::run(&client, format, &command).await,
         Command::People(command) => people::run(&client, global, command).await,
-        Command::Authority(command) => authority::run(&client, format, &command).await,
+        Command::Authority(command) => authority::run(&client, global, &command).await,
         offline => Err(CliError::usage(format!("{offline:?} does not ask a node"))),
     }
 }

@@ -32,6 +32,14 @@ pub enum Command {
     List,
     /// Enrol a person, or replace what is known of them
     Enrol(EnrolArgs),
+    /// Draft a person's removal, for the council to sign
+    Revoke {
+        /// Their id
+        #[arg(value_name = "PERSON")]
+        person: String,
+        #[command(flatten)]
+        out: super::draft::Out,
+    },
 }
 
 /// `people enrol`.
@@ -68,6 +76,7 @@ pub(super) async fn run(client: &Client, global: &Global, command: Command) -> R
             })
         }
         Command::Enrol(args) => enrol(client, global, &args, &authority).await,
+        Command::Revoke { person, out } => super::draft::revoke(client, global, &person, &out).await,
     }
 }
 

@@ -56,18 +56,20 @@ impl Registrar {
         };
         let (now_ms, lifetime_s) = (clock::wall_ms(), self.svid_lifetime.as_secs());
         let issued = self.ca.issue(&csr, &spiffe_id, now_ms / 1000, lifetime_s, chance::bytes());
-        let Ok((charter, authority)) = self.node.read(cauldron_node_core::NodeCore::welcome).await else {
+        let Ok(welcome) = self.node.read(cauldron_node_core::NodeCore::welcome).await else {
             return refused("stopping", "the coordinator is stopping; ask again when it runs".into());
         };
         match issued {
             Ok(chain) => {
                 tracing::info!(%spiffe_id, "SVID issued");
                 Outcome::Granted(Grant {
-                    charter,
+                    charter: welcome.charter,
                     chain: chain.into_iter().map(|c| c.to_vec().into()).collect(),
                     bundle: vec![self.ca.certificate().to_vec().into()],
-                    // An author that renews has the chain by sync; a newcomer gets its beginning, the rest by sync too.
-                    authority: if joins { first(authority) } else { Vec::new() },
+                    // An author that renews has the chain by sync; a newcomer gets its beginning, the rest by sync too. Where
+                    // the charter is no longer the founding one, either needs it to know whom to believe.
+                    authority: if joins || welcome.amended { first(welcome.authority) } else { Vec::new() },
+                    terms: welcome.terms,
                     time_ms: now_ms,
                 })
             }

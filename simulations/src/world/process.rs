@@ -1,6 +1,7 @@
 //! The life of a process: start, inputs, outputs in order, death between any two of them.
 
 use cauldron_coordinator::bodies::{KIND_ENDED, KIND_PERMIT, KIND_STARTED};
+use cauldron_identity::authority::{Entry, EntryBody, KIND_ENTRY};
 use cauldron_identity::ids::sha256;
 use cauldron_node_core::{Event, Input, NodeConfig, NodeCore, Output, Record, Seed};
 
@@ -48,6 +49,7 @@ impl World {
             seed,
             misbehave: cauldron_node_core::Misbehave::default(),
             used_before: m.process > 0,
+            terms: vec![],
         };
         let clock = m.clock.read(now);
         match NodeCore::open(config, m.disk.records(), clock) {
@@ -246,6 +248,7 @@ impl World {
             m.disk.write(record);
             if let Some(fact) = record.value.as_deref().and_then(|value| Known::of_record(&record.key, value)) {
                 m.durable.insert(fact.id);
+                m.cut_known.extend(cut_by_council(&self.founding, &fact));
                 self.history.durable(&fact);
             }
         }
@@ -409,5 +412,14 @@ impl World {
             self.machines[place].wake_at = Some(now);
             self.queue.at(now, Happening::Tick { place, process });
         }
+    }
+}
+
+/// Whom an entry of the council cuts.
+fn cut_by_council(founding: &crate::founding::Founding, fact: &Known) -> Option<cauldron_identity::AuthorId> {
+    let body = (fact.kind() == KIND_ENTRY).then(|| fact.body::<EntryBody>()).flatten()?;
+    match body.entry() {
+        Ok(Entry::Cut(cut)) if body.signers(&founding.mesh, &[founding.council.public()]) == 1 => Some(cut.author),
+        _ => None,
     }
 }
