@@ -327,7 +327,7 @@ mod reform {
         fn write_as(&mut self, author: u8, incarnation: u32, entry: &Entry, signers: &[u8]) -> Option<String> {
             let body = self.body(entry, signers);
             let own = |f: &&Fact| f.header().author == key(author).author_id() && f.header().incarnation == incarnation;
-            let last = self.facts.iter().filter(own).next_back().map(|f| (f.header().seq, f.id()));
+            let last = self.facts.iter().rfind(own).map(|f| (f.header().seq, f.id()));
             let draft = HeaderDraft {
                 mesh: self.authority.mesh(),
                 scope: Scope::authority(),

@@ -9,7 +9,7 @@ use cauldron_coordinator::policy::Engine;
 use cauldron_crdt::{Access, Board, ChainId, Draft, FactLog, Inserted, Record as LogRecord, Sync};
 use cauldron_identity::authority::{EntryBody, Term, TermOutcome};
 use cauldron_identity::{
-    AuthorId, AuthorKey, Authority, Clock, Confidence, Fact, FactId, MeshId, PublicKey, Role, Scope, SealedFact,
+    AuthorId, AuthorKey, Authority, Clock, Confidence, Fact, FactId, Lane, MeshId, PublicKey, Role, Scope, SealedFact,
     SignedCharter, SpiffeId, planted,
 };
 
@@ -477,6 +477,10 @@ impl NodeCore {
         let draft = Draft { scope, incarnation: self.incarnation, kind, deps, body, hlc, traceparent };
         let fact = self.log.append(&self.key, draft).map_err(|why| Refusal::new(why.code(), why.to_string()))?;
         self.stored(&fact);
+        // Before anything else leaves: it may have cut or suspended the peer that would receive it.
+        if fact.header().scope.lane() != Lane::Data {
+            self.authority_changed();
+        }
         self.spread(&fact, None);
         Ok(fact)
     }

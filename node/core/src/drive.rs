@@ -7,7 +7,7 @@ use cauldron_coordinator::planted;
 use cauldron_crdt::{ChainId, Inserted, Record as LogRecord, SyncInput, SyncOutput};
 use cauldron_identity::authority::{ChainEnd, Entry, EntryBody, Held, Incarnate, KIND_ENTRY, KIND_HELD, TermOutcome};
 use cauldron_identity::codec::to_cbor;
-use cauldron_identity::{AuthorId, Fact, Header, PublicKey, Scope, SealedFact, SpiffeId};
+use cauldron_identity::{AuthorId, Fact, Header, Lane, PublicKey, Scope, SealedFact, SpiffeId};
 
 use crate::core::{NodeCore, Peer, Writers};
 use crate::frame::Frame;
@@ -105,7 +105,7 @@ impl NodeCore {
     }
 
     /// After the authority changed: who may exchange what now, and what this node must say about it.
-    fn authority_changed(&mut self) {
+    pub(crate) fn authority_changed(&mut self) {
         let links: Vec<LinkId> = self.links.keys().copied().collect();
         for link in links {
             let Some((spiffe_id, key)) = self.links.get(&link).map(|p| (p.spiffe_id.clone(), p.key)) else { continue };
@@ -214,7 +214,7 @@ impl NodeCore {
                 }
                 self.stored(&fact);
                 // Before anything else leaves: an entry may have cut the peer that would receive it.
-                if fact.header().scope == Scope::authority() {
+                if fact.header().scope.lane() != Lane::Data {
                     self.authority_changed();
                 }
                 self.spread(&fact, Some(link));

@@ -56,7 +56,10 @@ pub(super) fn the_term_is_everywhere(world: &World) -> Holds {
 pub(super) fn silence_to_the_cut(world: &World, place: Place, link: LinkId) -> Holds {
     let m = &world.machines[place];
     let Some(peer) = m.links.get(&link).map(|p| &world.machines[*p]) else { return Ok(()) };
-    if !m.cut_known.contains(&peer.author) {
+    // A cut of an earlier life says nothing about the present one.
+    let life =
+        m.core.as_ref().and_then(|core| core.authority().member(&peer.author)).map_or(0, |member| member.incarnation);
+    if !m.cut_known.contains(&(peer.author, life)) {
         return Ok(());
     }
     Err(Violation::new("CUT", format!("{} holds the cut of {} and still speaks to it", m.name, peer.name)))

@@ -289,7 +289,9 @@ impl World {
     /// goes to whichever node is at hand.
     pub fn name_a_term(&mut self) {
         let Some((base, index, _)) = self.history.lie else { return };
-        if self.machines.iter().any(|m| !m.terms().is_empty()) {
+        // Nobody listens to an author that was cut: what it alone keeps reaches nobody.
+        let is_heard = |m: &Machine| !self.history.cuts.contains_key(&m.author);
+        if self.machines.iter().any(|m| is_heard(m) && !m.terms().is_empty()) {
             return;
         }
         self.queue.after(5_000, Happening::Term);
@@ -312,7 +314,11 @@ impl World {
             body.sign(&self.founding.mesh, &self.founding.council);
             self.history.terms.push(body);
         }
-        let up: Vec<Place> = (0..self.machines.len()).filter(|p| self.machines[*p].is_up()).collect();
+        let heard = |p: &Place| {
+            let m = &self.machines[*p];
+            m.is_up() && !self.history.cuts.contains_key(&m.author)
+        };
+        let up: Vec<Place> = (0..self.machines.len()).filter(heard).collect();
         if let (Some(place), Some(body)) = (self.rng.pick(&up).copied(), self.history.terms.first().cloned()) {
             reached!(self, "term.named");
             self.ask(place, Command::Term(Box::new(body)), Asked::Term);

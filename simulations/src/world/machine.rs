@@ -73,8 +73,8 @@ pub struct Machine {
     pub links: BTreeMap<LinkId, Place>,
     /// Facts this process has said it keeps; on disk or on their way.
     pub known: Facts,
-    /// Authors that a cut on this disk ends.
-    pub cut_known: BTreeSet<AuthorId>,
+    /// Authors that a cut on this disk ends, and in which life.
+    pub cut_known: BTreeSet<(AuthorId, u32)>,
     /// Whether its token was minted, as far as the new node knows.
     pub has_token: bool,
     /// Facts on disk.

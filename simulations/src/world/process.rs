@@ -375,6 +375,7 @@ impl World {
         m.recall();
         let before = std::mem::take(&mut m.known);
         m.disk = backup;
+        m.cut_known.clear();
         m.recall();
         let author = m.author;
         let lost: Vec<_> =
@@ -416,10 +417,12 @@ impl World {
 }
 
 /// Whom an entry of the council cuts.
-fn cut_by_council(founding: &crate::founding::Founding, fact: &Known) -> Option<cauldron_identity::AuthorId> {
+fn cut_by_council(founding: &crate::founding::Founding, fact: &Known) -> Option<(cauldron_identity::AuthorId, u32)> {
     let body = (fact.kind() == KIND_ENTRY).then(|| fact.body::<EntryBody>()).flatten()?;
     match body.entry() {
-        Ok(Entry::Cut(cut)) if body.signers(&founding.mesh, &[founding.council.public()]) == 1 => Some(cut.author),
+        Ok(Entry::Cut(cut)) if body.signers(&founding.mesh, &[founding.council.public()]) == 1 => {
+            Some((cut.author, cut.incarnation))
+        }
         _ => None,
     }
 }
