@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use cauldron_agents::net::never_a_target;
 use cauldron_agents::security::replay::{Replay, replay};
@@ -27,8 +27,7 @@ fn sample() -> Vec<u8> {
 
 /// The shared corpus lies beside the repository where there is one.
 fn real_log() -> Option<Vec<u8>> {
-    let path: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data/loghub/OpenSSH/OpenSSH_2k.log");
-    std::fs::read(path).ok()
+    std::fs::read(cauldron_tests::shared("data/loghub/OpenSSH/OpenSSH_2k.log")?).ok()
 }
 
 #[test]
@@ -115,8 +114,9 @@ fn recount(log: &str) -> BTreeSet<String> {
 #[test]
 fn a_real_log_gives_the_sources_an_independent_count_gives() {
     let Some(log) = real_log() else {
-        eprintln!(
-            "skipped a_real_log_gives_the_sources_an_independent_count_gives: no OpenSSH_2k.log beside the repository"
+        cauldron_tests::skipped(
+            "a_real_log_gives_the_sources_an_independent_count_gives",
+            "needs ../shared/data/loghub",
         );
         return;
     };

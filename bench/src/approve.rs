@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use cauldron_coordinator::vote::{Choice, Presentation, VoteStatement};
-use cauldron_identity::authority::{Credential, CredentialKind};
+use cauldron_identity::authority::Credential;
 use cauldron_identity::codec::to_cbor;
 use cauldron_identity::{AuthorKey, Digest};
 use cauldron_tests::{Mesh, wait_until};
@@ -69,7 +69,7 @@ fn vote(shown: &Value, key: &AuthorKey, n: u8) -> Option<Value> {
     let statement = VoteStatement {
         mesh: text("/mesh")?.parse().ok()?,
         person: "ana".to_owned(),
-        credential: Credential { kind: CredentialKind::Software, key: key.public() }.id(),
+        credential: Credential::of(key.public().into()).id(),
         lineage: text("/proposal/lineage")?.parse().ok()?,
         proposal: text("/proposal/id")?.parse().ok()?,
         terms: text("/terms")?.parse().ok()?,

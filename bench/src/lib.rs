@@ -6,6 +6,7 @@
 
 mod approve;
 mod fsync;
+pub mod identity;
 pub mod report;
 pub mod spine;
 
@@ -15,4 +16,4 @@ pub use report::{Bound, Figure, Report};
 pub type Room = fn() -> Result<Report, String>;
 
 /// Every room there is, by the name that `cargo xtask bench` takes.
-pub const ROOMS: [(&str, Room); 1] = [("spine", spine::measure)];
+pub const ROOMS: [(&str, Room); 2] = [("spine", spine::measure), ("identity", identity::measure)];

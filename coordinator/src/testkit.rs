@@ -121,12 +121,12 @@ impl World {
             v: 0,
             trust_domain: "acme.test".into(),
             root_keys: vec![Digest::of("root", b"1")],
-            council: vec![council.public()],
+            council: vec![council.public().into()],
             threshold: 1,
             recovery: vec![],
             sequencer: seat(0),
             coordinators: (0..coordinators).map(seat).collect(),
-            policy_authors: vec![council.public()],
+            policy_authors: vec![council.public().into()],
             rp_id: "localhost".into(),
             vote_origins: vec![],
             class_ages: ClassAges::default(),
@@ -172,14 +172,18 @@ impl World {
     }
 
     pub fn enrol_person(&mut self, name: &str, groups: &[&str]) {
-        let key = |name: &str| Credential { kind: CredentialKind::Software, key: Self::person_key(name).public() };
+        let key = |name: &str| Credential::of(Self::person_key(name).public().into());
         let credentials = vec![key(name), key(&format!("{name}'s other key"))];
         let groups = groups.iter().map(|g| (*g).to_owned()).collect();
         self.entry(&Entry::Person(Person { id: name.into(), name: name.into(), groups, credentials }));
     }
 
     pub fn enrol_passkey(&mut self, name: &str) -> Digest {
-        let credential = Credential { kind: CredentialKind::Passkey, key: Self::person_key(name).public() };
+        let key = Self::person_key(name).public();
+        self.enrol(name, Credential { kind: CredentialKind::Passkey, key, application: None })
+    }
+
+    pub fn enrol(&mut self, name: &str, credential: Credential) -> Digest {
         let id = credential.id();
         let person = Person { id: name.into(), name: name.into(), groups: vec![], credentials: vec![credential] };
         self.entry(&Entry::Person(person));
@@ -319,7 +323,7 @@ impl World {
     }
 
     pub fn credential(key_name: &str) -> Digest {
-        Credential { kind: CredentialKind::Software, key: Self::person_key(key_name).public() }.id()
+        Credential::of(Self::person_key(key_name).public().into()).id()
     }
 
     /// A statement about a decided proposal, as the page of hq would make it.

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use cauldron_identity::authority::{Authority, CredentialKind, Person};
 use cauldron_identity::codec::{CodecError, from_cbor, to_cbor};
-use cauldron_identity::{AuthorId, AuthorKey, Digest, FactId, MeshId, PublicKey, Signature};
+use cauldron_identity::{AuthorId, AuthorKey, Digest, FactId, MeshId, PublicKey, SshSignature};
 use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
 use serde::Serialize;
@@ -15,7 +15,8 @@ use serde::Serialize;
 use crate::bodies::{Decision, Evaluation, Proposal};
 use crate::json::rfc3339;
 
-const VOTE_DOMAIN: &str = "cauldron/vote/v1";
+/// Namespace of a vote's signature (`SSHSIG`), and domain of its id.
+pub const VOTE_DOMAIN: &str = "cauldron/vote/v1";
 /// How far a person's device may run ahead of ours, milliseconds.
 pub const SKEW_MS_MAX: u64 = 5 * 60 * 1000;
 
@@ -154,12 +155,12 @@ impl VoteStatement {
         Digest::of(VOTE_DOMAIN, &to_cbor(self))
     }
 
-    /// Signs with a software key.
+    /// Signs with a key at hand.
     #[must_use]
     pub fn sign(&self, key: &AuthorKey) -> SignedVote {
         let statement = to_cbor(self);
-        let signature = key.sign(VOTE_DOMAIN, &statement);
-        SignedVote { statement: statement.into(), signature: signature.as_bytes().to_vec().into() }
+        let signature = key.sign_ssh(VOTE_DOMAIN, &statement);
+        SignedVote::new(statement, signature.to_bytes())
     }
 }
 
@@ -208,12 +209,9 @@ impl SignedVote {
         let then = then.ok_or_else(|| VoteError::Person(statement.person.clone()))?;
         let credential = then.credentials.iter().find(|c| c.id() == statement.credential);
         let credential = credential.ok_or_else(|| VoteError::Credential(statement.person.clone()))?;
-        if credential.kind != CredentialKind::Software {
-            return Err(VoteError::Kind);
-        }
-        let signature: [u8; 64] = self.signature.as_slice().try_into().map_err(|_| VoteError::Signature)?;
-        let signature = Signature::from_bytes(signature);
-        credential.key.verify(VOTE_DOMAIN, &self.statement, &signature).map_err(|_| VoteError::Signature)?;
+        let signer = credential.signer().ok_or(VoteError::Kind)?;
+        let signature = SshSignature::from_bytes(&self.signature).ok_or(VoteError::Signature)?;
+        signer.verify(VOTE_DOMAIN, &self.statement, &signature).map_err(|_| VoteError::Signature)?;
         let now = authority.person(&statement.person);
         let now = now.filter(|p| p.credentials.iter().any(|c| c.id() == statement.credential));
         Ok(VerifiedVote {
@@ -299,6 +297,8 @@ pub fn present_decision(p: &Proposal, decision: &Decision) -> Presentation {
 mod tests {
     use super::*;
     use crate::testkit::{World, key};
+    use aws_lc_rs::signature::Ed25519KeyPair;
+    use cauldron_identity::ids::sha256;
 
     fn refused(world: &World, change: impl Fn(&mut VoteStatement)) -> VoteError {
         let mut statement = world.statement("ana", Choice::Approve);
@@ -331,6 +331,31 @@ mod tests {
         let mut statement = world.statement("ana", Choice::Approve);
         (statement.person, statement.credential) = ("pat".into(), id);
         assert_eq!(statement.sign(&World::person_key("pat")).verify(&world.authority), Err(VoteError::Kind));
+    }
+
+    #[test]
+    fn a_touched_token_votes_and_policy_sees_its_kind() {
+        let mut world = World::new();
+        let pair = Ed25519KeyPair::from_seed_unchecked(&[77; 32]).expect("a seed");
+        // A software authenticator, after OpenSSH's PROTOCOL.u2f.
+        let token = |flags: u8, statement: &[u8]| {
+            let signed = cauldron_identity::ssh::signed_data(VOTE_DOMAIN, statement);
+            let attested = [&[flags][..], &9u32.to_be_bytes()].concat();
+            let data = [&sha256(b"ssh:")[..], &attested, &sha256(&signed)].concat();
+            [pair.sign(&data).as_ref(), &attested].concat()
+        };
+        let point = AuthorKey::from_seed(&[77; 32]).public();
+        let key = cauldron_identity::SignerKey::Sk { point, application: "ssh:".into() };
+        let id = world.enrol("pat", cauldron_identity::authority::Credential::of(key));
+        let mut statement = world.statement("ana", Choice::Approve);
+        (statement.person, statement.credential) = ("pat".into(), id);
+        let bytes = to_cbor(&statement);
+        let vote = |flags| SignedVote::new(bytes.clone(), token(flags, &bytes)).verify(&world.authority);
+        assert_eq!(vote(0x01).map(|v| v.kind), Ok(CredentialKind::SkSsh));
+        assert_eq!(vote(0x00), Err(VoteError::Signature));
+        let software =
+            SignedVote::new(bytes.clone(), AuthorKey::from_seed(&[77; 32]).sign_ssh(VOTE_DOMAIN, &bytes).to_bytes());
+        assert_eq!(software.verify(&world.authority), Err(VoteError::Signature));
     }
 
     #[test]

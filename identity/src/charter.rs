@@ -6,10 +6,12 @@ use minicbor::{Decode, Encode};
 
 use crate::codec::{CodecError, from_cbor, to_cbor};
 use crate::ids::{Digest, MeshId, sha256};
-use crate::keys::{AuthorKey, PublicKey, Signature};
+use crate::keys::{AuthorKey, PublicKey};
+use crate::signer::{SignerKey, SshSignature};
 use crate::spiffe_id::{Role, SpiffeId, TrustDomain};
 
-const SIGN_DOMAIN: &str = "cauldron/charter/v0";
+/// Namespace of signatures over a charter.
+pub const CHARTER_NAMESPACE: &str = "cauldron/charter/v0";
 /// Council keys of one charter: people, not machines.
 pub const COUNCIL_MAX: usize = 32;
 
@@ -66,13 +68,13 @@ pub struct Charter {
     pub root_keys: Vec<Digest>,
     /// Council keys, which no node holds.
     #[n(3)]
-    pub council: Vec<PublicKey>,
+    pub council: Vec<SignerKey>,
     /// How many council keys must sign; more than half.
     #[n(4)]
     pub threshold: u32,
     /// Keys that may replace a lost council, and name a sequencer in its place; more than half of them sign.
     #[n(5)]
-    pub recovery: Vec<PublicKey>,
+    pub recovery: Vec<SignerKey>,
     /// The coordinator that writes the authority chain.
     #[n(6)]
     pub sequencer: Seat,
@@ -81,7 +83,7 @@ pub struct Charter {
     pub coordinators: Vec<Seat>,
     /// Who may activate policy; two sign, or the only one.
     #[n(8)]
-    pub policy_authors: Vec<PublicKey>,
+    pub policy_authors: Vec<SignerKey>,
     /// WebAuthn relying party id of the approval pages.
     #[n(9)]
     pub rp_id: String,
@@ -105,23 +107,37 @@ pub struct Charter {
 pub struct KeySignature {
     /// The signer.
     #[n(0)]
-    pub key: PublicKey,
+    pub key: SignerKey,
     /// The signature.
     #[n(1)]
-    pub signature: Signature,
+    pub signature: SshSignature,
 }
 
 /// A charter's bytes and the council's signatures. The mesh id is the hash of the bytes alone, so that a signature can
-/// be added without changing it.
+/// be added without changing it. What the council founds beside the charter is under the same signatures.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct SignedCharter {
     /// The encoded [`Charter`].
     #[cbor(n(0), with = "minicbor::bytes")]
     pub bytes: Vec<u8>,
-    /// Signatures over the mesh id.
+    /// Signatures over [`SignedCharter::message`].
     #[n(1)]
     pub signatures: Vec<KeySignature>,
+    /// [`founding_digest`] of the first entries of the authority chain, where the council founded them with the charter.
+    #[n(2)]
+    pub founding: Option<Digest>,
+}
+
+/// Names the first entries of an authority chain, each by the digest of its bytes, in order.
+#[must_use]
+pub fn founding_digest(entries: &Vec<Digest>) -> Digest {
+    Digest::of("cauldron/founding/v0", &to_cbor(entries))
+}
+
+/// What the council signs when it founds a mesh.
+pub(crate) fn founding_message(mesh: &MeshId, founding: Option<&Digest>) -> Vec<u8> {
+    [mesh.as_bytes().as_slice(), founding.map_or(&[][..], |digest| digest.as_bytes())].concat()
 }
 
 /// Why a charter is refused.
@@ -152,22 +168,51 @@ pub enum CharterError {
 }
 
 impl SignedCharter {
+    /// Encodes `charter`, for the council to sign.
+    #[must_use]
+    pub fn draft(charter: &Charter, founding: Option<Digest>) -> Self {
+        Self { bytes: to_cbor(charter), signatures: Vec::new(), founding }
+    }
+
     /// Encodes `charter` and signs it with `keys`.
     #[must_use]
     pub fn sign(charter: &Charter, keys: &[&AuthorKey]) -> Self {
-        let bytes = to_cbor(charter);
-        let mesh = MeshId::from_bytes(sha256(&bytes));
-        let signatures = keys
-            .iter()
-            .map(|key| KeySignature { key: key.public(), signature: key.sign(SIGN_DOMAIN, mesh.as_bytes()) })
-            .collect();
-        Self { bytes, signatures }
+        let mut signed = Self::draft(charter, None);
+        let message = signed.message();
+        let sign = |key: &&AuthorKey| KeySignature {
+            key: key.public().into(),
+            signature: key.sign_ssh(CHARTER_NAMESPACE, &message),
+        };
+        signed.signatures = keys.iter().map(sign).collect();
+        signed
     }
 
     /// SHA-256 of the charter's bytes.
     #[must_use]
     pub fn mesh_id(&self) -> MeshId {
         MeshId::from_bytes(sha256(&self.bytes))
+    }
+
+    /// What a member signs for [`CHARTER_NAMESPACE`]: the mesh id, and what is founded with it.
+    #[must_use]
+    pub fn message(&self) -> Vec<u8> {
+        founding_message(&self.mesh_id(), self.founding.as_ref())
+    }
+
+    /// Checks the encoding and the content, and not who signed.
+    ///
+    /// # Errors
+    /// [`CharterError::Encoding`], [`CharterError::Content`].
+    pub fn read(&self) -> Result<Charter, CharterError> {
+        let charter: Charter = from_cbor(&self.bytes).map_err(CharterError::Encoding)?;
+        charter.check().map_err(CharterError::Content)?;
+        Ok(charter)
+    }
+
+    /// How many distinct keys of `allowed` signed it.
+    #[must_use]
+    pub fn signers(&self, allowed: &[SignerKey]) -> usize {
+        council_signers(allowed, &self.signatures, CHARTER_NAMESPACE, &self.message())
     }
 
     /// Checks the pin, the encoding, the content and the council's signatures.
@@ -179,9 +224,8 @@ impl SignedCharter {
         if found != *pinned {
             return Err(CharterError::Pin { found, pinned: *pinned });
         }
-        let charter: Charter = from_cbor(&self.bytes).map_err(CharterError::Encoding)?;
-        charter.check().map_err(CharterError::Content)?;
-        let signed = council_signers(&charter.council, &self.signatures, SIGN_DOMAIN, found.as_bytes());
+        let charter = self.read()?;
+        let signed = self.signers(&charter.council);
         if signed < charter.threshold as usize {
             return Err(CharterError::Threshold { signed, threshold: charter.threshold });
         }
@@ -189,13 +233,13 @@ impl SignedCharter {
     }
 }
 
-/// How many distinct keys of `allowed` signed `message` under `domain`.
+/// How many distinct keys of `allowed` signed `message` for `namespace`.
 #[must_use]
-pub fn council_signers(allowed: &[PublicKey], signatures: &[KeySignature], domain: &str, message: &[u8]) -> usize {
-    let valid: BTreeSet<PublicKey> = signatures
+pub fn council_signers(allowed: &[SignerKey], signatures: &[KeySignature], namespace: &str, message: &[u8]) -> usize {
+    let valid: BTreeSet<&SignerKey> = signatures
         .iter()
-        .filter(|s| allowed.contains(&s.key) && s.key.verify(domain, message, &s.signature).is_ok())
-        .map(|s| s.key)
+        .filter(|s| allowed.contains(&s.key) && s.key.verify(namespace, message, &s.signature).is_ok())
+        .map(|s| &s.key)
         .collect();
     valid.len()
 }
@@ -215,7 +259,8 @@ impl Charter {
             return Err(format!("version {}; this build reads version {}", self.v, crate::fact::VERSION));
         }
         let domain = self.trust_domain()?;
-        let members: BTreeSet<_> = self.council.iter().collect();
+        // By point: a key that lies in a token under two applications is still one person's.
+        let members: BTreeSet<_> = self.council.iter().map(SignerKey::point).collect();
         let (n, m) = (self.council.len(), self.threshold as usize);
         if n == 0 || n > COUNCIL_MAX || members.len() != n {
             return Err(format!("the council must be 1 to {COUNCIL_MAX} distinct keys, found {n}"));
@@ -244,11 +289,12 @@ impl Charter {
                 return Err(format!("the author key of {} is weak", seat.spiffe_id));
             }
         }
-        let people = self.council.iter().chain(&self.recovery).chain(&self.policy_authors);
-        if people.into_iter().any(PublicKey::is_weak) {
-            return Err("a council, recovery or policy key is weak".into());
+        let authors: BTreeSet<_> = self.policy_authors.iter().map(SignerKey::point).collect();
+        if authors.len() != self.policy_authors.len() {
+            return Err("a policy author is named twice: two must be two people".into());
         }
-        Ok(())
+        let mut people = self.council.iter().chain(&self.recovery).chain(&self.policy_authors);
+        people.try_for_each(|key| key.check().map_err(|why| format!("council, recovery or policy key {key}: {why}")))
     }
 }
 
@@ -262,12 +308,12 @@ pub(crate) mod tests {
             v: 0,
             trust_domain: "acme.test".into(),
             root_keys: vec![Digest::of("root", b"1")],
-            council: council.iter().map(|k| k.public()).collect(),
+            council: council.iter().map(|k| k.public().into()).collect(),
             threshold,
             recovery: vec![],
             sequencer: seat.clone(),
             coordinators: vec![seat],
-            policy_authors: vec![council[0].public()],
+            policy_authors: vec![council[0].public().into()],
             rp_id: "localhost".into(),
             vote_origins: vec![],
             class_ages: ClassAges::default(),
@@ -294,6 +340,24 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn a_member_may_hold_a_token_and_must_touch_it() {
+        let (a, hq) = (key(1), key(9));
+        let token = |flags, message: &[u8]| crate::signer::tests::token(&[3; 32], CHARTER_NAMESPACE, message, flags);
+        let mut charter = sample(&[&a], 2, &hq);
+        charter.council.push(token(1, b"").0);
+        for (flags, signed) in [(0x01, 2), (0x04, 1)] {
+            let mut file = SignedCharter::sign(&charter, &[&a]);
+            let (key, signature) = token(flags, file.mesh_id().as_bytes());
+            file.signatures.push(KeySignature { key, signature });
+            let file: SignedCharter = from_cbor(&to_cbor(&file)).expect("its own encoding");
+            match file.open(&file.mesh_id()) {
+                Ok(opened) => assert_eq!((signed, opened), (2, charter.clone())),
+                Err(error) => assert_eq!(error, CharterError::Threshold { signed, threshold: 2 }),
+            }
+        }
+    }
+
+    #[test]
     fn another_mesh_is_named_as_such() {
         let (a, hq) = (key(1), key(9));
         let signed = SignedCharter::sign(&sample(&[&a], 1, &hq), &[&a]);
@@ -313,10 +377,13 @@ pub(crate) mod tests {
         bad(&|c| c.v = 1);
         bad(&|c| c.threshold = 1);
         bad(&|c| c.threshold = 3);
-        bad(&|c| c.council.push(a.public()));
+        bad(&|c| c.council.push(a.public().into()));
+        bad(&|c| c.council.push(SignerKey::Sk { point: a.public(), application: "ssh:".into() }));
+        bad(&|c| c.policy_authors.push(SignerKey::Sk { point: a.public(), application: "ssh:".into() }));
+        bad(&|c| c.recovery.push(SignerKey::Sk { point: a.public(), application: "web:".into() }));
         bad(&|c| c.coordinators.clear());
         bad(&|c| c.trust_domain = "Not A Domain".into());
-        bad(&|c| c.council.push(PublicKey::from_bytes([0; 32])));
+        bad(&|c| c.council.push(PublicKey::from_bytes([0; 32]).into()));
         bad(&|c| {
             c.sequencer.spiffe_id = "spiffe://acme.test/site/lyon/node/lyon".into();
             c.coordinators = vec![c.sequencer.clone()];

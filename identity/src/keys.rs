@@ -14,6 +14,9 @@ pub enum KeyError {
     /// A small-order or malformed point: one signature would verify under it for any message.
     #[error("the key is a weak (small-order) or invalid point")]
     Weak,
+    /// The token signed without a touch.
+    #[error("the token attests no touch")]
+    NotPresent,
 }
 
 /// An Ed25519 public key.
@@ -65,8 +68,13 @@ impl AuthorKey {
     /// Signs SHA-256(`domain` ‖ 0x00 ‖ `message`).
     #[must_use]
     pub fn sign(&self, domain: &str, message: &[u8]) -> Signature {
+        self.sign_bytes(&domain_hash(domain, message))
+    }
+
+    /// Signs exactly `bytes`; callers see to it that they mean one thing only.
+    pub(crate) fn sign_bytes(&self, bytes: &[u8]) -> Signature {
         let mut out = [0; 64];
-        out.copy_from_slice(self.pair.sign(&domain_hash(domain, message)).as_ref());
+        out.copy_from_slice(self.pair.sign(bytes).as_ref());
         Signature(out)
     }
 }
@@ -108,9 +116,11 @@ impl PublicKey {
     /// # Errors
     /// [`KeyError::BadSignature`]. Weakness is checked where keys are admitted, not per signature.
     pub fn verify(&self, domain: &str, message: &[u8], signature: &Signature) -> Result<(), KeyError> {
-        UnparsedPublicKey::new(&ED25519, &self.0)
-            .verify(&domain_hash(domain, message), &signature.0)
-            .map_err(|_| KeyError::BadSignature)
+        self.verify_bytes(&domain_hash(domain, message), signature)
+    }
+
+    pub(crate) fn verify_bytes(&self, bytes: &[u8], signature: &Signature) -> Result<(), KeyError> {
+        UnparsedPublicKey::new(&ED25519, &self.0).verify(bytes, &signature.0).map_err(|_| KeyError::BadSignature)
     }
 }
 

@@ -5,7 +5,10 @@
 //! * [`charter`]: the root held by people; its hash is the mesh id.
 //! * [`authority`]: the pure fold of the authority chain into members, people and the active policy.
 //! * [`fact`]: headers, signatures and bodies; [`codec`] makes their encoding unique.
-//! * [`x509`]: X.509-SVIDs, the embedded certificate authority, and what a verifier must check.
+//! * [`x509`]: X.509-SVIDs, the embedded certificate authority, and what a verifier must check;
+//! * [`jwt`]: JWT-SVIDs and the keys that sign them; [`trust_bundle`]: what a trust domain publishes of both.
+//! * [`signer`]: how people sign, with a file, an agent or a token; [`ssh`] has OpenSSH's forms.
+//! * [`seal`]: secrets at rest.
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_types))]
 
@@ -15,10 +18,15 @@ pub mod clock;
 pub mod codec;
 pub mod fact;
 pub mod ids;
+pub mod jwt;
 pub mod keys;
 pub mod planted;
 pub mod scope;
+pub mod seal;
+pub mod signer;
 pub mod spiffe_id;
+pub mod ssh;
+pub mod trust_bundle;
 pub mod x509;
 
 pub use authority::Authority;
@@ -28,4 +36,6 @@ pub use fact::{Fact, Header, HeaderDraft, SealedFact};
 pub use ids::{AuthorId, BodyHash, Digest, FactId, MeshId};
 pub use keys::{AuthorKey, PublicKey, Signature};
 pub use scope::{Lane, Realm, Scope};
+pub use signer::{SignerKey, SshSignature};
 pub use spiffe_id::{Role, SpiffeId, TrustDomain};
+pub use trust_bundle::{TrustBundle, TrustBundles};

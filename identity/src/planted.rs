@@ -22,6 +22,19 @@
 //! | `term-by-anybody` | a new sequencer needs nobody's signature |
 //! | `fork-not-frozen` | leases of a sequencer that is proven to lie still count |
 
+//!
+//! Bugs of the wires, which no simulated world has; `cargo xtask planted` runs the test of real handshakes that must catch
+//! each:
+//!
+//! | name | what it breaks |
+//! |---|---|
+//! | `resumption-on` | TLS sessions may be resumed, which skips the verifier |
+//! | `guard-off` | a live connection is never looked at again |
+//! | `path-check-off` | a site intermediate signs for any path |
+
+/// The bugs of the wires.
+pub const WIRE_NAMES: [&str; 3] = ["resumption-on", "guard-off", "path-check-off"];
+
 /// The names that `activate` accepts, in a build with the feature.
 pub const NAMES: [&str; 17] = [
     "owner-trusts-coordinator",
@@ -43,6 +56,10 @@ pub const NAMES: [&str; 17] = [
     "fork-not-frozen",
 ];
 
+/// One of [`WIRE_NAMES`], for every thread: handshakes run wherever the runtime puts them.
+#[cfg(feature = "planted")]
+static EVERYWHERE: std::sync::OnceLock<&str> = std::sync::OnceLock::new();
+
 #[cfg(feature = "planted")]
 thread_local! {
     static ACTIVE: std::cell::Cell<Option<&'static str>> = const { std::cell::Cell::new(None) };
@@ -52,7 +69,7 @@ thread_local! {
 #[cfg(feature = "planted")]
 #[must_use]
 pub fn active(name: &str) -> bool {
-    ACTIVE.get() == Some(name)
+    ACTIVE.get() == Some(name) || EVERYWHERE.get() == Some(&name)
 }
 
 /// Whether the bug `name` is switched on: never, in this build.
@@ -69,6 +86,13 @@ pub fn activate(name: Option<&str>) -> bool {
     let known = name.map(|wanted| NAMES.into_iter().find(|n| *n == wanted));
     ACTIVE.set(known.flatten());
     known != Some(None)
+}
+
+/// Switches one of [`WIRE_NAMES`] on for the rest of the process. Returns false when none has that name, or another is on.
+#[cfg(feature = "planted")]
+pub fn activate_everywhere(name: &str) -> bool {
+    let known = WIRE_NAMES.into_iter().find(|n| *n == name);
+    known.is_some_and(|name| *EVERYWHERE.get_or_init(|| name) == name)
 }
 
 #[cfg(all(test, feature = "planted"))]

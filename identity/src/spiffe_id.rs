@@ -6,6 +6,33 @@ pub use spiffe::{SpiffeId, TrustDomain};
 
 use crate::scope::is_name;
 
+/// SPIFFE-ID §2.3: everybody must understand that many bytes, and should not make more.
+pub const ID_BYTES_MAX: usize = 2048;
+
+/// Why a text is no SPIFFE ID.
+#[derive(Debug, thiserror::Error, PartialEq, Clone)]
+pub enum IdError {
+    /// Longer than any SPIFFE ID that others would understand.
+    #[error("it has {0} bytes, a SPIFFE ID has at most {ID_BYTES_MAX}")]
+    TooLong(usize),
+    /// Against the grammar.
+    #[error(transparent)]
+    Grammar(#[from] spiffe::SpiffeIdError),
+}
+
+/// Reads a SPIFFE ID from outside: the grammar as the `spiffe` crate reads it, and the length, which it leaves open.
+///
+/// Scheme and trust domain are case-insensitive (§2.4) and come out in lower case; the path is not.
+///
+/// # Errors
+/// [`IdError`].
+pub fn parse(text: &str) -> Result<SpiffeId, IdError> {
+    if text.len() > ID_BYTES_MAX {
+        return Err(IdError::TooLong(text.len()));
+    }
+    Ok(SpiffeId::new(text)?)
+}
+
 /// What a SPIFFE ID's path says its holder is.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
@@ -107,6 +134,65 @@ impl Role {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_grammar_is_the_specification_s() {
+        let (segment, domain) = ("a".repeat(2048 - "spiffe://a.test/".len()), "d".repeat(255));
+        let good = [
+            ("spiffe://a.test", "a.test", ""),
+            ("spiffe://a.test/x", "a.test", "/x"),
+            ("spiffe://127.0.0.1/x", "127.0.0.1", "/x"),
+            ("spiffe://a-b_c.0/X.y-z_0/...", "a-b_c.0", "/X.y-z_0/..."),
+            ("spiffe://a.test/.x/x.", "a.test", "/.x/x."),
+            ("SPIFFE://A.Test/Path", "a.test", "/Path"),
+            (&format!("spiffe://{domain}/x"), &domain, "/x"),
+            (&format!("spiffe://a.test/{segment}"), "a.test", &format!("/{segment}")),
+        ];
+        for (text, trust_domain, path) in good {
+            let id = parse(text).unwrap_or_else(|e| panic!("{text}: {e}"));
+            assert_eq!((id.trust_domain_name(), id.path()), (trust_domain, path), "{text}");
+        }
+        let long = [format!("spiffe://a.test/{segment}a"), format!("spiffe://{domain}d/x")];
+        let bad = [
+            ("", "cannot be empty"),
+            ("a.test/x", "scheme"),
+            ("https://a.test/x", "scheme"),
+            ("spiffe:a.test/x", "scheme"),
+            ("spiffe:/a.test/x", "scheme"),
+            ("xspiffe://a.test/x", "scheme"),
+            (" spiffe://a.test/x", "scheme"),
+            ("spiffe://", "trust domain is missing"),
+            ("spiffe:///x", "trust domain is missing"),
+            ("spiffe://a.test:443/x", "trust domain may only contain"),
+            ("spiffe://u@a.test/x", "trust domain may only contain"),
+            ("spiffe://u:p@a.test/x", "trust domain may only contain"),
+            ("spiffe://a%2etest/x", "trust domain may only contain"),
+            ("spiffe://[::1]/x", "trust domain may only contain"),
+            ("spiffe://ä.test/x", "trust domain may only contain"),
+            ("spiffe://a test/x", "trust domain may only contain"),
+            ("spiffe://a.test?q", "trust domain may only contain"),
+            ("spiffe://a.test#f", "trust domain may only contain"),
+            ("spiffe://a.test/", "trailing slash"),
+            ("spiffe://a.test/x/", "trailing slash"),
+            ("spiffe://a.test//x", "empty segments"),
+            ("spiffe://a.test/x//y", "empty segments"),
+            ("spiffe://a.test/.", "dot segments"),
+            ("spiffe://a.test/x/../y", "dot segments"),
+            ("spiffe://a.test/x%2fy", "path segment characters"),
+            ("spiffe://a.test/x?q=1", "path segment characters"),
+            ("spiffe://a.test/x#f", "path segment characters"),
+            ("spiffe://a.test/x:y", "path segment characters"),
+            ("spiffe://a.test/ü", "path segment characters"),
+            ("spiffe://a.test/x\0", "path segment characters"),
+            ("spiffe://a.test/x\n", "path segment characters"),
+            (&long[0], "2049 bytes"),
+            (&long[1], "255 bytes"),
+        ];
+        for (text, why) in bad {
+            let error = parse(text).expect_err(text).to_string();
+            assert!(error.contains(why), "{text}: {error}");
+        }
+    }
 
     #[test]
     fn reads_the_four_forms_and_no_other() {

@@ -8,14 +8,20 @@
 //! `version (1) ‖ mesh id (32) ‖ author public key (32) ‖ signature (64)`, the signature over
 //! `exporter (32) ‖ mesh id (32) ‖ role (1) ‖ own SPIFFE ID`, where the exporter is RFC 8446 §7.5 with label
 //! `cauldron-admission`.
+//!
+//! On the data lane the same frame is the whole proof, in a domain of its own (`cauldron/data/v1`, exporter label
+//! `cauldron-data`) and without a SPIFFE ID: there no certificate counts, so the enrolment alone says who the key is.
 
 use cauldron_identity::{AuthorKey, MeshId, PublicKey, Signature, SpiffeId};
 
 /// Version of the frame; a peer with another one is refused.
 const VERSION: u8 = 0;
 const DOMAIN: &str = "cauldron/admission/v0";
+const DATA_DOMAIN: &str = "cauldron/data/v1";
 /// Label of the TLS exporter.
 pub(crate) const EXPORTER_LABEL: &[u8] = b"cauldron-admission";
+/// Label of the TLS exporter on the data lane.
+pub(crate) const DATA_EXPORTER_LABEL: &[u8] = b"cauldron-data";
 /// Bytes of a frame.
 pub(crate) const FRAME_BYTES: usize = 1 + 32 + 32 + 64;
 
@@ -58,7 +64,16 @@ pub(crate) fn seal(
     own: &SpiffeId,
     exporter: &[u8; 32],
 ) -> [u8; FRAME_BYTES] {
-    let signature = key.sign(DOMAIN, &statement(mesh, side, own, exporter));
+    frame(key, mesh, DOMAIN, &statement(mesh, side, Some(own), exporter))
+}
+
+/// Makes our frame for the data lane.
+pub(crate) fn seal_data(key: &AuthorKey, mesh: &MeshId, side: Side, exporter: &[u8; 32]) -> [u8; FRAME_BYTES] {
+    frame(key, mesh, DATA_DOMAIN, &statement(mesh, side, None, exporter))
+}
+
+fn frame(key: &AuthorKey, mesh: &MeshId, domain: &str, statement: &[u8]) -> [u8; FRAME_BYTES] {
+    let signature = key.sign(domain, statement);
     let mut frame = [0; FRAME_BYTES];
     frame[0] = VERSION;
     frame[1..33].copy_from_slice(mesh.as_bytes());
@@ -74,6 +89,25 @@ pub(crate) fn open(
     peer_side: Side,
     peer: &SpiffeId,
     exporter: &[u8; 32],
+) -> Result<PublicKey, AdmissionError> {
+    opened(frame, mesh, DOMAIN, &statement(mesh, peer_side, Some(peer), exporter))
+}
+
+/// Checks the peer's frame on the data lane and returns its proven author key.
+pub(crate) fn open_data(
+    frame: &[u8; FRAME_BYTES],
+    mesh: &MeshId,
+    peer_side: Side,
+    exporter: &[u8; 32],
+) -> Result<PublicKey, AdmissionError> {
+    opened(frame, mesh, DATA_DOMAIN, &statement(mesh, peer_side, None, exporter))
+}
+
+fn opened(
+    frame: &[u8; FRAME_BYTES],
+    mesh: &MeshId,
+    domain: &str,
+    statement: &[u8],
 ) -> Result<PublicKey, AdmissionError> {
     let (version, rest) = (frame[0], &frame[1..]);
     if version != VERSION {
@@ -91,17 +125,17 @@ pub(crate) fn open(
     if key.is_weak() {
         return Err(AdmissionError::WeakKey);
     }
-    key.verify(DOMAIN, &statement(mesh, peer_side, peer, exporter), &Signature::from_bytes(signature))
-        .map_err(|_| AdmissionError::Proof)?;
+    key.verify(domain, statement, &Signature::from_bytes(signature)).map_err(|_| AdmissionError::Proof)?;
     Ok(key)
 }
 
-fn statement(mesh: &MeshId, side: Side, id: &SpiffeId, exporter: &[u8; 32]) -> Vec<u8> {
+fn statement(mesh: &MeshId, side: Side, id: Option<&SpiffeId>, exporter: &[u8; 32]) -> Vec<u8> {
     let role = [match side {
         Side::Dialer => 0u8,
         Side::Listener => 1,
     }];
-    [&exporter[..], mesh.as_bytes(), &role, id.to_string().as_bytes()].concat()
+    let id = id.map(ToString::to_string).unwrap_or_default();
+    [&exporter[..], mesh.as_bytes(), &role, id.as_bytes()].concat()
 }
 
 #[cfg(test)]
@@ -122,6 +156,13 @@ mod tests {
         assert_eq!(open(&frame, &mesh, Side::Dialer, &you, &[9; 32]), Err(AdmissionError::Proof));
         let foreign = open(&frame, &other, Side::Dialer, &me, &[9; 32]);
         assert_eq!(foreign, Err(AdmissionError::OtherMesh { theirs: mesh, ours: other }));
+
+        assert_eq!(open_data(&frame, &mesh, Side::Dialer, &[9; 32]), Err(AdmissionError::Proof), "another lane");
+        let data = seal_data(&key, &mesh, Side::Dialer, &[9; 32]);
+        assert_eq!(open_data(&data, &mesh, Side::Dialer, &[9; 32]), Ok(key.public()));
+        assert_eq!(open_data(&data, &mesh, Side::Dialer, &[8; 32]), Err(AdmissionError::Proof));
+        assert_eq!(open_data(&data, &mesh, Side::Listener, &[9; 32]), Err(AdmissionError::Proof));
+        assert_eq!(open(&data, &mesh, Side::Dialer, &me, &[9; 32]), Err(AdmissionError::Proof));
 
         for at in 0..FRAME_BYTES {
             let mut bad = frame;

@@ -32,6 +32,8 @@ pub enum CloseCode {
     SvidExpired = 0x20,
     /// The peer's trust domain or root is no longer trusted.
     Untrusted = 0x21,
+    /// The data lane has done its part: the mesh lane is tried again.
+    LaneOver = 0x22,
     /// A frame longer than allowed was announced.
     FrameTooLarge = 0x30,
     /// The stream ended inside a frame.
@@ -64,7 +66,7 @@ pub enum CloseCode {
 
 impl CloseCode {
     /// Every code, in order.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 29] = [
         Self::Normal,
         Self::Shutdown,
         Self::Certificate,
@@ -79,6 +81,7 @@ impl CloseCode {
         Self::Ourselves,
         Self::SvidExpired,
         Self::Untrusted,
+        Self::LaneOver,
         Self::FrameTooLarge,
         Self::FrameTruncated,
         Self::FrameEmpty,
@@ -119,6 +122,7 @@ impl CloseCode {
             Self::Ourselves => "ourselves",
             Self::SvidExpired => "svid_expired",
             Self::Untrusted => "untrusted",
+            Self::LaneOver => "lane_over",
             Self::FrameTooLarge => "frame_too_large",
             Self::FrameTruncated => "frame_truncated",
             Self::FrameEmpty => "frame_empty",

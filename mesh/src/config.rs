@@ -15,6 +15,30 @@ use crate::limits::{CONNECTIONS_MAX_EDGE, RECEIVED_FRAMES_MAX};
 use crate::source::SvidSource;
 use crate::transport::Shared;
 
+/// Asks the authority chain, as it stands at that moment.
+type NameOf = dyn Fn(&PublicKey) -> Option<SpiffeId> + Send + Sync;
+
+/// Names the SPIFFE ID under which an author key is enrolled and not cut; nothing for any other key.
+#[derive(Clone)]
+pub struct Enrolled(Arc<NameOf>);
+
+impl Enrolled {
+    /// Wraps the question.
+    pub fn new(name_of: impl Fn(&PublicKey) -> Option<SpiffeId> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(name_of))
+    }
+
+    pub(crate) fn name_of(&self, author: &PublicKey) -> Option<SpiffeId> {
+        (self.0)(author)
+    }
+}
+
+impl std::fmt::Debug for Enrolled {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Enrolled")
+    }
+}
+
 /// What a node's side of the mesh needs.
 #[derive(Debug)]
 pub struct MeshConfig {
@@ -30,6 +54,8 @@ pub struct MeshConfig {
     pub peers: Vec<String>,
     /// Connections in all; see [`crate::limits`] for the two usual values.
     pub connections_max: usize,
+    /// Who is enrolled, for the data lane; `None` turns it away.
+    pub enrolled: Option<Enrolled>,
     /// Where enrolment requests go; `None` turns the lane away.
     pub enrol: Option<mpsc::Sender<EnrolRequest>>,
 }
@@ -39,7 +65,7 @@ impl MeshConfig {
     #[must_use]
     pub fn new(listen: SocketAddr, mesh_id: MeshId, author: Arc<AuthorKey>, source: Arc<SvidSource>) -> Self {
         let connections_max = CONNECTIONS_MAX_EDGE;
-        Self { listen, mesh_id, author, source, peers: Vec::new(), connections_max, enrol: None }
+        Self { listen, mesh_id, author, source, peers: Vec::new(), connections_max, enrolled: None, enrol: None }
     }
 }
 
@@ -85,6 +111,19 @@ pub enum MeshEvent {
         /// Whether we dialled.
         dialer: bool,
     },
+    /// A peer is connected on the data lane: its author key is enrolled, and it may exchange facts and nothing else.
+    DataLinkUp {
+        /// Number of the link, never used again.
+        link: u64,
+        /// Under which name the key is enrolled.
+        spiffe_id: SpiffeId,
+        /// The author key it has proven to hold.
+        author: PublicKey,
+        /// Where it is.
+        remote_addr: SocketAddr,
+        /// Whether we dialled.
+        dialer: bool,
+    },
     /// The peer is gone, or was sent away.
     LinkDown {
         /// Number of the link.
@@ -125,8 +164,15 @@ impl Mesh {
     pub fn start(config: MeshConfig) -> Result<(MeshHandle, mpsc::Receiver<MeshEvent>), MeshError> {
         let counters = Arc::new(Counters::default());
         let enrol = EnrolLane::new(config.enrol, counters.clone());
-        let shared =
-            Shared::new(config.source, config.author, config.mesh_id, config.connections_max, counters.clone(), enrol);
+        let shared = Shared::new(
+            config.source,
+            config.author,
+            config.mesh_id,
+            config.connections_max,
+            counters.clone(),
+            enrol,
+            config.enrolled,
+        );
         let (events, receiver) = mpsc::channel(RECEIVED_FRAMES_MAX);
         let (handle, commands, outboxes) = MeshHandle::new(counters);
         let mut driver = Driver::new(shared, events, commands, outboxes);

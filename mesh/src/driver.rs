@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use cauldron_identity::PublicKey;
 use futures::StreamExt;
 use libp2p::core::ConnectedPoint;
 use libp2p::core::transport::TransportError;
@@ -243,20 +244,29 @@ impl Driver {
         counters.links.fetch_add(1, Relaxed);
         let writer = self.tasks.spawn(link::write(number, peer, self.control.clone(), reader, counters));
         self.outboxes.insert(number, outbox.clone());
-        self.report(MeshEvent::LinkUp {
-            link: number,
-            spiffe_id: info.spiffe_id.clone(),
-            author: info.author,
-            svid_not_after_s: info.svid_not_after_s,
-            remote_addr: remote,
-            dialer: endpoint.is_dialer(),
+        let (spiffe_id, author, dialer) = (info.spiffe_id.clone(), info.author, endpoint.is_dialer());
+        self.report(match info.svid_not_after_s {
+            Some(svid_not_after_s) => {
+                MeshEvent::LinkUp { link: number, spiffe_id, author, svid_not_after_s, remote_addr: remote, dialer }
+            }
+            None => MeshEvent::DataLinkUp { link: number, spiffe_id, author, remote_addr: remote, dialer },
         });
-        let dialer = endpoint.is_dialer();
         self.numbers.insert(number, peer);
         self.links.insert(peer, Link { number, info, remote, dialer, outbox, writer, reader: None, closing: None });
         self.dialler.link_up(peer);
         if let Some(stream) = self.early.remove(&peer) {
             self.on_stream(peer, stream);
+        }
+        self.one_lane(author);
+    }
+
+    /// A link on the mesh lane carries all that one on the data lane does: the latter ends.
+    fn one_lane(&mut self, author: PublicKey) {
+        let of_author = || self.links.values().filter(|l| l.info.author == author && l.closing.is_none());
+        let on_mesh = of_author().any(|l| l.info.svid_not_after_s.is_some());
+        let on_data: Vec<u64> = of_author().filter(|l| l.info.svid_not_after_s.is_none()).map(|l| l.number).collect();
+        for number in on_data.into_iter().filter(|_| on_mesh) {
+            self.close(number, CloseCode::LaneOver, "the mesh lane is up");
         }
     }
 

@@ -47,8 +47,8 @@ pub struct LinkStatus {
     pub spiffe_id: SpiffeId,
     /// The author key the peer has proven.
     pub author: PublicKey,
-    /// When the peer's SVID runs out, Unix seconds.
-    pub svid_not_after_s: u64,
+    /// When the peer's SVID runs out, Unix seconds; none on the data lane, where no SVID counts.
+    pub svid_not_after_s: Option<u64>,
     /// Where the peer is.
     pub remote_addr: SocketAddr,
     /// Whether we dialled.

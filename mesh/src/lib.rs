@@ -7,7 +7,9 @@
 //! way, without gaps; whatever would make a gap ends the link. A peer on a link has shown a valid SVID and has proven its
 //! author key over the TLS session; whether that key is enrolled is for the node's core to judge.
 //!
-//! Two lanes share the port by ALPN: `cauldron-mesh/0` (mutual SVIDs) and `cauldron-enrol/1` (see [`enrol_client`]).
+//! Three lanes share the port by ALPN: `cauldron-mesh/0` (mutual SVIDs), `cauldron-enrol/1` (see [`enrol_client`]) and
+//! `cauldron-data/1` (enrolled author keys alone, [`MeshEvent::DataLinkUp`]), which is dialled where a certificate stands in the
+//! way of the first.
 //!
 //! Not here on purpose: the meaning of frames, membership, policy, persistence, relays and hole punching.
 #![forbid(unsafe_code)]
@@ -34,7 +36,7 @@ mod transport;
 mod tests;
 
 pub use code::CloseCode;
-pub use config::{Direction, Mesh, MeshConfig, MeshError, MeshEvent};
+pub use config::{Direction, Enrolled, Mesh, MeshConfig, MeshError, MeshEvent};
 pub use counters::Counters;
 pub use enrol::{EnrolError, EnrolRequest, enrol_client};
 pub use handle::{LinkStatus, MeshHandle, MeshStatus, TargetStatus};

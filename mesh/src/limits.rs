@@ -39,6 +39,9 @@ pub const IDLE_TIME_MAX: Duration = Duration::from_secs(15);
 /// Largest time between two looks at a live connection's SVID; a stepped clock is noticed within it.
 pub const GUARD_INTERVAL: Duration = Duration::from_secs(20);
 
+/// How long a connection on the data lane lives: then the mesh lane, which carries more, is tried again.
+pub const DATA_LANE_TIME_MAX: Duration = Duration::from_secs(300);
+
 /// One sync frame: a chunk of 256 KiB with its envelope and 64 KiB of control beside it.
 pub const FRAME_BYTES_MAX: usize = 320 * 1024;
 /// From the first byte of a frame's header to its last.

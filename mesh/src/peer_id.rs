@@ -11,14 +11,23 @@ use libp2p::identity::{PublicKey, ed25519};
 
 /// The synthetic key of a SPIFFE ID, by hash and try: every second hash is a point.
 pub(crate) fn synthetic_key_of(id: &SpiffeId) -> PublicKey {
+    synthetic("cauldron/peer-id/v0", id)
+}
+
+fn synthetic(domain: &str, id: &SpiffeId) -> PublicKey {
     let id = id.to_string();
     for attempt in 0u32.. {
         let input = [&attempt.to_be_bytes()[..], id.as_bytes()].concat();
-        if let Ok(key) = ed25519::PublicKey::try_from_bytes(&domain_hash("cauldron/peer-id/v0", &input)) {
+        if let Ok(key) = ed25519::PublicKey::try_from_bytes(&domain_hash(domain, &input)) {
             return key.into();
         }
     }
     unreachable!("2^32 hashes in a row that are no curve point")
+}
+
+/// The `PeerId` under which the same peer stands on the data lane: a link of its own, with less to say.
+pub(crate) fn data_peer_id_of(id: &SpiffeId) -> PeerId {
+    synthetic("cauldron/data-peer-id/v0", id).to_peer_id()
 }
 
 /// The `PeerId` of a SPIFFE ID: a pure function, so everyone can compute it from the name.

@@ -15,7 +15,8 @@ use crate::transport::EstablishError;
 pub(crate) struct PeerInfo {
     pub(crate) spiffe_id: SpiffeId,
     pub(crate) author: PublicKey,
-    pub(crate) svid_not_after_s: u64,
+    /// None on the data lane, where no SVID counts.
+    pub(crate) svid_not_after_s: Option<u64>,
 }
 
 /// Why a proven peer gets no connection.

@@ -102,6 +102,12 @@ impl SvidSource {
         self.generation.send_modify(|g| *g += 1);
     }
 
+    /// What is trusted now: the mesh's own trust domain.
+    #[must_use]
+    pub fn bundles(&self) -> Arc<Bundles> {
+        self.bundles.load_full()
+    }
+
     /// The node's own name.
     #[must_use]
     pub fn spiffe_id(&self) -> &SpiffeId {
@@ -114,6 +120,12 @@ impl SvidSource {
     /// The reason a peer with the same bundles would refuse it.
     pub fn own_status(&self) -> Result<VerifiedSvid, SvidError> {
         self.verify(&self.local.load().chain)
+    }
+
+    /// The chain that is presented now, leaf first.
+    #[must_use]
+    pub fn chain(&self) -> Vec<CertificateDer<'static>> {
+        self.local.load().chain.clone()
     }
 
     /// Counts rotations and changes of trust.
@@ -140,7 +152,9 @@ impl SvidSource {
         (self.clock)()
     }
 
-    pub(crate) fn certified(&self) -> Arc<CertifiedKey> {
+    /// What a TLS server of this node presents. Other servers than the mesh's own use it too.
+    #[must_use]
+    pub fn certified(&self) -> Arc<CertifiedKey> {
         self.local.load().certified.clone()
     }
 

@@ -24,6 +24,8 @@ use crate::source::SvidSource;
 pub(crate) const ALPN_MESH: &[u8] = b"cauldron-mesh/0";
 /// One request and one reply; who is who is proven inside.
 pub(crate) const ALPN_ENROL: &[u8] = b"cauldron-enrol/1";
+/// Author keys alone; who is who is proven inside.
+pub(crate) const ALPN_DATA: &[u8] = b"cauldron-data/1";
 /// rustls wants a host name; ours are in the certificates. RFC 6761 keeps `.invalid` free of meaning.
 pub(crate) const SERVER_NAME: &str = "spiffe.invalid";
 
@@ -56,14 +58,23 @@ pub(crate) fn mesh_client(source: &Arc<SvidSource>, report: &Report) -> Result<Q
 /// The joining side on the enrol lane: no certificate of its own, and any of the server's, because the reply is what
 /// proves the server (it signs the exporter of this very handshake).
 pub(crate) fn enrol_client(provider: &Arc<CryptoProvider>) -> Result<QuicClientConfig, Error> {
+    anonymous_client(provider, ALPN_ENROL)
+}
+
+/// The dialler's side on the data lane: no certificate counts on either side, the proofs behind the handshake do.
+pub(crate) fn data_client(provider: &Arc<CryptoProvider>) -> Result<QuicClientConfig, Error> {
+    anonymous_client(provider, ALPN_DATA)
+}
+
+fn anonymous_client(provider: &Arc<CryptoProvider>, alpn: &[u8]) -> Result<QuicClientConfig, Error> {
     let config = client_builder(provider)?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(AnyServer(provider.clone())))
         .with_no_client_auth();
-    finish_client(config, ALPN_ENROL)
+    finish_client(config, alpn)
 }
 
-/// The listener's side of one handshake, both lanes. A certificate is asked for and verified if it comes; that the mesh
+/// The listener's side of one handshake, all lanes. A certificate is asked for and verified if it comes; that the mesh
 /// lane requires one is checked right after the handshake, when the lane is known.
 pub(crate) fn server(source: &Arc<SvidSource>, report: &Report) -> Result<QuicServerConfig, Error> {
     let peer = Arc::new(PeerVerifier { source: source.clone(), report: report.clone() });
@@ -74,8 +85,21 @@ pub(crate) fn server(source: &Arc<SvidSource>, report: &Report) -> Result<QuicSe
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     config.max_early_data_size = 0;
-    config.alpn_protocols = vec![ALPN_MESH.to_vec(), ALPN_ENROL.to_vec()];
+    #[cfg(feature = "planted")]
+    if cauldron_identity::planted::active("resumption-on") {
+        config.ticketer = planted_ticketer();
+        config.send_tls13_tickets = 2;
+    }
+    config.alpn_protocols = vec![ALPN_MESH.to_vec(), ALPN_ENROL.to_vec(), ALPN_DATA.to_vec()];
     QuicServerConfig::try_from(config).map_err(|e| Error::General(e.to_string()))
+}
+
+/// One ticketer for all handshakes, as a server with resumption has.
+#[cfg(feature = "planted")]
+fn planted_ticketer() -> Arc<dyn rustls::server::ProducesTickets> {
+    static TICKETER: OnceLock<Arc<dyn rustls::server::ProducesTickets>> = OnceLock::new();
+    let ticketer = || rustls::crypto::aws_lc_rs::Ticketer::new().unwrap_or_else(|e| unreachable!("no randomness: {e}"));
+    TICKETER.get_or_init(ticketer).clone()
 }
 
 /// A verifier that takes any server, for tests that misbehave elsewhere.

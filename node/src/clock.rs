@@ -85,10 +85,35 @@ impl SystemClock {
     }
 }
 
+/// Milliseconds by which both clocks are ahead of the machine's, where a test said so.
+#[cfg(feature = "fault-points")]
+static AHEAD_MS: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+
+/// From here on both clocks of this process stand as if the machine had slept for `time`.
+#[cfg(feature = "fault-points")]
+pub fn sleep_through(time: std::time::Duration) {
+    let ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    AHEAD_MS.store(ms, std::sync::atomic::Ordering::Relaxed);
+}
+
+fn ahead_ms() -> u64 {
+    #[cfg(feature = "fault-points")]
+    return AHEAD_MS.load(std::sync::atomic::Ordering::Relaxed);
+    #[cfg(not(feature = "fault-points"))]
+    0
+}
+
 /// Milliseconds since the Unix epoch; 0 for a clock that stands before it.
 #[must_use]
 pub fn wall_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX)).saturating_add(ahead_ms())
+}
+
+/// The wall clock as certificates are judged by it, in Unix seconds.
+#[must_use]
+pub fn certificate_clock() -> cauldron_mesh::WallClock {
+    Arc::new(|| wall_ms() / 1000)
 }
 
 /// Milliseconds since boot, suspend included (`CLOCK_BOOTTIME`, clock_gettime(2)).
@@ -97,7 +122,7 @@ pub fn boottime_ms() -> u64 {
     let now = clock_gettime(ClockId::Boottime);
     let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
     let millis = u64::try_from(now.tv_nsec / 1_000_000).unwrap_or(0);
-    seconds.saturating_mul(1_000).saturating_add(millis)
+    seconds.saturating_mul(1_000).saturating_add(millis).saturating_add(ahead_ms())
 }
 
 /// This boot's id (random(4)). Where `/proc` hides it, an id that no other start of any process has: leases and marks then

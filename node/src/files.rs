@@ -5,6 +5,8 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
+use zeroize::Zeroizing;
+
 use crate::error::CliError;
 
 /// Configuration, charters, keys and tokens are far below; a larger file is a mistake, not an input.
@@ -76,21 +78,32 @@ pub fn read_text(path: &Path) -> Result<String, CliError> {
         .map_err(|e| failed("read", path, &io::Error::new(io::ErrorKind::InvalidData, e.utf8_error())))
 }
 
-/// Reads a secret, refusing a file that others may read.
+/// Reads a secret text, refusing a file that others may read.
 ///
 /// # Errors
 /// [`CliError`] that names the file.
 pub fn read_secret(path: &Path) -> Result<String, CliError> {
+    refuse_shared(path)?;
+    read_text(path)
+}
+
+/// Reads secret bytes, refusing a file that others may read.
+///
+/// # Errors
+/// [`CliError`] that names the file.
+pub fn read_secret_bytes(path: &Path) -> Result<Zeroizing<Vec<u8>>, CliError> {
+    refuse_shared(path)?;
+    read(path).map(Zeroizing::new)
+}
+
+fn refuse_shared(path: &Path) -> Result<(), CliError> {
     let metadata = fs::metadata(path).map_err(|e| failed("read", path, &e))?;
     let mode = metadata.mode() & 0o777;
-    if mode & 0o077 != 0 {
-        return Err(CliError::config(format!(
-            "{} holds a secret, but others may read it (mode {mode:04o})",
-            path.display()
-        ))
-        .hint(format!("chmod 600 {}", path.display())));
+    if mode & 0o077 == 0 {
+        return Ok(());
     }
-    read_text(path)
+    Err(CliError::config(format!("{} holds a secret, but others may read it (mode {mode:04o})", path.display()))
+        .hint(format!("chmod 600 {}", path.display())))
 }
 
 /// Whether `dir` exists and holds anything.
@@ -114,8 +127,11 @@ pub fn mode(path: &Path) -> Result<u32, CliError> {
 }
 
 fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+    let file = File::open(path)?;
+    // Room for all of it: growing would leave copies of a secret behind.
+    let length = file.metadata()?.len().min(FILE_BYTES_MAX);
+    let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or(0) + 1);
+    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > FILE_BYTES_MAX {
         return Err(io::Error::other(format!("it is larger than {FILE_BYTES_MAX} bytes")));
     }

@@ -1,27 +1,27 @@
 //! How a mesh begins, and how a node's data directory is prepared: keys, charter, the founder's facts.
 //!
-//! One person founds a mesh alone (1 of 1, said plainly) and grows it by amendment. What only the founder may sign is sealed
-//! here, while the founder's keys and the sequencer's are on one machine, and waits in `founding.cbor` for the first run.
+//! One person founds a mesh alone (1 of 1, said plainly) and grows it by amendment, or a council founds it from many machines by
+//! signing a [`Draft`]. What they founded waits in `founding.cbor` for the first run.
 
 use std::net::SocketAddr;
 
-use cauldron_coordinator::bodies::KIND_BUNDLE;
 use cauldron_coordinator::policy::Bundle;
-use cauldron_identity::authority::{Activate, Credential, CredentialKind, Entry, EntryBody, KIND_ENTRY, Person};
-use cauldron_identity::charter::{ClassAges, Seat};
+use cauldron_identity::authority::{Credential, Person};
+use cauldron_identity::charter::{CHARTER_NAMESPACE, ClassAges, Seat};
 use cauldron_identity::codec::{from_cbor, to_cbor};
 use cauldron_identity::ids::sha256;
 use cauldron_identity::x509::{AuthorityCa, SvidKey, Validity, certificates_to_pem};
 use cauldron_identity::{
-    AuthorKey, Charter, Digest, Fact, FactId, HeaderDraft, MeshId, Scope, SealedFact, SignedCharter, SpiffeId,
-    TrustDomain,
+    AuthorKey, Charter, Digest, MeshId, SealedFact, SignedCharter, SignerKey, SpiffeId, TrustDomain,
 };
 
 use crate::clock::{Mark, boot_id, boottime_ms};
 use crate::config::{PeerAddr, Template};
+use crate::draft::{Draft, Progress};
 use crate::error::CliError;
 use crate::keyfile::{self, Purpose};
 use crate::paths::{Binding, DataDir};
+use crate::sealing::Seal;
 use crate::token::JoinToken;
 use crate::{chance, files};
 
@@ -32,7 +32,7 @@ const ROOT_BACKDATE_S: u64 = 3_600;
 const RETENTION_FLOOR_DAYS: u32 = 180;
 
 /// What the founder decides.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Request {
     /// Name of the first coordinator.
     pub name: String,
@@ -52,8 +52,21 @@ pub struct Request {
     pub class_ages: ClassAges,
     /// The first policy.
     pub bundle: Bundle,
+    /// Who founds it.
+    pub council: Council,
+    /// The founder's public key for votes; without, a key is made in `people/`.
+    pub person_key: Option<SignerKey>,
     /// Now, milliseconds since the Unix epoch.
     pub now_ms: u64,
+}
+
+/// Who founds a mesh.
+#[derive(Debug)]
+pub enum Council {
+    /// The founder alone, with a key that is made in `people/`, sealed or plain.
+    Alone(Option<Seal>),
+    /// Holders of these keys, of whom so many must sign the draft.
+    Keys(Vec<SignerKey>, u32),
 }
 
 /// What was founded.
@@ -65,6 +78,8 @@ pub struct Founded {
     pub spiffe_id: SpiffeId,
     /// The founder's credential.
     pub credential: Digest,
+    /// Who has signed the draft; all that are needed, where the founder is alone.
+    pub progress: Progress,
 }
 
 /// What [`found`] left for the first run.
@@ -74,44 +89,88 @@ pub struct Founding {
     pub facts: Vec<SealedFact>,
 }
 
-/// Founds a mesh in an empty directory: everything of the first node but its configuration file.
+/// Founds a mesh in an empty directory: everything of the first node but its configuration file. A founder who is alone signs
+/// here; a council signs the draft that is left in `charter.draft`.
 ///
 /// # Errors
 /// [`CliError`]: the directory belongs to somebody else, a name makes no sense, or the disk refuses.
 pub fn found(dir: &DataDir, request: &Request) -> Result<Founded, CliError> {
     let spiffe_id = SpiffeId::new(format!("spiffe://{}/coordinator/{}", request.trust_domain, request.name))
         .map_err(|e| CliError::usage(format!("{} is no name for a coordinator", request.name)).because(&e))?;
+    let (author, alone) = (keyfile::generate(), keyfile::generate());
+    let (council, threshold) = match &request.council {
+        Council::Alone(_) => (vec![alone.public().into()], 1),
+        Council::Keys(keys, threshold) => (keys.clone(), *threshold),
+    };
+    let (root_key, ca) = make_ca(request)?;
+    let charter = charter(request, &spiffe_id, &author, (council, threshold), root_key)?;
+    let person_key = keyfile::generate();
+    let credential = Credential::of(request.person_key.clone().unwrap_or_else(|| person_key.public().into()));
+    let person = Person {
+        id: request.person.clone(),
+        name: request.person_name.clone(),
+        groups: request.groups.clone(),
+        credentials: vec![credential.clone()],
+    };
+    let mut draft = Draft::new(&charter, &author, &request.bundle, person);
+
     dir.create_new()?;
     for below in [dir.ca(), dir.people()] {
         files::create_dir(&below)?;
     }
-    let keys = Keys { author: keyfile::generate(), council: keyfile::generate(), person: keyfile::generate() };
-    let root_key = found_ca(dir, request)?;
-    let (mesh, charter) = charter(request, &spiffe_id, &keys, root_key)?;
-    let facts = facts(request, mesh, &keys);
-
-    keyfile::write(&dir.author_key(), &Purpose::Author, &keys.author)?;
-    keyfile::write(&dir.council_key(&request.person), &Purpose::Council(request.person.clone()), &keys.council)?;
-    keyfile::write(&dir.person_key(&request.person), &Purpose::Person(request.person.clone()), &keys.person)?;
-    files::write_public(&dir.charter(), &to_cbor(&charter))?;
-    files::write_private(&dir.founding(), &to_cbor(&facts))?;
+    write_ca(dir, &ca)?;
+    keyfile::write(&dir.author_key(), &Purpose::Author, &author, None)?;
+    if request.person_key.is_none() {
+        let purpose = Purpose::Person(request.person.clone());
+        keyfile::write(&dir.person_key(&request.person), &purpose, &person_key, None)?;
+    }
     write_clock(dir, request.now_ms)?;
-    dir.bind(&Binding { mesh, spiffe_id: spiffe_id.clone(), author: keys.author.author_id() })?;
-    Ok(Founded { mesh, spiffe_id, credential: credential(&keys.person).id() })
+    let mesh = draft.mesh();
+    if let Council::Alone(seal) = &request.council {
+        let purpose = Purpose::Council(request.person.clone());
+        keyfile::write(&dir.council_key(&request.person), &purpose, &alone, seal.as_ref())?;
+        let signature = alone.sign_ssh(CHARTER_NAMESPACE, &draft.charter.message());
+        draft.add(&charter, alone.public().into(), signature)?;
+        settle(dir, &draft, &charter, &author)?;
+    } else {
+        draft.write(&dir.draft())?;
+    }
+    dir.bind(&Binding { mesh, spiffe_id: spiffe_id.clone(), author: author.author_id() })?;
+    Ok(Founded { mesh, spiffe_id, credential: credential.id(), progress: draft.progress(&charter) })
 }
 
-struct Keys {
-    author: AuthorKey,
-    council: AuthorKey,
-    person: AuthorKey,
+/// Takes over a draft that enough of the council signed. Does nothing where the charter is settled, or was never drafted here.
+///
+/// # Errors
+/// [`CliError`]: too few signed it, it was changed, or it founds another mesh than the one drafted here.
+pub fn complete(dir: &DataDir, mesh: &MeshId, author: &AuthorKey) -> Result<(), CliError> {
+    let path = dir.draft();
+    if dir.charter().try_exists().unwrap_or(true) || !path.try_exists().unwrap_or(true) {
+        return Ok(());
+    }
+    let (draft, content) = Draft::read(&path)?;
+    if draft.mesh() != *mesh {
+        return Err(CliError::integrity(format!("{} founds another mesh", path.display()))
+            .detail(format!("it founds {}, this directory was drafted for {mesh}", draft.mesh()))
+            .hint("put back the file that `cauldron init` wrote here, with the council's signatures"));
+    }
+    if let Some(missing) = draft.progress(&content.charter).missing() {
+        return Err(CliError::config("the council has not founded this mesh yet").detail(missing).hint(format!(
+            "members sign with `cauldron charter sign FILE --key KEY`; then put the file back as {}",
+            path.display()
+        )));
+    }
+    settle(dir, &draft, &content.charter, author)
 }
 
-fn credential(key: &AuthorKey) -> Credential {
-    Credential { kind: CredentialKind::Software, key: key.public() }
+/// The charter last: with it in place the draft counts no more, whatever is added to it.
+fn settle(dir: &DataDir, draft: &Draft, charter: &Charter, author: &AuthorKey) -> Result<(), CliError> {
+    files::write_private(&dir.founding(), &to_cbor(&draft.facts(charter, author)))?;
+    files::write_public(&dir.charter(), &to_cbor(&draft.charter))
 }
 
-/// Makes the root key and certificate; answers with the digest of the key that the charter pins.
-fn found_ca(dir: &DataDir, request: &Request) -> Result<Digest, CliError> {
+/// Makes the root key and certificate, and the digest of the key that the charter pins.
+fn make_ca(request: &Request) -> Result<(Digest, AuthorityCa), CliError> {
     let failed = |e| CliError::integrity("cannot make the certificate authority").because(&e);
     let now_s = request.now_ms / 1_000;
     let validity = Validity {
@@ -120,77 +179,43 @@ fn found_ca(dir: &DataDir, request: &Request) -> Result<Digest, CliError> {
     };
     let key = SvidKey::generate().map_err(failed)?;
     let ca = AuthorityCa::self_signed(request.trust_domain.clone(), key, validity, chance::bytes()).map_err(failed)?;
+    Ok((Digest::from_bytes(sha256(&ca.spki_der())), ca))
+}
+
+fn write_ca(dir: &DataDir, ca: &AuthorityCa) -> Result<(), CliError> {
     files::write_private(&dir.ca_key(), ca.key_pem().as_bytes())?;
     files::write_private(&dir.ca_certificate(), ca.certificate_pem().as_bytes())?;
     let bundle = certificates_to_pem(std::slice::from_ref(ca.certificate()));
-    files::write_public(&dir.bundle(), bundle.as_bytes())?;
-    Ok(Digest::from_bytes(sha256(&ca.spki_der())))
+    files::write_public(&dir.bundle(), bundle.as_bytes())
 }
 
 fn charter(
     request: &Request,
     spiffe_id: &SpiffeId,
-    keys: &Keys,
+    author: &AuthorKey,
+    (council, threshold): (Vec<SignerKey>, u32),
     root_key: Digest,
-) -> Result<(MeshId, SignedCharter), CliError> {
-    let seat = Seat { author: keys.author.public(), spiffe_id: spiffe_id.to_string() };
+) -> Result<Charter, CliError> {
+    let seat = Seat { author: author.public(), spiffe_id: spiffe_id.to_string() };
     let charter = Charter {
         v: 0,
         trust_domain: request.trust_domain.to_string(),
         root_keys: vec![root_key],
-        council: vec![keys.council.public()],
-        threshold: 1,
+        policy_authors: council.clone(),
+        council,
+        threshold,
         recovery: Vec::new(),
         sequencer: seat.clone(),
         coordinators: vec![seat],
-        policy_authors: vec![keys.council.public()],
         rp_id: request.rp_id.clone(),
         vote_origins: request.vote_origins.clone(),
         class_ages: request.class_ages,
         retention_floor_days: RETENTION_FLOOR_DAYS,
         created_ms: request.now_ms,
     };
-    let signed = SignedCharter::sign(&charter, &[&keys.council]);
-    let mesh = signed.mesh_id();
     // A charter that its own nodes would refuse must not reach the disk.
-    signed.open(&mesh).map_err(|e| CliError::usage("this charter would not be valid").because(&e))?;
-    Ok((mesh, signed))
-}
-
-/// The first facts of the sequencer: the policy, the founder as a person, and the activation, which names the policy.
-fn facts(request: &Request, mesh: MeshId, keys: &Keys) -> Vec<SealedFact> {
-    let hlc = |counter: u64| (request.now_ms << 16) | counter;
-    let seal = |scope, seq, prev: Option<FactId>, counter, kind: &str, body| {
-        let draft = HeaderDraft {
-            mesh,
-            scope,
-            incarnation: 0,
-            seq,
-            prev,
-            hlc: hlc(counter),
-            kind: kind.to_owned(),
-            deps: Vec::new(),
-            traceparent: None,
-        };
-        Fact::seal(&keys.author, draft, body)
-    };
-    let entry = |prev: Option<FactId>, index, entry: &Entry| {
-        let mut body = EntryBody::new(prev, index, entry);
-        body.sign(&mesh, &keys.council);
-        seal(Scope::authority(), index, prev, index, KIND_ENTRY, to_cbor(&body))
-    };
-    let bundle = seal(Scope::mesh(), 1, None, 0, KIND_BUNDLE, request.bundle.packed().to_vec());
-    let person = Person {
-        id: request.person.clone(),
-        name: request.person_name.clone(),
-        groups: request.groups.clone(),
-        credentials: vec![credential(&keys.person)],
-    };
-    let activate =
-        Activate { bundle: bundle.id(), digest: request.bundle.digest(), version: request.bundle.version().to_owned() };
-    let person = entry(None, 1, &Entry::Person(person));
-    let activate = entry(Some(person.id()), 2, &Entry::Activate(activate));
-    [bundle, person, activate].iter().map(|fact| fact.sealed().clone()).collect()
+    let read = SignedCharter::draft(&charter, None).read();
+    read.map_err(|e| CliError::usage("this charter would not be valid").because(&e))
 }
 
 /// Writes down the first moment that this node's clock may believe.
@@ -273,7 +298,7 @@ pub fn prepare_join(dir: &DataDir, join: &Join) -> Result<Template, CliError> {
     } else {
         dir.create_new()?;
         let author = keyfile::generate();
-        keyfile::write(&dir.author_key(), &Purpose::Author, &author)?;
+        keyfile::write(&dir.author_key(), &Purpose::Author, &author, None)?;
         dir.bind(&Binding { mesh: token.mesh, spiffe_id: spiffe_id.clone(), author: author.author_id() })?;
     }
     files::write_private(&dir.join_token(), token.encode().as_bytes())?;
@@ -312,7 +337,7 @@ pub fn read_join_token(dir: &DataDir) -> Result<Option<JoinToken>, CliError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use cauldron_identity::Authority;
+    use cauldron_identity::{Authority, Fact};
 
     fn request() -> Request {
         Request {
@@ -325,6 +350,8 @@ mod tests {
             vote_origins: vec!["http://localhost:7480".into()],
             class_ages: ClassAges::default(),
             bundle: Bundle::default_bundle(),
+            council: Council::Alone(None),
+            person_key: None,
             now_ms: crate::clock::wall_ms(),
         }
     }
@@ -339,7 +366,7 @@ mod tests {
         let binding = dir.open(&founded.spiffe_id, Some(&founded.mesh)).expect("its own directory");
         let (_, charter) = read_charter(&dir, &binding.mesh).expect("opens");
         assert_eq!((charter.threshold, charter.council.len()), (1, 1));
-        let author = keyfile::read_author(&dir.author_key()).expect("readable");
+        let author = keyfile::read_author(&dir).expect("readable");
         assert_eq!(charter.sequencer.author, author.public());
 
         let mut authority = Authority::new(binding.mesh, charter).expect("seats");
@@ -371,9 +398,9 @@ mod tests {
         for secret in [dir.author_key(), dir.ca_key(), dir.founding(), dir.person_key("ana"), dir.council_key("ana")] {
             assert_eq!(files::mode(&secret), Ok(0o600), "{}", secret.display());
         }
-        let (purpose, key) = keyfile::read(&dir.person_key("ana")).expect("readable");
+        let (purpose, key) = keyfile::read(&dir.person_key("ana"), dir.unlock()).expect("readable");
         assert_eq!(purpose, Purpose::Person("ana".into()));
-        assert_eq!(credential(&key).id(), founded.credential);
+        assert_eq!(Credential::of(key.public().into()).id(), founded.credential);
     }
 
     #[test]
@@ -409,7 +436,7 @@ mod tests {
         let first = Join { token: token(lyon, 1), listen };
         let template = prepare_join(&dir, &first).unwrap_or_else(|e| panic!("{e}"));
         assert_eq!(read_join_token(&dir), Ok(Some(first.token)));
-        let author = keyfile::read_author(&dir.author_key()).expect("readable").author_id();
+        let author = keyfile::read_author(&dir).expect("readable").author_id();
         let config = crate::config::Config::parse(&template.render(), &dir.config()).unwrap_or_else(|e| panic!("{e}"));
         assert_eq!(config.identity.spiffe_id.to_string(), lyon);
         assert_eq!(dir.open(&config.identity.spiffe_id, config.mesh.charter.as_ref()).map(|b| b.author), Ok(author));
@@ -417,7 +444,7 @@ mod tests {
         let second = Join { token: token(lyon, 1), listen };
         prepare_join(&dir, &second).unwrap_or_else(|e| panic!("{e}"));
         assert_eq!(read_join_token(&dir), Ok(Some(second.token)));
-        assert_eq!(keyfile::read_author(&dir.author_key()).expect("readable").author_id(), author);
+        assert_eq!(keyfile::read_author(&dir).expect("readable").author_id(), author);
 
         let error = prepare_join(&dir, &Join { token: token(lyon, 2), listen }).expect_err("another mesh");
         assert!(error.to_string().contains("another mesh"), "{error}");

@@ -2,7 +2,8 @@
 //!
 //! `cauldron-key1.<purpose>.<base64url of seed ‖ first 4 bytes of SHA-256(purpose ‖ 0x00 ‖ seed)>`
 //!
-//! The file has mode 0600 and no passphrase: whoever reads it can act as its holder. `init` says so.
+//! The file has mode 0600. Sealed ([`crate::sealing`]), it opens with a passphrase or a node's secret; plain, whoever reads it can
+//! act as its holder.
 
 use std::fmt;
 use std::path::Path;
@@ -10,12 +11,14 @@ use std::path::Path;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use cauldron_identity::AuthorKey;
-use cauldron_identity::ids::domain_hash;
+use cauldron_identity::ids::sha256;
 use cauldron_identity::scope::is_name;
 use zeroize::Zeroizing;
 
+use crate::chance;
 use crate::error::CliError;
-use crate::{chance, files};
+use crate::paths::DataDir;
+use crate::sealing::{self, Seal, Unlock};
 
 const PREFIX: &str = "cauldron-key1";
 const CHECK_LEN: usize = 4;
@@ -62,20 +65,20 @@ pub fn generate() -> AuthorKey {
     AuthorKey::from_seed(&Zeroizing::new(chance::bytes::<32>()))
 }
 
-/// Writes a key for its owner alone.
+/// Writes a key for its owner alone, sealed where `seal` is given.
 ///
 /// # Errors
 /// [`CliError`] that names the file.
-pub fn write(path: &Path, purpose: &Purpose, key: &AuthorKey) -> Result<(), CliError> {
-    files::write_private(path, encode(purpose, key).as_bytes())
+pub fn write(path: &Path, purpose: &Purpose, key: &AuthorKey, seal: Option<&Seal>) -> Result<(), CliError> {
+    sealing::write(path, &purpose.to_string(), &encode(purpose, key), seal)
 }
 
 /// Reads a key of any purpose.
 ///
 /// # Errors
-/// [`CliError`]: missing, readable by others, or damaged.
-pub fn read(path: &Path) -> Result<(Purpose, AuthorKey), CliError> {
-    let text = Zeroizing::new(files::read_secret(path)?);
+/// [`CliError`]: missing, readable by others, sealed and not opened, or damaged.
+pub fn read(path: &Path, unlock: Unlock<'_>) -> Result<(Purpose, AuthorKey), CliError> {
+    let text = sealing::read(path, unlock)?;
     decode(&text).map_err(|why| CliError::integrity(format!("{} is no Cauldron key", path.display())).detail(why))
 }
 
@@ -83,20 +86,34 @@ pub fn read(path: &Path) -> Result<(Purpose, AuthorKey), CliError> {
 ///
 /// # Errors
 /// As [`read`]; a key for another purpose is one.
-pub fn read_author(path: &Path) -> Result<AuthorKey, CliError> {
-    match read(path)? {
+pub fn read_author(dir: &DataDir) -> Result<AuthorKey, CliError> {
+    let path = dir.author_key();
+    match read(&path, dir.unlock())? {
         (Purpose::Author, key) => Ok(key),
         (other, _) => Err(CliError::config(format!("{} is a key for {other}, not an author key", path.display()))),
     }
 }
 
+/// What a plain key file says that it is for.
+#[must_use]
+pub fn purpose(text: &str) -> Option<Purpose> {
+    let mut parts = text.splitn(3, '.');
+    (parts.next() == Some(PREFIX)).then(|| parts.next().and_then(Purpose::parse)).flatten()
+}
+
 fn encode(purpose: &Purpose, key: &AuthorKey) -> Zeroizing<String> {
     let name = purpose.to_string();
-    let mut payload = Zeroizing::new(key.seed().to_vec());
+    // With room for all of it: growing would leave copies of the seed behind.
+    let mut payload = Zeroizing::new(Vec::with_capacity(key.seed().len() + CHECK_LEN));
+    payload.extend_from_slice(&**key.seed());
     let sum = check(&name, &payload);
     payload.extend_from_slice(&sum);
     let text = Zeroizing::new(URL_SAFE_NO_PAD.encode(&*payload));
-    Zeroizing::new(format!("{PREFIX}.{name}.{}\n", *text))
+    let mut line = Zeroizing::new(String::with_capacity(PREFIX.len() + name.len() + text.len() + 3));
+    for part in [PREFIX, ".", &name, ".", &text, "\n"] {
+        line.push_str(part);
+    }
+    line
 }
 
 fn decode(text: &str) -> Result<(Purpose, AuthorKey), &'static str> {
@@ -114,7 +131,9 @@ fn decode(text: &str) -> Result<(Purpose, AuthorKey), &'static str> {
 }
 
 fn check(purpose: &str, seed: &[u8]) -> [u8; CHECK_LEN] {
-    let hash = domain_hash("cauldron/keyfile/v1", &[purpose.as_bytes(), &[0], seed].concat());
+    // `domain_hash`, in a buffer that is wiped.
+    let input = Zeroizing::new([b"cauldron/keyfile/v1", &[0][..], purpose.as_bytes(), &[0], seed].concat());
+    let hash = sha256(&input);
     let mut out = [0; CHECK_LEN];
     out.iter_mut().zip(hash).for_each(|(to, from)| *to = from);
     out
@@ -129,11 +148,18 @@ mod tests {
         let dir = tempfile::tempdir().expect("temporary directory");
         let path = dir.path().join("ana.key");
         let key = generate();
-        write(&path, &Purpose::Person("ana".into()), &key).expect("written");
-        let (purpose, read_back) = read(&path).expect("readable");
+        write(&path, &Purpose::Person("ana".into()), &key, None).expect("written");
+        let (purpose, read_back) = read(&path, Unlock::Node(None)).expect("readable");
         assert_eq!((purpose, read_back.public()), (Purpose::Person("ana".into()), key.public()));
-        let error = read_author(&path).expect_err("another purpose");
+        std::fs::rename(&path, dir.path().join("author.key")).expect("renamed");
+        let error = read_author(&DataDir::new(dir.path())).expect_err("another purpose");
         assert!(error.to_string().contains("is a key for person-ana"), "{error}");
+    }
+
+    #[test]
+    fn the_format_stays_what_files_hold() {
+        let line = encode(&Purpose::Author, &AuthorKey::from_seed(&[7; 32]));
+        assert_eq!(line.as_str(), "cauldron-key1.author.BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwev8ZKE\n");
     }
 
     #[test]

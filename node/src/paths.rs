@@ -5,10 +5,15 @@
 //! | `node.id` | the [`Binding`]: mesh, SPIFFE ID and author that this directory belongs to | 0644 |
 //! | `node.toml` | configuration, where `init` or `join` wrote it | 0644 |
 //! | `charter.cbor` | the signed charter; its hash is the mesh id | 0644 |
+//! | `charter.draft` | a founding that waits for its council's signatures; counts until there is a charter | 0644 |
 //! | `author.key` | the node's Ed25519 author key | 0600 |
 //! | `svid.pem` | the key of the present X.509-SVID and its chain, in one file | 0600 |
 //! | `bundle.pem` | root certificates of the trust domain | 0644 |
 //! | `ca/root.pem`, `ca/root.key` | the embedded authority, on the coordinator alone | 0600 |
+//! | `ca/site.pem` | key and certificate of the site's intermediate, on a node that holds one | 0600 |
+//! | `ca/jwt.key` | the keys that sign JWT-SVIDs, with the times of their publication | 0600 |
+//! | `ca/bundle.json` | the trust bundle as this domain publishes it (JWK Set), with its sequence | 0644 |
+//! | `federation/<trust domain>.json` | a foreign trust bundle, and when it was fetched | 0600 |
 //! | `founding.cbor` | the founder's facts, taken over by the first run of the first node | 0600 |
 //! | `join.token` | a token not redeemed yet, taken over by the first run of a joining node | 0600 |
 //! | `clock.cbor` | where this node's clock stood at founding or join: the first high-water mark | 0600 |
@@ -16,19 +21,22 @@
 //! | `store.redb` | everything else | 0600 |
 //! | `node.sock` | the HTTP API | 0660 |
 //!
-//! The directory itself is 0700.
+//! The directory itself is 0700. `author.key`, `svid.pem` and `ca/root.key` are sealed where `node.key_seal` is set.
 
 use std::path::{Path, PathBuf};
 
 use cauldron_identity::{AuthorId, MeshId, SpiffeId};
+use zeroize::Zeroizing;
 
 use crate::error::CliError;
 use crate::files;
+use crate::sealing::{self, Seal, Source, Unlock};
 
 /// A data directory; knows the name of every file in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DataDir {
     root: PathBuf,
+    seal: Option<Source>,
 }
 
 macro_rules! files {
@@ -41,7 +49,47 @@ impl DataDir {
     /// The directory at `root`, which need not exist.
     #[must_use]
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into() }
+        Self { root: root.into(), seal: None }
+    }
+
+    /// The same directory, whose secrets `source` seals.
+    #[must_use]
+    pub fn sealed_by(self, source: Option<Source>) -> Self {
+        Self { seal: source, ..self }
+    }
+
+    /// How a sealed file in it is opened.
+    #[must_use]
+    pub fn unlock(&self) -> Unlock<'_> {
+        Unlock::Node(self.seal.as_ref())
+    }
+
+    /// How a secret is written into it; nothing where `node.key_seal` is not set.
+    ///
+    /// # Errors
+    /// [`CliError`] when the sealing secret cannot be read.
+    pub fn seal(&self) -> Result<Option<Seal>, CliError> {
+        self.seal.as_ref().map(Source::load).transpose()
+    }
+
+    /// Seals the node's own secrets that still lie plain: after `node.key_seal` was set, one start is enough.
+    ///
+    /// # Errors
+    /// [`CliError`] that names the file.
+    pub fn seal_plain_secrets(&self) -> Result<Vec<PathBuf>, CliError> {
+        let Some(seal) = self.seal()? else { return Ok(Vec::new()) };
+        let mut sealed = Vec::new();
+        for path in [self.author_key(), self.ca_key(), self.svid(), self.site_ca(), self.jwt_key()] {
+            if !path.try_exists().unwrap_or(true) {
+                continue;
+            }
+            let text = Zeroizing::new(files::read_secret(&path)?);
+            if !cauldron_identity::seal::is_sealed(&text) {
+                sealing::write(&path, &sealing::purpose(&text), &text, Some(&seal))?;
+                sealed.push(path);
+            }
+        }
+        Ok(sealed)
     }
 
     /// The directory itself.
@@ -57,6 +105,8 @@ impl DataDir {
         config = "node.toml";
         /// The signed charter.
         charter = "charter.cbor";
+        /// The founding that waits for its council.
+        draft = "charter.draft";
         /// The author key.
         author_key = "author.key";
         /// The present SVID: key and chain.
@@ -69,6 +119,14 @@ impl DataDir {
         ca_certificate = "ca/root.pem";
         /// The root key of the embedded authority.
         ca_key = "ca/root.key";
+        /// The site's intermediate: key and certificate.
+        site_ca = "ca/site.pem";
+        /// The keys that sign JWT-SVIDs.
+        jwt_key = "ca/jwt.key";
+        /// The trust bundle as this domain publishes it.
+        own_bundle = "ca/bundle.json";
+        /// Foreign trust bundles.
+        federation = "federation";
         /// Facts of the founder, for the first run.
         founding = "founding.cbor";
         /// A join token, for the first run.

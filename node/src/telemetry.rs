@@ -89,8 +89,10 @@ pub fn install(settings: &Settings, spiffe_id: &str) -> Result<Telemetry, CliErr
     let traces =
         telemetry.traces.as_ref().map(|p| tracing_opentelemetry::layer().with_tracer(p.tracer_with_scope(scope())));
     let logs = telemetry.logs.as_ref().map(|p| OtlpLogs { logger: p.logger_with_scope(scope()) });
+    // How much an operator reads is one thing, whether traces are whole another.
+    let whole = self::filter(FILTER_DEFAULT, "telemetry.otlp")?;
     Registry::default()
-        .with(lines.and_then(traces).and_then(logs).with_filter(filter))
+        .with(lines.and_then(logs).with_filter(filter).and_then(traces.with_filter(whole)))
         .try_init()
         .map_err(|e| CliError::config("cannot install logging").because(&e))?;
     Ok(telemetry)

@@ -1,7 +1,7 @@
 //! How a world's mesh is founded: as in production, by a charter, a council key, people, and an activated policy.
 
 use cauldron_coordinator::policy::Bundle;
-use cauldron_identity::authority::{Activate, Credential, CredentialKind, Entry, EntryBody, KIND_ENTRY, Person};
+use cauldron_identity::authority::{Activate, Credential, Entry, EntryBody, KIND_ENTRY, Person};
 use cauldron_identity::charter::{Charter, ClassAges, Seat};
 use cauldron_identity::codec::to_cbor;
 use cauldron_identity::{AuthorKey, Digest, Fact, FactId, HeaderDraft, MeshId, Scope, SealedFact, SignedCharter};
@@ -78,7 +78,7 @@ impl Voter {
     /// The entry that describes them.
     #[must_use]
     pub fn person(&self) -> Person {
-        let credential = |key: &AuthorKey| Credential { kind: CredentialKind::Software, key: key.public() };
+        let credential = |key: &AuthorKey| Credential::of(key.public().into());
         Person {
             id: self.id.clone(),
             name: self.id.clone(),
@@ -94,12 +94,12 @@ fn charter(council: &AuthorKey, hq: &AuthorKey, weather: &Weather) -> Charter {
         v: 0,
         trust_domain: TRUST_DOMAIN.into(),
         root_keys: vec![Digest::of("sim/root", b"")],
-        council: vec![council.public()],
+        council: vec![council.public().into()],
         threshold: 1,
         recovery: vec![],
         sequencer: seat.clone(),
         coordinators: vec![seat],
-        policy_authors: vec![council.public()],
+        policy_authors: vec![council.public().into()],
         rp_id: "localhost".into(),
         vote_origins: vec![],
         class_ages: ClassAges { r1_ms: weather.lease_r1_ms, ..ClassAges::default() },

@@ -54,6 +54,29 @@ fn the_end_of_an_effect_is_told_although_the_process_died_right_after_it() {
 }
 
 #[test]
+fn the_end_of_an_effect_is_told_of_the_permit_that_did_it_and_not_of_one_that_failed() {
+    // Which of the two starts a node meets first is chance: several seeds.
+    for seed in 1..=4 {
+        let mut world = World::story(seed, &[1, 1]);
+        let lyon = world.place("lyon");
+        world.machines[lyon].blocklist.read_only = true;
+        let block = world.propose("lyon", "198.51.100.7");
+        world.run_for(2 * SECOND);
+        world.approve(block).at("hq").by("ana");
+        world.run_for(MINUTE);
+        assert_eq!(world.state_at("lyon", block), Some(State::Failed));
+        world.machines[lyon].blocklist.read_only = false;
+        let scope = Scope::site("lyon").expect("a site");
+        world.forge_permit(block, &scope, Forgery::Again).expect("hq knows the votes");
+        world.run_for(MINUTE);
+        assert_eq!(world.effects_of(block), 1);
+        world.run_for(12 * MINUTE);
+        assert!(world.ended_at("hq", block));
+        world.settle();
+    }
+}
+
+#[test]
 fn a_denied_proposal_leaves_no_trace() {
     let mut world = three();
     let block = world.propose("lyon", "198.51.100.7");

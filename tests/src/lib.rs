@@ -5,6 +5,7 @@
 //! fails, the logs of its nodes are printed; when a [`Mesh`] is dropped, its processes are killed.
 #![forbid(unsafe_code)]
 
+pub mod badcert;
 mod binary;
 mod http;
 mod mesh;

@@ -1,11 +1,12 @@
-//! Developer commands: `cargo xtask check | sim | bench | tidy`.
+//! Developer commands: `cargo xtask check | sim | bench | planted | tidy`.
 //!
 //! Everything here is a thin front for something that also works without it: `check` is `.ci/run`, `sim` and `bench`
-//! build and start a binary of the workspace. Only `tidy` has rules of its own.
+//! build and start a binary of the workspace. Only `tidy` and `planted` have rules of their own.
 #![forbid(unsafe_code)]
 
 mod forward;
 mod tidy;
+mod wires;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -43,6 +44,8 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
+    /// Plant each bug of the wires in turn; its test must fail.
+    Planted,
     /// Check the rules that no compiler checks: clean cores, no path of one machine, links that resolve.
     Tidy,
 }
@@ -52,6 +55,7 @@ fn main() -> ExitCode {
         Command::Check { args } => forward::check(&args),
         Command::Sim { args } => forward::sim(&args),
         Command::Bench { args } => forward::bench(&args),
+        Command::Planted => wires::run(),
         Command::Tidy => tidy::run(),
     };
     outcome.unwrap_or_else(|error| {

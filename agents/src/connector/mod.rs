@@ -145,8 +145,6 @@ pub enum Probe {
 pub struct Ended {
     /// The permit it was carried out under.
     pub permit_id: String,
-    /// Key of the execution that made it; `None` when the connector's journal was lost.
-    pub idempotency_key: Option<String>,
     /// What it acted on.
     pub object: String,
     /// Where it was, as in [`Outcome::effect_ref`].
@@ -183,8 +181,6 @@ pub enum ConnectorError {
     Symlink {
         /// The file as configured.
         path: PathBuf,
-        /// The system's refusal.
-        source: io::Error,
     },
     /// A directory, FIFO, device or socket.
     #[error("{} is not a regular file", path.display())]

@@ -1,6 +1,5 @@
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
 
 use proptest::prelude::*;
 
@@ -121,22 +120,19 @@ fn only_regular_files_are_read_and_nothing_blocks() {
 }
 
 #[test]
-fn a_file_that_may_not_be_read_says_what_to_do() {
-    if rustix::process::geteuid().is_root() {
-        eprintln!("skipped a_file_that_may_not_be_read_says_what_to_do: root may read everything");
-        return;
+fn a_file_that_may_not_be_read_says_what_to_do_once() {
+    // Root may read everything, so the system's refusal is given by hand.
+    let mut follower = FileFollower::new("auth.log", None);
+    let mut told = Vec::new();
+    for _ in 0..2 {
+        let denied = io::Error::from_raw_os_error(13);
+        follower.trouble(Trouble::Io(denied.kind()), &denied.to_string(), &mut |event| {
+            if let SourceEvent::Missing { why, .. } = event {
+                told.push(why);
+            }
+        });
     }
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("auth.log");
-    append(&path, "a\n");
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o000)).unwrap();
-    let mut follower = FileFollower::new(&path, None);
-    assert_eq!(
-        drain(&mut follower),
-        ["missing: Permission denied (os error 13); give this node's user read access to it"]
-    );
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
-    assert_eq!(drain(&mut follower), ["recovered", "1:a"]);
+    assert_eq!(told, ["Permission denied (os error 13); give this node's user read access to it"]);
 }
 
 #[test]

@@ -57,6 +57,6 @@ fn wire_v0_is_pinned() {
     world.permitted("198.51.100.7");
     let kinds: Vec<_> =
         world.facts.iter().map(|f| format!("{} {}", f.header().kind, digest(f.body().expect("present")))).collect();
-    let pinned = ["proposal 1e572138983a", "decision a3dad143a140", "vote 1a4182e68497", "permit e5e3eab1dfb5"];
+    let pinned = ["proposal 1e572138983a", "decision d9968133e8a1", "vote 8fb92b3bc214", "permit 0001e699d560"];
     assert_eq!(kinds, pinned);
 }

@@ -57,6 +57,19 @@ pub enum Report {
     Ended(Ended),
 }
 
+impl Report {
+    /// The start it reports on.
+    #[must_use]
+    pub fn started(&self) -> FactId {
+        match self {
+            Report::Done(done) => done.started,
+            Report::Failed(failed) => failed.started,
+            Report::Unknown(unknown) => unknown.started,
+            Report::Ended(ended) => ended.started,
+        }
+    }
+}
+
 /// What became of a fact that was offered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Inserted {

@@ -6,7 +6,7 @@ use super::entry::{ChainEnd, EntryBody};
 use crate::charter::{Charter, ClassAges, Seat};
 use crate::codec::to_cbor;
 use crate::ids::{Digest, FactId, MeshId, domain_hash};
-use crate::keys::PublicKey;
+use crate::signer::SignerKey;
 
 const TERM_DOMAIN: &str = "cauldron/term/v0";
 
@@ -20,19 +20,19 @@ pub struct Amend {
     pub root_keys: Option<Vec<Digest>>,
     /// The whole council from here on. Each new key signs the entry too.
     #[n(1)]
-    pub council: Option<Vec<PublicKey>>,
+    pub council: Option<Vec<SignerKey>>,
     /// How many of the council must sign.
     #[n(2)]
     pub threshold: Option<u32>,
     /// All recovery keys.
     #[n(3)]
-    pub recovery: Option<Vec<PublicKey>>,
+    pub recovery: Option<Vec<SignerKey>>,
     /// All seats, the sequencer's among them. A seat goes only after its author was cut.
     #[n(4)]
     pub coordinators: Option<Vec<Seat>>,
     /// All policy authors.
     #[n(5)]
-    pub policy_authors: Option<Vec<PublicKey>>,
+    pub policy_authors: Option<Vec<SignerKey>>,
     /// WebAuthn relying party id.
     #[n(6)]
     pub rp_id: Option<String>,

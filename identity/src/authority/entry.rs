@@ -4,12 +4,13 @@ use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
 
 use super::amend::{Amend, Term};
-use crate::charter::KeySignature;
+use crate::charter::{CHARTER_NAMESPACE, KeySignature, council_signers, founding_digest, founding_message};
 use crate::codec::to_cbor;
 use crate::fact::SealedFact;
 use crate::ids::{AuthorId, Digest, FactId, MeshId};
 use crate::keys::{AuthorKey, PublicKey, Signature};
 use crate::scope::Scope;
+use crate::signer::SignerKey;
 use crate::spiffe_id::SpiffeId;
 
 /// Fact kind of an entry, in `mesh#authority`.
@@ -17,7 +18,8 @@ pub const KIND_ENTRY: &str = "authority.entry";
 /// Fact kind of an acknowledgement of the authority head, in `mesh`.
 pub const KIND_HELD: &str = "held";
 
-const ENTRY_DOMAIN: &str = "cauldron/authority-entry/v0";
+/// Namespace of signatures of people over an entry.
+pub const ENTRY_NAMESPACE: &str = "cauldron/authority-entry/v0";
 const ENROL_DOMAIN: &str = "cauldron/enrol/v0";
 const INCARNATE_DOMAIN: &str = "cauldron/incarnate/v0";
 
@@ -34,16 +36,43 @@ pub struct EntryBody {
     /// The encoded [`Entry`]: signatures cover these bytes, so that kinds a build does not know keep their meaning.
     #[n(2)]
     entry: ByteVec,
-    /// Signatures of people over mesh, `prev` and `entry`.
+    /// Signatures of people over mesh, `prev` and `entry`; of an entry founded with the charter, the charter's.
     #[n(3)]
     pub signatures: Vec<KeySignature>,
+    /// [`founding_entry`] of every entry that the council founded with the charter, this one at its place.
+    #[n(4)]
+    founding: Option<Vec<Digest>>,
+}
+
+/// The digest of an entry that is founded with the charter.
+#[must_use]
+pub fn founding_entry(entry: &Entry) -> Digest {
+    founding_entry_bytes(&to_cbor(entry))
+}
+
+fn founding_entry_bytes(bytes: &[u8]) -> Digest {
+    Digest::of("cauldron/founding-entry/v0", bytes)
 }
 
 impl EntryBody {
     /// Puts `entry` behind `prev`.
     #[must_use]
     pub fn new(prev: Option<FactId>, index: u64, entry: &Entry) -> Self {
-        Self { prev, index, entry: ByteVec::from(to_cbor(entry)), signatures: Vec::new() }
+        Self { prev, index, entry: ByteVec::from(to_cbor(entry)), signatures: Vec::new(), founding: None }
+    }
+
+    /// One of the `founding` entries, under the signatures of the charter they were founded with. A signature over the charter
+    /// names them all, so that one ceremony founds a mesh: an entry's own signature would have to name the entry before it, with
+    /// all *its* signatures.
+    #[must_use]
+    pub fn founded(
+        prev: Option<FactId>,
+        index: u64,
+        entry: &Entry,
+        founding: Vec<Digest>,
+        signatures: Vec<KeySignature>,
+    ) -> Self {
+        Self { signatures, founding: Some(founding), ..Self::new(prev, index, entry) }
     }
 
     /// The encoded entry.
@@ -60,7 +89,9 @@ impl EntryBody {
         crate::codec::from_cbor(&self.entry)
     }
 
-    fn message(&self, mesh: &MeshId) -> Vec<u8> {
+    /// What people sign for [`ENTRY_NAMESPACE`].
+    #[must_use]
+    pub fn message(&self, mesh: &MeshId) -> Vec<u8> {
         let mut message = mesh.as_bytes().to_vec();
         message.extend_from_slice(self.prev.as_ref().map_or(&[0u8; 32], FactId::as_bytes).as_slice());
         message.extend_from_slice(&self.entry);
@@ -69,14 +100,22 @@ impl EntryBody {
 
     /// Adds the signature of a council member or policy author.
     pub fn sign(&mut self, mesh: &MeshId, key: &AuthorKey) {
-        let signature = key.sign(ENTRY_DOMAIN, &self.message(mesh));
-        self.signatures.push(KeySignature { key: key.public(), signature });
+        let signature = key.sign_ssh(ENTRY_NAMESPACE, &self.message(mesh));
+        self.signatures.push(KeySignature { key: key.public().into(), signature });
     }
 
     /// How many distinct keys of `allowed` signed this entry at this place.
     #[must_use]
-    pub fn signers(&self, mesh: &MeshId, allowed: &[PublicKey]) -> usize {
-        crate::charter::council_signers(allowed, &self.signatures, ENTRY_DOMAIN, &self.message(mesh))
+    pub fn signers(&self, mesh: &MeshId, allowed: &[SignerKey]) -> usize {
+        let Some(founding) = &self.founding else {
+            return council_signers(allowed, &self.signatures, ENTRY_NAMESPACE, &self.message(mesh));
+        };
+        let place = self.index.checked_sub(1).and_then(|place| usize::try_from(place).ok());
+        if place.and_then(|place| founding.get(place)) != Some(&founding_entry_bytes(&self.entry)) {
+            return 0;
+        }
+        let message = founding_message(mesh, Some(&founding_digest(founding)));
+        council_signers(allowed, &self.signatures, CHARTER_NAMESPACE, &message)
     }
 }
 
@@ -245,10 +284,37 @@ pub struct Credential {
     /// The public key.
     #[n(1)]
     pub key: PublicKey,
+    /// What a token bound the key to, for [`CredentialKind::SkSsh`] alone.
+    #[n(2)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub application: Option<String>,
 }
 
 impl Credential {
-    /// Hash of kind and key: the credential's name in a vote.
+    /// The credential that `key` is.
+    #[must_use]
+    pub fn of(key: SignerKey) -> Self {
+        match key {
+            SignerKey::Ed25519(key) => Self { kind: CredentialKind::Software, key, application: None },
+            SignerKey::Sk { point, application } => {
+                Self { kind: CredentialKind::SkSsh, key: point, application: Some(application) }
+            }
+        }
+    }
+
+    /// The key that verifies its signatures; nothing for a passkey, and where kind and application do not fit.
+    #[must_use]
+    pub fn signer(&self) -> Option<SignerKey> {
+        match (self.kind, &self.application) {
+            (CredentialKind::Software, None) => Some(SignerKey::Ed25519(self.key)),
+            (CredentialKind::SkSsh, Some(application)) => {
+                Some(SignerKey::Sk { point: self.key, application: application.clone() })
+            }
+            _ => None,
+        }
+    }
+
+    /// Hash of the credential: its name in a vote.
     #[must_use]
     pub fn id(&self) -> Digest {
         Digest::of("cauldron/credential/v0", &to_cbor(self))

@@ -61,7 +61,7 @@ impl Fold {
     }
 
     fn has(&self, signers: Signers, body: &EntryBody, entry: &Entry) -> bool {
-        let signed = |keys: &[crate::keys::PublicKey]| body.signers(&self.mesh, keys);
+        let signed = |keys: &[crate::signer::SignerKey]| body.signers(&self.mesh, keys);
         match (signers, entry) {
             (Signers::Council, Entry::Person(_)) if planted::active("coordinator-may-enrol-people") => true,
             (Signers::Council, Entry::Term(_)) if planted::active("term-by-anybody") => true,
@@ -90,7 +90,7 @@ impl Fold {
     /// Who did sign, for whoever has to collect the rest.
     fn present(&self, body: &EntryBody) -> String {
         let c = &self.charter;
-        let signed = |keys: &[crate::keys::PublicKey]| body.signers(&self.mesh, keys);
+        let signed = |keys: &[crate::signer::SignerKey]| body.signers(&self.mesh, keys);
         format!(
             "signed so far: {} of {} council keys, {} of {} recovery keys, {} of {} policy authors",
             signed(&c.council),

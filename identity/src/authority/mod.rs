@@ -15,8 +15,8 @@ use std::collections::BTreeMap;
 
 pub use amend::{Amend, Term};
 pub use entry::{
-    Activate, ChainEnd, Credential, CredentialKind, Cut, Enrol, Entry, EntryBody, Held, Incarnate, KIND_ENTRY,
-    KIND_HELD, Person,
+    Activate, ChainEnd, Credential, CredentialKind, Cut, ENTRY_NAMESPACE, Enrol, Entry, EntryBody, Held, Incarnate,
+    KIND_ENTRY, KIND_HELD, Person, founding_entry,
 };
 pub use standing::Standing;
 
@@ -183,7 +183,7 @@ impl Authority {
     /// Whether the council or the recovery keys of any charter that was in force here signed: enough to keep a term that
     /// cannot be judged yet.
     fn is_signed_by_known(&self, body: &EntryBody) -> bool {
-        let signed = |keys: &[PublicKey]| body.signers(&self.fold.mesh, keys);
+        let signed = |keys: &[crate::signer::SignerKey]| body.signers(&self.fold.mesh, keys);
         self.fold.charters.iter().any(|(_, c)| {
             signed(&c.council) >= c.threshold as usize
                 || (!c.recovery.is_empty() && signed(&c.recovery) * 2 > c.recovery.len())

@@ -55,7 +55,7 @@ impl Mesh {
     }
 
     fn person(&mut self, signers: &[&AuthorKey]) -> Option<String> {
-        let credential = Credential { kind: CredentialKind::Software, key: key(50).public() };
+        let credential = Credential::of(key(50).public().into());
         let person =
             Person { id: "ana".into(), name: "Ana".into(), groups: vec!["g".into()], credentials: vec![credential] };
         self.write(&Entry::Person(person), signers)
@@ -285,6 +285,41 @@ fn readers_and_writers_follow_the_spiffe_id() {
     assert!(!write(&lyon, &site, "restriction"), "a restriction has its lane");
 }
 
+#[test]
+fn what_the_council_founds_with_the_charter_counts_at_its_place_alone() {
+    let (a, b, c, hq) = (key(1), key(2), key(3), key(9));
+    let person =
+        |id: &str| Entry::Person(Person { id: id.into(), name: id.into(), groups: vec![], credentials: vec![] });
+    let entries = [person("ana"), person("bo")];
+    let founding: Vec<Digest> = entries.iter().map(founding_entry).collect();
+    let mut charter = sample(&[&a, &b, &c], 2, &hq);
+    charter.policy_authors = charter.council.clone();
+    let mut signed = SignedCharter::draft(&charter, Some(crate::charter::founding_digest(&founding)));
+    let sign = |signed: &mut SignedCharter, key: &AuthorKey| {
+        let signature = key.sign_ssh(crate::charter::CHARTER_NAMESPACE, &signed.message());
+        signed.signatures.push(crate::charter::KeySignature { key: key.public().into(), signature });
+    };
+    sign(&mut signed, &a);
+    assert!(signed.open(&signed.mesh_id()).is_err(), "one of two");
+    sign(&mut signed, &c);
+    assert_eq!(signed.open(&signed.mesh_id()), Ok(charter.clone()));
+    let stripped = SignedCharter { founding: None, ..signed.clone() };
+    assert!(stripped.open(&stripped.mesh_id()).is_err(), "the signatures name what is founded");
+
+    let authority = Authority::new(signed.mesh_id(), charter).expect("seats");
+    let body = |index, entry: &Entry, founding: &[Digest]| {
+        EntryBody::founded(None, index, entry, founding.to_vec(), signed.signatures.clone())
+    };
+    assert_eq!(authority.would_accept(&body(1, &entries[0], &founding)), Ok(()));
+    let refused = |body: EntryBody| assert!(authority.would_accept(&body).is_err(), "{body:?}");
+    refused(body(1, &entries[1], &founding));
+    refused(body(1, &person("eve"), &founding));
+    refused(body(1, &person("eve"), &[founding_entry(&person("eve"))]));
+    refused(body(0, &entries[0], &founding));
+    assert_eq!(body(2, &entries[0], &founding).signers(&signed.mesh_id(), &authority.charter().council), 0);
+    assert_eq!(body(2, &entries[1], &founding).signers(&signed.mesh_id(), &authority.charter().council), 2);
+}
+
 /// Amendments, terms and recovery: a council of three with threshold two, recovery keys, and every order of arrival.
 mod reform {
     use super::*;
@@ -306,8 +341,8 @@ mod reform {
         fn found() -> Self {
             let council = COUNCIL.map(key);
             let mut charter = sample(&council.each_ref(), 2, &key(2));
-            charter.recovery = vec![key(21).public(), key(22).public(), key(23).public()];
-            charter.policy_authors = vec![council[0].public()];
+            charter.recovery = vec![key(21).public().into(), key(22).public().into(), key(23).public().into()];
+            charter.policy_authors = vec![council[0].public().into()];
             let signed = SignedCharter::sign(&charter, &council.each_ref());
             let authority = Authority::new(signed.mesh_id(), charter.clone()).expect("seats");
             Self { authority, charter, facts: vec![] }
@@ -363,7 +398,7 @@ mod reform {
         }
 
         fn person(id: &str) -> Entry {
-            let credentials = vec![Credential { kind: CredentialKind::Software, key: key(50).public() }];
+            let credentials = vec![Credential::of(key(50).public().into())];
             Entry::Person(Person { id: id.into(), name: id.into(), groups: vec![], credentials })
         }
 
@@ -396,7 +431,7 @@ mod reform {
     #[test]
     fn a_new_council_key_proves_itself_and_the_old_council_is_judged_no_more() {
         let mut mesh = Reform::found();
-        let council = vec![key(12).public(), key(13).public(), key(14).public()];
+        let council = [12, 13, 14].map(|n| key(n).public().into()).to_vec();
         let change = amend(|a| a.council = Some(council));
         assert!(mesh.write(&change, &[11, 12]).expect("refused").contains("each new council key"));
         assert_eq!(mesh.write(&change, &[11, 12, 14]), None);
@@ -415,7 +450,7 @@ mod reform {
         assert!(refused(&mut mesh, &|a| a.coordinators = Some(vec![])).contains("sequencer"));
         assert!(refused(&mut mesh, &|_| {}).contains("nothing"));
         let weak = PublicKey::from_bytes([0; 32]);
-        assert!(refused(&mut mesh, &|a| a.policy_authors = Some(vec![weak])).contains("weak"));
+        assert!(refused(&mut mesh, &|a| a.policy_authors = Some(vec![weak.into()])).contains("weak"));
     }
 
     #[test]
@@ -438,7 +473,7 @@ mod reform {
         let mut mesh = Reform::found();
         assert!(mesh.write(&Reform::person("ana"), &[21, 22, 23]).is_some());
         assert!(mesh.write(&amend(|a| a.retention_floor_days = Some(1)), &[21, 22, 23]).is_some());
-        let council = |a: &mut Amend| (a.council, a.threshold) = (Some(vec![key(31).public()]), Some(1));
+        let council = |a: &mut Amend| (a.council, a.threshold) = (Some(vec![key(31).public().into()]), Some(1));
         assert!(mesh.write(&amend(council), &[21, 31]).is_some(), "one of three is no majority");
         assert_eq!(mesh.write(&amend(council), &[21, 22, 31]), None);
         assert_eq!(mesh.write(&Reform::person("ana"), &[31]), None);

@@ -1,4 +1,5 @@
-//! The embedded certificate authority of one trust domain: one root key, short leaves, nothing in between.
+//! The embedded certificate authority of one trust domain: one root key, short leaves, and between them at most one
+//! intermediate for each site ([`super::SiteCa`]).
 
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
 use rcgen::{
@@ -21,6 +22,8 @@ use super::parse;
 pub const LIFETIME_S_DEFAULT: u64 = 3_600;
 /// Leaves start this long before their issue, for peers whose clocks are behind.
 pub const BACKDATE_S: u64 = 60;
+/// A site intermediate lives 30 days at most: as long as a site may have to live in the dark.
+pub const SITE_LIFETIME_S_MAX: u64 = 30 * 86_400;
 /// A request is a key, a signature and little else.
 const CSR_BYTES_MAX: usize = 4 * 1024;
 /// 9999-12-31T23:59:59Z, the last moment X.509 can write (RFC 5280 §4.1.2.5).
@@ -82,11 +85,7 @@ impl AuthorityCa {
             if parsed.public_key().raw != key.spki_der() {
                 return Err(CaError::KeyMismatch);
             }
-            let unix = |t: x509_parser::time::ASN1Time| u64::try_from(t.timestamp()).unwrap_or(0);
-            Validity {
-                not_before_s: unix(parsed.validity().not_before),
-                not_after_s: unix(parsed.validity().not_after),
-            }
+            parse::validity(&parsed)
         };
         Ok(Self { trust_domain, key, certificate, validity })
     }
@@ -111,26 +110,47 @@ impl AuthorityCa {
         if id.trust_domain() != &self.trust_domain || id.path().is_empty() {
             return Err(CaError::NotOurs { id: id.clone(), trust_domain: self.trust_domain.clone() });
         }
-        let Validity { not_before_s, not_after_s } = self.validity;
-        if now_s < not_before_s || now_s >= not_after_s {
-            return Err(CaError::OutOfTime { not_before_s, not_after_s, at_s: now_s });
+        let leaf = leaf(csr_der, id, self.validity, now_s, lifetime_s, serial)?;
+        Ok(vec![leaf.signed_by(&self.certificate, &self.key)?])
+    }
+
+    /// Signs the intermediate of one site for the key in `csr_der`: it may issue for `spiffe://<td>/site/<site>/…`, directly
+    /// and to nobody else, for [`SITE_LIFETIME_S_MAX`] at most and never longer than this authority.
+    ///
+    /// # Errors
+    /// As [`AuthorityCa::issue`]; [`CaError::Site`] for a name that is no site's; [`CaError::TooShort`] when it would not
+    /// live for one SVID of `svid_lifetime_s`.
+    pub fn issue_site(
+        &self,
+        csr_der: &[u8],
+        site: &str,
+        now_s: u64,
+        svid_lifetime_s: u64,
+        serial: [u8; 16],
+    ) -> Result<CertificateDer<'static>, CaError> {
+        if !crate::scope::is_name(site) {
+            return Err(CaError::Site { name: site.to_owned() });
         }
+        self.validity.must_outlive(now_s, svid_lifetime_s)?;
         let public_key = public_key_of(csr_der)?;
-        let leaf = Validity {
-            not_before_s: now_s.saturating_sub(BACKDATE_S).max(not_before_s),
-            not_after_s: now_s.saturating_add(lifetime_s).min(not_after_s),
-        };
-        let mut params = params(leaf, serial)?;
-        params.distinguished_name.push(DnType::OrganizationName, "Cauldron");
-        params.subject_alt_names = vec![uri(&id.to_string())?];
-        params.is_ca = IsCa::ExplicitNoCa;
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        let validity = within(self.validity, now_s, SITE_LIFETIME_S_MAX)?;
+        let mut params = params(validity, serial)?;
+        params.distinguished_name.push(DnType::CommonName, format!("{} site {site}", self.trust_domain));
+        params.subject_alt_names = vec![uri(&format!("spiffe://{}/site/{site}", self.trust_domain))?];
+        // No authority below it (RFC 5280 §4.2.1.9): the verifier checks that, and the path, which webpki cannot.
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         params.use_authority_key_identifier_extension = true;
-        let issuer =
-            Issuer::from_ca_cert_der(&self.certificate, self.key.pair()).map_err(|e| CaError::Root(e.to_string()))?;
-        let signed = params.signed_by(&public_key, &issuer).map_err(|e| CaError::Encode(e.to_string()))?;
-        Ok(vec![signed.der().clone()])
+        ToSign { params, public_key }.signed_by(&self.certificate, &self.key)
+    }
+
+    /// The certificate of the same key once more, for a new span of time: what a charter pins is the key.
+    ///
+    /// # Errors
+    /// As [`AuthorityCa::self_signed`].
+    pub fn reissued(&self, validity: Validity, serial: [u8; 16]) -> Result<Self, CaError> {
+        let key = SvidKey::from_pkcs8_der(&self.key.to_pkcs8_der())?;
+        Self::self_signed(self.trust_domain.clone(), key, validity, serial)
     }
 
     /// Whom this authority speaks for.
@@ -176,6 +196,72 @@ impl AuthorityCa {
     pub fn certificate_pem(&self) -> String {
         parse::certificates_to_pem(std::slice::from_ref(&self.certificate))
     }
+}
+
+impl Validity {
+    /// Whether a certificate of `lifetime_s` issued at `now_s` would end before this span does.
+    ///
+    /// # Errors
+    /// [`CaError::OutOfTime`] outside the span, [`CaError::TooShort`] when less than that is left.
+    pub fn must_outlive(self, now_s: u64, lifetime_s: u64) -> Result<(), CaError> {
+        let Self { not_before_s, not_after_s } = self;
+        if now_s < not_before_s || now_s >= not_after_s {
+            return Err(CaError::OutOfTime { not_before_s, not_after_s, at_s: now_s });
+        }
+        let left_s = not_after_s - now_s;
+        if left_s < lifetime_s { Err(CaError::TooShort { left_s, needed_s: lifetime_s }) } else { Ok(()) }
+    }
+}
+
+/// A certificate ready to be signed.
+pub(super) struct ToSign {
+    params: CertificateParams,
+    public_key: SubjectPublicKeyInfo,
+}
+
+impl ToSign {
+    pub(super) fn signed_by(
+        self,
+        issuer: &CertificateDer<'_>,
+        key: &SvidKey,
+    ) -> Result<CertificateDer<'static>, CaError> {
+        let issuer = Issuer::from_ca_cert_der(issuer, key.pair()).map_err(|e| CaError::Root(e.to_string()))?;
+        let signed = self.params.signed_by(&self.public_key, &issuer).map_err(|e| CaError::Encode(e.to_string()))?;
+        Ok(signed.der().clone())
+    }
+}
+
+/// A span that starts [`BACKDATE_S`] before `now_s`, lasts `lifetime_s` from it, and never leaves the issuer's.
+fn within(issuer: Validity, now_s: u64, lifetime_s: u64) -> Result<Validity, CaError> {
+    let Validity { not_before_s, not_after_s } = issuer;
+    if now_s < not_before_s || now_s >= not_after_s {
+        return Err(CaError::OutOfTime { not_before_s, not_after_s, at_s: now_s });
+    }
+    Ok(Validity {
+        not_before_s: now_s.saturating_sub(BACKDATE_S).max(not_before_s),
+        not_after_s: now_s.saturating_add(lifetime_s).min(not_after_s),
+    })
+}
+
+/// The SVID of `id` for the key in `csr_der`, within the issuer's own time.
+pub(super) fn leaf(
+    csr_der: &[u8],
+    id: &SpiffeId,
+    issuer: Validity,
+    now_s: u64,
+    lifetime_s: u64,
+    serial: [u8; 16],
+) -> Result<ToSign, CaError> {
+    let validity = within(issuer, now_s, lifetime_s)?;
+    let public_key = public_key_of(csr_der)?;
+    let mut params = params(validity, serial)?;
+    params.distinguished_name.push(DnType::OrganizationName, "Cauldron");
+    params.subject_alt_names = vec![uri(&id.to_string())?];
+    params.is_ca = IsCa::ExplicitNoCa;
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    params.use_authority_key_identifier_extension = true;
+    Ok(ToSign { params, public_key })
 }
 
 /// The public key of a request whose own ECDSA P-256 signature verifies (proof of possession).

@@ -129,6 +129,9 @@ pub enum CaError {
     /// PEM text without what was expected.
     #[error("the PEM text holds no {0}")]
     Pem(&'static str),
+    /// Bytes that are not DER certificates.
+    #[error("the bytes are no DER certificates: {0}")]
+    Der(String),
     /// A certificate that cannot be a root.
     #[error("the root certificate cannot be used: {0}")]
     Root(String),
@@ -162,6 +165,31 @@ pub enum CaError {
         /// The time asked for, Unix seconds.
         at_s: u64,
     },
+    /// A name that is no site's.
+    #[error("`{name}` is no site: 1 to 63 of a-z, 0-9 and '-', not at either end")]
+    Site {
+        /// The name asked for.
+        name: String,
+    },
+    /// A certificate authority that would end before the SVIDs it is to sign.
+    #[error("the authority's certificate ends in {left_s} s, before an SVID of {needed_s} s: renew it first")]
+    TooShort {
+        /// Seconds left.
+        left_s: u64,
+        /// Seconds needed.
+        needed_s: u64,
+    },
+    /// A certificate that is no site intermediate of the trust domain.
+    #[error("the site intermediate cannot be used: {0}")]
+    Intermediate(String),
+    /// A workload outside the site that an intermediate speaks for.
+    #[error("`{id}` lies outside `{authority}`")]
+    OutsideSite {
+        /// The SPIFFE ID asked for.
+        id: SpiffeId,
+        /// The intermediate's own SPIFFE ID.
+        authority: SpiffeId,
+    },
     /// An empty validity, or one beyond the year 9999.
     #[error("a certificate cannot be valid from {not_before_s} to {not_after_s} (Unix seconds)")]
     Validity {
@@ -183,7 +211,7 @@ fn list(domains: &[TrustDomain]) -> String {
 }
 
 /// `2026-11-22T10:00:00Z` for Unix seconds (days to civil: Howard Hinnant, `chrono-Compatible Low-Level Date Algorithms`).
-pub(super) fn utc(unix_s: u64) -> String {
+pub(crate) fn utc(unix_s: u64) -> String {
     let (days, second) = (unix_s / 86_400 + 719_468, unix_s % 86_400);
     let (era, day_of_era) = (days / 146_097, days % 146_097);
     let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;

@@ -65,3 +65,19 @@ fn bad_certificates_made_elsewhere_are_refused_for_their_own_reason() {
         assert!(reason(&error), "{name}: {error:?}");
     }
 }
+
+#[test]
+fn a_spiffe_id_in_a_certificate_has_at_most_2048_bytes() {
+    let validity = Validity { not_before_s: 0, not_after_s: 4_000_000_000 };
+    let domain = TrustDomain::new("a.test").expect("a trust domain");
+    let key = SvidKey::generate().expect("a key");
+    let ca = AuthorityCa::self_signed(domain, key, validity, [3; 16]).expect("a root");
+    let trust: Bundles = ca.bundle().expect("a bundle").into();
+    let csr = SvidKey::generate().expect("a key").csr_der().expect("a request");
+    for (bytes, ok) in [(2_048, true), (2_049, false)] {
+        let path = "a".repeat(bytes - "spiffe://a.test/".len());
+        let id = spiffe::SpiffeId::new(format!("spiffe://a.test/{path}")).expect("the parser has no limit");
+        let chain = ca.issue(&csr, &id, AT_S, 60, [1; 16]).expect("an SVID");
+        assert_eq!(verify_svid(&chain, &trust, AT_S).is_ok(), ok, "{bytes}");
+    }
+}

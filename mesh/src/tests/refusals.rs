@@ -2,54 +2,26 @@
 
 use std::time::Duration;
 
-use cauldron_identity::x509::CertificateDer;
+use cauldron_tests::badcert::{Bad, certificates};
 use quinn::crypto::rustls::QuicClientConfig;
-use rcgen::{CertificateParams, Issuer, KeyPair, KeyUsagePurpose, SanType};
 
 use super::*;
 use crate::admission::{self, Side};
 use crate::tls;
 
-type Presented = (Vec<CertificateDer<'static>>, SvidKey);
-
-/// A leaf with any URI SANs, signed by the real authority.
-fn with_uris(ca: &AuthorityCa, uris: &[&str]) -> Presented {
-    let mut params = CertificateParams::default();
-    params.subject_alt_names = uris.iter().map(|u| SanType::URI((*u).try_into().expect("ascii"))).collect();
-    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    params.is_ca = rcgen::IsCa::ExplicitNoCa;
-    let signer = KeyPair::from_pem(&ca.key_pem()).expect("a key");
-    let issuer = Issuer::from_ca_cert_der(ca.certificate(), &signer).expect("an issuer");
-    let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).expect("a key");
-    let chain = vec![params.signed_by(&key, &issuer).expect("a certificate").der().clone()];
-    (chain, SvidKey::from_pkcs8_der(&key.serialize_der()).expect("a key"))
-}
-
-/// What bad peers present, and a part of the sentence that the good side must say.
-fn matrix(world: &World) -> Vec<(&'static str, Presented, &'static str)> {
-    let (impostor, evil) = (authority("a.test"), authority("evil.test"));
-    let ca = &world.ca;
-    let bad = id("bad");
-    vec![
-        ("other CA, same trust domain", svid(&impostor, &bad, now_s(), 600), "does not lead to a root of `a.test`"),
-        ("unknown trust domain", svid(&evil, "spiffe://evil.test/x", now_s(), 600), "we trust `a.test`"),
-        ("expired", svid(ca, &bad, now_s() - 3_600, 600), "expired at"),
-        ("not yet valid", svid(ca, &bad, now_s() + 3_600, 600), "is valid from"),
-        ("two URI SANs", with_uris(ca, &[&bad, &id("a")]), "multiple URI SAN"),
-        ("no URI SAN", with_uris(ca, &[]), "no usable SPIFFE ID"),
-        ("no path", with_uris(ca, &["spiffe://a.test"]), "has no path"),
-        ("certificate authority as leaf", (vec![ca.certificate().clone()], root_key(ca)), "has no path"),
-    ]
-}
-
-fn root_key(ca: &AuthorityCa) -> SvidKey {
-    SvidKey::from_pkcs8_pem(&ca.key_pem()).expect("a key")
+/// Every wrong certificate, and the authority itself as a leaf.
+fn matrix(world: &World) -> Vec<Bad> {
+    let bad = SpiffeId::new(id("bad")).expect("an id");
+    let mut all = certificates(&world.ca, &bad, now_s());
+    let key = SvidKey::from_pkcs8_pem(&world.ca.key_pem()).expect("a key");
+    all.push(Bad { name: "the root as leaf", chain: vec![world.ca.certificate().clone()], key, says: "has no path" });
+    all
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_bad_certificate_is_let_in_by_either_side() {
     let world = World::new();
-    for (case, (chain, key), sentence) in matrix(&world) {
+    for Bad { name, chain, key, says } in matrix(&world) {
         for bad_dials in [true, false] {
             let (mut good, mut bad) = (world.node("good").await, world.node("bad").await);
             bad.source.present_unchecked(chain.clone(), &key);
@@ -59,14 +31,47 @@ async fn no_bad_certificate_is_let_in_by_either_side() {
                 good.dial(&bad)
             }
             let (code, reason) = good.refused().await;
-            assert_eq!(code, CloseCode::Certificate, "{case}, dials {bad_dials}: {reason}");
-            assert!(reason.contains(sentence), "{case}: {reason}");
-            assert!(good.handle.counters().refused(CloseCode::Certificate) >= 1, "{case}");
+            assert_eq!(code, CloseCode::Certificate, "{name}, dials {bad_dials}: {reason}");
+            assert!(reason.contains(says), "{name}: {reason}");
+            assert!(good.handle.counters().refused(CloseCode::Certificate) >= 1, "{name}");
             let (_, told) = bad.refused().await;
-            assert!(!told.contains("a.test"), "{case}: the bad peer was told {told}");
+            assert!(!told.contains("a.test"), "{name}: the bad peer was told {told}");
             good.stays_alone(Duration::from_millis(20)).await;
         }
     }
+}
+
+/// Only the TLS session of a refused peer could remember that it was once accepted.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_is_never_resumed_so_a_distrusted_peer_is_verified_again() {
+    let world = World::new();
+    let good = world.node("good").await;
+    let peer = world.source("peer", 600);
+    let mut config = rustls::ClientConfig::builder_with_provider(peer.provider().clone())
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .expect("TLS 1.3")
+        .dangerous()
+        .with_custom_certificate_verifier(tls::any_server(peer.provider()))
+        .with_client_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(peer.certified())));
+    config.alpn_protocols = vec![tls::ALPN_MESH.to_vec()];
+    // The client would resume: it keeps whatever tickets it is given, over both connections.
+    let crypto = QuicClientConfig::try_from(config).expect("a QUIC configuration");
+    let config = quinn::ClientConfig::new(Arc::new(crypto));
+    let endpoint = quinn::Endpoint::client(LOOPBACK.parse().expect("an address")).expect("a socket");
+    let connect =
+        || async { endpoint.connect_with(config.clone(), good.address, tls::SERVER_NAME).expect("dials").await };
+    let first = connect().await.expect("the SVID is in order");
+    // Tickets come behind the handshake.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    drop(first);
+
+    good.source.set_bundles(trust(&[&authority("b.test")]));
+    let ended = match connect().await {
+        Ok(connection) => connection.closed().await,
+        Err(error) => error,
+    };
+    let quinn::ConnectionError::ConnectionClosed(close) = ended else { panic!("not by the verifier: {ended:?}") };
+    assert_eq!(u64::from(close.error_code), 0x100 + 49);
 }
 
 /// A client without libp2p, free to misbehave after the handshake.

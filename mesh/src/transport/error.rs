@@ -38,6 +38,14 @@ pub(crate) enum EstablishError {
     Admission { id: SpiffeId, source: AdmissionError },
     #[error("{0}")]
     Registry(#[from] RegistryError),
+    #[error("on the data lane: {0}")]
+    DataProof(AdmissionError),
+    #[error("author key {0} is not enrolled here, or was cut")]
+    NotEnrolled(String),
+    #[error("this node takes nothing on the data lane")]
+    DataLaneClosed,
+    #[error("the data lane has done its part")]
+    LaneOver,
     #[error("the address is our own")]
     Ourselves,
     #[error("another node presents our own SPIFFE ID `{0}` with another author key")]
@@ -90,8 +98,11 @@ impl EstablishError {
             Self::Svid(_) | Self::RefusedByPeer(_) => CloseCode::Certificate,
             Self::NoCertificate => CloseCode::NoCertificate,
             Self::Admission { source: AdmissionError::OtherMesh { .. }, .. } => CloseCode::WrongMesh,
-            Self::Admission { .. } => CloseCode::Admission,
+            Self::DataProof(AdmissionError::OtherMesh { .. }) => CloseCode::WrongMesh,
+            Self::Admission { .. } | Self::DataProof(_) => CloseCode::Admission,
             Self::Registry(e) => e.code(),
+            Self::NotEnrolled(_) | Self::DataLaneClosed => CloseCode::NotEnrolled,
+            Self::LaneOver => CloseCode::LaneOver,
             Self::OurName(_) => CloseCode::KeyConflict,
             Self::Ourselves => CloseCode::Ourselves,
             Self::Timeout => CloseCode::HandshakeTimeout,

@@ -13,15 +13,56 @@ use tokio::time::timeout;
 use super::muxer::{Guarded, Muxer};
 use super::{EstablishError, Shared, endpoint};
 use crate::admission::{self, AdmissionError, FRAME_BYTES, Side};
+use crate::code::CloseCode;
 use crate::limits::HANDSHAKE_TIME_MAX;
-use crate::peer_id::peer_id_of;
+use crate::peer_id::{data_peer_id_of, peer_id_of};
 use crate::registry::PeerInfo;
 use crate::tls::{self, Report};
 
-/// Dials and admits.
+/// Dials and admits. Where a certificate stands in the way, its own or the peer's, the data lane carries facts until the
+/// certificates are right again.
 pub(super) async fn dial(
     shared: Arc<Shared>,
     endpoint: quinn::Endpoint,
+    to: SocketAddr,
+) -> Result<(PeerId, Muxer), EstablishError> {
+    let refused = match dial_mesh(&shared, &endpoint, to).await {
+        Err(e) if e.code() == CloseCode::Certificate && shared.enrolled.is_some() => e,
+        result => return result,
+    };
+    match dial_data(&shared, &endpoint, to).await {
+        Ok(admitted) => {
+            shared.counters.count_refused(CloseCode::Certificate);
+            tracing::info!(%to, why = %refused, "facts go over the data lane until certificates are right again");
+            Ok(admitted)
+        }
+        Err(e) => {
+            tracing::debug!(%to, why = %e, "no data lane either");
+            Err(refused)
+        }
+    }
+}
+
+async fn dial_data(
+    shared: &Arc<Shared>,
+    endpoint: &quinn::Endpoint,
+    to: SocketAddr,
+) -> Result<(PeerId, Muxer), EstablishError> {
+    let changes = shared.source.subscribe();
+    let crypto = tls::data_client(shared.source.provider()).map_err(EstablishError::Tls)?;
+    let mut config = quinn::ClientConfig::new(Arc::new(crypto));
+    config.transport_config(shared.quic.clone());
+    let connecting = endpoint.connect_with(config, to, tls::SERVER_NAME)?;
+    let work = async {
+        let connection = connecting.await.map_err(|e| EstablishError::of(e, None))?;
+        admit(shared, connection, Side::Dialer, None, changes).await
+    };
+    timeout(HANDSHAKE_TIME_MAX, work).await.unwrap_or(Err(EstablishError::Timeout))
+}
+
+async fn dial_mesh(
+    shared: &Arc<Shared>,
+    endpoint: &quinn::Endpoint,
     to: SocketAddr,
 ) -> Result<(PeerId, Muxer), EstablishError> {
     let (report, changes) = (Report::default(), shared.source.subscribe());
@@ -31,7 +72,7 @@ pub(super) async fn dial(
     let connecting = endpoint.connect_with(config, to, tls::SERVER_NAME)?;
     let work = async {
         let connection = connecting.await.map_err(|e| EstablishError::of(e, report.refusal()))?;
-        admit(&shared, connection, Side::Dialer, &report, changes).await
+        admit(shared, connection, Side::Dialer, Some(&report), changes).await
     };
     timeout(HANDSHAKE_TIME_MAX, work).await.unwrap_or(Err(EstablishError::Timeout))
 }
@@ -52,23 +93,27 @@ pub(super) async fn accept(
             shared.enrol.serve(connection);
             return Err(EstablishError::EnrolLane);
         }
-        admit(&shared, connection, Side::Listener, &report, changes).await
+        let report = (alpn(&connection).as_deref() != Some(tls::ALPN_DATA)).then_some(&report);
+        admit(&shared, connection, Side::Listener, report, changes).await
     };
     let result = timeout(HANDSHAKE_TIME_MAX, work).await.unwrap_or(Err(EstablishError::Timeout));
     drop(slot);
     result
 }
 
-/// Reads who the peer is, exchanges admission frames, registers the connection.
+/// Reads who the peer is, exchanges admission frames, registers the connection. Without a report it is the data lane.
 async fn admit(
     shared: &Arc<Shared>,
     connection: quinn::Connection,
     side: Side,
-    report: &Report,
+    report: Option<&Report>,
     changes: watch::Receiver<u64>,
 ) -> Result<(PeerId, Muxer), EstablishError> {
     let guard = CloseOnDrop(Some(connection.clone()));
-    let result = admitted(shared, connection, side, report, changes).await;
+    let result = match report {
+        Some(report) => admitted(shared, connection, side, report, changes).await,
+        None => admitted_to_data(shared, connection, side, changes).await,
+    };
     match &result {
         Ok(_) => shared.counters.admitted.fetch_add(1, Relaxed),
         Err(error) => {
@@ -111,7 +156,7 @@ async fn admitted(
             let ours = author == shared.author.public();
             return Err(if ours { EstablishError::Ourselves } else { EstablishError::OurName(id.clone()) });
         }
-        let info = PeerInfo { spiffe_id: id.clone(), author, svid_not_after_s: svid.not_after_s };
+        let info = PeerInfo { spiffe_id: id.clone(), author, svid_not_after_s: Some(svid.not_after_s) };
         Ok(shared.registry.add(peer, info, connection.clone())?)
     };
     let lease = match side {
@@ -125,7 +170,56 @@ async fn admitted(
             lease
         }
     };
-    Ok((peer, Muxer::new(shared, connection, Guarded { chain, not_after_s: svid.not_after_s, changes }, lease)))
+    let guarded = Guarded::Svid { chain, not_after_s: svid.not_after_s, changes };
+    Ok((peer, Muxer::new(shared, connection, guarded, lease)))
+}
+
+/// The data lane: both sides prove an enrolled author key over the TLS exporter; nothing that expires is asked for.
+async fn admitted_to_data(
+    shared: &Arc<Shared>,
+    connection: quinn::Connection,
+    side: Side,
+    changes: watch::Receiver<u64>,
+) -> Result<(PeerId, Muxer), EstablishError> {
+    if alpn(&connection).as_deref() != Some(tls::ALPN_DATA) {
+        return Err(EstablishError::Alpn);
+    }
+    if shared.enrolled.is_none() {
+        return Err(EstablishError::DataLaneClosed);
+    }
+    let denied = EstablishError::DataProof;
+    let mut exporter = [0; 32];
+    connection
+        .export_keying_material(&mut exporter, admission::DATA_EXPORTER_LABEL, b"")
+        .map_err(|_| denied(AdmissionError::Proof))?;
+    let own = admission::seal_data(&shared.author, &shared.mesh_id, side, &exporter);
+    let read = async || -> Result<(PeerId, PeerInfo), EstablishError> {
+        let frame = read_frame(&connection).await?;
+        let author = admission::open_data(&frame, &shared.mesh_id, side.other(), &exporter).map_err(denied)?;
+        if author == shared.author.public() {
+            return Err(EstablishError::Ourselves);
+        }
+        let unknown = || EstablishError::NotEnrolled(author.author_id().short());
+        let spiffe_id = shared.name_of(&author).ok_or_else(unknown)?;
+        Ok((data_peer_id_of(&spiffe_id), PeerInfo { spiffe_id, author, svid_not_after_s: None }))
+    };
+    let register = |(peer, info): (PeerId, PeerInfo)| {
+        let author = info.author;
+        Ok::<_, EstablishError>((peer, author, shared.registry.add(peer, info, connection.clone())?))
+    };
+    // The dialer proves itself first: a stranger who dials learns no author key.
+    let (peer, author, lease) = match side {
+        Side::Dialer => {
+            write_frame(&connection, &own).await?;
+            register(read().await?)?
+        }
+        Side::Listener => {
+            let registered = register(read().await?)?;
+            write_frame(&connection, &own).await?;
+            registered
+        }
+    };
+    Ok((peer, Muxer::new(shared, connection, Guarded::Author { author, changes }, lease)))
 }
 
 async fn read_frame(connection: &quinn::Connection) -> Result<[u8; FRAME_BYTES], EstablishError> {

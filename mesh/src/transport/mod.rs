@@ -21,7 +21,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use cauldron_identity::{AuthorKey, MeshId};
+use cauldron_identity::{AuthorKey, MeshId, PublicKey, SpiffeId};
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::SelectAll;
@@ -30,6 +30,7 @@ use libp2p::core::transport::{DialOpts, ListenerId, PortUse, TransportError, Tra
 use libp2p::{Multiaddr, PeerId, Transport};
 use tokio::sync::Semaphore;
 
+use crate::config::Enrolled;
 use crate::counters::Counters;
 use crate::enrol::EnrolLane;
 use crate::limits::PENDING_HANDSHAKES_MAX;
@@ -46,6 +47,7 @@ pub(crate) struct Shared {
     pub(crate) registry: Arc<Registry>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) enrol: EnrolLane,
+    pub(crate) enrolled: Option<Enrolled>,
     pub(crate) handshakes: Arc<Semaphore>,
     pub(crate) quic: Arc<quinn::TransportConfig>,
     /// Sockets in use, so that stopping can wait for their last packets.
@@ -60,6 +62,7 @@ impl Shared {
         connections_max: usize,
         counters: Arc<Counters>,
         enrol: EnrolLane,
+        enrolled: Option<Enrolled>,
     ) -> Arc<Self> {
         Arc::new(Self {
             local_peer: crate::peer_id::peer_id_of(source.spiffe_id()),
@@ -69,6 +72,7 @@ impl Shared {
             registry: Registry::new(connections_max),
             counters,
             enrol,
+            enrolled,
             handshakes: Arc::new(Semaphore::new(PENDING_HANDSHAKES_MAX)),
             quic: Arc::new(endpoint::quic_parameters()),
             endpoints: Mutex::default(),
@@ -77,6 +81,11 @@ impl Shared {
 
     pub(crate) fn endpoints(&self) -> Vec<quinn::Endpoint> {
         std::mem::take(&mut *self.endpoints.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Under which name an author key is enrolled, where the data lane is open at all.
+    pub(crate) fn name_of(&self, author: &PublicKey) -> Option<SpiffeId> {
+        self.enrolled.as_ref().and_then(|enrolled| enrolled.name_of(author))
     }
 
     fn remember(&self, endpoint: &quinn::Endpoint) {

@@ -124,7 +124,11 @@ impl NodeCore {
 
     /// Admits a node by token, or lets an enrolled author renew. Both may be repeated by the same author.
     fn admit_node(&mut self, request: &EnrolRequest, exporter: &[u8; 32]) -> Result<Reply, Refusal> {
-        self.only_sequencer("admits nodes")?;
+        // Whoever holds its site's intermediate renews for the site; it admits nobody and writes nothing.
+        let of_site = self.role.site().filter(|_| !self.is_sequencer() && request.token.is_none()).map(str::to_owned);
+        if of_site.is_none() {
+            self.only_sequencer("admits nodes")?;
+        }
         if request.mesh != self.authority.mesh() {
             return Err(Refusal::new(
                 "other_mesh",
@@ -143,6 +147,9 @@ impl NodeCore {
             }
             Some(member) if self.authority.is_cut(&author, member.incarnation) => {
                 Err(Refusal::new("cut", "this author was cut; a replaced box is a new author with a new token"))
+            }
+            Some(member) if of_site.is_some() && member.role.site() != of_site.as_deref() => {
+                Err(Refusal::new("other_site", "this node renews for its own site only; ask a coordinator"))
             }
             Some(_) => Ok(Reply::Admitted { spiffe_id }),
             None if request.token.is_none() => {

@@ -96,6 +96,15 @@ pub(crate) struct Peer {
     pub(crate) shared: Vec<Scope>,
     /// Boot time, milliseconds, when it came up.
     pub(crate) since_ms: u64,
+    /// It came over the data lane: restrictions, then facts, and nothing else.
+    pub(crate) facts_only: bool,
+}
+
+impl Peer {
+    /// Whether leases, times and lives may be spoken of with it.
+    pub(crate) fn converses(&self) -> bool {
+        !self.shared.is_empty() && !self.facts_only
+    }
 }
 
 /// One node without its IO. See the crate's contract.
@@ -400,12 +409,13 @@ impl NodeCore {
         self.now = now;
         match input {
             Input::LinkUp { link, spiffe_id, author } => self.link_up(link, spiffe_id, author),
+            Input::DataLinkUp { link, author } => self.data_link_up(link, author),
             Input::LinkDown { link } => self.link_down(link),
             Input::Frame { link, bytes } => self.frame(link, &bytes),
             Input::Command { ticket, command } => self.command(ticket, *command),
             Input::Executed { permit, result } => self.executed(permit, result),
             Input::Probed { permit, probe } => self.probed(permit, probe),
-            Input::Ended { idempotency_key } => self.ended(&idempotency_key),
+            Input::Ended { permit } => self.ended(permit),
             Input::Tick => {}
         }
         self.drive();

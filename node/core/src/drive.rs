@@ -35,7 +35,19 @@ impl NodeCore {
             self.tell(Event::Peer { spiffe_id: spiffe_id.clone(), admitted: true });
         }
         let since_ms = self.now.boottime_ms;
-        self.links.insert(link, Peer { spiffe_id, author, key, shared, since_ms });
+        self.links.insert(link, Peer { spiffe_id, author, key, shared, since_ms, facts_only: false });
+    }
+
+    /// On the data lane the enrolment says who the key is.
+    pub(crate) fn data_link_up(&mut self, link: LinkId, key: PublicKey) {
+        let Some(member) = self.authority.member(&key.author_id()) else {
+            let detail = format!("author {} is not enrolled", key.author_id().short());
+            return self.outputs.push_back(Output::Close { link, detail });
+        };
+        self.link_up(link, member.spiffe_id.clone(), key);
+        if let Some(peer) = self.links.get_mut(&link) {
+            peer.facts_only = true;
+        }
     }
 
     pub(crate) fn link_down(&mut self, link: LinkId) {
@@ -150,8 +162,14 @@ impl NodeCore {
             }
             return;
         }
+        let facts_only = peer.facts_only;
         self.last_seen_ms.insert(peer.author, self.now.wall_ms);
         match Frame::decode(bytes) {
+            Ok(frame) if facts_only && !matches!(frame, Frame::Sync(_)) => {
+                *self.refused.entry("data_lane".into()).or_default() += 1;
+                let detail = "a frame on the data lane is not one of sync".to_owned();
+                self.outputs.push_back(Output::Close { link, detail });
+            }
             Ok(Frame::Sync(bytes)) => self.sync(SyncInput::Frame { link, bytes: &bytes }),
             Ok(Frame::LeaseAsk(ask)) => self.lease_asked(link, &ask),
             Ok(Frame::LeaseGrant(grant)) => self.lease_granted(&grant),
@@ -361,8 +379,7 @@ impl NodeCore {
             return;
         }
         self.work.incarnate_at_ms = self.now.boottime_ms + INCARNATE_EVERY_MS;
-        let Some(link) =
-            self.links.iter().find(|(_, p)| p.author == sequencer && !p.shared.is_empty()).map(|(l, _)| *l)
+        let Some(link) = self.links.iter().find(|(_, p)| p.author == sequencer && p.converses()).map(|(l, _)| *l)
         else {
             return;
         };

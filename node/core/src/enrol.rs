@@ -31,9 +31,12 @@ pub struct EnrolRequest {
     /// PKCS#10 request for the SVID; only its key is used.
     #[n(3)]
     csr: ByteVec,
-    /// The author's signature over the TLS exporter and the CSR: a request cannot be replayed on another connection.
+    /// The author's signature over the TLS exporter and the CSRs: a request cannot be replayed on another connection.
     #[n(4)]
     pub proof: Signature,
+    /// PKCS#10 request for its site's intermediate, from a node that holds one.
+    #[n(5)]
+    site_csr: Option<ByteVec>,
 }
 
 /// Proof that the sender knows a join token's secret. The secret itself never travels: the server is not proven yet when
@@ -89,7 +92,7 @@ pub struct EnrolReply {
     /// The granted request, or why not.
     #[n(0)]
     pub outcome: Outcome,
-    /// A charter coordinator.
+    /// A charter coordinator, or an author of the asking node's site that holds its intermediate.
     #[n(1)]
     pub server: PublicKey,
     /// Its signature over the TLS exporter and the outcome.
@@ -127,8 +130,11 @@ pub struct Grant {
     /// The server's wall clock, milliseconds since the Unix epoch: the first mark of the node's clock.
     #[n(4)]
     pub time_ms: u64,
-    /// Terms of the council.
+    /// The site's intermediate for the second request, DER; none where none was asked for or the authority grants none.
     #[n(5)]
+    pub site: Option<ByteVec>,
+    /// Terms of the council.
+    #[n(8)]
     #[cbor(default)]
     pub terms: Vec<EntryBody>,
 }
@@ -179,8 +185,8 @@ pub enum EnrolError {
     /// The reply carries another charter than the pinned one, or an invalid one.
     #[error("the server does not hold the pinned charter")]
     Charter(#[source] cauldron_identity::charter::CharterError),
-    /// The reply is not signed by a coordinator of the charter, on this connection.
-    #[error("the server did not prove that the charter names it")]
+    /// The reply is not signed by a coordinator of the charter or a believed site issuer, on this connection.
+    #[error("the server did not prove that the charter, or this node's site, names it")]
     NotACoordinator,
 }
 
@@ -195,8 +201,16 @@ impl EnrolRequest {
         key: &AuthorKey,
         exporter: &[u8; 32],
     ) -> Self {
-        let proof = key.sign(REQUEST_DOMAIN, &bound(exporter, &csr));
-        Self { mesh, token, enrol, csr: ByteVec::from(csr), proof }
+        let proof = key.sign(REQUEST_DOMAIN, &requested(exporter, &csr, None));
+        Self { mesh, token, enrol, csr: ByteVec::from(csr), proof, site_csr: None }
+    }
+
+    /// The same request, which also asks for the site's intermediate.
+    #[must_use]
+    pub fn with_site(mut self, site_csr: Vec<u8>, key: &AuthorKey, exporter: &[u8; 32]) -> Self {
+        self.proof = key.sign(REQUEST_DOMAIN, &requested(exporter, &self.csr, Some(&site_csr)));
+        self.site_csr = Some(ByteVec::from(site_csr));
+        self
     }
 
     /// Encodes it.
@@ -212,7 +226,7 @@ impl EnrolRequest {
     pub fn open(bytes: &[u8], exporter: &[u8; 32]) -> Result<Self, EnrolError> {
         let request: Self = from_cbor(bytes).map_err(EnrolError::Encoding)?;
         let key = request.enrol.author;
-        let message = bound(exporter, &request.csr);
+        let message = requested(exporter, &request.csr, request.site_csr());
         if key.is_weak() || key.verify(REQUEST_DOMAIN, &message, &request.proof).is_err() {
             return Err(EnrolError::NotTheAuthor);
         }
@@ -223,6 +237,12 @@ impl EnrolRequest {
     #[must_use]
     pub fn csr(&self) -> &[u8] {
         &self.csr
+    }
+
+    /// The certificate request for the site's intermediate, DER.
+    #[must_use]
+    pub fn site_csr(&self) -> Option<&[u8]> {
+        self.site_csr.as_deref().map(|csr| csr.as_slice())
     }
 }
 
@@ -240,22 +260,35 @@ impl EnrolReply {
         to_cbor(self)
     }
 
-    /// Decodes a reply; a grant must carry the pinned charter and be signed by a coordinator which it names. A refusal is
-    /// only a text for a person and is returned as it is.
+    /// Decodes a reply; a grant must carry the pinned charter and be signed by a coordinator which it names, or by one of
+    /// `issuers`: enrolled authors of this node's own site. A refusal is only a text for a person and is returned as it is.
     ///
     /// # Errors
     /// [`EnrolError`].
-    pub fn open(bytes: &[u8], pinned: &MeshId, exporter: &[u8; 32]) -> Result<Outcome, EnrolError> {
+    pub fn open(
+        bytes: &[u8],
+        pinned: &MeshId,
+        exporter: &[u8; 32],
+        issuers: &[PublicKey],
+    ) -> Result<Outcome, EnrolError> {
         let reply: Self = from_cbor(bytes).map_err(EnrolError::Encoding)?;
         let Outcome::Granted(grant) = &reply.outcome else { return Ok(reply.outcome) };
         let charter = grant.charter_in_effect(pinned)?;
-        let named = charter.coordinators.iter().any(|seat| seat.author == reply.server);
+        let named =
+            charter.coordinators.iter().any(|seat| seat.author == reply.server) || issuers.contains(&reply.server);
         let message = bound(exporter, &to_cbor(&reply.outcome));
         if !named || reply.server.verify(REPLY_DOMAIN, &message, &reply.proof).is_err() {
             return Err(EnrolError::NotACoordinator);
         }
         Ok(reply.outcome)
     }
+}
+
+/// What the author of a request signs.
+fn requested(exporter: &[u8; 32], csr: &[u8], site_csr: Option<&[u8]>) -> Vec<u8> {
+    let mut message = bound(exporter, csr);
+    message.extend(site_csr.map(sha256).into_iter().flatten());
+    message
 }
 
 fn bound(exporter: &[u8; 32], bytes: &[u8]) -> Vec<u8> {
@@ -274,12 +307,12 @@ mod tests {
             v: 0,
             trust_domain: "acme.test".into(),
             root_keys: vec![Digest::of("root", b"")],
-            council: vec![council.public()],
+            council: vec![council.public().into()],
             threshold: 1,
             recovery: vec![],
             sequencer: seat.clone(),
             coordinators: vec![seat],
-            policy_authors: vec![council.public()],
+            policy_authors: vec![council.public().into()],
             rp_id: "localhost".into(),
             vote_origins: vec![],
             class_ages: ClassAges::default(),
@@ -298,6 +331,12 @@ mod tests {
         let bytes = request.to_bytes();
         assert_eq!(EnrolRequest::open(&bytes, &[5; 32]), Ok(request));
         assert_eq!(EnrolRequest::open(&bytes, &[6; 32]), Err(EnrolError::NotTheAuthor));
+
+        let plain = EnrolRequest::new(mesh, None, Enrol::new(&mesh, &key, &id), vec![1, 2], &key, &[5; 32]);
+        let both = plain.clone().with_site(vec![3], &key, &[5; 32]);
+        assert_eq!(EnrolRequest::open(&both.to_bytes(), &[5; 32]).expect("its own").site_csr(), Some(&[3][..]));
+        let slipped_in = EnrolRequest { proof: plain.proof, ..both };
+        assert_eq!(EnrolRequest::open(&slipped_in.to_bytes(), &[5; 32]), Err(EnrolError::NotTheAuthor));
     }
 
     #[test]
@@ -333,12 +372,16 @@ mod tests {
                 authority: vec![],
                 time_ms: 1,
                 terms: vec![],
+                site: None,
             })
         };
         let exporter = [7; 32];
-        let open = |key: &AuthorKey, pin: &MeshId, at: &[u8; 32]| {
-            EnrolReply::open(&EnrolReply::new(grant(), key, &exporter).to_bytes(), pin, at)
+        let from = |key: &AuthorKey, pin: &MeshId, at: &[u8; 32], issuers: &[PublicKey]| {
+            EnrolReply::open(&EnrolReply::new(grant(), key, &exporter).to_bytes(), pin, at, issuers)
         };
+        let open = |key: &AuthorKey, pin: &MeshId, at: &[u8; 32]| from(key, pin, at, &[]);
+        assert!(from(&eve, &pin, &exporter, &[eve.public()]).is_ok(), "an issuer of the own site");
+        assert_eq!(from(&eve, &pin, &exporter, &[council.public()]), Err(EnrolError::NotACoordinator));
         assert!(open(&hq, &pin, &exporter).is_ok());
         assert_eq!(open(&eve, &pin, &exporter), Err(EnrolError::NotACoordinator));
         assert_eq!(open(&hq, &pin, &[8; 32]), Err(EnrolError::NotACoordinator));

@@ -43,12 +43,8 @@ impl NodeCore {
         self.work.lease_at_ms = self.now.boottime_ms + ASK_EVERY_MS;
         let coordinator =
             |author: &AuthorId| self.authority.member(author).is_some_and(|m| m.role.is_mesh_coordinator());
-        let links: Vec<LinkId> = self
-            .links
-            .iter()
-            .filter(|(_, p)| !p.shared.is_empty() && coordinator(&p.author))
-            .map(|(link, _)| *link)
-            .collect();
+        let links: Vec<LinkId> =
+            self.links.iter().filter(|(_, p)| p.converses() && coordinator(&p.author)).map(|(link, _)| *link).collect();
         if links.is_empty() {
             return;
         }
@@ -106,7 +102,7 @@ impl NodeCore {
         let nonce = Digest::from_bytes(self.chance.bytes32());
         self.vouching.nonce = Some(nonce);
         self.vouching.agreed.clear();
-        let links: Vec<LinkId> = self.links.iter().filter(|(_, p)| !p.shared.is_empty()).map(|(l, _)| *l).collect();
+        let links: Vec<LinkId> = self.links.iter().filter(|(_, p)| p.converses()).map(|(l, _)| *l).collect();
         for link in links {
             self.send(link, &Frame::TimeAsk(TimeAsk { nonce }));
         }

@@ -313,11 +313,13 @@ impl NodeCore {
         }
     }
 
-    /// What this node's own facts say of a start.
+    /// What this node's own facts say of a start, also those that still wait to be written.
     fn outcome(&self, started: &FactId) -> Outcome {
         let mut outcome = Outcome::None;
-        for report in self.ledger.reports_on(started).filter(|r| r.header.author == self.me) {
-            outcome = match (&report.body, outcome) {
+        let told = self.ledger.reports_on(started).filter(|r| r.header.author == self.me).map(|r| &r.body);
+        let waiting = self.work.reports.iter().map(|(_, report)| report).filter(|r| r.started() == *started);
+        for report in told.chain(waiting) {
+            outcome = match (report, outcome) {
                 (Report::Ended(_) | Report::Failed(_) | Report::Unknown(_), _) | (_, Outcome::Over) => Outcome::Over,
                 (Report::Done(done), _) => Outcome::Stands { until_ms: done.until_ms },
             };
@@ -417,22 +419,24 @@ impl NodeCore {
         }
     }
 
-    pub(crate) fn ended(&mut self, idempotency_key: &str) {
-        let of = |s: &&Recorded<Started>| {
+    /// The effect of a permit left. One that other permits for the same intent found in place is over for them too.
+    pub(crate) fn ended(&mut self, permit: FactId) {
+        let Some(key) = self.start_of(&permit).map(|s| s.body.idempotency_key.clone()) else { return };
+        let stands = |s: &&Recorded<Started>| {
             s.header.author == self.me
-                && (s.body.idempotency_key == idempotency_key || s.body.permit.to_string() == idempotency_key)
+                && s.body.idempotency_key == key
+                && matches!(self.outcome(&s.id), Outcome::Stands { .. })
         };
-        let Some(permit) = self.ledger.starts().find(of).map(|s| s.body.permit) else { return };
-        self.over(permit);
+        let with_it: Vec<FactId> = self.ledger.starts().filter(stands).map(|s| s.body.permit).collect();
+        self.probed(permit, Probe::Ended);
+        with_it.into_iter().for_each(|permit| self.over(permit));
     }
 
     /// Says that an effect is over, once: a sweep and a probe may both have seen it.
     fn over(&mut self, permit: FactId) {
         let Some(start) = self.start_of(&permit) else { return };
         let (started, effect_ref) = (start.id, start.body.resource.clone());
-        let of_this = |r: &Report| matches!(r, Report::Ended(ended) if ended.started == started);
-        let said = self.ledger.reports_on(&started).any(|r| of_this(&r.body));
-        if said || self.work.reports.iter().any(|(_, r)| of_this(r)) {
+        if self.outcome(&started) == Outcome::Over {
             return;
         }
         let report = Report::Ended(Ended { started, effect_ref, ended_ms: self.now.wall_ms });

@@ -29,6 +29,13 @@ pub enum Input {
         /// Which author key it holds.
         author: PublicKey,
     },
+    /// A connection is up on the data lane: the transport has proven the author key and nothing else. It carries facts alone.
+    DataLinkUp {
+        /// Its name.
+        link: LinkId,
+        /// Which author key the peer holds.
+        author: PublicKey,
+    },
     /// A connection is gone.
     LinkDown {
         /// Its name.
@@ -64,8 +71,8 @@ pub enum Input {
     },
     /// A connector removed an effect whose time was over.
     Ended {
-        /// What the connector recognises the effect by.
-        idempotency_key: String,
+        /// The permit it was carried out under.
+        permit: FactId,
     },
     /// The time asked for in [`Output::Idle`] has come.
     Tick,

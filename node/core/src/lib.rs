@@ -28,6 +28,7 @@ mod govern;
 mod hlc;
 mod life;
 mod names;
+mod runway;
 mod show;
 mod story;
 mod verify;
@@ -37,4 +38,4 @@ pub use govern::OPEN_PER_AGENT_MAX;
 pub use input::{
     Command, EffectResult, Event, Input, LinkId, Output, Probe, Record, Refusal, Reply, Seed, Ticket, Timer,
 };
-pub use show::{AgentIntent, Welcome};
+pub use show::{AgentIntent, Welcome, summary_of_entry};

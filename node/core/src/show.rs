@@ -47,6 +47,12 @@ const FUTURE_MS: u64 = 5 * 60 * 1000;
 const PREFIX_LEN_MIN: usize = 4;
 
 impl NodeCore {
+    /// The W3C `traceparent` that a fact carries.
+    #[must_use]
+    pub fn traceparent_of(&self, fact: &FactId) -> Option<&str> {
+        self.log.get(fact)?.header().traceparent.as_deref()
+    }
+
     pub(crate) fn seen(&self, now: Clock, as_of_ms: u64, observer: String, source: &'static str) -> Seen {
         Seen { as_of: Time(as_of_ms), observer, age_ms: now.wall_ms.saturating_sub(as_of_ms), source }
     }
@@ -391,6 +397,22 @@ impl NodeCore {
         }
     }
 
+    /// Whom the data lane lets in: every enrolled, uncut author but this node, with the name it is enrolled under.
+    #[must_use]
+    pub fn enrolled(&self) -> Vec<(cauldron_identity::PublicKey, cauldron_identity::SpiffeId)> {
+        let others = self.authority.members().filter(|(author, _)| **author != self.me);
+        let uncut = others.filter(|(author, m)| !self.authority.is_cut(author, m.incarnation));
+        uncut.map(|(_, m)| (m.key, m.spiffe_id.clone())).collect()
+    }
+
+    /// The author keys that this node believes when they answer for its site's intermediate: enrolled, uncut, of its site.
+    #[must_use]
+    pub fn site_issuers(&self) -> Vec<cauldron_identity::PublicKey> {
+        let Some(site) = self.role.site() else { return Vec::new() };
+        let of_site = self.authority.members().filter(|(_, m)| m.role.site() == Some(site));
+        of_site.filter(|(a, m)| !self.authority.is_cut(a, m.incarnation)).map(|(_, m)| m.key).collect()
+    }
+
     /// The bounds that peers meet, by name.
     #[must_use]
     pub fn limits() -> BTreeMap<&'static str, u64> {
@@ -421,10 +443,16 @@ fn credential_view(c: &cauldron_identity::authority::Credential) -> CredentialVi
         CredentialKind::SkSsh => "sk-ssh",
         CredentialKind::Passkey => "passkey",
     };
-    CredentialView { id: c.id().to_string(), kind: kind.into(), key: c.key.to_string() }
+    CredentialView {
+        id: c.id().to_string(),
+        kind: kind.into(),
+        key: c.signer().map_or_else(|| c.key.to_string(), |key| key.to_string()),
+    }
 }
 
-pub(crate) fn summary_of_entry(entry: &Entry) -> String {
+/// What an entry does, in a sentence.
+#[must_use]
+pub fn summary_of_entry(entry: &Entry) -> String {
     match entry {
         Entry::Enrol(e) => format!("enrols {} as {}", e.author.author_id().short(), e.spiffe_id),
         Entry::Incarnate(i) => format!("begins incarnation {} of {}", i.incarnation, i.author.short()),

@@ -111,14 +111,23 @@ impl NodeCore {
         })
     }
 
+    /// The state of the peer that `name` names, as in [`PeerView`](crate::view::PeerView).
+    #[must_use]
+    pub fn peer_state(&self, now: Clock, name: &str) -> Option<&'static str> {
+        self.peer_called(now, name).map(|peer| peer.state)
+    }
+
+    fn peer_called(&self, now: Clock, name: &str) -> Option<crate::view::PeerView> {
+        let of_name = |p: &crate::view::PeerView| p.spiffe_id == name || p.spiffe_id.ends_with(&format!("/{name}"));
+        self.peers_view(now).into_iter().find(of_name)
+    }
+
     /// What a proposal, permit or peer waits for.
     ///
     /// # Errors
     /// A sentence, when nothing has that name.
     pub fn why(&self, now: Clock, name: &str) -> Result<Vec<String>, String> {
-        if let Some(peer) =
-            self.peers_view(now).into_iter().find(|p| p.spiffe_id == name || p.spiffe_id.ends_with(&format!("/{name}")))
-        {
+        if let Some(peer) = self.peer_called(now, name) {
             let behind = peer.behind.map_or_else(|| "unknown".into(), |n| n.to_string());
             return Ok(vec![format!(
                 "{} is {}; its standing is {}; facts it lacks: {behind}",

@@ -76,6 +76,36 @@ pub struct SelfView {
     pub seen: Seen,
 }
 
+/// One thing that runs out: when, and what stops then.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct RunwayView {
+    /// What.
+    pub what: String,
+    /// When; none for what never runs out, or has no beginning yet.
+    pub expires: Option<Time>,
+    /// How long that is, milliseconds: 0 once it is over.
+    pub in_ms: Option<u64>,
+    /// When it is renewed by itself, where it is.
+    pub renews: Option<Time>,
+    /// What stops then, and what goes on.
+    pub stops: String,
+}
+
+impl RunwayView {
+    /// Ends at `expires_ms`, seen at `now_ms`.
+    #[must_use]
+    pub fn until(what: impl Into<String>, expires_ms: u64, now_ms: u64, stops: impl Into<String>) -> Self {
+        let in_ms = Some(expires_ms.saturating_sub(now_ms));
+        Self { what: what.into(), expires: Some(Time(expires_ms)), in_ms, renews: None, stops: stops.into() }
+    }
+
+    /// Never ends.
+    #[must_use]
+    pub fn never(what: impl Into<String>, instead: impl Into<String>) -> Self {
+        Self { what: what.into(), expires: None, in_ms: None, renews: None, stops: instead.into() }
+    }
+}
+
 /// How fresh this node's authority is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct LeaseView {

@@ -4,15 +4,15 @@
 //! signed the digest is computed from exactly the lines that were shown; a node that shows one thing and asks for a signature
 //! over another is refused.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use cauldron_coordinator::vote::{Choice, Presentation, SignedVote, VoteStatement};
-use cauldron_identity::authority::{Credential, CredentialKind};
+use cauldron_coordinator::vote::{Choice, Presentation, SignedVote, VOTE_DOMAIN, VoteStatement};
+use cauldron_identity::Digest;
+use cauldron_identity::authority::Credential;
 use cauldron_identity::codec::to_cbor;
-use cauldron_identity::{AuthorKey, Digest};
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -24,6 +24,8 @@ use crate::error::CliError;
 use crate::keyfile::{self, Purpose};
 use crate::output::{As, Field, Format, field, harmless, items, plain, print, relative, rows, say};
 use crate::paths::DataDir;
+use crate::sealing::Unlock;
+use crate::signer::{Signer, SignerArgs};
 use crate::{chance, clock};
 
 const APPROVALS: &[Field] = &[
@@ -62,9 +64,9 @@ pub struct VoteArgs {
     /// Why, in your words; goes into the record
     #[arg(long, value_name = "TEXT", default_value = "")]
     reason: String,
-    /// Your key file [default: the only one in people/ of the node's data directory]
-    #[arg(long, value_name = "PATH", env = "CAULDRON_KEY")]
-    key: Option<PathBuf>,
+    // Without either: the only key in people/ of the node's data directory.
+    #[command(flatten)]
+    signer: SignerArgs,
     /// Do not ask
     #[arg(long, short)]
     yes: bool,
@@ -90,7 +92,7 @@ pub(super) async fn run(client: &Client, global: &Global, command: Command) -> R
 async fn vote(client: &Client, global: &Global, args: &VoteArgs, choice: Choice) -> Result<(), CliError> {
     // Before anything is shown: nobody should read a page and then learn that they cannot decide.
     can_confirm(args.yes)?;
-    let (person, key) = credential(args.key.as_deref(), &global.data_dir())?;
+    let (person, key) = voter(client, &args.signer, &global.data_dir()).await?;
     let answer = client.get(&format!("/v1/approvals/{}", segment(&args.id))).await?;
     let shown = Shown::parse(&answer)?;
     let opened = Instant::now();
@@ -105,20 +107,39 @@ async fn vote(client: &Client, global: &Global, args: &VoteArgs, choice: Choice)
     confirm(&format!("{question} You sign as {person}."), args.yes)?;
     let dwell_ms = u64::try_from(opened.elapsed().as_millis()).unwrap_or(u64::MAX);
     let ballot = Ballot { person: &person, key: &key, choice, reason: &args.reason, dwell_ms };
-    let vote = shown.sign(&ballot, clock::wall_ms(), chance::bytes());
+    let vote = shown.sign(&ballot, clock::wall_ms(), chance::bytes())?;
     let body = json!({ "vote": BASE64_STANDARD.encode(to_cbor(&vote)) });
     let answer = client.post(&format!("/v1/approvals/{}/votes", shown.proposal), &body).await?;
     recorded(global.output, verb, &answer)
 }
 
-/// The key to sign with: named, or the only credential that `init` or `people enrol` left in the data directory.
-fn credential(named: Option<&Path>, dir: &DataDir) -> Result<(String, AuthorKey), CliError> {
-    let path = match named {
-        Some(path) => path.to_owned(),
+/// Who signs, and with what. A key file names its person; of a key in an agent the node knows whose credential it is, and the
+/// statement names the person beside the key, so that a lie is refused everywhere.
+async fn voter(client: &Client, args: &SignerArgs, dir: &DataDir) -> Result<(String, Signer), CliError> {
+    if args.agent.is_none() {
+        return credential(args, dir);
+    }
+    let signer = args.open()?;
+    let id = Credential::of(signer.public()).id().to_string();
+    let authority = client.get("/v1/authority").await?;
+    let people = authority["people"].as_array().into_iter().flatten();
+    let holds = |p: &&Value| p["credentials"].as_array().into_iter().flatten().any(|c| c["id"] == *id);
+    let person = people.filter(holds).find_map(|p| p["id"].as_str()).map(str::to_owned);
+    let person = person.ok_or_else(|| {
+        CliError::new(crate::error::Kind::Refused, "nobody is enrolled with this key")
+            .hint("the council enrols it: cauldron people enrol PERSON --public-key \"$(cat KEY.pub)\"")
+    })?;
+    Ok((person, signer))
+}
+
+/// The key file to sign with: named, or the only credential that `init` or `people enrol` left in the data directory.
+fn credential(args: &SignerArgs, dir: &DataDir) -> Result<(String, Signer), CliError> {
+    let path = match &args.key {
+        Some(path) => path.clone(),
         None => only_key(dir)?,
     };
-    match keyfile::read(&path)? {
-        (Purpose::Person(person), key) => Ok((person, key)),
+    match keyfile::read(&path, Unlock::Person(&args.passphrase))? {
+        (Purpose::Person(person), key) => Ok((person.clone(), Signer::File(Purpose::Person(person), Box::new(key)))),
         (other, _) => Err(CliError::config(format!("{} is a key for {other}; nobody votes with it", path.display()))
             .hint("name the key file of a person with --key")),
     }
@@ -159,7 +180,7 @@ struct Shown {
 
 struct Ballot<'a> {
     person: &'a str,
-    key: &'a AuthorKey,
+    key: &'a Signer,
     choice: Choice,
     reason: &'a str,
     dwell_ms: u64,
@@ -233,8 +254,8 @@ impl Shown {
         format!("{lines}\ndigest of the lines above: {digest}\nwaits for: {} (decide {deadline})\n", self.waiting_for)
     }
 
-    fn sign(&self, ballot: &Ballot<'_>, now_ms: u64, nonce: [u8; 32]) -> SignedVote {
-        let credential = Credential { kind: CredentialKind::Software, key: ballot.key.public() };
+    fn sign(&self, ballot: &Ballot<'_>, now_ms: u64, nonce: [u8; 32]) -> Result<SignedVote, CliError> {
+        let credential = Credential::of(ballot.key.public());
         let statement = VoteStatement {
             mesh: self.mesh,
             person: ballot.person.to_owned(),
@@ -252,7 +273,9 @@ impl Shown {
             expires_ms: u64::try_from(self.expires.as_millisecond()).unwrap_or(0),
             nonce: Digest::from_bytes(nonce),
         };
-        statement.sign(ballot.key)
+        let statement = to_cbor(&statement);
+        let signature = ballot.key.sign(VOTE_DOMAIN, &statement)?;
+        Ok(SignedVote::new(statement, signature.to_bytes()))
     }
 }
 
@@ -260,6 +283,7 @@ impl Shown {
 mod tests {
     use super::*;
     use cauldron_identity::{AuthorId, FactId, MeshId};
+    use std::path::Path;
 
     fn answer() -> Value {
         let id = FactId::from_bytes([3; 32]).to_string();
@@ -287,9 +311,10 @@ mod tests {
             text.contains("decide in 30 min") && text.contains("\\u{1b}[2Jroot") && !text.contains('\u{1b}'),
             "{text}"
         );
-        let key = AuthorKey::from_seed(&[1; 32]);
+        let key = cauldron_identity::AuthorKey::from_seed(&[1; 32]);
+        let key = Signer::File(Purpose::Person("ana".into()), Box::new(key));
         let ballot = Ballot { person: "ana", key: &key, choice: Choice::Approve, reason: "seen it", dwell_ms: 1_200 };
-        let vote = shown.sign(&ballot, 5, [9; 32]);
+        let vote = shown.sign(&ballot, 5, [9; 32]).expect("signed");
         let statement = vote.statement().expect("readable");
         assert_eq!(statement.presentation.to_string(), answer()["presentation_digest"]);
         assert_eq!((statement.person.as_str(), statement.choice, statement.issued_ms), ("ana", Choice::Approve, 5));
@@ -318,15 +343,17 @@ mod tests {
     fn the_only_key_is_found_and_a_choice_is_never_guessed() {
         let temporary = tempfile::tempdir().expect("temporary directory");
         let dir = DataDir::new(temporary.path());
-        assert!(credential(None, &dir).expect_err("none").to_string().contains("no key file"));
+        let args = |key: Option<PathBuf>| SignerArgs { key, agent: None, passphrase: Default::default() };
+        let credential = |key| super::credential(&args(key), &dir);
+        assert!(credential(None).expect_err("none").to_string().contains("no key file"));
         crate::files::create_dir(&dir.people()).expect("created");
-        let write = |path: &Path, purpose| keyfile::write(path, &purpose, &keyfile::generate()).expect("written");
+        let write = |path: &Path, purpose| keyfile::write(path, &purpose, &keyfile::generate(), None).expect("written");
         write(&dir.person_key("ana"), Purpose::Person("ana".into()));
         write(&dir.council_key("ana"), Purpose::Council("ana".into()));
-        assert_eq!(credential(None, &dir).map(|(person, _)| person), Ok("ana".into()));
-        let error = credential(Some(&dir.council_key("ana")), &dir).expect_err("a council key");
+        assert_eq!(credential(None).map(|(person, _)| person), Ok("ana".into()));
+        let error = credential(Some(dir.council_key("ana"))).expect_err("a council key");
         assert!(error.to_string().contains("nobody votes with it"), "{error}");
         write(&dir.person_key("bo"), Purpose::Person("bo".into()));
-        assert!(credential(None, &dir).expect_err("two").to_string().contains("2 key files"));
+        assert!(credential(None).expect_err("two").to_string().contains("2 key files"));
     }
 }

@@ -7,7 +7,7 @@ use clap::Subcommand;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{Global, draft, duration};
+use super::{Global, draft, duration, entries, segment};
 use crate::client::Client;
 use crate::error::CliError;
 use crate::output::{As, Field, field, harmless, print, record, rows};
@@ -51,11 +51,19 @@ pub enum Command {
     },
     /// The authority chain: members and entries
     Show,
+    /// A trust bundle as a SPIFFE JWK Set: what others need to verify this trust domain's SVIDs
+    Bundle {
+        /// The bundle that was fetched from this foreign trust domain instead
+        #[arg(long, value_name = "TRUST_DOMAIN")]
+        federated: Option<String>,
+    },
     /// Draft the end of a member's right to write, for the council to sign
     Cut(draft::CutArgs),
     /// Draft a new term of the sequencer, when it is lost, restored or has lied, for the council to sign
     Term(draft::TermArgs),
-    /// Hand in a signed draft: entries to the sequencer, a term to any node
+    /// Add your signature to an entry that waits in a file, after looking at it
+    Sign(entries::SignArgs),
+    /// Hand in an entry that enough have signed: a term to any node, all others to the sequencer
     Submit {
         /// The file
         #[arg(value_name = "FILE")]
@@ -68,13 +76,23 @@ pub(super) async fn run(client: &Client, global: &Global, command: &Command) -> 
     match command {
         Command::Cut(args) => draft::cut(client, global, args).await,
         Command::Term(args) => draft::term(client, global, args).await,
-        Command::Submit { file } => draft::submit(client, global, file).await,
+        Command::Sign(args) => entries::sign(global, args),
+        Command::Submit { file } => entries::submit(client, global, file).await,
         Command::Token { spiffe_id, ttl } => {
             let ttl_ms = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
             let answer =
                 client.post("/v1/authority/tokens", &json!({ "spiffe_id": spiffe_id, "ttl_ms": ttl_ms })).await?;
             // The token alone, so that it can be piped.
             print(format, &answer, || format!("{}\n", harmless(answer["token"].as_str().unwrap_or_default())))
+        }
+        Command::Bundle { federated } => {
+            let path = match federated {
+                Some(name) => format!("/v1/bundle?trust_domain={}", segment(name)),
+                None => "/v1/bundle".to_owned(),
+            };
+            let answer = client.get(&path).await?;
+            // JSON in every form: it is for a machine to read.
+            print(format, &answer, || format!("{answer:#}\n"))
         }
         Command::Show => {
             let answer = client.get("/v1/authority").await?;

@@ -5,6 +5,7 @@ use std::net::UdpSocket;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
+use cauldron_agents::connector::blocklist::Blocklist;
 use clap::Args;
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -92,13 +93,16 @@ fn state(own: &Value) -> Finding {
 }
 
 fn svid(own: &Value, now: Timestamp) -> Finding {
+    if let Some(problem) = own.pointer("/svid/problem").and_then(Value::as_str) {
+        return Err(format!("{problem}; the node renews it as soon as the authority answers"));
+    }
     let ends: Option<Timestamp> = own.pointer("/svid/not_after").and_then(Value::as_str).and_then(|t| t.parse().ok());
     match ends {
         Some(ends) if ends > now => Ok(format!("ends {}", relative(ends, now))),
         Some(ends) => {
             Err(format!("ended {}; the node renews it as soon as the authority answers", relative(ends, now)))
         }
-        None => Err("unknown".into()),
+        None => Err("unknown".to_owned()),
     }
 }
 
@@ -145,7 +149,9 @@ pub(super) fn before_start(global: &Global, args: &CheckArgs) -> Result<(), CliE
         findings.push(("sshd log", readable(&sshd.log)));
     }
     if let Some(blocklist) = security.and_then(|s| s.blocklist.as_ref()) {
-        findings.push(("blocklist", folder_of(&blocklist.path)));
+        let examined = Blocklist::examine(&blocklist.path, &config.identity.spiffe_id);
+        let shown = || blocklist.path.display().to_string();
+        findings.push(("blocklist", examined.map(|()| shown()).map_err(|e| crate::run::chain(&e))));
     }
     report(global.output, findings)
 }
@@ -163,7 +169,7 @@ fn directory(config: &Config) -> Finding {
 
 fn author_key(config: &Config) -> Finding {
     let dir = &config.node.dir;
-    let key = keyfile::read_author(&dir.author_key()).map_err(|e| one_line(&e))?;
+    let key = keyfile::read_author(dir).map_err(|e| one_line(&e))?;
     match dir.binding() {
         Ok(Some(binding)) if binding.author != key.author_id() => Err(format!(
             "it is the key of author {}, the directory belongs to {}",
@@ -179,6 +185,13 @@ fn charter(config: &Config) -> Finding {
     let Ok(Some(binding)) = dir.binding() else { return Err("no mesh is pinned yet".into()) };
     if !dir.charter().exists() && dir.join_token().exists() {
         return Ok("comes with the join, its hash is pinned".into());
+    }
+    if !dir.charter().exists() && dir.draft().exists() {
+        let (draft, content) = crate::draft::Draft::read(&dir.draft()).map_err(|e| one_line(&e))?;
+        return match draft.progress(&content.charter).missing() {
+            Some(missing) => Err(format!("the council has not founded this mesh yet: {missing}")),
+            None => Ok("signed by enough of the council, and taken over at the first start".into()),
+        };
     }
     let opened = founding::read_charter(dir, &binding.mesh);
     opened

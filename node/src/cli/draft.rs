@@ -1,20 +1,20 @@
-//! Entries of the authority chain, drafted for the people who must sign them: a file that goes round, then back to a node.
-//!
-//! The file is the encoded entry body in base64, as `POST /v1/authority/entries` takes it; `authority sign` adds signatures.
+//! What the council changes: each command drafts one entry of the authority chain into a file that goes round, see
+//! [`entries`](super::entries).
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use cauldron_identity::authority::{Amend, ChainEnd, Cut, Entry, EntryBody, Term};
+use cauldron_identity::authority::{Amend, ChainEnd, Cut, Entry, Term};
 use cauldron_identity::charter::{Charter, ClassAges, Seat};
-use cauldron_identity::codec::{from_cbor, to_cbor};
-use cauldron_identity::{AuthorId, Digest, FactId, PublicKey, SpiffeId};
+use cauldron_identity::codec::from_cbor;
+use cauldron_identity::{AuthorId, Digest, PublicKey, SignerKey, SpiffeId};
 use clap::Args;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::{Global, decide::recorded, segment};
+use super::entries::{Base, Pending};
+use super::{Global, segment};
 use crate::client::Client;
 use crate::error::CliError;
 use crate::files;
@@ -73,9 +73,9 @@ pub struct AmendArgs {
 #[serde(deny_unknown_fields)]
 struct CharterFile {
     threshold: u32,
-    council: Vec<PublicKey>,
-    recovery: Vec<PublicKey>,
-    policy_authors: Vec<PublicKey>,
+    council: Vec<SignerKey>,
+    recovery: Vec<SignerKey>,
+    policy_authors: Vec<SignerKey>,
     root_keys: Vec<Digest>,
     rp_id: String,
     vote_origins: Vec<String>,
@@ -100,41 +100,6 @@ struct SeatFile {
     author_key: PublicKey,
 }
 
-/// What a draft is built on.
-struct Base {
-    charter: Charter,
-    head: Option<FactId>,
-    index: u64,
-    term: u32,
-    common: Option<(Option<FactId>, u64)>,
-}
-
-impl Base {
-    async fn ask(client: &Client) -> Result<Self, CliError> {
-        let answer = client.get("/v1/charter").await?;
-        Self::read(&answer).ok_or_else(|| CliError::integrity("the node's answer about the charter cannot be read"))
-    }
-
-    fn read(answer: &Value) -> Option<Self> {
-        let place = |value: &Value| {
-            let head = value.get("head").and_then(Value::as_str).map(str::parse).transpose().ok()?;
-            Some((head, value.get("index")?.as_u64()?))
-        };
-        let (head, index) = place(answer)?;
-        let common = match answer.get("common") {
-            None | Some(Value::Null) => None,
-            Some(common) => Some(place(common)?),
-        };
-        let charter = from_cbor(&BASE64_STANDARD.decode(answer.get("charter")?.as_str()?).ok()?).ok()?;
-        let term = u32::try_from(answer.get("term")?.as_u64()?).ok()?;
-        Some(Self { charter, head, index, term, common })
-    }
-
-    fn draft(&self, entry: &Entry) -> EntryBody {
-        EntryBody::new(self.head, self.index + 1, entry)
-    }
-}
-
 struct Member {
     author: AuthorId,
     incarnation: u32,
@@ -157,7 +122,7 @@ async fn member(client: &Client, name: &str) -> Result<Member, CliError> {
 pub(super) async fn cut(client: &Client, global: &Global, args: &CutArgs) -> Result<(), CliError> {
     let (base, member) = (Base::ask(client).await?, member(client, &args.member).await?);
     let cut = Cut { author: member.author, incarnation: member.incarnation, ends: member.ends, fork: vec![] };
-    write(global, &args.out.out, &base.draft(&Entry::Cut(cut)), "the council")
+    Pending::new(&base, &Entry::Cut(cut)).put(global, &args.out.out)
 }
 
 /// Drafts a new term. On a frozen chain it builds on the last entry before the fork, which every node holds.
@@ -172,19 +137,13 @@ pub(super) async fn term(client: &Client, global: &Global, args: &TermArgs) -> R
     let term = Term { n: base.term + 1, sequencer, ends: outgoing.ends, root_keys: args.root_keys.clone() };
     let after = term.apply_to(&base.charter);
     after.map_err(|why| CliError::usage("the charter would not be valid under this term").detail(why))?;
-    let (head, index) = base.common.unwrap_or((base.head, base.index));
-    write(
-        global,
-        &args.out.out,
-        &EntryBody::new(head, index + 1, &Entry::Term(term)),
-        "the council or the recovery keys",
-    )
+    Pending::new(&base, &Entry::Term(term)).put(global, &args.out.out)
 }
 
 /// Drafts a person's removal.
 pub(super) async fn revoke(client: &Client, global: &Global, person: &str, out: &Out) -> Result<(), CliError> {
     let base = Base::ask(client).await?;
-    write(global, &out.out, &base.draft(&Entry::RevokePerson(person.to_owned())), "the council")
+    Pending::new(&base, &Entry::RevokePerson(person.to_owned())).put(global, &out.out)
 }
 
 /// Prints the charter for editing, or drafts the amendment that an edited one amounts to.
@@ -205,30 +164,7 @@ pub(super) async fn amend(client: &Client, global: &Global, args: &AmendArgs) ->
     }
     let applied = amend.apply_to(&base.charter);
     applied.map_err(|why| CliError::usage("the charter would not be valid").detail(why))?;
-    write(global, out, &base.draft(&Entry::Amend(Box::new(amend))), "the council, and each new council key")
-}
-
-/// Hands a signed draft to a node: an entry to the sequencer, a term to any.
-pub(super) async fn submit(client: &Client, global: &Global, file: &Path) -> Result<(), CliError> {
-    let text = files::read_text(file)?;
-    let body = BASE64_STANDARD.decode(text.trim()).ok().and_then(|bytes| from_cbor::<EntryBody>(&bytes).ok());
-    if body.is_none() {
-        return Err(CliError::config(format!("{} is no draft of an entry", file.display()))
-            .hint("make one with `cauldron authority cut`, `authority term`, `people revoke` or `charter amend`"));
-    }
-    recorded(global.output, "recorded", &client.post("/v1/authority/entries", &json!({ "entry": text.trim() })).await?)
-}
-
-fn write(global: &Global, path: &Path, body: &EntryBody, signers: &str) -> Result<(), CliError> {
-    files::write_public(path, format!("{}\n", BASE64_STANDARD.encode(to_cbor(body))).as_bytes())?;
-    let value = json!({ "file": path.display().to_string(), "index": body.index, "needs": signers });
-    print(global.output, &value, || {
-        format!(
-            "drafted entry {} in {}; it needs {signers}: `cauldron authority sign`, then `cauldron authority submit`\n",
-            body.index,
-            path.display()
-        )
-    })
+    Pending::new(&base, &Entry::Amend(Box::new(amend))).put(global, out)
 }
 
 impl CharterFile {

@@ -25,6 +25,13 @@ const SELF: &[Field] = &[
 ];
 const RUNWAY: &[Field] =
     &[field("WHAT", "/what", As::Text), field("ENDS", "/expires", As::Time), field("THEN", "/stops", As::Text)];
+const FEDERATION: &[Field] = &[
+    field("TRUST DOMAIN", "/trust_domain", As::Text),
+    field("SEQUENCE", "/sequence", As::Text),
+    field("AGE", "/age_ms", As::Millis),
+    field("NEXT", "/next", As::Time),
+    field("LAST ERROR", "/last_error", As::Brief),
+];
 const PEERS: &[Field] = &[
     field("PEER", "/spiffe_id", As::Text),
     field("STATE", "/state", As::Text),
@@ -94,7 +101,12 @@ pub(super) async fn status(client: &Client, format: Format) -> Result<(), CliErr
         let now = Timestamp::now();
         let runway = own.get("runway").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
         let ends = if runway.is_empty() { String::new() } else { format!("\n{}", rows(runway, RUNWAY, "", now)) };
-        format!("{}peers        {}\n{ends}", record(&own, SELF, now), plain(&summary))
+        let foreign = own.get("federation").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+        let foreign = match foreign.is_empty() {
+            true => String::new(),
+            false => format!("\n{}", rows(foreign, FEDERATION, "", now)),
+        };
+        format!("{}peers        {}\n{ends}{foreign}", record(&own, SELF, now), plain(&summary))
     })
 }
 

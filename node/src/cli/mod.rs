@@ -7,16 +7,22 @@ mod agent;
 mod approvals;
 mod audit;
 mod authority;
+mod charter;
 mod check;
 mod decide;
 mod draft;
+mod entries;
 mod files;
+mod key;
 mod look;
 mod misc;
 mod people;
 mod policy;
 mod start;
 mod store;
+mod verify;
+
+pub(crate) use verify::read_bundles;
 
 #[cfg(test)]
 mod tests;
@@ -79,6 +85,12 @@ impl Global {
         Client::new(found)
     }
 
+    /// Whether somebody said which node is meant.
+    fn names_a_node(&self) -> bool {
+        let by_environment = || std::env::var_os(SOCKET_VARIABLE).is_some_and(|v| !v.is_empty());
+        self.node.is_some() || self.socket.is_some() || by_environment()
+    }
+
     /// The data directory for commands that read files: `--node`, else the folder of the socket.
     fn data_dir(&self) -> DataDir {
         match &self.node {
@@ -133,10 +145,13 @@ enum Command {
     People(people::Command),
     /// The root held by people
     #[command(subcommand)]
-    Charter(files::CharterCommand),
+    Charter(charter::Command),
     /// Who is enrolled, and invitations
     #[command(subcommand)]
     Authority(authority::Command),
+    /// Key files: make, show, seal and unseal them
+    #[command(subcommand)]
+    Key(key::Command),
     /// This node's identity, and any certificate
     #[command(subcommand)]
     Identity(files::IdentityCommand),
@@ -201,8 +216,11 @@ pub fn run(cli: Cli) -> Result<(), CliError> {
         Command::Init(args) => start::init(global, args),
         Command::Node(command) => start::node(global, command),
         Command::Demo(args) => crate::demo::run(DemoArgs { output: global.output, ..args }),
-        Command::Charter(files::CharterCommand::Show { file }) => files::charter(global, file.as_ref()),
+        Command::Charter(charter::Command::Show { file }) => charter::show(global, file.as_deref()),
+        Command::Charter(charter::Command::Sign(args)) => charter::sign(global, &args),
+        Command::Authority(authority::Command::Sign(args)) => entries::sign(global, &args),
         Command::Identity(command) => files::identity(global, &command),
+        Command::Key(command) => key::run(global, &command),
         Command::Policy(command) => policy::run(global, &command),
         Command::Agent(command) => agent::run(global, command),
         Command::Store(command) => store::run(global, &command),
@@ -228,7 +246,7 @@ async fn ask(global: &Global, command: Command) -> Result<(), CliError> {
         Command::Propose(args) => decide::propose(&client, format, &args).await,
         Command::Approvals(command) => approvals::run(&client, global, command).await,
         Command::Veto(args) => decide::veto(&client, format, &args).await,
-        Command::Charter(files::CharterCommand::Amend(args)) => draft::amend(&client, global, &args).await,
+        Command::Charter(charter::Command::Amend(args)) => draft::amend(&client, global, &args).await,
         Command::Suspend(args) => decide::suspend(&client, format, &args).await,
         Command::Restrictions => look::restrictions(&client, format).await,
         Command::Kill(args) => decide::kill(&client, format, &args).await,

@@ -17,9 +17,11 @@ use crate::clock;
 use crate::config::{Config, PeerAddr, SecurityTemplate, Template};
 use crate::error::CliError;
 use crate::files;
-use crate::founding::{Join, Request, found, prepare_join};
+use crate::founding::{Council, Founded, Join, Request, found, prepare_join};
 use crate::output::{As, Field, field, print, record};
 use crate::paths::DataDir;
+use crate::sealing::PassphraseArgs;
+use crate::signer::public_key;
 use crate::token::JoinToken;
 
 const FOUNDED: &[Field] = &[
@@ -30,7 +32,12 @@ const FOUNDED: &[Field] = &[
     field("configuration", "/config", As::Text),
     field("your vote key", "/person_key", As::Text),
     field("council key", "/council_key", As::Text),
+    field("to be signed", "/draft", As::Text),
 ];
+
+const SEALED: &str = "It is sealed: nobody can restore it without the passphrase.";
+const PLAIN: &str = "It is a plain file, mode 0600: whoever reads it is the council.\n\
+                     Seal it with `cauldron key seal`.";
 
 /// `init`.
 #[derive(Debug, Args)]
@@ -71,6 +78,20 @@ pub struct InitArgs {
     /// An origin from which a passkey vote counts; may be repeated
     #[arg(long = "vote-origin", value_name = "URL")]
     vote_origins: Vec<String>,
+    #[command(flatten)]
+    passphrase: PassphraseArgs,
+    /// A council member's public key: a .pub file, its line or 64 hex characters; repeated. Without, you are the council alone
+    #[arg(long = "council", value_name = "KEY")]
+    council: Vec<String>,
+    /// How many of the council must sign [default: more than half]
+    #[arg(long, value_name = "N", requires = "council")]
+    threshold: Option<u32>,
+    /// The founder's public key for votes [default: a new key in people/]
+    #[arg(long, value_name = "KEY")]
+    person_key: Option<String>,
+    /// Leave the council key in a plain file: whoever reads it can act as the council
+    #[arg(long)]
+    no_passphrase: bool,
 }
 
 /// `node …`.
@@ -117,7 +138,7 @@ fn trust_domain(text: &str) -> Result<TrustDomain, String> {
 }
 
 pub(super) fn init(global: &Global, args: InitArgs) -> Result<(), CliError> {
-    let person = match args.person {
+    let person = match args.person.clone() {
         Some(person) if is_name(&person) => person,
         Some(person) => {
             return Err(CliError::usage(format!("{person:?} is no id of a person"))
@@ -125,6 +146,7 @@ pub(super) fn init(global: &Global, args: InitArgs) -> Result<(), CliError> {
         }
         None => std::env::var("USER").ok().filter(|user| is_name(user)).unwrap_or_else(|| "founder".into()),
     };
+    let council = council(&args)?;
     let dir = DataDir::new(absolute(args.dir.unwrap_or_else(|| PathBuf::from(&args.name))));
     let template = Template {
         name: args.name.clone(),
@@ -139,6 +161,12 @@ pub(super) fn init(global: &Global, args: InitArgs) -> Result<(), CliError> {
         api: args.api,
         security: None,
     };
+    let ending = match &council {
+        Council::Alone(Some(_)) => SEALED,
+        Council::Alone(None) => PLAIN,
+        Council::Keys(..) => "",
+    };
+    let person_key = args.person_key.as_deref().map(public_key).transpose()?;
     // A configuration that the node would refuse must not be founded on.
     Config::parse(&template.render(), &dir.config())?;
     let request = Request {
@@ -151,24 +179,53 @@ pub(super) fn init(global: &Global, args: InitArgs) -> Result<(), CliError> {
         vote_origins: args.vote_origins,
         class_ages: ClassAges::default(),
         bundle: Bundle::default_bundle(),
+        council,
+        person_key,
         now_ms: clock::wall_ms(),
     };
     let founded = found(&dir, &request)?;
     let pinned = Template { charter: Some(founded.mesh.to_string()), ..template };
     files::write_public(&dir.config(), pinned.render().as_bytes())?;
-    let (person_key, council_key) = (dir.person_key(&person), dir.council_key(&person));
-    let value = json!({
-        "mesh": founded.mesh, "spiffe_id": founded.spiffe_id.to_string(), "person": person, "credential": founded.credential,
-        "dir": dir.root(), "config": dir.config(), "person_key": person_key, "council_key": council_key,
-    });
+    let value = founded_json(&founded, &dir, &person);
     print(global.output, &value, || {
-        format!(
-            "{}\nThis mesh has a council of one: whoever holds the council key decides who may decide. Both keys are files without\n\
-             a passphrase, mode 0600; move the council key to a medium of its own before the mesh does real work.\n\n\
-             Next: cauldron node run --config {}\n",
-            record(&value, FOUNDED, Timestamp::now()),
-            shell(&dir.config())
-        )
+        let shown = record(&value, FOUNDED, Timestamp::now());
+        match founded.progress.missing() {
+            None => format!(
+                "{shown}\nThis mesh has a council of one: whoever holds the council key decides who may decide. Move it to a medium of its own\n\
+                 before the mesh does real work. {ending}\n\n\
+                 Next: cauldron node run --config {}\n",
+                shell(&dir.config())
+            ),
+            Some(missing) => format!(
+                "{shown}\nThe council founds this mesh: {missing}.\n\
+                 Next: pass {draft} around; each member runs `cauldron charter sign FILE --key KEY` (or --agent KEY).\n\
+                 Put it back, then: cauldron node run --config {config}\n",
+                draft = shell(&dir.draft()),
+                config = shell(&dir.config())
+            ),
+        }
+    })
+}
+
+/// Who founds: the keys named, else the founder alone.
+fn council(args: &InitArgs) -> Result<Council, CliError> {
+    if !args.council.is_empty() {
+        let keys: Vec<_> = args.council.iter().map(|named| public_key(named)).collect::<Result<_, _>>()?;
+        let majority = u32::try_from(keys.len() / 2 + 1).unwrap_or(u32::MAX);
+        return Ok(Council::Keys(keys, args.threshold.unwrap_or(majority)));
+    }
+    match !args.no_passphrase && args.passphrase.is_there() {
+        true => Ok(Council::Alone(Some(args.passphrase.choose("the council key")?))),
+        false => Ok(Council::Alone(None)),
+    }
+}
+
+fn founded_json(founded: &Founded, dir: &DataDir, person: &str) -> serde_json::Value {
+    let made = |path: PathBuf| path.exists().then_some(path);
+    json!({
+        "mesh": founded.mesh, "spiffe_id": founded.spiffe_id.to_string(), "person": person, "credential": founded.credential,
+        "dir": dir.root(), "config": dir.config(),
+        "person_key": made(dir.person_key(person)), "council_key": made(dir.council_key(person)), "draft": made(dir.draft()),
     })
 }
 
@@ -244,6 +301,8 @@ pub(super) fn request_for_tests() -> Request {
         vote_origins: vec![],
         class_ages: ClassAges::default(),
         bundle: Bundle::default_bundle(),
+        council: Council::Alone(None),
+        person_key: None,
         now_ms: clock::wall_ms(),
     }
 }

@@ -4,6 +4,7 @@
 //! creates a file or looks at the network. `docs/configuration.md` explains every key of [`schema::KEYS`].
 
 mod address;
+mod federation;
 mod problem;
 mod read;
 mod reader;
@@ -21,6 +22,7 @@ use cauldron_agents::net::Cidr;
 use cauldron_identity::{MeshId, Role, SpiffeId, TrustDomain};
 
 pub use address::PeerAddr;
+pub use federation::{Endpoint, Federation, ForeignDomain, Profile, endpoint_url};
 pub use template::{SecurityTemplate, Template};
 
 use crate::error::CliError;
@@ -41,10 +43,14 @@ pub struct Config {
     pub mesh: Mesh,
     /// What the embedded authority does here; nothing on a node that issues no identities.
     pub authority: Option<Authority>,
+    /// What this node's site intermediate does here; nothing on a node that holds none.
+    pub site_issuer: Option<SiteIssuer>,
     /// Where state is kept.
     pub store: Store,
     /// Which slices run here.
     pub security: Option<Security>,
+    /// Bundles of other trust domains, and ours for them.
+    pub federation: Federation,
     /// The HTTP API beyond the socket.
     pub api: Api,
     /// Logs and traces.
@@ -99,6 +105,15 @@ pub struct Authority {
     pub svid_lifetime: Duration,
     /// Lifetime of join tokens unless the request says otherwise, and the longest it may say.
     pub token_lifetime: Duration,
+    /// Nodes that get the intermediate of their site, beside every site coordinator.
+    pub site_issuers: Vec<SpiffeId>,
+}
+
+/// `[authority]` of a node with `site_issuer = true`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SiteIssuer {
+    /// Lifetime of the SVIDs issued here.
+    pub svid_lifetime: Duration,
 }
 
 /// `[store]`. The engine is redb.

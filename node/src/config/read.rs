@@ -11,8 +11,9 @@ use cauldron_store::CACHE_BYTES_DEFAULT;
 
 use super::problem::Problem;
 use super::reader::Reader;
-use super::{Api, Authority, Blocklist, Config, Identity, Mesh, Node, PeerAddr, Security, Sshd, Store};
+use super::{Api, Authority, Blocklist, Config, Identity, Mesh, Node, PeerAddr, Security, SiteIssuer, Sshd, Store};
 use crate::paths::DataDir;
+use crate::sealing::Source;
 use crate::telemetry::{self, LogFormat};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -39,9 +40,10 @@ pub(super) fn config(text: &str, path: &Path) -> Result<Config, Vec<Problem>> {
 /// Every section is read before the first missing one is looked at.
 fn all(r: &Reader<'_>, path: &Path) -> Option<Config> {
     let base = path.parent().unwrap_or(Path::new("/"));
-    let (node, mesh, authority) = (node(r, base), mesh(r), authority(r));
+    let (node, mesh, (authority, site_issuer)) = (node(r, base), mesh(r), authority(r));
     let identity = identity(r, node.as_ref(), mesh.as_ref(), authority.is_some());
     let (store, security, api, telemetry) = (store(r), security(r, base), api(r), telemetry(r));
+    let federation = super::federation::read(r, base, authority.is_some(), mesh.as_ref().map(|m| &m.trust_domain));
     together(r, identity.as_ref(), security.as_ref());
     Some(Config {
         path: path.to_owned(),
@@ -49,8 +51,10 @@ fn all(r: &Reader<'_>, path: &Path) -> Option<Config> {
         identity: identity?,
         mesh: mesh?,
         authority,
+        site_issuer,
         store,
         security,
+        federation,
         api,
         telemetry,
     })
@@ -67,7 +71,9 @@ fn node(r: &Reader<'_>, base: &Path) -> Option<Node> {
     }
     let node_name = name(r, "node.name");
     let root = r.path("node.dir", base);
-    let dir = DataDir::new(root.unwrap_or_else(|| base.to_owned()));
+    let seal_hint = "name a file with 32 random bytes, or \"credential:<name>\" for a systemd credential";
+    let seal = r.parsed("node.key_seal", |text| Source::parse(text, base), seal_hint);
+    let dir = DataDir::new(root.unwrap_or_else(|| base.to_owned())).sealed_by(seal);
     let socket: PathBuf = r.path("node.socket", base).unwrap_or_else(|| dir.socket());
     if socket.as_os_str().len() > SOCKET_PATH_LEN_MAX {
         let key = if r.has("node.socket") { "node.socket" } else { "node.dir" };
@@ -106,14 +112,19 @@ fn mesh(r: &Reader<'_>) -> Option<Mesh> {
     Some(Mesh { trust_domain: trust_domain?, listen, advertise, join, first, charter })
 }
 
-fn authority(r: &Reader<'_>) -> Option<Authority> {
+fn authority(r: &Reader<'_>) -> (Option<Authority>, Option<SiteIssuer>) {
     let enabled = r.flag("authority.enabled");
+    let id = |t: &str| SpiffeId::new(t).map_err(|e| e.to_string());
+    let site_issuers = r.list("authority.site_issuers", id, "write spiffe://<trust domain>/site/<site>/node/<name>");
     let authority = Authority {
         enrol: r.flag("authority.enrol").unwrap_or(true),
         svid_lifetime: r.duration("authority.svid_lifetime", 5 * MINUTE, DAY).unwrap_or(HOUR),
         token_lifetime: r.duration("authority.token_lifetime", MINUTE, 7 * DAY).unwrap_or(HOUR),
+        site_issuers: site_issuers.unwrap_or_default(),
     };
-    match enabled {
+    let for_site = r.flag("authority.site_issuer") == Some(true);
+    let site_issuer = for_site.then_some(SiteIssuer { svid_lifetime: authority.svid_lifetime });
+    let authority = match enabled {
         Some(true) => Some(authority),
         _ => {
             if r.flag("mesh.first") == Some(true) && !(r.has("authority.enabled") && enabled.is_none()) {
@@ -123,7 +134,8 @@ fn authority(r: &Reader<'_>) -> Option<Authority> {
             }
             None
         }
-    }
+    };
+    (authority, site_issuer)
 }
 
 fn identity(r: &Reader<'_>, node: Option<&Node>, mesh: Option<&Mesh>, issues: bool) -> Option<Identity> {
@@ -308,6 +320,10 @@ fn together(r: &Reader<'_>, identity: Option<&Identity>, security: Option<&Secur
     if coordinator && security.is_some() {
         let what = format!("has security, but {} belongs to no site", identity.spiffe_id);
         r.problem("modules.list", &what, "run modules on a node with node.site; a mesh coordinator has none");
+    }
+    if r.flag("authority.site_issuer") == Some(true) && identity.role.site().is_none() {
+        let what = format!("but {} belongs to no site", identity.spiffe_id);
+        r.problem("authority.site_issuer", &what, "set it on one node of the site");
     }
     let issues = r.flag("authority.enabled") == Some(true);
     if issues && !coordinator {

@@ -12,13 +12,15 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::problem::{Problem, did_you_mean, place};
-use super::schema::{KEYS, children, is_section};
+use super::schema::{KEYS, NAMED, children, is_section};
 
 /// A parsed text, and what is wrong with it so far.
 pub(super) struct Reader<'t> {
     text: &'t str,
     table: DeTable<'t>,
     problems: RefCell<Vec<Problem>>,
+    /// What `*` stands for in the names that are asked for, while a named table is read.
+    star: RefCell<String>,
     /// Syntax errors may hide keys, so nothing is called missing then.
     broken: bool,
 }
@@ -27,7 +29,13 @@ impl<'t> Reader<'t> {
     /// Parses `text`; syntax errors and unknown keys are the first problems.
     pub(super) fn new(text: &'t str) -> Self {
         let (table, errors) = DeTable::parse_recoverable(text);
-        let reader = Self { text, table: table.into_inner(), problems: RefCell::default(), broken: !errors.is_empty() };
+        let reader = Self {
+            text,
+            table: table.into_inner(),
+            problems: RefCell::default(),
+            star: RefCell::default(),
+            broken: !errors.is_empty(),
+        };
         for error in errors {
             let span = error.span().unwrap_or(text.len()..text.len());
             reader.at(&span, format!("this is not TOML: {}", error.message()), "see https://toml.io for the syntax");
@@ -48,7 +56,7 @@ impl<'t> Reader<'t> {
 
     fn unknown_keys(&self, section: &str, table: &DeTable<'t>) {
         for (key, value) in table {
-            let local = key.get_ref().as_ref();
+            let local = if section == NAMED { "*" } else { key.get_ref().as_ref() };
             let name = if section.is_empty() { local.to_owned() } else { format!("{section}.{local}") };
             match value.get_ref() {
                 DeValue::Table(inner) if is_section(&name) => self.unknown_keys(&name, inner),
@@ -60,6 +68,8 @@ impl<'t> Reader<'t> {
                     );
                 }
                 _ if KEYS.iter().any(|k| k.name == name) => {}
+                // Behind a broken header keys stand in a section that is not theirs.
+                _ if self.broken && KEYS.iter().any(|k| k.name.rsplit('.').next() == Some(local)) => {}
                 _ => {
                     self.at(&key.span(), format!("{name} is no key of this configuration"), &suggestion(section, local))
                 }
@@ -69,7 +79,8 @@ impl<'t> Reader<'t> {
 
     fn find(&self, name: &str) -> Option<&Spanned<DeValue<'t>>> {
         debug_assert!(KEYS.iter().any(|k| k.name == name), "{name} is not in the schema");
-        let mut parts = name.split('.');
+        let star = self.star.borrow();
+        let mut parts = name.split('.').map(|part| if part == "*" { star.as_str() } else { part });
         let mut value = get(&self.table, parts.next()?)?;
         for part in parts {
             value = get(value.get_ref().as_table()?, part)?;
@@ -80,6 +91,31 @@ impl<'t> Reader<'t> {
     /// Whether the key is given.
     pub(super) fn has(&self, name: &str) -> bool {
         self.find(name).is_some()
+    }
+
+    /// Reads each table below [`NAMED`]; inside `read`, `*` in a name stands for that table's.
+    pub(super) fn named<T>(&self, mut read: impl FnMut(&str) -> Option<T>) -> Vec<T> {
+        let mut table = &self.table;
+        for part in NAMED.split('.') {
+            match get(table, part).and_then(|value| value.get_ref().as_table()) {
+                Some(inner) => table = inner,
+                None => return Vec::new(),
+            }
+        }
+        let mut found = Vec::new();
+        for (key, value) in table {
+            if value.get_ref().as_table().is_some() {
+                let name = key.get_ref().as_ref();
+                self.star.replace(name.to_owned());
+                found.extend(read(name));
+            }
+        }
+        found
+    }
+
+    /// A schema name with what `*` stands for, as it stands in the file.
+    fn spelled(&self, name: &str) -> String {
+        name.replace('*', &format!("\"{}\"", self.star.borrow()))
     }
 
     /// Whether the section is given, even empty.
@@ -107,21 +143,36 @@ impl<'t> Reader<'t> {
         }
     }
 
-    /// Notes a problem with `name`: at its value when it is given, without a place otherwise.
+    /// Notes a problem with `name`: at its value when it is given, otherwise at the section that lacks it, if there is one.
     pub(super) fn problem(&self, name: &str, what: &str, hint: &str) {
         match self.find(name) {
             Some(value) => {
                 let shown = self.shown(&value.span());
-                self.at(&value.span(), format!("{name} = {shown}  {what}"), hint);
+                self.at(&value.span(), format!("{} = {shown}  {what}", self.spelled(name)), hint);
             }
             None if self.broken => {}
-            None => self.note(Problem {
-                offset: usize::MAX,
-                place: None,
-                message: format!("{name} {what}"),
-                hint: hint.to_owned(),
-            }),
+            None => match self.section_of(name) {
+                Some(section) => self.at(&section, format!("{} {what}", self.spelled(name)), hint),
+                None => self.note(Problem {
+                    offset: usize::MAX,
+                    place: None,
+                    message: format!("{} {what}", self.spelled(name)),
+                    hint: hint.to_owned(),
+                }),
+            },
         }
+    }
+
+    /// Where the innermost section begins that is given and would hold `name`.
+    fn section_of(&self, name: &str) -> Option<Range<usize>> {
+        let (section, _) = name.rsplit_once('.')?;
+        let (mut table, mut found, star) = (&self.table, None, self.star.borrow());
+        for part in section.split('.').map(|part| if part == "*" { star.as_str() } else { part }) {
+            let Some((key, value)) = table.iter().find(|(key, _)| key.get_ref().as_ref() == part) else { break };
+            let Some(inner) = value.get_ref().as_table() else { break };
+            (table, found) = (inner, Some(key.span()));
+        }
+        found
     }
 
     /// The value as it stands in the file, on one line.

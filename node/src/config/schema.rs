@@ -22,6 +22,7 @@ pub const KEYS: &[Key] = &[
     key("node.dir", "path", "the folder of this file"),
     key("node.socket", "path", "node.sock in node.dir"),
     key("node.socket_mode", "text: octal permissions", "0660"),
+    key("node.key_seal", "path, or text: credential:<name>", "none: keys lie plain, mode 0600"),
     key("identity.source", "text: embedded", "embedded"),
     key("identity.spiffe_id", "text: spiffe://…", "derived from mesh.trust_domain, node.site and node.name"),
     key("mesh.trust_domain", "text: a SPIFFE trust domain", ""),
@@ -34,6 +35,8 @@ pub const KEYS: &[Key] = &[
     key("authority.enrol", "true or false", "true"),
     key("authority.svid_lifetime", "duration, 5m to 24h", "1h"),
     key("authority.token_lifetime", "duration, 1m to 7d", "1h"),
+    key("authority.site_issuer", "true or false", "false"),
+    key("authority.site_issuers", "list of text: spiffe://…", "empty"),
     key("store.engine", "text: redb", "redb"),
     key("store.cache", "size, 1 MiB to 4 GiB", "32 MiB"),
     key("modules.list", "list of text: security", "empty"),
@@ -44,11 +47,23 @@ pub const KEYS: &[Key] = &[
     key("security.sshd.own_addresses", "list of text: address", "those of this machine's interfaces"),
     key("security.blocklist.path", "path", ""),
     key("security.blocklist.ttl", "duration, 1s to 24h", "1h"),
+    key("federation.listen", "text: address:port", "none: nothing is published"),
+    key("federation.profile", "text: https_spiffe or https_web", "https_spiffe"),
+    key("federation.certificate", "path", "none: the node's own SVID"),
+    key("federation.key", "path", "none: the node's own SVID"),
+    key("federation.refresh_hint", "duration, 5s to 24h", "5m"),
+    key("federation.domains.*.url", "text: https://…", ""),
+    key("federation.domains.*.profile", "text: https_spiffe or https_web", "https_spiffe"),
+    key("federation.domains.*.endpoint_spiffe_id", "text: spiffe://…", "none, required with https_spiffe"),
+    key("federation.domains.*.bundle", "path", "none: what was fetched before, or with https_web the first fetch"),
     key("api.listen", "text: address:port on loopback", "none: the socket alone"),
     key("telemetry.otlp", "text: http://host:port", "none"),
     key("telemetry.log", "text: log filter", "info"),
     key("telemetry.format", "text: text or json", "text"),
 ];
+
+/// The section whose tables carry names of the operator's choice; `*` stands for them in [`KEYS`].
+pub(super) const NAMED: &str = "federation.domains";
 
 /// Whether `name` is a section, i.e. a proper prefix of some key.
 pub(super) fn is_section(name: &str) -> bool {

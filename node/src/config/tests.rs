@@ -81,6 +81,10 @@ x = 1
                      → write a size such as "32 MiB"
               20:21  modules.list[1] = "erp"  is no module in this build
                      → this build has: security
+              22:2   security.blocklist.path is missing: the sshd agent proposes blocks that nothing here could carry out
+                     → name the file that the firewall reads
+              22:11  security.sshd.log is missing
+                     → name the log of sshd, such as "/var/log/auth.log"
               23:13  security.sshd.threshold = 0  must be a number between 1 and 32
                      → write a whole number from 1 to 32, without quotes
               24:10  security.sshd.window = "ten minutes"  is no duration
@@ -97,10 +101,6 @@ x = 1
                      → write "text" or "json"
               35:2   nodes is no key of this configuration
                      → did you mean `node`?
-              -      security.sshd.log is missing
-                     → name the log of sshd, such as "/var/log/auth.log"
-              -      security.blocklist.path is missing: the sshd agent proposes blocks that nothing here could carry out
-                     → name the file that the firewall reads
             Hint: docs/configuration.md lists every key with its meaning, unit and default"#]],
     );
 }
@@ -147,6 +147,10 @@ fn keys_in_the_wrong_place_are_recognised() {
                    → did you mean `mesh.listen`?
               2:8  node must be a table
                    → write [node] and its keys below
+              3:2  mesh.trust_domain is missing
+                   → write the trust domain of the mesh, such as "acme.example"
+              3:2  mesh.join is empty
+                   → name one peer, or set mesh.first = true
               4:1  mesh.frist is no key of this configuration
                    → did you mean `first`?
               5:1  mesh.svid_lifetime is no key of this configuration
@@ -155,10 +159,6 @@ fn keys_in_the_wrong_place_are_recognised() {
                    → [mesh] has advertise, charter, first, join, listen, trust_domain
               -    node.name is missing
                    → name this node: write 1 to 63 of a-z, 0-9 and '-', not at either end
-              -    mesh.trust_domain is missing
-                   → write the trust domain of the mesh, such as "acme.example"
-              -    mesh.join is empty
-                   → name one peer, or set mesh.first = true
             Hint: docs/configuration.md lists every key with its meaning, unit and default"#]],
     );
 }
@@ -214,8 +214,8 @@ fn what_must_fit_together_is_checked_together() {
         &format!("{node}join = [\"a:1\"]\n[modules]\nlist = [\"security\"]\n[security.sshd]\nlog = \"auth.log\"\n"),
         expect![[r#"
             Error: the configuration /etc/cauldron/node.toml has 1 problem
-              -  security.blocklist.path is missing: the sshd agent proposes blocks that nothing here could carry out
-                 → name the file that the firewall reads
+              9:2  security.blocklist.path is missing: the sshd agent proposes blocks that nothing here could carry out
+                   → name the file that the firewall reads
             Hint: docs/configuration.md lists every key with its meaning, unit and default"#]],
     );
     refused(
@@ -288,9 +288,61 @@ fn the_example_that_we_ship_loads() {
 #[test]
 fn every_key_can_be_read() {
     // All keys at once: a key in the schema that no section reads would be accepted in silence.
-    let source = [include_str!("read.rs")].concat();
+    let source = [include_str!("read.rs"), include_str!("federation.rs")].concat();
     for key in schema::KEYS {
         assert!(source.contains(&format!("\"{}\"", key.name)), "{} is in the schema and nobody reads it", key.name);
+    }
+}
+
+#[test]
+fn federation_is_read_whole_and_every_mistake_in_it_is_told() {
+    let base =
+        "[node]\nname = \"hq\"\n[mesh]\ntrust_domain = \"acme.test\"\nfirst = true\n[authority]\nenabled = true\n";
+    let good = format!(
+        "{base}[federation]\nlisten = \"0.0.0.0:8443\"\n[federation.domains.\"b.test\"]\nurl = \"https://b.test/b.json\"\n\
+         endpoint_spiffe_id = \"spiffe://b.test/hq\"\nbundle = \"b.pem\"\n[federation.domains.\"c.test\"]\n\
+         url = \"https://c.test:8443/\"\nprofile = \"https_web\"\n"
+    );
+    let federation = parse(&good).unwrap_or_else(|e| panic!("{e}")).federation;
+    assert_eq!(federation.endpoint.map(|e| (e.web, e.refresh_hint.as_secs())), Some((None, 300)));
+    let shown: Vec<_> = federation.domains.iter().map(|d| (d.trust_domain.as_str(), d.profile.name())).collect();
+    assert_eq!(shown, [("b.test", "https_spiffe"), ("c.test", "https_web")]);
+
+    let table = |text: &str| format!("{base}[federation.domains.\"b.test\"]\n{text}\n");
+    let web = "profile = \"https_web\"";
+    for (text, why) in [
+        (table(web), "federation.domains.\"b.test\".url is missing"),
+        (table(&format!("url = \"http://b.test/\"\n{web}")), "is not https"),
+        (table(&format!("url = \"https://u:p@b.test/\"\n{web}")), "carries a user name"),
+        (table(&format!("url = \"/b.json\"\n{web}")), "is no whole URL"),
+        (table("url = \"https://b.test/\""), "endpoint_spiffe_id is missing for https_spiffe"),
+        (
+            table(&format!("url = \"https://b.test/\"\n{web}\nendpoint_spiffe_id = \"spiffe://b.test/x\"")),
+            "is not used by https_web",
+        ),
+        (table("url = \"https://b.test/\"\nendpoint_spiffe_id = \"b.test\""), "scheme is missing"),
+        (table("url = \"https://b.test/\"\nprofile = \"web\""), "is no profile"),
+        (table(&format!("url = \"https://b.test/\"\n{web}\nurll = 1")), "did you mean `url`?"),
+        (
+            table(&format!("url = \"https://b.test/\"\n{web}")).replace("\"b.test\"]", "\"B.test\"]"),
+            "is no trust domain",
+        ),
+        (
+            table(&format!("url = \"https://b.test/\"\n{web}")).replace("\"b.test\"]", "\"acme.test\"]"),
+            "our own trust domain",
+        ),
+        (format!("{base}[federation]\ndomains = 1\n"), "must be a table"),
+        (format!("{base}[federation.domains]\nb = 1\n"), "must be a table"),
+        (
+            format!("{base}[federation]\nlisten = \"0.0.0.0:1\"\n{web}\n"),
+            "federation.certificate is missing for https_web",
+        ),
+        (format!("{base}[federation]\nlisten = \"0.0.0.0:1\"\nkey = \"k\"\n"), "is not used by https_spiffe"),
+        (format!("{base}[federation]\nrefresh_hint = \"1s\"\n"), "must be between"),
+        (good.replace("enabled = true", "enabled = false"), "this node holds no authority"),
+    ] {
+        let error = parse(&text).expect_err(why).to_string();
+        assert!(error.contains(why), "{why}:\n{error}");
     }
 }
 
@@ -327,6 +379,14 @@ fn a_missing_file_says_how_to_get_one() {
     let error = Config::load(Path::new("/nonexistent/node.toml")).expect_err("missing");
     assert_eq!(error.kind().exit_code(), 3);
     assert!(error.to_string().contains("cauldron init --first"), "{error}");
+}
+
+#[test]
+fn a_broken_header_is_one_mistake() {
+    let text = "[node\nname = \"hq\"\n[mesh]\nfrist = true\n";
+    let problems = parse(text).expect_err("mistakes").to_string();
+    assert!(problems.contains("1:6  this is not TOML") && problems.contains("mesh.frist"), "{problems}");
+    assert!(!problems.contains("name is no key"), "{problems}");
 }
 
 proptest::proptest! {

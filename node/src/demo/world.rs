@@ -18,7 +18,7 @@ use super::look::text;
 use super::process::{Failure, Node};
 use crate::config::{PeerAddr, SecurityTemplate, Template};
 use crate::error::CliError;
-use crate::founding::{self, Join, Request};
+use crate::founding::{self, Council, Join, Request};
 use crate::output::items;
 use crate::token::JoinToken;
 use crate::{chance, clock, files};
@@ -139,6 +139,8 @@ impl World {
             vote_origins: self.ports.iter().map(|p| format!("http://localhost:{}", p.api.port())).collect(),
             class_ages: ClassAges::default(),
             bundle: Bundle::default_bundle(),
+            council: Council::Alone(None),
+            person_key: None,
             now_ms: clock::wall_ms(),
         };
         let founded = founding::found(&self.hq.dir, &request)?;

@@ -208,6 +208,9 @@ impl Runner {
 
     fn ask(&self, draft: ProposalDraft) -> Result<(), Refusal> {
         let object = draft.object.clone();
+        // The first span of the trace that the proposal's facts carry on.
+        let span = tracing::info_span!("propose", object);
+        let _inside = span.enter();
         let proposal = match from_draft(draft, &self.spiffe_id, &self.source.path.display().to_string()) {
             Ok(proposal) => Box::new(proposal),
             Err(why) => {

@@ -6,19 +6,20 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use cauldron_agents::connector::{Connector, Effect, Probe as Trace};
+use cauldron_agents::connector::{Connector, Effect, Ended, Probe as Trace};
 use cauldron_coordinator::owner::VerifiedPermit;
 use cauldron_identity::Confidence;
 use cauldron_node_core::{EffectResult, Input, Probe};
 
 use crate::clock::SystemClock;
 use crate::run::engine::{Effects, Handle, Question};
+use crate::trace::Traceparent;
 
 /// Between two sweeps: how late a block may leave after its time.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
 enum Job {
-    Execute(Box<VerifiedPermit>),
+    Execute(Box<VerifiedPermit>, Option<Traceparent>),
     Probe(Question),
 }
 
@@ -26,9 +27,9 @@ enum Job {
 pub struct Worker(Sender<Job>);
 
 impl Effects for Worker {
-    fn execute(&self, permit: Box<VerifiedPermit>) {
+    fn execute(&self, permit: Box<VerifiedPermit>, trace: Option<Traceparent>) {
         // The thread outlives the loop; if it has died, the permit's Started is on disk and is probed at the next start.
-        let _ = self.0.send(Job::Execute(permit));
+        let _ = self.0.send(Job::Execute(permit, trace));
     }
 
     fn probe(&self, question: Question) {
@@ -63,7 +64,11 @@ fn work(
     let mut swept = std::time::Instant::now() - SWEEP_EVERY;
     while !stop.load(Ordering::Relaxed) {
         let inputs = match jobs.recv_timeout(SWEEP_EVERY) {
-            Ok(Job::Execute(permit)) => execute(connectors, &permit, clock),
+            Ok(Job::Execute(permit, trace)) => {
+                let span = tracing::info_span!("execute", permit = %permit.permit().short());
+                trace.inspect(|parent| parent.adopt(&span));
+                span.in_scope(|| execute(connectors, &permit, clock))
+            }
             Ok(Job::Probe(question)) => vec![probe(connectors, &question)],
             Err(RecvTimeoutError::Timeout) => Vec::new(),
             Err(RecvTimeoutError::Disconnected) => return,
@@ -73,8 +78,8 @@ fn work(
         }
         if swept.elapsed() >= SWEEP_EVERY {
             swept = std::time::Instant::now();
-            for idempotency_key in sweep(connectors, clock) {
-                if node.input(Input::Ended { idempotency_key }).is_err() {
+            for ended in sweep(connectors, clock) {
+                if node.input(ended).is_err() {
                     return;
                 }
             }
@@ -114,8 +119,13 @@ fn execute(connectors: &mut [Box<dyn Connector + Send>], permit: &VerifiedPermit
     if let EffectResult::Failed { reason } | EffectResult::Unknown { reason } = &result {
         tracing::warn!(permit = %permit.permit().short(), reason, "the effect did not happen as permitted");
     }
-    let ended = replaced.map(|e| Input::Ended { idempotency_key: e.idempotency_key.unwrap_or(e.permit_id) });
+    let ended = replaced.and_then(|e| ended(&e));
     [Input::Executed { permit: permit.permit(), result }].into_iter().chain(ended).collect()
+}
+
+/// `None` for a line that somebody wrote with an id of their own.
+fn ended(effect: &Ended) -> Option<Input> {
+    effect.permit_id.parse().ok().map(|permit| Input::Ended { permit })
 }
 
 fn done(outcome: &cauldron_agents::connector::Outcome) -> EffectResult {
@@ -144,7 +154,7 @@ fn probe(connectors: &mut [Box<dyn Connector + Send>], question: &Question) -> I
 }
 
 /// Removes what is over; connectors that cannot are asked again at the next sweep.
-fn sweep(connectors: &mut [Box<dyn Connector + Send>], clock: &SystemClock) -> Vec<String> {
+fn sweep(connectors: &mut [Box<dyn Connector + Send>], clock: &SystemClock) -> Vec<Input> {
     let mut over = Vec::new();
     // A clock that nobody vouches for must not end what people permitted.
     if clock.now().confidence == Confidence::Unknown {
@@ -152,7 +162,7 @@ fn sweep(connectors: &mut [Box<dyn Connector + Send>], clock: &SystemClock) -> V
     }
     for hand in connectors {
         match hand.sweep(clock.now().wall_ms) {
-            Ok(ended) => over.extend(ended.into_iter().map(|e| e.idempotency_key.unwrap_or(e.permit_id))),
+            Ok(gone) => over.extend(gone.iter().filter_map(ended)),
             Err(error) => tracing::warn!(%error, "effects whose time is over cannot be removed; trying again"),
         }
     }

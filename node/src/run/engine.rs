@@ -40,8 +40,8 @@ pub trait Wire: Send {
 
 /// Where permitted effects are carried out.
 pub trait Effects: Send {
-    /// Carries out a permit; the result comes back as an input.
-    fn execute(&self, permit: Box<VerifiedPermit>);
+    /// Carries out a permit, as part of its trace; the result comes back as an input.
+    fn execute(&self, permit: Box<VerifiedPermit>, trace: Option<Traceparent>);
     /// Finds out whether the effect of a permit is there; the answer comes back as an input.
     fn probe(&self, question: Question);
 }
@@ -375,7 +375,10 @@ impl Engine {
         match output {
             Output::Send { link, bytes } => self.wire.send(link, bytes),
             Output::Close { link, detail } => self.wire.close(link, &detail),
-            Output::Execute(permit) => self.effects.execute(permit),
+            Output::Execute(permit) => {
+                let trace = self.core.traceparent_of(&permit.permit()).and_then(|t| t.parse().ok());
+                self.effects.execute(permit, trace);
+            }
             Output::Probe { permit, operation, idempotency_key } => {
                 self.effects.probe(Question { permit, operation, idempotency_key });
             }

@@ -1,31 +1,98 @@
-//! The authority's side of the enrol lane: the core decides who is admitted, the certificate authority signs.
+//! The issuer's side of the enrol lane: the core decides who is admitted, the certificate authority signs. A node with its
+//! site's intermediate answers for its site, and admits nobody.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use cauldron_identity::x509::AuthorityCa;
-use cauldron_identity::{AuthorKey, SealedFact};
-use cauldron_mesh::EnrolRequest as Asked;
+use cauldron_identity::x509::{AuthorityCa, CertificateDer};
+use cauldron_identity::{AuthorKey, Role, SealedFact, SpiffeId};
+use cauldron_mesh::{EnrolRequest as Asked, SvidSource};
 use cauldron_node_core::enrol::{EnrolReply, EnrolRequest, Grant, Outcome, RefusedBecause};
 use cauldron_node_core::{Command, Reply};
 use tokio::sync::mpsc;
 
 use crate::run::engine::Handle;
+use crate::run::fault::Fault;
+use crate::run::site::SiteHolder;
+use crate::{chance, clock};
 
 /// Half of what the enrol lane carries in a reply; the rest is room for charter, chain and bundle.
 const WELCOME_BYTES_MAX: usize = 128 * 1024;
-use crate::{chance, clock};
 
 /// What the lane needs.
 pub struct Registrar {
     /// The way to the core.
     pub node: Handle,
-    /// The certificate authority.
-    pub ca: Arc<AuthorityCa>,
-    /// This coordinator's author key, which the charter names.
+    /// What signs here.
+    pub issuer: Issuer,
+    /// This node's author key: one that the charter names, or one of the site.
     pub author: Arc<AuthorKey>,
-    /// Lifetime of the SVIDs issued here.
-    pub svid_lifetime: Duration,
+    /// What a test wants to go wrong.
+    pub fault: Fault,
+}
+
+/// What signs SVIDs on this node.
+pub enum Issuer {
+    /// The mesh's authority.
+    Authority {
+        /// The root.
+        ca: Arc<AuthorityCa>,
+        /// Lifetime of the SVIDs issued here.
+        svid_lifetime: Duration,
+        /// Nodes that get the intermediate of their site, beside site coordinators.
+        site_issuers: Vec<SpiffeId>,
+    },
+    /// A site's intermediate.
+    Site {
+        /// Its place.
+        holder: Arc<SiteHolder>,
+        /// The roots to hand on.
+        source: Arc<SvidSource>,
+    },
+}
+
+/// What an issuer gives: chain, roots, and the site's intermediate where it was asked for and is due.
+struct Issued {
+    chain: Vec<CertificateDer<'static>>,
+    roots: Vec<CertificateDer<'static>>,
+    site: Option<CertificateDer<'static>>,
+}
+
+impl Issuer {
+    fn issue(&self, id: &SpiffeId, csr: &[u8], site_csr: Option<&[u8]>, now_s: u64) -> Result<Issued, String> {
+        match self {
+            Self::Authority { ca, svid_lifetime, site_issuers } => {
+                let lifetime_s = svid_lifetime.as_secs();
+                let chain = ca.issue(csr, id, now_s, lifetime_s, chance::bytes()).map_err(|e| e.to_string())?;
+                let site = match (site_csr, Role::of(id)) {
+                    (Some(site_csr), Ok(role)) if holds_intermediate(id, &role, site_issuers) => {
+                        let site = role.site().unwrap_or_default();
+                        let issued = ca.issue_site(site_csr, site, now_s, lifetime_s, chance::bytes());
+                        tracing::info!(site, holder = %id, "site intermediate issued");
+                        Some(issued.map_err(|e| e.to_string())?)
+                    }
+                    (Some(_), _) => {
+                        tracing::warn!(%id, "asks for its site's intermediate, which authority.site_issuers does not grant it");
+                        None
+                    }
+                    (None, _) => None,
+                };
+                Ok(Issued { chain, roots: vec![ca.certificate().clone()], site })
+            }
+            Self::Site { holder, source } => {
+                let ca = holder.ca().ok_or("this node has no site intermediate to sign with now")?;
+                let lifetime_s = holder.svid_lifetime().as_secs();
+                let chain = ca.issue(csr, id, now_s, lifetime_s, chance::bytes()).map_err(|e| e.to_string())?;
+                let roots = source.bundles().get(id.trust_domain()).map(|b| b.roots().to_vec()).unwrap_or_default();
+                Ok(Issued { chain, roots, site: None })
+            }
+        }
+    }
+}
+
+/// A site's coordinator holds its intermediate; another node of the site only where the authority's configuration says so.
+fn holds_intermediate(id: &SpiffeId, role: &Role, named: &[SpiffeId]) -> bool {
+    matches!(role, Role::SiteCoordinator { .. }) || (role.site().is_some() && named.contains(id))
 }
 
 impl Registrar {
@@ -37,6 +104,7 @@ impl Registrar {
                 tracing::warn!(remote = %asked.remote, code = why.code, reason = why.reason, "enrolment refused");
             }
             let reply = EnrolReply::new(outcome, &self.author, &asked.exporter).to_bytes();
+            self.fault.reached("enrol.reply");
             // The peer may have gone; it asks again with the same key and token.
             let _ = asked.reply.send(reply);
         }
@@ -48,24 +116,27 @@ impl Registrar {
             Err(e) => return refused("request", crate::run::chain(&e)),
         };
         let (csr, joins) = (request.csr().to_vec(), request.token.is_some());
+        let site_csr = request.site_csr().map(<[u8]>::to_vec);
         let command = Command::Admit { request: Box::new(request), exporter: asked.exporter };
         let spiffe_id = match self.node.command(command).await {
             Ok(Reply::Admitted { spiffe_id }) => spiffe_id,
             Ok(other) => return refused("unexpected", format!("the core answered {other:?}")),
             Err(refusal) => return refused(refusal.code, refusal.reason),
         };
-        let (now_ms, lifetime_s) = (clock::wall_ms(), self.svid_lifetime.as_secs());
-        let issued = self.ca.issue(&csr, &spiffe_id, now_ms / 1000, lifetime_s, chance::bytes());
+        let now_ms = clock::wall_ms();
+        let issued = self.issuer.issue(&spiffe_id, &csr, site_csr.as_deref(), now_ms / 1000);
         let Ok(welcome) = self.node.read(cauldron_node_core::NodeCore::welcome).await else {
             return refused("stopping", "the coordinator is stopping; ask again when it runs".into());
         };
         match issued {
-            Ok(chain) => {
+            Ok(Issued { chain, roots, site }) => {
                 tracing::info!(%spiffe_id, "SVID issued");
+                let der = |c: CertificateDer<'static>| c.to_vec().into();
                 Outcome::Granted(Grant {
                     charter: welcome.charter,
-                    chain: chain.into_iter().map(|c| c.to_vec().into()).collect(),
-                    bundle: vec![self.ca.certificate().to_vec().into()],
+                    chain: chain.into_iter().map(der).collect(),
+                    bundle: roots.into_iter().map(der).collect(),
+                    site: site.map(der),
                     // An author that renews has the chain by sync; a newcomer gets its beginning, the rest by sync too. Where
                     // the charter is no longer the founding one, either needs it to know whom to believe.
                     authority: if joins || welcome.amended { first(welcome.authority) } else { Vec::new() },
@@ -73,7 +144,7 @@ impl Registrar {
                     time_ms: now_ms,
                 })
             }
-            Err(e) => refused("certificate", crate::run::chain(&e)),
+            Err(why) => refused("certificate", why),
         }
     }
 }

@@ -5,7 +5,9 @@
 //! | `effect.before:kill` | the process dies after `Started` is durable and before the effect |
 //! | `effect.after:kill` | the process dies after the effect and before its outcome is recorded |
 //! | `effect.ended:kill` | the process dies after an effect has left and before that is recorded |
+//! | `enrol.reply:kill` | the process dies after an enrolment is durable and before its reply leaves |
 //! | `permit:forge-permit` | a coordinator permits what nobody approved |
+//! | `clock:+<duration>` | the machine slept that long: its wall clock and its boot time are ahead by it |
 //!
 //! Packages are built without the feature `fault-points`; the variable is then refused, not ignored.
 
@@ -44,12 +46,19 @@ impl Fault {
     #[cfg(feature = "fault-points")]
     fn parse(text: &str) -> Result<Self, CliError> {
         match text {
-            "effect.before:kill" | "effect.after:kill" | "effect.ended:kill" => {
+            "effect.before:kill" | "effect.after:kill" | "effect.ended:kill" | "enrol.reply:kill" => {
                 Ok(Self { point: text.strip_suffix(":kill").map(str::to_owned), misbehave: Misbehave::default() })
             }
             "permit:forge-permit" => Ok(Self { point: None, misbehave: Misbehave { forge_permits: true } }),
-            other => Err(CliError::config(format!("{NAME} = {other:?} is no fault point"))
-                .hint("use effect.before:kill, effect.after:kill, effect.ended:kill or permit:forge-permit")),
+            other => match other.strip_prefix("clock:+").map(humantime::parse_duration) {
+                Some(Ok(ahead)) => {
+                    crate::clock::sleep_through(ahead);
+                    Ok(Self::default())
+                }
+                _ => Err(CliError::config(format!("{NAME} = {other:?} is no fault point")).hint(
+                    "use effect.before:kill, effect.after:kill, effect.ended:kill, enrol.reply:kill, permit:forge-permit or clock:+30d",
+                )),
+            },
         }
     }
 

@@ -5,13 +5,18 @@
 pub mod api;
 pub mod engine;
 pub mod facts;
+pub mod federation;
 
 mod agents;
 mod effects;
 mod enrolment;
 mod fault;
+mod lane;
 mod propose;
 mod quiet;
+mod refusals;
+mod site;
+mod stop;
 mod svid;
 
 use std::ops::ControlFlow;
@@ -24,10 +29,9 @@ use cauldron_agents::connector::blocklist::Blocklist;
 use cauldron_identity::authority::EntryBody;
 use cauldron_identity::x509::AuthorityCa;
 use cauldron_identity::{AuthorKey, MeshId, SealedFact, SignedCharter};
-use cauldron_mesh::{CloseCode, Mesh, MeshConfig, MeshEvent, MeshHandle, SvidSource, system_clock};
+use cauldron_mesh::{CloseCode, Mesh, MeshConfig, MeshEvent, MeshHandle, SvidSource};
 use cauldron_node_core::{Command, Input, LinkId, NodeConfig, NodeCore, Seed};
 use cauldron_store::{RedbStore, Store};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
 use crate::clock::{Mark, SystemClock};
@@ -36,6 +40,9 @@ use crate::error::{CliError, Kind};
 use crate::run::engine::{Handle, Wire};
 use crate::run::facts::Facts;
 use crate::run::fault::Fault;
+use crate::run::refusals::Refusals;
+use crate::run::site::SiteHolder;
+use crate::run::stop::StopSignal;
 use crate::{chance, clock, founding, keyfile, telemetry};
 
 /// How long the end of the process waits for threads that are busy.
@@ -76,7 +83,10 @@ async fn run_node(config: Arc<Config>) -> Result<(), CliError> {
     let mut stop_signal = StopSignal::listen()?;
     let dir = &config.node.dir;
     let binding = dir.open(&config.identity.spiffe_id, config.mesh.charter.as_ref())?;
-    let (mesh, author) = (binding.mesh, Arc::new(keyfile::read_author(&dir.author_key())?));
+    for path in dir.seal_plain_secrets()? {
+        tracing::info!(path = %path.display(), "sealed, as node.key_seal says");
+    }
+    let (mesh, author) = (binding.mesh, Arc::new(keyfile::read_author(dir)?));
     if author.author_id() != binding.author {
         return Err(CliError::integrity(format!(
             "{} is not the author key of this directory",
@@ -84,29 +94,77 @@ async fn run_node(config: Arc<Config>) -> Result<(), CliError> {
         ))
         .hint("restore author.key from the node's own backup; a new box joins with a new token"));
     }
+    founding::complete(dir, &mesh, &author)?;
     let ca = svid::authority(&config)?.map(Arc::new);
+    let hands = Hands::open(&config, &fault)?;
+    let holder = SiteHolder::open(&config)?;
+    let foreign = federation::Known::read(&config)?;
     let store: Arc<dyn Store> = Arc::new(open_store(&config)?);
     let sockets = Sockets::bind(&config).await?;
+    let (stop, stopped) = watch::channel(false);
+    let gate = api::Gate::default();
+    tokio::spawn(api::serve(sockets.socket, gate.router(), stopped.clone()));
     let used_before = dir.svid().try_exists().unwrap_or(true);
     let start = tokio::select! {
-        start = enter(&config, mesh, &author, ca.as_deref()) => start?,
+        start = enter(&config, mesh, &author, ca.as_deref(), holder.as_deref()) => start?,
         () = stop_signal.wait() => return Ok(()),
     };
     let node = open_node(&config, mesh, &author, start, store.as_ref(), &fault, used_before)?;
-    let running = Running::start(config.clone(), mesh, author, ca, store, node, sockets, &fault)?;
+    let door = Door { gate, health: sockets.health, bundle: sockets.bundle, foreign, stop, stopped };
+    let issuers = Issuers { ca, holder, fault };
+    let running = Running::start(config.clone(), mesh, author, issuers, store, node, door, hands)?;
     running.until(stop_signal).await
+}
+
+/// What this node acts with, and what its agent must never propose.
+struct Hands {
+    connectors: Vec<Box<dyn Connector + Send>>,
+    sshd: Option<agents::SshdSource>,
+}
+
+impl Hands {
+    fn open(config: &Config, fault: &Fault) -> Result<Self, CliError> {
+        Ok(Self { connectors: connectors(config, fault)?, sshd: sshd(config)? })
+    }
 }
 
 /// Where the API answers.
 struct Sockets {
     socket: tokio::net::UnixListener,
     health: Option<tokio::net::TcpListener>,
+    bundle: Option<federation::Server>,
+    /// Goes when the node does, however it ends.
+    _file: SocketFile,
+}
+
+/// A socket file that nobody serves would only mislead.
+struct SocketFile(std::path::PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // One that is gone already is fine.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// The API's way in while the node runs.
+struct Door {
+    gate: api::Gate,
+    health: Option<tokio::net::TcpListener>,
+    bundle: Option<federation::Server>,
+    foreign: federation::Known,
+    stop: watch::Sender<bool>,
+    stopped: watch::Receiver<bool>,
 }
 
 impl Sockets {
     async fn bind(config: &Config) -> Result<Self, CliError> {
+        // The mesh opens its port only with an SVID; a port that is taken must be known before a token is spent on one.
+        let port = std::net::UdpSocket::bind(config.mesh.listen).map_err(|e| mesh_port(config, &e))?;
+        drop(port);
         let socket = api::bind(&config.node.socket, config.node.socket_mode)
             .map_err(|e| CliError::config("cannot serve the API").because(&e))?;
+        let _file = SocketFile(config.node.socket.clone());
         let health = match config.api.listen {
             None => None,
             Some(address) => Some(tokio::net::TcpListener::bind(address).await.map_err(|e| {
@@ -115,8 +173,26 @@ impl Sockets {
                     .hint("free the port, or name another one in api.listen")
             })?),
         };
-        Ok(Self { socket, health })
+        let bundle = match &config.federation.endpoint {
+            None => None,
+            Some(endpoint) => Some(federation::Server::bind(endpoint).await?),
+        };
+        Ok(Self { socket, health, bundle, _file })
     }
+}
+
+fn mesh_port(config: &Config, why: &(dyn std::error::Error + 'static)) -> CliError {
+    CliError::config(format!("cannot listen for the mesh on UDP {}", config.mesh.listen))
+        .because(why)
+        .hint("free the port, or name another one in mesh.listen")
+}
+
+/// What this node can sign certificates with, and what a test wants to go wrong.
+#[derive(Clone)]
+struct Issuers {
+    ca: Option<Arc<AuthorityCa>>,
+    holder: Option<Arc<SiteHolder>>,
+    fault: Fault,
 }
 
 /// What a node starts with beside its store.
@@ -136,7 +212,13 @@ fn open_store(config: &Config) -> Result<RedbStore, CliError> {
 }
 
 /// Gets an SVID and the charter: from disk, from the authority on this machine, or by joining.
-async fn enter(config: &Config, mesh: MeshId, author: &AuthorKey, ca: Option<&AuthorityCa>) -> Result<Start, CliError> {
+async fn enter(
+    config: &Config,
+    mesh: MeshId,
+    author: &AuthorKey,
+    ca: Option<&AuthorityCa>,
+    holder: Option<&SiteHolder>,
+) -> Result<Start, CliError> {
     let dir = &config.node.dir;
     let on_disk = svid::read(dir, &config.identity.spiffe_id).unwrap_or_else(|why| {
         tracing::warn!(%why, "the SVID on disk is of no use; getting a new one");
@@ -149,9 +231,17 @@ async fn enter(config: &Config, mesh: MeshId, author: &AuthorKey, ca: Option<&Au
             svid::write(dir, &identity)?;
             (identity, None)
         }
-        (Some(identity), ..) => (identity, None),
+        // Valid or not: what expired is renewed by the author key, or by the site's intermediate right here.
+        (Some(identity), ..) => {
+            let now_s = clock::wall_ms() / 1000;
+            let valid = cauldron_identity::x509::verify_svid(&identity.chain, &identity.bundles, now_s).is_ok();
+            let in_the_dark = holder
+                .filter(|_| !valid)
+                .map(|holder| holder.issue_own(&config.identity.spiffe_id, identity.bundles.clone()));
+            (in_the_dark.and_then(Result::ok).unwrap_or(identity), None)
+        }
         (None, ..) => {
-            let (identity, welcome) = svid::join(config, mesh, author).await?;
+            let (identity, welcome) = svid::join(config, mesh, author, holder).await?;
             (identity, Some(welcome))
         }
     };
@@ -203,7 +293,7 @@ fn open_node(
         )
     })?;
     let identity = start.identity;
-    let source = SvidSource::new(identity.chain, &identity.key, identity.bundles, system_clock())
+    let source = SvidSource::new(identity.chain, &identity.key, identity.bundles, clock::certificate_clock())
         .map_err(|e| CliError::integrity("the SVID cannot be used for TLS").because(&e))?;
     if let Err(problem) = source.own_status() {
         tracing::warn!(%problem, "no peer accepts this node's SVID now; it is renewed by the author key as soon as an authority answers");
@@ -239,7 +329,6 @@ fn read_records(store: &dyn Store) -> Result<Vec<KeyValue>, CliError> {
 
 /// A node at work.
 struct Running {
-    config: Arc<Config>,
     node: Handle,
     mesh: MeshHandle,
     clock: SystemClock,
@@ -255,33 +344,42 @@ impl Running {
         config: Arc<Config>,
         mesh_id: MeshId,
         author: Arc<AuthorKey>,
-        ca: Option<Arc<AuthorityCa>>,
+        issuers: Issuers,
         store: Arc<dyn Store>,
         opened: Opened,
-        sockets: Sockets,
-        fault: &Fault,
+        door: Door,
+        hands: Hands,
     ) -> Result<Self, CliError> {
         let Opened { core, clock, source } = opened;
-        let Sockets { socket, health } = sockets;
+        let Door { gate, health, bundle, foreign, stop, stopped } = door;
+        let Hands { connectors, sshd } = hands;
         let thread_failed = |e: std::io::Error| CliError::config("cannot start a thread").because(&e);
         let stop_threads = Arc::new(AtomicBool::new(false));
-        let (stop, stopped) = watch::channel(false);
         let pending = engine::pending();
         let node = pending.handle();
 
-        let connectors = connectors(&config, fault)?;
+        let foreign = federation::Federation::new(&config, foreign, source.clone());
+        let published = federation::Published::of(&config, source.clone())?;
         let (enrol, asked) = mpsc::channel(16);
-        let enrols = config.authority.as_ref().is_some_and(|a| a.enrol);
+        let Issuers { ca, holder, fault } = issuers.clone();
+        let issuer = match (&config.authority, ca.clone(), holder.clone()) {
+            (Some(authority), Some(ca), _) if authority.enrol => Some(enrolment::Issuer::Authority {
+                ca,
+                svid_lifetime: authority.svid_lifetime,
+                site_issuers: authority.site_issuers.clone(),
+            }),
+            (None, _, Some(holder)) => Some(enrolment::Issuer::Site { holder, source: source.clone() }),
+            _ => None,
+        };
+        let members = lane::Members::default();
+        members.set(core.enrolled());
         let (mesh, events) = Mesh::start(MeshConfig {
+            enrolled: Some(members.enrolled()),
             peers: config.mesh.join.iter().map(ToString::to_string).collect(),
-            enrol: enrols.then_some(enrol),
+            enrol: issuer.is_some().then_some(enrol),
             ..MeshConfig::new(config.mesh.listen, mesh_id, author.clone(), source.clone())
         })
-        .map_err(|e| {
-            CliError::config("cannot open the mesh port")
-                .because(&e)
-                .hint("free the port, or name another one in mesh.listen")
-        })?;
+        .map_err(|e| mesh_port(&config, &e))?;
 
         let (worker, hands) =
             effects::start(connectors, node.clone(), clock.clone(), stop_threads.clone()).map_err(thread_failed)?;
@@ -289,24 +387,41 @@ impl Running {
         let core = pending
             .start(core, store, clock.clone(), Box::new(Wires(mesh.clone())), Box::new(worker))
             .map_err(thread_failed)?;
-        tokio::spawn(pump(events, node.clone()));
-        if let (true, Some(ca), Some(authority)) = (enrols, ca.clone(), &config.authority) {
-            let (node, author) = (node.clone(), author.clone());
-            let registrar = enrolment::Registrar { node, ca, author, svid_lifetime: authority.svid_lifetime };
+        let refusals = Refusals::default();
+        tokio::spawn(pump(events, node.clone(), refusals.clone()));
+        if let Some(issuer) = issuer {
+            let author = author.clone();
+            let registrar = enrolment::Registrar { node: node.clone(), issuer, author, fault };
             tokio::spawn(registrar.run(asked));
         }
-        tokio::spawn(svid::keep_fresh(config.clone(), source.clone(), mesh_id, author, ca, stopped.clone()));
+        let fresh =
+            svid::keep_fresh(config.clone(), source.clone(), mesh_id, author, issuers, node.clone(), stopped.clone());
+        tokio::spawn(fresh);
+        tokio::spawn(members.follow(node.clone(), stopped.clone()));
         tokio::spawn(keep_mark(node.clone(), clock.clone(), stopped.clone()));
+        foreign.follow(&stopped);
+        federation::publish(published.as_ref(), bundle, &source, &stopped);
         let spiffe_id = config.identity.spiffe_id.clone();
-        let facts = Facts { config: config.clone(), spiffe_id, mesh: mesh_id, source, started_ms: clock::wall_ms() };
+        let facts = Facts {
+            config: config.clone(),
+            spiffe_id,
+            mesh: mesh_id,
+            source,
+            refusals,
+            holder,
+            started_ms: clock::wall_ms(),
+            federation: foreign,
+            published,
+        };
         let context =
             api::Context { node: node.clone(), clock: clock.clone(), mesh: mesh.clone(), facts: Arc::new(facts) };
         if let Some(health) = health {
-            tokio::spawn(api::serve(health, api::health(context.clone()), stopped.clone()));
+            tokio::spawn(api::serve(health, api::health(context.clone()), stopped));
         }
-        tokio::spawn(api::serve(socket, api::router(context), stopped));
-        if let Some(agent) = start_agent(&config, &node, &clock, &stop_threads).map_err(thread_failed)? {
-            threads.push(agent);
+        gate.open(api::router(context));
+        if let Some(sshd) = sshd {
+            let (node, id, clock) = (node.clone(), config.identity.spiffe_id.clone(), clock.clone());
+            threads.push(agents::start_sshd(sshd, node, id, clock, stop_threads.clone()).map_err(thread_failed)?);
         }
         tracing::info!(
             spiffe_id = %config.identity.spiffe_id,
@@ -315,7 +430,7 @@ impl Running {
             socket = %config.node.socket.display(),
             "the node runs"
         );
-        Ok(Self { config, node, mesh, clock, stop, stop_threads, core: Some(core), threads })
+        Ok(Self { node, mesh, clock, stop, stop_threads, core: Some(core), threads })
     }
 
     /// Runs until told to stop, or until the loop ends by itself: then the store did not confirm a write.
@@ -344,8 +459,6 @@ impl Running {
         self.stop_threads.store(true, Ordering::Relaxed);
         let _ = self.stop.send(true);
         let _ = tokio::time::timeout(STOP_MAX, self.mesh.shutdown()).await;
-        // A socket file that nobody serves would only mislead; one that is gone already is fine.
-        let _ = std::fs::remove_file(&self.config.node.socket);
         match result {
             Ok(Some(Ok(Ok(())))) | Ok(None) => Ok(()),
             Ok(Some(Ok(Err(e)))) => Err(CliError::integrity("the store did not confirm a write; the node has stopped")
@@ -374,13 +487,17 @@ impl Wire for Wires {
 }
 
 /// Carries what happens on the wires to the core.
-async fn pump(mut events: mpsc::Receiver<MeshEvent>, node: Handle) {
+async fn pump(mut events: mpsc::Receiver<MeshEvent>, node: Handle, refusals: Refusals) {
     let mut quiet = quiet::Quiet::default();
     while let Some(event) = events.recv().await {
         let input = match event {
             MeshEvent::LinkUp { link, spiffe_id, author, remote_addr, .. } => {
                 tracing::info!(link, peer = %spiffe_id, remote = %remote_addr, "link up");
                 Input::LinkUp { link, spiffe_id, author }
+            }
+            MeshEvent::DataLinkUp { link, spiffe_id, author, remote_addr, .. } => {
+                tracing::info!(link, peer = %spiffe_id, remote = %remote_addr, "link up on the data lane");
+                Input::DataLinkUp { link, author }
             }
             MeshEvent::LinkDown { link, reason } => {
                 tracing::info!(link, reason, "link down");
@@ -395,6 +512,7 @@ async fn pump(mut events: mpsc::Receiver<MeshEvent>, node: Handle) {
                 if let Some(silent) = quiet.tell(code.label(), std::time::Instant::now()) {
                     tracing::warn!(?direction, %remote, code = code.label(), reason, silent, "connection refused");
                 }
+                refusals.note(clock::wall_ms(), direction, remote, code.label(), reason);
                 continue;
             }
         };
@@ -417,20 +535,20 @@ fn connectors(config: &Config, fault: &Fault) -> Result<Vec<Box<dyn Connector + 
     Ok(connectors)
 }
 
-fn start_agent(
-    config: &Config,
-    node: &Handle,
-    clock: &SystemClock,
-    stop: &Arc<AtomicBool>,
-) -> std::io::Result<Option<std::thread::JoinHandle<()>>> {
+fn sshd(config: &Config) -> Result<Option<agents::SshdSource>, CliError> {
     let sshd = config.security.as_ref().and_then(|s| s.sshd.as_ref());
     let (Some(sshd), Some(mut rule)) = (sshd, config.sshd_agent()) else { return Ok(None) };
     if sshd.own_addresses.is_none() {
-        rule.own_addresses = if_addrs::get_if_addrs()?.into_iter().map(|interface| interface.ip()).collect();
+        let interfaces = if_addrs::get_if_addrs().map_err(|e| {
+            CliError::config(
+                "cannot list this machine's own addresses, which the sshd agent must never propose to block",
+            )
+            .because(&e)
+            .hint("name them in security.sshd.own_addresses")
+        })?;
+        rule.own_addresses = interfaces.into_iter().map(|interface| interface.ip()).collect();
     }
-    let source = agents::SshdSource { path: sshd.log.clone(), rule };
-    let id = config.identity.spiffe_id.clone();
-    agents::start_sshd(source, node.clone(), id, clock.clone(), stop.clone()).map(Some)
+    Ok(Some(agents::SshdSource { path: sshd.log.clone(), rule }))
 }
 
 /// Stores the clock's mark now and then, so that a later start can judge its wall clock.
@@ -448,47 +566,5 @@ async fn keep_mark_now(node: &Handle, clock: &SystemClock) {
     let value = cauldron_identity::codec::to_cbor(&clock.mark());
     if let Err(why) = node.command(Command::Remember { name: CLOCK_NOTE.into(), value }).await {
         tracing::debug!(%why, "the clock's mark was not stored");
-    }
-}
-
-/// SIGINT, SIGTERM, or the end of standard input where a parent asked for that.
-struct StopSignal {
-    interrupt: tokio::signal::unix::Signal,
-    terminate: tokio::signal::unix::Signal,
-    parent: watch::Receiver<bool>,
-}
-
-impl StopSignal {
-    fn listen() -> Result<Self, CliError> {
-        let failed = |e: std::io::Error| CliError::config("cannot listen for signals").because(&e);
-        let (gone, parent) = watch::channel(false);
-        if std::env::var_os("CAULDRON_EXIT_ON_STDIN_EOF").is_some() {
-            std::thread::Builder::new()
-                .name("parent".into())
-                .spawn(move || {
-                    // Whatever the parent writes is of no interest; its end is.
-                    let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
-                    let _ = gone.send(true);
-                })
-                .map_err(failed)?;
-        }
-        Ok(Self {
-            interrupt: signal(SignalKind::interrupt()).map_err(failed)?,
-            terminate: signal(SignalKind::terminate()).map_err(failed)?,
-            parent,
-        })
-    }
-
-    async fn wait(&mut self) {
-        let parent = async {
-            if self.parent.wait_for(|gone| *gone).await.is_err() {
-                std::future::pending::<()>().await;
-            }
-        };
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-            () = parent => {}
-        }
     }
 }

@@ -5,9 +5,12 @@ use std::time::Duration;
 
 use cauldron_agents::proposal::for_display;
 use cauldron_identity::authority::{Enrol, EntryBody};
-use cauldron_identity::x509::{AuthorityCa, Bundle, Bundles, SvidKey, certificates_from_pem, certificates_to_pem};
-use cauldron_identity::{AuthorKey, MeshId, SealedFact, SignedCharter, SpiffeId};
+use cauldron_identity::x509::{
+    AuthorityCa, BACKDATE_S, Bundle, Bundles, SvidKey, Validity, certificates_from_pem, certificates_to_pem,
+};
+use cauldron_identity::{AuthorKey, MeshId, PublicKey, SealedFact, SignedCharter, SpiffeId};
 use cauldron_mesh::{SvidSource, enrol_client};
+use cauldron_node_core::NodeCore;
 use cauldron_node_core::enrol::{EnrolReply, EnrolRequest, Grant, Outcome, TokenId, TokenProof};
 use rustls_pki_types::CertificateDer;
 use tokio::sync::watch;
@@ -15,8 +18,11 @@ use tokio::sync::watch;
 use crate::config::Config;
 use crate::error::CliError;
 use crate::paths::DataDir;
+use crate::run::Issuers;
+use crate::run::engine::Handle;
+use crate::run::site::SiteHolder;
 use crate::token::JoinToken;
-use crate::{chance, clock, files, founding};
+use crate::{chance, clock, files, founding, sealing};
 
 /// Between two tries to reach the authority; doubled up to [`RETRY_MAX`], with jitter.
 const RETRY: Duration = Duration::from_secs(2);
@@ -55,9 +61,23 @@ pub fn authority(config: &Config) -> Result<Option<AuthorityCa>, CliError> {
         return Ok(None);
     }
     let dir = &config.node.dir;
-    let ca = AuthorityCa::from_pem(&files::read_secret(&dir.ca_key())?, &files::read_text(&dir.ca_certificate())?)
-        .map_err(|e| CliError::integrity("the certificate authority in ca/ cannot be used").because(&e))?;
+    let failed = |e| CliError::integrity("the certificate authority in ca/ cannot be used").because(&e);
+    let ca =
+        AuthorityCa::from_pem(&sealing::read(&dir.ca_key(), dir.unlock())?, &files::read_text(&dir.ca_certificate())?)
+            .map_err(failed)?;
+    let Some(validity) = due_again(ca.validity(), clock::wall_ms() / 1000) else { return Ok(Some(ca)) };
+    // The charter pins the key; its certificate may be made again by whoever holds it.
+    let ca = ca.reissued(validity, chance::bytes()).map_err(failed)?;
+    files::write_private(&dir.ca_certificate(), ca.certificate_pem().as_bytes())?;
+    tracing::warn!(until_s = validity.not_after_s, "the root certificate was made anew for the same key");
     Ok(Some(ca))
+}
+
+/// The span of the root's next certificate, as long as the last, once nine tenths of that are over.
+fn due_again(now: Validity, now_s: u64) -> Option<Validity> {
+    let span = now.not_after_s.saturating_sub(now.not_before_s);
+    let due = now.must_outlive(now_s, span / 10).is_err();
+    due.then(|| Validity { not_before_s: now_s.saturating_sub(BACKDATE_S), not_after_s: now_s.saturating_add(span) })
 }
 
 /// Issues this node's own SVID, on the machine that holds the authority.
@@ -88,7 +108,7 @@ pub fn read(dir: &DataDir, id: &SpiffeId) -> Result<Option<Identity>, CliError> 
             .because(&e)
             .hint("remove svid.pem from the data directory; the node gets a new one by its author key")
     };
-    let pem = zeroize::Zeroizing::new(files::read_secret(&dir.svid())?);
+    let pem = sealing::read(&dir.svid(), dir.unlock())?;
     let chain = certificates_from_pem(&pem).map_err(damaged)?;
     let key = SvidKey::from_pkcs8_pem(&pem).map_err(damaged)?;
     let roots = certificates_from_pem(&files::read_text(&dir.bundle())?).map_err(damaged)?;
@@ -110,38 +130,75 @@ pub fn write(dir: &DataDir, identity: &Identity) -> Result<(), CliError> {
         .collect();
     files::write_public(&dir.bundle(), certificates_to_pem(&roots).as_bytes())?;
     // Key and certificate in one file, written last: a kill in between leaves the old pair or the new one.
-    let mut pem = zeroize::Zeroizing::new(identity.key.to_pkcs8_pem().to_string());
-    pem.push_str(&certificates_to_pem(&identity.chain));
-    files::write_private(&dir.svid(), pem.as_bytes())
+    let (key, chain) = (identity.key.to_pkcs8_pem(), certificates_to_pem(&identity.chain));
+    let mut pem = zeroize::Zeroizing::new(String::with_capacity(key.len() + chain.len()));
+    pem.push_str(&key);
+    pem.push_str(&chain);
+    sealing::write(&dir.svid(), "pem", &pem, dir.seal()?.as_ref())
+}
+
+/// Who asks for an SVID.
+pub struct Applicant<'a> {
+    /// The pinned mesh.
+    pub mesh: MeshId,
+    /// The author key that proves itself.
+    pub author: &'a AuthorKey,
+    /// The name.
+    pub id: &'a SpiffeId,
+    /// A join token; none once the author is enrolled.
+    pub token: Option<&'a JoinToken>,
+    /// Whom to believe beside the charter's coordinators: authors of the own site.
+    pub issuers: &'a [PublicKey],
+    /// Where the site's intermediate goes, on a node that is to hold one.
+    pub holder: Option<&'a SiteHolder>,
 }
 
 /// Asks an authority once, by token or, as an enrolled author, without.
 ///
 /// # Errors
 /// A sentence; whether asking again may help is in [`Refused::fatal`].
-pub async fn ask(
-    address: &str,
-    mesh: MeshId,
-    author: &AuthorKey,
-    id: &SpiffeId,
-    token: Option<&JoinToken>,
-) -> Result<(Identity, Welcome), Refused> {
+pub async fn ask(address: &str, who: &Applicant<'_>) -> Result<(Identity, Welcome), Refused> {
+    let Applicant { mesh, author, id, token, issuers, holder } = *who;
     let again = |why: String| Refused { why, fatal: false };
     let key = SvidKey::generate().map_err(|e| again(e.to_string()))?;
     let csr = key.csr_der().map_err(|e| again(e.to_string()))?;
+    let site_key = match holder.filter(|holder| holder.wants()) {
+        Some(_) => Some(SvidKey::generate().map_err(|e| again(e.to_string()))?),
+        None => None,
+    };
+    let site_csr = site_key.as_ref().map(SvidKey::csr_der).transpose().map_err(|e| again(e.to_string()))?;
     let enrol = Enrol::new(&mesh, author, id);
     let request = |exporter: &[u8; 32]| {
         let proof = token.map(|t| TokenProof::new(TokenId(t.id), &t.secret, &author.public(), &csr, exporter));
-        EnrolRequest::new(mesh, proof, enrol, csr, author, exporter).to_bytes()
+        let request = EnrolRequest::new(mesh, proof, enrol, csr, author, exporter);
+        match site_csr {
+            Some(site_csr) => request.with_site(site_csr, author, exporter).to_bytes(),
+            None => request.to_bytes(),
+        }
     };
-    let check =
-        |exporter: &[u8; 32], bytes: &[u8]| EnrolReply::open(bytes, &mesh, exporter).map_err(|e| crate::run::chain(&e));
+    let check = |exporter: &[u8; 32], bytes: &[u8]| {
+        EnrolReply::open(bytes, &mesh, exporter, issuers).map_err(|e| crate::run::chain(&e))
+    };
     match enrol_client(address, request, check).await {
         Err(e) => Err(again(crate::run::chain(&e))),
         Ok(Outcome::Refused(why)) => {
             Err(Refused { fatal: is_fatal(&why.code), why: for_display(why.reason.as_bytes(), REASON_BYTES_MAX) })
         }
-        Ok(Outcome::Granted(grant)) => granted(grant, mesh, key, id).map_err(again),
+        Ok(Outcome::Granted(mut grant)) => {
+            let site = grant.site.take();
+            let (identity, welcome) = granted(grant, mesh, key, id).map_err(again)?;
+            if let (Some(holder), Some(key)) = (holder, site_key) {
+                match site.map(|der| holder.take(key, CertificateDer::from(Vec::from(der)), &identity.bundles)) {
+                    Some(Ok(())) => {}
+                    Some(Err(why)) => tracing::warn!(why, "the site intermediate in the reply cannot be used"),
+                    None => tracing::warn!(
+                        address,
+                        "no site intermediate was granted; on the authority, authority.site_issuers must name this node"
+                    ),
+                }
+            }
+            Ok((identity, welcome))
+        }
     }
 }
 
@@ -193,7 +250,12 @@ fn granted(grant: Grant, mesh: MeshId, key: SvidKey, id: &SpiffeId) -> Result<(I
 ///
 /// # Errors
 /// [`CliError`] when every address refuses for good.
-pub async fn join(config: &Config, mesh: MeshId, author: &AuthorKey) -> Result<(Identity, Welcome), CliError> {
+pub async fn join(
+    config: &Config,
+    mesh: MeshId,
+    author: &AuthorKey,
+    holder: Option<&SiteHolder>,
+) -> Result<(Identity, Welcome), CliError> {
     let dir = &config.node.dir;
     let token = founding::read_join_token(dir)?;
     let configured = || config.mesh.join.iter().map(ToString::to_string).collect();
@@ -206,11 +268,12 @@ pub async fn join(config: &Config, mesh: MeshId, author: &AuthorKey) -> Result<(
         .hint("mint a token on the coordinator with `cauldron authority token`, then `cauldron node join TOKEN`"));
     }
     let id = &config.identity.spiffe_id;
+    let who = Applicant { mesh, author, id, token: token.as_ref(), issuers: &[], holder };
     let mut wait = RETRY;
     loop {
         let mut refusals = Vec::new();
         for address in &addresses {
-            match ask(address, mesh, author, id, token.as_ref()).await {
+            match ask(address, &who).await {
                 Ok((identity, welcome)) => {
                     // The charter first: with an SVID on disk nobody asks for it again.
                     files::write_public(&dir.charter(), &cauldron_identity::codec::to_cbor(&welcome.charter))?;
@@ -241,9 +304,11 @@ pub async fn keep_fresh(
     source: Arc<SvidSource>,
     mesh: MeshId,
     author: Arc<AuthorKey>,
-    ca: Option<Arc<AuthorityCa>>,
+    issuers: Issuers,
+    node: Handle,
     mut stop: watch::Receiver<bool>,
 ) {
+    let Issuers { ca, holder, .. } = issuers;
     let mut due = due_ms(&source);
     let mut wait = RETRY;
     loop {
@@ -254,13 +319,21 @@ pub async fn keep_fresh(
         if clock::wall_ms() < due {
             continue;
         }
-        match renew(&config, &source, mesh, &author, ca.as_deref()).await {
+        let issuers = node.read(NodeCore::site_issuers).await.unwrap_or_default();
+        let id = &config.identity.spiffe_id;
+        let who = Applicant { mesh, author: &author, id, token: None, issuers: &issuers, holder: holder.as_deref() };
+        match renew(&config, &source, &who, ca.as_deref()).await {
             Ok(()) => {
                 (due, wait) = (due_ms(&source), RETRY);
                 tracing::info!("the SVID was renewed");
             }
             Err(why) => {
-                tracing::warn!(why, "the SVID could not be renewed; trying again");
+                match source.own_status() {
+                    Ok(_) => tracing::warn!(why, "the SVID could not be renewed; trying again"),
+                    Err(problem) => {
+                        tracing::error!(why, %problem, "this node has no valid SVID and cannot renew it; trying again")
+                    }
+                }
                 due = clock::wall_ms() + u64::try_from(jittered(wait).as_millis()).unwrap_or(u64::MAX);
                 wait = (wait * 2).min(RETRY_MAX);
             }
@@ -271,18 +344,17 @@ pub async fn keep_fresh(
 async fn renew(
     config: &Config,
     source: &SvidSource,
-    mesh: MeshId,
-    author: &AuthorKey,
+    who: &Applicant<'_>,
     ca: Option<&AuthorityCa>,
 ) -> Result<(), String> {
-    let (dir, id) = (&config.node.dir, &config.identity.spiffe_id);
+    let (dir, id) = (&config.node.dir, who.id);
     let identity = match (ca, &config.authority) {
         (Some(ca), Some(settings)) => issue_own(ca, id, settings.svid_lifetime).map_err(|e| e.to_string())?,
         _ => {
             let mut last = "no peer is configured in mesh.join to renew at".to_owned();
             let mut found = None;
             for peer in &config.mesh.join {
-                match ask(&peer.to_string(), mesh, author, id, None).await {
+                match ask(&peer.to_string(), who).await {
                     Ok((identity, _)) => {
                         found = Some(identity);
                         break;
@@ -290,7 +362,9 @@ async fn renew(
                     Err(refused) => last = refused.why,
                 }
             }
-            found.ok_or(last)?
+            // In the dark a site renews under its own intermediate.
+            let in_the_dark = |holder: &SiteHolder| holder.issue_own(id, (*source.bundles()).clone()).ok();
+            found.or_else(|| who.holder.and_then(in_the_dark)).ok_or(last)?
         }
     };
     source.set_bundles(identity.bundles.clone());
@@ -301,16 +375,44 @@ async fn renew(
 /// Half-life, with up to a tenth of jitter; at once for an SVID that no peer would accept.
 fn due_ms(source: &SvidSource) -> u64 {
     match source.own_status() {
-        Ok(own) => {
-            let life_ms = own.not_after_s.saturating_sub(own.not_before_s) * 1000;
-            let jitter = u64::from(u16::from_be_bytes(chance::bytes())) * (life_ms / 10) / 65_536;
-            (own.not_before_s * 1000 + life_ms / 2).saturating_sub(jitter)
-        }
+        Ok(own) => half_life_ms(own.not_before_s, own.not_after_s, u16::from_be_bytes(chance::bytes())),
         Err(_) => 0,
     }
+}
+
+/// Half of the life, less up to a tenth of it by `draw`: nodes that were renewed together do not come back together.
+fn half_life_ms(not_before_s: u64, not_after_s: u64, draw: u16) -> u64 {
+    let life_ms = not_after_s.saturating_sub(not_before_s) * 1000;
+    let jitter_ms = u64::from(draw) * (life_ms / 10) / 65_536;
+    (not_before_s * 1000 + life_ms / 2).saturating_sub(jitter_ms)
 }
 
 fn jittered(wait: Duration) -> Duration {
     let share = f64::from(u16::from_be_bytes(chance::bytes())) / 65_536.0;
     wait.mul_f64(0.75 + share / 2.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn renewal_is_due_between_two_fifths_and_half_of_a_life() {
+        let due = |draw| half_life_ms(1_000, 4_600, draw);
+        assert_eq!(due(0), 2_800_000);
+        assert_eq!(due(u16::MAX).div_ceil(1_000), 2_441, "a tenth of an hour earlier, less a draw's width");
+        let drawn: std::collections::BTreeSet<u64> = (0..=u16::MAX).step_by(4_096).map(due).collect();
+        assert_eq!(drawn.len(), 16, "spread evenly");
+        assert!(drawn.iter().all(|at| (2_440_000..=2_800_000).contains(at)));
+    }
+
+    #[test]
+    fn a_root_certificate_is_made_again_in_the_last_tenth_of_its_life_and_after_it() {
+        let now = Validity { not_before_s: 1_000, not_after_s: 11_000 };
+        assert_eq!(due_again(now, 9_999), None);
+        for late_s in [10_001, 11_000, 50_000] {
+            let next = due_again(now, late_s).expect("due");
+            assert_eq!((next.not_before_s, next.not_after_s), (late_s - BACKDATE_S, late_s + 10_000));
+        }
+    }
 }

@@ -10,7 +10,7 @@ use cauldron_coordinator::bodies::{
 use cauldron_coordinator::vote::{Choice, VoteStatement};
 use cauldron_identity::authority::{Credential, Entry, EntryBody, Held, KIND_ENTRY, KIND_HELD, Term};
 use cauldron_identity::codec::from_cbor;
-use cauldron_identity::{AuthorId, Digest, FactId, PublicKey, Scope, Signature};
+use cauldron_identity::{AuthorId, Digest, FactId, Scope, SshSignature};
 use minicbor::Decode;
 use minicbor::bytes::ByteVec;
 
@@ -63,7 +63,7 @@ impl<'w> Model<'w> {
         entries.sort_by_key(|(_, body, _)| body.index);
         let held = of_kind::<Held>(known, KIND_HELD).filter(|(f, _)| f.header.author != hq);
         let covered = held.map(|(_, h)| h.index).max().unwrap_or(0);
-        let council = [founding.council.public()];
+        let council = [founding.council.public().into()];
         let signed = machine.terms().into_iter().filter(|b| b.signers(&founding.mesh, &council) == 1);
         let terms = signed.filter_map(|b| match b.entry() {
             Ok(Entry::Term(term)) => Some(term),
@@ -74,7 +74,7 @@ impl<'w> Model<'w> {
     }
 
     fn by_council(&self, body: &EntryBody) -> bool {
-        body.signers(&self.founding.mesh, &[self.founding.council.public()]) == 1
+        body.signers(&self.founding.mesh, &[self.founding.council.public().into()]) == 1
     }
 
     /// A person's credentials, and whether the council has taken them away since, in force here.
@@ -150,8 +150,8 @@ impl<'w> Model<'w> {
     fn vote(&self, raw: &RawVote) -> Option<Vote> {
         let statement: VoteStatement = from_cbor(&raw.statement).ok()?;
         let (credentials, on_duty, revoked) = self.person(&statement.person)?;
-        let key: PublicKey = credentials.iter().find(|c| c.id() == statement.credential)?.key;
-        let signature = Signature::from_bytes(raw.signature.as_slice().try_into().ok()?);
+        let key = credentials.iter().find(|c| c.id() == statement.credential)?.signer()?;
+        let signature = SshSignature::from_bytes(&raw.signature)?;
         key.verify("cauldron/vote/v1", &raw.statement, &signature).ok()?;
         let id = Digest::of("cauldron/vote/v1", &raw.statement);
         (statement.mesh == self.founding.mesh).then_some(Vote { id, statement, revoked, on_duty })
@@ -185,19 +185,18 @@ impl<'w> Model<'w> {
         noes
     }
 
-    /// The decision that a permit names, if hq wrote it and it asks for what the policy of this world asks for.
+    /// The decision that a permit names, if hq wrote it under the policy of this world and it is no refusal. It may ask for
+    /// fewer people than the policy does, when hq was broken into: how many must have agreed is not its word.
     ///
     /// # Errors
     /// A sentence.
     pub fn decision_of(&self, permit: &Permit) -> Result<Decision, String> {
         let fact: &Arc<Known> = self.known.get(&permit.decision).ok_or("its decision is not here")?;
         let decision: Decision = fact.body().ok_or("its decision cannot be read")?;
-        let duty = decision.obligations.approvals.iter().find(|n| n.group == DUTY).map_or(0, |n| n.n);
         let checks = [
             (fact.header.author == self.hq, "its decision is not hq's"),
             (decision.proposal == permit.proposal, "its decision is about another proposal"),
-            (decision.outcome == Outcome::StepUp, "its decision does not ask for people, the policy does"),
-            (duty >= self.founding.approvers, "its decision asks for fewer people than the policy"),
+            (matches!(decision.outcome, Outcome::StepUp | Outcome::Allow), "its decision is a refusal"),
             (decision.policy.class_version == self.founding.class_version, "its decision is under a foreign policy"),
         ];
         match checks.into_iter().find(|(holds, _)| !holds) {

@@ -14,7 +14,7 @@ use crate::world::{HQ, World};
 /// ROOT: no node keeps a term of the sequencer that the council did not sign.
 pub(super) fn terms_are_the_councils(world: &World, place: Place, record: &Record) -> Holds {
     let Some(value) = record.value.as_deref().filter(|_| record.key.starts_with(TERM_PREFIX)) else { return Ok(()) };
-    let council = [world.founding.council.public()];
+    let council = [world.founding.council.public().into()];
     match from_cbor::<EntryBody>(value) {
         Ok(body) if body.signers(&world.founding.mesh, &council) == 1 => Ok(()),
         _ => {

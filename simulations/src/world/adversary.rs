@@ -8,9 +8,7 @@ use cauldron_coordinator::bodies::{
 use cauldron_coordinator::ledger::PERMIT_MS_MAX;
 use cauldron_coordinator::vote::{Choice, SignedVote};
 use cauldron_crdt::log::Record as LogRecord;
-use cauldron_identity::authority::{
-    ChainEnd, Credential, CredentialKind, Enrol, Entry, EntryBody, KIND_ENTRY, Person, Term,
-};
+use cauldron_identity::authority::{ChainEnd, Credential, Enrol, Entry, EntryBody, KIND_ENTRY, Person, Term};
 use cauldron_identity::charter::Seat;
 use cauldron_identity::codec::{from_cbor, to_cbor};
 use cauldron_identity::{AuthorKey, Digest, Fact, FactId, HeaderDraft, PublicKey, Scope, SpiffeId};
@@ -196,7 +194,7 @@ impl World {
     /// A vote by a person whom nobody but hq knows.
     fn invented_vote(&mut self, n: u32, proposal: FactId, scope: &Scope) -> Option<Digest> {
         let key = AuthorKey::from_seed(&self.rng.bytes());
-        let credential = Credential { kind: CredentialKind::Software, key: key.public() };
+        let credential = Credential::of(key.public().into());
         let id = format!("nobody-{n}-{}", self.rng.below(1_000_000));
         let (groups, credentials) = (vec![DUTY.to_owned()], vec![credential.clone()]);
         let entry =

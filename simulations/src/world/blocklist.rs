@@ -10,6 +10,8 @@ use cauldron_node_core::Probe;
 pub struct Blocklist {
     lines: BTreeMap<FactId, Line>,
     ever: BTreeMap<FactId, u32>,
+    /// Changes to the file fail.
+    pub read_only: bool,
 }
 
 /// One line of the file.
@@ -19,8 +21,6 @@ pub struct Line {
     pub address: String,
     /// When it leaves, by the machine's wall clock.
     pub until_ms: u64,
-    /// What the owner recognises it by.
-    pub idempotency_key: String,
 }
 
 impl Blocklist {

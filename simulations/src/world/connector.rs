@@ -23,7 +23,6 @@ pub(crate) struct Job {
     effect: Effect,
     address: String,
     ttl_ms: u64,
-    idempotency_key: String,
 }
 
 impl World {
@@ -45,12 +44,7 @@ impl World {
             resource: permit.resource().to_owned(),
             intent: self.intent_of(permit.proposal()),
         };
-        let job = Job {
-            effect,
-            address: block.address.to_string(),
-            ttl_ms: u64::from(block.ttl_s) * 1_000,
-            idempotency_key: permit.idempotency_key(),
-        };
+        let job = Job { effect, address: block.address.to_string(), ttl_ms: u64::from(block.ttl_s) * 1_000 };
         self.watch.jobs.insert((place, id), job);
         self.machines[place].in_hand.insert(id);
         let delay = self.rng.between(0, self.weather.effect_ms_max);
@@ -66,7 +60,7 @@ impl World {
         let until_ms = self.machines[place].clock.wall(self.queue.now()) + job.ttl_ms;
         let (fails, unknown) = if self.calm { (0, 0) } else { self.weather.effect_fails };
         let roll = self.rng.below(100);
-        let result = if roll < fails {
+        let result = if roll < fails || self.machines[place].blocklist.read_only {
             EffectResult::Failed { reason: "the file is read-only".into() }
         } else {
             let lost = roll < fails + unknown;
@@ -92,7 +86,7 @@ impl World {
     fn change_file(&mut self, place: Place, job: &Job, until_ms: Ms) {
         let now = self.queue.now();
         let m = &mut self.machines[place];
-        let line = Line { address: job.address.clone(), until_ms, idempotency_key: job.idempotency_key.clone() };
+        let line = Line { address: job.address.clone(), until_ms };
         if m.blocklist.apply(job.effect.permit, line) {
             let effect = Effect { at: now, ..job.effect.clone() };
             self.note(place, "EFFECT", effect.permit.as_bytes(), || format!("{} blocked", job.address));
@@ -132,7 +126,7 @@ impl World {
         for (permit, line) in m.blocklist.sweep(wall_ms) {
             self.note(place, "ended", permit.as_bytes(), || line.address.clone());
             reached!(self, "effect.ended");
-            self.give(place, Input::Ended { idempotency_key: line.idempotency_key }.into());
+            self.give(place, Input::Ended { permit }.into());
         }
     }
 

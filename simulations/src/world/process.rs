@@ -420,7 +420,7 @@ impl World {
 fn cut_by_council(founding: &crate::founding::Founding, fact: &Known) -> Option<(cauldron_identity::AuthorId, u32)> {
     let body = (fact.kind() == KIND_ENTRY).then(|| fact.body::<EntryBody>()).flatten()?;
     match body.entry() {
-        Ok(Entry::Cut(cut)) if body.signers(&founding.mesh, &[founding.council.public()]) == 1 => {
+        Ok(Entry::Cut(cut)) if body.signers(&founding.mesh, &[founding.council.public().into()]) == 1 => {
             Some((cut.author, cut.incarnation))
         }
         _ => None,

@@ -9,7 +9,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use cauldron_identity::codec::to_cbor;
 use cauldron_identity::x509::{AuthorityCa, Bundles, SvidKey, Validity};
 use cauldron_identity::{AuthorKey, Fact, HeaderDraft, MeshId, Scope, SealedFact, SpiffeId, TrustDomain};
-use cauldron_mesh::{Mesh as Wires, MeshConfig, MeshEvent, MeshHandle, SvidSource, system_clock};
+use cauldron_mesh::{Enrolled, Mesh as Wires, MeshConfig, MeshEvent, MeshHandle, SvidSource, system_clock};
 use cauldron_tests::{Mesh, eventually};
 use tokio::sync::mpsc::Receiver;
 use tokio::time::{Instant, timeout_at};
@@ -35,7 +35,11 @@ impl Actor {
         let mesh_id: MeshId = own["mesh"].as_str().expect("a mesh").parse().expect("a mesh id");
         let hq = own["listen"][0].as_str().expect("an address").to_owned();
         let listen = "127.0.0.1:0".parse().expect("an address");
-        let config = MeshConfig { peers: vec![hq], ..MeshConfig::new(listen, mesh_id, Arc::new(author), source) };
+        // Where its certificate is refused it tries the data lane; it believes whoever answers there.
+        let name = SpiffeId::new(own["spiffe_id"].as_str().expect("a name")).expect("a SPIFFE ID");
+        let enrolled = Some(Enrolled::new(move |_| Some(name.clone())));
+        let config =
+            MeshConfig { peers: vec![hq], enrolled, ..MeshConfig::new(listen, mesh_id, Arc::new(author), source) };
         let (handle, events) = Wires::start(config).expect("a free port");
         Self { handle, events }
     }
@@ -138,7 +142,8 @@ async fn a_foreign_certificate_and_bytes_that_are_no_quic_are_refused_and_counte
     let mut actor =
         Actor::enter(&mesh, &ca, "spiffe://other.example/site/lyon/node/lyon", AuthorKey::from_seed(&[4; 32]));
     let seen = actor.watch(Duration::from_secs(5), |_| false).await;
-    assert!(!seen.iter().any(|e| matches!(e, MeshEvent::LinkUp { .. })), "{seen:?}");
+    let up = |e: &MeshEvent| matches!(e, MeshEvent::LinkUp { .. } | MeshEvent::DataLinkUp { .. });
+    assert!(!seen.iter().any(up), "{seen:?}");
     eventually("hq counts the certificate", || {
         mesh.hq.metric("cauldron_mesh_refused_total{code=\"certificate\"}") >= 1
     });
@@ -150,6 +155,39 @@ async fn a_foreign_certificate_and_bytes_that_are_no_quic_are_refused_and_counte
         socket.send_to(&[n; 1200], &hq).expect("sent");
     }
     assert_eq!(mesh.hq.get("/v1/self")["state"], "active");
+    assert!(mesh.hq.broken().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_without_a_certificate_gets_facts_on_the_data_lane_and_nothing_else() {
+    let mut mesh = Mesh::found();
+    mesh.lyon.stop();
+    eventually("hq sees that lyon is gone", || mesh.hq.metric("cauldron_mesh_links") == 1);
+    let validity = Validity { not_before_s: now_s() - 60, not_after_s: now_s() + 3_600 };
+    let domain = TrustDomain::new("other.example").expect("a trust domain");
+    let ca =
+        AuthorityCa::self_signed(domain, SvidKey::generate().expect("a key"), validity, [1; 16]).expect("an authority");
+    // Nothing but the enrolled author key is lyon's: a request for a lease, a grant, the time, a new life.
+    for (n, kind) in (1..).zip([1_u8, 2, 3, 4]) {
+        let mut actor = Actor::enter(&mesh, &ca, "spiffe://other.example/x", author_of(&mesh.lyon));
+        let seen = actor.watch(Duration::from_secs(20), |e| matches!(e, MeshEvent::DataLinkUp { .. })).await;
+        let link =
+            seen.iter().find_map(|e| if let MeshEvent::DataLinkUp { link, .. } = e { Some(*link) } else { None });
+        let link = link.unwrap_or_else(|| panic!("no data link: {seen:?}"));
+        let of_lyon = |e: &MeshEvent| matches!(e, MeshEvent::Frame { bytes, .. } if contains(bytes, "site/lyon"));
+        let told = actor.watch(Duration::from_secs(20), of_lyon).await;
+        let sync = |e: &MeshEvent| !matches!(e, MeshEvent::Frame { bytes, .. } if bytes.first() != Some(&0));
+        assert!(told.iter().any(of_lyon) && told.iter().all(sync), "facts of its scopes, nothing but sync: {told:?}");
+        let ask = if kind == 4 { vec![4, 0xa1, 0x00, 0x58, 0x20] } else { vec![kind, 0xa0] };
+        let ask = [ask, vec![7; if kind == 4 { 32 } else { 0 }]].concat();
+        actor.handle.send(link, ask).expect("sent");
+        let down = actor.watch(Duration::from_secs(20), |e| matches!(e, MeshEvent::LinkDown { .. })).await;
+        assert!(down.iter().any(|e| matches!(e, MeshEvent::LinkDown { .. })), "frame {kind} ends the link: {down:?}");
+        actor.handle.shutdown().await;
+        eventually("hq counts why", || mesh.hq.metric("cauldron_mesh_closed_total{code=\"bad_content\"}") >= n);
+    }
+    // The one that is a whole frame of another core; the others are not even that.
+    assert_eq!(mesh.hq.metric("cauldron_core_refused_total{code=\"data_lane\"}"), 1);
     assert!(mesh.hq.broken().is_empty());
 }
 

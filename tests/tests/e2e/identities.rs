@@ -62,7 +62,17 @@ fn a_node_with_an_expired_svid_says_so_and_renews_by_its_author_key() {
     let ran = cauldron(mesh.folder(), &["identity", "verify", &svid, "--node", &dir]);
     assert!(ran.refused_with(6).contains("expired"), "{}", ran.err);
 
+    // While nobody can renew it, every place where a person looks says so.
+    mesh.hq.stop();
     mesh.lyon.start();
+    mesh.lyon.until_up();
+    let expired = |ran: &cauldron_tests::Ran| (ran.code, ran.out.contains("expired at"));
+    assert_eq!(expired(&mesh.lyon.run(&["status"])), (Some(0), true));
+    assert_eq!(expired(&mesh.lyon.run(&["check"])), (Some(1), true));
+    eventually("the log says so too", || mesh.lyon.logged("has no valid SVID and cannot renew it") >= 1);
+
+    mesh.hq.start();
+    mesh.hq.until_up();
     eventually("it says what is wrong", || mesh.lyon.logged("no peer accepts this node's SVID now") == 1);
     eventually("it has a new one", || mesh.lyon.get("/v1/self")["svid"]["valid"] == true);
     mesh.until_up();

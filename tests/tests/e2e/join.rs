@@ -35,6 +35,49 @@ fn a_token_admits_the_same_node_again_and_no_other_author() {
 }
 
 #[test]
+fn a_blocklist_that_cannot_be_used_costs_no_token() {
+    let mut mesh = Mesh::only_hq(Plan::default());
+    let token = mesh.token("lyon");
+    std::fs::write(mesh.auth_log(), "").expect("written");
+    std::os::unix::fs::symlink(mesh.folder().join("elsewhere"), mesh.blocklist()).expect("linked");
+    let (log, blocklist) = (mesh.auth_log().display().to_string(), mesh.blocklist().display().to_string());
+    mesh.join_with(&token, &["--auth-log", &log, "--blocklist", &blocklist]).ok();
+    let pre = cauldron(mesh.folder(), &["check", "--pre", "--config", "lyon/node.toml"]);
+    assert!(pre.code == Some(1) && pre.out.contains("is a symlink"), "{pre:?}");
+    let ran = cauldron(mesh.folder(), &["node", "run", "--config", "lyon/node.toml"]);
+    let error = ran.refused_with(3);
+    assert!(error.contains("is a symlink; name the file itself"), "{error}");
+    for file in ["node.sock", "svid.pem", "store.redb"] {
+        assert!(!mesh.lyon.dir().join(file).exists(), "{file}");
+    }
+    std::fs::write(mesh.blocklist().with_extension("owner"), "spiffe://acme.example/site/other/node/other\n")
+        .expect("written");
+    std::fs::remove_file(mesh.blocklist()).expect("there");
+    let pre = cauldron(mesh.folder(), &["check", "--pre", "--config", "lyon/node.toml"]);
+    assert!(pre.code == Some(1) && pre.out.contains("belongs to spiffe://acme.example/site/other"), "{pre:?}");
+    let ran = cauldron(mesh.folder(), &["node", "run", "--config", "lyon/node.toml"]);
+    assert!(ran.refused_with(3).contains("belongs to spiffe://acme.example/site/other"), "{}", ran.err);
+    std::fs::remove_file(mesh.blocklist().with_extension("owner")).expect("there");
+    mesh.lyon.start();
+    mesh.lyon.until_up();
+}
+
+#[test]
+fn a_node_that_cannot_join_yet_says_so_to_whoever_asks_it() {
+    let mut mesh = Mesh::only_hq(Plan::default());
+    mesh.join("porto", &[]).ok();
+    mesh.hq.stop();
+    mesh.porto.start();
+    eventually("it lives", || mesh.porto.try_get("/v1/live").is_some_and(|answer| answer.status == 200));
+    let begun = std::time::Instant::now();
+    let ran = mesh.porto.run(&["status"]);
+    assert!(begun.elapsed() < Duration::from_secs(10), "it does not wait");
+    assert!(ran.refused_with(4).contains("it has no SVID yet"), "{}", ran.err);
+    mesh.hq.start();
+    mesh.porto.until_up();
+}
+
+#[test]
 fn an_expired_or_damaged_token_is_refused_with_a_sentence() {
     let mesh = Mesh::only_hq(Plan::default());
     let dir = mesh.hq.dir().display().to_string();

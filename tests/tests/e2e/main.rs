@@ -1,16 +1,22 @@
 //! The product as its users meet it: real processes, real files, real sockets.
 #![forbid(unsafe_code)]
 
+mod badcert;
 mod dark;
 mod demo;
 mod desk;
 mod disk;
+mod expired;
 mod faults;
+mod federation;
 mod hostile;
 mod identities;
 mod join;
+mod keys;
 mod logs;
 mod refused_starts;
 mod restore;
+mod site;
+mod standards;
 mod storm;
 mod story;

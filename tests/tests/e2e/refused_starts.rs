@@ -3,7 +3,7 @@
 use std::net::UdpSocket;
 use std::path::Path;
 
-use cauldron_tests::{Mesh, Plan, Ran, cauldron, free_port};
+use cauldron_tests::{Mesh, Node, Plan, Ran, cauldron, free_port};
 use tempfile::TempDir;
 
 /// A founded node that does not run.
@@ -91,6 +91,13 @@ fn a_taken_port_is_named_and_nothing_else_is_left_behind() {
     let ran = run(folder.path());
     let error = ran.refused_with(3);
     assert!(error.contains(&format!("127.0.0.1:{port}")) && error.contains("mesh.listen"), "{error}");
+    assert!(!folder.path().join("hq/node.sock").exists() && !folder.path().join("hq/svid.pem").exists());
+    drop(_taken);
+    let mut hq = Node::new(folder.path(), "hq");
+    hq.start();
+    hq.until_up();
+    assert_eq!(hq.get("/v1/self")["state"], "active", "this is its first start, nobody has to confirm it");
+    assert_eq!(hq.logged("confirming"), 0);
 }
 
 #[test]

@@ -41,8 +41,9 @@ pub(super) fn read(path: &Path) -> Result<Snapshot, ConnectorError> {
     let file = match OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Snapshot { bytes: Vec::new(), meta: None }),
-        Err(error) if fs::symlink_metadata(path).is_ok_and(|m| m.is_symlink()) => {
-            return Err(ConnectorError::Symlink { path: path.to_owned(), source: error });
+        // What the system says of it ("too many levels") would only mislead.
+        Err(_) if fs::symlink_metadata(path).is_ok_and(|m| m.is_symlink()) => {
+            return Err(ConnectorError::Symlink { path: path.to_owned() });
         }
         Err(error) => return Err(io_error("open", path)(error)),
     };
@@ -86,7 +87,7 @@ pub(super) fn replace(
 /// it appears with its content or not at all (written beside, then hard-linked into place).
 pub(super) fn claim(path: &Path, owner: &str) -> Result<File, ConnectorError> {
     let marker = suffixed(path, ".owner");
-    if fs::symlink_metadata(&marker).is_err_and(|e| e.kind() == io::ErrorKind::NotFound) {
+    if !is_claimed_by(path, owner)? {
         // Two nodes may get here at once, so the name is not shared.
         let temporary = beside(&marker, &format!(".{}", std::process::id()));
         write_temporary(&temporary, None, format!("{owner}\n").as_bytes())?;
@@ -98,17 +99,7 @@ pub(super) fn claim(path: &Path, owner: &str) -> Result<File, ConnectorError> {
             }
             _ => sync_directory(&marker)?,
         }
-    }
-    let found = read(&marker)?;
-    let found_owner = String::from_utf8_lossy(&found.bytes).trim_end().to_owned();
-    if found_owner != owner {
-        let found_owner = crate::proposal::for_display(found_owner.as_bytes(), 256);
-        return Err(ConnectorError::OwnedByAnother {
-            path: path.to_owned(),
-            marker,
-            found: found_owner,
-            us: owner.to_owned(),
-        });
+        is_claimed_by(path, owner)?;
     }
     let flags = OFlags::NOFOLLOW.bits().cast_signed();
     let file = OpenOptions::new().read(true).custom_flags(flags).open(&marker).map_err(io_error("open", &marker))?;
@@ -117,6 +108,21 @@ pub(super) fn claim(path: &Path, owner: &str) -> Result<File, ConnectorError> {
         Err(rustix::io::Errno::WOULDBLOCK) => Err(ConnectorError::Locked { path: path.to_owned(), marker }),
         Err(error) => Err(io_error("lock", &marker)(error.into())),
     }
+}
+
+/// Whether `<path>.owner` names `owner`; false where there is none.
+pub(super) fn is_claimed_by(path: &Path, owner: &str) -> Result<bool, ConnectorError> {
+    let marker = suffixed(path, ".owner");
+    if fs::symlink_metadata(&marker).is_err_and(|e| e.kind() == io::ErrorKind::NotFound) {
+        return Ok(false);
+    }
+    let found = read(&marker)?;
+    let found = String::from_utf8_lossy(&found.bytes).trim_end().to_owned();
+    if found == owner {
+        return Ok(true);
+    }
+    let found = crate::proposal::for_display(found.as_bytes(), 256);
+    Err(ConnectorError::OwnedByAnother { path: path.to_owned(), marker, found, us: owner.to_owned() })
 }
 
 /// `<path><suffix>`

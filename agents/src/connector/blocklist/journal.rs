@@ -46,11 +46,6 @@ impl Journal {
         self.records.iter().any(|r| r.key == key && r.permit_id == permit_id)
     }
 
-    /// The key `permit_id` was begun under; `None` when the journal was lost.
-    pub(super) fn key_of(&self, permit_id: &str) -> Option<&str> {
-        self.records.iter().find(|r| r.permit_id == permit_id).map(|r| r.key.as_str())
-    }
-
     /// Notes that `permit_id` is about to be carried out under `key`.
     pub(super) fn begin(&mut self, key: &str, permit_id: &str) {
         if !self.has_begun(key, permit_id) {

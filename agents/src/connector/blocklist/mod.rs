@@ -67,9 +67,22 @@ impl Blocklist {
         if !directory.is_dir() {
             return Err(ConnectorError::NoDirectory { directory: directory.to_owned(), path });
         }
-        let lock = file::claim(&path, &owner.to_string())?;
         file::read(&path)?;
+        let lock = file::claim(&path, &owner.to_string())?;
         Ok(Blocklist { path, fault, _lock: lock })
+    }
+
+    /// Whether [`Blocklist::open`] would succeed, as far as can be seen without claiming or locking anything.
+    ///
+    /// # Errors
+    /// As [`Blocklist::open`], but for the lock.
+    pub fn examine(path: &Path, owner: &SpiffeId) -> Result<(), ConnectorError> {
+        let directory = file::directory(path);
+        if !directory.is_dir() {
+            return Err(ConnectorError::NoDirectory { directory: directory.to_owned(), path: path.to_owned() });
+        }
+        file::read(path)?;
+        file::is_claimed_by(path, &owner.to_string()).map(drop)
     }
 
     /// Where the file is.
@@ -131,7 +144,7 @@ impl Blocklist {
             }
             let mut journal = Journal::read(&self.path)?;
             expired.iter().for_each(|e| journal.end(&e.permit_id));
-            let ended = expired.into_iter().map(|e| ended(e, &journal, EndedWhy::Expired)).collect();
+            let ended = expired.into_iter().map(|e| ended(e, EndedWhy::Expired)).collect();
             journal.save()?;
             let new = text::without(&old.bytes, |e| e.until_ms <= now_ms);
             if file::replace(&self.path, &old, &new, || {}, || (self.fault)("effect.ended"))? == Replaced::Yes {
@@ -177,7 +190,7 @@ impl Blocklist {
         journal.begin(&block.idempotency_key, &block.permit_id);
         let replaces = previous.map(|previous| {
             journal.end(&previous.permit_id);
-            ended(previous, &journal, EndedWhy::Replaced)
+            ended(previous, EndedWhy::Replaced)
         });
         journal.save()?;
         let new = text::with(&old.bytes, &entry);
@@ -194,10 +207,8 @@ impl Blocklist {
     }
 }
 
-fn ended(entry: Entry, journal: &Journal, why: EndedWhy) -> Ended {
-    let idempotency_key = journal.key_of(&entry.permit_id).map(str::to_owned);
+fn ended(entry: Entry, why: EndedWhy) -> Ended {
     Ended {
-        idempotency_key,
         object: entry.address.to_string(),
         effect_ref: entry.line(),
         until_ms: entry.until_ms,

@@ -100,9 +100,9 @@ fn self_served_pages_do_not_count_where_policy_says_so() {
 
 #[test]
 fn a_node_key_enrolled_as_a_persons_fills_no_seat() {
-    use cauldron_identity::authority::{Credential, CredentialKind, Entry, Person};
+    use cauldron_identity::authority::{Credential, Entry, Person};
     let mut world = World::new();
-    let credential = Credential { kind: CredentialKind::Software, key: world.lyon.public() };
+    let credential = Credential::of(world.lyon.public().into());
     let id = credential.id();
     let groups = vec!["security-duty".to_owned()];
     world.entry(&Entry::Person(Person { id: "bot".into(), name: "bot".into(), groups, credentials: vec![credential] }));

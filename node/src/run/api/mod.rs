@@ -1,5 +1,6 @@
 //! The HTTP API on a Unix socket. Whoever may open the socket may ask; the file's mode says who that is.
 
+mod gate;
 mod listen;
 mod metrics;
 mod problem;
@@ -14,6 +15,7 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+pub use gate::Gate;
 pub use listen::{SocketError, bind, serve};
 pub use problem::Problem;
 
@@ -74,6 +76,7 @@ pub fn router(context: Context) -> Router {
         .routes(routes!(read::charter))
         .routes(routes!(read::ends))
         .routes(routes!(read::restrictions, write::restrict))
+        .routes(routes!(read::trust_bundle))
         .routes(routes!(read::why))
         .routes(routes!(read::events))
         .routes(routes!(write::propose))

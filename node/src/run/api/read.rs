@@ -68,9 +68,12 @@ pub async fn ready(State(context): State<Context>) -> Answer<Value> {
 #[utoipa::path(get, path = "/v1/self", responses((status = 200, body = Value)))]
 pub async fn this_node(State(context): State<Context>) -> Answer<Value> {
     let now = context.clock.now();
-    let own = ask(&context, move |core| core.self_view(now)).await?;
+    let (own, runway) = ask(&context, move |core| (core.self_view(now), core.runway(now))).await?;
     let mut value = to_value(&own)?;
-    merge(&mut value, context.facts.about_self(now, &context.mesh.status().await));
+    merge(&mut value, context.facts.about_self(now, runway, &context.mesh.status().await, context.mesh.counters()));
+    if let (Some(problem), Some(reasons)) = (context.facts.problem(), value["reasons"].as_array_mut()) {
+        reasons.push(problem.into());
+    }
     Ok(Json(value))
 }
 
@@ -274,11 +277,44 @@ pub async fn restrictions(State(context): State<Context>) -> Answer<Items<Restri
     Ok(Json(Items { items: ask(&context, move |core| core.restrictions_view(now)).await? }))
 }
 
+/// Whose bundle.
+#[derive(Debug, Deserialize, IntoParams)]
+pub struct BundleQuery {
+    /// A foreign trust domain; ours without.
+    trust_domain: Option<String>,
+}
+
+/// A trust bundle as a SPIFFE JWK Set: this trust domain's, or one that federation fetched.
+#[utoipa::path(get, path = "/v1/bundle", params(BundleQuery), responses((status = 200, body = Value), (status = 404, body = Problem)))]
+pub async fn trust_bundle(State(context): State<Context>, Query(query): Query<BundleQuery>) -> Answer<Value> {
+    let bundle = context.facts.trust_bundle(query.trust_domain.as_deref()).ok_or_else(|| {
+        let whose = query.trust_domain.unwrap_or_default();
+        Problem::not_found(format!("no bundle of trust domain `{whose}` is held here"))
+            .hint("`cauldron status` shows the trust domains that this node federates with")
+    })?;
+    let value = serde_json::from_str(&bundle.to_jwks()).unwrap_or(Value::Null);
+    Ok(Json(value))
+}
+
 /// What a proposal, permit or peer waits for, in sentences.
 #[utoipa::path(get, path = "/v1/why/{id}", responses((status = 200, body = Value), (status = 404, body = Problem)))]
 pub async fn why(State(context): State<Context>, Path(id): Path<String>) -> Answer<Value> {
     let now = context.clock.now();
-    let sentences = ask(&context, move |core| core.why(now, &id)).await?.map_err(Problem::not_found)?;
+    let name = id.clone();
+    let (known, peer) = ask(&context, move |core| (core.why(now, &id), core.peer_state(now, &id))).await?;
+    let missing = || async { context.facts.why_missing(&name, &context.mesh.status().await) };
+    let sentences = match (known, peer) {
+        (Ok(known), None | Some("up")) => known,
+        (Ok(mut known), Some(_)) => {
+            known.extend(missing().await);
+            known
+        }
+        // No member, but somebody may have called under that name.
+        (Err(why), _) => match context.facts.refusals.about(&name) {
+            called if called.is_empty() => return Err(Problem::not_found(why)),
+            called => std::iter::once(format!("no member of this mesh is called {name}")).chain(called).collect(),
+        },
+    };
     Ok(Json(json!({ "as_of": Time(now.wall_ms), "sentences": sentences })))
 }
 
