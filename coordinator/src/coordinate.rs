@@ -111,10 +111,12 @@ impl<'a> Desk<'a> {
 
     fn act(&self, p: &'a Recorded<Proposal>, status: &Status) -> Option<Act> {
         let class_version = self.engine.class_version(&p.body.action_class);
-        let own = self
-            .ledger
-            .decisions_on(&p.id)
-            .filter(|d| d.header.author == *self.me && d.body.policy.class_version == class_version);
+        // One that an earlier life wrote beyond its cut counts for nobody.
+        let own = self.ledger.decisions_on(&p.id).filter(|d| {
+            d.header.author == *self.me
+                && d.body.policy.class_version == class_version
+                && self.ledger.decision_grants(p, d, self.authority)
+        });
         let own: Vec<Outcome> = own.map(|d| d.body.outcome).collect();
         if own.iter().all(|outcome| *outcome == Outcome::Defer) {
             // A deferral is judged again until it comes to something else.

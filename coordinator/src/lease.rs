@@ -7,7 +7,7 @@
 use cauldron_identity::authority::Authority;
 use cauldron_identity::charter::ClassAges;
 use cauldron_identity::codec::{CodecError, from_cbor, to_cbor};
-use cauldron_identity::{AuthorId, AuthorKey, Clock, Digest, FactId, MeshId, Signature};
+use cauldron_identity::{AuthorId, AuthorKey, Clock, Digest, FactId, MeshId, Signature, planted};
 use minicbor::{Decode, Encode};
 use serde::Serialize;
 
@@ -124,7 +124,11 @@ impl LeaseGrant {
         let member = authority.member(&self.granted_by).ok_or(LeaseError::Signer)?;
         let stopped =
             authority.is_cut(&self.granted_by, member.incarnation) || authority.is_suspended(&self.granted_by);
-        if !member.role.is_mesh_coordinator() || stopped || !authority.in_effect(member.index) {
+        // A proven liar's word on freshness is worth nothing.
+        let lied = !planted::active("fork-not-frozen")
+            && authority.frozen().is_some()
+            && authority.sequencer().author == member.key;
+        if !member.role.is_mesh_coordinator() || stopped || lied || !authority.in_effect(member.index) {
             return Err(LeaseError::Signer);
         }
         let message = Self::message(&authority.mesh(), &self.ask, self.authority_head, &self.restrictions);

@@ -195,6 +195,8 @@ impl SignedVote {
             return Err(VoteError::Mesh);
         }
         let index = match statement.authority_head {
+            // A no needs no head: one that names an entry of a branch which is not held here would lapse here.
+            Some(_) if statement.choice == Choice::Deny => authority.index(),
             Some(head) => authority.index_of(&head).ok_or(VoteError::HeadUnknown)?,
             None => 0,
         };

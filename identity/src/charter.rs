@@ -72,7 +72,7 @@ pub struct Charter {
     /// How many council keys must sign; more than half.
     #[n(4)]
     pub threshold: u32,
-    /// Keys that may replace a lost council (`Term`, later).
+    /// Keys that may replace a lost council, and name a sequencer in its place; more than half of them sign.
     #[n(5)]
     pub recovery: Vec<SignerKey>,
     /// The coordinator that writes the authority chain.
@@ -253,7 +253,8 @@ impl Charter {
         TrustDomain::new(&self.trust_domain).map_err(|e| format!("trust domain {:?}: {e}", self.trust_domain))
     }
 
-    fn check(&self) -> Result<(), String> {
+    /// Whether a charter's content keeps its own rules, as it is founded and after each amendment.
+    pub(crate) fn check(&self) -> Result<(), String> {
         if self.v != crate::fact::VERSION {
             return Err(format!("version {}; this build reads version {}", self.v, crate::fact::VERSION));
         }
@@ -272,6 +273,11 @@ impl Charter {
         }
         if self.root_keys.is_empty() || self.policy_authors.is_empty() {
             return Err("root keys and policy authors must not be empty".into());
+        }
+        let names: BTreeSet<_> = self.coordinators.iter().map(|seat| &seat.spiffe_id).collect();
+        let keys: BTreeSet<_> = self.coordinators.iter().map(|seat| seat.author).collect();
+        if names.len() != self.coordinators.len() || keys.len() != names.len() {
+            return Err("two seats have one name or one author key".into());
         }
         for seat in &self.coordinators {
             let id = SpiffeId::new(&seat.spiffe_id).map_err(|e| format!("{}: {e}", seat.spiffe_id))?;

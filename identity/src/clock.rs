@@ -42,6 +42,14 @@ impl HighWater {
         Self { wall_ms, boottime_ms }
     }
 
+    /// The mark after a boot: the one on disk, for what the machine shows now proves nothing.
+    #[must_use]
+    pub fn after_boot(stored_wall_ms: u64, shown_wall_ms: u64, boottime_ms: u64) -> Self {
+        // The planted bug: the mark dies with the boot.
+        let mark_ms = if crate::planted::active("high-water-not-persisted") { shown_wall_ms } else { stored_wall_ms };
+        Self::new(mark_ms, boottime_ms)
+    }
+
     /// The mark itself, milliseconds since the Unix epoch.
     #[must_use]
     pub fn wall_ms(&self) -> u64 {

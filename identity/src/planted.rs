@@ -15,6 +15,12 @@
 //! | `effect-before-started` | an effect is carried out before its start is durable |
 //! | `ack-before-durable` | an answer is given before what it says is on disk |
 //! | `end-not-probed` | after a restart nobody asks whether what was done still stands |
+//! | `cut-ignored` | a cut is stored and means nothing |
+//! | `high-water-not-persisted` | after a boot the wall clock is believed, whatever it shows |
+//! | `coordinator-may-enrol-people` | a person enrolled without the council counts |
+//! | `token-single-shot` | a token whose reply was lost cannot be redeemed again by the same key |
+//! | `term-by-anybody` | a new sequencer needs nobody's signature |
+//! | `fork-not-frozen` | leases of a sequencer that is proven to lie still count |
 
 //!
 //! Bugs of the wires, which no simulated world has; `cargo xtask planted` runs the test of real handshakes that must catch
@@ -30,7 +36,7 @@
 pub const WIRE_NAMES: [&str; 3] = ["resumption-on", "guard-off", "path-check-off"];
 
 /// The names that `activate` accepts, in a build with the feature.
-pub const NAMES: [&str; 11] = [
+pub const NAMES: [&str; 17] = [
     "owner-trusts-coordinator",
     "vote-not-bound-to-terms",
     "same-person-twice",
@@ -42,6 +48,12 @@ pub const NAMES: [&str; 11] = [
     "effect-before-started",
     "ack-before-durable",
     "end-not-probed",
+    "cut-ignored",
+    "high-water-not-persisted",
+    "coordinator-may-enrol-people",
+    "token-single-shot",
+    "term-by-anybody",
+    "fork-not-frozen",
 ];
 
 /// One of [`WIRE_NAMES`], for every thread: handshakes run wherever the runtime puts them.

@@ -177,6 +177,12 @@ impl serde::Serialize for SignerKey {
     }
 }
 
+impl<'de> serde::Deserialize<'de> for SignerKey {
+    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        String::deserialize(d)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
 impl<C> minicbor::Encode<C> for SignerKey {
     fn encode<W: minicbor::encode::Write>(
         &self,

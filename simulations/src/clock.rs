@@ -1,6 +1,6 @@
 //! The clocks of one machine: both are wrong in their own way.
 
-use cauldron_identity::clock::HighWater;
+use cauldron_identity::clock::{HighWater, JUMP_MS_MAX};
 use cauldron_identity::{Clock, Confidence};
 
 use crate::queue::Ms;
@@ -16,13 +16,25 @@ pub struct MachineClock {
     booted_at: Ms,
     boots: u64,
     mark: HighWater,
+    /// The reading believed last, and when that was: what the invariant goes by, beside the mark.
+    believed: Option<(u64, Ms)>,
+    /// A reading was believed that the one before does not explain.
+    fooled: bool,
 }
 
 impl MachineClock {
     /// A machine whose wall clock is `offset_ms` off and which runs `drift_ppm` too fast.
     #[must_use]
     pub fn new(offset_ms: i64, drift_ppm: i64) -> Self {
-        Self { offset_ms, drift_ppm, booted_at: 0, boots: 1, mark: HighWater::new(EPOCH_MS, 0) }
+        Self {
+            offset_ms,
+            drift_ppm,
+            booted_at: 0,
+            boots: 1,
+            mark: HighWater::new(EPOCH_MS, 0),
+            believed: None,
+            fooled: false,
+        }
     }
 
     /// Milliseconds since the boot, by this machine's quartz. Suspend counts.
@@ -65,7 +77,24 @@ impl MachineClock {
         let (wall_ms, boottime_ms) = (self.wall(now), self.boottime(now));
         let clock = Clock { wall_ms, boottime_ms, confidence: self.mark.judge(wall_ms, boottime_ms) };
         self.mark.advance(clock);
+        if clock.confidence != Confidence::Unknown {
+            self.believe(wall_ms, now);
+        }
         clock
+    }
+
+    fn believe(&mut self, wall_ms: u64, now: Ms) {
+        if let Some((last_ms, at)) = self.believed.replace((wall_ms, now)) {
+            let explained = last_ms.saturating_add(self.quartz(now.saturating_sub(at)));
+            // Jumps that stay within what is believed may follow each other between two readings.
+            self.fooled |= wall_ms.abs_diff(explained) > 3 * JUMP_MS_MAX;
+        }
+    }
+
+    /// Whether this machine ever took a reading for true that its own past rules out.
+    #[must_use]
+    pub fn is_fooled(&self) -> bool {
+        self.fooled
     }
 
     /// Whether the wall clock is believed now.
@@ -77,6 +106,7 @@ impl MachineClock {
     /// Enrolled peers vouch for a reading of the wall clock: the mark moves to it.
     pub fn vouched(&mut self, wall_ms: u64, now: Ms) {
         self.mark = HighWater::new(wall_ms, self.boottime(now));
+        self.believed = Some((wall_ms, now));
     }
 
     /// Somebody, or NTP, sets the wall clock.
@@ -88,13 +118,14 @@ impl MachineClock {
     pub fn correct(&mut self, now: Ms) {
         let error = i128::from(EPOCH_MS + now) - i128::from(self.wall(now));
         self.offset_ms += i64::try_from(error).unwrap_or(0);
+        self.believed = None;
     }
 
     /// The machine boots: the boot clock starts again, the mark stays.
     pub fn reboot(&mut self, now: Ms) {
         self.booted_at = now;
         self.boots += 1;
-        self.mark = HighWater::new(self.mark.wall_ms(), 0);
+        self.mark = HighWater::after_boot(self.mark.wall_ms(), self.wall(now), 0);
     }
 
     /// When the machine booted, virtual time.

@@ -4,7 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use cauldron_identity::{AuthorId, FactId, Scope};
+use cauldron_identity::authority::EntryBody;
+use cauldron_identity::{AuthorId, FactId, PublicKey, Scope, SpiffeId};
 
 use crate::facts::{Facts, Known};
 use crate::network::Place;
@@ -61,6 +62,14 @@ pub struct History {
     pub lost: BTreeSet<FactId>,
     /// Proposals in the order in which agents made them, with the owner's place.
     pub proposals: Vec<(FactId, Place)>,
+    /// Terms that the council signed.
+    pub terms: Vec<EntryBody>,
+    /// The entry that every node held when hq was made to sign two behind it, with its place; and when.
+    pub lie: Option<(Option<FactId>, u64, Ms)>,
+    /// Author keys that a compromised hq enrolled under names of others.
+    pub impostors: Vec<(SpiffeId, PublicKey)>,
+    /// Invented people: id, the seed of their key, and the entry that enrolled them.
+    pub invented: Vec<(String, [u8; 32], FactId)>,
     /// Authors that the council cut, and when hq recorded it.
     pub cuts: BTreeMap<AuthorId, Ms>,
 }

@@ -121,7 +121,7 @@ impl World {
     #[must_use]
     pub fn state_at(&self, name: &str, proposal: FactId) -> Option<State> {
         let m = &self.machines[self.place(name)];
-        let (authority, ledger) = invariants::fold(self, m.known.values())?;
+        let (authority, ledger) = invariants::fold(self, &m.terms(), m.known.values())?;
         ledger.status(&proposal, &authority, m.clock.wall(self.now())).map(|s| s.state)
     }
 

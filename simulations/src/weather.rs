@@ -77,6 +77,8 @@ pub struct Faults {
     pub forge_ms: Option<Ms>,
     /// The council cuts a node's author.
     pub cut_ms: Option<Ms>,
+    /// hq signs two entries for one place.
+    pub lie_ms: Option<Ms>,
     /// Outputs in a million after which the process dies, when they matter for once-only execution.
     pub gap_ppm: u64,
 }
@@ -220,6 +222,7 @@ impl Faults {
             forge_ms: every(rng, 45, few.0, few.1),
             cut_ms: every(rng, 15, few.0, few.1),
             gap_ppm: maybe(rng, 60, 200_000),
+            lie_ms: every(rng, 25, few.0, few.1),
         }
     }
 }

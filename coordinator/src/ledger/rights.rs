@@ -64,7 +64,7 @@ impl Ledger {
     }
 
     /// Whether a decision may lead to a permit: its author stands too.
-    pub(super) fn decision_grants(&self, p: &Recorded<Proposal>, d: &Recorded<Decision>, a: &Authority) -> bool {
+    pub(crate) fn decision_grants(&self, p: &Recorded<Proposal>, d: &Recorded<Decision>, a: &Authority) -> bool {
         self.decision_restricts(p, d, a) && stands(&d.header, d.id, a).is_ok()
     }
 

@@ -1,17 +1,9 @@
-//! What the authority chain is made of, and whose signatures each kind needs.
-//!
-//! | entry | signatures beside the sequencer's own |
-//! |---|---|
-//! | `Enrol` of a new node id | the enrolled author's proof of possession |
-//! | `Enrol` in place of a cut author | the council too |
-//! | `Incarnate` | the author itself |
-//! | `Cut` | the council, or two headers that prove a fork |
-//! | `Person`, `RevokePerson` | the council |
-//! | `Activate` | two policy authors, or the only one |
+//! What the authority chain is made of. Whose signatures each kind needs stands in [`super::table`].
 
 use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
 
+use super::amend::{Amend, Term};
 use crate::charter::{CHARTER_NAMESPACE, KeySignature, council_signers, founding_digest, founding_message};
 use crate::codec::to_cbor;
 use crate::fact::SealedFact;
@@ -89,6 +81,14 @@ impl EntryBody {
         &self.entry
     }
 
+    /// The entry, when this build knows its kind.
+    ///
+    /// # Errors
+    /// Why it cannot be read.
+    pub fn entry(&self) -> Result<Entry, crate::codec::CodecError> {
+        crate::codec::from_cbor(&self.entry)
+    }
+
     /// What people sign for [`ENTRY_NAMESPACE`].
     #[must_use]
     pub fn message(&self, mesh: &MeshId) -> Vec<u8> {
@@ -140,6 +140,12 @@ pub enum Entry {
     /// Makes a policy bundle the active one.
     #[n(5)]
     Activate(#[n(0)] Activate),
+    /// Changes the charter.
+    #[n(6)]
+    Amend(#[n(0)] Box<Amend>),
+    /// Names a new sequencer, or a new life of the present one.
+    #[n(7)]
+    Term(#[n(0)] Term),
 }
 
 /// Admits an author key under a SPIFFE ID.
@@ -358,4 +364,8 @@ pub struct Held {
     /// Its index.
     #[n(1)]
     pub index: u64,
+    /// Suspensions of this realm that this author has come to enforce since it said so last.
+    #[n(2)]
+    #[cbor(default)]
+    pub suspensions: Vec<FactId>,
 }

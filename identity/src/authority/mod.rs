@@ -1,42 +1,59 @@
 //! The authority chain folded into members, people and the active policy.
 //!
-//! A pure fold: feed it every fact of kind [`KIND_ENTRY`] in chain order and every [`KIND_HELD`] in any order. It
-//! believes no entry that lacks the signatures of its kind (the table in [`entry`]); such an entry stays in the chain and
-//! changes nothing. Nothing here reads a clock.
+//! A pure fold over a set: feed it every fact of kind [`KIND_ENTRY`] and [`KIND_HELD`] and every [`Term`], in any order. It
+//! believes no entry that lacks the signatures of its kind (the [`table`]); such an entry stays in the chain and changes
+//! nothing. Nothing here reads a clock.
 
+mod amend;
 pub mod entry;
+mod fold;
+mod judge;
 mod standing;
+pub mod table;
 
 use std::collections::BTreeMap;
 
+pub use amend::{Amend, Term};
 pub use entry::{
     Activate, ChainEnd, Credential, CredentialKind, Cut, ENTRY_NAMESPACE, Enrol, Entry, EntryBody, Held, Incarnate,
     KIND_ENTRY, KIND_HELD, Person, founding_entry,
 };
 pub use standing::Standing;
 
-use crate::charter::Charter;
-use crate::codec::from_cbor;
+use crate::charter::{COUNCIL_MAX, Charter, Seat};
 use crate::fact::Fact;
 use crate::ids::{AuthorId, FactId, MeshId};
 use crate::keys::PublicKey;
+use crate::scope::Scope;
 use crate::spiffe_id::{Role, SpiffeId};
+use fold::{Fold, Pool};
 use standing::Ends;
 
 /// Who may write, read, vote and judge, as this node knows it.
 #[derive(Debug, Clone)]
 pub struct Authority {
-    mesh: MeshId,
-    charter: Charter,
-    chain: Vec<Applied>,
-    members: BTreeMap<AuthorId, Member>,
-    ends: BTreeMap<(AuthorId, u32), Ends>,
+    founding: Charter,
+    pool: Pool,
+    fold: Fold,
     suspended: BTreeMap<AuthorId, Ends>,
     held: BTreeMap<AuthorId, Vec<Witness>>,
-    /// Index of each entry, from 1.
-    places: BTreeMap<FactId, u64>,
-    /// The highest index that a witness covers; see [`Authority::find_covered`].
+    /// Chains of entries that their author is proven to have forked, and from which position on.
+    forked: BTreeMap<(AuthorId, u32), u64>,
+    /// The highest index that a witness or a term covers; see [`Authority::find_covered`].
     covered: u64,
+}
+
+/// What became of a term that was handed in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TermOutcome {
+    /// It began, at this index.
+    Began(u64),
+    /// It is here already.
+    Known,
+    /// It waits for the entry that it builds on.
+    Waits,
+    /// It changes nothing, and why.
+    Refused(String),
 }
 
 /// One author's word that it holds the chain up to somewhere, and where that word stands in its own chain.
@@ -56,6 +73,8 @@ pub struct Applied {
     pub entry: Option<Entry>,
     /// Why it changed nothing, when it did not.
     pub refused: Option<String>,
+    /// Whether it takes effect without being held by anybody else.
+    at_once: bool,
 }
 
 /// An enrolled author.
@@ -89,19 +108,14 @@ impl Authority {
     ///
     /// # Errors
     /// A sentence, when a seat of the charter names no role; [`crate::SignedCharter::open`] refuses such a charter.
-    pub fn new(mesh: MeshId, charter: Charter) -> Result<Self, String> {
-        let mut members = BTreeMap::new();
-        for seat in &charter.coordinators {
-            let member = member(seat.author, &seat.spiffe_id, 0)?;
-            members.insert(seat.author.author_id(), member);
-        }
-        let (chain, ends) = (Vec::new(), BTreeMap::new());
-        let (held, places) = (BTreeMap::new(), BTreeMap::new());
-        Ok(Self { mesh, charter, chain, members, ends, suspended: BTreeMap::new(), held, places, covered: 0 })
+    pub fn new(mesh: MeshId, founding: Charter) -> Result<Self, String> {
+        let fold = Fold::new(mesh, founding.clone())?;
+        let (suspended, held, forked) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Ok(Self { founding, pool: Pool::default(), fold, suspended, held, forked, covered: 0 })
     }
 
-    /// Takes one fact in. Entries must come in chain order, as a gapless chain delivers them; every other kind but
-    /// [`KIND_HELD`] is ignored. Returns whether anything may have changed.
+    /// Takes one fact in; every kind but [`KIND_ENTRY`] and [`KIND_HELD`] is ignored. Returns whether anything may have
+    /// changed.
     pub fn apply(&mut self, fact: &Fact) -> bool {
         let changed = match fact.header().kind.as_str() {
             KIND_ENTRY => self.apply_entry(fact),
@@ -124,22 +138,89 @@ impl Authority {
     }
 
     fn apply_entry(&mut self, fact: &Fact) -> bool {
-        let body = fact.decode_body::<EntryBody>();
-        let entry = body.as_ref().ok().and_then(|b| from_cbor::<Entry>(b.entry_bytes()).ok());
-        let verdict = match (&body, &entry) {
-            (Err(e), _) => Err(format!("the entry cannot be read: {e}")),
-            (Ok(_), None) => Err("this build does not know this kind of entry".to_owned()),
-            _ if fact.header().incarnation != 0 => Err("not of the sequencer's one life".to_owned()),
-            (Ok(body), Some(entry)) => self.judge(fact.header().author, body, entry),
-        };
-        if verdict.is_ok()
-            && let Some(entry) = &entry
-        {
-            self.enact(entry);
+        if !self.pool.insert(fact) {
+            return false;
         }
-        self.places.insert(fact.id(), self.chain.len() as u64 + 1);
-        self.chain.push(Applied { id: fact.id(), entry, refused: verdict.err() });
+        self.fold.extend(&self.pool);
+        self.fold.look_beside(&self.pool);
         true
+    }
+
+    /// Takes a term in, from a file or from a peer. It needs no place in anybody's chain, and may come before what it
+    /// builds on. Nothing of the signatures is believed before that is here.
+    pub fn apply_term(&mut self, body: &EntryBody) -> TermOutcome {
+        let term = match body.entry() {
+            Ok(Entry::Term(term)) => term,
+            Ok(_) => return TermOutcome::Refused("this entry is no term; hand it to the sequencer".into()),
+            Err(why) => return TermOutcome::Refused(format!("the term cannot be read: {why}")),
+        };
+        let id = Term::id(&self.fold.mesh, body);
+        if self.fold.places.contains_key(&id) {
+            return TermOutcome::Known;
+        }
+        // Anybody may send one: what costs a walk over the chain is done for people's signatures only.
+        if body.signatures.len() > 2 * COUNCIL_MAX {
+            return TermOutcome::Refused("it carries more signatures than there can be signers".into());
+        }
+        if body.prev != self.head() && !self.is_signed_by_known(body) {
+            return TermOutcome::Refused(
+                "neither the council nor the recovery keys signed it, as far as is known here".into(),
+            );
+        }
+        if let Err(why) = self.would_begin(body, &term) {
+            return TermOutcome::Refused(why);
+        }
+        if !self.pool.insert_term(id, body.clone(), &self.fold) {
+            return TermOutcome::Known;
+        }
+        self.rebuild();
+        match self.fold.places.get(&id) {
+            Some(index) => TermOutcome::Began(*index),
+            None => TermOutcome::Waits,
+        }
+    }
+
+    /// Whether the council or the recovery keys of any charter that was in force here signed: enough to keep a term that
+    /// cannot be judged yet.
+    fn is_signed_by_known(&self, body: &EntryBody) -> bool {
+        let signed = |keys: &[crate::signer::SignerKey]| body.signers(&self.fold.mesh, keys);
+        self.fold.charters.iter().any(|(_, c)| {
+            signed(&c.council) >= c.threshold as usize
+                || (!c.recovery.is_empty() && signed(&c.recovery) * 2 > c.recovery.len())
+        })
+    }
+
+    /// Whether a term could begin where it builds, as far as that is known here.
+    fn would_begin(&self, body: &EntryBody, term: &Term) -> Result<(), String> {
+        let Some(at) = body.prev.map_or(Some(0), |prev| self.fold.places.get(&prev).copied()) else { return Ok(()) };
+        let later = self.fold.chain.iter().skip(usize::try_from(at).unwrap_or(usize::MAX));
+        let rival = later.take(1).find_map(|a| match &a.entry {
+            Some(Entry::Term(other)) if a.refused.is_none() => Some(other.n),
+            _ => None,
+        });
+        if let Some(n) = rival.filter(|n| *n >= term.n) {
+            return Err(format!("term {n} began on this entry already"));
+        }
+        self.replay(at)?.judge_term(body, term).map(|_| ())
+    }
+
+    /// The fold as it was after `index` entries.
+    fn replay(&self, index: u64) -> Result<Fold, String> {
+        if index == self.index() {
+            return Ok(self.fold.clone());
+        }
+        let mut fold = Fold::new(self.fold.mesh, self.founding.clone())?;
+        fold.extend_to(&self.pool, index);
+        Ok(fold)
+    }
+
+    fn rebuild(&mut self) {
+        // The founding charter was opened before: its seats have roles.
+        let Ok(mut fold) = Fold::new(self.fold.mesh, self.founding.clone()) else { return };
+        fold.extend(&self.pool);
+        fold.look_beside(&self.pool);
+        self.fold = fold;
+        self.covered = self.find_covered();
     }
 
     /// What would become of an entry that the sequencer wrote now.
@@ -147,106 +228,47 @@ impl Authority {
     /// # Errors
     /// Why it would change nothing.
     pub fn would_accept(&self, body: &EntryBody) -> Result<(), String> {
-        let entry = from_cbor::<Entry>(body.entry_bytes()).map_err(|e| format!("the entry cannot be read: {e}"))?;
-        self.judge(self.charter.sequencer.author.author_id(), body, &entry)
+        let entry = body.entry().map_err(|e| format!("the entry cannot be read: {e}"))?;
+        self.fold.judge(body, &entry).map(|_| ())
     }
 
-    /// Whether an entry has the place and the signatures that its kind needs.
-    fn judge(&self, author: AuthorId, body: &EntryBody, entry: &Entry) -> Result<(), String> {
-        let sequencer = self.charter.sequencer.author.author_id();
-        if author != sequencer {
-            return Err("not written by the sequencer".into());
-        }
-        if body.prev != self.head() || body.index != self.index() + 1 {
-            return Err("it does not follow the entry before it".into());
-        }
-        let council = body.signers(&self.mesh, &self.charter.council) >= self.charter.threshold as usize;
-        let need_council = |what: &str| if council { Ok(()) } else { Err(format!("{what} needs the council")) };
-        match entry {
-            Entry::Enrol(enrol) => self.judge_enrol(enrol, council),
-            Entry::Incarnate(incarnate) => self.judge_incarnate(incarnate),
-            Entry::Cut(cut) if self.proves_fork(cut) => Ok(()),
-            Entry::Cut(cut) if self.members.contains_key(&cut.author) => need_council("a cut without fork evidence"),
-            Entry::Cut(_) => Err("it cuts an author that is not enrolled".into()),
-            Entry::Person(_) | Entry::RevokePerson(_) => need_council("enrolling or revoking a person"),
-            Entry::Activate(_) => {
-                let needed = self.charter.policy_authors.len().min(2);
-                let signed = body.signers(&self.mesh, &self.charter.policy_authors);
-                if signed >= needed { Ok(()) } else { Err(format!("{signed} of {needed} policy authors signed")) }
-            }
-        }
+    /// Two facts of `author` for one place of its authority chain are known. From here on it is a proven liar: what it wrote
+    /// stays as this node holds it, nothing follows, until the council names a new term.
+    pub fn forked(&mut self, author: AuthorId, incarnation: u32, seq: u64) {
+        let lowest = self.forked.entry((author, incarnation)).or_insert(seq);
+        *lowest = seq.min(*lowest);
     }
 
-    fn judge_enrol(&self, enrol: &Enrol, council: bool) -> Result<(), String> {
-        let new = member(enrol.author, &enrol.spiffe_id, self.index() + 1)?;
-        if enrol.author.is_weak() {
-            return Err("the author key is a weak point".into());
-        }
-        if !enrol.proven(&self.mesh) {
-            return Err("the author did not prove its key".into());
-        }
-        if new.spiffe_id.trust_domain().as_str() != self.charter.trust_domain {
-            return Err(format!("{} is outside the trust domain {}", new.spiffe_id, self.charter.trust_domain));
-        }
-        if !matches!(new.role, Role::Node { .. }) {
-            return Err(format!("{} is not a node: only the charter seats coordinators", new.spiffe_id));
-        }
-        if self.members.contains_key(&enrol.author.author_id()) {
-            return Err("this author is enrolled already".into());
-        }
-        match self.members.iter().find(|(_, m)| m.spiffe_id == new.spiffe_id) {
-            None => Ok(()),
-            Some((author, m)) if self.is_cut(author, m.incarnation) && council => Ok(()),
-            Some(_) => Err(format!("{} has an author; replacing it needs a cut and the council", new.spiffe_id)),
-        }
+    /// Whether authority is frozen: the present sequencer forked its chain at this position.
+    #[must_use]
+    pub fn frozen(&self) -> Option<u64> {
+        self.forked.get(&(self.fold.sequencer(), self.fold.sequencer_life())).copied()
     }
 
-    fn judge_incarnate(&self, incarnate: &Incarnate) -> Result<(), String> {
-        // The sequencer's chain is the authority chain: a second life of it would be a second chain.
-        if incarnate.author == self.charter.sequencer.author.author_id() {
-            return Err("the sequencer begins a new life by a Term of the council alone".into());
-        }
-        let member = self.members.get(&incarnate.author).ok_or("it names an author that is not enrolled")?;
-        if incarnate.incarnation != member.incarnation + 1 {
-            return Err(format!("incarnation {} does not follow {}", incarnate.incarnation, member.incarnation));
-        }
-        if self.is_cut(&incarnate.author, member.incarnation) {
-            return Err("a cut author does not come back by itself".into());
-        }
-        if incarnate.proven(&self.mesh, &member.key) { Ok(()) } else { Err("the author did not sign".into()) }
+    /// Terms in the chain, and those that wait for what they build on: what a peer may lack.
+    pub fn terms(&self) -> impl Iterator<Item = (FactId, &EntryBody)> {
+        let begun = self.fold.chain.iter().filter_map(|a| self.pool.term(&a.id).map(|body| (a.id, body)));
+        begun.chain(self.pool.waiting(&self.fold).map(|(id, body)| (*id, body)))
     }
 
-    /// Two different facts of one author at one place.
-    fn proves_fork(&self, cut: &Cut) -> bool {
-        let Some(member) = self.members.get(&cut.author) else { return false };
-        let [a, b] = &cut.fork[..] else { return false };
-        let (Ok(a), Ok(b)) = (a.clone().open(&member.key), b.clone().open(&member.key)) else { return false };
-        let place = |f: &Fact| (f.header().incarnation, f.header().scope.clone(), f.header().seq);
-        a.id() != b.id() && place(&a) == place(&b) && a.header().incarnation == cut.incarnation
+    /// The number of the present term; 0 is the founding's.
+    #[must_use]
+    pub fn term(&self) -> u32 {
+        self.fold.term.0
     }
 
-    fn enact(&mut self, entry: &Entry) {
-        let index = self.index() + 1;
-        match entry {
-            Entry::Enrol(e) => {
-                if let Ok(member) = member(e.author, &e.spiffe_id, index) {
-                    self.members.insert(e.author.author_id(), member);
-                }
-            }
-            Entry::Incarnate(i) => {
-                if let Some(member) = self.members.get_mut(&i.author) {
-                    let old = member.incarnation;
-                    member.incarnation = i.incarnation;
-                    self.ends.entry((i.author, old)).or_default().lower(&i.ends);
-                }
-            }
-            Entry::Cut(c) => {
-                let ends = self.ends.entry((c.author, c.incarnation)).or_default();
-                ends.lower(&c.ends);
-                ends.revoked = true;
-            }
-            Entry::Person(_) | Entry::RevokePerson(_) | Entry::Activate(_) => {}
-        }
+    /// Index of the entry that began the present term; 0 for the founding.
+    #[must_use]
+    pub fn term_begun(&self) -> u64 {
+        self.fold.term.1
+    }
+
+    /// Whether the council has vouched, by a term, for this entry of an earlier sequencer: then no fork of it says anything.
+    #[must_use]
+    pub fn is_vouched(&self, author: &AuthorId, incarnation: u32, seq: u64) -> bool {
+        let over = *author != self.fold.sequencer() || incarnation != self.fold.sequencer_life();
+        let end = self.fold.ends.get(&(*author, incarnation)).and_then(|ends| ends.end_of(&Scope::authority()));
+        over && end.is_some_and(|end| seq <= end)
     }
 
     /// Takes the effect of a `Suspend` restriction: beyond these heads, and in unnamed scopes from the start, the
@@ -255,56 +277,84 @@ impl Authority {
         self.suspended.entry(author).or_default().lower(ends);
     }
 
-    /// The founding charter.
+    /// The charter in effect: the founding one with every amendment and term that is in effect here.
     #[must_use]
     pub fn charter(&self) -> &Charter {
-        &self.charter
+        let in_effect = self.fold.charters.iter().rev().find(|(index, _)| self.in_effect(*index));
+        in_effect.map_or(&self.founding, |(_, charter)| charter)
+    }
+
+    /// The charter that the chain's newest entry leaves, in effect or not: what the next entry is judged by.
+    #[must_use]
+    pub fn next_charter(&self) -> &Charter {
+        &self.fold.charter
+    }
+
+    /// The founding charter, whose hash is the mesh id.
+    #[must_use]
+    pub fn founding(&self) -> &Charter {
+        &self.founding
+    }
+
+    /// Who writes the authority chain.
+    #[must_use]
+    pub fn sequencer(&self) -> &Seat {
+        &self.fold.charter.sequencer
     }
 
     /// The mesh id.
     #[must_use]
     pub fn mesh(&self) -> MeshId {
-        self.mesh
+        self.fold.mesh
+    }
+
+    /// How far an author says that it holds the chain.
+    #[must_use]
+    pub fn holds(&self, author: &AuthorId) -> u64 {
+        let said = self.held.get(author).into_iter().flatten();
+        let true_of_this_chain = said.filter(|w| self.fold.places.get(&w.held.head) == Some(&w.held.index));
+        true_of_this_chain.map(|w| w.held.index).max().unwrap_or(0)
     }
 
     /// The last entry known.
     #[must_use]
     pub fn head(&self) -> Option<FactId> {
-        self.chain.last().map(|a| a.id)
+        self.fold.chain.last().map(|a| a.id)
     }
 
     /// How many entries are known.
     #[must_use]
     pub fn index(&self) -> u64 {
-        self.chain.len() as u64
+        self.fold.chain.len() as u64
     }
 
-    /// The position of an entry, from 1.
+    /// The position of an entry, from 1. One that a term took out of the chain stands where it branched off: whoever named
+    /// it knew the chain up to there.
     #[must_use]
     pub fn index_of(&self, entry: &FactId) -> Option<u64> {
-        self.places.get(entry).copied()
+        self.fold.places.get(entry).or_else(|| self.fold.beside.get(entry)).copied()
     }
 
     /// Every entry with what became of it, oldest first.
     pub fn entries(&self) -> impl Iterator<Item = &Applied> {
-        self.chain.iter()
+        self.fold.chain.iter()
     }
 
     /// An enrolled author, cut or not.
     #[must_use]
     pub fn member(&self, author: &AuthorId) -> Option<&Member> {
-        self.members.get(author)
+        self.fold.members.get(author)
     }
 
     /// All enrolled authors, in the order of their ids.
     pub fn members(&self) -> impl Iterator<Item = (&AuthorId, &Member)> {
-        self.members.iter()
+        self.fold.members.iter()
     }
 
     /// The uncut author that acts as `spiffe_id`.
     #[must_use]
     pub fn author_of(&self, spiffe_id: &SpiffeId) -> Option<(&AuthorId, &Member)> {
-        self.members.iter().find(|(a, m)| m.spiffe_id == *spiffe_id && !self.is_cut(a, m.incarnation))
+        self.fold.members.iter().find(|(a, m)| m.spiffe_id == *spiffe_id && !self.is_cut(a, m.incarnation))
     }
 
     /// The newest policy in effect.
@@ -327,31 +377,37 @@ impl Authority {
     /// A person as the chain's first `index` entries in effect describe them.
     #[must_use]
     pub fn person_at(&self, id: &str, index: u64) -> Option<&Person> {
-        let newest = self.in_force().rev().filter(|(i, _)| *i <= index).find_map(|(_, a)| match &a.entry {
-            Some(Entry::Person(person)) if person.id == id => Some(Some(person)),
+        let newest = self.in_force().rev().filter(|(i, _)| *i <= index).find_map(|(at, a)| match &a.entry {
+            Some(Entry::Person(person)) if person.id == id => Some(Some(person).filter(|p| !self.is_revoked(p, at))),
             Some(Entry::RevokePerson(revoked)) if revoked == id => Some(None),
             _ => None,
         });
         newest.flatten()
     }
 
+    /// Whether an entry that a term took out of the chain had revoked the person enrolled at `index`.
+    fn is_revoked(&self, person: &Person, index: u64) -> bool {
+        self.fold.revoked.iter().any(|(at, id)| *id == person.id && index < *at)
+    }
+
     /// Everything that the chain's first `index` accepted entries ever said of a person, in effect or not, newest first:
     /// what a no is judged by, which must not lapse when an entry comes into effect.
     pub fn person_ever(&self, id: &str, index: u64) -> impl Iterator<Item = &Person> {
-        let accepted = self.chain.iter().take(usize::try_from(index).unwrap_or(usize::MAX)).rev();
-        accepted.filter_map(move |a| match (&a.entry, &a.refused) {
+        let accepted = self.fold.chain.iter().take(usize::try_from(index).unwrap_or(usize::MAX)).rev();
+        let said = accepted.filter_map(move |a| match (&a.entry, &a.refused) {
             (Some(Entry::Person(person)), None) if person.id == id => Some(person),
             _ => None,
-        })
+        });
+        said.chain(self.fold.people_beside.iter().filter(move |p| p.id == id))
     }
 
     /// Everybody enrolled and not revoked.
     #[must_use]
     pub fn people(&self) -> Vec<&Person> {
         let mut people: BTreeMap<&str, &Person> = BTreeMap::new();
-        for (_, applied) in self.in_force() {
+        for (index, applied) in self.in_force() {
             match &applied.entry {
-                Some(Entry::Person(person)) => {
+                Some(Entry::Person(person)) if !self.is_revoked(person, index) => {
                     people.insert(&person.id, person);
                 }
                 Some(Entry::RevokePerson(id)) => {
@@ -366,7 +422,7 @@ impl Authority {
     /// Accepted entries in effect, with their indexes, oldest first.
     fn in_force(&self) -> impl DoubleEndedIterator<Item = (u64, &Applied)> {
         let covered = self.covered;
-        let indexed = self.chain.iter().enumerate().map(|(i, a)| (i as u64 + 1, a));
+        let indexed = self.fold.chain.iter().enumerate().map(|(i, a)| (i as u64 + 1, a));
         indexed.filter(move |(index, a)| a.refused.is_none() && self.effective(*index, a, covered))
     }
 
@@ -378,32 +434,34 @@ impl Authority {
             return true;
         }
         let place = usize::try_from(index - 1).unwrap_or(usize::MAX);
-        self.chain.get(place).is_some_and(|a| a.refused.is_none() && self.effective(index, a, self.covered))
+        self.fold.chain.get(place).is_some_and(|a| a.refused.is_none() && self.effective(index, a, self.covered))
     }
 
     fn effective(&self, index: u64, applied: &Applied, covered: u64) -> bool {
-        let at_once = matches!(applied.entry, Some(Entry::Cut(_) | Entry::Incarnate(_)));
-        at_once || index <= covered || self.first_other().is_none_or(|first| index < first)
+        applied.at_once || index <= covered || self.first_other().is_none_or(|first| index < first)
     }
 
     /// Index of the first entry that enrolled an author other than the sequencer; a second seat of the charter is one
     /// from the start.
     fn first_other(&self) -> Option<u64> {
-        let sequencer = self.charter.sequencer.author.author_id();
-        self.members.iter().filter(|(a, _)| **a != sequencer).map(|(_, m)| m.index).min()
+        let sequencer = self.fold.sequencer();
+        let others = self.fold.members.iter().filter(|(a, _)| **a != sequencer && !self.fold.outgoing.contains(*a));
+        others.map(|(_, m)| m.index).min()
     }
 
     /// The highest index held by an enrolled author other than the sequencer that names the true entry there. What it said
     /// before its cut still counts: an entry that came into effect stays there.
     fn find_covered(&self) -> u64 {
-        let sequencer = self.charter.sequencer.author.author_id();
+        let sequencer = self.fold.sequencer();
         let witnesses =
-            self.held.iter().filter(|(author, _)| **author != sequencer && self.members.contains_key(author));
+            self.held.iter().filter(|(author, _)| **author != sequencer && self.fold.members.contains_key(author));
         let counting = witnesses.flat_map(|(_, said)| said).filter(|w| {
-            let ends = self.ends.get(&(w.header.author, w.header.incarnation));
-            ends.is_none_or(|e| e.covers(&w.header, w.fact)) && self.index_of(&w.held.head) == Some(w.held.index)
+            let ends = self.fold.ends.get(&(w.header.author, w.header.incarnation));
+            ends.is_none_or(|e| e.covers(&w.header, w.fact))
+                && self.fold.places.get(&w.held.head) == Some(&w.held.index)
         });
-        counting.map(|w| w.held.index).max().unwrap_or(0)
+        // The council vouches for all that its term builds on.
+        counting.map(|w| w.held.index).max().unwrap_or(0).max(self.fold.term.1)
     }
 }
 

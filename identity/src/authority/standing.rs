@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::{Authority, ChainEnd, KIND_ENTRY};
 use crate::fact::Header;
 use crate::ids::{AuthorId, FactId};
+use crate::planted;
 use crate::scope::{Lane, Realm, Scope};
 use crate::spiffe_id::Role;
 
@@ -50,6 +51,11 @@ impl Ends {
         }
     }
 
+    /// The last position that counts in a scope; none when nothing was said of this life, or not of that scope.
+    pub(super) fn end_of(&self, scope: &Scope) -> Option<u64> {
+        self.by_scope.get(scope).map(|(seq, _)| *seq)
+    }
+
     pub(super) fn covers(&self, header: &Header, id: FactId) -> bool {
         match self.by_scope.get(&header.scope) {
             Some((seq, end)) => header.seq < *seq || (header.seq == *seq && end.is_none_or(|e| e == id)),
@@ -58,16 +64,21 @@ impl Ends {
     }
 }
 
+/// The planted bug `cut-ignored`: a cut is stored and means nothing.
+fn planted_off(ends: &Ends) -> bool {
+    ends.revoked && planted::active("cut-ignored")
+}
+
 impl Authority {
     /// What a fact counts for now.
     #[must_use]
     pub fn standing(&self, header: &Header, id: FactId) -> Standing {
-        let Some(member) = self.members.get(&header.author) else { return Standing::Unknown };
+        let Some(member) = self.fold.members.get(&header.author) else { return Standing::Unknown };
         if header.incarnation > member.incarnation {
             return Standing::Unknown;
         }
         let key = (header.author, header.incarnation);
-        if self.ends.get(&key).is_some_and(|ends| !ends.covers(header, id)) {
+        if self.fold.ends.get(&key).is_some_and(|ends| !ends.covers(header, id) && !planted_off(ends)) {
             return Standing::BeyondCut;
         }
         if self.suspended.get(&header.author).is_some_and(|ends| !ends.covers(header, id)) {
@@ -79,7 +90,7 @@ impl Authority {
     /// Whether this life of the author was cut.
     #[must_use]
     pub fn is_cut(&self, author: &AuthorId, incarnation: u32) -> bool {
-        self.ends.get(&(*author, incarnation)).is_some_and(|ends| ends.revoked)
+        self.fold.is_cut(author, incarnation) && !planted::active("cut-ignored")
     }
 
     /// Whether the author is suspended.
@@ -91,7 +102,7 @@ impl Authority {
     /// Reader rule: whether an author may receive anything of `scope`. A cut author reads nothing.
     #[must_use]
     pub fn may_read(&self, author: &AuthorId, scope: &Scope) -> bool {
-        let Some(member) = self.members.get(author) else { return false };
+        let Some(member) = self.fold.members.get(author) else { return false };
         let inside = match scope.realm() {
             Realm::Mesh => true,
             Realm::Site(site) => member.role.is_mesh_coordinator() || member.role.site() == Some(site),
@@ -103,10 +114,10 @@ impl Authority {
     /// here: facts beyond a cut stay as evidence.
     #[must_use]
     pub fn may_write(&self, author: &AuthorId, scope: &Scope, kind: &str) -> bool {
-        let Some(member) = self.members.get(author) else { return false };
+        let Some(member) = self.fold.members.get(author) else { return false };
         let coordinates = matches!(member.role, Role::Coordinator { .. } | Role::SiteCoordinator { .. });
         match (scope.lane(), scope.realm()) {
-            (Lane::Authority, _) => *author == self.charter.sequencer.author.author_id() && kind == KIND_ENTRY,
+            (Lane::Authority, _) => self.wrote_entries(author) && kind == KIND_ENTRY,
             (Lane::Restrict, Realm::Mesh) => coordinates && kind == "restriction",
             (Lane::Restrict, Realm::Site(site)) => self.belongs(&member.role, site) && kind == "restriction",
             (Lane::Data, Realm::Mesh) => kind != KIND_ENTRY && kind != "restriction",
@@ -114,6 +125,11 @@ impl Authority {
                 self.belongs(&member.role, site) && kind != KIND_ENTRY && kind != "restriction"
             }
         }
+    }
+
+    /// The sequencer, and those before it: what they wrote is the chain.
+    fn wrote_entries(&self, author: &AuthorId) -> bool {
+        *author == self.fold.sequencer() || self.fold.outgoing.contains(author)
     }
 
     fn belongs(&self, role: &Role, site: &str) -> bool {

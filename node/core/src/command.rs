@@ -2,9 +2,9 @@
 
 use cauldron_coordinator::bodies::{KIND_RESTRICTION, KIND_VOTE, Proposal, Restriction, Target};
 use cauldron_coordinator::vote::SignedVote;
-use cauldron_identity::authority::{Entry, EntryBody, KIND_ENTRY};
+use cauldron_identity::authority::{Entry, EntryBody, KIND_ENTRY, Term, TermOutcome};
 use cauldron_identity::codec::to_cbor;
-use cauldron_identity::{Header, Lane, Role, Scope, SpiffeId};
+use cauldron_identity::{Header, Lane, Role, Scope, SpiffeId, planted};
 
 use crate::core::NodeCore;
 use crate::enrol::{EnrolRequest, TokenId, TokenProof};
@@ -25,6 +25,7 @@ impl NodeCore {
             }
             Command::Admit { request, exporter } => self.admit_node(&request, &exporter),
             Command::Authority(body) => self.authority_entry(&body),
+            Command::Term(body) => self.term_entry(&body),
             Command::Remember { name, value } => {
                 self.persist(local::note(&name, value.clone()));
                 self.notes.insert(name, value);
@@ -184,6 +185,9 @@ impl NodeCore {
             Some(by) if by != author => {
                 return Err(Refusal::new("token_used", "another author key has redeemed this token; mint a new one"));
             }
+            Some(_) if planted::active("token-single-shot") => {
+                return Err(Refusal::new("token_used", "this token was redeemed"));
+            }
             Some(_) => {}
             None => {
                 token.redeemed_by = Some(author);
@@ -194,7 +198,20 @@ impl NodeCore {
         Ok(())
     }
 
+    /// A term from a file: any node takes it, keeps it and passes it on.
+    fn term_entry(&mut self, body: &EntryBody) -> Result<Reply, Refusal> {
+        let id = Term::id(&self.authority.mesh(), body);
+        match self.take_term(body) {
+            TermOutcome::Began(_) | TermOutcome::Waits => Ok(Reply::Recorded(id)),
+            TermOutcome::Known => Ok(Reply::Already(id)),
+            TermOutcome::Refused(why) => Err(Refusal::new("entry_refused", why)),
+        }
+    }
+
     fn authority_entry(&mut self, body: &EntryBody) -> Result<Reply, Refusal> {
+        if matches!(body.entry(), Ok(Entry::Term(_))) {
+            return self.term_entry(body);
+        }
         self.only_sequencer("writes the authority chain")?;
         if body.prev != self.authority.head() || body.index != self.authority.index() + 1 {
             let sentence = format!(
@@ -210,10 +227,17 @@ impl NodeCore {
     }
 
     fn only_sequencer(&self, what: &str) -> Result<(), Refusal> {
+        if let Some(seq) = self.authority.frozen() {
+            let sentence = format!(
+                "authority is frozen: the sequencer signed two entries for position {seq}; the council must name a new term \
+                 (`cauldron authority term`)"
+            );
+            return Err(Refusal::new("frozen", sentence));
+        }
         if self.is_sequencer() {
             return self.may_write();
         }
-        let sequencer = &self.authority.charter().sequencer.spiffe_id;
+        let sequencer = &self.authority.sequencer().spiffe_id;
         Err(Refusal::new("not_the_sequencer", format!("only {sequencer} {what}; ask there")))
     }
 

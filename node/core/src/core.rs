@@ -7,8 +7,9 @@ use cauldron_coordinator::lease::LeaseState;
 use cauldron_coordinator::ledger::Ledger;
 use cauldron_coordinator::policy::Engine;
 use cauldron_crdt::{Access, Board, ChainId, Draft, FactLog, Inserted, Record as LogRecord, Sync};
+use cauldron_identity::authority::{EntryBody, Term, TermOutcome};
 use cauldron_identity::{
-    AuthorId, AuthorKey, Authority, Clock, Confidence, Fact, FactId, MeshId, PublicKey, Role, Scope, SealedFact,
+    AuthorId, AuthorKey, Authority, Clock, Confidence, Fact, FactId, Lane, MeshId, PublicKey, Role, Scope, SealedFact,
     SignedCharter, SpiffeId, planted,
 };
 
@@ -40,6 +41,8 @@ pub struct NodeConfig {
     pub boot_id: String,
     /// Facts it starts with when its store lacks them: what founding sealed, or what the join reply brought.
     pub bootstrap: Vec<SealedFact>,
+    /// Terms that the council signed, from files or the join reply.
+    pub terms: Vec<EntryBody>,
     /// Where chance comes from.
     pub seed: Seed,
     /// What it does wrong on purpose; nothing by default.
@@ -132,6 +135,8 @@ pub struct NodeCore {
     pub(crate) last_seen_ms: BTreeMap<AuthorId, u64>,
     pub(crate) refused: BTreeMap<String, u64>,
     pub(crate) work: Work,
+    /// Suspensions that each author says it enforces.
+    pub(crate) acknowledged: BTreeMap<AuthorId, BTreeSet<FactId>>,
     pub(crate) outputs: VecDeque<Output>,
     pub(crate) until: Option<(u64, crate::Timer)>,
     pub(crate) state_told: &'static str,
@@ -141,6 +146,8 @@ pub struct NodeCore {
     /// Whether the present life began while this process ran.
     pub(crate) new_life: bool,
     pub(crate) seen_index: u64,
+    /// The term of the sequencer that was told of last.
+    pub(crate) term_seen: u32,
     /// Facts, authority, lease or life changed since governance was last driven.
     pub(crate) dirty: bool,
     /// Restrictions may have changed who is suspended.
@@ -223,10 +230,6 @@ impl NodeCore {
         let charter = config.charter.open(&config.mesh).map_err(OpenError::Charter)?;
         let role = Role::of(&config.spiffe_id).map_err(|e| OpenError::Role(e.to_string()))?;
         let me = config.key.author_id();
-        let seat = charter.coordinators.iter().find(|s| s.spiffe_id == config.spiffe_id.to_string());
-        if seat.is_some_and(|seat| seat.author != config.key.public()) {
-            return Err(OpenError::Seat(config.spiffe_id.to_string()));
-        }
         let authority = Authority::new(config.mesh, charter).map_err(OpenError::Role)?;
         let (mut facts, mut locals) = (Vec::new(), Vec::new());
         for (key, value) in records {
@@ -268,6 +271,7 @@ impl NodeCore {
             last_seen_ms: BTreeMap::new(),
             refused: BTreeMap::new(),
             work: Work::default(),
+            acknowledged: BTreeMap::new(),
             outputs: VecDeque::new(),
             until: None,
             state_told: "",
@@ -275,6 +279,7 @@ impl NodeCore {
             opened: false,
             new_life: false,
             seen_index: 0,
+            term_seen: 0,
             dirty: true,
             links_dirty: false,
             deadline_at_ms: None,
@@ -282,7 +287,11 @@ impl NodeCore {
         };
         core.restore_locals(locals);
         core.refold();
+        for body in &config.terms {
+            core.take_term(body);
+        }
         core.bootstrap(config.bootstrap)?;
+        core.check_seat()?;
         core.settle_in(born, behind);
         core.opened = true;
         core.drive();
@@ -303,6 +312,9 @@ impl NodeCore {
                 Local::Note(name, value) => {
                     self.notes.insert(name, value);
                 }
+                Local::Term(body) => {
+                    self.authority.apply_term(&body);
+                }
                 Local::Born | Local::Behind(_) | Local::Unknown => {}
             }
         }
@@ -313,6 +325,11 @@ impl NodeCore {
         let facts: Vec<Arc<Fact>> = self.log.iter().cloned().collect();
         for fact in facts.iter().filter(|f| f.header().scope == Scope::authority()) {
             self.authority.apply(fact);
+        }
+        let forks: Vec<_> =
+            self.log.evidence(&Scope::authority()).filter_map(cauldron_crdt::Evidence::header).collect();
+        for header in forks {
+            self.authority.forked(header.author, header.incarnation, header.seq);
         }
         self.become_incarnation();
         for fact in facts.iter().filter(|f| f.header().scope != Scope::authority()) {
@@ -331,6 +348,43 @@ impl NodeCore {
             }
         }
         Ok(())
+    }
+
+    /// A seat of the charter in effect belongs to one author: a copied name is not enough.
+    fn check_seat(&self) -> Result<(), OpenError> {
+        let name = self.spiffe_id.to_string();
+        let seat = self.authority.next_charter().coordinators.iter().find(|seat| seat.spiffe_id == name);
+        match seat {
+            // An author whose seat went to another may start, to be told so by its peers and by its own status.
+            Some(seat) if seat.author != self.key.public() && self.authority.member(&self.me).is_none() => {
+                Err(OpenError::Seat(name))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes a term in, from wherever it comes. What is new is durable and told to every peer before anything else.
+    pub(crate) fn take_term(&mut self, body: &EntryBody) -> TermOutcome {
+        let outcome = self.authority.apply_term(body);
+        if matches!(outcome, TermOutcome::Began(_) | TermOutcome::Waits) {
+            self.persist(local::term(&Term::id(&self.authority.mesh(), body), body));
+            self.tell_term(body);
+            self.after_entries();
+        }
+        outcome
+    }
+
+    /// The chain may have grown, or a term may have taken entries out of it.
+    pub(crate) fn after_entries(&mut self) {
+        let (n, sequencer) = (self.authority.term(), self.authority.sequencer().spiffe_id.clone());
+        if std::mem::replace(&mut self.term_seen, n) != n && self.opened {
+            self.tell(Event::Term { n, sequencer });
+        }
+        self.become_incarnation();
+        // What this node said it holds may not be the chain any more.
+        self.work.held_index = self.work.held_index.min(self.authority.index());
+        self.seen_index = u64::MAX;
+        self.dirty = true;
     }
 
     fn settle_in(&mut self, born: bool, behind: Option<u32>) {
@@ -412,7 +466,7 @@ impl NodeCore {
         });
         if header.scope == Scope::authority() {
             self.authority.apply(fact);
-            self.become_incarnation();
+            self.after_entries();
         } else {
             self.fold(fact);
         }
@@ -433,6 +487,10 @@ impl NodeCore {
         let draft = Draft { scope, incarnation: self.incarnation, kind, deps, body, hlc, traceparent };
         let fact = self.log.append(&self.key, draft).map_err(|why| Refusal::new(why.code(), why.to_string()))?;
         self.stored(&fact);
+        // Before anything else leaves: it may have cut or suspended the peer that would receive it.
+        if fact.header().scope.lane() != Lane::Data {
+            self.authority_changed();
+        }
         self.spread(&fact, None);
         Ok(fact)
     }
@@ -463,7 +521,7 @@ impl NodeCore {
     }
 
     pub(crate) fn is_sequencer(&self) -> bool {
-        self.authority.charter().sequencer.author.author_id() == self.me
+        self.authority.sequencer().author.author_id() == self.me
     }
 
     pub(crate) fn coordinates(&self) -> bool {

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use cauldron_coordinator::planted;
 use cauldron_crdt::{ChainId, Inserted, Record as LogRecord, SyncInput, SyncOutput};
-use cauldron_identity::authority::{ChainEnd, Entry, EntryBody, Held, Incarnate, KIND_ENTRY, KIND_HELD};
+use cauldron_identity::authority::{ChainEnd, Entry, EntryBody, Held, Incarnate, KIND_ENTRY, KIND_HELD, TermOutcome};
 use cauldron_identity::codec::to_cbor;
-use cauldron_identity::{Fact, Header, PublicKey, Scope, SealedFact, SpiffeId};
+use cauldron_identity::{AuthorId, Fact, Header, Lane, PublicKey, Scope, SealedFact, SpiffeId};
 
 use crate::core::{NodeCore, Peer, Writers};
 use crate::frame::Frame;
@@ -25,6 +25,10 @@ impl NodeCore {
     pub(crate) fn link_up(&mut self, link: LinkId, spiffe_id: SpiffeId, key: PublicKey) {
         let author = key.author_id();
         let shared = self.shared_with(&spiffe_id, key);
+        if let Some(why) = self.shut_out(&author) {
+            let detail = format!("{spiffe_id} {why}");
+            self.outputs.push_back(Output::Close { link, detail });
+        }
         if !shared.is_empty() {
             self.last_seen_ms.insert(author, self.now.wall_ms);
             self.admit(link, author, &shared);
@@ -55,7 +59,45 @@ impl NodeCore {
         }
     }
 
+    /// Whether this node holds a restriction that ends the author's connections, and which.
+    fn shut_out(&self, author: &AuthorId) -> Option<&'static str> {
+        let life = self.authority.member(author)?.incarnation;
+        if planted::active("cut-ignored") {
+            None
+        } else if self.authority.is_cut(author, life) {
+            Some("was cut")
+        } else if self.authority.is_suspended(author) {
+            Some("is suspended")
+        } else {
+            None
+        }
+    }
+
+    /// Tells every enrolled peer a new term of the council. From a stranger one is taken, since a successor may be one here.
+    pub(crate) fn tell_term(&mut self, body: &EntryBody) {
+        let links: Vec<LinkId> = self.links.iter().filter(|(_, p)| !p.shared.is_empty()).map(|(l, _)| *l).collect();
+        for link in links {
+            self.send(link, &Frame::Term(Box::new(body.clone())));
+        }
+    }
+
+    fn term_told(&mut self, link: LinkId, body: &EntryBody) {
+        match self.take_term(body) {
+            TermOutcome::Began(_) => self.authority_changed(),
+            TermOutcome::Known | TermOutcome::Waits => {}
+            TermOutcome::Refused(why) => {
+                let peer = self.links.get(&link).map(|p| p.spiffe_id.to_string()).unwrap_or_default();
+                self.count_refusal("term", format!("a term from {peer}: {why}"));
+            }
+        }
+    }
+
     fn admit(&mut self, link: LinkId, peer: cauldron_identity::AuthorId, shared: &[Scope]) {
+        // Before anything else: what follows may rest on them.
+        let terms: Vec<EntryBody> = self.authority.terms().map(|(_, body)| body.clone()).collect();
+        for body in terms {
+            self.send(link, &Frame::Term(Box::new(body)));
+        }
         let scopes: BTreeSet<Scope> = shared.iter().cloned().collect();
         self.sync(SyncInput::LinkUp { link, peer, scopes });
         self.work.lease_at_ms = 0;
@@ -66,7 +108,7 @@ impl NodeCore {
     fn shared_with(&self, spiffe_id: &SpiffeId, key: PublicKey) -> Vec<Scope> {
         let author = key.author_id();
         let enrolled = self.authority.member(&author).is_some_and(|m| m.spiffe_id == *spiffe_id && m.key == key);
-        if !enrolled || author == self.me {
+        if !enrolled || author == self.me || self.shut_out(&author).is_some() {
             return Vec::new();
         }
         let both = |scope: &Scope| self.authority.may_read(&author, scope) || planted::active("private-scope-leaks");
@@ -75,10 +117,14 @@ impl NodeCore {
     }
 
     /// After the authority changed: who may exchange what now, and what this node must say about it.
-    fn authority_changed(&mut self) {
+    pub(crate) fn authority_changed(&mut self) {
         let links: Vec<LinkId> = self.links.keys().copied().collect();
         for link in links {
             let Some((spiffe_id, key)) = self.links.get(&link).map(|p| (p.spiffe_id.clone(), p.key)) else { continue };
+            if let Some(why) = self.shut_out(&key.author_id()) {
+                let detail = format!("{spiffe_id} {why}");
+                self.outputs.push_back(Output::Close { link, detail });
+            }
             let shared = self.shared_with(&spiffe_id, key);
             let Some(peer) = self.links.get_mut(&link).filter(|p| p.shared != shared) else { continue };
             let before = std::mem::replace(&mut peer.shared, shared.clone());
@@ -100,6 +146,13 @@ impl NodeCore {
 
     pub(crate) fn frame(&mut self, link: LinkId, bytes: &[u8]) {
         let Some(peer) = self.links.get(&link) else { return };
+        // A term needs no trust in who brings it: its successor may not be enrolled here before it.
+        if Frame::is_term(bytes)
+            && self.shut_out(&peer.author).is_none()
+            && let Ok(Frame::Term(body)) = Frame::decode(bytes)
+        {
+            return self.term_told(link, &body);
+        }
         // Nothing is listened to before the author key is known to belong to the SVID's name.
         if peer.shared.is_empty() {
             *self.refused.entry("not_enrolled".into()).or_default() += 1;
@@ -123,7 +176,7 @@ impl NodeCore {
             Ok(Frame::IncarnateAsk(incarnate)) => self.incarnate_asked(link, incarnate),
             Ok(Frame::TimeAsk(ask)) => self.time_asked(link, &ask),
             Ok(Frame::TimeTell(tell)) => self.time_told(link, &tell),
-            Ok(Frame::Unknown(_)) => *self.refused.entry("unknown_frame".into()).or_default() += 1,
+            Ok(Frame::Term(_) | Frame::Unknown(_)) => *self.refused.entry("unknown_frame".into()).or_default() += 1,
             Err(why) => {
                 *self.refused.entry("malformed_frame".into()).or_default() += 1;
                 let detail = format!("a frame cannot be read: {why}");
@@ -146,7 +199,7 @@ impl NodeCore {
                 SyncOutput::Offer { link, facts } => facts.into_iter().for_each(|fact| self.offered(link, fact)),
                 SyncOutput::OfferEvidence { link, evidence } => {
                     let about = evidence.header();
-                    let answer = match about.and_then(|h| self.unknown_life(&h)) {
+                    let answer = match about.and_then(|h| self.unknown_life(&h).or_else(|| self.vouched_for(&h))) {
                         Some(why) => Err(why),
                         None => self.log.insert_evidence(*evidence, &Writers(&self.authority)),
                     };
@@ -166,7 +219,8 @@ impl NodeCore {
 
     fn offered(&mut self, link: LinkId, sealed: SealedFact) {
         let id = sealed.id();
-        let answer = match sealed.peek().ok().and_then(|h| self.unknown_life(&h)) {
+        let settled = |h: &Header| self.vouched_for(h).filter(|_| self.log.get(&id).is_none());
+        let answer = match sealed.peek().ok().and_then(|h| self.unknown_life(&h).or_else(|| settled(&h))) {
             Some(why) => Err(why),
             None => self.log.insert(sealed, &Writers(&self.authority)),
         };
@@ -178,7 +232,7 @@ impl NodeCore {
                 }
                 self.stored(&fact);
                 // Before anything else leaves: an entry may have cut the peer that would receive it.
-                if fact.header().scope == Scope::authority() {
+                if fact.header().scope.lane() != Lane::Data {
                     self.authority_changed();
                 }
                 self.spread(&fact, Some(link));
@@ -198,6 +252,16 @@ impl NodeCore {
         (!begun).then_some(cauldron_crdt::Refusal::UnknownAuthor { author })
     }
 
+    /// An entry of an earlier sequencer that the council's term builds on: a second one for its place is no news, and must
+    /// not freeze what everybody else has.
+    fn vouched_for(&self, header: &Header) -> Option<cauldron_crdt::Refusal> {
+        let chain = ChainId::of(header);
+        let settled = header.scope == Scope::authority()
+            && self.authority.is_vouched(&header.author, header.incarnation, header.seq)
+            && self.log.held(&chain) >= header.seq;
+        settled.then_some(cauldron_crdt::Refusal::Forked { seq: header.seq })
+    }
+
     /// Keeps the evidence of a fork and shows it around.
     fn forked(&mut self, evidence: &cauldron_crdt::Evidence, source: Option<LinkId>) {
         let record = LogRecord::Evidence(evidence.clone());
@@ -207,6 +271,14 @@ impl NodeCore {
         let Some(header) = evidence.header() else { return };
         let author = self.authority.member(&header.author).map(|m| m.spiffe_id.to_string());
         self.tell(Event::Fork { author: author.unwrap_or_else(|| header.author.to_string()) });
+        if header.scope == Scope::authority() {
+            let before = self.authority.frozen();
+            self.authority.forked(header.author, header.incarnation, header.seq);
+            if let Some(seq) = self.authority.frozen().filter(|seq| before != Some(*seq)) {
+                self.tell(Event::Frozen { seq });
+            }
+            self.dirty = true;
+        }
         if header.author == self.me && header.incarnation == self.incarnation {
             // The other branch is another life of this store: both end below the fork.
             self.fall_behind();
@@ -247,6 +319,7 @@ impl NodeCore {
                 self.authority_changed();
             }
             self.hold();
+            self.acknowledge();
             self.load_policy();
             self.report();
             self.resume_absent();
@@ -262,11 +335,12 @@ impl NodeCore {
 
     /// Has a peer seen more of this node's chains than it has itself?
     fn confirm(&mut self) {
-        let sequencer = self.authority.charter().sequencer.author.author_id();
+        let sequencer = self.authority.sequencer().author.author_id();
         let mut beyond = false;
         let mut asked: BTreeSet<&Scope> = BTreeSet::new();
         // Whoever has only just heard of a new life cannot know whether it was used: the sequencer that began it may.
-        let mut knows_life = !self.new_life;
+        // The sequencer's own new life is the council's word, and nobody else began it.
+        let mut knows_life = !self.new_life || self.is_sequencer();
         for (link, peer) in &self.links {
             if let Some(more) = self.claims_more(*link) {
                 knows_life |= peer.author == sequencer;
@@ -300,7 +374,7 @@ impl NodeCore {
 
     /// Everything of the old life is here: asks the sequencer to end it there and begin the next.
     fn ask_for_incarnation(&mut self) {
-        let sequencer = self.authority.charter().sequencer.author.author_id();
+        let sequencer = self.authority.sequencer().author.author_id();
         if self.work.incarnate_at_ms > self.now.boottime_ms {
             return;
         }
@@ -357,6 +431,7 @@ impl NodeCore {
     pub(crate) fn become_incarnation(&mut self) {
         let Some(incarnation) = self.authority.member(&self.me).map(|m| m.incarnation) else { return };
         if incarnation != self.incarnation {
+            let taken_back = incarnation < self.incarnation;
             self.incarnation = incarnation;
             self.board.set_author(&self.me, incarnation);
             self.dirty = true;
@@ -364,6 +439,10 @@ impl NodeCore {
             if self.opened {
                 self.life = crate::life::Life::at_start(true, self.now.boottime_ms);
                 self.new_life = true;
+                // A term took the entry out of the chain that had ended this life: it was proven behind, and is again.
+                if taken_back {
+                    self.life.proven_behind(self.now.boottime_ms);
+                }
             }
         }
     }
@@ -374,8 +453,10 @@ impl NodeCore {
         if self.is_sequencer() || index <= self.work.held_index || self.may_write().is_err() {
             return;
         }
-        let body = to_cbor(&Held { head, index });
-        if self.append(Scope::mesh(), KIND_HELD, vec![head], body, None).is_ok() {
+        let body = to_cbor(&Held { head, index, suspensions: vec![] });
+        // A term is in no log: what names it as a cause would never be whole.
+        let deps = if self.log.get(&head).is_some() { vec![head] } else { vec![] };
+        if self.append(Scope::mesh(), KIND_HELD, deps, body, None).is_ok() {
             self.work.held_index = index;
         }
     }

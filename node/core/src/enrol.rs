@@ -4,7 +4,8 @@
 //! able to renew. So both prove themselves over the TLS exporter of the connection with keys that do not expire: the
 //! server with a coordinator's author key that the pinned charter names, the node with its own author key.
 
-use cauldron_identity::authority::Enrol;
+use cauldron_identity::authority::{Authority, Enrol, EntryBody};
+use cauldron_identity::charter::Charter;
 use cauldron_identity::codec::{CodecError, from_cbor, to_cbor};
 use cauldron_identity::ids::{hmac_sha256, hmac_sha256_holds, sha256};
 use cauldron_identity::{AuthorKey, MeshId, PublicKey, SealedFact, Signature, SignedCharter};
@@ -132,6 +133,32 @@ pub struct Grant {
     /// The site's intermediate for the second request, DER; none where none was asked for or the authority grants none.
     #[n(5)]
     pub site: Option<ByteVec>,
+    /// Terms of the council.
+    #[n(8)]
+    #[cbor(default)]
+    pub terms: Vec<EntryBody>,
+}
+
+impl Grant {
+    /// The charter as the reply's own authority chain leaves it: nothing in it is believed that people did not sign.
+    ///
+    /// # Errors
+    /// [`EnrolError::Charter`] when the founding charter is not the pinned one.
+    pub fn charter_in_effect(&self, pinned: &MeshId) -> Result<Charter, EnrolError> {
+        let founding = self.charter.open(pinned).map_err(EnrolError::Charter)?;
+        let no_role = |why| EnrolError::Charter(cauldron_identity::charter::CharterError::Content(why));
+        let mut authority = Authority::new(*pinned, founding).map_err(no_role)?;
+        for body in &self.terms {
+            authority.apply_term(body);
+        }
+        for sealed in &self.authority {
+            let key = sealed.peek().ok().and_then(|h| authority.member(&h.author)).map(|m| m.key);
+            if let Some(Ok(fact)) = key.map(|key| sealed.clone().open(&key)) {
+                authority.apply(&fact);
+            }
+        }
+        Ok(authority.next_charter().clone())
+    }
 }
 
 /// Why nothing was issued.
@@ -246,7 +273,7 @@ impl EnrolReply {
     ) -> Result<Outcome, EnrolError> {
         let reply: Self = from_cbor(bytes).map_err(EnrolError::Encoding)?;
         let Outcome::Granted(grant) = &reply.outcome else { return Ok(reply.outcome) };
-        let charter = grant.charter.open(pinned).map_err(EnrolError::Charter)?;
+        let charter = grant.charter_in_effect(pinned)?;
         let named =
             charter.coordinators.iter().any(|seat| seat.author == reply.server) || issuers.contains(&reply.server);
         let message = bound(exporter, &to_cbor(&reply.outcome));
@@ -271,7 +298,7 @@ fn bound(exporter: &[u8; 32], bytes: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use cauldron_identity::charter::{Charter, ClassAges, Seat};
+    use cauldron_identity::charter::{ClassAges, Seat};
     use cauldron_identity::{Digest, SpiffeId};
 
     fn charter(hq: &AuthorKey, council: &AuthorKey) -> SignedCharter {
@@ -344,6 +371,7 @@ mod tests {
                 bundle: vec![],
                 authority: vec![],
                 time_ms: 1,
+                terms: vec![],
                 site: None,
             })
         };

@@ -2,7 +2,7 @@
 
 use cauldron_coordinator::lease::{LeaseAsk, LeaseGrant};
 use cauldron_identity::Digest;
-use cauldron_identity::authority::Incarnate;
+use cauldron_identity::authority::{EntryBody, Incarnate};
 use cauldron_identity::codec::{CodecError, from_cbor, to_cbor};
 use minicbor::{Decode, Encode};
 
@@ -12,6 +12,7 @@ const LEASE_GRANT: u8 = 2;
 const INCARNATE_ASK: u8 = 3;
 const TIME_ASK: u8 = 4;
 const TIME_TELL: u8 = 5;
+const TERM: u8 = 6;
 
 /// Asks a peer for the time.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -49,6 +50,8 @@ pub(crate) enum Frame {
     TimeAsk(TimeAsk),
     /// The answer.
     TimeTell(TimeTell),
+    /// A term of the council: complete in itself, so it may come from anybody.
+    Term(Box<EntryBody>),
     /// Of a kind that a later version knows; ignored and counted.
     Unknown(u8),
 }
@@ -62,12 +65,18 @@ impl Frame {
             Self::IncarnateAsk(incarnate) => (INCARNATE_ASK, to_cbor(incarnate)),
             Self::TimeAsk(ask) => (TIME_ASK, to_cbor(ask)),
             Self::TimeTell(tell) => (TIME_TELL, to_cbor(tell)),
+            Self::Term(body) => (TERM, to_cbor(body)),
             Self::Unknown(kind) => (*kind, vec![]),
         };
         let mut bytes = Vec::with_capacity(1 + payload.len());
         bytes.push(kind);
         bytes.extend_from_slice(&payload);
         bytes
+    }
+
+    /// Whether it is a term, which is taken before a peer is known.
+    pub(crate) fn is_term(bytes: &[u8]) -> bool {
+        bytes.first() == Some(&TERM)
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, CodecError> {
@@ -79,6 +88,7 @@ impl Frame {
             INCARNATE_ASK => Self::IncarnateAsk(from_cbor(payload)?),
             TIME_ASK => Self::TimeAsk(from_cbor(payload)?),
             TIME_TELL => Self::TimeTell(from_cbor(payload)?),
+            TERM => Self::Term(Box::new(from_cbor(payload)?)),
             other => Self::Unknown(other),
         })
     }

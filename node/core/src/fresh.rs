@@ -146,8 +146,8 @@ impl NodeCore {
     pub(crate) fn state(&self) -> (&'static str, String) {
         if let Some((state, reason)) = self.life.describe() {
             let sequencer = state == "read_only" && self.is_sequencer();
-            let dead_end = "this node is the sequencer, and only the council can end its old life, which this version \
-                            cannot do yet: put the newest copy of its data directory back";
+            let dead_end = "this node is the sequencer, and only the council can end its old life: have it sign a term \
+                            for this node (`cauldron authority term`)";
             return (state, if sequencer { format!("{reason}; {dead_end}") } else { reason });
         }
         let ages = &self.authority.charter().class_ages;

@@ -51,6 +51,7 @@ impl NodeCore {
         match fact.header().kind.as_str() {
             KIND_HELD => {
                 self.authority.apply(fact);
+                self.heard_held(fact);
             }
             KIND_CHANGE => {
                 let (author, incarnation) = (fact.header().author, fact.header().incarnation);

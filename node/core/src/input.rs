@@ -149,6 +149,8 @@ pub enum Command {
     },
     /// Entries that people signed (sequencer only).
     Authority(Box<EntryBody>),
+    /// A term that the council signed, from a file (any node).
+    Term(Box<EntryBody>),
     /// Keep a value of the shell's own, e.g. how far a log was read. Replaces the one before.
     Remember {
         /// Its name.
@@ -296,6 +298,18 @@ pub enum Event {
     Fork {
         /// The author's SPIFFE ID.
         author: String,
+    },
+    /// The council named a new term of the sequencer.
+    Term {
+        /// Its number.
+        n: u32,
+        /// Who writes the authority chain now.
+        sequencer: String,
+    },
+    /// The sequencer forked the authority chain: it is frozen until the council names a new term.
+    Frozen {
+        /// The forked position in the sequencer's chain.
+        seq: u64,
     },
     /// Enough peers agree with this machine's clock, which its own past did not explain: from here on it may be believed.
     ClockVouched {

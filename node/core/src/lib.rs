@@ -21,6 +21,7 @@ pub mod view;
 mod command;
 mod core;
 mod drive;
+mod enforce;
 mod frame;
 mod fresh;
 mod govern;
@@ -37,4 +38,4 @@ pub use govern::OPEN_PER_AGENT_MAX;
 pub use input::{
     Command, EffectResult, Event, Input, LinkId, Output, Probe, Record, Refusal, Reply, Seed, Ticket, Timer,
 };
-pub use show::{AgentIntent, summary_of_entry};
+pub use show::{AgentIntent, Welcome, summary_of_entry};

@@ -1,7 +1,8 @@
 //! Records that only this node keeps: join tokens, leases, notes of the shell. Never replicated.
 
-use cauldron_identity::AuthorId;
+use cauldron_identity::authority::EntryBody;
 use cauldron_identity::codec::{CodecError, from_cbor, to_cbor};
+use cauldron_identity::{AuthorId, FactId};
 use minicbor::{Decode, Encode};
 
 use crate::enrol::TokenId;
@@ -15,6 +16,7 @@ const LEASE: &[u8] = b"l/lease";
 const NOTE: &[u8] = b"l/note/";
 const BEHIND: &[u8] = b"l/behind";
 const BORN: &[u8] = b"l/born";
+const TERM: &[u8] = b"l/term/";
 
 /// A join token as its issuer remembers it. The secret itself is nowhere on disk.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -43,6 +45,7 @@ pub(crate) enum Local {
     /// This life was proven to lie behind its own past.
     Behind(u32),
     Born,
+    Term(Box<EntryBody>),
     /// Written by a later version; kept, not read.
     Unknown,
 }
@@ -55,6 +58,9 @@ impl Local {
         }
         if let Some(name) = key.strip_prefix(NOTE) {
             return Ok(Self::Note(String::from_utf8_lossy(name).into_owned(), value.to_vec()));
+        }
+        if key.starts_with(TERM) {
+            return Ok(Self::Term(Box::new(from_cbor(value)?)));
         }
         match key {
             LEASE => Ok(Self::Lease(value.to_vec())),
@@ -86,6 +92,11 @@ pub(crate) fn note(name: &str, value: Vec<u8>) -> Record {
 /// This life was proven to lie behind its own past: only the next one may write.
 pub(crate) fn behind(incarnation: u32) -> Record {
     Record { key: BEHIND.to_vec(), value: Some(to_cbor(&incarnation)) }
+}
+
+/// A term of the council, under its id.
+pub(crate) fn term(id: &FactId, body: &EntryBody) -> Record {
+    Record { key: [TERM, id.as_bytes()].concat(), value: Some(to_cbor(body)) }
 }
 
 /// This store has been used by a running node: from now on its heads may lie behind what peers hold.

@@ -7,14 +7,14 @@ use cauldron_coordinator::lease::age_ms_max;
 use cauldron_coordinator::ledger::{Recorded, State, Status};
 use cauldron_crdt::doc::Field;
 use cauldron_crdt::limits;
-use cauldron_identity::authority::Entry;
+use cauldron_identity::authority::{ChainEnd, Entry};
 use cauldron_identity::{Clock, FactId, Realm, Scope};
 
 use crate::command::KIND_CHANGE;
 use crate::core::NodeCore;
 use crate::view::{
-    AuthorityView, CredentialView, EntryView, LeaseView, MemberView, PeerView, PersonView, PolicyView, ScopeView, Seen,
-    SelfView, SiteView, SyncView, Time,
+    AuthorityView, CredentialView, EntryView, ForkView, LeaseView, MemberView, PeerView, PersonView, PolicyView,
+    ScopeView, Seen, SelfView, SiteView, SyncView, Time,
 };
 
 /// One thing that an agent proposed.
@@ -26,6 +26,19 @@ pub struct AgentIntent {
     pub object: String,
     /// Whether something still comes of it.
     pub busy: bool,
+}
+
+/// What a joining node must start with.
+#[derive(Debug, Clone)]
+pub struct Welcome {
+    /// The founding charter.
+    pub charter: cauldron_identity::SignedCharter,
+    /// Every entry of the authority chain.
+    pub authority: Vec<cauldron_identity::SealedFact>,
+    /// Terms of the council.
+    pub terms: Vec<cauldron_identity::authority::EntryBody>,
+    /// Whether the charter is no longer the founding one.
+    pub amended: bool,
 }
 
 /// Facts further ahead of our clock than this are flagged (guarantees §4).
@@ -227,7 +240,10 @@ impl NodeCore {
             trust_domain: charter.trust_domain.clone(),
             council: charter.council.iter().map(ToString::to_string).collect(),
             threshold: charter.threshold,
-            sequencer: charter.sequencer.spiffe_id.clone(),
+            sequencer: self.authority.sequencer().spiffe_id.clone(),
+            term: self.authority.term(),
+            frozen: self.authority.frozen(),
+            forks: self.forks(),
             head: self.authority.head().map(|h| h.to_string()),
             index: self.authority.index(),
             entries: entries.collect(),
@@ -240,6 +256,78 @@ impl NodeCore {
                 loaded: self.policy.engine.is_some(),
             }),
         }
+    }
+
+    /// Every fork that this node holds evidence of: a clone, a restored store that wrote, or a liar.
+    fn forks(&self) -> Vec<ForkView> {
+        let scopes = self.log.scopes();
+        let evidence = scopes.iter().flat_map(|scope| self.log.evidence(scope));
+        let view = |evidence: &cauldron_crdt::Evidence| {
+            let header = evidence.header()?;
+            let member = self.authority.member(&header.author);
+            Some(ForkView {
+                author: member.map_or_else(|| header.author.to_string(), |m| m.spiffe_id.to_string()),
+                incarnation: header.incarnation,
+                scope: header.scope.to_string(),
+                seq: header.seq,
+                facts: evidence.both().map(|fact| fact.id().to_string()).into(),
+            })
+        };
+        evidence.filter_map(view).collect()
+    }
+
+    /// The authority chain as this node holds it.
+    #[must_use]
+    pub fn authority(&self) -> &cauldron_identity::Authority {
+        &self.authority
+    }
+
+    /// The present life of this node.
+    #[must_use]
+    pub fn incarnation(&self) -> u32 {
+        self.incarnation
+    }
+
+    /// The enrolled, uncut author that a person means by its SPIFFE ID or author id.
+    #[must_use]
+    pub fn member_named(&self, name: &str) -> Option<(cauldron_identity::AuthorId, cauldron_identity::SpiffeId)> {
+        if let Ok(author) = name.parse() {
+            return self.authority.member(&author).map(|m| (author, m.spiffe_id.clone()));
+        }
+        let id = cauldron_identity::SpiffeId::new(name).ok()?;
+        self.authority.author_of(&id).map(|(author, _)| (*author, id))
+    }
+
+    /// Where authority is frozen: the last entry before the fork, which every node holds.
+    #[must_use]
+    pub fn common(&self) -> Option<(Option<FactId>, u64)> {
+        let forked = self.authority.frozen()?;
+        let sequencer = self.authority.sequencer().author.author_id();
+        let incarnation = self.authority.member(&sequencer)?.incarnation;
+        let scope = Scope::authority();
+        let chain = cauldron_crdt::ChainId { scope, author: sequencer, incarnation };
+        match self.log.id_at(&chain, forked.saturating_sub(1)) {
+            Some(id) => Some((Some(id), self.authority.index_of(&id)?)),
+            // The first entry of a term is forked: what the term itself built on.
+            None => {
+                let index = self.authority.term_begun();
+                let term = usize::try_from(index).ok().and_then(|i| self.authority.entries().nth(i.checked_sub(1)?));
+                Some((term.map(|applied| applied.id), index))
+            }
+        }
+    }
+
+    /// Where each chain of an author's present life ends, as far as this node reads it: what a `Suspend`, a `Cut` or a
+    /// `Term` names.
+    #[must_use]
+    pub fn ends_of(&self, author: &cauldron_identity::AuthorId) -> Option<(u32, Vec<ChainEnd>)> {
+        let incarnation = self.authority.member(author)?.incarnation;
+        let end = |scope: Scope| {
+            let chain = cauldron_crdt::ChainId { scope: scope.clone(), author: *author, incarnation };
+            let head = self.log.head(&chain)?;
+            Some(ChainEnd { scope, seq: head.seq, id: Some(head.id) })
+        };
+        Some((incarnation, self.readable().into_iter().filter_map(end).collect()))
     }
 
     /// The lineage of a proposal, or of whatever rests on one.
@@ -297,11 +385,16 @@ impl NodeCore {
         self.notes.get(name).map(Vec::as_slice)
     }
 
-    /// The charter, and what a joining node must start with.
+    /// The charter, and what a joining node must start with: the chain in its own order, across authors.
     #[must_use]
-    pub fn welcome(&self) -> (cauldron_identity::SignedCharter, Vec<cauldron_identity::SealedFact>) {
-        let scope = Scope::authority();
-        (self.charter.clone(), self.log.iter_scope(&scope).map(|f| f.sealed().clone()).collect())
+    pub fn welcome(&self) -> Welcome {
+        let facts = self.authority.entries().filter_map(|applied| self.log.get(&applied.id));
+        Welcome {
+            charter: self.charter.clone(),
+            authority: facts.map(|f| f.sealed().clone()).collect(),
+            terms: self.authority.terms().map(|(_, body)| body.clone()).collect(),
+            amended: self.authority.next_charter() != self.authority.founding(),
+        }
     }
 
     /// Whom the data lane lets in: every enrolled, uncut author but this node, with the name it is enrolled under.
@@ -366,6 +459,8 @@ pub fn summary_of_entry(entry: &Entry) -> String {
         Entry::Cut(c) => format!("cuts {} (incarnation {})", c.author.short(), c.incarnation),
         Entry::Person(p) => format!("enrols {} ({}) in {}", p.id, p.name, p.groups.join(", ")),
         Entry::RevokePerson(id) => format!("revokes {id}"),
+        Entry::Amend(a) => format!("amends the charter: {}", a.fields().join(", ")),
+        Entry::Term(t) => format!("begins term {} of {}", t.n, t.sequencer.spiffe_id),
         Entry::Activate(a) => format!("activates policy {} ({})", a.version, a.digest.short()),
     }
 }

@@ -15,9 +15,12 @@ impl NodeCore {
     #[must_use]
     pub fn verify(&self) -> Vec<Check> {
         let mut checks = vec![self.verify_charter()];
-        let Ok(mut authority) = Authority::new(self.authority.mesh(), self.authority.charter().clone()) else {
+        let Ok(mut authority) = Authority::new(self.authority.mesh(), self.authority.founding().clone()) else {
             return checks;
         };
+        for (_, body) in self.authority.terms() {
+            authority.apply_term(body);
+        }
         let scope = Scope::authority();
         self.log.iter_scope(&scope).for_each(|fact| {
             authority.apply(fact);

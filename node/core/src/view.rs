@@ -225,6 +225,12 @@ pub struct AuthorityView {
     pub threshold: u32,
     /// The SPIFFE ID of the sequencer.
     pub sequencer: String,
+    /// The number of the sequencer's term; 0 is the founding's.
+    pub term: u32,
+    /// The position that the sequencer forked: no entry follows until the council names a new term.
+    pub frozen: Option<u64>,
+    /// Authors that signed two facts for one place, with the evidence.
+    pub forks: Vec<ForkView>,
     /// The last entry.
     pub head: Option<String>,
     /// How many entries.
@@ -237,6 +243,55 @@ pub struct AuthorityView {
     pub people: Vec<PersonView>,
     /// The policy in effect.
     pub policy: Option<PolicyView>,
+}
+
+/// Evidence that an author signed two facts for one place: its key is used twice, or its store was restored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct ForkView {
+    /// The author's SPIFFE ID.
+    pub author: String,
+    /// Which life.
+    pub incarnation: u32,
+    /// Which chain.
+    pub scope: String,
+    /// Which position.
+    pub seq: u64,
+    /// The two facts.
+    pub facts: Vec<String>,
+}
+
+/// One restriction or cut, and who says to enforce it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct RestrictionView {
+    /// The fact or authority entry.
+    pub id: String,
+    /// `veto`, `kill-class`, `kill-agent`, `kill-site`, `kill-all`, `suspend` or `cut`.
+    pub kind: &'static str,
+    /// What it stops.
+    pub target: String,
+    /// The scope that carries it.
+    pub scope: String,
+    /// Who ordered it.
+    pub by: String,
+    /// Why.
+    pub reason: String,
+    /// When; a cut carries no time.
+    pub issued: Option<Time>,
+    /// How many nodes must enforce it; only for `suspend` and `cut`.
+    pub of: Option<usize>,
+    /// How many say that they do.
+    pub enforced_by: Option<usize>,
+    /// Who has not said so yet.
+    pub waiting: Vec<Waiting>,
+}
+
+/// A node that has not said that it enforces a restriction.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Waiting {
+    /// Which.
+    pub spiffe_id: String,
+    /// When it was last heard; none when it never was.
+    pub seen: Option<Seen>,
 }
 
 /// One entry of the authority chain.

@@ -8,7 +8,7 @@ use clap::Subcommand;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{Global, duration, entries, segment, spiffe_id};
+use super::{Global, draft, duration, entries, segment, spiffe_id};
 use crate::client::Client;
 use crate::error::CliError;
 use crate::output::{As, Field, field, harmless, print, record, rows};
@@ -17,6 +17,8 @@ const AUTHORITY: &[Field] = &[
     field("mesh", "/mesh", As::Text),
     field("trust domain", "/trust_domain", As::Text),
     field("sequencer", "/sequencer", As::Text),
+    field("term", "/term", As::Text),
+    field("frozen at", "/frozen", As::Text),
     field("threshold", "/threshold", As::Text),
     field("entries", "/index", As::Text),
     field("head", "/head", As::Short),
@@ -56,9 +58,13 @@ pub enum Command {
         #[arg(long, value_name = "TRUST_DOMAIN")]
         federated: Option<String>,
     },
+    /// Draft the end of a member's right to write, for the council to sign
+    Cut(draft::CutArgs),
+    /// Draft a new term of the sequencer, when it is lost, restored or has lied, for the council to sign
+    Term(draft::TermArgs),
     /// Add your signature to an entry that waits in a file, after looking at it
     Sign(entries::SignArgs),
-    /// Hand an entry that enough have signed to the sequencer
+    /// Hand in an entry that enough have signed: a term to any node, all others to the sequencer
     Submit {
         /// The file
         #[arg(value_name = "FILE")]
@@ -69,6 +75,8 @@ pub enum Command {
 pub(super) async fn run(client: &Client, global: &Global, command: &Command) -> Result<(), CliError> {
     let format = global.output;
     match command {
+        Command::Cut(args) => draft::cut(client, global, args).await,
+        Command::Term(args) => draft::term(client, global, args).await,
         Command::Sign(args) => entries::sign(global, args),
         Command::Submit { file } => entries::submit(client, global, file).await,
         Command::Token { spiffe_id, ttl } => {

@@ -28,6 +28,8 @@ pub enum Command {
     },
     /// Add your signature to a draft, after looking at it
     Sign(SignArgs),
+    /// Draft a change of the charter for the council to sign
+    Amend(super::draft::AmendArgs),
 }
 
 /// `charter sign`.
@@ -58,14 +60,7 @@ enum Made {
     Elsewhere((SignerKey, SshSignature)),
 }
 
-pub(super) fn run(global: &Global, command: &Command) -> Result<(), CliError> {
-    match command {
-        Command::Show { file } => show(global, file.as_deref()),
-        Command::Sign(args) => sign(global, args),
-    }
-}
-
-fn show(global: &Global, file: Option<&Path>) -> Result<(), CliError> {
+pub(super) fn show(global: &Global, file: Option<&Path>) -> Result<(), CliError> {
     let dir = global.data_dir();
     let path = match file {
         Some(file) => file.to_owned(),
@@ -88,7 +83,7 @@ fn show(global: &Global, file: Option<&Path>) -> Result<(), CliError> {
     print(global.output, &value, || tree(&value, 0))
 }
 
-fn sign(global: &Global, args: &SignArgs) -> Result<(), CliError> {
+pub(super) fn sign(global: &Global, args: &SignArgs) -> Result<(), CliError> {
     let (mut draft, content) = Draft::read(&args.file)?;
     if let Some(told) = args.mesh.filter(|told| *told != draft.mesh()) {
         return Err(CliError::integrity(format!("{} founds another mesh", args.file.display()))

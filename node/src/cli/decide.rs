@@ -58,6 +58,20 @@ pub struct KillArgs {
     yes: bool,
 }
 
+/// `suspend`.
+#[derive(Debug, Args)]
+pub struct SuspendArgs {
+    /// The member's SPIFFE ID or author id
+    #[arg(value_name = "MEMBER")]
+    member: String,
+    /// Why; goes into the record
+    #[arg(long, value_name = "TEXT")]
+    reason: String,
+    /// Do not ask
+    #[arg(long, short)]
+    yes: bool,
+}
+
 /// Reads JSON from a file, or from standard input for `-`.
 pub(super) fn read_json(path: &Path) -> Result<Value, CliError> {
     let text = if path == Path::new("-") {
@@ -92,6 +106,12 @@ pub(super) async fn kill(client: &Client, format: Format, args: &KillArgs) -> Re
     confirm(&format!("Stop {what}? Nothing in this version takes it back."), args.yes)?;
     let body = json!({ "kind": kind, "target": target, "reason": args.reason });
     recorded(format, "stopped", &client.post("/v1/restrictions", &body).await?)
+}
+
+pub(super) async fn suspend(client: &Client, format: Format, args: &SuspendArgs) -> Result<(), CliError> {
+    confirm(&format!("Suspend {}? Nothing in this version takes it back.", args.member), args.yes)?;
+    let body = json!({ "kind": "suspend", "target": args.member, "reason": args.reason });
+    recorded(format, "suspended", &client.post("/v1/restrictions", &body).await?)
 }
 
 /// Says under which id something stands, and how safe it is.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use cauldron_identity::authority::{ENTRY_NAMESPACE, Entry, EntryBody};
-use cauldron_identity::charter::KeySignature;
+use cauldron_identity::charter::{Charter, KeySignature};
 use cauldron_identity::codec::{from_cbor, to_cbor};
 use cauldron_identity::{FactId, MeshId, SignerKey};
 use cauldron_node_core::summary_of_entry;
@@ -22,7 +22,42 @@ use crate::files;
 use crate::output::print;
 use crate::signer::{Signer, SignerArgs};
 
-/// An entry that waits for signatures.
+/// What an entry is built on, as the node tells: the charter that it is judged by, and its place.
+pub(super) struct Base {
+    mesh: MeshId,
+    pub(super) charter: Charter,
+    head: Option<FactId>,
+    index: u64,
+    pub(super) term: u32,
+    /// On a frozen chain, the last entry before the fork.
+    common: Option<(Option<FactId>, u64)>,
+}
+
+impl Base {
+    pub(super) async fn ask(client: &Client) -> Result<Self, CliError> {
+        let answer = client.get("/v1/charter").await?;
+        Self::read(&answer).ok_or_else(|| CliError::integrity("the node's authority chain cannot be built on"))
+    }
+
+    fn read(answer: &Value) -> Option<Self> {
+        let place = |value: &Value| {
+            let head = value.get("head").and_then(Value::as_str).map(str::parse).transpose().ok()?;
+            Some((head, value.get("index")?.as_u64()?))
+        };
+        let (head, index) = place(answer)?;
+        let common = match answer.get("common") {
+            None | Some(Value::Null) => None,
+            Some(common) => Some(place(common)?),
+        };
+        let mesh = answer.get("mesh")?.as_str()?.parse().ok()?;
+        let charter = from_cbor(&BASE64_STANDARD.decode(answer.get("charter")?.as_str()?).ok()?).ok()?;
+        let term = u32::try_from(answer.get("term")?.as_u64()?).ok()?;
+        Some(Self { mesh, charter, head, index, term, common })
+    }
+}
+
+/// An entry that waits for signatures. Who may sign and how many must is as the node said: a service to those who sign,
+/// believed by nobody.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub(super) struct Pending {
@@ -31,11 +66,16 @@ pub(super) struct Pending {
     /// The entry at its place, with the signatures so far.
     #[n(1)]
     body: EntryBody,
-    /// Who may sign and how many must, as the node said: a service to those who sign, believed by nobody.
     #[n(2)]
     council: Vec<SignerKey>,
     #[n(3)]
     threshold: u32,
+    /// Recovery keys, where they can stand in for the council.
+    #[n(4)]
+    recovery: Vec<SignerKey>,
+    /// New council keys, which must sign too.
+    #[n(5)]
+    incoming: Vec<SignerKey>,
 }
 
 /// `authority sign`.
@@ -52,24 +92,27 @@ pub struct SignArgs {
 }
 
 impl Pending {
-    /// Puts `entry` behind the present head of the chain that `authority`, the node's answer, describes.
-    pub(super) fn new(authority: &Value, entry: &Entry) -> Result<Self, CliError> {
-        let bad = |name: &str| {
-            CliError::integrity("the node's authority chain cannot be built on")
-                .detail(format!("`{name}` is malformed"))
+    /// Puts `entry` at the next place: behind the head, and a term of a frozen chain behind the last entry before the fork.
+    pub(super) fn new(base: &Base, entry: &Entry) -> Self {
+        let head = (base.head, base.index);
+        let charter = &base.charter;
+        let (place, recovery, incoming) = match entry {
+            Entry::Term(_) => (base.common.unwrap_or(head), charter.recovery.clone(), vec![]),
+            Entry::Amend(amend) => {
+                let council = amend.council.iter().flatten();
+                let incoming = council.filter(|key| !charter.council.contains(key)).cloned().collect();
+                (head, if amend.is_council_only() { charter.recovery.clone() } else { vec![] }, incoming)
+            }
+            _ => (head, vec![], vec![]),
         };
-        let text = |name: &str| authority.get(name).and_then(Value::as_str);
-        let number = |name: &str| authority.get(name).and_then(Value::as_u64).ok_or_else(|| bad(name));
-        let mesh = text("mesh").and_then(|t| t.parse().ok()).ok_or_else(|| bad("mesh"))?;
-        let head: Option<FactId> = text("head").map(str::parse).transpose().map_err(|_| bad("head"))?;
-        let keys = authority.get("council").and_then(Value::as_array).ok_or_else(|| bad("council"))?;
-        let keys = keys.iter().map(|key| key.as_str().and_then(|key| key.parse().ok()).ok_or_else(|| bad("council")));
-        Ok(Self {
-            mesh,
-            body: EntryBody::new(head, number("index")? + 1, entry),
-            council: keys.collect::<Result<_, _>>()?,
-            threshold: u32::try_from(number("threshold")?).map_err(|_| bad("threshold"))?,
-        })
+        Self {
+            mesh: base.mesh,
+            body: EntryBody::new(place.0, place.1 + 1, entry),
+            council: charter.council.clone(),
+            threshold: charter.threshold,
+            recovery,
+            incoming,
+        }
     }
 
     /// Adds a signature.
@@ -82,17 +125,14 @@ impl Pending {
     }
 
     fn may_sign(&self, key: &SignerKey) -> Result<(), CliError> {
-        if !self.council.contains(key) {
-            return Err(CliError::new(Kind::Refused, "this key is not of the council").detail(format!("it is {key}")));
+        if ![&self.council, &self.recovery, &self.incoming].iter().any(|keys| keys.contains(key)) {
+            let who = if self.recovery.is_empty() { "of the council" } else { "of the council, and no recovery key" };
+            return Err(CliError::new(Kind::Refused, format!("this key is not {who}")).detail(format!("it is {key}")));
         }
         if self.body.signatures.iter().any(|s| s.key == *key) {
             return Err(CliError::new(Kind::Refused, "this key has signed already").hint("pass the file on"));
         }
         Ok(())
-    }
-
-    pub(super) fn write(&self, path: &Path) -> Result<(), CliError> {
-        files::write_public(path, &to_cbor(self))
     }
 
     fn read(path: &Path) -> Result<(Self, Entry), CliError> {
@@ -112,18 +152,31 @@ impl Pending {
         Ok((pending, entry))
     }
 
-    /// How many of the council signed, of how many that must.
-    fn signed(&self) -> (usize, usize) {
-        (self.body.signers(&self.mesh, &self.council), self.threshold as usize)
+    /// What is missing before it counts; nothing when it can be handed in.
+    fn missing(&self) -> Option<String> {
+        let signed = |keys: &[SignerKey]| self.body.signers(&self.mesh, keys);
+        let (council, recovery) = (signed(&self.council), signed(&self.recovery));
+        let incoming = self.incoming.len() - signed(&self.incoming);
+        let enough = council >= self.threshold as usize || recovery * 2 > self.recovery.len();
+        let mut missing = Vec::new();
+        if !enough {
+            missing.push(format!("{council} of {} needed council keys signed", self.threshold));
+            if !self.recovery.is_empty() {
+                missing.push(format!("or {recovery} of {} recovery keys", self.recovery.len() / 2 + 1));
+            }
+        }
+        if incoming > 0 {
+            missing.push(format!("{incoming} of {} new council keys have not signed", self.incoming.len()));
+        }
+        (!missing.is_empty()).then(|| missing.join(", "))
     }
 
     fn json(&self, entry: &Entry) -> Value {
-        let (signed, needed) = self.signed();
         let person = if let Entry::Person(person) = entry { Some(person) } else { None };
         json!({
             "mesh": self.mesh, "index": self.body.index, "behind": self.body.prev, "what": summary_of_entry(entry),
             "person": person, "signed_by": self.body.signatures.iter().map(|s| &s.key).collect::<Vec<_>>(),
-            "signed": signed, "needed": needed,
+            "missing": self.missing(),
         })
     }
 
@@ -134,17 +187,16 @@ impl Pending {
         recorded(global.output, verb, &answer)
     }
 
-    /// Says that the file waits, and for whom.
-    pub(super) fn tell(&self, global: &Global, entry: &Entry, path: &Path) -> Result<(), CliError> {
-        let (signed, needed) = self.signed();
-        let value = self.json(entry);
-        print(global.output, &value, || {
-            let next = if signed < needed { "pass the file on to sign" } else { "hand it in" };
-            let command = if signed < needed { "sign" } else { "submit" };
-            format!(
-                "{signed} of {needed} needed council keys signed: {next} with `cauldron authority {command} {}`\n",
-                path.display()
-            )
+    /// Writes the file and says that it waits, and for whom.
+    pub(super) fn put(&self, global: &Global, path: &Path) -> Result<(), CliError> {
+        files::write_public(path, &to_cbor(self))?;
+        let entry = self.body.entry().map_err(|e| CliError::integrity("the entry cannot be read back").because(&e))?;
+        print(global.output, &self.json(&entry), || {
+            let path = path.display();
+            match self.missing() {
+                Some(missing) => format!("{missing}: pass the file on to sign with `cauldron authority sign {path}`\n"),
+                None => format!("enough have signed: hand it in with `cauldron authority submit {path}`\n"),
+            }
         })
     }
 }
@@ -160,8 +212,7 @@ pub(super) fn sign(global: &Global, args: &SignArgs) -> Result<(), CliError> {
     }
     confirm("Sign exactly this entry?", args.yes)?;
     pending.sign(&signer)?;
-    pending.write(&args.file)?;
-    pending.tell(global, &entry, &args.file)
+    pending.put(global, &args.file)
 }
 
 /// `authority submit`.
@@ -172,39 +223,95 @@ pub(super) async fn submit(client: &Client, global: &Global, path: &Path) -> Res
 
 #[cfg(test)]
 mod tests {
+    use cauldron_identity::AuthorKey;
+    use cauldron_identity::authority::{Amend, Term};
+    use cauldron_identity::charter::{ClassAges, Seat};
+
     use super::*;
     use crate::keyfile::Purpose;
-    use cauldron_identity::AuthorKey;
 
     fn signer(seed: u8) -> Signer {
         Signer::File(Purpose::Council("ana".into()), Box::new(AuthorKey::from_seed(&[seed; 32])))
     }
 
+    fn keys<const N: usize>(seeds: [u8; N]) -> Vec<SignerKey> {
+        seeds.iter().map(|seed| signer(*seed).public()).collect()
+    }
+
+    /// A council of 3 and 4, of whom both must sign, and recovery keys 7, 8 and 9, at index 2 of a chain that forked at 1.
+    fn base() -> Base {
+        let hq = AuthorKey::from_seed(&[1; 32]);
+        let seat = Seat { author: hq.public(), spiffe_id: "spiffe://acme.test/coordinator/hq".into() };
+        let charter = Charter {
+            v: 0,
+            trust_domain: "acme.test".into(),
+            root_keys: vec![],
+            council: keys([3, 4]),
+            threshold: 2,
+            recovery: keys([7, 8, 9]),
+            sequencer: seat.clone(),
+            coordinators: vec![seat],
+            policy_authors: keys([3]),
+            rp_id: "localhost".into(),
+            vote_origins: vec![],
+            class_ages: ClassAges { r0_ms: 1, r1_ms: 1, r2_ms: 1, r3_ms: 1 },
+            retention_floor_days: 1,
+            created_ms: 1,
+        };
+        let answer = json!({
+            "mesh": MeshId::from_bytes([1; 32]),
+            "charter": BASE64_STANDARD.encode(to_cbor(&charter)),
+            "head": FactId::from_bytes([2; 32]), "index": 2, "term": 0,
+            "common": { "head": FactId::from_bytes([3; 32]), "index": 1 },
+        });
+        Base::read(&answer).expect("what a node answers")
+    }
+
     #[test]
     fn an_entry_follows_the_head_and_carries_each_members_signature_once() {
-        let (mesh, head) = (MeshId::from_bytes([1; 32]), FactId::from_bytes([2; 32]));
-        let council = [signer(3).public(), signer(4).public()];
-        let authority = json!({ "mesh": mesh, "head": head, "index": 2, "council": council, "threshold": 2 });
         let entry = Entry::RevokePerson("bo".into());
-        let mut pending = Pending::new(&authority, &entry).expect("built");
-        assert_eq!((pending.body.prev, pending.body.index), (Some(head), 3));
+        let mut pending = Pending::new(&base(), &entry);
+        assert_eq!((pending.body.prev, pending.body.index), (Some(FactId::from_bytes([2; 32])), 3));
         pending.sign(&signer(3)).expect("a member");
         assert_eq!(pending.sign(&signer(3)).expect_err("twice").kind(), Kind::Refused);
-        assert_eq!(pending.sign(&signer(5)).expect_err("a stranger").kind(), Kind::Refused);
+        for stranger in [5, 7] {
+            assert_eq!(pending.sign(&signer(stranger)).expect_err("no member").kind(), Kind::Refused);
+        }
 
         let dir = tempfile::tempdir().expect("temporary directory");
         let path = dir.path().join("bo.entry");
-        pending.write(&path).expect("written");
+        let global = Global { output: crate::output::Format::Json, socket: None, node: None };
+        pending.put(&global, &path).expect("written");
         let (mut pending, read) = Pending::read(&path).expect("readable");
-        assert_eq!((read, pending.signed()), (entry, (1, 2)));
+        assert_eq!(read, entry);
+        assert_eq!(pending.missing().as_deref(), Some("1 of 2 needed council keys signed"));
         pending.sign(&signer(4)).expect("the other member");
-        assert_eq!(pending.signed(), (2, 2));
-        pending.body.index += 1;
+        assert_eq!(pending.missing(), None);
         pending.mesh = MeshId::from_bytes([9; 32]);
-        pending.write(&path).expect("written");
+        pending.put(&global, &path).expect("written");
         assert!(Pending::read(&path).expect_err("changed").to_string().contains("changed after it was signed"));
-        assert!(
-            Pending::new(&json!({ "mesh": mesh, "head": "x", "index": 2 }), &Entry::RevokePerson("bo".into())).is_err()
-        );
+        assert!(Base::read(&json!({ "mesh": pending.mesh, "head": "x", "index": 2 })).is_none());
+    }
+
+    #[test]
+    fn recovery_keys_stand_in_for_the_council_where_they_may_and_new_members_sign_too() {
+        let base = base();
+        let seat = base.charter.sequencer.clone();
+        let term = Entry::Term(Term { n: 1, sequencer: seat, ends: vec![], root_keys: vec![] });
+        let mut pending = Pending::new(&base, &term);
+        assert_eq!(pending.body.index, 2, "behind the last entry before the fork");
+        pending.sign(&signer(7)).expect("a recovery key");
+        assert!(pending.missing().is_some_and(|m| m.contains("1 of 2 recovery keys")));
+        pending.sign(&signer(8)).expect("a recovery key");
+        assert_eq!(pending.missing(), None);
+
+        let amend = Amend { council: Some(keys([3, 5])), ..Amend::default() };
+        let mut pending = Pending::new(&base, &Entry::Amend(Box::new(amend)));
+        for member in [3, 4] {
+            pending.sign(&signer(member)).expect("a member");
+        }
+        assert!(pending.missing().is_some_and(|m| m.contains("1 of 1 new council keys")));
+        pending.sign(&signer(5)).expect("the new member");
+        assert_eq!(pending.missing(), None);
     }
 }

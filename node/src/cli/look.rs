@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::segment;
 use crate::client::Client;
 use crate::error::CliError;
-use crate::output::{As, Field, Format, field, harmless, items, plain, print, record, rows};
+use crate::output::{As, Field, Format, field, harmless, items, plain, print, record, relative, rows};
 
 const SELF: &[Field] = &[
     field("node", "/spiffe_id", As::Text),
@@ -57,6 +57,16 @@ const PROPOSALS: &[Field] = &[
     field("SURE", "/confidence_ppm", As::Percent),
     field("OPENED", "/opened", As::Time),
     field("WHY", "/why", As::Brief),
+];
+
+const RESTRICTIONS: &[Field] = &[
+    field("ID", "/id", As::Short),
+    field("KIND", "/kind", As::Text),
+    field("TARGET", "/target", As::Text),
+    field("BY", "/by", As::Text),
+    field("ISSUED", "/issued", As::Time),
+    field("ENFORCED BY", "/enforced", As::Brief),
+    field("WHY", "/reason", As::Brief),
 ];
 
 /// A name of something.
@@ -159,4 +169,33 @@ pub(super) fn tree(value: &Value, depth: usize) -> String {
             .collect(),
         other => format!("{pad}{}\n", plain(other)),
     }
+}
+
+/// How far restrictions have got: "4 of 5; lyon not heard since …" for those that nodes acknowledge.
+pub(super) async fn restrictions(client: &Client, format: Format) -> Result<(), CliError> {
+    let all = client.get("/v1/restrictions").await?;
+    print(format, &all, || {
+        let now = Timestamp::now();
+        let shown: Vec<Value> = items(&all).iter().map(|r| with_enforcement(r, now)).collect();
+        rows(&shown, RESTRICTIONS, "nothing is restricted", now)
+    })
+}
+
+fn with_enforcement(restriction: &Value, now: Timestamp) -> Value {
+    let count = |name: &str| restriction.get(name).and_then(Value::as_u64);
+    let (Some(by), Some(of)) = (count("enforced_by"), count("of")) else { return restriction.clone() };
+    let waiting = restriction["waiting"].as_array().into_iter().flatten().map(|w| {
+        let name = w.get("spiffe_id").and_then(Value::as_str).unwrap_or("?");
+        let seen = w.pointer("/seen/as_of").and_then(Value::as_str).and_then(|t| t.parse::<Timestamp>().ok());
+        match seen {
+            Some(at) => format!("{name} last heard {}", relative(at, now)),
+            None => format!("{name} never heard"),
+        }
+    });
+    let parts: Vec<String> = [format!("{by} of {of}")].into_iter().chain(waiting).collect();
+    let mut restriction = restriction.clone();
+    if let Some(map) = restriction.as_object_mut() {
+        map.insert("enforced".into(), parts.join("; ").into());
+    }
+    restriction
 }

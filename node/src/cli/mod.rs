@@ -10,6 +10,7 @@ mod authority;
 mod charter;
 mod check;
 mod decide;
+mod draft;
 mod entries;
 mod files;
 mod key;
@@ -133,6 +134,10 @@ enum Command {
     Veto(decide::VetoArgs),
     /// Stop a class of actions, an agent, a site or everything
     Kill(decide::KillArgs),
+    /// Stop an author: connections close, and what it wrote beyond what is known here grants nothing
+    Suspend(decide::SuspendArgs),
+    /// What is restricted, and which nodes enforce it
+    Restrictions,
     /// The record of what happened
     #[command(subcommand)]
     Audit(audit::Command),
@@ -216,7 +221,8 @@ pub fn run(cli: Cli) -> Result<(), CliError> {
         Command::Init(args) => start::init(global, args),
         Command::Node(command) => start::node(global, command),
         Command::Demo(args) => crate::demo::run(DemoArgs { output: global.output, ..args }),
-        Command::Charter(command) => charter::run(global, &command),
+        Command::Charter(charter::Command::Show { file }) => charter::show(global, file.as_deref()),
+        Command::Charter(charter::Command::Sign(args)) => charter::sign(global, &args),
         Command::Authority(authority::Command::Sign(args)) => entries::sign(global, &args),
         Command::Identity(command) => files::identity(global, &command),
         Command::Key(command) => key::run(global, &command),
@@ -245,6 +251,9 @@ async fn ask(global: &Global, command: Command) -> Result<(), CliError> {
         Command::Propose(args) => decide::propose(&client, format, &args).await,
         Command::Approvals(command) => approvals::run(&client, global, command).await,
         Command::Veto(args) => decide::veto(&client, format, &args).await,
+        Command::Charter(charter::Command::Amend(args)) => draft::amend(&client, global, &args).await,
+        Command::Suspend(args) => decide::suspend(&client, format, &args).await,
+        Command::Restrictions => look::restrictions(&client, format).await,
         Command::Kill(args) => decide::kill(&client, format, &args).await,
         Command::Audit(command) => audit::run(&client, format, &command).await,
         Command::People(command) => people::run(&client, global, command).await,

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::Global;
-use super::entries::Pending;
+use super::entries::{Base, Pending};
 use crate::client::Client;
 use crate::error::CliError;
 use crate::keyfile::{self, Purpose};
@@ -32,6 +32,14 @@ pub enum Command {
     List,
     /// Enrol a person, or replace what is known of them
     Enrol(Box<EnrolArgs>),
+    /// Draft a person's removal, for the council to sign
+    Revoke {
+        /// Their id
+        #[arg(value_name = "PERSON")]
+        person: String,
+        #[command(flatten)]
+        out: super::draft::Out,
+    },
 }
 
 /// `people enrol`.
@@ -66,16 +74,17 @@ pub struct EnrolArgs {
 }
 
 pub(super) async fn run(client: &Client, global: &Global, command: Command) -> Result<(), CliError> {
-    let authority = client.get("/v1/authority").await?;
     match command {
         Command::List => {
+            let authority = client.get("/v1/authority").await?;
             let people = json!({ "items": authority.get("people").cloned().unwrap_or_else(|| json!([])) });
             print(global.output, &people, || {
                 let shown: Vec<Value> = items(&people).iter().map(with_credentials).collect();
                 rows(&shown, PEOPLE, "nobody is enrolled", Timestamp::now())
             })
         }
-        Command::Enrol(args) => enrol(client, global, &args, &authority).await,
+        Command::Enrol(args) => enrol(client, global, &args).await,
+        Command::Revoke { person, out } => super::draft::revoke(client, global, &person, &out).await,
     }
 }
 
@@ -91,7 +100,7 @@ fn with_credentials(person: &Value) -> Value {
     person
 }
 
-async fn enrol(client: &Client, global: &Global, args: &EnrolArgs, authority: &Value) -> Result<(), CliError> {
+async fn enrol(client: &Client, global: &Global, args: &EnrolArgs) -> Result<(), CliError> {
     if !is_name(&args.person) {
         return Err(CliError::usage(format!("{:?} is no id of a person", args.person))
             .hint("write 1 to 63 of a-z, 0-9 and '-', not at either end"));
@@ -104,16 +113,13 @@ async fn enrol(client: &Client, global: &Global, args: &EnrolArgs, authority: &V
     let signs = council.key.is_some() || council.agent.is_some();
     let council = if signs { Some(council.open()?.for_council()?) } else { None };
     let entry = Entry::Person(person(args, public_key(args)?));
-    let mut pending = Pending::new(authority, &entry)?;
+    let mut pending = Pending::new(&Base::ask(client).await?, &entry);
     if let Some(council) = &council {
         pending.sign(council)?;
     }
     match &args.out {
         None => pending.submit(client, global, "enrolled").await,
-        Some(path) => {
-            pending.write(path)?;
-            pending.tell(global, &entry, path)
-        }
+        Some(path) => pending.put(global, path),
     }
 }
 

@@ -354,6 +354,15 @@ impl Engine {
             Event::Fork { author } => {
                 tracing::error!(author, "two facts signed for one place of a chain; the evidence is kept");
             }
+            Event::Term { n, sequencer } => {
+                tracing::warn!(n, sequencer, "a new term: the council named who writes the authority chain")
+            }
+            Event::Frozen { seq } => {
+                tracing::error!(
+                    seq,
+                    "the sequencer signed two entries for one place: authority is frozen until a new term"
+                );
+            }
             Event::ClockVouched { wall_ms } => {
                 self.clock.confirm(*wall_ms);
                 tracing::info!("peers vouch for this machine's clock");

@@ -125,7 +125,7 @@ impl Registrar {
         };
         let now_ms = clock::wall_ms();
         let issued = self.issuer.issue(&spiffe_id, &csr, site_csr.as_deref(), now_ms / 1000);
-        let Ok((charter, authority)) = self.node.read(cauldron_node_core::NodeCore::welcome).await else {
+        let Ok(welcome) = self.node.read(cauldron_node_core::NodeCore::welcome).await else {
             return refused("stopping", "the coordinator is stopping; ask again when it runs".into());
         };
         match issued {
@@ -133,12 +133,14 @@ impl Registrar {
                 tracing::info!(%spiffe_id, "SVID issued");
                 let der = |c: CertificateDer<'static>| c.to_vec().into();
                 Outcome::Granted(Grant {
-                    charter,
+                    charter: welcome.charter,
                     chain: chain.into_iter().map(der).collect(),
                     bundle: roots.into_iter().map(der).collect(),
                     site: site.map(der),
-                    // An author that renews has the chain by sync; a newcomer gets its beginning, the rest by sync too.
-                    authority: if joins { first(authority) } else { Vec::new() },
+                    // An author that renews has the chain by sync; a newcomer gets its beginning, the rest by sync too. Where
+                    // the charter is no longer the founding one, either needs it to know whom to believe.
+                    authority: if joins || welcome.amended { first(welcome.authority) } else { Vec::new() },
+                    terms: welcome.terms,
                     time_ms: now_ms,
                 })
             }

@@ -26,6 +26,7 @@ use std::time::Duration;
 
 use cauldron_agents::connector::Connector;
 use cauldron_agents::connector::blocklist::Blocklist;
+use cauldron_identity::authority::EntryBody;
 use cauldron_identity::x509::AuthorityCa;
 use cauldron_identity::{AuthorKey, MeshId, SealedFact, SignedCharter};
 use cauldron_mesh::{CloseCode, Mesh, MeshConfig, MeshEvent, MeshHandle, SvidSource};
@@ -199,6 +200,7 @@ struct Start {
     identity: svid::Identity,
     charter: SignedCharter,
     bootstrap: Vec<SealedFact>,
+    terms: Vec<EntryBody>,
 }
 
 fn open_store(config: &Config) -> Result<RedbStore, CliError> {
@@ -245,8 +247,8 @@ async fn enter(
     };
     let (charter, _) = founding::read_charter(dir, &mesh)?;
     let founded = founding::read_founding(dir)?.map(|f| f.facts).unwrap_or_default();
-    let bootstrap = welcome.map_or(founded, |w| w.authority);
-    Ok(Start { identity, charter, bootstrap })
+    let (bootstrap, terms) = welcome.map_or((founded, vec![]), |w| (w.authority, w.terms));
+    Ok(Start { identity, charter, bootstrap, terms })
 }
 
 /// The core, the clock and the TLS identity, ready to run.
@@ -280,6 +282,7 @@ fn open_node(
         mesh,
         boot_id: clock.boot_id().to_owned(),
         bootstrap: start.bootstrap,
+        terms: start.terms,
         used_before,
         seed: Seed(chance::bytes()),
         misbehave: fault.misbehave,

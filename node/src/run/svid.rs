@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cauldron_agents::proposal::for_display;
-use cauldron_identity::authority::Enrol;
+use cauldron_identity::authority::{Enrol, EntryBody};
 use cauldron_identity::x509::{
     AuthorityCa, BACKDATE_S, Bundle, Bundles, SvidKey, Validity, certificates_from_pem, certificates_to_pem,
 };
@@ -48,6 +48,8 @@ pub struct Welcome {
     pub charter: SignedCharter,
     /// The authority chain so far.
     pub authority: Vec<SealedFact>,
+    /// Terms of the council.
+    pub terms: Vec<EntryBody>,
 }
 
 /// The certificate authority on this machine, where there is one.
@@ -216,7 +218,7 @@ fn is_fatal(code: &str) -> bool {
 
 fn granted(grant: Grant, mesh: MeshId, key: SvidKey, id: &SpiffeId) -> Result<(Identity, Welcome), String> {
     // `EnrolReply::open` has checked that the charter is the pinned one.
-    let charter = grant.charter.open(&mesh).map_err(|e| e.to_string())?;
+    let charter = grant.charter_in_effect(&mesh).map_err(|e| e.to_string())?;
     let der = |bytes: Vec<u8>| CertificateDer::from(bytes);
     let roots: Vec<CertificateDer<'static>> = grant.bundle.into_iter().map(|b| der(b.into())).collect();
     for root in &roots {
@@ -237,7 +239,10 @@ fn granted(grant: Grant, mesh: MeshId, key: SvidKey, id: &SpiffeId) -> Result<(I
     if *found.spki_sha256.as_ref() != cauldron_identity::ids::sha256(&key.spki_der()) {
         return Err("the SVID in the reply is for another key than the one asked for".into());
     }
-    Ok((Identity { chain, key, bundles }, Welcome { charter: grant.charter, authority: grant.authority }))
+    Ok((
+        Identity { chain, key, bundles },
+        Welcome { charter: grant.charter, authority: grant.authority, terms: grant.terms },
+    ))
 }
 
 /// Gets an SVID where none is on disk: by the join token of the first run, otherwise as the enrolled author that this node

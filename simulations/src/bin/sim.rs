@@ -30,6 +30,10 @@ struct Args {
     /// Find every planted bug, and nothing in a clean build.
     #[arg(long)]
     planted: bool,
+    /// Wake this planted bug.
+    #[cfg(feature = "planted")]
+    #[arg(long, value_name = "BUG", conflicts_with = "planted")]
+    bug: Option<String>,
     /// How many nodes, hq included.
     #[arg(long, value_parser = clap::value_parser!(u64).range(2..=2_000))]
     nodes: Option<u64>,
@@ -53,6 +57,11 @@ fn main() -> ExitCode {
     if args.planted || args.duration.is_some() {
         // Worlds catch panics and report them as NO-PANIC; where it happened shows when the seed is replayed alone.
         std::panic::set_hook(Box::new(|_| {}));
+    }
+    #[cfg(feature = "planted")]
+    if !cauldron_identity::planted::activate(args.bug.as_deref()) {
+        eprintln!("no planted bug has that name; `--planted` lists them");
+        return ExitCode::from(2);
     }
     match (args.planted, args.duration) {
         (true, _) => planted(),

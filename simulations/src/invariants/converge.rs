@@ -85,7 +85,9 @@ pub(super) fn merge_laws(world: &World) -> Holds {
             move |f| f.header.scope != Scope::authority() || seen.insert(f.id)
         });
         let wall_ms = m.clock.wall(world.now());
-        let (Some(one), Some(two)) = (fold(world, in_order.iter().copied()), fold(world, shuffled.iter().copied()))
+        let terms = m.terms();
+        let (Some(one), Some(two)) =
+            (fold(world, &terms, in_order.iter().copied()), fold(world, &terms, shuffled.iter().copied()))
         else {
             return Err(Violation::new("MERGE-LAWS", "the charter does not open"));
         };

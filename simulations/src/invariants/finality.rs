@@ -51,10 +51,17 @@ pub(super) fn no_permit_after_a_no(world: &World, place: Place, fact: &Known) ->
 
 /// Folds facts in the order given: the authority chain first, by position, as a gapless chain delivers it.
 #[must_use]
-pub fn fold<'f>(world: &World, facts: impl Iterator<Item = &'f Arc<Known>> + Clone) -> Option<(Authority, Ledger)> {
+pub fn fold<'f>(
+    world: &World,
+    terms: &[EntryBody],
+    facts: impl Iterator<Item = &'f Arc<Known>> + Clone,
+) -> Option<(Authority, Ledger)> {
     let founding = &world.founding;
     let charter = founding.charter.open(&founding.mesh).ok()?;
     let mut authority = Authority::new(founding.mesh, charter).ok()?;
+    for term in terms {
+        authority.apply_term(term);
+    }
     let mut ledger = Ledger::new();
     let open = |known: &Arc<Known>| -> Option<Fact> { known.sealed.clone().reopen().ok() };
     let mut entries: Vec<&Arc<Known>> = facts.clone().filter(|f| f.header.scope == Scope::authority()).collect();
@@ -130,7 +137,7 @@ fn look_at(world: &mut World, place: Place) -> Holds {
     if !m.is_up() || m.restored.is_some() || m.frozen || world.weather.faults.jump_ms.is_some() {
         return Ok(());
     }
-    let Some((authority, ledger)) = fold(world, m.known.values()) else { return Ok(()) };
+    let Some((authority, ledger)) = fold(world, &m.terms(), m.known.values()) else { return Ok(()) };
     let (name, wall_ms) = (m.name.clone(), m.clock.wall(now));
     for status in ledger.statuses(&authority, wall_ms) {
         let before = world.watch.statuses.insert((place, status.id), status.state);
@@ -150,7 +157,7 @@ pub(super) fn final_states(world: &mut World) -> Holds {
 /// PROGRESS: once everything has settled, nothing that people approved is left half done: it was executed, or it is void.
 pub(super) fn progress(world: &World) -> Holds {
     let hq = &world.machines[HQ];
-    let Some((authority, ledger)) = fold(world, hq.known.values()) else { return Ok(()) };
+    let Some((authority, ledger)) = fold(world, &hq.terms(), hq.known.values()) else { return Ok(()) };
     let wall_ms = hq.clock.wall(world.now());
     for (id, owner) in &world.history.proposals {
         let owner = &world.machines[*owner];

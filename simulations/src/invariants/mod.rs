@@ -10,9 +10,11 @@ mod links;
 pub mod model;
 mod once;
 mod permit;
+mod rooted;
 mod scan;
 
 pub use finality::fold;
+pub(crate) use scan::publish;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -94,6 +96,8 @@ pub(crate) fn at_each_fact(world: &mut World, place: Place, fact: &Arc<Known>, o
 
 /// A record becomes durable.
 pub(crate) fn at_each_write(world: &World, place: Place, record: &Record) -> Holds {
+    rooted::terms_are_the_councils(world, place, record)?;
+    rooted::no_lease_from_a_liar(world, place, record)?;
     durable::no_regress(world, place, record)?;
     chains::no_fork(world, place, record)?;
     chains::gapless(world, place, record)
@@ -101,7 +105,8 @@ pub(crate) fn at_each_write(world: &World, place: Place, record: &Record) -> Hol
 
 /// A frame leaves a node.
 pub(crate) fn at_each_send(world: &World, place: Place, link: LinkId, _bytes: &[u8]) -> Holds {
-    links::silence_to_strangers(world, place, link)
+    links::silence_to_strangers(world, place, link)?;
+    rooted::silence_to_the_cut(world, place, link)
 }
 
 /// A frame reaches a machine.
@@ -127,6 +132,7 @@ pub fn at_each_effect(world: &World) -> Holds {
 
 /// A timer woke a process.
 pub(crate) fn at_each_tick(world: &World, place: Place) -> Holds {
+    rooted::clock_is_not_fooled(world, place)?;
     finality::no_busy_loop(world, place)
 }
 
@@ -149,6 +155,7 @@ pub(crate) fn at_the_end(world: &mut World) -> Holds {
     chains::causal(world)?;
     chains::evidence_of_forks(world)?;
     converge::merge_laws(world)?;
+    rooted::the_term_is_everywhere(world)?;
     finality::final_states(world)?;
     finality::ends_are_told(world)?;
     finality::progress(world)

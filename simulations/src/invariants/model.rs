@@ -8,9 +8,9 @@ use cauldron_coordinator::bodies::{
     Decision, KIND_DECISION, KIND_RESTRICTION, KIND_VOTE, Outcome, Permit, Proposal, Restriction, Target,
 };
 use cauldron_coordinator::vote::{Choice, VoteStatement};
-use cauldron_identity::authority::{Credential, Entry, EntryBody, Held, KIND_ENTRY, KIND_HELD};
+use cauldron_identity::authority::{Credential, Entry, EntryBody, Held, KIND_ENTRY, KIND_HELD, Term};
 use cauldron_identity::codec::from_cbor;
-use cauldron_identity::{AuthorId, Digest, FactId, SshSignature};
+use cauldron_identity::{AuthorId, Digest, FactId, Scope, SshSignature};
 use minicbor::Decode;
 use minicbor::bytes::ByteVec;
 
@@ -48,6 +48,8 @@ pub struct Model<'w> {
     hq: AuthorId,
     entries: Vec<(FactId, EntryBody, Entry)>,
     covered: u64,
+    /// Terms of the council that this machine keeps.
+    terms: Vec<Term>,
 }
 
 impl<'w> Model<'w> {
@@ -61,7 +63,14 @@ impl<'w> Model<'w> {
         entries.sort_by_key(|(_, body, _)| body.index);
         let held = of_kind::<Held>(known, KIND_HELD).filter(|(f, _)| f.header.author != hq);
         let covered = held.map(|(_, h)| h.index).max().unwrap_or(0);
-        Self { founding, known, hq, entries, covered }
+        let council = [founding.council.public().into()];
+        let signed = machine.terms().into_iter().filter(|b| b.signers(&founding.mesh, &council) == 1);
+        let terms = signed.filter_map(|b| match b.entry() {
+            Ok(Entry::Term(term)) => Some(term),
+            _ => None,
+        });
+        let terms = terms.collect();
+        Self { founding, known, hq, entries, covered, terms }
     }
 
     fn by_council(&self, body: &EntryBody) -> bool {
@@ -96,13 +105,21 @@ impl<'w> Model<'w> {
             Entry::Incarnate(i) if i.author == *author => Some(i.incarnation),
             _ => None,
         });
-        begun.max().unwrap_or(0)
+        // For hq, whose chain the authority chain is, a term begins the new life.
+        let terms = u32::try_from(self.terms.len()).unwrap_or(u32::MAX);
+        if *author == self.hq { terms } else { begun.max().unwrap_or(0) }
     }
 
     /// Whether a fact lies beyond the end of its author's chain, as a `Cut` or a new life names it.
     #[must_use]
     pub fn is_beyond(&self, fact: &Known) -> bool {
         let h = &fact.header;
+        if h.author == self.hq
+            && let Some(term) = self.terms.get(h.incarnation as usize)
+            && h.scope != Scope::authority()
+        {
+            return term.ends.iter().find(|e| e.scope == h.scope).is_none_or(|end| h.seq > end.seq);
+        }
         self.entries.iter().any(|(_, body, entry)| {
             let ends = match entry {
                 Entry::Cut(c) if c.author == h.author && c.incarnation == h.incarnation && self.by_council(body) => {

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use cauldron_coordinator::bodies::{KIND_RESTRICTION, Restriction, Target};
 use cauldron_identity::FactId;
-use cauldron_identity::authority::{Cut, Entry, EntryBody, Incarnate, KIND_ENTRY};
+use cauldron_identity::authority::{ChainEnd, Cut, Entry, EntryBody, Incarnate, KIND_ENTRY};
 use cauldron_identity::codec::from_cbor;
 
 use super::{Holds, Violation};
@@ -87,6 +88,9 @@ pub(super) fn learn(world: &mut World, fact: &Known) {
     if fact.kind() == KIND_ENTRY {
         return learn_ends(world, fact);
     }
+    if let Some(Target::Author(_, ends)) = suspension(fact) {
+        return publish(world, &ends);
+    }
     let Some(site) = fact.header.scope.site_name().map(str::to_owned) else { return };
     if world.watch.secrets.by_prefix.get(&fact.id.as_bytes()[..4]).is_some_and(|s| s.iter().any(|s| s.id == fact.id)) {
         return;
@@ -108,6 +112,17 @@ pub(super) fn learn(world: &mut World, fact: &Known) {
     }
 }
 
+fn suspension(fact: &Known) -> Option<Target> {
+    let restriction = (fact.kind() == KIND_RESTRICTION).then(|| fact.body::<Restriction>()).flatten()?;
+    let public = fact.header.scope.site_name().is_none();
+    restriction.order().ok().map(|order| order.target).filter(|_| public)
+}
+
+/// These ends of chains are public: something that every node reads names them (decision 0013).
+pub(crate) fn publish(world: &mut World, ends: &[ChainEnd]) {
+    world.watch.public_ids.extend(ends.iter().filter_map(|end| end.id));
+}
+
 /// An `Incarnate` or `Cut` entry names the ends of chains; the authority chain is public, so these ids are.
 fn learn_ends(world: &mut World, fact: &Known) {
     let entry = fact.body::<EntryBody>().and_then(|b| from_cbor::<Entry>(b.entry_bytes()).ok());
@@ -115,7 +130,7 @@ fn learn_ends(world: &mut World, fact: &Known) {
         Some(Entry::Incarnate(Incarnate { ends, .. }) | Entry::Cut(Cut { ends, .. })) => ends,
         _ => return,
     };
-    world.watch.public_ids.extend(ends.into_iter().filter_map(|end| end.id));
+    publish(world, &ends);
 }
 
 /// SCOPE: no byte of a scope reaches a node that its reader rule does not name.

@@ -1,23 +1,31 @@
 //! Adversaries of this world: a stranger at the door, and hq's own key in the wrong hands.
 
+use std::collections::BTreeMap;
+
 use cauldron_coordinator::bodies::{
     Decision, GroupNeed, KIND_DECISION, KIND_PERMIT, KIND_PROPOSAL, KIND_VOTE, Obligations, Outcome, Permit, Proposal,
 };
 use cauldron_coordinator::ledger::PERMIT_MS_MAX;
 use cauldron_coordinator::vote::{Choice, SignedVote};
 use cauldron_crdt::log::Record as LogRecord;
-use cauldron_identity::authority::{Enrol, Entry, EntryBody, KIND_ENTRY};
+use cauldron_identity::authority::{ChainEnd, Credential, Enrol, Entry, EntryBody, KIND_ENTRY, Person, Term};
+use cauldron_identity::charter::Seat;
 use cauldron_identity::codec::{from_cbor, to_cbor};
-use cauldron_identity::{AuthorKey, Digest, Fact, FactId, HeaderDraft, Scope};
-use cauldron_node_core::{Input, Record};
+use cauldron_identity::{AuthorKey, Digest, Fact, FactId, HeaderDraft, PublicKey, Scope, SpiffeId};
+use cauldron_node_core::{Command, Input, Record};
 
 use super::machine::{Arriving, Machine};
 use super::people::Odd;
 use super::process::Death;
-use super::{HQ, World};
+use super::{Asked, HQ, Happening, World};
 use crate::facts::{Known, of_kind};
+use crate::founding::{DUTY, TRUST_DOMAIN};
+use crate::invariants;
 use crate::network::Place;
 use crate::reached;
+
+/// The kind of link frame that carries a term (`docs/wire.md`).
+const TERM_FRAME: u8 = 6;
 
 /// What a compromised hq writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,10 +40,12 @@ pub enum Forgery {
     TwoKeys,
     /// A second permit for what was permitted before, with the same votes.
     Again,
+    /// A permit by votes of people whom hq enrolled without the council.
+    Invented,
 }
 
-const FORGERIES: [Forgery; 5] =
-    [Forgery::NoVotes, Forgery::Allow, Forgery::OtherTerms, Forgery::TwoKeys, Forgery::Again];
+const FORGERIES: [Forgery; 6] =
+    [Forgery::NoVotes, Forgery::Allow, Forgery::OtherTerms, Forgery::TwoKeys, Forgery::Again, Forgery::Invented];
 
 impl World {
     /// A link from somebody whose key is not enrolled under that name. It repeats what it overheard, and garbage.
@@ -58,6 +68,11 @@ impl World {
             }
             self.give(place, strange(Input::Frame { link, bytes }));
         }
+        if self.rng.percent(30)
+            && let Some(bytes) = self.unsigned_term(place, author)
+        {
+            self.give(place, strange(Input::Frame { link, bytes }));
+        }
         self.give(place, strange(Input::LinkDown { link }));
     }
 
@@ -65,6 +80,9 @@ impl World {
     fn disguise(&mut self) -> (cauldron_identity::SpiffeId, cauldron_identity::PublicKey) {
         let fresh = AuthorKey::from_seed(&self.rng.bytes()).public();
         let (a, b) = (self.rng.index(self.machines.len()), self.rng.index(self.machines.len()));
+        if let Some(impostor) = self.history.impostors.last().filter(|_| a % 2 == 0) {
+            return impostor.clone();
+        }
         match self.rng.below(3) {
             0 => (self.machines[a].spiffe_id.clone(), fresh),
             1 if a != b => (self.machines[a].spiffe_id.clone(), self.machines[b].public),
@@ -77,16 +95,27 @@ impl World {
 
     /// Somebody with hq's key and disk writes a permit that nobody voted for, while hq is down.
     pub(crate) fn forge(&mut self) {
-        let candidates = self.forgeable();
+        if self.rng.percent(25) {
+            return self.impersonate();
+        }
+        // The strongest of them, for it passes all that does not ask who enrolled whom.
+        let invent = self.rng.percent(40);
+        let forgery = if invent { Some(Forgery::Invented) } else { self.rng.pick(&FORGERIES).copied() };
+        let forgery = forgery.unwrap_or(Forgery::NoVotes);
+        let candidates = self.forgeable(forgery);
         let Some((proposal, scope)) = self.rng.pick(&candidates).cloned() else { return };
-        let forgery = self.rng.pick(&FORGERIES).copied().unwrap_or(Forgery::NoVotes);
         self.forge_permit(proposal, &scope, forgery);
     }
 
-    fn forgeable(&self) -> Vec<(FactId, Scope)> {
+    /// Proposals that hq knows; for all but a repetition, those that are still open as far as it knows.
+    fn forgeable(&self, forgery: Forgery) -> Vec<(FactId, Scope)> {
         let hq = &self.machines[HQ];
         let durable = |f: &&std::sync::Arc<Known>| hq.durable.contains(&f.id) && f.kind() == KIND_PROPOSAL;
-        hq.known.values().filter(durable).map(|f| (f.id, f.header.scope.clone())).collect()
+        let open = |f: &&std::sync::Arc<Known>| {
+            forgery == Forgery::Again
+                || self.state_at(&hq.name, f.id).is_none_or(cauldron_coordinator::ledger::State::is_open)
+        };
+        hq.known.values().filter(durable).filter(open).map(|f| (f.id, f.header.scope.clone())).collect()
     }
 
     /// Forges one permit. Returns its id, unless what the forgery needs is not there.
@@ -137,6 +166,11 @@ impl World {
                 let people = (0..self.founding.people.len().min(seats as usize)).collect::<Vec<_>>();
                 people.into_iter().filter_map(|p| self.stolen_vote(p, 0, proposal, scope, Odd::OtherTerms)).collect()
             }
+            Forgery::Invented => {
+                let seats: u32 = decision.obligations.approvals.iter().map(|n: &GroupNeed| n.n).sum();
+                reached!(self, "forge.invented_person");
+                (0..seats as usize).filter_map(|n| self.invented_vote(n, proposal, scope)).collect()
+            }
             // The second person of every world is on duty and has two keys.
             Forgery::TwoKeys => {
                 (0..2).filter_map(|key| self.stolen_vote(1, key, proposal, scope, Odd::Right)).collect()
@@ -152,6 +186,165 @@ impl World {
         let signed: SignedVote = self.signed(person, key, &statement)?;
         self.inject(HQ, scope, KIND_VOTE, vec![proposal], to_cbor(&signed))?;
         Some(signed.id())
+    }
+
+    /// An entry in hq's own hand, without anybody's word but hq's.
+    fn write_alone(&mut self, entry: &Entry) -> Option<FactId> {
+        let scope = Scope::authority();
+        let m = &self.machines[HQ];
+        let last =
+            m.known.values().filter(|f| f.header.scope == scope).max_by_key(|f| (f.header.incarnation, f.header.seq));
+        let (prev, index) = last.and_then(|f| Some((f.id, f.body::<EntryBody>()?.index)))?;
+        let body = EntryBody::new(Some(prev), index + 1, entry);
+        self.inject(HQ, &scope, KIND_ENTRY, vec![], to_cbor(&body))
+    }
+
+    /// A vote by a person whom nobody but hq knows. hq is patient: whom it has invented it uses again, for the entry may be in
+    /// effect by then.
+    fn invented_vote(&mut self, n: usize, proposal: FactId, scope: &Scope) -> Option<Digest> {
+        if self.history.invented.len() <= n {
+            let seed = self.rng.bytes();
+            let id = format!("nobody-{n}-{}", self.rng.below(1_000_000));
+            let credentials = vec![Credential::of(AuthorKey::from_seed(&seed).public().into())];
+            let groups = vec![DUTY.to_owned()];
+            let person = Person { id: id.clone(), name: id.clone(), groups, credentials };
+            let entry = self.write_alone(&Entry::Person(person))?;
+            self.history.invented.push((id, seed, entry));
+        }
+        let (id, seed, entry) = self.history.invented[n].clone();
+        let key = AuthorKey::from_seed(&seed);
+        let mut statement = self.statement(HQ, 0, proposal, Choice::Approve, Odd::Right, 0)?;
+        (statement.person, statement.credential) = (id, Credential::of(key.public().into()).id());
+        statement.authority_head = Some(entry);
+        let signed = statement.sign(&key);
+        self.inject(HQ, scope, KIND_VOTE, vec![proposal], to_cbor(&signed))?;
+        Some(signed.id())
+    }
+
+    /// hq enrols a key of its own under the name of a node that has an author.
+    pub(crate) fn impersonate(&mut self) {
+        let victim = self.rng.between(1, self.machines.len() as u64 - 1) as usize;
+        self.die(HQ, Death::Kill);
+        self.machines[HQ].recall();
+        let key = AuthorKey::from_seed(&self.rng.bytes());
+        let name = self.machines[victim].spiffe_id.clone();
+        if self.machines[victim].has_joined()
+            && self.write_alone(&Entry::Enrol(Enrol::new(&self.founding.mesh, &key, &name))).is_some()
+        {
+            reached!(self, "forge.impostor");
+            self.history.impostors.push((name, key.public()));
+        }
+    }
+
+    /// hq signs two entries for one place: one stands on its own disk, the other it has shown to one node alone.
+    pub fn lie(&mut self) {
+        let scope = Scope::authority();
+        let hq = &self.machines[HQ];
+        let newest = hq.known.values().filter(|f| f.header.scope == scope).max_by_key(|f| f.header.seq);
+        let Some(base) = newest.filter(|f| f.header.incarnation == 0).cloned() else { return };
+        let told: Vec<Place> =
+            (1..self.machines.len()).filter(|p| self.machines[*p].durable.contains(&base.id)).collect();
+        // A node that the branch had enrolled would have to join again: another story.
+        if self.history.lie.is_some()
+            || !self.machines.iter().all(Machine::has_joined)
+            || !hq.durable.contains(&base.id)
+        {
+            return;
+        }
+        let Some(victim) = self.rng.pick(&told).copied() else { return };
+        let Some(index) = base.body::<EntryBody>().map(|body| body.index + 1) else { return };
+        let key = self.machines[HQ].key();
+        for (place, name) in [(HQ, "ghost-a"), (victim, "ghost-b")] {
+            self.die(place, Death::Kill);
+            let ghost = AuthorKey::from_seed(&self.rng.bytes());
+            let id =
+                SpiffeId::new(format!("spiffe://{TRUST_DOMAIN}/site/lyon/node/{name}")).expect("a valid SPIFFE ID");
+            let entry = Entry::Enrol(Enrol::new(&self.founding.mesh, &ghost, &id));
+            let draft = HeaderDraft {
+                mesh: self.founding.mesh,
+                scope: scope.clone(),
+                incarnation: 0,
+                seq: base.header.seq + 1,
+                prev: Some(base.id),
+                hlc: base.header.hlc + 1,
+                kind: KIND_ENTRY.to_owned(),
+                deps: vec![],
+                traceparent: None,
+            };
+            let fact = Fact::seal(&key, draft, to_cbor(&EntryBody::new(Some(base.id), index, &entry)));
+            self.plant(place, &fact);
+        }
+        reached!(self, "fork.shown");
+        self.note(HQ, "LIES", base.id.as_bytes(), || format!("to place {victim} behind {}", base.id.short()));
+        self.history.lie = Some((Some(base.id), index - 1, self.queue.now()));
+        let delay = self.rng.between(3_000, 60_000);
+        self.queue.after(delay, Happening::Term);
+    }
+
+    /// A fact of an adversary on a disk whose machine is down.
+    fn plant(&mut self, place: Place, fact: &Fact) {
+        let stored = LogRecord::Fact(fact.sealed().clone());
+        let Ok(key) = stored.key() else { return };
+        let m = &mut self.machines[place];
+        // What a crash left half done at this place of the chain would be a third branch.
+        m.disk.write(&Record { key, value: Some(stored.value()) });
+        m.recall();
+        if let Some(known) = Known::of_sealed(fact.sealed().clone()) {
+            self.history.durable(&known);
+            self.history.fact(known);
+        }
+        self.history.forged.insert(fact.id());
+        self.history.blind.insert(fact.id());
+    }
+
+    /// The council has seen the proof: hq, taken back, begins a new term behind the last entry that everybody holds. The file
+    /// goes to whichever node is at hand.
+    pub fn name_a_term(&mut self) {
+        let Some((base, index, _)) = self.history.lie else { return };
+        // Nobody listens to an author that was cut: what it alone keeps reaches nobody.
+        let is_heard = |m: &Machine| !self.history.cuts.contains_key(&m.author);
+        if self.machines.iter().any(|m| is_heard(m) && !m.terms().is_empty()) {
+            return;
+        }
+        self.queue.after(5_000, Happening::Term);
+        if self.history.terms.is_empty() {
+            let hq = &self.machines[HQ];
+            let mut ends: BTreeMap<Scope, ChainEnd> = BTreeMap::new();
+            for f in hq.known.values().filter(|f| f.header.author == hq.author && f.header.scope != Scope::authority())
+            {
+                let end = ChainEnd { scope: f.header.scope.clone(), seq: f.header.seq, id: Some(f.id) };
+                let known = ends.entry(f.header.scope.clone()).or_insert_with(|| end.clone());
+                if known.seq < end.seq {
+                    *known = end;
+                }
+            }
+            let sequencer = Seat { author: hq.public, spiffe_id: hq.spiffe_id.to_string() };
+            let ends: Vec<ChainEnd> = ends.into_values().collect();
+            invariants::publish(self, &ends);
+            let term = Term { n: 1, sequencer, ends, root_keys: vec![] };
+            let mut body = EntryBody::new(base, index + 1, &Entry::Term(term));
+            body.sign(&self.founding.mesh, &self.founding.council);
+            self.history.terms.push(body);
+        }
+        let heard = |p: &Place| {
+            let m = &self.machines[*p];
+            m.is_up() && !self.history.cuts.contains_key(&m.author)
+        };
+        let up: Vec<Place> = (0..self.machines.len()).filter(heard).collect();
+        if let (Some(place), Some(body)) = (self.rng.pick(&up).copied(), self.history.terms.first().cloned()) {
+            reached!(self, "term.named");
+            self.ask(place, Command::Term(Box::new(body)), Asked::Term);
+        }
+    }
+
+    /// A term that nobody signed, as a link frame: it names whoever sends it.
+    fn unsigned_term(&mut self, place: Place, author: PublicKey) -> Option<Vec<u8>> {
+        let authority = self.machines[place].core.as_ref()?.authority();
+        let sequencer = Seat { author, spiffe_id: format!("spiffe://{TRUST_DOMAIN}/coordinator/evil") };
+        let term = Term { n: authority.term() + 1, sequencer, ends: vec![], root_keys: vec![] };
+        let body = EntryBody::new(authority.head(), authority.index() + 1, &Entry::Term(term));
+        reached!(self, "term.frame_from_stranger");
+        Some([&[TERM_FRAME], to_cbor(&body).as_slice()].concat())
     }
 
     fn permit(

@@ -2,9 +2,10 @@
 
 use cauldron_coordinator::action::{Action, BlockAddress};
 use cauldron_coordinator::bodies::{Evidence, Order, Proposal, Restriction, Reversibility, RiskClass, Target};
-use cauldron_identity::authority::{Enrol, Entry, EntryBody, KIND_ENTRY};
+use cauldron_identity::authority::{Enrol, Entry, EntryBody, KIND_ENTRY, Term};
+use cauldron_identity::charter::Seat;
 use cauldron_identity::ids::sha256;
-use cauldron_identity::{Digest, FactId, Scope, SealedFact};
+use cauldron_identity::{Digest, FactId, SealedFact};
 use cauldron_node_core::enrol::{EnrolRequest, TokenId, TokenProof};
 use cauldron_node_core::{Command, Input, Refusal, Reply, Ticket};
 
@@ -44,6 +45,8 @@ pub enum Asked {
     Restriction,
     /// An entry of the authority chain.
     Entry,
+    /// A term of the council.
+    Term,
 }
 
 /// Something that an agent once wanted.
@@ -68,6 +71,14 @@ impl World {
     pub(crate) fn replied(&mut self, place: Place, ticket: Ticket, result: Result<Reply, Refusal>) {
         self.note(place, "reply", &ticket.to_be_bytes(), || format!("{ticket}: {result:?}"));
         let Some((_, asked)) = self.asked.remove(&ticket) else { return };
+        // A term is no fact; that it is durable when its answer leaves, its own record says.
+        if asked == Asked::Term {
+            let kept = self.machines[place].terms().len();
+            if result.is_ok() && kept == 0 {
+                self.break_off(invariants::Violation::new("ACK-DURABLE", "a term was acknowledged and is not on disk"));
+            }
+            return;
+        }
         if let Ok(Reply::Recorded(fact) | Reply::Already(fact)) = &result {
             let ack = Ack { at: self.queue.now(), place, fact: *fact };
             if let Err(violation) = invariants::at_each_ack(self, &ack) {
@@ -76,7 +87,16 @@ impl World {
             self.history.acks.push(ack);
         }
         match (asked, result) {
+            (Asked::Token { place }, Ok(Reply::Minted)) => self.machines[place].has_token = true,
+            // Its connection broke before the answer: it asks again.
+            (Asked::Admission { .. }, Ok(Reply::Admitted { .. })) if !self.calm && self.rng.percent(20) => {
+                reached!(self, "join.reply_lost");
+            }
             (Asked::Admission { place }, Ok(Reply::Admitted { .. })) => self.admitted(place),
+            // hq lost what it had minted, in a crash before its commit.
+            (Asked::Admission { place }, Err(why)) if why.code == "token_unknown" => {
+                self.machines[place].has_token = false;
+            }
             (Asked::Proposal { owner }, Ok(Reply::Recorded(fact))) => self.history.proposals.push((fact, owner)),
             _ => {}
         }
@@ -98,8 +118,11 @@ impl World {
         id.copy_from_slice(&sha256(&secret)[..16]);
         let id = TokenId(id);
         let expires_ms = EPOCH_MS + 86_400_000;
-        let token = Command::Token { id, secret_hash: sha256(&secret), spiffe_id: spiffe_id.clone(), expires_ms };
-        self.ask(HQ, token, Asked::Token { place });
+        // A token is minted once: redeeming it again must bring the reply that was lost.
+        if !m.has_token {
+            let token = Command::Token { id, secret_hash: sha256(&secret), spiffe_id: spiffe_id.clone(), expires_ms };
+            self.ask(HQ, token, Asked::Token { place });
+        }
         let (csr, exporter) = (b"csr".to_vec(), self.rng.bytes());
         let proof = TokenProof::new(id, &secret, &key.public(), &csr, &exporter);
         let enrol = Enrol::new(&mesh, &key, &spiffe_id);
@@ -243,11 +266,28 @@ impl World {
     /// An entry that the council signs for hq's present head. hq may refuse it when the head has moved on.
     pub fn council_entry(&mut self, entry: &Entry) -> Ticket {
         let hq = &self.machines[HQ];
-        let newest = hq.known.values().filter(|f| f.header.scope == Scope::authority()).max_by_key(|f| f.header.seq);
-        let (prev, index) = newest.map_or((None, 0), |f| (Some(f.id), f.header.seq));
+        let (prev, index) = hq.core.as_ref().map_or((None, 0), |c| (c.authority().head(), c.authority().index()));
         let mut body = EntryBody::new(prev, index + 1, entry);
         body.sign(&self.founding.mesh, &self.founding.council);
         self.ask(HQ, Command::Authority(Box::new(body)), Asked::Entry)
+    }
+
+    /// The council signs a term for hq in a new life, as `cauldron authority term` drafts it at hq, and hands it to `to`.
+    ///
+    /// # Panics
+    /// When hq is down: a mistake in a story.
+    pub fn council_term(&mut self, to: Place) -> Ticket {
+        let hq = &self.machines[HQ];
+        let core = hq.core.as_ref().expect("hq runs");
+        let (_, ends) = core.ends_of(&hq.author).expect("hq is seated");
+        let sequencer = Seat { author: hq.public, spiffe_id: hq.spiffe_id.to_string() };
+        let authority = core.authority();
+        let term = Term { n: authority.term() + 1, sequencer, ends: ends.clone(), root_keys: vec![] };
+        let mut body = EntryBody::new(authority.head(), authority.index() + 1, &Entry::Term(term));
+        body.sign(&self.founding.mesh, &self.founding.council);
+        invariants::publish(self, &ends);
+        self.history.terms.push(body.clone());
+        self.ask(to, Command::Term(Box::new(body)), Asked::Term)
     }
 
     /// The council takes the last person's credentials away.

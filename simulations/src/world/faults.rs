@@ -37,13 +37,15 @@ pub enum Fault {
     Forge,
     /// The council cuts a node.
     Cut,
+    /// hq signs two entries for one place and shows them to different nodes.
+    Lie,
 }
 
 impl World {
     /// Plans everything that happens by itself in this world.
     pub(crate) fn schedule_weather(&mut self) {
-        use Fault::{Backup, Cut, Forge, Freeze, Jump, Kill, Partition, Power, Restore, Stall, Stranger};
-        for fault in [Kill, Power, Backup, Restore, Partition, Stall, Freeze, Jump, Stranger, Forge, Cut] {
+        use Fault::{Backup, Cut, Forge, Freeze, Jump, Kill, Lie, Partition, Power, Restore, Stall, Stranger};
+        for fault in [Kill, Power, Backup, Restore, Partition, Stall, Freeze, Jump, Stranger, Forge, Cut, Lie] {
             self.plan(fault);
         }
         let span = self.weather.turbulence_ms;
@@ -79,6 +81,7 @@ impl World {
             Fault::Stranger => f.stranger_ms,
             Fault::Forge => f.forge_ms,
             Fault::Cut => f.cut_ms,
+            Fault::Lie => f.lie_ms,
         }
     }
 
@@ -113,6 +116,7 @@ impl World {
             Fault::Stranger => self.stranger(any),
             Fault::Forge => self.forge(),
             Fault::Cut => self.cut_author(node),
+            Fault::Lie => self.lie(),
         }
     }
 

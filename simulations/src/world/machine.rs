@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use cauldron_identity::authority::EntryBody;
+use cauldron_identity::codec::from_cbor;
 use cauldron_identity::{AuthorId, AuthorKey, FactId, PublicKey, Scope, SealedFact, SpiffeId};
 use cauldron_node_core::{Input, LinkId, NodeCore, Output, Timer};
 
@@ -12,6 +14,9 @@ use crate::facts::{FACT_PREFIX, Facts, Known};
 use crate::network::Place;
 use crate::queue::Ms;
 use crate::world::blocklist::Blocklist;
+
+/// Where a node keeps terms.
+pub const TERM_PREFIX: &[u8] = b"l/term/";
 
 /// A machine in the world.
 #[derive(Debug)]
@@ -68,6 +73,10 @@ pub struct Machine {
     pub links: BTreeMap<LinkId, Place>,
     /// Facts this process has said it keeps; on disk or on their way.
     pub known: Facts,
+    /// Authors that a cut on this disk ends, and in which life.
+    pub cut_known: BTreeSet<(AuthorId, u32)>,
+    /// Whether its token was minted, as far as the new node knows.
+    pub has_token: bool,
     /// Facts on disk.
     pub durable: BTreeSet<FactId>,
     /// The newest moment at hq of which anything here can know.
@@ -142,6 +151,8 @@ impl Machine {
             woken: (0, 0),
             links: BTreeMap::new(),
             known: Facts::new(),
+            cut_known: BTreeSet::new(),
+            has_token: false,
             durable: BTreeSet::new(),
             knows_hq_at: 0,
             restored: None,
@@ -185,6 +196,13 @@ impl Machine {
             }
         }
         self.durable = self.known.keys().copied().collect();
+    }
+
+    /// Terms of the council on its disk.
+    #[must_use]
+    pub fn terms(&self) -> Vec<EntryBody> {
+        let kept = self.disk.records().into_iter().filter(|(key, _)| key.starts_with(TERM_PREFIX));
+        kept.filter_map(|(_, value)| from_cbor(&value).ok()).collect()
     }
 
     /// Everything that dies with a process.

@@ -82,6 +82,8 @@ pub(crate) enum Happening {
     Veto,
     /// The council revokes somebody.
     Revoke,
+    /// The council names a new term, until some node keeps it.
+    Term,
 }
 
 /// The world of one seed.
@@ -263,6 +265,7 @@ impl World {
             Happening::Withdraw { person, proposal } => self.withdraw(person, proposal),
             Happening::Veto => self.veto_something(),
             Happening::Revoke => self.revoke_somebody(),
+            Happening::Term => self.name_a_term(),
         }
     }
 }

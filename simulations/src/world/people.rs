@@ -120,6 +120,8 @@ impl World {
         let body: Proposal = m.known.get(&proposal)?.body()?;
         let voter = self.founding.people.get(person)?.person();
         let newest = m.known.values().filter(|f| f.header.scope == Scope::authority()).max_by_key(|f| f.header.seq);
+        // As the page of a running node names it.
+        let served = m.core.as_ref().map(|core| core.authority().head());
         let wall_ms = m.clock.wall(now);
         Some(VoteStatement {
             mesh: self.founding.mesh,
@@ -130,7 +132,7 @@ impl World {
             terms: if odd == Odd::OtherTerms { nonce } else { decision.terms() },
             presentation: present_decision(&body, &decision).digest(),
             served_by: m.author,
-            authority_head: newest.map(|f| f.id),
+            authority_head: served.unwrap_or(newest.map(|f| f.id)),
             choice,
             reason: "looked at it".into(),
             dwell_ms: 4_000,

@@ -1,6 +1,7 @@
 //! The life of a process: start, inputs, outputs in order, death between any two of them.
 
 use cauldron_coordinator::bodies::{KIND_ENDED, KIND_PERMIT, KIND_STARTED};
+use cauldron_identity::authority::{Entry, EntryBody, KIND_ENTRY};
 use cauldron_identity::ids::sha256;
 use cauldron_node_core::{Event, Input, NodeConfig, NodeCore, Output, Record, Seed};
 
@@ -48,6 +49,7 @@ impl World {
             seed,
             misbehave: cauldron_node_core::Misbehave::default(),
             used_before: m.process > 0,
+            terms: vec![],
         };
         let clock = m.clock.read(now);
         match NodeCore::open(config, m.disk.records(), clock) {
@@ -246,6 +248,7 @@ impl World {
             m.disk.write(record);
             if let Some(fact) = record.value.as_deref().and_then(|value| Known::of_record(&record.key, value)) {
                 m.durable.insert(fact.id);
+                m.cut_known.extend(cut_by_council(&self.founding, &fact));
                 self.history.durable(&fact);
             }
         }
@@ -372,17 +375,19 @@ impl World {
         m.recall();
         let before = std::mem::take(&mut m.known);
         m.disk = backup;
+        m.cut_known.clear();
         m.recall();
         let author = m.author;
-        let lost: Vec<_> =
-            before.values().filter(|f| f.header.author == author && !m.known.contains_key(&f.id)).cloned().collect();
+        // What an earlier restore lost counts until a copy has it again. What was heard since is forgotten either way.
+        let mut lost = m.restored.take().unwrap_or_default().lost;
+        lost.extend(before.values().filter(|f| f.header.author == author).map(|f| (f.id, f.header.scope.clone())));
+        lost.retain(|id, _| !m.known.contains_key(id));
         self.note(place, "restored", &(lost.len() as u64).to_be_bytes(), || format!("{} own facts lost", lost.len()));
         if lost.is_empty() {
             return;
         }
         reached!(self, "restore.with_loss");
-        self.history.lost.extend(lost.iter().map(|f| f.id));
-        let lost = lost.into_iter().map(|f| (f.id, f.header.scope.clone())).collect();
+        self.history.lost.extend(lost.keys());
         self.machines[place].restored = Some(Restored { lost, ..Restored::default() });
     }
 
@@ -409,5 +414,16 @@ impl World {
             self.machines[place].wake_at = Some(now);
             self.queue.at(now, Happening::Tick { place, process });
         }
+    }
+}
+
+/// Whom an entry of the council cuts.
+fn cut_by_council(founding: &crate::founding::Founding, fact: &Known) -> Option<(cauldron_identity::AuthorId, u32)> {
+    let body = (fact.kind() == KIND_ENTRY).then(|| fact.body::<EntryBody>()).flatten()?;
+    match body.entry() {
+        Ok(Entry::Cut(cut)) if body.signers(&founding.mesh, &[founding.council.public().into()]) == 1 => {
+            Some((cut.author, cut.incarnation))
+        }
+        _ => None,
     }
 }

@@ -5,9 +5,12 @@ use std::convert::Infallible;
 use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::response::sse::{Event as Message, KeepAlive, Sse};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use cauldron_identity::FactId;
+use cauldron_identity::codec::to_cbor;
 use cauldron_node_core::view::{
-    ApprovalView, AuditEntry, AuthorityView, Check, ProposalView, SiteView, SyncView, Time,
+    ApprovalView, AuditEntry, AuthorityView, Check, ProposalView, RestrictionView, SiteView, SyncView, Time,
 };
 use cauldron_node_core::{Event, NodeCore};
 use futures::Stream;
@@ -198,6 +201,82 @@ pub async fn authority(State(context): State<Context>) -> Answer<AuthorityView> 
     Ok(Json(ask(&context, NodeCore::authority_view).await?))
 }
 
+/// What people sign an amendment over: the charter as the chain's newest entry leaves it.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct CharterAnswer {
+    /// The mesh id: the hash of the founding charter.
+    pub mesh: String,
+    /// CBOR in base64.
+    pub charter: String,
+    /// The last entry, which a new one follows.
+    pub head: Option<String>,
+    /// Its index.
+    pub index: u64,
+    /// The number of the sequencer's term.
+    pub term: u32,
+    /// The last entry that every node holds, when the sequencer forked the chain; a term builds on it.
+    pub common: Option<Common>,
+}
+
+/// An entry of the chain.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Common {
+    /// Its id; none for the founding itself.
+    pub head: Option<String>,
+    /// Its index.
+    pub index: u64,
+}
+
+/// The charter that the next entry is judged by.
+#[utoipa::path(get, path = "/v1/charter", responses((status = 200, body = CharterAnswer)))]
+pub async fn charter(State(context): State<Context>) -> Answer<CharterAnswer> {
+    let answer = ask(&context, |core| {
+        let authority = core.authority();
+        CharterAnswer {
+            mesh: authority.mesh().to_string(),
+            charter: BASE64_STANDARD.encode(to_cbor(authority.next_charter())),
+            head: authority.head().map(|id| id.to_string()),
+            index: authority.index(),
+            term: authority.term(),
+            common: core.common().map(|(head, index)| Common { head: head.map(|id| id.to_string()), index }),
+        }
+    });
+    Ok(Json(answer.await?))
+}
+
+/// Where an author's chains end, as far as this node reads them.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct EndsAnswer {
+    /// The author.
+    pub author: String,
+    /// Its SPIFFE ID.
+    pub spiffe_id: String,
+    /// Its present life.
+    pub incarnation: u32,
+    /// CBOR in base64.
+    pub ends: String,
+}
+
+/// What a suspension, a cut or a term names: the heads of an author, by SPIFFE ID or author id.
+#[utoipa::path(get, path = "/v1/authority/ends/{member}", responses((status = 200, body = EndsAnswer), (status = 404, body = Problem)))]
+pub async fn ends(State(context): State<Context>, Path(member): Path<String>) -> Answer<EndsAnswer> {
+    let unknown = format!("{member} is not enrolled here");
+    let answer = ask(&context, move |core| {
+        let (author, spiffe_id) = core.member_named(&member)?;
+        let (incarnation, ends) = core.ends_of(&author)?;
+        let ends = BASE64_STANDARD.encode(to_cbor(&ends));
+        Some(EndsAnswer { author: author.to_string(), spiffe_id: spiffe_id.to_string(), incarnation, ends })
+    });
+    answer.await?.map(Json).ok_or_else(|| Problem::not_found(unknown))
+}
+
+/// What is restricted, and how far each suspension and cut has got.
+#[utoipa::path(get, path = "/v1/restrictions", responses((status = 200, body = Items<RestrictionView>)))]
+pub async fn restrictions(State(context): State<Context>) -> Answer<Items<RestrictionView>> {
+    let now = context.clock.now();
+    Ok(Json(Items { items: ask(&context, move |core| core.restrictions_view(now)).await? }))
+}
+
 /// Whose bundle.
 #[derive(Debug, Deserialize, IntoParams)]
 pub struct BundleQuery {
@@ -265,6 +344,8 @@ fn message(event: &Event) -> Message {
         }
         Event::Refused { code, detail } => ("refused", json!({ "code": code, "detail": detail })),
         Event::Fork { author } => ("fork", json!({ "author": author })),
+        Event::Term { n, sequencer } => ("term", json!({ "n": n, "sequencer": sequencer })),
+        Event::Frozen { seq } => ("frozen", json!({ "seq": seq })),
         Event::ClockVouched { wall_ms } => ("clock", json!({ "vouched": Time(*wall_ms) })),
         Event::State { state, reason } => ("state", json!({ "state": state, "reason": reason })),
     };

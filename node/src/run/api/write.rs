@@ -79,9 +79,9 @@ pub async fn vote(
 /// What to restrict.
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct RestrictRequest {
-    /// `veto` (a lineage), `kill-class`, `kill-agent`, `kill-site` or `kill-all`.
+    /// `veto` (a lineage), `kill-class`, `kill-agent`, `kill-site`, `kill-all` or `suspend` (an author).
     pub kind: String,
-    /// The lineage's id, the class, the agent's SPIFFE ID or the site; nothing for `kill-all`.
+    /// The lineage's id, the class, the agent's SPIFFE ID, the site, or the member's SPIFFE ID; nothing for `kill-all`.
     pub target: Option<String>,
     /// Why.
     pub reason: String,
@@ -107,7 +107,20 @@ pub async fn restrict(
         "kill-agent" => Target::Agent(text),
         "kill-site" => Target::Site(text),
         "kill-all" => Target::All,
-        other => return Err(bad(format!("{other:?} is none of veto, kill-class, kill-agent, kill-site, kill-all"))),
+        "suspend" => {
+            let named = text.clone();
+            let found = context.node.read(move |core| {
+                let (author, _) = core.member_named(&named)?;
+                core.ends_of(&author).map(|(_, ends)| (author, ends))
+            });
+            let (author, ends) = found.await?.ok_or_else(|| bad(format!("{text:?} is no enrolled member")))?;
+            Target::Author(author, ends)
+        }
+        other => {
+            return Err(bad(format!(
+                "{other:?} is none of veto, kill-class, kill-agent, kill-site, kill-all, suspend"
+            )));
+        }
     };
     let order = Order {
         mesh: context.facts.mesh,
@@ -184,8 +197,8 @@ pub struct EntryRequest {
     pub entry: String,
 }
 
-/// Adds an entry to the authority chain (sequencer only). The node refuses one that lacks signatures or does not follow
-/// the present head.
+/// Adds an entry to the authority chain (sequencer only), or a term (any node). The node refuses one that lacks signatures
+/// or does not follow the present head.
 #[utoipa::path(post, path = "/v1/authority/entries", request_body = EntryRequest, responses((status = 200, body = Recorded), (status = 409, body = Problem)))]
 pub async fn entry(
     State(context): State<Context>,

@@ -1,0 +1,75 @@
+//! ROOT, CUT and the clock: rights come from the council alone, and what it ended is over.
+
+use cauldron_identity::Scope;
+use cauldron_identity::authority::EntryBody;
+use cauldron_identity::codec::from_cbor;
+use cauldron_node_core::{LinkId, Record};
+
+use super::{Holds, Violation};
+use crate::facts::EVIDENCE_PREFIX;
+use crate::network::Place;
+use crate::world::machine::TERM_PREFIX;
+use crate::world::{HQ, World};
+
+/// ROOT: no node keeps a term of the sequencer that the council did not sign.
+pub(super) fn terms_are_the_councils(world: &World, place: Place, record: &Record) -> Holds {
+    let Some(value) = record.value.as_deref().filter(|_| record.key.starts_with(TERM_PREFIX)) else { return Ok(()) };
+    let council = [world.founding.council.public().into()];
+    match from_cbor::<EntryBody>(value) {
+        Ok(body) if body.signers(&world.founding.mesh, &council) == 1 => Ok(()),
+        _ => {
+            let text = format!("{} keeps a term that the council did not sign", world.machines[place].name);
+            Err(Violation::new("ROOT", text))
+        }
+    }
+}
+
+/// ROOT: whoever holds the proof that hq lied takes no lease of it, until the council named a new term.
+pub(super) fn no_lease_from_a_liar(world: &World, place: Place, record: &Record) -> Holds {
+    let m = &world.machines[place];
+    if world.history.lie.is_none() || record.key != b"l/lease" || !m.terms().is_empty() {
+        return Ok(());
+    }
+    let hq = world.machines[HQ].author;
+    let chain = [EVIDENCE_PREFIX, Scope::authority().to_string().as_bytes(), &[0], hq.as_bytes()].concat();
+    if m.disk.records().iter().any(|(key, _)| key.starts_with(&chain)) {
+        let text = format!("{} holds proof that hq forked the authority chain, and still takes its lease", m.name);
+        return Err(Violation::new("ROOT", text));
+    }
+    Ok(())
+}
+
+/// ROOT: a term that any node keeps is known to all once everything has settled, and hq writes under it.
+pub(super) fn the_term_is_everywhere(world: &World) -> Holds {
+    let Some(newest) = world.history.terms.last() else { return Ok(()) };
+    for m in world.machines.iter().filter(|m| m.is_up() && !world.history.cuts.contains_key(&m.author)) {
+        let begun = m.core.as_ref().is_some_and(|core| core.authority().term() > 0);
+        if !begun {
+            let text = format!("{} has not begun the term that builds on entry {}", m.name, newest.index - 1);
+            return Err(Violation::new("ROOT", text));
+        }
+    }
+    Ok(())
+}
+
+/// CUT: a node that holds a cut on its disk says nothing more to the author it ends.
+pub(super) fn silence_to_the_cut(world: &World, place: Place, link: LinkId) -> Holds {
+    let m = &world.machines[place];
+    let Some(peer) = m.links.get(&link).map(|p| &world.machines[*p]) else { return Ok(()) };
+    // A cut of an earlier life says nothing about the present one.
+    let life =
+        m.core.as_ref().and_then(|core| core.authority().member(&peer.author)).map_or(0, |member| member.incarnation);
+    if !m.cut_known.contains(&(peer.author, life)) {
+        return Ok(());
+    }
+    Err(Violation::new("CUT", format!("{} holds the cut of {} and still speaks to it", m.name, peer.name)))
+}
+
+/// CLOCK: no machine believes a wall clock that its own past rules out, across boots.
+pub(super) fn clock_is_not_fooled(world: &World, place: Place) -> Holds {
+    let m = &world.machines[place];
+    if !m.clock.is_fooled() {
+        return Ok(());
+    }
+    Err(Violation::new("CLOCK", format!("{} believes a wall clock that jumped beyond belief", m.name)))
+}
