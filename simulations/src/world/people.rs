@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 
 use cauldron_coordinator::bodies::{Decision, Outcome, Proposal, Started};
 use cauldron_coordinator::vote::{Choice, SignedVote, VoteStatement, present_decision};
-use cauldron_identity::{AuthorKey, Digest, FactId, Scope};
+use cauldron_identity::{AuthorKey, Digest, FactId};
 use cauldron_node_core::{Command, Ticket};
 
 use super::{Asked, Happening, World};
 use crate::facts::of_kind;
+use crate::invariants;
 use crate::network::Place;
 use crate::reached;
 
@@ -119,9 +120,11 @@ impl World {
         let (_, decision) = of_kind::<Decision>(&m.known, "decision").find(|(_, d)| d.proposal == proposal)?;
         let body: Proposal = m.known.get(&proposal)?.body()?;
         let voter = self.founding.people.get(person)?.person();
-        let newest = m.known.values().filter(|f| f.header.scope == Scope::authority()).max_by_key(|f| f.header.seq);
-        // As the page of a running node names it.
-        let served = m.core.as_ref().map(|core| core.authority().head());
+        // As the page of a running node names it, or what the disk of one that is down says.
+        let head = match &m.core {
+            Some(core) => core.authority().head(),
+            None => invariants::fold(self, &m.terms(), m.known.values())?.0.head(),
+        };
         let wall_ms = m.clock.wall(now);
         Some(VoteStatement {
             mesh: self.founding.mesh,
@@ -132,7 +135,7 @@ impl World {
             terms: if odd == Odd::OtherTerms { nonce } else { decision.terms() },
             presentation: present_decision(&body, &decision).digest(),
             served_by: m.author,
-            authority_head: served.unwrap_or(newest.map(|f| f.id)),
+            authority_head: head,
             choice,
             reason: "looked at it".into(),
             dwell_ms: 4_000,
