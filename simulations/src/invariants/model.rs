@@ -50,6 +50,7 @@ pub struct Model<'w> {
     covered: u64,
     /// Terms of the council that this machine keeps.
     terms: Vec<Term>,
+    term_ids: Vec<FactId>,
 }
 
 impl<'w> Model<'w> {
@@ -66,11 +67,11 @@ impl<'w> Model<'w> {
         let council = [founding.council.public().into()];
         let signed = machine.terms().into_iter().filter(|b| b.signers(&founding.mesh, &council) == 1);
         let terms = signed.filter_map(|b| match b.entry() {
-            Ok(Entry::Term(term)) => Some(term),
+            Ok(Entry::Term(term)) => Some((term, Term::id(&founding.mesh, &b))),
             _ => None,
         });
-        let terms = terms.collect();
-        Self { founding, known, hq, entries, covered, terms }
+        let (terms, term_ids) = terms.unzip();
+        Self { founding, known, hq, entries, covered, terms, term_ids }
     }
 
     fn by_council(&self, body: &EntryBody) -> bool {
@@ -219,7 +220,7 @@ impl<'w> Model<'w> {
                 && !v.revoked
                 && v.statement.terms == terms
                 && permit.votes.contains(&v.id)
-                && wall_ms.is_none_or(|now| v.statement.expires_ms >= now)
+                && wall_ms.is_none_or(|now| v.statement.expires_ms >= now && self.has_entry(v.statement.authority_head))
         };
         let taken_back = |votes: &[Vote], approval: &Vote| {
             let later = |v: &&Vote| v.statement.issued_ms > approval.statement.issued_ms;
@@ -227,5 +228,10 @@ impl<'w> Model<'w> {
         };
         let approved = said.into_iter().filter(|(_, votes)| votes.iter().any(|v| counts(v) && !taken_back(votes, v)));
         approved.map(|(person, _)| person).collect()
+    }
+
+    /// Whether a vote was cast under an entry that is here. One that a term dropped may never come.
+    fn has_entry(&self, head: Option<FactId>) -> bool {
+        head.is_none_or(|head| self.known.contains_key(&head) || self.term_ids.contains(&head))
     }
 }
