@@ -25,6 +25,17 @@ pub fn bench(args: &[OsString]) -> Result<ExitCode, String> {
     hand_over(cargo().args(["run", "--quiet", "--release", "--package", "cauldron-bench", "--"]).args(args))
 }
 
+/// The generator of the Workload API's stubs. It has a workspace and a lock file of its own, so that nobody else builds it.
+pub fn proto(check: bool) -> Result<ExitCode, String> {
+    let root = repository()?;
+    let manifest = root.join("identity/workload-api/generate/Cargo.toml");
+    let mut command = cargo();
+    command.args(["run", "--quiet", "--locked", "--manifest-path"]).arg(manifest);
+    // Beside the product's own build, where `cargo clean` finds it.
+    command.arg("--target-dir").arg(root.join("target/proto"));
+    hand_over(if check { command.args(["--", "--check"]) } else { &mut command })
+}
+
 /// The cargo that started us, so that `cargo +toolchain xtask` stays on its toolchain.
 pub fn cargo() -> Command {
     Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))

@@ -1,4 +1,4 @@
-//! Developer commands: `cargo xtask check | sim | bench | planted | tidy`.
+//! Developer commands: `cargo xtask check | sim | bench | planted | proto | tidy`.
 //!
 //! Everything here is a thin front for something that also works without it: `check` is `.ci/run`, `sim` and `bench`
 //! build and start a binary of the workspace. Only `tidy` and `planted` have rules of their own.
@@ -46,6 +46,12 @@ enum Command {
     },
     /// Plant each bug of the wires in turn; its test must fail.
     Planted,
+    /// Generate the Workload API's messages and stubs anew; `--check` only compares.
+    Proto {
+        /// Write nothing; fail if the committed code is not what the definition gives.
+        #[arg(long)]
+        check: bool,
+    },
     /// Check the rules that no compiler checks: clean cores, no path of one machine, links that resolve.
     Tidy,
 }
@@ -56,6 +62,7 @@ fn main() -> ExitCode {
         Command::Sim { args } => forward::sim(&args),
         Command::Bench { args } => forward::bench(&args),
         Command::Planted => wires::run(),
+        Command::Proto { check } => forward::proto(check),
         Command::Tidy => tidy::run(),
     };
     outcome.unwrap_or_else(|error| {
