@@ -64,13 +64,20 @@ pub enum Role {
         /// Its name.
         agent: String,
     },
+    /// `/coordinator/<name>/agent/<agent>`: a workload beside a coordinator of the whole mesh; never a mesh peer.
+    CoordinatorAgent {
+        /// The coordinator.
+        coordinator: String,
+        /// Its name.
+        agent: String,
+    },
 }
 
-/// A SPIFFE ID whose path is none of the four forms.
+/// A SPIFFE ID whose path is none of the five forms.
 #[derive(Debug, thiserror::Error, PartialEq, Eq, Clone)]
 #[error(
-    "{id} names no role: use /coordinator/<name>, /site/<site>/coordinator/<name>, /site/<site>/node/<node> or \
-     /site/<site>/node/<node>/agent/<agent>, each name 1 to 63 of a-z, 0-9 and '-'"
+    "{id} names no role: use /coordinator/<name>, /site/<site>/coordinator/<name> or /site/<site>/node/<node>, for a workload on a \
+     node or a mesh coordinator with /agent/<agent> behind it, each name 1 to 63 of a-z, 0-9 and '-'"
 )]
 pub struct RoleError {
     /// The SPIFFE ID.
@@ -81,7 +88,7 @@ impl Role {
     /// Reads the role from the path.
     ///
     /// # Errors
-    /// [`RoleError`] when the path is none of the four forms.
+    /// [`RoleError`] when the path is none of the five forms.
     pub fn of(id: &SpiffeId) -> Result<Self, RoleError> {
         let parts: Vec<&str> = id.path().split('/').skip(1).collect();
         let own = |s: &str| s.to_owned();
@@ -94,6 +101,9 @@ impl Role {
             ["site", site, "node", node, "agent", agent] => {
                 (Self::Agent { site: own(site), node: own(node), agent: own(agent) }, vec![site, node, agent])
             }
+            ["coordinator", name, "agent", agent] => {
+                (Self::CoordinatorAgent { coordinator: own(name), agent: own(agent) }, vec![name, agent])
+            }
             _ => return Err(RoleError { id: id.to_string() }),
         };
         if names.into_iter().all(is_name) { Ok(role) } else { Err(RoleError { id: id.to_string() }) }
@@ -103,7 +113,7 @@ impl Role {
     #[must_use]
     pub fn site(&self) -> Option<&str> {
         match self {
-            Self::Coordinator { .. } => None,
+            Self::Coordinator { .. } | Self::CoordinatorAgent { .. } => None,
             Self::SiteCoordinator { site, .. } | Self::Node { site, .. } | Self::Agent { site, .. } => Some(site),
         }
     }
@@ -114,7 +124,7 @@ impl Role {
         match self {
             Self::Coordinator { name } | Self::SiteCoordinator { name, .. } => name,
             Self::Node { node, .. } => node,
-            Self::Agent { agent, .. } => agent,
+            Self::Agent { agent, .. } | Self::CoordinatorAgent { agent, .. } => agent,
         }
     }
 
@@ -127,8 +137,19 @@ impl Role {
     /// Whether the holder may be a peer in the mesh: everything but an agent.
     #[must_use]
     pub fn is_peer(&self) -> bool {
-        !matches!(self, Self::Agent { .. })
+        !matches!(self, Self::Agent { .. } | Self::CoordinatorAgent { .. })
     }
+}
+
+/// Whether `agent` names an agent (or another workload) of the peer `host`: its path and `/agent/<agent>` behind it. A peer
+/// may ask for SVIDs of these and of nobody else.
+#[must_use]
+pub fn is_agent_of(agent: &SpiffeId, host: &SpiffeId) -> bool {
+    let below = agent.path().strip_prefix(host.path()).and_then(|rest| rest.strip_prefix("/agent/"));
+    agent.trust_domain() == host.trust_domain()
+        && below.is_some_and(is_name)
+        && Role::of(host).is_ok_and(|role| role.is_peer())
+        && Role::of(agent).is_ok_and(|role| !role.is_peer())
 }
 
 #[cfg(test)]
@@ -195,13 +216,16 @@ mod tests {
     }
 
     #[test]
-    fn reads_the_four_forms_and_no_other() {
+    fn reads_the_five_forms_and_no_other() {
         let role = |s: &str| Role::of(&SpiffeId::new(s).expect(s));
         let lyon = role("spiffe://a.test/site/lyon/node/n1").expect("a node");
         assert_eq!((lyon.site(), lyon.name(), lyon.is_peer()), (Some("lyon"), "n1", true));
         assert!(role("spiffe://a.test/coordinator/hq").expect("a coordinator").is_mesh_coordinator());
         assert!(!role("spiffe://a.test/site/lyon/node/n1/agent/x").expect("an agent").is_peer());
+        let web = role("spiffe://a.test/coordinator/hq/agent/web").expect("an agent");
+        assert_eq!((web.site(), web.name(), web.is_peer()), (None, "web", false));
         for bad in [
+            "spiffe://a.test/site/lyon/coordinator/n1/agent/x",
             "spiffe://a.test",
             "spiffe://a.test/coordinator",
             "spiffe://a.test/site/Lyon/node/n",
@@ -209,5 +233,25 @@ mod tests {
         ] {
             assert!(role(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn an_agent_is_of_one_peer_alone() {
+        let id = |s: &str| SpiffeId::new(s).expect(s);
+        let of = |agent: &str, host: &str| is_agent_of(&id(agent), &id(host));
+        let node = "spiffe://a.test/site/lyon/node/n1";
+        assert!(of("spiffe://a.test/site/lyon/node/n1/agent/x", node));
+        assert!(of("spiffe://a.test/coordinator/hq/agent/x", "spiffe://a.test/coordinator/hq"));
+        for other in [
+            node,
+            "spiffe://a.test/site/lyon/node/n10/agent/x",
+            "spiffe://a.test/site/lyon/node/n2/agent/x",
+            "spiffe://b.test/site/lyon/node/n1/agent/x",
+            "spiffe://a.test/site/lyon/node/n1/agent/x/agent/y",
+            "spiffe://a.test/coordinator/hq",
+        ] {
+            assert!(!of(other, node), "{other}");
+        }
+        assert!(!of("spiffe://a.test/site/lyon/node/n1/agent/x", "spiffe://a.test/site/lyon/node/n1/agent/x"));
     }
 }

@@ -19,6 +19,9 @@
 //! | `clock.cbor` | where this node's clock stood at founding or join: the first high-water mark | 0600 |
 //! | `people/<person>.key` | software credentials and council keys made by `init` or `people enrol` | 0600 |
 //! | `store.redb` | everything else | 0600 |
+//! | `workloads/<name>.pem` | key and chain of the SVID of a workload on this machine | 0600 |
+//! | `workloads/jwt.json` | the trust domain's JWT keys (JWK Set), on a node without its authority | 0644 |
+//! | `workload.sock` | the Workload API, where something is registered for it | 0666 |
 //! | `node.sock` | the HTTP API | 0660 |
 //!
 //! The directory itself is 0700. `author.key`, `svid.pem` and `ca/root.key` are sealed where `node.key_seal` is set.
@@ -137,6 +140,12 @@ impl DataDir {
         people = "people";
         /// The store.
         store = "store.redb";
+        /// SVIDs of workloads.
+        workloads = "workloads";
+        /// The trust domain's JWT keys, as the authority told them.
+        jwt_bundle = "workloads/jwt.json";
+        /// The Workload API's socket.
+        workload_socket = "workload.sock";
         /// The API's socket.
         socket = "node.sock";
     }
@@ -145,6 +154,12 @@ impl DataDir {
     #[must_use]
     pub fn person_key(&self, person: &str) -> PathBuf {
         self.people().join(format!("{person}.key"))
+    }
+
+    /// The SVID of a workload.
+    #[must_use]
+    pub fn workload(&self, name: &str) -> PathBuf {
+        self.workloads().join(format!("{name}.pem"))
     }
 
     /// The key file of a council member.

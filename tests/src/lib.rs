@@ -16,7 +16,7 @@ mod wait;
 
 pub use binary::binary;
 pub use http::{Answer, request};
-pub use mesh::{Mesh, Plan};
+pub use mesh::{Mesh, Plan, append};
 pub use node::{Node, free_port};
 pub use run::{Ran, cauldron, cauldron_with};
 pub use skip::{shared, skipped};

@@ -219,7 +219,11 @@ impl Mesh {
 }
 
 /// Appends `text` to the file at `path`.
-fn append(path: &Path, text: impl AsRef<[u8]>) {
+/// Adds `text` to the end of a file.
+///
+/// # Panics
+/// When it cannot.
+pub fn append(path: &Path, text: impl AsRef<[u8]>) {
     let mut file = OpenOptions::new().create(true).append(true).open(path).expect("the file can be opened");
     file.write_all(text.as_ref()).expect("the file can be written");
 }

@@ -42,6 +42,24 @@ impl SvidKey {
         Ok(Self { pair })
     }
 
+    /// Reads PKCS#8 DER of any type that TLS can sign with here: an authority elsewhere chooses what it issues for.
+    ///
+    /// # Errors
+    /// [`CaError::Key`].
+    pub fn any_from_pkcs8_der(der: &[u8]) -> Result<Self, CaError> {
+        let pair = KeyPair::try_from(&PrivatePkcs8KeyDer::from(der)).map_err(|e| CaError::Key(e.to_string()))?;
+        Ok(Self { pair })
+    }
+
+    /// Reads PKCS#8 PEM of any type that TLS can sign with here.
+    ///
+    /// # Errors
+    /// [`CaError::Key`].
+    pub fn any_from_pkcs8_pem(pem: &str) -> Result<Self, CaError> {
+        let pair = KeyPair::from_pem(pem).map_err(|e| CaError::Key(e.to_string()))?;
+        Ok(Self { pair })
+    }
+
     /// PKCS#8 DER, for TLS and for a file that only its owner reads.
     #[must_use]
     pub fn to_pkcs8_der(&self) -> Zeroizing<Vec<u8>> {

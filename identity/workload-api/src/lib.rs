@@ -13,6 +13,7 @@
 //! Absent on purpose: how SVIDs are made and kept (the node), and the WIT profile, which is optional.
 #![forbid(unsafe_code)]
 
+mod authority;
 pub mod caller;
 pub mod client;
 pub mod entry;

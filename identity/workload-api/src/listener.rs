@@ -10,6 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{UnixListener, UnixStream};
 use tonic::transport::server::Connected;
 
+use crate::authority::Mended;
 use crate::caller::Caller;
 
 /// Connections at once. A workload needs one or two; a node has some tens of workloads.
@@ -78,7 +79,9 @@ pub(crate) async fn accept(listener: &UnixListener, held: &Arc<Held>) -> Connect
             }
         };
         match held.take(caller.uid()) {
-            Some(seat) => return Connection { stream, caller: Arc::new(caller), _seat: seat },
+            Some(seat) => {
+                return Connection { stream, caller: Arc::new(caller), mended: Mended::default(), _seat: seat };
+            }
             None => tracing::warn!(uid = caller.uid(), pid = caller.pid(), "too many connections to the Workload API"),
         }
     }
@@ -88,6 +91,7 @@ pub(crate) async fn accept(listener: &UnixListener, held: &Arc<Held>) -> Connect
 pub(crate) struct Connection {
     stream: UnixStream,
     caller: Arc<Caller>,
+    mended: Mended,
     _seat: Seat,
 }
 
@@ -101,7 +105,20 @@ impl Connected for Connection {
 
 impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        let Self { stream, mended, .. } = &mut *self;
+        while mended.ready.is_empty() {
+            let mut space = [0; 4096];
+            let mut came = ReadBuf::new(&mut space);
+            std::task::ready!(Pin::new(&mut *stream).poll_read(cx, &mut came))?;
+            if came.filled().is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            mended.take(came.filled());
+        }
+        let now = mended.ready.len().min(buf.remaining());
+        buf.put_slice(mended.ready.get(..now).unwrap_or_default());
+        mended.ready.drain(..now);
+        Poll::Ready(Ok(()))
     }
 }
 

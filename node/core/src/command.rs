@@ -151,7 +151,14 @@ impl NodeCore {
             Some(member) if of_site.is_some() && member.role.site() != of_site.as_deref() => {
                 Err(Refusal::new("other_site", "this node renews for its own site only; ask a coordinator"))
             }
-            Some(_) => Ok(Reply::Admitted { spiffe_id }),
+            Some(_) => match &request.workload {
+                None => Ok(Reply::Admitted { spiffe_id }),
+                Some(workload) => admit_workload(&workload.spiffe_id, &spiffe_id),
+            },
+            None if request.workload.is_some() => Err(Refusal::new(
+                "not_enrolled",
+                "an author joins for itself first, and asks for its workloads afterwards",
+            )),
             None if request.token.is_none() => {
                 Err(Refusal::new("not_enrolled", "this author is not enrolled; join with a token"))
             }
@@ -250,5 +257,32 @@ impl NodeCore {
         } else {
             Err(Refusal::new("other_site", format!("this node may not write {scope}; propose at a node of that site")))
         }
+    }
+}
+
+/// A workload's identity lies below that of the author that asks for it.
+fn admit_workload(asked: &str, host: &SpiffeId) -> Result<Reply, Refusal> {
+    let spiffe_id =
+        SpiffeId::new(asked).map_err(|e| Refusal::new("bad_spiffe_id", format!("a workload's SPIFFE ID: {e}")))?;
+    if !cauldron_identity::spiffe_id::is_agent_of(&spiffe_id, host) {
+        let reason = format!("{host} may ask for {host}/agent/<name> alone, not for {spiffe_id}");
+        return Err(Refusal::new("not_below", reason));
+    }
+    Ok(Reply::Admitted { spiffe_id })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_author_gets_identities_below_its_own_and_no_others() {
+        let host = SpiffeId::new("spiffe://acme.test/site/lyon/node/lyon").expect("id");
+        let code = |asked: &str| admit_workload(asked, &host).expect_err("refused").code;
+        assert!(admit_workload("spiffe://acme.test/site/lyon/node/lyon/agent/web", &host).is_ok());
+        assert_eq!(code("spiffe://acme.test/site/porto/node/porto/agent/web"), "not_below");
+        assert_eq!(code("spiffe://acme.test/site/lyon/node/lyon"), "not_below");
+        assert_eq!(code("spiffe://acme.test/coordinator/hq"), "not_below");
+        assert_eq!(code("https://acme.test/x"), "bad_spiffe_id");
     }
 }

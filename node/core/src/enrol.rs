@@ -37,6 +37,24 @@ pub struct EnrolRequest {
     /// PKCS#10 request for its site's intermediate, from a node that holds one.
     #[n(5)]
     site_csr: Option<ByteVec>,
+    /// The SVID is not for the author itself but for a workload on its machine.
+    #[n(6)]
+    pub workload: Option<Workload>,
+}
+
+/// An identity below the author's own: `<its SPIFFE ID>/agent/<name>`.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Workload {
+    /// The SPIFFE ID.
+    #[n(0)]
+    pub spiffe_id: String,
+    /// Lifetime wanted, seconds; what the authority gives to nodes is the longest.
+    #[n(1)]
+    pub lifetime_s: Option<u64>,
+    /// A JWT-SVID for this audience instead of an X.509-SVID; empty for the latter.
+    #[n(2)]
+    pub audience: Vec<String>,
 }
 
 /// Proof that the sender knows a join token's secret. The secret itself never travels: the server is not proven yet when
@@ -133,6 +151,12 @@ pub struct Grant {
     /// The site's intermediate for the second request, DER; none where none was asked for or the authority grants none.
     #[n(5)]
     pub site: Option<ByteVec>,
+    /// The trust domain's JWT keys, a JWK Set, where the server has them.
+    #[n(6)]
+    pub jwt_bundle: Option<ByteVec>,
+    /// The JWT-SVID, where one was asked for; `chain` is empty then.
+    #[n(7)]
+    pub token: Option<String>,
     /// Terms of the council.
     #[n(8)]
     #[cbor(default)]
@@ -201,16 +225,31 @@ impl EnrolRequest {
         key: &AuthorKey,
         exporter: &[u8; 32],
     ) -> Self {
-        let proof = key.sign(REQUEST_DOMAIN, &requested(exporter, &csr, None));
-        Self { mesh, token, enrol, csr: ByteVec::from(csr), proof, site_csr: None }
+        let proof = key.sign(REQUEST_DOMAIN, &requested(exporter, &csr, None, None));
+        Self { mesh, token, enrol, csr: ByteVec::from(csr), proof, site_csr: None, workload: None }
     }
 
     /// The same request, which also asks for the site's intermediate.
     #[must_use]
     pub fn with_site(mut self, site_csr: Vec<u8>, key: &AuthorKey, exporter: &[u8; 32]) -> Self {
-        self.proof = key.sign(REQUEST_DOMAIN, &requested(exporter, &self.csr, Some(&site_csr)));
+        self.proof = key.sign(REQUEST_DOMAIN, &requested(exporter, &self.csr, Some(&site_csr), None));
         self.site_csr = Some(ByteVec::from(site_csr));
         self
+    }
+
+    /// Signs a request for a workload's identity, as an enrolled author.
+    #[must_use]
+    pub fn for_workload(
+        mesh: MeshId,
+        enrol: Enrol,
+        csr: Vec<u8>,
+        workload: Workload,
+        key: &AuthorKey,
+        exporter: &[u8; 32],
+    ) -> Self {
+        let proof = key.sign(REQUEST_DOMAIN, &requested(exporter, &csr, None, Some(&workload)));
+        let (csr, workload) = (ByteVec::from(csr), Some(workload));
+        Self { mesh, token: None, enrol, csr, proof, site_csr: None, workload }
     }
 
     /// Encodes it.
@@ -226,7 +265,7 @@ impl EnrolRequest {
     pub fn open(bytes: &[u8], exporter: &[u8; 32]) -> Result<Self, EnrolError> {
         let request: Self = from_cbor(bytes).map_err(EnrolError::Encoding)?;
         let key = request.enrol.author;
-        let message = requested(exporter, &request.csr, request.site_csr());
+        let message = requested(exporter, &request.csr, request.site_csr(), request.workload.as_ref());
         if key.is_weak() || key.verify(REQUEST_DOMAIN, &message, &request.proof).is_err() {
             return Err(EnrolError::NotTheAuthor);
         }
@@ -284,10 +323,14 @@ impl EnrolReply {
     }
 }
 
-/// What the author of a request signs.
-fn requested(exporter: &[u8; 32], csr: &[u8], site_csr: Option<&[u8]>) -> Vec<u8> {
+/// What the author of a request signs: this connection, the keys to certify, and for whom it is if not for itself.
+fn requested(exporter: &[u8; 32], csr: &[u8], site_csr: Option<&[u8]>, workload: Option<&Workload>) -> Vec<u8> {
     let mut message = bound(exporter, csr);
     message.extend(site_csr.map(sha256).into_iter().flatten());
+    if let Some(workload) = workload {
+        message.extend(b"workload");
+        message.extend(sha256(&to_cbor(workload)));
+    }
     message
 }
 
@@ -340,6 +383,22 @@ mod tests {
     }
 
     #[test]
+    fn whom_an_svid_is_for_is_signed_too() {
+        let key = AuthorKey::from_seed(&[3; 32]);
+        let mesh = MeshId::from_bytes([9; 32]);
+        let id = SpiffeId::new("spiffe://acme.test/site/a/node/a").expect("id");
+        let workload = Workload { spiffe_id: format!("{id}/agent/web"), lifetime_s: Some(60), audience: vec![] };
+        let enrol = Enrol::new(&mesh, &key, &id);
+        let request = EnrolRequest::for_workload(mesh, enrol, vec![1, 2], workload, &key, &[5; 32]);
+        assert_eq!(EnrolRequest::open(&request.to_bytes(), &[5; 32]).as_ref(), Ok(&request));
+        let mut other = request.clone();
+        other.workload = None;
+        assert_eq!(EnrolRequest::open(&other.to_bytes(), &[5; 32]), Err(EnrolError::NotTheAuthor));
+        other.workload = Some(Workload { spiffe_id: format!("{id}/agent/db"), lifetime_s: Some(60), audience: vec![] });
+        assert_eq!(EnrolRequest::open(&other.to_bytes(), &[5; 32]), Err(EnrolError::NotTheAuthor));
+    }
+
+    #[test]
     fn a_token_proof_counts_for_one_author_one_request_and_one_connection() {
         let (key, eve) = (AuthorKey::from_seed(&[3; 32]), AuthorKey::from_seed(&[4; 32]));
         let mesh = MeshId::from_bytes([9; 32]);
@@ -373,6 +432,8 @@ mod tests {
                 time_ms: 1,
                 terms: vec![],
                 site: None,
+                jwt_bundle: None,
+                token: None,
             })
         };
         let exporter = [7; 32];

@@ -5,6 +5,7 @@
 
 mod address;
 mod federation;
+mod identity;
 mod problem;
 mod read;
 mod reader;
@@ -70,13 +71,70 @@ pub struct Node {
     pub socket_mode: u32,
 }
 
-/// `[identity]`. The source is the embedded authority.
+/// `[identity]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
     /// The node's SPIFFE ID.
     pub spiffe_id: SpiffeId,
     /// What its path says: a coordinator or a node.
     pub role: Role,
+    /// Where its SVIDs come from.
+    pub source: Source,
+    /// What the node gives to programs on its machine.
+    pub workloads: Workloads,
+}
+
+/// Where a node's SVIDs and trust bundles come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// The mesh's own authority.
+    Embedded,
+    /// A SPIFFE Workload API, such as a SPIRE agent's.
+    WorkloadApi {
+        /// Its Unix socket.
+        socket: PathBuf,
+    },
+    /// PEM files that somebody else keeps fresh.
+    Files {
+        /// The SVID, leaf first.
+        certificate: PathBuf,
+        /// Its key, PKCS#8.
+        key: PathBuf,
+        /// Root certificates of the trust domain.
+        bundle: PathBuf,
+    },
+}
+
+impl Source {
+    /// As it is written in the file.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Embedded => "embedded",
+            Self::WorkloadApi { .. } => "workload-api",
+            Self::Files { .. } => "files",
+        }
+    }
+}
+
+/// The Workload API of this node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Workloads {
+    /// Its socket.
+    pub socket: PathBuf,
+    /// The socket's permission bits.
+    pub socket_mode: u32,
+    /// Who may have what; with none there is no socket.
+    pub entries: Vec<Workload>,
+}
+
+/// `[[identity.workload]]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Workload {
+    /// The identity, and who may have it.
+    pub entry: cauldron_workload_api::Entry,
+    /// Lifetime of its SVIDs, where it is shorter than the authority's.
+    pub ttl: Option<Duration>,
 }
 
 /// `[mesh]`.

@@ -9,6 +9,7 @@ use cauldron_identity::scope::is_name;
 use cauldron_identity::{MeshId, Role, SpiffeId, TrustDomain};
 use cauldron_store::CACHE_BYTES_DEFAULT;
 
+use super::identity;
 use super::problem::Problem;
 use super::reader::Reader;
 use super::{Api, Authority, Blocklist, Config, Identity, Mesh, Node, PeerAddr, Security, SiteIssuer, Sshd, Store};
@@ -22,8 +23,8 @@ const HOUR: Duration = Duration::from_secs(3_600);
 const DAY: Duration = Duration::from_secs(86_400);
 const MIB: u64 = 1024 * 1024;
 /// `sun_path` of a Unix socket address has 108 bytes with its terminator (unix(7)).
-const SOCKET_PATH_LEN_MAX: usize = 107;
-const NAME_HINT: &str = "write 1 to 63 of a-z, 0-9 and '-', not at either end";
+pub(super) const SOCKET_PATH_LEN_MAX: usize = 107;
+pub(super) const NAME_HINT: &str = "write 1 to 63 of a-z, 0-9 and '-', not at either end";
 
 /// Reads everything; either a whole configuration or every problem.
 pub(super) fn config(text: &str, path: &Path) -> Result<Config, Vec<Problem>> {
@@ -41,8 +42,8 @@ pub(super) fn config(text: &str, path: &Path) -> Result<Config, Vec<Problem>> {
 fn all(r: &Reader<'_>, path: &Path) -> Option<Config> {
     let base = path.parent().unwrap_or(Path::new("/"));
     let (node, mesh, (authority, site_issuer)) = (node(r, base), mesh(r), authority(r));
-    let identity = identity(r, node.as_ref(), mesh.as_ref(), authority.is_some());
     let (store, security, api, telemetry) = (store(r), security(r, base), api(r), telemetry(r));
+    let identity = identity::read(r, base, node.as_ref(), mesh.as_ref(), authority.is_some(), security.as_ref());
     let federation = super::federation::read(r, base, authority.is_some(), mesh.as_ref().map(|m| &m.trust_domain));
     together(r, identity.as_ref(), security.as_ref());
     Some(Config {
@@ -60,7 +61,7 @@ fn all(r: &Reader<'_>, path: &Path) -> Option<Config> {
     })
 }
 
-fn name(r: &Reader<'_>, key: &str) -> Option<String> {
+pub(super) fn name(r: &Reader<'_>, key: &str) -> Option<String> {
     let parse = |t: &str| if is_name(t) { Ok(t.to_owned()) } else { Err("is no name") };
     r.parsed(key, parse, NAME_HINT)
 }
@@ -80,12 +81,17 @@ fn node(r: &Reader<'_>, base: &Path) -> Option<Node> {
         let what = format!("makes a socket path of more than {SOCKET_PATH_LEN_MAX} bytes: {}", socket.display());
         r.problem(key, &what, "set node.socket to a shorter path, such as /run/cauldron/node.sock");
     }
+    let socket_mode = mode(r, "node.socket_mode").unwrap_or(0o660);
+    Some(Node { name: node_name?, dir, socket, socket_mode })
+}
+
+/// Permissions of a socket.
+pub(super) fn mode(r: &Reader<'_>, key: &str) -> Option<u32> {
     let mode = |text: &str| match u32::from_str_radix(text, 8) {
         Ok(mode) if mode & !0o777 == 0 && mode & 0o600 == 0o600 && text.len() >= 3 => Ok(mode),
         _ => Err("is no file mode that lets the node itself in"),
     };
-    let socket_mode = r.parsed("node.socket_mode", mode, "write octal permissions in quotes, such as \"0660\"");
-    Some(Node { name: node_name?, dir, socket, socket_mode: socket_mode.unwrap_or(0o660) })
+    r.parsed(key, mode, "write octal permissions in quotes, such as \"0660\"")
 }
 
 fn mesh(r: &Reader<'_>) -> Option<Mesh> {
@@ -136,70 +142,6 @@ fn authority(r: &Reader<'_>) -> (Option<Authority>, Option<SiteIssuer>) {
         }
     };
     (authority, site_issuer)
-}
-
-fn identity(r: &Reader<'_>, node: Option<&Node>, mesh: Option<&Mesh>, issues: bool) -> Option<Identity> {
-    let embedded = |t: &str| if t == "embedded" { Ok(()) } else { Err("is no source of identities in this build") };
-    r.parsed("identity.source", embedded, "write \"embedded\": the mesh's own authority");
-    let site = name(r, "node.site");
-    let given =
-        r.parsed("identity.spiffe_id", |t| SpiffeId::new(t), "write spiffe://<trust domain>/site/<site>/node/<name>");
-    let spiffe_id = match (given, r.has("identity.spiffe_id")) {
-        (Some(id), _) => id,
-        (None, true) => return None,
-        (None, false) => derived(r, node?, mesh?, site.as_deref(), issues)?,
-    };
-    if r.has("identity.spiffe_id") {
-        fits(r, &spiffe_id, node, mesh, site.as_deref());
-    }
-    let key = if r.has("identity.spiffe_id") { "identity.spiffe_id" } else { "node.name" };
-    match Role::of(&spiffe_id) {
-        Ok(role) if role.is_peer() => Some(Identity { spiffe_id, role }),
-        Ok(_) => {
-            r.problem(key, "names an agent, not a node", "leave out /agent/… at its end");
-            None
-        }
-        Err(_) => {
-            r.problem(
-                key,
-                "names neither a coordinator nor a node",
-                "use /coordinator/<name> or /site/<site>/node/<node>",
-            );
-            None
-        }
-    }
-}
-
-fn derived(r: &Reader<'_>, node: &Node, mesh: &Mesh, site: Option<&str>, issues: bool) -> Option<SpiffeId> {
-    let (domain, name) = (&mesh.trust_domain, &node.name);
-    let text = match site {
-        Some(site) => format!("spiffe://{domain}/site/{site}/node/{name}"),
-        None if issues => format!("spiffe://{domain}/coordinator/{name}"),
-        None => {
-            if !r.has("node.site") {
-                let hint = "set node.site to the site this node stands in, or identity.spiffe_id";
-                r.problem("identity.spiffe_id", "is missing and cannot be derived", hint);
-            }
-            return None;
-        }
-    };
-    SpiffeId::new(&text).map_err(|e| r.problem("node.name", &e.to_string(), NAME_HINT)).ok()
-}
-
-/// What is said twice must be said alike.
-fn fits(r: &Reader<'_>, id: &SpiffeId, node: Option<&Node>, mesh: Option<&Mesh>, site: Option<&str>) {
-    let key = "identity.spiffe_id";
-    if let Some(mesh) = mesh.filter(|m| m.trust_domain != *id.trust_domain()) {
-        let what = format!("is outside mesh.trust_domain `{}`", mesh.trust_domain);
-        r.problem(key, &what, "write one trust domain in both places");
-    }
-    let Ok(role) = Role::of(id) else { return };
-    if let Some(site) = site.filter(|s| role.site() != Some(s)) {
-        r.problem(key, &format!("does not lie in node.site `{site}`"), "leave one of the two out");
-    }
-    if let Some(node) = node.filter(|n| role.name() != n.name) {
-        r.problem(key, &format!("ends in another name than node.name `{}`", node.name), "use one name in both places");
-    }
 }
 
 fn store(r: &Reader<'_>) -> Store {

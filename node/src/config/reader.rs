@@ -265,6 +265,41 @@ impl<'t> Reader<'t> {
         Some(out)
     }
 
+    /// The tables of `[[name]]`, each read by `read`; keys other than `known` are problems.
+    pub(super) fn tables<T>(&self, name: &str, known: &[&str], read: impl Fn(&Item<'_, 't>) -> Option<T>) -> Vec<T> {
+        let Some(value) = self.find(name) else { return Vec::new() };
+        let Some(items) = value.get_ref().as_array() else {
+            self.problem(
+                name,
+                &format!("is {}", kind(value.get_ref())),
+                &format!("write [[{name}]] above each of its tables"),
+            );
+            return Vec::new();
+        };
+        let mut out = Vec::new();
+        for (i, item) in items.iter().enumerate() {
+            let place = format!("{name}[{i}]");
+            let Some(table) = item.get_ref().as_table() else {
+                self.at(
+                    &item.span(),
+                    format!("{place} is {}", kind(item.get_ref())),
+                    &format!("write [[{name}]] above it"),
+                );
+                continue;
+            };
+            for (key, _) in table.iter().filter(|(key, _)| !known.contains(&key.get_ref().as_ref())) {
+                let local = key.get_ref().as_ref();
+                let hint = match did_you_mean(local, known.iter().copied()) {
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None => format!("[[{name}]] has {}", known.join(", ")),
+                };
+                self.at(&key.span(), format!("{place}.{local} is no key of this configuration"), &hint);
+            }
+            out.extend(read(&Item { reader: self, table, span: item.span(), place }));
+        }
+        out
+    }
+
     /// A duration within bounds, such as `10m` or `1h 30m`.
     pub(super) fn duration(&self, name: &str, min: Duration, max: Duration) -> Option<Duration> {
         let show = humantime::format_duration;
@@ -293,6 +328,57 @@ impl<'t> Reader<'t> {
     /// A socket address with a usable port.
     pub(super) fn address(&self, name: &str) -> Option<SocketAddr> {
         self.parsed(name, socket_address, "write an IP address and a port, such as \"0.0.0.0:7443\" or \"[::]:7443\"")
+    }
+}
+
+/// One table of a list.
+pub(super) struct Item<'r, 't> {
+    reader: &'r Reader<'t>,
+    table: &'r DeTable<'t>,
+    span: Range<usize>,
+    place: String,
+}
+
+impl Item<'_, '_> {
+    /// Whether the key is given.
+    pub(super) fn has(&self, key: &str) -> bool {
+        get(self.table, key).is_some()
+    }
+
+    /// Notes a problem with the table as a whole.
+    pub(super) fn problem(&self, what: &str, hint: &str) {
+        self.reader.at(&self.span, format!("{} {what}", self.place), hint);
+    }
+
+    /// A text that `parse` understands.
+    pub(super) fn parsed<T, E: ToString>(
+        &self,
+        key: &str,
+        parse: impl Fn(&str) -> Result<T, E>,
+        hint: &str,
+    ) -> Option<T> {
+        let value = get(self.table, key)?;
+        let parsed = match value.get_ref().as_str() {
+            Some(text) => parse(text).map_err(|e| e.to_string()),
+            None => Err(format!("is {}, not a text", kind(value.get_ref()))),
+        };
+        parsed.map_err(|why| self.wrong(key, value, &why, hint)).ok()
+    }
+
+    /// A whole number from 0 to 2³² − 2; the largest means "nobody" to the kernel.
+    pub(super) fn number(&self, key: &str) -> Option<u32> {
+        let value = get(self.table, key)?;
+        let number = value.get_ref().as_integer().and_then(|i| u32::from_str_radix(i.as_str(), i.radix()).ok());
+        let good = number.filter(|n| *n < u32::MAX);
+        if good.is_none() {
+            self.wrong(key, value, "is no user or group id", "write its number, without quotes; `id` prints it");
+        }
+        good
+    }
+
+    fn wrong(&self, key: &str, value: &Spanned<DeValue<'_>>, why: &str, hint: &str) {
+        let shown = self.reader.shown(&value.span());
+        self.reader.at(&value.span(), format!("{}.{key} = {shown}  {why}", self.place), hint);
     }
 }
 

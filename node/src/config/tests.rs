@@ -288,7 +288,7 @@ fn the_example_that_we_ship_loads() {
 #[test]
 fn every_key_can_be_read() {
     // All keys at once: a key in the schema that no section reads would be accepted in silence.
-    let source = [include_str!("read.rs"), include_str!("federation.rs")].concat();
+    let source = [include_str!("read.rs"), include_str!("identity.rs"), include_str!("federation.rs")].concat();
     for key in schema::KEYS {
         assert!(source.contains(&format!("\"{}\"", key.name)), "{} is in the schema and nobody reads it", key.name);
     }
@@ -400,4 +400,97 @@ proptest::proptest! {
         let text = include_str!("../../../deploy/node.example.toml");
         let _ = parse(text.get(..end).unwrap_or(text));
     }
+}
+
+const LYON: &str =
+    "[node]\nname = \"lyon\"\nsite = \"lyon\"\n[mesh]\ntrust_domain = \"acme.example\"\njoin = [\"hq:1\"]\n";
+
+#[test]
+fn a_workload_lies_below_the_node_and_is_told_from_others() {
+    let text = |entry: &str| format!("{LYON}[[identity.workload]]\n{entry}");
+    let good = text(
+        "spiffe_id = \"spiffe://acme.example/site/lyon/node/lyon/agent/web\"\nuid = 33\npath = \"/bin/web\"\nttl = \"5m\"\n",
+    );
+    let config = parse(&good).expect("good");
+    let [web] = &config.identity.workloads.entries[..] else { panic!("one entry") };
+    assert_eq!(
+        (web.entry.hint.as_str(), web.entry.selectors.uid, web.ttl),
+        ("web", Some(33), Some(Duration::from_secs(300)))
+    );
+    assert_eq!(config.identity.workloads.socket, Path::new("/etc/cauldron/workload.sock"));
+    refused(
+        &text(
+            "spiffe_id = \"spiffe://acme.example/site/porto/node/porto/agent/web\"\nuid = -1\nsha256 = \"beef\"\npaht = \"/x\"\n\n[[identity.workload]]\npath = \"web\"\nttl = \"1s\"\n\n[[identity.workload]]\nspiffe_id = 7\n",
+        ),
+        expect![[r#"
+            Error: the configuration /etc/cauldron/node.toml has 9 problems
+              8:13   identity.workload[0].spiffe_id = "spiffe://acme.example/site/porto/node/porto/agent/web"  does not lie below this node, spiffe://acme.example/site/lyon/node/lyon/agent/<name>
+                     → write this node's SPIFFE ID and /agent/<name> behind it
+              9:7    identity.workload[0].uid = -1  is no user or group id
+                     → write its number, without quotes; `id` prints it
+              10:10  identity.workload[0].sha256 = "beef"  is no SHA-256 in hexadecimal
+                     → write what `sha256sum` prints for the program
+              11:1   identity.workload[0].paht is no key of this configuration
+                     → did you mean `path`?
+              13:1   identity.workload[1] has no spiffe_id
+                     → name the identity, below this node's own
+              14:8   identity.workload[1].path = "web"  is not absolute
+                     → write where the program lies, such as "/usr/bin/curl"
+              15:7   identity.workload[1].ttl = "1s"  is no duration between 1m and 24h
+                     → write a duration such as "10m"
+              17:1   identity.workload[2] has no selector and would be everybody's
+                     → add uid, gid, path or sha256: what the kernel must say about the caller
+              18:13  identity.workload[2].spiffe_id = 7  is a number, not a text
+                     → write this node's SPIFFE ID and /agent/<name> behind it
+            Hint: docs/configuration.md lists every key with its meaning, unit and default"#]],
+    );
+}
+
+#[test]
+fn each_source_of_identities_wants_its_own_keys() {
+    let text = |identity: &str| format!("{LYON}[identity]\n{identity}");
+    let source = |identity: &str| parse(&text(identity)).expect("good").identity.source;
+    assert_eq!(source(""), Source::Embedded);
+    let socket = "/run/spire/agent.sock".into();
+    assert_eq!(
+        source("source = \"workload-api\"\nendpoint = \"unix:///run/spire/agent.sock\""),
+        Source::WorkloadApi { socket }
+    );
+    let files = "source = \"files\"\ncertificate = \"svid.pem\"\nkey = \"/k\"\nbundle = \"b\"";
+    let path = |p: &str| PathBuf::from(p);
+    let want =
+        Source::Files { certificate: path("/etc/cauldron/svid.pem"), key: path("/k"), bundle: path("/etc/cauldron/b") };
+    assert_eq!(source(files), want);
+    refused(
+        &text("source = \"spire\"\n"),
+        expect![[r#"
+        Error: the configuration /etc/cauldron/node.toml has 1 problem
+          8:10  identity.source = "spire"  is no source of identities in this build
+                → write "embedded" (the mesh's own authority), "workload-api" (SPIRE and its like) or "files"
+        Hint: docs/configuration.md lists every key with its meaning, unit and default"#]],
+    );
+    refused(
+        &text(
+            "source = \"workload-api\"\nendpoint = \"tcp://127.0.0.1:1\"\nkey = \"k\"\n[[identity.workload]]\nspiffe_id = \"spiffe://acme.example/site/lyon/node/lyon/agent/web\"\nuid = 1\n",
+        ),
+        expect![[r#"
+            Error: the configuration /etc/cauldron/node.toml has 2 problems
+              9:12  identity.endpoint = "tcp://127.0.0.1:1"  is no unix: address, and identities do not go over a network here
+                    → write the agent's socket, such as "unix:///run/spire/sockets/agent.sock"
+              10:7  identity.key = "k"  is of no use with identity.source "workload-api"
+                    → remove it, or name the other source
+            Hint: docs/configuration.md lists every key with its meaning, unit and default"#]],
+    );
+    refused(
+        &text("source = \"files\"\nkey = \"k\"\nendpoint = \"unix:///x\"\n"),
+        expect![[r#"
+        Error: the configuration /etc/cauldron/node.toml has 3 problems
+          10:12  identity.endpoint = "unix:///x"  is of no use with identity.source "files"
+                 → remove it, or name the other source
+          -      identity.certificate is missing
+                 → name the PEM file that is kept fresh for this node
+          -      identity.bundle is missing
+                 → name the PEM file that is kept fresh for this node
+        Hint: docs/configuration.md lists every key with its meaning, unit and default"#]],
+    );
 }

@@ -4,8 +4,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use cauldron_identity::jwt::LIFETIME_S_DEFAULT;
 use cauldron_identity::x509::{AuthorityCa, CertificateDer};
-use cauldron_identity::{AuthorKey, Role, SealedFact, SpiffeId};
+use cauldron_identity::{AuthorKey, Role, SealedFact, SpiffeId, TrustBundle};
 use cauldron_mesh::{EnrolRequest as Asked, SvidSource};
 use cauldron_node_core::enrol::{EnrolReply, EnrolRequest, Grant, Outcome, RefusedBecause};
 use cauldron_node_core::{Command, Reply};
@@ -13,6 +14,7 @@ use tokio::sync::mpsc;
 
 use crate::run::engine::Handle;
 use crate::run::fault::Fault;
+use crate::run::federation::Published;
 use crate::run::site::SiteHolder;
 use crate::{chance, clock};
 
@@ -41,6 +43,8 @@ pub enum Issuer {
         svid_lifetime: Duration,
         /// Nodes that get the intermediate of their site, beside site coordinators.
         site_issuers: Vec<SpiffeId>,
+        /// What signs JWT-SVIDs.
+        published: Option<Arc<Published>>,
     },
     /// A site's intermediate.
     Site {
@@ -59,11 +63,20 @@ struct Issued {
 }
 
 impl Issuer {
-    fn issue(&self, id: &SpiffeId, csr: &[u8], site_csr: Option<&[u8]>, now_s: u64) -> Result<Issued, String> {
+    fn issue(
+        &self,
+        id: &SpiffeId,
+        csr: &[u8],
+        site_csr: Option<&[u8]>,
+        wanted_s: Option<u64>,
+        now_s: u64,
+    ) -> Result<Issued, String> {
+        let at_most = |longest: Duration| wanted_s.unwrap_or(u64::MAX).min(longest.as_secs());
         match self {
-            Self::Authority { ca, svid_lifetime, site_issuers } => {
+            Self::Authority { ca, svid_lifetime, site_issuers, .. } => {
                 let lifetime_s = svid_lifetime.as_secs();
-                let chain = ca.issue(csr, id, now_s, lifetime_s, chance::bytes()).map_err(|e| e.to_string())?;
+                let chain =
+                    ca.issue(csr, id, now_s, at_most(*svid_lifetime), chance::bytes()).map_err(|e| e.to_string())?;
                 let site = match (site_csr, Role::of(id)) {
                     (Some(site_csr), Ok(role)) if holds_intermediate(id, &role, site_issuers) => {
                         let site = role.site().unwrap_or_default();
@@ -81,12 +94,32 @@ impl Issuer {
             }
             Self::Site { holder, source } => {
                 let ca = holder.ca().ok_or("this node has no site intermediate to sign with now")?;
-                let lifetime_s = holder.svid_lifetime().as_secs();
+                let lifetime_s = at_most(holder.svid_lifetime());
                 let chain = ca.issue(csr, id, now_s, lifetime_s, chance::bytes()).map_err(|e| e.to_string())?;
                 let roots = source.bundles().get(id.trust_domain()).map(|b| b.roots().to_vec()).unwrap_or_default();
                 Ok(Issued { chain, roots, site: None })
             }
         }
+    }
+}
+
+impl Issuer {
+    /// The trust domain's JWT keys, where they are.
+    fn jwt_bundle(&self) -> Option<Vec<u8>> {
+        let Self::Authority { published: Some(published), .. } = self else { return None };
+        let bundle = published.bundle().borrow().clone();
+        let mut keys = TrustBundle::new(bundle.trust_domain().clone());
+        keys.set_jwt_keys(bundle.jwt_keys());
+        Some(keys.to_jwks().into_bytes())
+    }
+
+    fn token(&self, id: &SpiffeId, audience: &[String], wanted_s: Option<u64>) -> Result<String, String> {
+        let Self::Authority { published: Some(published), .. } = self else {
+            return Err("JWT-SVIDs are signed by the mesh's authority alone; it is asked at a coordinator".into());
+        };
+        let lifetime_s = wanted_s.unwrap_or(LIFETIME_S_DEFAULT).min(LIFETIME_S_DEFAULT);
+        let token = published.issue_jwt(id, audience, Duration::from_secs(lifetime_s)).map_err(|e| e.to_string())?;
+        Ok(token.to_string())
     }
 }
 
@@ -117,6 +150,8 @@ impl Registrar {
         };
         let (csr, joins) = (request.csr().to_vec(), request.token.is_some());
         let site_csr = request.site_csr().map(<[u8]>::to_vec);
+        let wanted_s = request.workload.as_ref().and_then(|w| w.lifetime_s);
+        let audience = request.workload.as_ref().map(|w| w.audience.clone()).unwrap_or_default();
         let command = Command::Admit { request: Box::new(request), exporter: asked.exporter };
         let spiffe_id = match self.node.command(command).await {
             Ok(Reply::Admitted { spiffe_id }) => spiffe_id,
@@ -124,7 +159,14 @@ impl Registrar {
             Err(refusal) => return refused(refusal.code, refusal.reason),
         };
         let now_ms = clock::wall_ms();
-        let issued = self.issuer.issue(&spiffe_id, &csr, site_csr.as_deref(), now_ms / 1000);
+        let (token, issued) = if audience.is_empty() {
+            (None, self.issuer.issue(&spiffe_id, &csr, site_csr.as_deref(), wanted_s, now_ms / 1000))
+        } else {
+            match self.issuer.token(&spiffe_id, &audience, wanted_s) {
+                Ok(token) => (Some(token), Ok(Issued { chain: Vec::new(), roots: Vec::new(), site: None })),
+                Err(why) => return refused("token", why),
+            }
+        };
         let Ok(welcome) = self.node.read(cauldron_node_core::NodeCore::welcome).await else {
             return refused("stopping", "the coordinator is stopping; ask again when it runs".into());
         };
@@ -137,6 +179,8 @@ impl Registrar {
                     chain: chain.into_iter().map(der).collect(),
                     bundle: roots.into_iter().map(der).collect(),
                     site: site.map(der),
+                    jwt_bundle: self.issuer.jwt_bundle().map(Into::into),
+                    token,
                     // An author that renews has the chain by sync; a newcomer gets its beginning, the rest by sync too. Where
                     // the charter is no longer the founding one, either needs it to know whom to believe.
                     authority: if joins || welcome.amended { first(welcome.authority) } else { Vec::new() },

@@ -12,9 +12,11 @@ use cauldron_node_core::view::{RunwayView, Time};
 use serde_json::{Value, json};
 
 use crate::config::Config;
+use crate::run::external::Health;
 use crate::run::federation::{Federation, Published};
 use crate::run::refusals::Refusals;
 use crate::run::site::SiteHolder;
+use crate::run::workloads::Overview;
 
 /// What does not change while the process runs, and the ways to what does.
 pub struct Facts {
@@ -30,6 +32,10 @@ pub struct Facts {
     pub holder: Option<Arc<SiteHolder>>,
     /// Whom the wires refused last, and why.
     pub refusals: Refusals,
+    /// What is wrong with the source of this node's identity.
+    pub health: Arc<Health>,
+    /// Identities of the programs on this machine.
+    pub workloads: Option<Overview>,
     /// When the process started, milliseconds since the Unix epoch.
     pub started_ms: u64,
     /// Foreign trust bundles.
@@ -51,6 +57,8 @@ impl Facts {
             "name": self.config.node.name,
             "svid": svid,
             "runway": runway,
+            "identity": self.source_of_identity(),
+            "workloads": self.workloads(),
             "listen": listen,
             "refused_connections": {
                 "by_code": refused_by_code(counters),
@@ -135,6 +143,33 @@ impl Facts {
             }
         }
         sentences
+    }
+
+    /// Where the SVID comes from, and what is wrong there.
+    fn source_of_identity(&self) -> Value {
+        let problem = self.health.problem();
+        json!({
+            "source": self.config.identity.source.name(),
+            "problem": problem.as_ref().map(|p| p.why.clone()),
+            "since": problem.map(|p| Time(p.since_ms)),
+        })
+    }
+
+    /// What the Workload API hands out, and what it could not get.
+    fn workloads(&self) -> Value {
+        let Some(overview) = &self.workloads else { return Value::Null };
+        let line = |line: crate::run::workloads::Line| {
+            json!({
+                "spiffe_id": line.spiffe_id.to_string(),
+                "not_after": line.not_after_s.map(|s| Time(s * 1000)),
+                "problem": line.problem,
+            })
+        };
+        json!({
+            "socket": self.config.identity.workloads.socket,
+            "connections": overview.connections(),
+            "identities": overview.lines().into_iter().map(line).collect::<Vec<_>>(),
+        })
     }
 
     /// What the wire says about each peer, by SPIFFE ID.

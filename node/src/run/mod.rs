@@ -10,6 +10,7 @@ pub mod federation;
 mod agents;
 mod effects;
 mod enrolment;
+mod external;
 mod fault;
 mod lane;
 mod propose;
@@ -18,6 +19,8 @@ mod refusals;
 mod site;
 mod stop;
 mod svid;
+mod tokens;
+mod workloads;
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -35,7 +38,7 @@ use cauldron_store::{RedbStore, Store};
 use tokio::sync::{mpsc, watch};
 
 use crate::clock::{Mark, SystemClock};
-use crate::config::Config;
+use crate::config::{Config, Source};
 use crate::error::{CliError, Kind};
 use crate::run::engine::{Handle, Wire};
 use crate::run::facts::Facts;
@@ -224,7 +227,20 @@ async fn enter(
         tracing::warn!(%why, "the SVID on disk is of no use; getting a new one");
         None
     });
+    let embedded = config.identity.source == Source::Embedded;
     let (identity, welcome) = match (on_disk, ca, &config.authority) {
+        (on_disk, ..) if !embedded => {
+            // The author key is admitted as ever; the SVID that comes along is not this node's.
+            let welcome = match dir.charter().try_exists().unwrap_or(true) {
+                true => None,
+                false => {
+                    let (_, welcome) = svid::join(config, mesh, author, None).await?;
+                    let _ = std::fs::remove_file(dir.svid());
+                    Some(welcome)
+                }
+            };
+            (external::enter(config, on_disk).await, welcome)
+        }
         // The authority's own SVID is issued afresh: it costs nothing and cannot have expired.
         (_, Some(ca), Some(settings)) => {
             let identity = svid::issue_own(ca, &config.identity.spiffe_id, settings.svid_lifetime)?;
@@ -367,6 +383,7 @@ impl Running {
                 ca,
                 svid_lifetime: authority.svid_lifetime,
                 site_issuers: authority.site_issuers.clone(),
+                published: published.clone(),
             }),
             (None, _, Some(holder)) => Some(enrolment::Issuer::Site { holder, source: source.clone() }),
             _ => None,
@@ -394,9 +411,30 @@ impl Running {
             let registrar = enrolment::Registrar { node: node.clone(), issuer, author, fault };
             tokio::spawn(registrar.run(asked));
         }
-        let fresh =
-            svid::keep_fresh(config.clone(), source.clone(), mesh_id, author, issuers, node.clone(), stopped.clone());
-        tokio::spawn(fresh);
+        let signers = workloads::Signers {
+            ca: ca.clone(),
+            holder: holder.clone(),
+            author: author.clone(),
+            mesh: mesh_id,
+            node: node.clone(),
+        };
+        let workloads = workloads::start(&config, &source, signers, published.clone(), foreign.clone(), &stopped)?;
+        let identity_health = Arc::new(external::Health::default());
+        if config.identity.source == Source::Embedded {
+            let fresh = svid::keep_fresh(
+                config.clone(),
+                source.clone(),
+                mesh_id,
+                author,
+                issuers,
+                node.clone(),
+                stopped.clone(),
+            );
+            tokio::spawn(fresh);
+        } else {
+            let (config, source, health) = (config.clone(), source.clone(), identity_health.clone());
+            tokio::spawn(external::keep_fresh(config, source, health, stopped.clone()));
+        }
         tokio::spawn(members.follow(node.clone(), stopped.clone()));
         tokio::spawn(keep_mark(node.clone(), clock.clone(), stopped.clone()));
         foreign.follow(&stopped);
@@ -409,6 +447,8 @@ impl Running {
             source,
             refusals,
             holder,
+            workloads,
+            health: identity_health,
             started_ms: clock::wall_ms(),
             federation: foreign,
             published,

@@ -90,9 +90,17 @@ impl SiteHolder {
     /// # Errors
     /// A sentence: there is no intermediate, or it cannot sign.
     pub fn issue_own(&self, id: &SpiffeId, bundles: Bundles) -> Result<Identity, String> {
-        let ca = self.ca().ok_or("there is no site intermediate yet")?;
-        let (chain, key) = issue(&ca, id, self.svid_lifetime).map_err(|e| e.to_string())?;
+        let (chain, key) = self.issue(id, self.svid_lifetime)?;
         Ok(Identity { chain, key, bundles })
+    }
+
+    /// An SVID for a name of the site.
+    ///
+    /// # Errors
+    /// As [`SiteHolder::issue_own`].
+    pub fn issue(&self, id: &SpiffeId, lifetime: Duration) -> Result<(Vec<CertificateDer<'static>>, SvidKey), String> {
+        let ca = self.ca().ok_or("there is no site intermediate yet")?;
+        issue(&ca, id, lifetime).map_err(|e| e.to_string())
     }
 }
 

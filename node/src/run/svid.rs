@@ -11,7 +11,7 @@ use cauldron_identity::x509::{
 use cauldron_identity::{AuthorKey, MeshId, PublicKey, SealedFact, SignedCharter, SpiffeId};
 use cauldron_mesh::{SvidSource, enrol_client};
 use cauldron_node_core::NodeCore;
-use cauldron_node_core::enrol::{EnrolReply, EnrolRequest, Grant, Outcome, TokenId, TokenProof};
+use cauldron_node_core::enrol::{EnrolReply, EnrolRequest, Grant, Outcome, TokenId, TokenProof, Workload};
 use rustls_pki_types::CertificateDer;
 use tokio::sync::watch;
 
@@ -110,7 +110,7 @@ pub fn read(dir: &DataDir, id: &SpiffeId) -> Result<Option<Identity>, CliError> 
     };
     let pem = sealing::read(&dir.svid(), dir.unlock())?;
     let chain = certificates_from_pem(&pem).map_err(damaged)?;
-    let key = SvidKey::from_pkcs8_pem(&pem).map_err(damaged)?;
+    let key = SvidKey::any_from_pkcs8_pem(&pem).map_err(damaged)?;
     let roots = certificates_from_pem(&files::read_text(&dir.bundle())?).map_err(damaged)?;
     let mut bundles = Bundles::new();
     bundles.insert(Bundle::new(id.trust_domain().clone(), roots).map_err(damaged)?);
@@ -122,12 +122,11 @@ pub fn read(dir: &DataDir, id: &SpiffeId) -> Result<Option<Identity>, CliError> 
 /// # Errors
 /// [`CliError`] that names the file.
 pub fn write(dir: &DataDir, identity: &Identity) -> Result<(), CliError> {
-    let roots: Vec<CertificateDer<'static>> = identity
-        .bundles
-        .trust_domains()
-        .filter_map(|domain| identity.bundles.get(domain))
-        .flat_map(|bundle| bundle.roots().to_vec())
-        .collect();
+    // Of the own trust domain alone: read back, all of them speak for it.
+    let leaf = identity.chain.first().map(AsRef::as_ref).unwrap_or_default();
+    let own = spiffe::cert::spiffe_id_from_der(leaf)
+        .map_err(|e| CliError::integrity("an SVID without a SPIFFE ID is not sealed").because(&e))?;
+    let roots = identity.bundles.get(own.trust_domain()).map(|bundle| bundle.roots().to_vec()).unwrap_or_default();
     files::write_public(&dir.bundle(), certificates_to_pem(&roots).as_bytes())?;
     // Key and certificate in one file, written last: a kill in between leaves the old pair or the new one.
     let (key, chain) = (identity.key.to_pkcs8_pem(), certificates_to_pem(&identity.chain));
@@ -202,6 +201,46 @@ pub async fn ask(address: &str, who: &Applicant<'_>) -> Result<(Identity, Welcom
     }
 }
 
+/// Asks an authority once for the X.509-SVID of a workload on this machine, as the enrolled author `who`; also what the
+/// grant says of JWT keys.
+///
+/// # Errors
+/// As [`ask`].
+pub async fn ask_for(
+    address: &str,
+    who: &Applicant<'_>,
+    id: &SpiffeId,
+    workload: Workload,
+) -> Result<(Identity, Option<Vec<u8>>), Refused> {
+    let again = |why: String| Refused { why, fatal: false };
+    let key = SvidKey::generate().map_err(|e| again(e.to_string()))?;
+    let csr = key.csr_der().map_err(|e| again(e.to_string()))?;
+    let mut grant = ask_grant(address, who, csr, workload).await?;
+    let jwks = grant.jwt_bundle.take().map(Vec::from);
+    granted(grant, who.mesh, key, id).map(|(identity, _)| (identity, jwks)).map_err(again)
+}
+
+/// Asks an authority once for something of a workload on this machine.
+///
+/// # Errors
+/// As [`ask`].
+pub async fn ask_grant(address: &str, who: &Applicant<'_>, csr: Vec<u8>, workload: Workload) -> Result<Grant, Refused> {
+    let Applicant { mesh, author, issuers, .. } = *who;
+    let enrol = Enrol::new(&mesh, author, who.id);
+    let request =
+        |exporter: &[u8; 32]| EnrolRequest::for_workload(mesh, enrol, csr, workload, author, exporter).to_bytes();
+    let check = |exporter: &[u8; 32], bytes: &[u8]| {
+        EnrolReply::open(bytes, &mesh, exporter, issuers).map_err(|e| crate::run::chain(&e))
+    };
+    match enrol_client(address, request, check).await {
+        Err(e) => Err(Refused { why: crate::run::chain(&e), fatal: false }),
+        Ok(Outcome::Refused(why)) => {
+            Err(Refused { fatal: is_fatal(&why.code), why: for_display(why.reason.as_bytes(), REASON_BYTES_MAX) })
+        }
+        Ok(Outcome::Granted(grant)) => Ok(grant),
+    }
+}
+
 /// Why no SVID was issued.
 #[derive(Debug)]
 pub struct Refused {
@@ -213,7 +252,10 @@ pub struct Refused {
 
 fn is_fatal(code: &str) -> bool {
     code.starts_with("token_")
-        || matches!(code, "not_enrolled" | "other_mesh" | "other_name" | "cut" | "enrolment_refused" | "bad_spiffe_id")
+        || matches!(
+            code,
+            "not_enrolled" | "other_mesh" | "other_name" | "cut" | "enrolment_refused" | "bad_spiffe_id" | "not_below"
+        )
 }
 
 fn granted(grant: Grant, mesh: MeshId, key: SvidKey, id: &SpiffeId) -> Result<(Identity, Welcome), String> {
@@ -299,6 +341,7 @@ pub async fn join(
 }
 
 /// Renews at half-life with jitter, without restart, until `stop` turns true. Renewal needs nothing that expires.
+#[allow(clippy::too_many_arguments, reason = "a task of the composition root: each is made once, there")]
 pub async fn keep_fresh(
     config: Arc<Config>,
     source: Arc<SvidSource>,
@@ -387,7 +430,7 @@ fn half_life_ms(not_before_s: u64, not_after_s: u64, draw: u16) -> u64 {
     (not_before_s * 1000 + life_ms / 2).saturating_sub(jitter_ms)
 }
 
-fn jittered(wait: Duration) -> Duration {
+pub(super) fn jittered(wait: Duration) -> Duration {
     let share = f64::from(u16::from_be_bytes(chance::bytes())) / 65_536.0;
     wait.mul_f64(0.75 + share / 2.0)
 }

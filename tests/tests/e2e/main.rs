@@ -18,6 +18,8 @@ mod otlp;
 mod refused_starts;
 mod restore;
 mod site;
+mod sources;
 mod standards;
 mod storm;
 mod story;
+mod workloads;

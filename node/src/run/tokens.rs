@@ -1,0 +1,141 @@
+//! JWT-SVIDs for the programs on this machine: signed here where the authority is, otherwise over the enrol lane.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use cauldron_identity::jwt::{LEEWAY_S, LIFETIME_S_DEFAULT, validate_jwt};
+use cauldron_identity::{SpiffeId, TrustBundle, TrustBundles, TrustDomain};
+use cauldron_node_core::enrol::Workload as Asked;
+use cauldron_workload_api::{JwtAuthority, JwtRefused};
+
+use crate::config::Config;
+use crate::paths::DataDir;
+use crate::run::federation::{Federation, Published};
+use crate::run::workloads::Signers;
+use crate::{clock, files};
+
+/// Tokens that are kept for the next call. Some tens of workloads talk to some audiences each.
+const KEPT_MAX: usize = 256;
+
+type Kept = BTreeMap<(SpiffeId, Vec<String>), (String, u64)>;
+
+/// What signs and checks tokens.
+pub struct Tokens {
+    config: Arc<Config>,
+    signers: Arc<Signers>,
+    published: Option<Arc<Published>>,
+    foreign: Arc<Federation>,
+    /// The JWT keys of our own trust domain, on a node without its authority: as the last grant told them.
+    told: Mutex<Option<TrustBundle>>,
+    kept: Mutex<Kept>,
+}
+
+impl Tokens {
+    /// Starts with the keys that are on disk.
+    pub fn open(
+        config: &Arc<Config>,
+        signers: Arc<Signers>,
+        published: Option<Arc<Published>>,
+        foreign: Arc<Federation>,
+    ) -> Self {
+        let told = read(&config.node.dir, config.identity.spiffe_id.trust_domain());
+        let (told, kept) = (Mutex::new(told), Mutex::default());
+        Self { config: config.clone(), signers, published, foreign, told, kept }
+    }
+
+    /// The bundles of every trust domain that this node knows.
+    pub fn bundles(&self) -> TrustBundles {
+        let own = match &self.published {
+            Some(published) => Some((**published.bundle().borrow()).clone()),
+            None => self.told.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+        };
+        let mut bundles = self.foreign.bundles();
+        if let Some(own) = own {
+            bundles.insert(own);
+        }
+        bundles
+    }
+
+    /// Takes the JWT keys that came with a grant: its signer is named by the charter.
+    pub fn told(&self, jwks: &[u8]) {
+        let domain = self.config.identity.spiffe_id.trust_domain().clone();
+        match TrustBundle::from_jwks(domain, jwks) {
+            Ok(new) => {
+                let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+                if told.as_ref() != Some(&new) {
+                    let dir = &self.config.node.dir;
+                    let sealed =
+                        files::create_dir(&dir.workloads()).and_then(|()| files::write_public(&dir.jwt_bundle(), jwks));
+                    if let Err(why) = sealed {
+                        tracing::warn!(%why, "the trust domain's JWT keys could not be kept");
+                    }
+                    *told = Some(new);
+                }
+            }
+            Err(why) => tracing::warn!(%why, "the JWT keys in a grant cannot be used"),
+        }
+    }
+
+    fn kept(&self) -> std::sync::MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn sign(&self, id: &SpiffeId, audience: &[String], lifetime: Duration) -> Result<String, JwtRefused> {
+        if let Some(published) = &self.published {
+            let token = published.issue_jwt(id, audience, lifetime).map_err(|e| JwtRefused::Denied(e.to_string()))?;
+            return Ok(token.to_string());
+        }
+        let asked =
+            Asked { spiffe_id: id.to_string(), lifetime_s: Some(lifetime.as_secs()), audience: audience.to_vec() };
+        let granted = self.signers.token(&self.config, asked).await.map_err(JwtRefused::Unavailable)?;
+        if let Some(jwks) = granted.jwt_bundle.as_ref() {
+            self.told(jwks);
+        }
+        let token = granted.token.ok_or_else(|| JwtRefused::Unavailable("the authority sent no token".to_owned()))?;
+        let wanted = audience.first().map(String::as_str).unwrap_or_default();
+        match self.validate(&token, wanted) {
+            Ok((found, _)) if found == *id => Ok(token),
+            Ok((found, _)) => Err(JwtRefused::Unavailable(format!("the authority sent a token of {found}"))),
+            Err(why) => Err(JwtRefused::Unavailable(format!("the authority sent a token that is not valid: {why}"))),
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl JwtAuthority for Tokens {
+    async fn issue(&self, id: &SpiffeId, audience: &[String]) -> Result<String, JwtRefused> {
+        let key = (id.clone(), audience.to_vec());
+        let now_s = clock::wall_ms() / 1000;
+        if let Some((token, _)) = self.kept().get(&key).filter(|(_, until_s)| now_s < *until_s) {
+            return Ok(token.clone());
+        }
+        let ttl = self.config.identity.workloads.entries.iter().find(|w| w.entry.spiffe_id == *id).and_then(|w| w.ttl);
+        let lifetime = Duration::from_secs(LIFETIME_S_DEFAULT).min(ttl.unwrap_or(Duration::MAX));
+        let token = self.sign(id, audience, lifetime).await?;
+        let mut kept = self.kept();
+        kept.retain(|_, (_, until_s)| now_s < *until_s);
+        if kept.len() < KEPT_MAX {
+            // Handed out again for half of its life: whoever gets it then has the other half.
+            kept.insert(key, (token.clone(), now_s + lifetime.as_secs() / 2));
+        }
+        Ok(token)
+    }
+
+    fn validate(&self, token: &str, audience: &str) -> Result<(SpiffeId, serde_json::Value), String> {
+        let now_s = clock::wall_ms() / 1000;
+        let found = validate_jwt(token, &[audience], &self.bundles(), now_s, LEEWAY_S).map_err(|e| e.to_string())?;
+        Ok((found.spiffe_id, serde_json::Value::Object(found.claims)))
+    }
+}
+
+fn read(dir: &DataDir, domain: &TrustDomain) -> Option<TrustBundle> {
+    let bytes = files::read(&dir.jwt_bundle()).ok()?;
+    match TrustBundle::from_jwks(domain.clone(), &bytes) {
+        Ok(bundle) => Some(bundle),
+        Err(why) => {
+            tracing::warn!(%why, "the JWT keys on disk are of no use; the next grant brings them");
+            None
+        }
+    }
+}
