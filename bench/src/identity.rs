@@ -63,6 +63,7 @@ pub fn measure() -> Result<Report, String> {
         let target = Some(Bound::AtLeast(least));
         figures.push(Figure { name: name.to_owned(), value, unit: "/s", yardstick: None, target });
     }
+    figures.extend(crate::workload_api::figures()?);
     Ok(Report { figures })
 }
 

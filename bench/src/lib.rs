@@ -9,6 +9,7 @@ mod fsync;
 pub mod identity;
 pub mod report;
 pub mod spine;
+mod workload_api;
 
 pub use report::{Bound, Figure, Report};
 
