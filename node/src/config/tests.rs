@@ -484,13 +484,13 @@ fn each_source_of_identities_wants_its_own_keys() {
     refused(
         &text("source = \"files\"\nkey = \"k\"\nendpoint = \"unix:///x\"\n"),
         expect![[r#"
-        Error: the configuration /etc/cauldron/node.toml has 3 problems
-          10:12  identity.endpoint = "unix:///x"  is of no use with identity.source "files"
-                 → remove it, or name the other source
-          -      identity.certificate is missing
-                 → name the PEM file that is kept fresh for this node
-          -      identity.bundle is missing
-                 → name the PEM file that is kept fresh for this node
-        Hint: docs/configuration.md lists every key with its meaning, unit and default"#]],
+            Error: the configuration /etc/cauldron/node.toml has 3 problems
+              7:2    identity.certificate is missing
+                     → name the PEM file that is kept fresh for this node
+              7:2    identity.bundle is missing
+                     → name the PEM file that is kept fresh for this node
+              10:12  identity.endpoint = "unix:///x"  is of no use with identity.source "files"
+                     → remove it, or name the other source
+            Hint: docs/configuration.md lists every key with its meaning, unit and default"#]],
     );
 }
