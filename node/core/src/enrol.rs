@@ -123,7 +123,7 @@ pub struct EnrolReply {
 pub enum Outcome {
     /// An SVID was issued.
     #[n(0)]
-    Granted(#[n(0)] Grant),
+    Granted(#[n(0)] Box<Grant>),
     /// Nothing was issued.
     #[n(1)]
     Refused(#[n(0)] RefusedBecause),
@@ -424,7 +424,7 @@ mod tests {
         let signed = charter(&hq, &council);
         let pin = signed.mesh_id();
         let grant = || {
-            Outcome::Granted(Grant {
+            Outcome::Granted(Box::new(Grant {
                 charter: signed.clone(),
                 chain: vec![],
                 bundle: vec![],
@@ -434,7 +434,7 @@ mod tests {
                 site: None,
                 jwt_bundle: None,
                 token: None,
-            })
+            }))
         };
         let exporter = [7; 32];
         let from = |key: &AuthorKey, pin: &MeshId, at: &[u8; 32], issuers: &[PublicKey]| {

@@ -174,7 +174,7 @@ impl Registrar {
             Ok(Issued { chain, roots, site }) => {
                 tracing::info!(%spiffe_id, "SVID issued");
                 let der = |c: CertificateDer<'static>| c.to_vec().into();
-                Outcome::Granted(Grant {
+                Outcome::Granted(Box::new(Grant {
                     charter: welcome.charter,
                     chain: chain.into_iter().map(der).collect(),
                     bundle: roots.into_iter().map(der).collect(),
@@ -186,7 +186,7 @@ impl Registrar {
                     authority: if joins || welcome.amended { first(welcome.authority) } else { Vec::new() },
                     terms: welcome.terms,
                     time_ms: now_ms,
-                })
+                }))
             }
             Err(why) => refused("certificate", why),
         }

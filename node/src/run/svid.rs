@@ -185,7 +185,7 @@ pub async fn ask(address: &str, who: &Applicant<'_>) -> Result<(Identity, Welcom
         }
         Ok(Outcome::Granted(mut grant)) => {
             let site = grant.site.take();
-            let (identity, welcome) = granted(grant, mesh, key, id).map_err(again)?;
+            let (identity, welcome) = granted(*grant, mesh, key, id).map_err(again)?;
             if let (Some(holder), Some(key)) = (holder, site_key) {
                 match site.map(|der| holder.take(key, CertificateDer::from(Vec::from(der)), &identity.bundles)) {
                     Some(Ok(())) => {}
@@ -237,7 +237,7 @@ pub async fn ask_grant(address: &str, who: &Applicant<'_>, csr: Vec<u8>, workloa
         Ok(Outcome::Refused(why)) => {
             Err(Refused { fatal: is_fatal(&why.code), why: for_display(why.reason.as_bytes(), REASON_BYTES_MAX) })
         }
-        Ok(Outcome::Granted(grant)) => Ok(grant),
+        Ok(Outcome::Granted(grant)) => Ok(*grant),
     }
 }
 
