@@ -19,9 +19,11 @@ pub mod local;
 pub mod view;
 
 mod command;
+mod config;
 mod core;
 mod drive;
 mod enforce;
+mod execute;
 mod frame;
 mod fresh;
 mod govern;
@@ -33,7 +35,8 @@ mod show;
 mod story;
 mod verify;
 
-pub use crate::core::{Misbehave, NodeConfig, NodeCore, OpenError};
+pub use crate::config::{Misbehave, NodeConfig, OpenError};
+pub use crate::core::NodeCore;
 pub use govern::OPEN_PER_AGENT_MAX;
 pub use input::{
     Command, EffectResult, Event, Input, LinkId, Output, Probe, Record, Refusal, Reply, Seed, Ticket, Timer,

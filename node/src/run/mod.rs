@@ -13,6 +13,7 @@ mod enrolment;
 mod external;
 mod fault;
 mod lane;
+mod open;
 mod propose;
 mod quiet;
 mod refusals;
@@ -20,33 +21,34 @@ mod site;
 mod stop;
 mod svid;
 mod tokens;
+mod wires;
 mod workloads;
 
-use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use cauldron_agents::connector::Connector;
 use cauldron_agents::connector::blocklist::Blocklist;
-use cauldron_identity::authority::EntryBody;
 use cauldron_identity::x509::AuthorityCa;
-use cauldron_identity::{AuthorKey, MeshId, SealedFact, SignedCharter};
-use cauldron_mesh::{CloseCode, Mesh, MeshConfig, MeshEvent, MeshHandle, SvidSource};
-use cauldron_node_core::{Command, Input, LinkId, NodeConfig, NodeCore, Seed};
-use cauldron_store::{RedbStore, Store};
+use cauldron_identity::{AuthorKey, MeshId};
+use cauldron_mesh::{Mesh, MeshConfig, MeshHandle};
+use cauldron_node_core::Command;
+use cauldron_store::Store;
 use tokio::sync::{mpsc, watch};
 
-use crate::clock::{Mark, SystemClock};
+use crate::clock::SystemClock;
 use crate::config::{Config, Source};
-use crate::error::{CliError, Kind};
-use crate::run::engine::{Handle, Wire};
+use crate::error::CliError;
+use crate::run::engine::Handle;
 use crate::run::facts::Facts;
 use crate::run::fault::Fault;
+use crate::run::open::{Opened, enter, open_node, open_store};
 use crate::run::refusals::Refusals;
 use crate::run::site::SiteHolder;
 use crate::run::stop::StopSignal;
-use crate::{chance, clock, founding, keyfile, telemetry};
+use crate::run::wires::{Wires, pump};
+use crate::{clock, founding, keyfile, telemetry};
 
 /// How long the end of the process waits for threads that are busy.
 const STOP_MAX: Duration = Duration::from_secs(5);
@@ -196,151 +198,6 @@ struct Issuers {
     ca: Option<Arc<AuthorityCa>>,
     holder: Option<Arc<SiteHolder>>,
     fault: Fault,
-}
-
-/// What a node starts with beside its store.
-struct Start {
-    identity: svid::Identity,
-    charter: SignedCharter,
-    bootstrap: Vec<SealedFact>,
-    terms: Vec<EntryBody>,
-}
-
-fn open_store(config: &Config) -> Result<RedbStore, CliError> {
-    let path = config.node.dir.store();
-    RedbStore::open(&path, config.store.cache_bytes).map_err(|e| {
-        let kind = if matches!(e, cauldron_store::StoreError::Locked { .. }) { Kind::Config } else { Kind::Integrity };
-        CliError::new(kind, "the store cannot be opened").because(&e)
-    })
-}
-
-/// Gets an SVID and the charter: from disk, from the authority on this machine, or by joining.
-async fn enter(
-    config: &Config,
-    mesh: MeshId,
-    author: &AuthorKey,
-    ca: Option<&AuthorityCa>,
-    holder: Option<&SiteHolder>,
-) -> Result<Start, CliError> {
-    let dir = &config.node.dir;
-    let on_disk = svid::read(dir, &config.identity.spiffe_id).unwrap_or_else(|why| {
-        tracing::warn!(%why, "the SVID on disk is of no use; getting a new one");
-        None
-    });
-    let embedded = config.identity.source == Source::Embedded;
-    let (identity, welcome) = match (on_disk, ca, &config.authority) {
-        (on_disk, ..) if !embedded => {
-            // The author key is admitted as ever; the SVID that comes along is not this node's.
-            let welcome = match dir.charter().try_exists().unwrap_or(true) {
-                true => None,
-                false => {
-                    let (_, welcome) = svid::join(config, mesh, author, None).await?;
-                    let _ = std::fs::remove_file(dir.svid());
-                    Some(welcome)
-                }
-            };
-            (external::enter(config, on_disk).await, welcome)
-        }
-        // The authority's own SVID is issued afresh: it costs nothing and cannot have expired.
-        (_, Some(ca), Some(settings)) => {
-            let identity = svid::issue_own(ca, &config.identity.spiffe_id, settings.svid_lifetime)?;
-            svid::write(dir, &identity)?;
-            (identity, None)
-        }
-        // Valid or not: what expired is renewed by the author key, or by the site's intermediate right here.
-        (Some(identity), ..) => {
-            let now_s = clock::wall_ms() / 1000;
-            let valid = cauldron_identity::x509::verify_svid(&identity.chain, &identity.bundles, now_s).is_ok();
-            let in_the_dark = holder
-                .filter(|_| !valid)
-                .map(|holder| holder.issue_own(&config.identity.spiffe_id, identity.bundles.clone()));
-            (in_the_dark.and_then(Result::ok).unwrap_or(identity), None)
-        }
-        (None, ..) => {
-            let (identity, welcome) = svid::join(config, mesh, author, holder).await?;
-            (identity, Some(welcome))
-        }
-    };
-    let (charter, _) = founding::read_charter(dir, &mesh)?;
-    let founded = founding::read_founding(dir)?.map(|f| f.facts).unwrap_or_default();
-    let (bootstrap, terms) = welcome.map_or((founded, vec![]), |w| (w.authority, w.terms));
-    Ok(Start { identity, charter, bootstrap, terms })
-}
-
-/// The core, the clock and the TLS identity, ready to run.
-struct Opened {
-    core: NodeCore,
-    clock: SystemClock,
-    source: Arc<SvidSource>,
-}
-
-fn open_node(
-    config: &Config,
-    mesh: MeshId,
-    author: &AuthorKey,
-    start: Start,
-    store: &dyn Store,
-    fault: &Fault,
-    used_before: bool,
-) -> Result<Opened, CliError> {
-    let records = read_records(store)?;
-    let noted = records.iter().find(|(key, _)| *key == cauldron_node_core::local::note_key(CLOCK_NOTE));
-    let stored: Option<Mark> = noted.and_then(|(_, value)| cauldron_identity::codec::from_cbor(value).ok());
-    let mark = match stored {
-        Some(mark) => Some(mark),
-        None => founding::read_clock(&config.node.dir)?,
-    };
-    let clock = SystemClock::start(mark.as_ref());
-    let settings = NodeConfig {
-        key: AuthorKey::from_seed(author.seed()),
-        spiffe_id: config.identity.spiffe_id.clone(),
-        charter: start.charter,
-        mesh,
-        boot_id: clock.boot_id().to_owned(),
-        bootstrap: start.bootstrap,
-        terms: start.terms,
-        used_before,
-        seed: Seed(chance::bytes()),
-        misbehave: fault.misbehave,
-    };
-    let core = NodeCore::open(settings, records, clock.now()).map_err(|e| {
-        CliError::integrity("this node cannot start on its store").because(&e).hint(
-            "keep the data directory as it is; restore it from a backup, or give the box a new identity with a new token",
-        )
-    })?;
-    let identity = start.identity;
-    let source = SvidSource::new(identity.chain, &identity.key, identity.bundles, clock::certificate_clock())
-        .map_err(|e| CliError::integrity("the SVID cannot be used for TLS").because(&e))?;
-    if let Err(problem) = source.own_status() {
-        tracing::warn!(%problem, "no peer accepts this node's SVID now; it is renewed by the author key as soon as an authority answers");
-    }
-    Ok(Opened { core, clock, source })
-}
-
-/// A record as the core takes it.
-type KeyValue = (Vec<u8>, Vec<u8>);
-
-/// Every record, out of its checked envelope.
-fn read_records(store: &dyn Store) -> Result<Vec<KeyValue>, CliError> {
-    let mut records = Vec::new();
-    let mut damaged = None;
-    let scanned = store.scan(b"", &mut |key, value| {
-        let kind = key.first().copied().unwrap_or_default();
-        match cauldron_store::record::unwrap(key, kind, value) {
-            Ok(body) => {
-                records.push((key.to_vec(), body.to_vec()));
-                ControlFlow::Continue(())
-            }
-            Err(e) => {
-                damaged = Some(e);
-                ControlFlow::Break(())
-            }
-        }
-    });
-    match scanned.err().or(damaged) {
-        None => Ok(records),
-        Some(e) => Err(CliError::integrity("a record of the store is damaged").because(&e)),
-    }
 }
 
 /// A node at work.
@@ -506,59 +363,6 @@ impl Running {
                 .hint("check the disk and its free space, then start the node again: what was acknowledged is there")),
             Ok(Some(Err(_))) | Err(_) => Err(CliError::integrity("the node's loop ended by a defect of its own")
                 .hint("please report it with the log; what was acknowledged is in the store")),
-        }
-    }
-}
-
-/// The wires as the loop sees them.
-struct Wires(MeshHandle);
-
-impl Wire for Wires {
-    fn send(&self, link: LinkId, bytes: Vec<u8>) {
-        // A link that is gone, or whose queue is full and which is closed for it, is reported as an event.
-        let _ = self.0.send(link, bytes);
-    }
-
-    fn close(&self, link: LinkId, detail: &str) {
-        tracing::warn!(link, detail, "closing a link");
-        // The detail stays here: a stranger learns the code alone.
-        self.0.close(link, CloseCode::BadContent, "");
-    }
-}
-
-/// Carries what happens on the wires to the core.
-async fn pump(mut events: mpsc::Receiver<MeshEvent>, node: Handle, refusals: Refusals) {
-    let mut quiet = quiet::Quiet::default();
-    while let Some(event) = events.recv().await {
-        let input = match event {
-            MeshEvent::LinkUp { link, spiffe_id, author, remote_addr, .. } => {
-                tracing::info!(link, peer = %spiffe_id, remote = %remote_addr, "link up");
-                Input::LinkUp { link, spiffe_id, author }
-            }
-            MeshEvent::DataLinkUp { link, spiffe_id, author, remote_addr, .. } => {
-                tracing::info!(link, peer = %spiffe_id, remote = %remote_addr, "link up on the data lane");
-                Input::DataLinkUp { link, author }
-            }
-            MeshEvent::LinkDown { link, reason } => {
-                tracing::info!(link, reason, "link down");
-                Input::LinkDown { link }
-            }
-            MeshEvent::Frame { link, bytes } => Input::Frame { link, bytes },
-            MeshEvent::Listening(address) => {
-                tracing::info!(%address, "listening");
-                continue;
-            }
-            MeshEvent::Refused { direction, remote, reason, code } => {
-                if let Some(silent) = quiet.tell(code.label(), std::time::Instant::now()) {
-                    tracing::warn!(?direction, %remote, code = code.label(), reason, silent, "connection refused");
-                }
-                refusals.note(clock::wall_ms(), direction, remote, code.label(), reason);
-                continue;
-            }
-        };
-        // Waits while the loop is busy: the mesh's own bounded queues then slow the peers down.
-        if node.input_async(input).await.is_err() {
-            return;
         }
     }
 }

@@ -1,0 +1,299 @@
+//! The owner's hands: permits judged again, started, executed once, and told of.
+
+use cauldron_coordinator::bodies::{
+    Done, Ended, Failed, KIND_DONE, KIND_ENDED, KIND_FAILED, KIND_STARTED, KIND_UNKNOWN, Started, Unknown,
+};
+use cauldron_coordinator::lease::LeaseAge;
+use cauldron_coordinator::ledger::{Recorded, Report};
+use cauldron_coordinator::owner::{self, Bench, Me, Verdict, VerifiedPermit};
+use cauldron_coordinator::planted;
+use cauldron_identity::codec::to_cbor;
+use cauldron_identity::{Digest, FactId};
+
+use crate::core::NodeCore;
+use crate::input::{EffectResult, Event, Output, Probe};
+
+/// What a node's own facts say of something that it started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    /// Nothing yet.
+    None,
+    /// It was done, and nothing says that it is over.
+    Stands {
+        /// When it ends by itself, milliseconds since the Unix epoch.
+        until_ms: Option<u64>,
+    },
+    /// It ended, failed, or a person has to look.
+    Over,
+}
+
+impl NodeCore {
+    /// Uses what was permitted to this node, after judging it again.
+    pub(crate) fn own(&mut self) {
+        if self.may_write().is_err() {
+            return;
+        }
+        for id in self.open_permits() {
+            let old = self.work.old_permits.contains(&id);
+            if old && !self.life.is_confirmed() {
+                self.work.verdicts.insert(id, "waits until a peer has confirmed this node's own heads".into());
+                continue;
+            }
+            match owner::judge(&id, &self.bench()) {
+                Verdict::Execute(permit) => self.start(permit),
+                Verdict::Wait { why } => {
+                    self.work.verdicts.insert(id, why);
+                }
+                Verdict::Refuse { code, why } | Verdict::Void { code, why } => {
+                    self.work.verdicts.insert(id, why.clone());
+                    if self.work.codes.insert(id, code) != Some(code) {
+                        tell_refused(self, id, code, &why);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Permits for this node, in this life, that it has not started.
+    fn open_permits(&self) -> Vec<FactId> {
+        let mine = |p: &&Recorded<cauldron_coordinator::bodies::Permit>| {
+            p.body.owner == self.me
+                && p.body.incarnation == self.incarnation
+                && p.body.execute_by_ms >= self.now.wall_ms
+        };
+        let started = |id: &FactId| self.ledger.starts().any(|s| s.body.permit == *id);
+        self.ledger.permits().filter(mine).map(|p| p.id).filter(|id| !started(id)).collect()
+    }
+
+    fn bench(&self) -> Bench<'_> {
+        Bench {
+            ledger: &self.ledger,
+            authority: &self.authority,
+            engine: self.policy.engine.as_ref(),
+            clock: &self.now,
+            lease: self.lease_age(),
+            me: Me {
+                author: self.me,
+                incarnation: self.incarnation,
+                spiffe_id: &self.spiffe_id,
+                resource_version: None,
+            },
+        }
+    }
+
+    /// A mesh coordinator is where leases come from: it needs none.
+    pub(crate) fn lease_age(&self) -> LeaseAge {
+        if self.role.is_mesh_coordinator() { LeaseAge::Ms(0) } else { self.lease.age(&self.now) }
+    }
+
+    /// Durable before the effect: from here on the lineage is used.
+    fn start(&mut self, permit: Box<VerifiedPermit>) {
+        let Some(recorded) = self.ledger.permit(&permit.permit()) else { return };
+        let (scope, id) = (recorded.header.scope.clone(), recorded.id);
+        let trace = recorded.header.traceparent.clone();
+        let own_starts = self.ledger.starts().filter(|s| s.header.author == self.me);
+        let owner_seq = own_starts.map(|s| s.body.owner_seq).max().unwrap_or(0) + 1;
+        let started = permit.started(owner_seq, self.now.wall_ms);
+        self.work.verdicts.remove(&id);
+        if planted::active("effect-before-started") {
+            self.outputs.push_back(Output::Execute(permit));
+            let _ = self.append(scope, KIND_STARTED, vec![id], to_cbor(&started), trace);
+            return;
+        }
+        match self.append(scope, KIND_STARTED, vec![id], to_cbor(&started), trace) {
+            Ok(_) => {
+                self.outputs.push_back(Output::Execute(permit));
+            }
+            Err(why) => self.count_refusal(why.code, why.reason),
+        }
+    }
+
+    /// After a restart: what became of a start without outcome, and whether what was done still stands, is the connector's
+    /// to see. The process may have died between an effect's end and the fact that says so.
+    pub(crate) fn probe_started(&mut self) {
+        let mine = |s: &&Recorded<Started>| s.header.author == self.me && s.header.incarnation == self.incarnation;
+        let unsettled = self.ledger.starts().filter(mine).filter(|s| match self.outcome(&s.id) {
+            Outcome::None => true,
+            Outcome::Stands { .. } => !planted::active("end-not-probed"),
+            Outcome::Over => false,
+        });
+        let unsettled: Vec<(FactId, FactId, String)> =
+            unsettled.map(|s| (s.body.permit, s.body.proposal, s.body.idempotency_key.clone())).collect();
+        for (permit, proposal, idempotency_key) in unsettled {
+            let Some(operation) = self.ledger.proposal(&proposal).map(|p| p.body.operation.clone()) else { continue };
+            self.outputs.push_back(Output::Probe { permit, operation, idempotency_key });
+        }
+    }
+
+    /// What this node's own facts say of a start, also those that still wait to be written.
+    fn outcome(&self, started: &FactId) -> Outcome {
+        let mut outcome = Outcome::None;
+        let told = self.ledger.reports_on(started).filter(|r| r.header.author == self.me).map(|r| &r.body);
+        let waiting = self.work.reports.iter().map(|(_, report)| report).filter(|r| r.started() == *started);
+        for report in told.chain(waiting) {
+            outcome = match (report, outcome) {
+                (Report::Ended(_) | Report::Failed(_) | Report::Unknown(_), _) | (_, Outcome::Over) => Outcome::Over,
+                (Report::Done(done), _) => Outcome::Stands { until_ms: done.until_ms },
+            };
+        }
+        outcome
+    }
+
+    pub(crate) fn executed(&mut self, permit: FactId, result: EffectResult) {
+        let Some(started) = self.start_of(&permit).map(|s| s.id) else { return };
+        let now_ms = self.now.wall_ms;
+        let report = match result {
+            EffectResult::Done { effect_ref, note, until_ms } => Report::Done(Done {
+                started,
+                effect_ref,
+                result_digest: Digest::of("cauldron/result/v0", note.as_bytes()),
+                before_version: None,
+                after_version: None,
+                until_ms,
+                done_ms: now_ms,
+            }),
+            EffectResult::Failed { reason } => {
+                Report::Failed(Failed { started, probed_no_effect: true, reason, failed_ms: now_ms })
+            }
+            EffectResult::Unknown { reason } => Report::Unknown(Unknown { started, reason, noticed_ms: now_ms }),
+        };
+        self.work.reports.push((permit, report));
+        self.report();
+    }
+
+    pub(crate) fn probed(&mut self, permit: FactId, probe: Probe) {
+        let Some(started) = self.start_of(&permit).map(|s| s.id) else { return };
+        match self.outcome(&started) {
+            Outcome::None => {}
+            Outcome::Stands { until_ms } => return self.probed_done(permit, until_ms, probe),
+            Outcome::Over => return,
+        }
+        let failed = |reason: String, now_ms| {
+            Report::Failed(Failed { started, probed_no_effect: true, reason, failed_ms: now_ms })
+        };
+        let now_ms = self.now.wall_ms;
+        let report = match probe {
+            Probe::Applied | Probe::Ended => {
+                let effect_ref = self.resource_of(&permit);
+                let note = "the probe after a restart found the effect".into();
+                self.executed(permit, EffectResult::Done { effect_ref, note, until_ms: None });
+                if probe == Probe::Ended {
+                    self.over(permit);
+                }
+                return;
+            }
+            Probe::Unclear => {
+                let reason = "the process died after the start, and the connector cannot tell".to_owned();
+                Report::Unknown(Unknown { started, reason, noticed_ms: now_ms })
+            }
+            Probe::Absent => match owner::resume(&started, &self.bench(), owner::Probe::Absent) {
+                Verdict::Execute(permit) => {
+                    self.outputs.push_back(Output::Execute(permit));
+                    return;
+                }
+                // What it waits for may still arrive: asked again with the next input, until the permit is over.
+                Verdict::Wait { why } => {
+                    self.work.verdicts.insert(permit, why);
+                    self.work.absent.insert(permit);
+                    return;
+                }
+                // Freshness and policy come back after a reboot; the permit's own time bounds the wait.
+                Verdict::Refuse { code: owner::Code::Isolated | owner::Code::NoPolicy, why } => {
+                    self.work.verdicts.insert(permit, why);
+                    self.work.absent.insert(permit);
+                    return;
+                }
+                Verdict::Refuse { why, .. } | Verdict::Void { why, .. } => {
+                    failed(format!("not resumed after a restart: {why}"), now_ms)
+                }
+            },
+        };
+        self.work.reports.push((permit, report));
+        self.report();
+    }
+
+    /// What was done was probed after a restart: is it over? An effect that left without a trace (somebody took the line
+    /// out) is over when its time is.
+    fn probed_done(&mut self, permit: FactId, until_ms: Option<u64>, probe: Probe) {
+        let due = self.wall_is_known() && until_ms.is_some_and(|until| until <= self.now.wall_ms);
+        if probe == Probe::Ended || (probe == Probe::Absent && due) {
+            self.over(permit);
+        }
+    }
+
+    /// Tries again to resume starts that a probe found without effect.
+    pub(crate) fn resume_absent(&mut self) {
+        if self.may_write().is_err() {
+            return;
+        }
+        for permit in std::mem::take(&mut self.work.absent) {
+            self.probed(permit, Probe::Absent);
+        }
+    }
+
+    /// The effect of a permit left. One that other permits for the same intent found in place is over for them too.
+    pub(crate) fn ended(&mut self, permit: FactId) {
+        let Some(key) = self.start_of(&permit).map(|s| s.body.idempotency_key.clone()) else { return };
+        let stands = |s: &&Recorded<Started>| {
+            s.header.author == self.me
+                && s.body.idempotency_key == key
+                && matches!(self.outcome(&s.id), Outcome::Stands { .. })
+        };
+        let with_it: Vec<FactId> = self.ledger.starts().filter(stands).map(|s| s.body.permit).collect();
+        self.probed(permit, Probe::Ended);
+        with_it.into_iter().for_each(|permit| self.over(permit));
+    }
+
+    /// Says that an effect is over, once: a sweep and a probe may both have seen it.
+    fn over(&mut self, permit: FactId) {
+        let Some(start) = self.start_of(&permit) else { return };
+        let (started, effect_ref) = (start.id, start.body.resource.clone());
+        if self.outcome(&started) == Outcome::Over {
+            return;
+        }
+        let report = Report::Ended(Ended { started, effect_ref, ended_ms: self.now.wall_ms });
+        self.work.reports.push((permit, report));
+        self.report();
+    }
+
+    /// Writes what the connectors said, as soon as this node may write.
+    pub(crate) fn report(&mut self) {
+        if self.may_write().is_err() {
+            return;
+        }
+        for (permit, report) in std::mem::take(&mut self.work.reports) {
+            let Some(start) = self.start_of(&permit) else { continue };
+            let (scope, id, trace) = (start.header.scope.clone(), start.id, start.header.traceparent.clone());
+            let (kind, body) = match &report {
+                Report::Done(done) => (KIND_DONE, to_cbor(done)),
+                Report::Failed(failed) => (KIND_FAILED, to_cbor(failed)),
+                Report::Unknown(unknown) => (KIND_UNKNOWN, to_cbor(unknown)),
+                Report::Ended(ended) => (KIND_ENDED, to_cbor(ended)),
+            };
+            if let Err(why) = self.append(scope, kind, vec![id], body, trace) {
+                // Not forgotten: what happened is written when this node may write again.
+                self.count_refusal(why.code, why.reason);
+                self.work.reports.push((permit, report));
+            }
+        }
+        self.publish_line();
+    }
+
+    fn start_of(&self, permit: &FactId) -> Option<&Recorded<Started>> {
+        self.ledger.starts().find(|s| s.body.permit == *permit && s.header.author == self.me)
+    }
+
+    fn resource_of(&self, permit: &FactId) -> String {
+        self.ledger.permit(permit).map(|p| p.body.resource.clone()).unwrap_or_default()
+    }
+}
+
+fn tell_refused(core: &mut NodeCore, permit: FactId, code: owner::Code, why: &str) {
+    let detail = format!("permit {}: {why}", permit.short());
+    let name = match serde_json::to_value(code) {
+        Ok(serde_json::Value::String(name)) => name,
+        _ => "refused".to_owned(),
+    };
+    *core.refused.entry(format!("permit.{name}")).or_default() += 1;
+    core.tell(Event::Refused { code: "permit", detail });
+}

@@ -1,0 +1,164 @@
+//! From a data directory to a core that can run: the store, the SVID, the charter, the clock.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use cauldron_identity::authority::EntryBody;
+use cauldron_identity::x509::AuthorityCa;
+use cauldron_identity::{AuthorKey, MeshId, SealedFact, SignedCharter};
+use cauldron_mesh::SvidSource;
+use cauldron_node_core::{NodeConfig, NodeCore, Seed};
+use cauldron_store::{RedbStore, Store};
+
+use super::fault::Fault;
+use super::site::SiteHolder;
+use super::{CLOCK_NOTE, external, svid};
+use crate::clock::{Mark, SystemClock};
+use crate::config::{Config, Source};
+use crate::error::{CliError, Kind};
+use crate::{chance, clock, founding};
+
+/// What a node starts with beside its store.
+pub(super) struct Start {
+    pub(super) identity: svid::Identity,
+    pub(super) charter: SignedCharter,
+    pub(super) bootstrap: Vec<SealedFact>,
+    pub(super) terms: Vec<EntryBody>,
+}
+
+pub(super) fn open_store(config: &Config) -> Result<RedbStore, CliError> {
+    let path = config.node.dir.store();
+    RedbStore::open(&path, config.store.cache_bytes).map_err(|e| {
+        let kind = if matches!(e, cauldron_store::StoreError::Locked { .. }) { Kind::Config } else { Kind::Integrity };
+        CliError::new(kind, "the store cannot be opened").because(&e)
+    })
+}
+
+/// Gets an SVID and the charter: from disk, from the authority on this machine, or by joining.
+pub(super) async fn enter(
+    config: &Config,
+    mesh: MeshId,
+    author: &AuthorKey,
+    ca: Option<&AuthorityCa>,
+    holder: Option<&SiteHolder>,
+) -> Result<Start, CliError> {
+    let dir = &config.node.dir;
+    let on_disk = svid::read(dir, &config.identity.spiffe_id).unwrap_or_else(|why| {
+        tracing::warn!(%why, "the SVID on disk is of no use; getting a new one");
+        None
+    });
+    let embedded = config.identity.source == Source::Embedded;
+    let (identity, welcome) = match (on_disk, ca, &config.authority) {
+        (on_disk, ..) if !embedded => {
+            // The author key is admitted as ever; the SVID that comes along is not this node's.
+            let welcome = match dir.charter().try_exists().unwrap_or(true) {
+                true => None,
+                false => {
+                    let (_, welcome) = svid::join(config, mesh, author, None).await?;
+                    let _ = std::fs::remove_file(dir.svid());
+                    Some(welcome)
+                }
+            };
+            (external::enter(config, on_disk).await, welcome)
+        }
+        // The authority's own SVID is issued afresh: it costs nothing and cannot have expired.
+        (_, Some(ca), Some(settings)) => {
+            let identity = svid::issue_own(ca, &config.identity.spiffe_id, settings.svid_lifetime)?;
+            svid::write(dir, &identity)?;
+            (identity, None)
+        }
+        // Valid or not: what expired is renewed by the author key, or by the site's intermediate right here.
+        (Some(identity), ..) => {
+            let now_s = clock::wall_ms() / 1000;
+            let valid = cauldron_identity::x509::verify_svid(&identity.chain, &identity.bundles, now_s).is_ok();
+            let in_the_dark = holder
+                .filter(|_| !valid)
+                .map(|holder| holder.issue_own(&config.identity.spiffe_id, identity.bundles.clone()));
+            (in_the_dark.and_then(Result::ok).unwrap_or(identity), None)
+        }
+        (None, ..) => {
+            let (identity, welcome) = svid::join(config, mesh, author, holder).await?;
+            (identity, Some(welcome))
+        }
+    };
+    let (charter, _) = founding::read_charter(dir, &mesh)?;
+    let founded = founding::read_founding(dir)?.map(|f| f.facts).unwrap_or_default();
+    let (bootstrap, terms) = welcome.map_or((founded, vec![]), |w| (w.authority, w.terms));
+    Ok(Start { identity, charter, bootstrap, terms })
+}
+
+/// The core, the clock and the TLS identity, ready to run.
+pub(super) struct Opened {
+    pub(super) core: NodeCore,
+    pub(super) clock: SystemClock,
+    pub(super) source: Arc<SvidSource>,
+}
+
+pub(super) fn open_node(
+    config: &Config,
+    mesh: MeshId,
+    author: &AuthorKey,
+    start: Start,
+    store: &dyn Store,
+    fault: &Fault,
+    used_before: bool,
+) -> Result<Opened, CliError> {
+    let records = read_records(store)?;
+    let noted = records.iter().find(|(key, _)| *key == cauldron_node_core::local::note_key(CLOCK_NOTE));
+    let stored: Option<Mark> = noted.and_then(|(_, value)| cauldron_identity::codec::from_cbor(value).ok());
+    let mark = match stored {
+        Some(mark) => Some(mark),
+        None => founding::read_clock(&config.node.dir)?,
+    };
+    let clock = SystemClock::start(mark.as_ref());
+    let settings = NodeConfig {
+        key: AuthorKey::from_seed(author.seed()),
+        spiffe_id: config.identity.spiffe_id.clone(),
+        charter: start.charter,
+        mesh,
+        boot_id: clock.boot_id().to_owned(),
+        bootstrap: start.bootstrap,
+        terms: start.terms,
+        used_before,
+        seed: Seed(chance::bytes()),
+        misbehave: fault.misbehave,
+    };
+    let core = NodeCore::open(settings, records, clock.now()).map_err(|e| {
+        CliError::integrity("this node cannot start on its store").because(&e).hint(
+            "keep the data directory as it is; restore it from a backup, or give the box a new identity with a new token",
+        )
+    })?;
+    let identity = start.identity;
+    let source = SvidSource::new(identity.chain, &identity.key, identity.bundles, clock::certificate_clock())
+        .map_err(|e| CliError::integrity("the SVID cannot be used for TLS").because(&e))?;
+    if let Err(problem) = source.own_status() {
+        tracing::warn!(%problem, "no peer accepts this node's SVID now; it is renewed by the author key as soon as an authority answers");
+    }
+    Ok(Opened { core, clock, source })
+}
+
+/// A record as the core takes it.
+type KeyValue = (Vec<u8>, Vec<u8>);
+
+/// Every record, out of its checked envelope.
+fn read_records(store: &dyn Store) -> Result<Vec<KeyValue>, CliError> {
+    let mut records = Vec::new();
+    let mut damaged = None;
+    let scanned = store.scan(b"", &mut |key, value| {
+        let kind = key.first().copied().unwrap_or_default();
+        match cauldron_store::record::unwrap(key, kind, value) {
+            Ok(body) => {
+                records.push((key.to_vec(), body.to_vec()));
+                ControlFlow::Continue(())
+            }
+            Err(e) => {
+                damaged = Some(e);
+                ControlFlow::Break(())
+            }
+        }
+    });
+    match scanned.err().or(damaged) {
+        None => Ok(records),
+        Some(e) => Err(CliError::integrity("a record of the store is damaged").because(&e)),
+    }
+}
