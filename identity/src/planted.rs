@@ -17,6 +17,7 @@
 //! | `end-not-probed` | after a restart nobody asks whether what was done still stands |
 //! | `cut-ignored` | a cut is stored and means nothing |
 //! | `high-water-not-persisted` | after a boot the wall clock is believed, whatever it shows |
+//! | `time-reset-unheard` | an operator's word on the time is taken against a coordinator's |
 //! | `coordinator-may-enrol-people` | a person enrolled without the council counts |
 //! | `token-single-shot` | a token whose reply was lost cannot be redeemed again by the same key |
 //! | `term-by-anybody` | a new sequencer needs nobody's signature |
@@ -36,7 +37,7 @@
 pub const WIRE_NAMES: [&str; 3] = ["resumption-on", "guard-off", "path-check-off"];
 
 /// The names that `activate` accepts, in a build with the feature.
-pub const NAMES: [&str; 17] = [
+pub const NAMES: [&str; 18] = [
     "owner-trusts-coordinator",
     "vote-not-bound-to-terms",
     "same-person-twice",
@@ -50,6 +51,7 @@ pub const NAMES: [&str; 17] = [
     "end-not-probed",
     "cut-ignored",
     "high-water-not-persisted",
+    "time-reset-unheard",
     "coordinator-may-enrol-people",
     "token-single-shot",
     "term-by-anybody",

@@ -20,6 +20,8 @@ pub struct MachineClock {
     believed: Option<(u64, Ms)>,
     /// A reading was believed that the one before does not explain.
     fooled: bool,
+    /// When somebody set it last.
+    set_at: Option<Ms>,
 }
 
 impl MachineClock {
@@ -34,6 +36,7 @@ impl MachineClock {
             mark: HighWater::new(EPOCH_MS, 0),
             believed: None,
             fooled: false,
+            set_at: None,
         }
     }
 
@@ -110,8 +113,15 @@ impl MachineClock {
     }
 
     /// Somebody, or NTP, sets the wall clock.
-    pub fn jump(&mut self, by_ms: i64) {
+    pub fn jump(&mut self, by_ms: i64, now: Ms) {
         self.offset_ms += by_ms;
+        self.set_at = Some(now);
+    }
+
+    /// Whether somebody set the wall clock since.
+    #[must_use]
+    pub fn was_set_since(&self, since: Ms) -> bool {
+        self.set_at.is_some_and(|at| at >= since)
     }
 
     /// NTP finds the true time again.
@@ -119,6 +129,7 @@ impl MachineClock {
         let error = i128::from(EPOCH_MS + now) - i128::from(self.wall(now));
         self.offset_ms += i64::try_from(error).unwrap_or(0);
         self.believed = None;
+        self.set_at = Some(now);
     }
 
     /// The machine boots: the boot clock starts again, the mark stays.
@@ -162,7 +173,7 @@ mod tests {
     fn a_large_jump_is_not_believed_until_it_is_corrected() {
         let mut clock = MachineClock::new(50, 100);
         assert_eq!(clock.read(1_000).confidence, Confidence::Local);
-        clock.jump(400_000_000);
+        clock.jump(400_000_000, 1_500);
         assert!(!clock.is_believed(2_000));
         clock.correct(2_000);
         assert!(clock.is_believed(2_000));

@@ -36,6 +36,8 @@ pub const MARKS: &[(&str, &str)] = &[
     ("link.broken_in_flight", "a link broke with frames in flight"),
     ("freeze.thawed_with_backlog", "a suspended machine woke to waiting frames"),
     ("clock.unbelieved", "a wall clock jumped beyond belief"),
+    ("clock.reset", "an operator had a node believe its clock"),
+    ("clock.mistaken_operator", "an operator vouched for a wrong clock while a coordinator was heard"),
     ("stranger.spoke", "a link without an enrolled key carried frames"),
     ("garbage.from_member", "an enrolled peer sent garbage"),
     ("cut.member", "an enrolled author was cut"),

@@ -26,6 +26,7 @@ impl NodeCore {
             Command::Admit { request, exporter } => self.admit_node(&request, &exporter),
             Command::Authority(body) => self.authority_entry(&body),
             Command::Term(body) => self.term_entry(&body),
+            Command::TimeReset => self.time_reset(),
             Command::Remember { name, value } => {
                 self.persist(local::note(&name, value.clone()));
                 self.notes.insert(name, value);

@@ -1,14 +1,14 @@
 //! How fresh this node's knowledge is: leases from coordinators, and the time from peers.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use cauldron_coordinator::bodies::RiskClass;
 use cauldron_coordinator::lease::{LeaseAsk, LeaseError, LeaseGrant};
-use cauldron_identity::{AuthorId, Digest, Lane};
+use cauldron_identity::{AuthorId, Digest, Lane, planted};
 
 use crate::core::NodeCore;
 use crate::frame::{Frame, TimeAsk, TimeTell};
-use crate::input::{Event, LinkId};
+use crate::input::{Event, LinkId, Refusal, Reply};
 use crate::local;
 
 /// How far apart two clocks may be that agree, milliseconds (architecture §4).
@@ -22,7 +22,8 @@ const TIME_EVERY_MS: u64 = 5_000;
 #[derive(Debug, Default)]
 pub(crate) struct Vouching {
     nonce: Option<Digest>,
-    agreed: BTreeSet<AuthorId>,
+    /// What each peer said last: its wall clock less this machine's boot clock, for the wall clock here may jump again.
+    told: BTreeMap<AuthorId, i128>,
     pub(crate) at_ms: u64,
 }
 
@@ -101,7 +102,6 @@ impl NodeCore {
         }
         let nonce = Digest::from_bytes(self.chance.bytes32());
         self.vouching.nonce = Some(nonce);
-        self.vouching.agreed.clear();
         let links: Vec<LinkId> = self.links.iter().filter(|(_, p)| p.converses()).map(|(l, _)| *l).collect();
         for link in links {
             self.send(link, &Frame::TimeAsk(TimeAsk { nonce }));
@@ -115,11 +115,22 @@ impl NodeCore {
 
     pub(crate) fn time_told(&mut self, link: LinkId, tell: &TimeTell) {
         let Some(peer) = self.links.get(&link) else { return };
-        let agrees = tell.wall_ms.abs_diff(self.now.wall_ms) <= AGREE_MS;
-        if self.vouching.nonce == Some(tell.nonce) && agrees {
-            self.vouching.agreed.insert(peer.author);
+        if self.vouching.nonce == Some(tell.nonce) {
+            let offset = i128::from(tell.wall_ms) - i128::from(self.now.boottime_ms);
+            self.vouching.told.insert(peer.author, offset);
         }
         self.vouched();
+    }
+
+    /// How far a peer that is connected says that the wall clock here is off, milliseconds; positive when it is ahead.
+    fn off_by(&self, author: &AuthorId) -> Option<i128> {
+        let connected = self.links.values().any(|p| p.author == *author && p.converses());
+        let told = self.vouching.told.get(author).filter(|_| connected)?;
+        Some(i128::from(self.now.wall_ms) - i128::from(self.now.boottime_ms) - told)
+    }
+
+    fn agrees(&self, author: &AuthorId) -> bool {
+        self.off_by(author).is_some_and(|off| off.unsigned_abs() <= u128::from(AGREE_MS))
     }
 
     /// Whether enough peers agree; says so to the shell, which then believes the clock.
@@ -128,11 +139,48 @@ impl NodeCore {
             **author == self.me || self.authority.is_cut(author, m.incarnation)
         };
         let others = self.authority.members().filter(|m| !cut(m)).count();
-        let enough = self.vouching.agreed.len() >= others.min(AGREE_MIN);
+        let agree = self.vouching.told.keys().filter(|author| self.agrees(author)).count();
+        let enough = agree >= others.min(AGREE_MIN);
         if enough && !self.wall_is_known() {
             self.tell(Event::ClockVouched { wall_ms: self.now.wall_ms });
         }
         enough
+    }
+
+    /// The operator of this machine says that its wall clock is right now, whatever its own past says: `TimeReset`. A mesh
+    /// coordinator has to agree, over its link, which is as good as its signature. Where none is heard, the operator's word
+    /// is enough once the site is isolated, and at a coordinator.
+    pub(crate) fn time_reset(&mut self) -> Result<Reply, Refusal> {
+        if self.wall_is_known() {
+            return Err(Refusal::new("time_known", "this node believes its wall clock; there is nothing to reset"));
+        }
+        let coordinators: Vec<AuthorId> =
+            self.authority.members().filter(|(_, m)| m.role.is_mesh_coordinator()).map(|(author, _)| *author).collect();
+        let agreed = coordinators.iter().any(|author| self.agrees(author)) || planted::active("time-reset-unheard");
+        let off = coordinators.iter().find_map(|author| self.off_by(author));
+        let alone = off.is_none() && (self.is_isolated() || self.role.is_mesh_coordinator());
+        if !(agreed || alone) {
+            let sentence = match off {
+                Some(off) => format!(
+                    "a coordinator says that this clock is {} s {}; set the machine's clock and try again",
+                    off.unsigned_abs() / 1_000,
+                    if off > 0 { "ahead" } else { "behind" }
+                ),
+                None => {
+                    "no coordinator has said the time yet; try again in some seconds, or when one is connected. Your \
+                         word alone is taken once this site is isolated"
+                        .to_owned()
+                }
+            };
+            return Err(Refusal::new("time_disputed", sentence));
+        }
+        self.tell(Event::ClockReset { wall_ms: self.now.wall_ms, isolated: !agreed });
+        Ok(Reply::Ok)
+    }
+
+    /// Whether no lease covers the class that a site acts in by itself.
+    fn is_isolated(&self) -> bool {
+        !self.lease_age().covers(RiskClass::R1, &self.authority.charter().class_ages)
     }
 
     /// What `node` must hold of restrictions, by the reader rule, as this node holds it.
@@ -150,16 +198,14 @@ impl NodeCore {
                             for this node (`cauldron authority term`)";
             return (state, if sequencer { format!("{reason}; {dead_end}") } else { reason });
         }
-        let ages = &self.authority.charter().class_ages;
-        let age = self.lease_age();
-        if age.covers(RiskClass::R1, ages) {
+        if !self.is_isolated() {
             return ("active", String::new());
         }
-        let since = age.ms().map_or_else(
+        let since = self.lease_age().ms().map_or_else(
             || "no coordinator has granted a lease since this machine booted".to_owned(),
             |ms| format!("the last lease is {} s old", ms / 1000),
         );
-        let limit = ages.r1_ms / 1000;
+        let limit = self.authority.charter().class_ages.r1_ms / 1000;
         (
             "isolated",
             format!("{since}; actions of class R1 stop after {limit} s without one, recording and proposing go on"),

@@ -151,6 +151,8 @@ pub enum Command {
     Authority(Box<EntryBody>),
     /// A term that the council signed, from a file (any node).
     Term(Box<EntryBody>),
+    /// The operator says that this machine's wall clock is right, though its own past disagrees.
+    TimeReset,
     /// Keep a value of the shell's own, e.g. how far a log was read. Replaces the one before.
     Remember {
         /// Its name.
@@ -315,6 +317,13 @@ pub enum Event {
     ClockVouched {
         /// The reading they agree with, milliseconds since the Unix epoch.
         wall_ms: u64,
+    },
+    /// The operator reset the clock.
+    ClockReset {
+        /// The wall clock that counts from here on, milliseconds since the Unix epoch.
+        wall_ms: u64,
+        /// On the operator's word alone: no coordinator agreed.
+        isolated: bool,
     },
     /// The node changed between active, confirming, read-only and isolated.
     State {

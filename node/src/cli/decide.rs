@@ -3,10 +3,10 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use clap::{ArgGroup, Args};
+use clap::{ArgGroup, Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::confirm;
+use super::{can_confirm, confirm};
 use crate::client::Client;
 use crate::error::CliError;
 use crate::files;
@@ -108,10 +108,35 @@ pub(super) async fn kill(client: &Client, format: Format, args: &KillArgs) -> Re
     recorded(format, "stopped", &client.post("/v1/restrictions", &body).await?)
 }
 
+/// `clock …`.
+#[derive(Debug, Subcommand)]
+pub enum ClockCommand {
+    /// Believe the wall clock as it stands, though this node's own past rules it out; set the machine's clock first
+    Reset(ClockResetArgs),
+}
+
+/// `clock reset`.
+#[derive(Debug, Args)]
+pub struct ClockResetArgs {
+    /// Do not ask
+    #[arg(long, short)]
+    yes: bool,
+}
+
 pub(super) async fn suspend(client: &Client, format: Format, args: &SuspendArgs) -> Result<(), CliError> {
     confirm(&format!("Suspend {}? Nothing in this version takes it back.", args.member), args.yes)?;
     let body = json!({ "kind": "suspend", "target": args.member, "reason": args.reason });
     recorded(format, "suspended", &client.post("/v1/restrictions", &body).await?)
+}
+
+/// Has the node believe its machine's wall clock, which its own past rules out.
+pub(super) async fn clock_reset(client: &Client, format: Format, args: &ClockResetArgs) -> Result<(), CliError> {
+    can_confirm(args.yes)?;
+    let shown = client.get("/v1/self").await?;
+    let now = harmless(shown.pointer("/wall_clock/now").and_then(Value::as_str).unwrap_or("?"));
+    confirm(&format!("The node's machine says that it is {now}. Is it?"), args.yes)?;
+    let answer = client.post("/v1/clock/reset", &json!({})).await?;
+    print(format, &answer, || "the node believes its wall clock again\n".to_owned())
 }
 
 /// Says under which id something stands, and how safe it is.

@@ -138,6 +138,9 @@ enum Command {
     Suspend(decide::SuspendArgs),
     /// What is restricted, and which nodes enforce it
     Restrictions,
+    /// This machine's clock
+    #[command(subcommand)]
+    Clock(decide::ClockCommand),
     /// The record of what happened
     #[command(subcommand)]
     Audit(audit::Command),
@@ -254,6 +257,7 @@ async fn ask(global: &Global, command: Command) -> Result<(), CliError> {
         Command::Charter(charter::Command::Amend(args)) => draft::amend(&client, global, &args).await,
         Command::Suspend(args) => decide::suspend(&client, format, &args).await,
         Command::Restrictions => look::restrictions(&client, format).await,
+        Command::Clock(decide::ClockCommand::Reset(args)) => decide::clock_reset(&client, format, &args).await,
         Command::Kill(args) => decide::kill(&client, format, &args).await,
         Command::Audit(command) => audit::run(&client, format, &command).await,
         Command::People(command) => people::run(&client, global, command).await,

@@ -367,6 +367,10 @@ impl Engine {
                 self.clock.confirm(*wall_ms);
                 tracing::info!("peers vouch for this machine's clock");
             }
+            Event::ClockReset { wall_ms, isolated } => {
+                self.clock.confirm(*wall_ms);
+                tracing::warn!(wall_ms, isolated, "the operator reset the clock");
+            }
             Event::State { state, reason } => tracing::info!(state, reason, "node state"),
         }
     }

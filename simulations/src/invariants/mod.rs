@@ -114,6 +114,11 @@ pub(crate) fn at_each_frame(world: &World, from: Place, to: Place, bytes: &[u8])
     scan::scope(world, from, to, bytes)
 }
 
+/// An operator had a node believe its clock.
+pub(crate) fn at_each_reset(world: &World, place: Place, wall_ms: u64, isolated: bool) -> Holds {
+    rooted::time_is_somebodys_word(world, place, wall_ms, isolated)
+}
+
 /// A permit is handed to a connector.
 pub(crate) fn at_each_execute(world: &World, place: Place, permit: FactId) -> Holds {
     permit::started_is_durable(world, place, permit)?;

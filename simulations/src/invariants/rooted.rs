@@ -2,6 +2,7 @@
 
 use cauldron_identity::Scope;
 use cauldron_identity::authority::EntryBody;
+use cauldron_identity::clock::JUMP_MS_MAX;
 use cauldron_identity::codec::from_cbor;
 use cauldron_node_core::{LinkId, Record};
 
@@ -72,4 +73,16 @@ pub(super) fn clock_is_not_fooled(world: &World, place: Place) -> Holds {
         return Ok(());
     }
     Err(Violation::new("CLOCK", format!("{} believes a wall clock that jumped beyond belief", m.name)))
+}
+
+/// CLOCK: where a node resets its clock with a coordinator's word, the coordinator's own clock agrees.
+pub(super) fn time_is_somebodys_word(world: &World, place: Place, wall_ms: u64, isolated: bool) -> Holds {
+    /// A word may be as old as a round of asking and a slow link.
+    const WORD_AGE_MS: u64 = 60_000;
+    let (m, hq, now) = (&world.machines[place], &world.machines[HQ], world.now());
+    let off = hq.clock.wall(now).abs_diff(wall_ms);
+    if isolated || off <= JUMP_MS_MAX + WORD_AGE_MS || hq.clock.was_set_since(now.saturating_sub(WORD_AGE_MS)) {
+        return Ok(());
+    }
+    Err(Violation::new("CLOCK", format!("{} takes its operator's word for a time that hq's is {off} ms off", m.name)))
 }

@@ -47,6 +47,8 @@ pub enum Asked {
     Entry,
     /// A term of the council.
     Term,
+    /// That the clock be believed.
+    Clock,
 }
 
 /// Something that an agent once wanted.

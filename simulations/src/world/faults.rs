@@ -3,10 +3,12 @@
 use std::collections::BTreeSet;
 
 use cauldron_coordinator::bodies::Permit;
+use cauldron_identity::Confidence;
 use cauldron_identity::authority::{ChainEnd, Cut, Entry};
+use cauldron_node_core::Command;
 
 use super::process::Death;
-use super::{HQ, Happening, World};
+use super::{Asked, HQ, Happening, World};
 use crate::facts::Known;
 use crate::network::Place;
 use crate::queue::Ms;
@@ -203,11 +205,31 @@ impl World {
         let by = if self.rng.percent(50) { size } else { -size };
         let now = self.queue.now();
         let m = &mut self.machines[place];
-        m.clock.jump(by);
+        m.clock.jump(by, now);
         if !m.clock.is_believed(now) {
             reached!(self, "clock.unbelieved");
+            if self.rng.percent(60) {
+                let after = self.rng.between(1_000, 40_000);
+                self.queue.after(after, Happening::ResetClock { place });
+            }
         }
         self.note(place, "jumps", &by.to_be_bytes(), || format!("by {by} ms"));
+    }
+
+    /// The operator of a machine whose clock is not believed sets it right, mostly, and has the node believe it.
+    pub(crate) fn reset_clock(&mut self, place: Place) {
+        let now = self.queue.now();
+        let mistaken = self.rng.percent(40);
+        let m = &mut self.machines[place];
+        let clock = m.clock.read(now);
+        let Some(core) = m.core.as_ref().filter(|_| clock.confidence == Confidence::Unknown) else { return };
+        // At an isolated site nobody contradicts, and the word of a mistaken operator is taken: it is the operator's machine.
+        if !mistaken || place == HQ || core.self_view(clock).state != "active" {
+            m.clock.correct(now);
+        } else {
+            reached!(self, "clock.mistaken_operator");
+        }
+        self.ask(place, Command::TimeReset, Asked::Clock);
     }
 
     /// The council ends an author's right to write, at the heads that hq holds.

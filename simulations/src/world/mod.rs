@@ -72,6 +72,8 @@ pub(crate) enum Happening {
     Heal { silenced: Vec<(Place, Place)>, written: Vec<u64> },
     /// The next fault of a kind.
     Weather(Fault),
+    /// Somebody looks after a clock that is not believed.
+    ResetClock { place: Place },
     /// An agent proposes.
     Propose,
     /// A person looks at a node's list.
@@ -260,6 +262,7 @@ impl World {
             Happening::Thaw { place } => self.thaw(place),
             Happening::Heal { silenced, written } => self.heal_silence(&silenced, &written),
             Happening::Weather(fault) => self.strike(fault),
+            Happening::ResetClock { place } => self.reset_clock(place),
             Happening::Propose => self.propose_something(),
             Happening::Look { person } => self.look(person),
             Happening::Withdraw { person, proposal } => self.withdraw(person, proposal),

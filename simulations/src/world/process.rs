@@ -280,6 +280,14 @@ impl World {
             let now = self.queue.now();
             self.machines[place].clock.vouched(*wall_ms, now);
         }
+        if let Event::ClockReset { wall_ms, isolated } = event {
+            reached!(self, "clock.reset");
+            if let Err(violation) = invariants::at_each_reset(self, place, *wall_ms, *isolated) {
+                return self.break_off(violation);
+            }
+            let now = self.queue.now();
+            self.machines[place].clock.vouched(*wall_ms, now);
+        }
     }
 
     /// Whether the process dies right before its next output. Places that matter for once-only execution are favoured.

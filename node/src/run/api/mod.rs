@@ -80,6 +80,7 @@ pub fn router(context: Context) -> Router {
         .routes(routes!(read::why))
         .routes(routes!(read::events))
         .routes(routes!(write::propose))
+        .routes(routes!(write::clock_reset))
         .routes(routes!(write::vote))
         .routes(routes!(write::token))
         .routes(routes!(write::entry))

@@ -12,6 +12,7 @@ use cauldron_identity::SpiffeId;
 use cauldron_identity::authority::EntryBody;
 use cauldron_identity::codec::from_cbor;
 use cauldron_node_core::enrol::TokenId;
+use cauldron_node_core::view::Time;
 use cauldron_node_core::{Command, Reply};
 use serde::{Deserialize, Serialize};
 use tracing::Instrument as _;
@@ -137,6 +138,21 @@ fn class_named(text: &str) -> Option<String> {
     let means =
         |class: &&&str| **class == text || class.rsplit_once('/').is_some_and(|(operation, _)| operation == text);
     action::CLASSES.iter().find(means).map(|class| (*class).to_owned())
+}
+
+/// The clock after a reset.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ClockAnswer {
+    /// The wall clock that this node believes from here on (RFC 3339).
+    #[schema(value_type = String)]
+    pub now: Time,
+}
+
+/// Says for the operator that this machine's wall clock is right, though its own past disagrees.
+#[utoipa::path(post, path = "/v1/clock/reset", responses((status = 200, body = ClockAnswer), (status = 409, body = Problem)))]
+pub async fn clock_reset(State(context): State<Context>) -> Result<Json<ClockAnswer>, Problem> {
+    context.node.command(Command::TimeReset).await?;
+    Ok(Json(ClockAnswer { now: Time(context.clock.now().wall_ms) }))
 }
 
 /// Whom a join token admits.
