@@ -96,6 +96,24 @@ pub fn sleep_through(time: std::time::Duration) {
     AHEAD_MS.store(ms, std::sync::atomic::Ordering::Relaxed);
 }
 
+/// Milliseconds by which the wall clock alone is ahead, where a test said so.
+#[cfg(feature = "fault-points")]
+static WALL_AHEAD_MS: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+
+/// From here on the wall clock of this process is `time` ahead, as if somebody had set it so.
+#[cfg(feature = "fault-points")]
+pub fn set_ahead(time: std::time::Duration) {
+    let ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    WALL_AHEAD_MS.store(ms, std::sync::atomic::Ordering::Relaxed);
+}
+
+fn wall_ahead_ms() -> u64 {
+    #[cfg(feature = "fault-points")]
+    return ahead_ms().saturating_add(WALL_AHEAD_MS.load(std::sync::atomic::Ordering::Relaxed));
+    #[cfg(not(feature = "fault-points"))]
+    0
+}
+
 fn ahead_ms() -> u64 {
     #[cfg(feature = "fault-points")]
     return AHEAD_MS.load(std::sync::atomic::Ordering::Relaxed);
@@ -107,7 +125,7 @@ fn ahead_ms() -> u64 {
 #[must_use]
 pub fn wall_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX)).saturating_add(ahead_ms())
+    since.map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX)).saturating_add(wall_ahead_ms())
 }
 
 /// The wall clock as certificates are judged by it, in Unix seconds.

@@ -8,6 +8,9 @@
 //! | `enrol.reply:kill` | the process dies after an enrolment is durable and before its reply leaves |
 //! | `permit:forge-permit` | a coordinator permits what nobody approved |
 //! | `clock:+<duration>` | the machine slept that long: its wall clock and its boot time are ahead by it |
+//! | `wall:+<duration>` | somebody set the wall clock ahead |
+//!
+//! Several are separated by commas.
 //!
 //! Packages are built without the feature `fault-points`; the variable is then refused, not ignored.
 
@@ -45,21 +48,25 @@ impl Fault {
 
     #[cfg(feature = "fault-points")]
     fn parse(text: &str) -> Result<Self, CliError> {
-        match text {
-            "effect.before:kill" | "effect.after:kill" | "effect.ended:kill" | "enrol.reply:kill" => {
-                Ok(Self { point: text.strip_suffix(":kill").map(str::to_owned), misbehave: Misbehave::default() })
-            }
-            "permit:forge-permit" => Ok(Self { point: None, misbehave: Misbehave { forge_permits: true } }),
-            other => match other.strip_prefix("clock:+").map(humantime::parse_duration) {
-                Some(Ok(ahead)) => {
-                    crate::clock::sleep_through(ahead);
-                    Ok(Self::default())
+        let mut fault = Self::default();
+        for one in text.split(',') {
+            let ahead = |prefix| one.strip_prefix(prefix).map(humantime::parse_duration);
+            match (one, ahead("clock:+"), ahead("wall:+")) {
+                ("effect.before:kill" | "effect.after:kill" | "effect.ended:kill" | "enrol.reply:kill", ..) => {
+                    fault.point = one.strip_suffix(":kill").map(str::to_owned);
                 }
-                _ => Err(CliError::config(format!("{NAME} = {other:?} is no fault point")).hint(
-                    "use effect.before:kill, effect.after:kill, effect.ended:kill, enrol.reply:kill, permit:forge-permit or clock:+30d",
-                )),
-            },
+                ("permit:forge-permit", ..) => fault.misbehave.forge_permits = true,
+                (_, Some(Ok(ahead)), _) => crate::clock::sleep_through(ahead),
+                (_, _, Some(Ok(ahead))) => crate::clock::set_ahead(ahead),
+                _ => {
+                    return Err(CliError::config(format!("{NAME}: {one:?} is no fault point")).hint(
+                        "use effect.before:kill, effect.after:kill, effect.ended:kill, enrol.reply:kill, \
+                         permit:forge-permit, clock:+30d or wall:+30d",
+                    ));
+                }
+            }
         }
+        Ok(fault)
     }
 
     /// Called where the fault points are. Dies there without a word, as a power cut would.
