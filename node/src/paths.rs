@@ -82,7 +82,10 @@ impl DataDir {
     pub fn seal_plain_secrets(&self) -> Result<Vec<PathBuf>, CliError> {
         let Some(seal) = self.seal()? else { return Ok(Vec::new()) };
         let mut sealed = Vec::new();
-        for path in [self.author_key(), self.ca_key(), self.svid(), self.site_ca(), self.jwt_key()] {
+        let own = [self.author_key(), self.ca_key(), self.svid(), self.site_ca(), self.jwt_key()];
+        let workloads = std::fs::read_dir(self.workloads()).into_iter().flatten().flatten().map(|entry| entry.path());
+        let workloads = workloads.filter(|path| path.extension().is_some_and(|e| e == "pem"));
+        for path in own.into_iter().chain(workloads) {
             if !path.try_exists().unwrap_or(true) {
                 continue;
             }

@@ -28,7 +28,7 @@ use crate::run::federation::{Federation, Published};
 use crate::run::site::SiteHolder;
 use crate::run::tokens::Tokens;
 use crate::run::{api, svid};
-use crate::{chance, clock, files};
+use crate::{chance, clock, files, sealing};
 
 /// Requests at once: an authority that was dark is not met by every workload of every node in the same second.
 const REQUESTS_MAX: usize = 4;
@@ -341,7 +341,7 @@ fn read(config: &Config, source: &SvidSource, workload: &Workload) -> Held {
         return fresh;
     }
     let read = || -> Result<Issued, String> {
-        let pem = Zeroizing::new(files::read_secret(&path).map_err(|e| e.to_string())?);
+        let pem = sealing::read(&path, config.node.dir.unlock()).map_err(|e| e.to_string())?;
         let chain = certificates_from_pem(&pem).map_err(|e| e.to_string())?;
         let key = SvidKey::from_pkcs8_pem(&pem).map_err(|e| e.to_string())?;
         let found = verify_svid(&chain, &source.bundles(), clock::wall_ms() / 1000).map_err(|e| e.to_string())?;
@@ -363,8 +363,11 @@ fn read(config: &Config, source: &SvidSource, workload: &Workload) -> Held {
 }
 
 fn write(config: &Config, workload: &Workload, issued: &Issued) -> Result<(), CliError> {
-    files::create_dir(&config.node.dir.workloads())?;
-    let mut pem = Zeroizing::new(issued.key.to_pkcs8_pem().to_string());
-    pem.push_str(&certificates_to_pem(&issued.chain));
-    files::write_private(&config.node.dir.workload(&workload.entry.hint), pem.as_bytes())
+    let dir = &config.node.dir;
+    files::create_dir(&dir.workloads())?;
+    let (key, chain) = (issued.key.to_pkcs8_pem(), certificates_to_pem(&issued.chain));
+    let mut pem = Zeroizing::new(String::with_capacity(key.len() + chain.len()));
+    pem.push_str(&key);
+    pem.push_str(&chain);
+    sealing::write(&dir.workload(&workload.entry.hint), "pem", &pem, dir.seal()?.as_ref())
 }

@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use cauldron_tests::{Mesh, Plan, cauldron};
+use cauldron_tests::{Mesh, Plan, append, cauldron, eventually};
 
 fn secret(path: &Path, bytes: &[u8]) -> String {
     std::fs::write(path, bytes).expect("written");
@@ -22,17 +22,22 @@ fn secrets(dir: &Path) -> Vec<String> {
         |pem: &str| pem.lines().skip_while(|line| !line.contains("PRIVATE KEY")).nth(1).expect("a body").to_owned();
     let pem = |file: &str| body(&text(&dir.join(file)));
     let keys = ["author.key", "people/ana.key", "people/ana.council.key"].map(key);
-    keys.into_iter().chain(["ca/root.key", "ca/jwt.key", "svid.pem"].map(pem)).collect()
+    keys.into_iter().chain(["ca/root.key", "ca/jwt.key", "svid.pem", "workloads/web.pem"].map(pem)).collect()
 }
 
-const SEALED: [&str; 4] = ["author.key", "ca/root.key", "ca/jwt.key", "svid.pem"];
+const SEALED: [&str; 5] = ["author.key", "ca/root.key", "ca/jwt.key", "svid.pem", "workloads/web.pem"];
+const WORKLOAD: &str =
+    "\n[[identity.workload]]\nspiffe_id = \"spiffe://acme.example/coordinator/hq/agent/web\"\nuid = 0\n";
 
 #[test]
 fn a_node_seals_its_keys_starts_with_them_and_says_why_when_it_cannot() {
     let mut mesh = Mesh::only_hq(Plan::default());
     let (dir, config) = (mesh.hq.dir(), mesh.hq.config());
-    let secrets = secrets(&dir);
+    append(&config, WORKLOAD);
+    mesh.hq.restart();
+    eventually("a program's SVID lies on disk", || dir.join("workloads/web.pem").exists());
     mesh.hq.stop();
+    let secrets = secrets(&dir);
     let seal = secret(&mesh.folder().join("seal"), &[0x5a; 32]);
     let plain = text(&config);
     std::fs::write(&config, plain.replacen("[node]\n", &format!("[node]\nkey_seal = {seal:?}\n"), 1)).expect("written");
