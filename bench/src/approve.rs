@@ -1,5 +1,6 @@
 //! From a person's signed vote to the line in the firewall's file, through three real nodes.
 
+use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
@@ -55,8 +56,12 @@ fn one(mesh: &Mesh, key: &AuthorKey, n: u8) -> Result<f64, String> {
 }
 
 fn founder_key(mesh: &Mesh) -> Result<AuthorKey, String> {
-    let path = mesh.hq.dir().join("people").join("ana.key");
-    let text = std::fs::read_to_string(&path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    key_file(&mesh.hq.dir().join("people").join("ana.key"))
+}
+
+/// The key in a plain key file.
+pub(crate) fn key_file(path: &Path) -> Result<AuthorKey, String> {
+    let text = std::fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
     let payload = text.trim().rsplit('.').next().and_then(|word| URL_SAFE_NO_PAD.decode(word).ok()).unwrap_or_default();
     payload.first_chunk().map(AuthorKey::from_seed).ok_or_else(|| format!("{} is no key", path.display()))
 }

@@ -64,6 +64,7 @@ pub fn measure() -> Result<Report, String> {
         figures.push(Figure { name: name.to_owned(), value, unit: "/s", yardstick: None, target });
     }
     figures.extend(crate::workload_api::figures()?);
+    figures.push(crate::renewal::figure()?);
     Ok(Report { figures })
 }
 

@@ -7,6 +7,7 @@
 mod approve;
 mod fsync;
 pub mod identity;
+mod renewal;
 pub mod report;
 pub mod spine;
 mod workload_api;

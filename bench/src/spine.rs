@@ -46,7 +46,7 @@ pub fn measure() -> Result<Report, String> {
 }
 
 /// Builds what ships. A binary that `CAULDRON_BIN` names is taken as it is.
-fn build() -> Result<(), String> {
+pub(crate) fn build() -> Result<(), String> {
     if std::env::var_os("CAULDRON_BIN").is_some() {
         return Ok(());
     }
