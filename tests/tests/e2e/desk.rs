@@ -109,3 +109,26 @@ fn a_collector_that_is_gone_holds_up_neither_start_nor_work_nor_stop() {
     mesh.lyon.stop();
     assert!(stopping.elapsed() < Duration::from_secs(15), "stopped after {:?}", stopping.elapsed());
 }
+
+#[test]
+fn a_kill_names_what_it_stops_or_is_refused() {
+    let mesh = Mesh::found_with(Plan { without_porto: true, ..Plan::default() });
+    let kill = |args: &[&str]| mesh.hq.run(&[&["kill", "--reason", "drill", "--yes"], args].concat());
+    for (args, why) in [
+        (["--agent", "sshd-bruteforce"], "is no agent"),
+        (["--class", "block"], "is no action class"),
+        (["--site", "Lyon!"], "site"),
+    ] {
+        let refused = kill(&args);
+        assert!(refused.code.is_some_and(|c| c != 0) && refused.err.contains(why), "{refused:?}");
+    }
+    assert_eq!(mesh.hq.items("/v1/restrictions").len(), 0, "nothing was recorded");
+
+    let before = mesh.lyon.propose("203.0.113.31", 600).expect("recorded");
+    mesh.hq.until_state(&before, "PENDING_APPROVAL");
+    let agent = mesh.hq.items("/v1/proposals")[0]["agent"].as_str().expect("an agent").to_owned();
+    kill(&["--agent", &agent]).ok();
+    mesh.lyon.until_state(&before, "DENIED");
+    let after = mesh.lyon.propose("203.0.113.32", 600).expect("recorded");
+    mesh.lyon.until_state(&after, "DENIED");
+}

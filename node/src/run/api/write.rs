@@ -105,7 +105,12 @@ pub async fn restrict(
         "kill-class" => Target::ActionClass(class_named(&text).ok_or_else(|| {
             bad(format!("{text:?} is no action class; this build knows {}", action::CLASSES.join(", ")))
         })?),
-        "kill-agent" => Target::Agent(text),
+        // Proposals name their agent so; anything else would stop nothing, for ever.
+        "kill-agent" => Target::Agent(SpiffeId::new(&text).map(|id| id.to_string()).map_err(|e| {
+            bad(format!(
+                "{text:?} is no agent: {e}; an agent looks like spiffe://acme.example/site/lyon/node/lyon/agent/NAME"
+            ))
+        })?),
         "kill-site" => Target::Site(text),
         "kill-all" => Target::All,
         "suspend" => {
