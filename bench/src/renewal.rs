@@ -6,7 +6,7 @@ use cauldron_identity::authority::Enrol;
 use cauldron_identity::x509::SvidKey;
 use cauldron_identity::{MeshId, SpiffeId};
 use cauldron_mesh::enrol_client;
-use cauldron_node_core::enrol::{EnrolReply, EnrolRequest, Outcome};
+use cauldron_node_core::enrol::{Believed, EnrolReply, EnrolRequest, Outcome};
 use cauldron_tests::Mesh;
 
 use crate::{Bound, Figure, approve, spine};
@@ -45,8 +45,9 @@ pub(crate) fn figure() -> Result<Figure, String> {
         let csr = SvidKey::generate().and_then(|key| key.csr_der()).map_err(|e| e.to_string())?;
         let enrol = Enrol::new(&pin, &author, &id);
         let request = |exporter: &[u8; 32]| EnrolRequest::new(pin, None, enrol, csr, &author, exporter).to_bytes();
-        let check =
-            |exporter: &[u8; 32], bytes: &[u8]| EnrolReply::open(bytes, &pin, exporter, &[]).map_err(|e| e.to_string());
+        let check = |exporter: &[u8; 32], bytes: &[u8]| {
+            EnrolReply::open(bytes, &pin, exporter, &Believed::default()).map_err(|e| e.to_string())
+        };
         match runtime.block_on(enrol_client(&address, request, check)).map_err(|e| e.to_string())? {
             Outcome::Granted(_) => {}
             Outcome::Refused(why) => return Err(format!("hq refuses to renew: {}", why.reason)),

@@ -293,6 +293,10 @@ impl Charter {
         if authors.len() != self.policy_authors.len() {
             return Err("a policy author is named twice: two must be two people".into());
         }
+        let recovery: BTreeSet<_> = self.recovery.iter().map(SignerKey::point).collect();
+        if recovery.len() != self.recovery.len() {
+            return Err("a recovery key is named twice: a majority must be as many people".into());
+        }
         let mut people = self.council.iter().chain(&self.recovery).chain(&self.policy_authors);
         people.try_for_each(|key| key.check().map_err(|why| format!("council, recovery or policy key {key}: {why}")))
     }

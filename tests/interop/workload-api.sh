@@ -17,6 +17,7 @@ cat >>"$folder/lyon/node.toml" <<EOF
 
 [[identity.workload]]
 spiffe_id = "$id/agent/rust"
+uid = $(id -u)
 path = "$(readlink -f "$client")"
 sha256 = "$(sha256sum "$client" | cut -d ' ' -f 1)"
 ttl = "1m"

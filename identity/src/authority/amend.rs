@@ -108,6 +108,12 @@ impl Amend {
         self.council.is_some() && rest == Self::default()
     }
 
+    /// Whether it changes who the root of authority is: council, threshold or recovery keys.
+    #[must_use]
+    pub fn is_of_the_root(&self) -> bool {
+        self.council.is_some() || self.threshold.is_some() || self.recovery.is_some()
+    }
+
     /// Names of what it changes, as the charter's file calls them.
     #[must_use]
     pub fn fields(&self) -> Vec<&'static str> {
@@ -164,10 +170,10 @@ impl Term {
         Ok(new)
     }
 
-    /// The name of a term in the chain: a hash over place and content, whoever signed it.
+    /// The name of a term in the chain: a hash over what people sign, whoever signed it. Its index is where it stands.
     #[must_use]
     pub fn id(mesh: &MeshId, body: &EntryBody) -> FactId {
-        let place = to_cbor(&(mesh, body.prev, body.index));
+        let place = to_cbor(&(mesh, body.prev));
         FactId::from_bytes(domain_hash(TERM_DOMAIN, &[place.as_slice(), body.entry_bytes()].concat()))
     }
 }

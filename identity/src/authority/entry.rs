@@ -75,6 +75,12 @@ impl EntryBody {
         Self { signatures, founding: Some(founding), ..Self::new(prev, index, entry) }
     }
 
+    /// Whether it carries the signatures of the charter that it was founded with.
+    #[must_use]
+    pub fn is_founded(&self) -> bool {
+        self.founding.is_some()
+    }
+
     /// The encoded entry.
     #[must_use]
     pub fn entry_bytes(&self) -> &[u8] {

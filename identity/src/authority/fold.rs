@@ -2,7 +2,8 @@
 //!
 //! Facts may come in any order. Everything readable is kept in a pool, and the chain is walked from the founding on: at
 //! each head a [`Term`] that the council signed wins, else the sequencer's next entry follows. A term that arrives late
-//! takes the entries beside it out of the chain. What they raised is gone; what they restricted stays.
+//! takes the entries beside it out of the chain. What they raised is gone; what they restricted stays. It wins over no term as
+//! high as itself, and over no change of the council or the recovery keys.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +12,7 @@ use super::entry::{Cut, Entry, EntryBody, Person};
 use super::standing::Ends;
 use super::table::Effect;
 use super::{Applied, Member, member};
-use crate::charter::Charter;
+use crate::charter::{COUNCIL_MAX, Charter, KeySignature};
 use crate::fact::Fact;
 use crate::ids::{AuthorId, FactId, MeshId};
 use crate::scope::Scope;
@@ -35,6 +36,10 @@ pub(super) struct Pool {
     entries: BTreeMap<Place, Pooled>,
     places: BTreeMap<FactId, Place>,
     terms: BTreeMap<FactId, EntryBody>,
+    /// Entries that say who the council is, signed by one that was.
+    amends: BTreeSet<FactId>,
+    /// Where each proven liar's chain was forked, lowest.
+    forked: BTreeMap<(AuthorId, u32), u64>,
 }
 
 /// What the walk over the pool has come to.
@@ -60,30 +65,58 @@ pub(super) struct Fold {
     pub(super) people_beside: Vec<Person>,
     /// Where an entry outside the chain branched off.
     pub(super) beside: BTreeMap<FactId, u64>,
+    /// Entries outside the chain that descend from something which is not here, and what that is.
+    dangling: BTreeSet<FactId>,
+    wanted: BTreeSet<FactId>,
     /// The next position in the sequencer's own chain.
     next_seq: u64,
-    /// How many entries of the pool are in the chain.
-    taken: usize,
 }
 
 impl Pool {
     /// Keeps an entry; false when it is here already.
-    pub(super) fn insert(&mut self, fact: &Fact) -> bool {
+    pub(super) fn insert(&mut self, fact: &Fact, fold: &Fold) -> bool {
         let header = fact.header();
         let place = (header.author, header.incarnation, header.seq);
         if self.places.contains_key(&fact.id()) || self.entries.contains_key(&place) {
             return false;
         }
         let body = fact.decode_body::<EntryBody>().map_err(|e| format!("the entry cannot be read: {e}"));
+        let amends = |body: &EntryBody| {
+            matches!(body.entry(), Ok(Entry::Amend(amend)) if amend.is_of_the_root()) && fold.is_signed_by_known(body)
+        };
+        if body.as_ref().is_ok_and(amends) {
+            self.amends.insert(fact.id());
+        }
         self.places.insert(fact.id(), place);
         self.entries.insert(place, Pooled { id: fact.id(), body });
         true
     }
 
-    /// Keeps a term. Those in the chain stay; of the others only so many.
+    /// Whether an entry that says who the council is lies outside the chain.
+    pub(super) fn amends_beside(&self, fold: &Fold) -> bool {
+        self.amends.iter().any(|id| !fold.places.contains_key(id))
+    }
+
+    pub(super) fn fork(&mut self, author: AuthorId, incarnation: u32, seq: u64) {
+        let lowest = self.forked.entry((author, incarnation)).or_insert(seq);
+        *lowest = seq.min(*lowest);
+    }
+
+    /// Whether an entry lies at or behind a place for which its author signed two.
+    fn is_forked(&self, id: &FactId) -> bool {
+        let place = self.places.get(id);
+        place.is_some_and(|(author, life, seq)| self.forked.get(&(*author, *life)).is_some_and(|lowest| seq >= lowest))
+    }
+
+    /// Keeps a term. Those in the chain stay; of the others only so many. A copy brings the signatures that were missing.
     pub(super) fn insert_term(&mut self, id: FactId, body: EntryBody, fold: &Fold) -> bool {
-        if self.terms.contains_key(&id) {
-            return false;
+        if let Some(here) = self.terms.get_mut(&id) {
+            let missing = |s: &KeySignature| here.signatures.iter().all(|other| other.key != s.key);
+            let new: Vec<KeySignature> = body.signatures.iter().filter(|s| missing(s)).cloned().collect();
+            let room = (2 * COUNCIL_MAX).saturating_sub(here.signatures.len());
+            let gained = !new.is_empty() && room > 0;
+            here.signatures.extend(new.into_iter().take(room));
+            return gained;
         }
         let waiting: Vec<FactId> = self.terms.keys().filter(|t| !fold.places.contains_key(*t)).copied().collect();
         if let Some(oldest) = waiting.first().filter(|_| waiting.len() >= TERMS_WAITING_MAX) {
@@ -91,6 +124,10 @@ impl Pool {
         }
         self.terms.insert(id, body);
         true
+    }
+
+    pub(super) fn drop_term(&mut self, id: &FactId) {
+        self.terms.remove(id);
     }
 
     pub(super) fn term(&self, id: &FactId) -> Option<&EntryBody> {
@@ -128,8 +165,9 @@ impl Fold {
             revoked: Vec::new(),
             people_beside: Vec::new(),
             beside: BTreeMap::new(),
+            dangling: BTreeSet::new(),
+            wanted: BTreeSet::new(),
             next_seq: 1,
-            taken: 0,
         })
     }
 
@@ -158,26 +196,69 @@ impl Fold {
     /// Goes on until it holds `index` entries.
     pub(super) fn extend_to(&mut self, pool: &Pool, index: u64) {
         while self.index() < index {
-            if let Some((id, body, term)) = self.next_term(pool) {
-                self.begin_term(id, &body, &term);
-                continue;
+            let Some((id, term)) = self.next_term(pool) else {
+                if self.take_next(pool) {
+                    continue;
+                }
+                break;
+            };
+            // What follows here without the term.
+            let mut beside = self.clone();
+            if beside.take_next(pool) {
+                beside.extend(pool);
+                if beside.stands_against(self.chain.len(), &term, pool) {
+                    if index == u64::MAX {
+                        *self = beside;
+                        break;
+                    }
+                    self.take_next(pool);
+                    continue;
+                }
             }
-            let place = (self.sequencer(), self.sequencer_life(), self.next_seq);
-            let Some(pooled) = pool.entries.get(&place) else { break };
-            self.next_seq += 1;
-            self.taken += 1;
-            self.take(pooled);
+            self.begin_term(id, &term);
         }
     }
 
+    /// Takes the sequencer's next entry, if it is here.
+    fn take_next(&mut self, pool: &Pool) -> bool {
+        let place = (self.sequencer(), self.sequencer_life(), self.next_seq);
+        let Some(pooled) = pool.entries.get(&place) else { return false };
+        self.next_seq += 1;
+        self.take(pooled);
+        true
+    }
+
+    /// Whether what this chain holds from place `from` on is not a term's to take out: as high a term, or a change of the
+    /// council or the recovery keys. Else keys that the council gave up could take the mesh back from a place before that, and
+    /// a term that was never used would win for ever. Of a chain that was forked only what lies before the fork counts: nodes
+    /// hold different entries behind it.
+    fn stands_against(&self, from: usize, term: &Term, pool: &Pool) -> bool {
+        let accepted = self.chain.iter().skip(from).filter(|a| a.refused.is_none());
+        accepted.filter(|a| !pool.is_forked(&a.id)).any(|a| match &a.entry {
+            Some(Entry::Term(other)) => other.n >= term.n,
+            Some(Entry::Amend(amend)) => amend.is_of_the_root(),
+            _ => false,
+        })
+    }
+
+    /// Whether the council or the recovery keys of any charter that was in force here signed: enough to keep what cannot be
+    /// judged yet.
+    pub(super) fn is_signed_by_known(&self, body: &EntryBody) -> bool {
+        let signed = |keys: &[crate::signer::SignerKey]| body.signers(&self.mesh, keys);
+        self.charters.iter().any(|(_, c)| {
+            signed(&c.council) >= c.threshold as usize
+                || (!c.recovery.is_empty() && signed(&c.recovery) * 2 > c.recovery.len())
+        })
+    }
+
     /// The term that begins at this head: of several the highest, then the one with the lowest id.
-    fn next_term(&self, pool: &Pool) -> Option<(FactId, EntryBody, Term)> {
+    fn next_term(&self, pool: &Pool) -> Option<(FactId, Term)> {
         let here = pool.terms.iter().filter(|(_, body)| body.prev == self.head());
         let good = here.filter_map(|(id, body)| match body.entry() {
-            Ok(Entry::Term(term)) if self.judge_term(body, &term).is_ok() => Some((*id, body.clone(), term)),
+            Ok(Entry::Term(term)) if self.judge_term(body, &term).is_ok() => Some((*id, term)),
             _ => None,
         });
-        good.max_by_key(|(id, _, term)| (term.n, std::cmp::Reverse(*id)))
+        good.max_by_key(|(id, term)| (term.n, std::cmp::Reverse(*id)))
     }
 
     fn take(&mut self, pooled: &Pooled) {
@@ -244,7 +325,7 @@ impl Fold {
     }
 
     /// A new sequencer, or a new life of the same: the outgoing life ends where the term says, its entries at this head.
-    fn begin_term(&mut self, id: FactId, body: &EntryBody, term: &Term) {
+    fn begin_term(&mut self, id: FactId, term: &Term) {
         let (index, old, life) = (self.index() + 1, self.sequencer(), self.sequencer_life());
         let Ok(charter) = term.apply_to(&self.charter) else { return };
         let mut ends: Vec<_> = term.ends.iter().filter(|end| end.scope != Scope::authority()).cloned().collect();
@@ -262,28 +343,37 @@ impl Fold {
         self.change_charter(charter, index);
         self.term = (term.n, index);
         self.next_seq = 1;
-        debug_assert_eq!(body.index, index);
         self.push(Applied { id, entry: Some(Entry::Term(term.clone())), refused: None, at_once: true });
     }
 
     /// Entries that a term took out of the chain, or that its outgoing sequencer wrote since: what people signed there to
     /// restrict stays in force, judged by the charter where they branched off.
-    pub(super) fn look_beside(&mut self, pool: &Pool) {
-        // Nothing to look at while every entry is in the chain, or was looked at.
-        if self.term.0 == 0 || pool.entries.len() == self.taken + self.beside.len() {
+    pub(super) fn look_beside(&mut self, pool: &Pool, new: Option<&FactId>) {
+        if self.term.0 == 0 {
             return;
         }
-        let beside: Vec<&Pooled> = pool
-            .entries
-            .values()
-            .filter(|p| !self.places.contains_key(&p.id) && !self.beside.contains_key(&p.id))
-            .collect();
+        // One that many hang on is rare; a liar may have written thousands that hang on nothing.
+        let connects = new.is_none_or(|id| self.wanted.contains(id));
+        if connects {
+            self.dangling.clear();
+            self.wanted.clear();
+        }
+        let outside = |p: &&Pooled| !self.places.contains_key(&p.id) && !self.beside.contains_key(&p.id);
+        let beside: Vec<&Pooled> = match new.filter(|_| !connects) {
+            Some(id) => {
+                pool.places.get(id).and_then(|place| pool.entries.get(place)).into_iter().filter(outside).collect()
+            }
+            None => pool.entries.values().filter(outside).collect(),
+        };
         for pooled in beside {
             let Ok(body) = &pooled.body else {
                 self.beside.insert(pooled.id, 0);
                 continue;
             };
-            let Some(branch) = self.branch_of(pool, body) else { continue };
+            let Some(branch) = self.branch_of(pool, body) else {
+                self.dangling.insert(pooled.id);
+                continue;
+            };
             self.beside.insert(pooled.id, branch);
             let Ok(entry) = body.entry() else { continue };
             let charter = self.charters.iter().rev().find(|(at, _)| *at <= branch).map_or(&self.charter, |(_, c)| c);
@@ -298,17 +388,23 @@ impl Fold {
     }
 
     /// Index of the last entry of the chain that `body` descends from.
-    fn branch_of(&self, pool: &Pool, body: &EntryBody) -> Option<u64> {
+    fn branch_of(&mut self, pool: &Pool, body: &EntryBody) -> Option<u64> {
         let mut prev = body.prev;
         // A walk back cannot be longer than the pool, and a hash chain has no circle.
         for _ in 0..=pool.entries.len() {
-            match prev {
-                None => return Some(0),
-                Some(id) if self.places.contains_key(&id) => return self.places.get(&id).copied(),
-                Some(id) => match pool.body_of(&id).or_else(|| pool.term(&id)) {
-                    Some(before) => prev = before.prev,
-                    None => return None,
-                },
+            let Some(id) = prev else { return Some(0) };
+            if let Some(index) = self.places.get(&id).or_else(|| self.beside.get(&id)) {
+                return Some(*index);
+            }
+            if self.dangling.contains(&id) {
+                return None;
+            }
+            match pool.body_of(&id).or_else(|| pool.term(&id)) {
+                Some(before) => prev = before.prev,
+                None => {
+                    self.wanted.insert(id);
+                    return None;
+                }
             }
         }
         None

@@ -16,6 +16,9 @@ impl Fold {
         if body.prev != self.head() || body.index != self.index() + 1 {
             return Err("it does not follow the entry before it".into());
         }
+        if body.is_founded() && self.term.0 > 0 {
+            return Err("what was founded with the charter has its place before any term".into());
+        }
         let kind = match entry {
             Entry::Enrol(enrol) => self.judge_enrol(enrol)?,
             Entry::Incarnate(incarnate) => self.judge_incarnate(incarnate)?,
@@ -31,7 +34,7 @@ impl Fold {
 
     /// Whether a term may begin at this head.
     pub(super) fn judge_term(&self, body: &EntryBody, term: &Term) -> Result<&'static Rule, String> {
-        if body.prev != self.head() || body.index != self.index() + 1 {
+        if body.prev != self.head() {
             return Err("it builds on another entry than the head".into());
         }
         if term.n <= self.term.0 {

@@ -138,12 +138,31 @@ impl Authority {
     }
 
     fn apply_entry(&mut self, fact: &Fact) -> bool {
-        if !self.pool.insert(fact) {
+        if !self.pool.insert(fact, &self.fold) {
             return false;
         }
+        let (term, id) = (self.fold.term, fact.id());
         self.fold.extend(&self.pool);
-        self.fold.look_beside(&self.pool);
+        // A term that waited for this entry leaves others beside it.
+        self.fold.look_beside(&self.pool, Some(&id).filter(|_| self.fold.term == term));
+        // It may lead to a change of the council, or to a higher term, which the present term may not take out.
+        let beside = self.fold.term.0 > 0 && !self.fold.places.contains_key(&fact.id());
+        if beside && (self.pool.amends_beside(&self.fold) || self.pool.waiting(&self.fold).next().is_some()) {
+            self.rebuild();
+        }
         true
+    }
+
+    /// Takes terms in that were kept, in any order: one may be signed by keys that an entry behind another brings.
+    pub fn apply_terms<'b>(&mut self, terms: impl IntoIterator<Item = &'b EntryBody>) {
+        let mut left: Vec<&EntryBody> = terms.into_iter().collect();
+        loop {
+            let before = left.len();
+            left.retain(|body| matches!(self.apply_term(body), TermOutcome::Refused(_)));
+            if left.len() == before {
+                return;
+            }
+        }
     }
 
     /// Takes a term in, from a file or from a peer. It needs no place in anybody's chain, and may come before what it
@@ -162,46 +181,32 @@ impl Authority {
         if body.signatures.len() > 2 * COUNCIL_MAX {
             return TermOutcome::Refused("it carries more signatures than there can be signers".into());
         }
-        if body.prev != self.head() && !self.is_signed_by_known(body) {
+        if body.prev != self.head() && !self.fold.is_signed_by_known(body) {
             return TermOutcome::Refused(
                 "neither the council nor the recovery keys signed it, as far as is known here".into(),
             );
         }
-        if let Err(why) = self.would_begin(body, &term) {
+        let place = body.prev.map_or(Some(0), |prev| self.fold.places.get(&prev).copied());
+        let judged = place.map(|at| self.replay(at).and_then(|fold| fold.judge_term(body, &term).map(|_| ())));
+        if let Some(Err(why)) = judged {
             return TermOutcome::Refused(why);
         }
         if !self.pool.insert_term(id, body.clone(), &self.fold) {
             return TermOutcome::Known;
         }
         self.rebuild();
-        match self.fold.places.get(&id) {
-            Some(index) => TermOutcome::Began(*index),
-            None => TermOutcome::Waits,
+        match (self.fold.places.get(&id), place) {
+            (Some(index), _) => TermOutcome::Began(*index),
+            (None, None) => TermOutcome::Waits,
+            (None, Some(_)) => {
+                self.pool.drop_term(&id);
+                TermOutcome::Refused(
+                    "behind the entry that it builds on stands another term, or a change of the council or the recovery \
+                     keys; draft it on the present head"
+                        .into(),
+                )
+            }
         }
-    }
-
-    /// Whether the council or the recovery keys of any charter that was in force here signed: enough to keep a term that
-    /// cannot be judged yet.
-    fn is_signed_by_known(&self, body: &EntryBody) -> bool {
-        let signed = |keys: &[crate::signer::SignerKey]| body.signers(&self.fold.mesh, keys);
-        self.fold.charters.iter().any(|(_, c)| {
-            signed(&c.council) >= c.threshold as usize
-                || (!c.recovery.is_empty() && signed(&c.recovery) * 2 > c.recovery.len())
-        })
-    }
-
-    /// Whether a term could begin where it builds, as far as that is known here.
-    fn would_begin(&self, body: &EntryBody, term: &Term) -> Result<(), String> {
-        let Some(at) = body.prev.map_or(Some(0), |prev| self.fold.places.get(&prev).copied()) else { return Ok(()) };
-        let later = self.fold.chain.iter().skip(usize::try_from(at).unwrap_or(usize::MAX));
-        let rival = later.take(1).find_map(|a| match &a.entry {
-            Some(Entry::Term(other)) if a.refused.is_none() => Some(other.n),
-            _ => None,
-        });
-        if let Some(n) = rival.filter(|n| *n >= term.n) {
-            return Err(format!("term {n} began on this entry already"));
-        }
-        self.replay(at)?.judge_term(body, term).map(|_| ())
     }
 
     /// The fold as it was after `index` entries.
@@ -218,7 +223,7 @@ impl Authority {
         // The founding charter was opened before: its seats have roles.
         let Ok(mut fold) = Fold::new(self.fold.mesh, self.founding.clone()) else { return };
         fold.extend(&self.pool);
-        fold.look_beside(&self.pool);
+        fold.look_beside(&self.pool, None);
         self.fold = fold;
         self.covered = self.find_covered();
     }
@@ -237,6 +242,7 @@ impl Authority {
     pub fn forked(&mut self, author: AuthorId, incarnation: u32, seq: u64) {
         let lowest = self.forked.entry((author, incarnation)).or_insert(seq);
         *lowest = seq.min(*lowest);
+        self.pool.fork(author, incarnation, seq);
     }
 
     /// Whether authority is frozen: the present sequencer forked its chain at this position.

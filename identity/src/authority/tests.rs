@@ -577,6 +577,91 @@ mod reform {
         }
     }
 
+    /// What an authority makes of `facts` and `terms`, in each order.
+    fn in_any_order(mesh: &Reform, terms: &[EntryBody]) -> Vec<(Vec<FactId>, u32, Seat)> {
+        let mut things: Vec<Result<&Fact, &EntryBody>> = mesh.facts.iter().map(Ok).collect();
+        things.extend(terms.iter().map(Err));
+        let count = things.len();
+        let mut seen = Vec::new();
+        for mut code in 0..(1..=count).product() {
+            let mut order: Vec<usize> = (0..count).collect();
+            let mut fresh = Authority::new(mesh.authority.mesh(), mesh.charter.clone()).expect("seats");
+            let mut refused = Vec::new();
+            for left in (1..=count).rev() {
+                match things[order.remove(code % left)] {
+                    Ok(fact) => drop(fresh.apply(fact)),
+                    Err(term) if matches!(fresh.apply_term(term), TermOutcome::Refused(_)) => refused.push(term),
+                    Err(_) => {}
+                }
+                code /= left;
+            }
+            // As a node tries them again.
+            fresh.apply_terms(refused);
+            let now = (fresh.entries().map(|e| e.id).collect(), fresh.term(), fresh.sequencer().clone());
+            if !seen.contains(&now) {
+                seen.push(now);
+            }
+        }
+        seen
+    }
+
+    #[test]
+    fn keys_that_left_the_council_do_not_take_the_mesh_back_from_a_place_before_that() {
+        let mut mesh = Reform::found();
+        assert_eq!(mesh.enrol(3, "lyon"), None);
+        let (base, index) = (mesh.authority.head(), mesh.authority.index());
+        let council = [13, 14, 15].map(|n| key(n).public().into()).to_vec();
+        assert_eq!(mesh.write(&amend(|a| a.council = Some(council)), &[11, 12, 14, 15]), None);
+        assert_eq!(mesh.enrol(4, "porto"), None);
+        let back = mesh.body_on(base, index, &Reform::term(1, seat(5, "hq-2")), &[11, 12]);
+        let outcome = mesh.authority.apply_term(&back);
+        assert!(matches!(&outcome, TermOutcome::Refused(why) if why.contains("present head")), "{outcome:?}");
+        let seen = in_any_order(&mesh, std::slice::from_ref(&back));
+        assert!(seen.len() == 1 && seen[0].1 == 0, "{seen:?}");
+
+        let ahead = mesh.body(&Reform::term(1, seat(5, "hq-2")), &[13, 14]);
+        assert!(matches!(mesh.authority.apply_term(&ahead), TermOutcome::Began(4)));
+        let seen = in_any_order(&mesh, &[back, ahead]);
+        assert!(seen.len() == 1 && seen[0].1 == 1 && seen[0].0.len() == 4, "{seen:?}");
+    }
+
+    #[test]
+    fn a_term_that_was_never_used_does_not_win_over_a_later_one() {
+        let mut mesh = Reform::found();
+        assert_eq!(mesh.enrol(3, "lyon"), None);
+        let unused = mesh.body(&Reform::term(1, seat(6, "hq-3")), &[11, 12]);
+        assert_eq!(mesh.enrol(4, "porto"), None);
+        let used = mesh.body(&Reform::term(2, seat(5, "hq-2")), &[12, 13]);
+        assert!(matches!(mesh.authority.apply_term(&used), TermOutcome::Began(3)));
+        assert!(matches!(mesh.authority.apply_term(&unused), TermOutcome::Refused(_)));
+        let seen = in_any_order(&mesh, &[unused, used]);
+        assert!(seen.len() == 1 && seen[0].1 == 2 && seen[0].2 == seat(5, "hq-2"), "{seen:?}");
+    }
+
+    #[test]
+    fn of_two_terms_with_one_number_on_one_entry_all_nodes_take_the_same() {
+        let mut mesh = Reform::found();
+        assert_eq!(mesh.enrol(3, "lyon"), None);
+        let one = mesh.body(&Reform::term(1, seat(5, "hq-2")), &[11, 12]);
+        let other = mesh.body(&Reform::term(1, seat(6, "hq-3")), &[12, 13]);
+        assert_eq!(in_any_order(&mesh, &[one, other]).len(), 1);
+    }
+
+    #[test]
+    fn a_copy_of_a_term_with_other_signatures_is_the_same_term_and_adds_what_was_missing() {
+        let mut mesh = Reform::found();
+        let base = FactId::from_bytes([9; 32]);
+        let term = Reform::term(1, seat(5, "hq-2"));
+        let whole = mesh.body_on(Some(base), 7, &term, &[11, 12, 13]);
+        let mut stripped = whole.clone();
+        stripped.signatures.truncate(2);
+        stripped.index = 1;
+        assert_eq!(mesh.authority.apply_term(&stripped), TermOutcome::Waits);
+        assert_eq!(mesh.authority.apply_term(&whole), TermOutcome::Waits, "a third signature is news");
+        assert_eq!(mesh.authority.apply_term(&whole), TermOutcome::Known);
+        assert_eq!(mesh.authority.terms().map(|(_, b)| b.signatures.len()).collect::<Vec<_>>(), [3]);
+    }
+
     #[test]
     fn a_proven_fork_freezes_until_a_term_and_says_nothing_of_what_the_council_vouched_for() {
         let mut mesh = Reform::found();

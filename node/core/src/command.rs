@@ -149,6 +149,9 @@ impl NodeCore {
             Some(member) if self.authority.is_cut(&author, member.incarnation) => {
                 Err(Refusal::new("cut", "this author was cut; a replaced box is a new author with a new token"))
             }
+            Some(_) if self.authority.is_suspended(&author) => {
+                Err(Refusal::new("suspended", "this author is suspended; ask a coordinator's operator why"))
+            }
             Some(member) if of_site.is_some() && member.role.site() != of_site.as_deref() => {
                 Err(Refusal::new("other_site", "this node renews for its own site only; ask a coordinator"))
             }

@@ -108,6 +108,8 @@ pub(crate) struct Work {
     pub(crate) verdicts: BTreeMap<FactId, String>,
     /// What the connectors said and is not written yet.
     pub(crate) reports: Vec<(FactId, cauldron_coordinator::ledger::Report)>,
+    /// Terms that members told and that nobody known here signed: the entry that names their signers may be under way.
+    pub(crate) unjudged: Vec<EntryBody>,
     /// Started permits without effect that wait to be resumed.
     pub(crate) absent: BTreeSet<FactId>,
     /// When leases are asked for next, boot time in milliseconds.
@@ -223,12 +225,9 @@ impl NodeCore {
             deadline_at_ms: None,
             misbehave: config.misbehave,
         };
-        core.restore_locals(locals);
-        core.refold();
-        for body in &config.terms {
-            core.take_term(body);
-        }
-        core.bootstrap(config.bootstrap)?;
+        let terms = core.restore_locals(locals);
+        core.refold(&terms);
+        core.bootstrap(config.bootstrap, config.terms)?;
         core.check_seat()?;
         core.settle_in(born, behind);
         core.opened = true;
@@ -236,7 +235,9 @@ impl NodeCore {
         Ok(core)
     }
 
-    fn restore_locals(&mut self, locals: Vec<Local>) {
+    /// Returns the terms that were kept: they are judged once the entries are folded.
+    fn restore_locals(&mut self, locals: Vec<Local>) -> Vec<EntryBody> {
+        let mut terms = Vec::new();
         for local in locals {
             match local {
                 Local::Token(id, token) => {
@@ -250,16 +251,15 @@ impl NodeCore {
                 Local::Note(name, value) => {
                     self.notes.insert(name, value);
                 }
-                Local::Term(body) => {
-                    self.authority.apply_term(&body);
-                }
+                Local::Term(body) => terms.push(*body),
                 Local::Born | Local::Behind(_) | Local::Unknown => {}
             }
         }
+        terms
     }
 
     /// Folds everything that the log holds, authority first.
-    fn refold(&mut self) {
+    fn refold(&mut self, terms: &[EntryBody]) {
         let facts: Vec<Arc<Fact>> = self.log.iter().cloned().collect();
         for fact in facts.iter().filter(|f| f.header().scope == Scope::authority()) {
             self.authority.apply(fact);
@@ -269,15 +269,22 @@ impl NodeCore {
         for header in forks {
             self.authority.forked(header.author, header.incarnation, header.seq);
         }
+        self.authority.apply_terms(terms);
         self.become_incarnation();
         for fact in facts.iter().filter(|f| f.header().scope != Scope::authority()) {
             self.fold(fact);
         }
     }
 
-    /// Takes the facts the node starts with; those already held are skipped.
-    fn bootstrap(&mut self, facts: Vec<SealedFact>) -> Result<(), OpenError> {
+    /// Takes the facts the node starts with; those already held are skipped. A term among the entries says who may have written
+    /// those behind it.
+    fn bootstrap(&mut self, facts: Vec<SealedFact>, mut terms: Vec<EntryBody>) -> Result<(), OpenError> {
+        self.take_terms(&mut terms);
         for sealed in facts {
+            let known = sealed.peek().ok().is_some_and(|header| self.authority.member(&header.author).is_some());
+            if !known && !terms.is_empty() {
+                self.take_terms(&mut terms);
+            }
             match self.log.insert(sealed, &Writers(&self.authority)) {
                 Ok(Inserted::New(fact)) => self.stored(&fact),
                 Ok(Inserted::Duplicate) => {}
@@ -285,7 +292,19 @@ impl NodeCore {
                 Err(why) => return Err(OpenError::Bootstrap(why.to_string())),
             }
         }
+        self.take_terms(&mut terms);
         Ok(())
+    }
+
+    /// Takes those that can be judged now.
+    fn take_terms(&mut self, terms: &mut Vec<EntryBody>) {
+        loop {
+            let before = terms.len();
+            terms.retain(|body| matches!(self.take_term(body), TermOutcome::Refused(_)));
+            if terms.len() == before {
+                return;
+            }
+        }
     }
 
     /// A seat of the charter in effect belongs to one author: a copied name is not enough.
@@ -318,6 +337,9 @@ impl NodeCore {
         if std::mem::replace(&mut self.term_seen, n) != n && self.opened {
             self.tell(Event::Term { n, sequencer });
         }
+        let mut unjudged = std::mem::take(&mut self.work.unjudged);
+        self.take_terms(&mut unjudged);
+        self.work.unjudged = unjudged;
         self.become_incarnation();
         // What this node said it holds may not be the chain any more.
         self.work.held_index = self.work.held_index.min(self.authority.index());

@@ -14,6 +14,8 @@ use crate::frame::Frame;
 use crate::input::{Event, LinkId, Output, Record, Timer};
 use crate::local;
 
+/// Terms of members that are kept unjudged, the newest; an honest council signs one at a time.
+const UNJUDGED_MAX: usize = 8;
 /// How long a restored node waits before it asks again for its new incarnation, milliseconds.
 const INCARNATE_EVERY_MS: u64 = 5_000;
 /// How long a peer may speak before its enrolment has arrived here, milliseconds. Then it may dial again.
@@ -86,6 +88,13 @@ impl NodeCore {
             TermOutcome::Began(_) => self.authority_changed(),
             TermOutcome::Known | TermOutcome::Waits => {}
             TermOutcome::Refused(why) => {
+                let member = self.links.get(&link).is_some_and(|p| !p.shared.is_empty());
+                if member && !self.work.unjudged.contains(body) {
+                    if self.work.unjudged.len() >= UNJUDGED_MAX {
+                        self.work.unjudged.remove(0);
+                    }
+                    self.work.unjudged.push(body.clone());
+                }
                 let peer = self.links.get(&link).map(|p| p.spiffe_id.to_string()).unwrap_or_default();
                 self.count_refusal("term", format!("a term from {peer}: {why}"));
             }
@@ -146,17 +155,20 @@ impl NodeCore {
 
     pub(crate) fn frame(&mut self, link: LinkId, bytes: &[u8]) {
         let Some(peer) = self.links.get(&link) else { return };
+        let stranger = peer.shared.is_empty();
+        let over = stranger && self.now.boottime_ms.saturating_sub(peer.since_ms) > STRANGER_MS_MAX;
         // A term needs no trust in who brings it: its successor may not be enrolled here before it.
         if Frame::is_term(bytes)
+            && !over
             && self.shut_out(&peer.author).is_none()
             && let Ok(Frame::Term(body)) = Frame::decode(bytes)
         {
             return self.term_told(link, &body);
         }
         // Nothing is listened to before the author key is known to belong to the SVID's name.
-        if peer.shared.is_empty() {
+        if stranger {
             *self.refused.entry("not_enrolled".into()).or_default() += 1;
-            if self.now.boottime_ms.saturating_sub(peer.since_ms) > STRANGER_MS_MAX {
+            if over {
                 let detail = format!("{} has no enrolled author key", peer.spiffe_id);
                 self.outputs.push_back(Output::Close { link, detail });
             }

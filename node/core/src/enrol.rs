@@ -164,25 +164,42 @@ pub struct Grant {
 }
 
 impl Grant {
-    /// The charter as the reply's own authority chain leaves it: nothing in it is believed that people did not sign.
+    /// The charter as the reply's own authority chain leaves it, or as the asker's does where that has come further: nothing in
+    /// it is believed that people did not sign, and a coordinator that they replaced cannot bring the past back.
     ///
     /// # Errors
     /// [`EnrolError::Charter`] when the founding charter is not the pinned one.
-    pub fn charter_in_effect(&self, pinned: &MeshId) -> Result<Charter, EnrolError> {
+    pub fn charter_in_effect(&self, pinned: &MeshId, believed: &Believed) -> Result<Charter, EnrolError> {
         let founding = self.charter.open(pinned).map_err(EnrolError::Charter)?;
         let no_role = |why| EnrolError::Charter(cauldron_identity::charter::CharterError::Content(why));
         let mut authority = Authority::new(*pinned, founding).map_err(no_role)?;
-        for body in &self.terms {
-            authority.apply_term(body);
-        }
-        for sealed in &self.authority {
-            let key = sealed.peek().ok().and_then(|h| authority.member(&h.author)).map(|m| m.key);
-            if let Some(Ok(fact)) = key.map(|key| sealed.clone().open(&key)) {
-                authority.apply(&fact);
+        // A term says who may have written the entries behind it, and an entry whose signature a later term needs.
+        for _ in 0..=self.terms.len() {
+            let before = authority.index();
+            for sealed in &self.authority {
+                let key = sealed.peek().ok().and_then(|h| authority.member(&h.author)).map(|m| m.key);
+                if let Some(Ok(fact)) = key.map(|key| sealed.clone().open(&key)) {
+                    authority.apply(&fact);
+                }
+            }
+            authority.apply_terms(&self.terms);
+            if authority.index() == before {
+                break;
             }
         }
-        Ok(authority.next_charter().clone())
+        let told = (authority.term(), authority.index());
+        let own = believed.chain.as_ref().filter(|(_, term, index)| (*term, *index) > told);
+        Ok(own.map_or_else(|| authority.next_charter().clone(), |(charter, ..)| charter.clone()))
     }
+}
+
+/// What an asker knows already; nothing, when it joins.
+#[derive(Debug, Clone, Default)]
+pub struct Believed {
+    /// Who may answer beside the coordinators: authors of its own site.
+    pub issuers: Vec<PublicKey>,
+    /// Its own authority chain: the charter that this leaves, the number of the term, and its length.
+    pub chain: Option<(Charter, u32, u64)>,
 }
 
 /// Why nothing was issued.
@@ -308,13 +325,13 @@ impl EnrolReply {
         bytes: &[u8],
         pinned: &MeshId,
         exporter: &[u8; 32],
-        issuers: &[PublicKey],
+        believed: &Believed,
     ) -> Result<Outcome, EnrolError> {
         let reply: Self = from_cbor(bytes).map_err(EnrolError::Encoding)?;
         let Outcome::Granted(grant) = &reply.outcome else { return Ok(reply.outcome) };
-        let charter = grant.charter_in_effect(pinned)?;
-        let named =
-            charter.coordinators.iter().any(|seat| seat.author == reply.server) || issuers.contains(&reply.server);
+        let charter = grant.charter_in_effect(pinned, believed)?;
+        let seated = charter.coordinators.iter().any(|seat| seat.author == reply.server);
+        let named = seated || believed.issuers.contains(&reply.server);
         let message = bound(exporter, &to_cbor(&reply.outcome));
         if !named || reply.server.verify(REPLY_DOMAIN, &message, &reply.proof).is_err() {
             return Err(EnrolError::NotACoordinator);
@@ -438,11 +455,20 @@ mod tests {
         };
         let exporter = [7; 32];
         let from = |key: &AuthorKey, pin: &MeshId, at: &[u8; 32], issuers: &[PublicKey]| {
-            EnrolReply::open(&EnrolReply::new(grant(), key, &exporter).to_bytes(), pin, at, issuers)
+            let believed = Believed { issuers: issuers.to_vec(), chain: None };
+            EnrolReply::open(&EnrolReply::new(grant(), key, &exporter).to_bytes(), pin, at, &believed)
         };
         let open = |key: &AuthorKey, pin: &MeshId, at: &[u8; 32]| from(key, pin, at, &[]);
         assert!(from(&eve, &pin, &exporter, &[eve.public()]).is_ok(), "an issuer of the own site");
         assert_eq!(from(&eve, &pin, &exporter, &[council.public()]), Err(EnrolError::NotACoordinator));
+        // A reply that has come less far than the asker's own chain is judged by that: its server was replaced.
+        let mut replaced = signed.open(&pin).expect("the pinned one");
+        replaced.sequencer.author = eve.public();
+        replaced.coordinators = vec![replaced.sequencer.clone()];
+        let later = Believed { issuers: vec![], chain: Some((replaced, 1, 9)) };
+        let reply = |key: &AuthorKey| EnrolReply::new(grant(), key, &exporter).to_bytes();
+        assert_eq!(EnrolReply::open(&reply(&hq), &pin, &exporter, &later), Err(EnrolError::NotACoordinator));
+        assert!(EnrolReply::open(&reply(&eve), &pin, &exporter, &later).is_ok());
         assert!(open(&hq, &pin, &exporter).is_ok());
         assert_eq!(open(&eve, &pin, &exporter), Err(EnrolError::NotACoordinator));
         assert_eq!(open(&hq, &pin, &[8; 32]), Err(EnrolError::NotACoordinator));

@@ -59,7 +59,8 @@ impl NodeCore {
     /// A mesh coordinator answers whoever is enrolled; the ask may have been relayed.
     pub(crate) fn lease_asked(&mut self, link: LinkId, ask: &LeaseAsk) {
         let enrolled =
-            self.authority.member(&ask.node).is_some_and(|m| !self.authority.is_cut(&ask.node, m.incarnation));
+            self.authority.member(&ask.node).is_some_and(|m| !self.authority.is_cut(&ask.node, m.incarnation))
+                && !self.authority.is_suspended(&ask.node);
         let peer = self.links.get(&link).map(|p| p.author);
         // Whoever relays an ask must be allowed to read all that the digest covers.
         let scopes = self.log.scopes();

@@ -12,6 +12,7 @@ use cauldron_identity::{Clock, FactId, Realm, Scope};
 
 use crate::command::KIND_CHANGE;
 use crate::core::NodeCore;
+use crate::enrol::Believed;
 use crate::view::{
     AuthorityView, CredentialView, EntryView, ForkView, LeaseView, MemberView, PeerView, PersonView, PolicyView,
     ScopeView, Seen, SelfView, SiteView, SyncView, Time,
@@ -405,12 +406,18 @@ impl NodeCore {
         uncut.map(|(_, m)| (m.key, m.spiffe_id.clone())).collect()
     }
 
-    /// The author keys that this node believes when they answer for its site's intermediate: enrolled, uncut, of its site.
+    /// Whom this node believes when they renew what it holds: coordinators by its own authority chain, and who may answer for
+    /// its site's intermediate, enrolled, uncut, of its site.
     #[must_use]
-    pub fn site_issuers(&self) -> Vec<cauldron_identity::PublicKey> {
-        let Some(site) = self.role.site() else { return Vec::new() };
-        let of_site = self.authority.members().filter(|(_, m)| m.role.site() == Some(site));
-        of_site.filter(|(a, m)| !self.authority.is_cut(a, m.incarnation)).map(|(_, m)| m.key).collect()
+    pub fn believed(&self) -> Believed {
+        let stands = |author, m: &cauldron_identity::authority::Member| {
+            !self.authority.is_cut(author, m.incarnation) && !self.authority.is_suspended(author)
+        };
+        let of_site =
+            |m: &cauldron_identity::authority::Member| self.role.site().is_some() && m.role.site() == self.role.site();
+        let issuers = self.authority.members().filter(|(a, m)| of_site(m) && stands(a, m)).map(|(_, m)| m.key);
+        let chain = (self.authority.next_charter().clone(), self.authority.term(), self.authority.index());
+        Believed { issuers: issuers.collect(), chain: Some(chain) }
     }
 
     /// The bounds that peers meet, by name.

@@ -18,13 +18,11 @@ impl NodeCore {
         let Ok(mut authority) = Authority::new(self.authority.mesh(), self.authority.founding().clone()) else {
             return checks;
         };
-        for (_, body) in self.authority.terms() {
-            authority.apply_term(body);
-        }
         let scope = Scope::authority();
         self.log.iter_scope(&scope).for_each(|fact| {
             authority.apply(fact);
         });
+        authority.apply_terms(self.authority.terms().map(|(_, body)| body));
         self.log.iter().filter(|f| f.header().kind == KIND_HELD).for_each(|fact| {
             authority.apply(fact);
         });

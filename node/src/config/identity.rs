@@ -13,7 +13,7 @@ use super::{Identity, Mesh, Node, Security, Source, Workload, Workloads};
 
 /// A node renews the SVIDs of its workloads one by one at half-life; more entries belong on more nodes, or on SPIRE.
 const WORKLOADS_MAX: usize = 64;
-const SELECTORS: &str = "add uid, gid, path or sha256: what the kernel must say about the caller";
+const SELECTORS: &str = "add uid or gid, as the kernel must say of the caller; path and sha256 narrow it further";
 
 /// Reads the section.
 pub(super) fn read(
@@ -239,8 +239,9 @@ fn workload(item: &Item<'_, '_>, host: Option<&SpiffeId>) -> Option<Workload> {
     if !item.has("spiffe_id") {
         item.problem("has no spiffe_id", "name the identity, below this node's own");
     }
-    if !["uid", "gid", "path", "sha256"].iter().any(|key| item.has(key)) {
-        item.problem("has no selector and would be everybody's", SELECTORS);
+    // Whoever may run a program can have it say anything: path and digest narrow what one user may have.
+    if !item.has("uid") && !item.has("gid") {
+        item.problem("has neither uid nor gid and would be everybody's who can run the program", SELECTORS);
     }
     let spiffe_id = spiffe_id?;
     let hint = Role::of(&spiffe_id).ok()?.name().to_owned();

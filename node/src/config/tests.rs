@@ -423,7 +423,7 @@ fn a_workload_lies_below_the_node_and_is_told_from_others() {
             "spiffe_id = \"spiffe://acme.example/site/porto/node/porto/agent/web\"\nuid = -1\nsha256 = \"beef\"\npaht = \"/x\"\n\n[[identity.workload]]\npath = \"web\"\nttl = \"1s\"\n\n[[identity.workload]]\nspiffe_id = 7\n",
         ),
         expect![[r#"
-            Error: the configuration /etc/cauldron/node.toml has 9 problems
+            Error: the configuration /etc/cauldron/node.toml has 10 problems
               8:13   identity.workload[0].spiffe_id = "spiffe://acme.example/site/porto/node/porto/agent/web"  does not lie below this node, spiffe://acme.example/site/lyon/node/lyon/agent/<name>
                      → write this node's SPIFFE ID and /agent/<name> behind it
               9:7    identity.workload[0].uid = -1  is no user or group id
@@ -434,12 +434,14 @@ fn a_workload_lies_below_the_node_and_is_told_from_others() {
                      → did you mean `path`?
               13:1   identity.workload[1] has no spiffe_id
                      → name the identity, below this node's own
+              13:1   identity.workload[1] has neither uid nor gid and would be everybody's who can run the program
+                     → add uid or gid, as the kernel must say of the caller; path and sha256 narrow it further
               14:8   identity.workload[1].path = "web"  is not absolute
                      → write where the program lies, such as "/usr/bin/curl"
               15:7   identity.workload[1].ttl = "1s"  is no duration between 1m and 24h
                      → write a duration such as "10m"
-              17:1   identity.workload[2] has no selector and would be everybody's
-                     → add uid, gid, path or sha256: what the kernel must say about the caller
+              17:1   identity.workload[2] has neither uid nor gid and would be everybody's who can run the program
+                     → add uid or gid, as the kernel must say of the caller; path and sha256 narrow it further
               18:13  identity.workload[2].spiffe_id = 7  is a number, not a text
                      → write this node's SPIFFE ID and /agent/<name> behind it
             Hint: docs/configuration.md lists every key with its meaning, unit and default"#]],

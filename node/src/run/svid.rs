@@ -8,10 +8,10 @@ use cauldron_identity::authority::{Enrol, EntryBody};
 use cauldron_identity::x509::{
     AuthorityCa, BACKDATE_S, Bundle, Bundles, SvidKey, Validity, certificates_from_pem, certificates_to_pem,
 };
-use cauldron_identity::{AuthorKey, MeshId, PublicKey, SealedFact, SignedCharter, SpiffeId};
+use cauldron_identity::{AuthorKey, MeshId, SealedFact, SignedCharter, SpiffeId};
 use cauldron_mesh::{SvidSource, enrol_client};
 use cauldron_node_core::NodeCore;
-use cauldron_node_core::enrol::{EnrolReply, EnrolRequest, Grant, Outcome, TokenId, TokenProof, Workload};
+use cauldron_node_core::enrol::{Believed, EnrolReply, EnrolRequest, Grant, Outcome, TokenId, TokenProof, Workload};
 use rustls_pki_types::CertificateDer;
 use tokio::sync::watch;
 
@@ -146,8 +146,8 @@ pub struct Applicant<'a> {
     pub id: &'a SpiffeId,
     /// A join token; none once the author is enrolled.
     pub token: Option<&'a JoinToken>,
-    /// Whom to believe beside the charter's coordinators: authors of the own site.
-    pub issuers: &'a [PublicKey],
+    /// What this node knows of those who may answer.
+    pub believed: &'a Believed,
     /// Where the site's intermediate goes, on a node that is to hold one.
     pub holder: Option<&'a SiteHolder>,
 }
@@ -157,7 +157,7 @@ pub struct Applicant<'a> {
 /// # Errors
 /// A sentence; whether asking again may help is in [`Refused::fatal`].
 pub async fn ask(address: &str, who: &Applicant<'_>) -> Result<(Identity, Welcome), Refused> {
-    let Applicant { mesh, author, id, token, issuers, holder } = *who;
+    let Applicant { mesh, author, id, token, believed, holder } = *who;
     let again = |why: String| Refused { why, fatal: false };
     let key = SvidKey::generate().map_err(|e| again(e.to_string()))?;
     let csr = key.csr_der().map_err(|e| again(e.to_string()))?;
@@ -176,7 +176,7 @@ pub async fn ask(address: &str, who: &Applicant<'_>) -> Result<(Identity, Welcom
         }
     };
     let check = |exporter: &[u8; 32], bytes: &[u8]| {
-        EnrolReply::open(bytes, &mesh, exporter, issuers).map_err(|e| crate::run::chain(&e))
+        EnrolReply::open(bytes, &mesh, exporter, believed).map_err(|e| crate::run::chain(&e))
     };
     match enrol_client(address, request, check).await {
         Err(e) => Err(again(crate::run::chain(&e))),
@@ -185,7 +185,7 @@ pub async fn ask(address: &str, who: &Applicant<'_>) -> Result<(Identity, Welcom
         }
         Ok(Outcome::Granted(mut grant)) => {
             let site = grant.site.take();
-            let (identity, welcome) = granted(*grant, mesh, key, id).map_err(again)?;
+            let (identity, welcome) = granted(*grant, who, key, id).map_err(again)?;
             if let (Some(holder), Some(key)) = (holder, site_key) {
                 match site.map(|der| holder.take(key, CertificateDer::from(Vec::from(der)), &identity.bundles)) {
                     Some(Ok(())) => {}
@@ -217,7 +217,7 @@ pub async fn ask_for(
     let csr = key.csr_der().map_err(|e| again(e.to_string()))?;
     let mut grant = ask_grant(address, who, csr, workload).await?;
     let jwks = grant.jwt_bundle.take().map(Vec::from);
-    granted(grant, who.mesh, key, id).map(|(identity, _)| (identity, jwks)).map_err(again)
+    granted(grant, who, key, id).map(|(identity, _)| (identity, jwks)).map_err(again)
 }
 
 /// Asks an authority once for something of a workload on this machine.
@@ -225,12 +225,12 @@ pub async fn ask_for(
 /// # Errors
 /// As [`ask`].
 pub async fn ask_grant(address: &str, who: &Applicant<'_>, csr: Vec<u8>, workload: Workload) -> Result<Grant, Refused> {
-    let Applicant { mesh, author, issuers, .. } = *who;
+    let Applicant { mesh, author, believed, .. } = *who;
     let enrol = Enrol::new(&mesh, author, who.id);
     let request =
         |exporter: &[u8; 32]| EnrolRequest::for_workload(mesh, enrol, csr, workload, author, exporter).to_bytes();
     let check = |exporter: &[u8; 32], bytes: &[u8]| {
-        EnrolReply::open(bytes, &mesh, exporter, issuers).map_err(|e| crate::run::chain(&e))
+        EnrolReply::open(bytes, &mesh, exporter, believed).map_err(|e| crate::run::chain(&e))
     };
     match enrol_client(address, request, check).await {
         Err(e) => Err(Refused { why: crate::run::chain(&e), fatal: false }),
@@ -258,9 +258,9 @@ fn is_fatal(code: &str) -> bool {
         )
 }
 
-fn granted(grant: Grant, mesh: MeshId, key: SvidKey, id: &SpiffeId) -> Result<(Identity, Welcome), String> {
+fn granted(grant: Grant, who: &Applicant<'_>, key: SvidKey, id: &SpiffeId) -> Result<(Identity, Welcome), String> {
     // `EnrolReply::open` has checked that the charter is the pinned one.
-    let charter = grant.charter_in_effect(&mesh).map_err(|e| e.to_string())?;
+    let charter = grant.charter_in_effect(&who.mesh, who.believed).map_err(|e| e.to_string())?;
     let der = |bytes: Vec<u8>| CertificateDer::from(bytes);
     let roots: Vec<CertificateDer<'static>> = grant.bundle.into_iter().map(|b| der(b.into())).collect();
     for root in &roots {
@@ -310,7 +310,8 @@ pub async fn join(
         .hint("mint a token on the coordinator with `cauldron authority token`, then `cauldron node join TOKEN`"));
     }
     let id = &config.identity.spiffe_id;
-    let who = Applicant { mesh, author, id, token: token.as_ref(), issuers: &[], holder };
+    let joining = Believed::default();
+    let who = Applicant { mesh, author, id, token: token.as_ref(), believed: &joining, holder };
     let mut wait = RETRY;
     loop {
         let mut refusals = Vec::new();
@@ -362,9 +363,9 @@ pub async fn keep_fresh(
         if clock::wall_ms() < due {
             continue;
         }
-        let issuers = node.read(NodeCore::site_issuers).await.unwrap_or_default();
+        let believed = node.read(NodeCore::believed).await.unwrap_or_default();
         let id = &config.identity.spiffe_id;
-        let who = Applicant { mesh, author: &author, id, token: None, issuers: &issuers, holder: holder.as_deref() };
+        let who = Applicant { mesh, author: &author, id, token: None, believed: &believed, holder: holder.as_deref() };
         match renew(&config, &source, &who, ca.as_deref()).await {
             Ok(()) => {
                 (due, wait) = (due_ms(&source), RETRY);

@@ -11,10 +11,10 @@ use std::time::Duration;
 use cauldron_identity::x509::{
     AuthorityCa, BACKDATE_S, SvidKey, certificates_from_pem, certificates_to_pem, verify_svid,
 };
-use cauldron_identity::{AuthorKey, MeshId, PublicKey, SpiffeId, TrustBundle, TrustDomain};
+use cauldron_identity::{AuthorKey, MeshId, SpiffeId, TrustBundle, TrustDomain};
 use cauldron_mesh::SvidSource;
 use cauldron_node_core::NodeCore;
-use cauldron_node_core::enrol::{Grant, Workload as Asked};
+use cauldron_node_core::enrol::{Believed, Grant, Workload as Asked};
 use cauldron_workload_api::{Served, Server, Status, Svid};
 use futures::StreamExt as _;
 use rustls_pki_types::CertificateDer;
@@ -57,8 +57,8 @@ impl Signers {
     /// # Errors
     /// A sentence: nobody who could sign answers, or it refuses.
     pub async fn token(&self, config: &Config, asked: Asked) -> Result<Grant, String> {
-        let issuers = self.node.read(NodeCore::site_issuers).await.unwrap_or_default();
-        let who = self.applicant(&config.identity.spiffe_id, &issuers);
+        let believed = self.node.read(NodeCore::believed).await.unwrap_or_default();
+        let who = self.applicant(&config.identity.spiffe_id, &believed);
         let mut last = NOBODY.to_owned();
         for peer in &config.mesh.join {
             match svid::ask_grant(&peer.to_string(), &who, Vec::new(), asked.clone()).await {
@@ -69,8 +69,8 @@ impl Signers {
         Err(last)
     }
 
-    fn applicant<'a>(&'a self, host: &'a SpiffeId, issuers: &'a [PublicKey]) -> svid::Applicant<'a> {
-        svid::Applicant { mesh: self.mesh, author: &self.author, id: host, token: None, issuers, holder: None }
+    fn applicant<'a>(&'a self, host: &'a SpiffeId, believed: &'a Believed) -> svid::Applicant<'a> {
+        svid::Applicant { mesh: self.mesh, author: &self.author, id: host, token: None, believed, holder: None }
     }
 }
 
@@ -262,9 +262,9 @@ impl Keeper {
         if let Some(holder) = holder.as_ref().filter(|holder| holder.ca().is_some()) {
             return holder.issue(id, lifetime(holder.svid_lifetime()));
         }
-        let issuers = node.read(NodeCore::site_issuers).await.unwrap_or_default();
+        let believed = node.read(NodeCore::believed).await.unwrap_or_default();
         let host = &self.config.identity.spiffe_id;
-        let who = self.signers.applicant(host, &issuers);
+        let who = self.signers.applicant(host, &believed);
         let mut last = NOBODY.to_owned();
         for peer in &self.config.mesh.join {
             let lifetime_s = workload.ttl.map(|ttl| ttl.as_secs());
