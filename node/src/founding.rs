@@ -183,7 +183,9 @@ fn make_ca(request: &Request) -> Result<(Digest, AuthorityCa), CliError> {
 }
 
 fn write_ca(dir: &DataDir, ca: &AuthorityCa) -> Result<(), CliError> {
-    files::write_private(&dir.ca_key(), ca.key_pem().as_bytes())?;
+    if let Some(key) = ca.key_pem() {
+        files::write_private(&dir.ca_key(), key.as_bytes())?;
+    }
     files::write_private(&dir.ca_certificate(), ca.certificate_pem().as_bytes())?;
     let bundle = certificates_to_pem(std::slice::from_ref(ca.certificate()));
     files::write_public(&dir.bundle(), bundle.as_bytes())
