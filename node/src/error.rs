@@ -136,6 +136,14 @@ impl CliError {
         &self.message
     }
 
+    /// All of it in one line, for a log or a reply.
+    #[must_use]
+    pub fn one_line(&self) -> String {
+        let text = self.to_string();
+        let lines: Vec<&str> = text.lines().map(str::trim).collect();
+        lines.join("; ").trim_start_matches("Error: ").to_owned()
+    }
+
     /// The process's exit code.
     #[must_use]
     pub fn exit_code(&self) -> ExitCode {

@@ -4,13 +4,14 @@
 //! signing a [`Draft`]. What they founded waits in `founding.cbor` for the first run.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use cauldron_coordinator::policy::Bundle;
 use cauldron_identity::authority::{Credential, Person};
 use cauldron_identity::charter::{CHARTER_NAMESPACE, ClassAges, Seat};
 use cauldron_identity::codec::{from_cbor, to_cbor};
 use cauldron_identity::ids::sha256;
-use cauldron_identity::x509::{AuthorityCa, SvidKey, Validity, certificates_to_pem};
+use cauldron_identity::x509::{AuthorityCa, ExternalKey, RootKey, SvidKey, Validity, certificates_to_pem};
 use cauldron_identity::{
     AuthorKey, Charter, Digest, MeshId, SealedFact, SignedCharter, SignerKey, SpiffeId, TrustDomain,
 };
@@ -56,6 +57,8 @@ pub struct Request {
     pub council: Council,
     /// The founder's public key for votes; without, a key is made in `people/`.
     pub person_key: Option<SignerKey>,
+    /// The root key, where it is kept elsewhere; without, one is made in `ca/`.
+    pub root_key: Option<Arc<dyn ExternalKey>>,
     /// Now, milliseconds since the Unix epoch.
     pub now_ms: u64,
 }
@@ -177,13 +180,18 @@ fn make_ca(request: &Request) -> Result<(Digest, AuthorityCa), CliError> {
         not_before_s: now_s.saturating_sub(ROOT_BACKDATE_S),
         not_after_s: now_s.saturating_add(ROOT_LIFETIME_S),
     };
-    let key = SvidKey::generate().map_err(failed)?;
+    let key: RootKey = match &request.root_key {
+        Some(external) => external.clone().into(),
+        None => SvidKey::generate().map_err(failed)?.into(),
+    };
     let ca = AuthorityCa::self_signed(request.trust_domain.clone(), key, validity, chance::bytes()).map_err(failed)?;
     Ok((Digest::from_bytes(sha256(&ca.spki_der())), ca))
 }
 
 fn write_ca(dir: &DataDir, ca: &AuthorityCa) -> Result<(), CliError> {
-    files::write_private(&dir.ca_key(), ca.key_pem().as_bytes())?;
+    if let Some(key) = ca.key_pem() {
+        files::write_private(&dir.ca_key(), key.as_bytes())?;
+    }
     files::write_private(&dir.ca_certificate(), ca.certificate_pem().as_bytes())?;
     let bundle = certificates_to_pem(std::slice::from_ref(ca.certificate()));
     files::write_public(&dir.bundle(), bundle.as_bytes())
@@ -312,6 +320,7 @@ pub fn prepare_join(dir: &DataDir, join: &Join) -> Result<Template, CliError> {
         join: join_addresses,
         charter: Some(token.mesh.to_string()),
         first: false,
+        root_key: None,
         api: None,
         security: None,
     })
@@ -352,6 +361,7 @@ mod tests {
             bundle: Bundle::default_bundle(),
             council: Council::Alone(None),
             person_key: None,
+            root_key: None,
             now_ms: crate::clock::wall_ms(),
         }
     }

@@ -75,17 +75,18 @@ impl DataDir {
         self.seal.as_ref().map(Source::load).transpose()
     }
 
-    /// Seals the node's own secrets that still lie plain: after `node.key_seal` was set, one start is enough.
+    /// Seals the node's own secrets that still lie plain, with a root key outside of `ca/` where there is one: after
+    /// `node.key_seal` was set, one start is enough.
     ///
     /// # Errors
     /// [`CliError`] that names the file.
-    pub fn seal_plain_secrets(&self) -> Result<Vec<PathBuf>, CliError> {
+    pub fn seal_plain_secrets(&self, root_key: Option<&Path>) -> Result<Vec<PathBuf>, CliError> {
         let Some(seal) = self.seal()? else { return Ok(Vec::new()) };
         let mut sealed = Vec::new();
         let own = [self.author_key(), self.ca_key(), self.svid(), self.site_ca(), self.jwt_key()];
         let workloads = std::fs::read_dir(self.workloads()).into_iter().flatten().flatten().map(|entry| entry.path());
         let workloads = workloads.filter(|path| path.extension().is_some_and(|e| e == "pem"));
-        for path in own.into_iter().chain(workloads) {
+        for path in own.into_iter().chain(workloads).chain(root_key.map(Path::to_owned)) {
             if !path.try_exists().unwrap_or(true) {
                 continue;
             }

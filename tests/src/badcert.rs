@@ -120,7 +120,7 @@ impl Maker<'_> {
     }
 
     fn root(&self) -> Issuer<'static, KeyPair> {
-        let key = KeyPair::from_pem(&self.ca.key_pem()).expect("a key");
+        let key = KeyPair::from_pem(&self.ca.key_pem().expect("held")).expect("a key");
         Issuer::from_ca_cert_der(self.ca.certificate(), key).expect("an issuer")
     }
 

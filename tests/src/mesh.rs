@@ -18,6 +18,10 @@ pub struct Plan<'a> {
     pub hq_fault: Option<&'a str>,
     /// lyon's `CAULDRON_FAULT`.
     pub lyon_fault: Option<&'a str>,
+    /// More arguments of hq's `init`.
+    pub init: &'a [&'a str],
+    /// A variable in the environment of hq, and of its `init`.
+    pub hq_env: Option<(&'a str, &'a str)>,
     /// No porto: it is neither joined nor started.
     pub without_porto: bool,
 }
@@ -80,8 +84,11 @@ impl Mesh {
         let (mut hq, lyon, porto) = (node("hq"), node("lyon"), node("porto"));
         let listen = format!("127.0.0.1:{}", free_port());
         let args = ["init", "--first", "--trust-domain", Self::TRUST_DOMAIN, "--person", "ana", "--listen", &listen];
-        cauldron(folder.path(), &args).ok();
+        cauldron_with(folder.path(), &[&args, plan.init].concat(), "", plan.hq_env.as_slice()).ok();
         hq.set_env("CAULDRON_FAULT", plan.hq_fault);
+        if let Some((name, value)) = plan.hq_env {
+            hq.set_env(name, Some(value));
+        }
         hq.start();
         hq.until_up();
         Self { hq, lyon, porto, folder, _slot: slot }

@@ -4,7 +4,7 @@
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
-    KeyUsagePurpose, SanType, SerialNumber, SubjectPublicKeyInfo,
+    KeyUsagePurpose, SanType, SerialNumber, SigningKey, SubjectPublicKeyInfo,
 };
 use rustls_pki_types::CertificateDer;
 use spiffe::{SpiffeId, TrustDomain};
@@ -17,6 +17,7 @@ use super::bundle::Bundle;
 use super::error::CaError;
 use super::key::SvidKey;
 use super::parse;
+use super::root_key::RootKey;
 
 /// Lifetime of an SVID unless configuration says otherwise: short, because nothing is ever revoked by list.
 pub const LIFETIME_S_DEFAULT: u64 = 3_600;
@@ -42,7 +43,7 @@ pub struct Validity {
 #[derive(Debug)]
 pub struct AuthorityCa {
     trust_domain: TrustDomain,
-    key: SvidKey,
+    key: RootKey,
     certificate: CertificateDer<'static>,
     validity: Validity,
 }
@@ -53,28 +54,42 @@ impl AuthorityCa {
     /// `serial`: 16 unpredictable bytes; its first bit is cleared, X.509 numbers are positive.
     ///
     /// # Errors
-    /// [`CaError::Validity`], [`CaError::Encode`].
+    /// [`CaError::Validity`], [`CaError::Encode`], [`CaError::External`].
     pub fn self_signed(
         trust_domain: TrustDomain,
-        key: SvidKey,
+        key: impl Into<RootKey>,
         validity: Validity,
         serial: [u8; 16],
     ) -> Result<Self, CaError> {
+        let key = key.into();
         let mut params = params(validity, serial)?;
         params.distinguished_name.push(DnType::CommonName, format!("{trust_domain} root"));
         params.subject_alt_names = vec![uri(&format!("spiffe://{trust_domain}"))?];
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        let certificate = params.self_signed(key.pair()).map_err(|e| CaError::Encode(e.to_string()))?;
-        Ok(Self { trust_domain, certificate: certificate.der().clone(), key, validity })
+        let certificate = key
+            .sign_with(|signer| params.self_signed(signer).map_err(|e| CaError::Encode(e.to_string())))?
+            .der()
+            .clone();
+        Ok(Self { trust_domain, certificate, key, validity })
     }
 
     /// Loads what [`AuthorityCa::key_pem`] and [`AuthorityCa::certificate_pem`] wrote.
     ///
     /// # Errors
-    /// [`CaError`] when either is damaged, they are not a pair, or the certificate is not a root with a SPIFFE ID.
+    /// As [`AuthorityCa::with_key`], or when the key is damaged.
     pub fn from_pem(key_pem: &str, certificate_pem: &str) -> Result<Self, CaError> {
-        let key = SvidKey::from_pkcs8_pem(key_pem)?;
+        Self::with_key(SvidKey::from_pkcs8_pem(key_pem)?, certificate_pem)
+    }
+
+    /// Takes a key and the certificate that [`AuthorityCa::certificate_pem`] wrote for it. A key that is not held here signs
+    /// once, as a trial.
+    ///
+    /// # Errors
+    /// [`CaError`] when the certificate is damaged, is not this key's, or is not a root with a SPIFFE ID, or the key does not
+    /// sign.
+    pub fn with_key(key: impl Into<RootKey>, certificate_pem: &str) -> Result<Self, CaError> {
+        let key = key.into();
         let certificate = parse::certificates_from_pem(certificate_pem)?.swap_remove(0);
         let id = spiffe::cert::spiffe_id_from_der(certificate.as_ref()).map_err(|e| CaError::Root(e.to_string()))?;
         let trust_domain = id.trust_domain().clone();
@@ -87,6 +102,7 @@ impl AuthorityCa {
             }
             parse::validity(&parsed)
         };
+        key.probe()?;
         Ok(Self { trust_domain, key, certificate, validity })
     }
 
@@ -98,7 +114,8 @@ impl AuthorityCa {
     /// the root.
     ///
     /// # Errors
-    /// [`CaError::Csr`], [`CaError::KeyType`], [`CaError::NotOurs`], [`CaError::OutOfTime`], [`CaError::Validity`].
+    /// [`CaError::Csr`], [`CaError::KeyType`], [`CaError::NotOurs`], [`CaError::OutOfTime`], [`CaError::Validity`],
+    /// [`CaError::External`].
     pub fn issue(
         &self,
         csr_der: &[u8],
@@ -111,7 +128,7 @@ impl AuthorityCa {
             return Err(CaError::NotOurs { id: id.clone(), trust_domain: self.trust_domain.clone() });
         }
         let leaf = leaf(csr_der, id, self.validity, now_s, lifetime_s, serial)?;
-        Ok(vec![leaf.signed_by(&self.certificate, &self.key)?])
+        Ok(vec![self.sign(leaf)?])
     }
 
     /// Signs the intermediate of one site for the key in `csr_der`: it may issue for `spiffe://<td>/site/<site>/…`, directly
@@ -141,16 +158,19 @@ impl AuthorityCa {
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         params.use_authority_key_identifier_extension = true;
-        ToSign { params, public_key }.signed_by(&self.certificate, &self.key)
+        self.sign(ToSign { params, public_key })
+    }
+
+    fn sign(&self, it: ToSign) -> Result<CertificateDer<'static>, CaError> {
+        self.key.sign_with(|signer| it.signed_by(&self.certificate, signer))
     }
 
     /// The certificate of the same key once more, for a new span of time: what a charter pins is the key.
     ///
     /// # Errors
     /// As [`AuthorityCa::self_signed`].
-    pub fn reissued(&self, validity: Validity, serial: [u8; 16]) -> Result<Self, CaError> {
-        let key = SvidKey::from_pkcs8_der(&self.key.to_pkcs8_der())?;
-        Self::self_signed(self.trust_domain.clone(), key, validity, serial)
+    pub fn reissued(self, validity: Validity, serial: [u8; 16]) -> Result<Self, CaError> {
+        Self::self_signed(self.trust_domain, self.key, validity, serial)
     }
 
     /// Whom this authority speaks for.
@@ -185,9 +205,9 @@ impl AuthorityCa {
         Bundle::new(self.trust_domain.clone(), vec![self.certificate.clone()])
     }
 
-    /// The root key, for a file that only its owner reads.
+    /// The root key, for a file that only its owner reads; nothing where it is kept elsewhere.
     #[must_use]
-    pub fn key_pem(&self) -> Zeroizing<String> {
+    pub fn key_pem(&self) -> Option<Zeroizing<String>> {
         self.key.to_pkcs8_pem()
     }
 
@@ -223,9 +243,9 @@ impl ToSign {
     pub(super) fn signed_by(
         self,
         issuer: &CertificateDer<'_>,
-        key: &SvidKey,
+        key: impl SigningKey,
     ) -> Result<CertificateDer<'static>, CaError> {
-        let issuer = Issuer::from_ca_cert_der(issuer, key.pair()).map_err(|e| CaError::Root(e.to_string()))?;
+        let issuer = Issuer::from_ca_cert_der(issuer, key).map_err(|e| CaError::Root(e.to_string()))?;
         let signed = self.params.signed_by(&self.public_key, &issuer).map_err(|e| CaError::Encode(e.to_string()))?;
         Ok(signed.der().clone())
     }

@@ -198,6 +198,9 @@ pub enum CaError {
         /// End, Unix seconds.
         not_after_s: u64,
     },
+    /// A root key that is kept elsewhere did not sign.
+    #[error("the root key does not sign: {0}")]
+    External(String),
     /// The certificate encoder failed.
     #[error("the certificate could not be made: {0}")]
     Encode(String),

@@ -4,7 +4,7 @@
 //! given by the caller, serial numbers too; only key generation and ECDSA signing draw randomness.
 //!
 //! * [`SvidKey`] makes the key pair and the certificate signing request of a workload;
-//! * [`AuthorityCa`] holds a trust domain's root key and issues short SVIDs for requests;
+//! * [`AuthorityCa`] signs short SVIDs for requests with a trust domain's root key, held here or an [`ExternalKey`];
 //! * [`SiteCa`] holds a site's intermediate and issues below it while the root is dark;
 //! * [`Bundles`] says which roots speak for which trust domain;
 //! * [`verify_svid`] is the one verifier: for TLS, for live connections, for stored evidence.
@@ -14,11 +14,14 @@ mod bundle;
 mod error;
 mod key;
 mod parse;
+mod root_key;
 mod site;
 mod verify;
 
 #[cfg(test)]
 mod fixtures_tests;
+#[cfg(test)]
+mod root_key_tests;
 #[cfg(test)]
 mod tests;
 
@@ -28,6 +31,7 @@ pub(crate) use error::utc;
 pub use error::{CaError, SvidError};
 pub use key::SvidKey;
 pub use parse::{certificates_from_der, certificates_from_pem, certificates_to_pem, spki_der, validity_of};
+pub use root_key::{ExternalKey, POINT_LEN, RootKey};
 pub use site::SiteCa;
 pub use verify::{CHAIN_BYTES_MAX, CHAIN_DEPTH_MAX, UnprovenSvid, VerifiedSvid, inspect_svid, verify_svid};
 

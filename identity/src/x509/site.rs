@@ -76,7 +76,7 @@ impl SiteCa {
             return Err(CaError::OutsideSite { id: id.clone(), authority: self.authority.clone() });
         }
         let leaf = authority::leaf(csr_der, id, self.validity, now_s, lifetime_s, serial)?;
-        Ok(vec![leaf.signed_by(&self.certificate, &self.key)?, self.certificate.clone()])
+        Ok(vec![leaf.signed_by(&self.certificate, self.key.pair())?, self.certificate.clone()])
     }
 
     /// Its own SPIFFE ID, `spiffe://<td>/site/<site>`.

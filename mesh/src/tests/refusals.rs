@@ -13,7 +13,7 @@ use crate::tls;
 fn matrix(world: &World) -> Vec<Bad> {
     let bad = SpiffeId::new(id("bad")).expect("an id");
     let mut all = certificates(&world.ca, &bad, now_s());
-    let key = SvidKey::from_pkcs8_pem(&world.ca.key_pem()).expect("a key");
+    let key = SvidKey::from_pkcs8_pem(&world.ca.key_pem().expect("held")).expect("a key");
     all.push(Bad { name: "the root as leaf", chain: vec![world.ca.certificate().clone()], key, says: "has no path" });
     all
 }

@@ -66,7 +66,7 @@ pub(super) async fn running(client: &Client, format: Format) -> Result<(), CliEr
     client.get("/v1/live").await?;
     let ready = match client.get("/v1/ready").await {
         Ok(_) => Ok("the node takes work".to_owned()),
-        Err(e) => Err(one_line(&e)),
+        Err(e) => Err(e.one_line()),
     };
     let own = client.get("/v1/self").await?;
     let peers = client.get("/v1/peers").await?;
@@ -141,9 +141,11 @@ pub(super) fn before_start(global: &Global, args: &CheckArgs) -> Result<(), CliE
         ("directory", directory(&config)),
         ("author key", author_key(&config)),
         ("charter", charter(&config)),
-        ("mesh port", mesh_port(&config)),
-        ("socket", socket(&config.node.socket)),
     ];
+    if config.authority.is_some() {
+        findings.push(("root key", root_key(&config)));
+    }
+    findings.extend([("mesh port", mesh_port(&config)), ("socket", socket(&config.node.socket))]);
     let security = config.security.as_ref();
     if let Some(sshd) = security.and_then(|s| s.sshd.as_ref()) {
         findings.push(("sshd log", readable(&sshd.log)));
@@ -156,20 +158,14 @@ pub(super) fn before_start(global: &Global, args: &CheckArgs) -> Result<(), CliE
     report(global.output, findings)
 }
 
-fn one_line(error: &CliError) -> String {
-    let text = error.to_string();
-    let lines: Vec<&str> = text.lines().map(str::trim).collect();
-    lines.join("; ").trim_start_matches("Error: ").to_owned()
-}
-
 fn directory(config: &Config) -> Finding {
     let opened = config.node.dir.open(&config.identity.spiffe_id, config.mesh.charter.as_ref());
-    opened.map(|b| format!("belongs to {} in mesh {}", b.spiffe_id, b.mesh.short())).map_err(|e| one_line(&e))
+    opened.map(|b| format!("belongs to {} in mesh {}", b.spiffe_id, b.mesh.short())).map_err(|e| e.one_line())
 }
 
 fn author_key(config: &Config) -> Finding {
     let dir = &config.node.dir;
-    let key = keyfile::read_author(dir).map_err(|e| one_line(&e))?;
+    let key = keyfile::read_author(dir).map_err(|e| e.one_line())?;
     match dir.binding() {
         Ok(Some(binding)) if binding.author != key.author_id() => Err(format!(
             "it is the key of author {}, the directory belongs to {}",
@@ -187,7 +183,7 @@ fn charter(config: &Config) -> Finding {
         return Ok("comes with the join, its hash is pinned".into());
     }
     if !dir.charter().exists() && dir.draft().exists() {
-        let (draft, content) = crate::draft::Draft::read(&dir.draft()).map_err(|e| one_line(&e))?;
+        let (draft, content) = crate::draft::Draft::read(&dir.draft()).map_err(|e| e.one_line())?;
         return match draft.progress(&content.charter).missing() {
             Some(missing) => Err(format!("the council has not founded this mesh yet: {missing}")),
             None => Ok("signed by enough of the council, and taken over at the first start".into()),
@@ -196,7 +192,16 @@ fn charter(config: &Config) -> Finding {
     let opened = founding::read_charter(dir, &binding.mesh);
     opened
         .map(|(_, c)| format!("{} of {} council keys signed it", c.threshold, c.council.len()))
-        .map_err(|e| one_line(&e))
+        .map_err(|e| e.one_line())
+}
+
+/// Reads the key, or lets the token sign once.
+fn root_key(config: &Config) -> Finding {
+    match crate::run::load_authority(config) {
+        Ok(Some(ca)) if ca.key_pem().is_none() => Ok("in a token, which signs".into()),
+        Ok(_) => Ok("belongs to ca/root.pem".into()),
+        Err(e) => Err(e.one_line()),
+    }
 }
 
 /// Binds the port and lets it go: only the operating system knows whether it is free.

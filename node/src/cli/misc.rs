@@ -14,6 +14,7 @@ use crate::output::{As, Field, field, print, record, say};
 
 const VERSION: &[Field] = &[
     field("cauldron", "/version", As::Text),
+    field("features", "/features", As::Text),
     field("facts", "/fact_format", As::Text),
     field("records", "/record_format", As::Text),
     field("vote", "/vote_format", As::Text),
@@ -68,9 +69,16 @@ fn page(command: clap::Command) -> Result<String, CliError> {
     Ok(String::from_utf8_lossy(&roff).into_owned())
 }
 
+/// What this build has beside what every build has.
+fn features() -> Vec<&'static str> {
+    let all = [("fault-points", cfg!(feature = "fault-points")), ("pkcs11", cfg!(feature = "pkcs11"))];
+    all.into_iter().filter_map(|(name, built)| built.then_some(name)).collect()
+}
+
 pub(super) fn version(global: &Global) -> Result<(), CliError> {
     let value = json!({
         "version": env!("CARGO_PKG_VERSION"),
+        "features": features(),
         "fact_format": format!("v{}, unstable", cauldron_identity::fact::VERSION),
         "record_format": "v0, unstable",
         "vote_format": "v1",

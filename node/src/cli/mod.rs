@@ -107,7 +107,7 @@ impl Global {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Found a mesh: keys, charter and first policy, in a new data directory
-    Init(start::InitArgs),
+    Init(Box<start::InitArgs>),
     /// Run a node, or make one join
     #[command(subcommand)]
     Node(start::NodeCommand),
@@ -221,7 +221,7 @@ fn block_ttl(text: &str) -> Result<Duration, String> {
 pub fn run(cli: Cli) -> Result<(), CliError> {
     let global = &cli.global;
     match cli.command {
-        Command::Init(args) => start::init(global, args),
+        Command::Init(args) => start::init(global, *args),
         Command::Node(command) => start::node(global, command),
         Command::Demo(args) => crate::demo::run(DemoArgs { output: global.output, ..args }),
         Command::Charter(charter::Command::Show { file }) => charter::show(global, file.as_deref()),

@@ -20,6 +20,7 @@ use crate::files;
 use crate::founding::{Council, Founded, Join, Request, found, prepare_join};
 use crate::output::{As, Field, field, print, record};
 use crate::paths::DataDir;
+use crate::root_key;
 use crate::sealing::PassphraseArgs;
 use crate::signer::public_key;
 use crate::token::JoinToken;
@@ -89,6 +90,12 @@ pub struct InitArgs {
     /// The founder's public key for votes [default: a new key in people/]
     #[arg(long, value_name = "KEY")]
     person_key: Option<String>,
+    /// A root key in a token that the node signs with, as a pkcs11: URI [default: a new key in ca/root.key]
+    #[arg(long, value_name = "URI")]
+    root_key: Option<String>,
+    /// Make the key pair that --root-key names; it must not be there yet
+    #[arg(long, requires = "root_key")]
+    root_key_generate: bool,
     /// Leave the council key in a plain file: whoever reads it can act as the council
     #[arg(long)]
     no_passphrase: bool,
@@ -146,6 +153,7 @@ pub(super) fn init(global: &Global, args: InitArgs) -> Result<(), CliError> {
         }
         None => std::env::var("USER").ok().filter(|user| is_name(user)).unwrap_or_else(|| "founder".into()),
     };
+    let root_key = args.root_key.as_deref().map(root_key::from_command_line).transpose()?;
     let council = council(&args)?;
     let dir = DataDir::new(absolute(args.dir.unwrap_or_else(|| PathBuf::from(&args.name))));
     let template = Template {
@@ -158,6 +166,7 @@ pub(super) fn init(global: &Global, args: InitArgs) -> Result<(), CliError> {
         join: Vec::new(),
         charter: None,
         first: true,
+        root_key: args.root_key,
         api: args.api,
         security: None,
     };
@@ -169,6 +178,14 @@ pub(super) fn init(global: &Global, args: InitArgs) -> Result<(), CliError> {
     let person_key = args.person_key.as_deref().map(public_key).transpose()?;
     // A configuration that the node would refuse must not be founded on.
     Config::parse(&template.render(), &dir.config())?;
+    let root_key = match root_key {
+        None => None,
+        Some(uri) => {
+            // No key is made in a token for a directory that would then be refused.
+            dir.create_new()?;
+            Some(root_key::open_token(&uri, args.root_key_generate)?)
+        }
+    };
     let request = Request {
         name: args.name,
         trust_domain: args.trust_domain,
@@ -181,6 +198,7 @@ pub(super) fn init(global: &Global, args: InitArgs) -> Result<(), CliError> {
         bundle: Bundle::default_bundle(),
         council,
         person_key,
+        root_key,
         now_ms: clock::wall_ms(),
     };
     let founded = found(&dir, &request)?;
@@ -307,6 +325,7 @@ pub(super) fn request_for_tests() -> Request {
         bundle: Bundle::default_bundle(),
         council: Council::Alone(None),
         person_key: None,
+        root_key: None,
         now_ms: clock::wall_ms(),
     }
 }

@@ -29,6 +29,7 @@ pub use template::{SecurityTemplate, Template};
 use crate::error::CliError;
 use crate::files;
 use crate::paths::DataDir;
+use crate::root_key::RootKey;
 use crate::telemetry;
 
 /// Everything a node needs to know before it starts.
@@ -157,6 +158,8 @@ pub struct Mesh {
 /// `[authority]`, where it is enabled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Authority {
+    /// The root key.
+    pub root_key: RootKey,
     /// Whether the enrol lane is answered.
     pub enrol: bool,
     /// Lifetime of the SVIDs issued here.

@@ -14,6 +14,7 @@ use super::problem::Problem;
 use super::reader::Reader;
 use super::{Api, Authority, Blocklist, Config, Identity, Mesh, Node, PeerAddr, Security, SiteIssuer, Sshd, Store};
 use crate::paths::DataDir;
+use crate::root_key::{self, RootKey};
 use crate::sealing::Source;
 use crate::telemetry::{self, LogFormat};
 
@@ -41,7 +42,8 @@ pub(super) fn config(text: &str, path: &Path) -> Result<Config, Vec<Problem>> {
 /// Every section is read before the first missing one is looked at.
 fn all(r: &Reader<'_>, path: &Path) -> Option<Config> {
     let base = path.parent().unwrap_or(Path::new("/"));
-    let (node, mesh, (authority, site_issuer)) = (node(r, base), mesh(r), authority(r));
+    let (node, mesh) = (node(r, base), mesh(r));
+    let (authority, site_issuer) = authority(r, base, node.as_ref());
     let (store, security, api, telemetry) = (store(r), security(r, base), api(r), telemetry(r));
     let identity = identity::read(r, base, node.as_ref(), mesh.as_ref(), authority.is_some(), security.as_ref());
     let federation = super::federation::read(r, base, authority.is_some(), mesh.as_ref().map(|m| &m.trust_domain));
@@ -118,11 +120,14 @@ fn mesh(r: &Reader<'_>) -> Option<Mesh> {
     Some(Mesh { trust_domain: trust_domain?, listen, advertise, join, first, charter })
 }
 
-fn authority(r: &Reader<'_>) -> (Option<Authority>, Option<SiteIssuer>) {
+fn authority(r: &Reader<'_>, base: &Path, node: Option<&Node>) -> (Option<Authority>, Option<SiteIssuer>) {
     let enabled = r.flag("authority.enabled");
     let id = |t: &str| SpiffeId::new(t).map_err(|e| e.to_string());
     let site_issuers = r.list("authority.site_issuers", id, "write spiffe://<trust domain>/site/<site>/node/<name>");
+    let root_key = r.parsed("authority.root_key", |text| RootKey::parse(text, base), root_key::HINT);
+    let default = || RootKey::File(node.map_or_else(|| DataDir::new(base), |n| n.dir.clone()).ca_key());
     let authority = Authority {
+        root_key: root_key.unwrap_or_else(default),
         enrol: r.flag("authority.enrol").unwrap_or(true),
         svid_lifetime: r.duration("authority.svid_lifetime", 5 * MINUTE, DAY).unwrap_or(HOUR),
         token_lifetime: r.duration("authority.token_lifetime", MINUTE, 7 * DAY).unwrap_or(HOUR),

@@ -179,6 +179,11 @@ impl<'t> Reader<'t> {
     fn shown(&self, span: &Range<usize>) -> String {
         let text = self.text.get(span.clone()).unwrap_or_default();
         let line: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        // A PIN in the wrong place must not get into a log, too.
+        let line = match line.split_once("pin-") {
+            Some((before, _)) => format!("{before}…"),
+            None => line,
+        };
         if line.chars().count() <= 60 { line } else { line.chars().take(59).chain(['…']).collect() }
     }
 

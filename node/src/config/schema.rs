@@ -43,6 +43,7 @@ pub const KEYS: &[Key] = &[
     key("authority.svid_lifetime", "duration, 5m to 24h", "1h"),
     key("authority.token_lifetime", "duration, 1m to 7d", "1h"),
     key("authority.site_issuer", "true or false", "false"),
+    key("authority.root_key", "path, or text: pkcs11:…", "ca/root.key in node.dir"),
     key("authority.site_issuers", "list of text: spiffe://…", "empty"),
     key("store.engine", "text: redb", "redb"),
     key("store.cache", "size, 1 MiB to 4 GiB", "32 MiB"),

@@ -27,6 +27,8 @@ pub struct Template {
     pub charter: Option<String>,
     /// Whether it founded the mesh, and so issues its identities.
     pub first: bool,
+    /// `authority.root_key`, where it is not the default.
+    pub root_key: Option<String>,
     /// `api.listen`.
     pub api: Option<SocketAddr>,
     /// The sshd log and the blocklist of the security module.
@@ -78,6 +80,9 @@ impl Template {
         }
         if self.first {
             writeln!(out, "\n[authority]\nenabled = true")?;
+            if let Some(root_key) = &self.root_key {
+                writeln!(out, "root_key = {}", quoted(root_key))?;
+            }
         }
         if let Some(api) = self.api {
             writeln!(out, "\n[api]\nlisten = \"{api}\"")?;

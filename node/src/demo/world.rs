@@ -141,6 +141,7 @@ impl World {
             bundle: Bundle::default_bundle(),
             council: Council::Alone(None),
             person_key: None,
+            root_key: None,
             now_ms: clock::wall_ms(),
         };
         let founded = founding::found(&self.hq.dir, &request)?;
@@ -155,6 +156,7 @@ impl World {
             join: vec![lyon.mesh.into(), porto.mesh.into()],
             charter: Some(founded.mesh.to_string()),
             first: true,
+            root_key: None,
             api: Some(hq.api),
             security: None,
         })

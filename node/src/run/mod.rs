@@ -50,6 +50,8 @@ use crate::run::stop::StopSignal;
 use crate::run::wires::{Wires, pump};
 use crate::{clock, founding, keyfile, telemetry};
 
+pub(crate) use svid::load_authority;
+
 /// How long the end of the process waits for threads that are busy.
 const STOP_MAX: Duration = Duration::from_secs(5);
 /// Between two stored marks of the clock.
@@ -88,7 +90,7 @@ async fn run_node(config: Arc<Config>) -> Result<(), CliError> {
     let mut stop_signal = StopSignal::listen()?;
     let dir = &config.node.dir;
     let binding = dir.open(&config.identity.spiffe_id, config.mesh.charter.as_ref())?;
-    for path in dir.seal_plain_secrets()? {
+    for path in dir.seal_plain_secrets(config.authority.as_ref().and_then(|a| a.root_key.file()))? {
         tracing::info!(path = %path.display(), "sealed, as node.key_seal says");
     }
     let (mesh, author) = (binding.mesh, Arc::new(keyfile::read_author(dir)?));

@@ -6,7 +6,7 @@ use std::time::Duration;
 use cauldron_agents::proposal::for_display;
 use cauldron_identity::authority::{Enrol, EntryBody};
 use cauldron_identity::x509::{
-    AuthorityCa, BACKDATE_S, Bundle, Bundles, SvidKey, Validity, certificates_from_pem, certificates_to_pem,
+    AuthorityCa, BACKDATE_S, Bundle, Bundles, CaError, SvidKey, Validity, certificates_from_pem, certificates_to_pem,
 };
 use cauldron_identity::{AuthorKey, MeshId, SealedFact, SignedCharter, SpiffeId};
 use cauldron_mesh::{SvidSource, enrol_client};
@@ -52,22 +52,40 @@ pub struct Welcome {
     pub terms: Vec<EntryBody>,
 }
 
-/// The certificate authority on this machine, where there is one.
+/// The certificate authority on this machine as it lies there, where there is one.
 ///
 /// # Errors
-/// [`CliError`] when its files are missing or damaged, or are another mesh's.
-pub fn authority(config: &Config) -> Result<Option<AuthorityCa>, CliError> {
-    if config.authority.is_none() {
-        return Ok(None);
-    }
+/// [`CliError`] when its files are missing or damaged, its token does not open, or they are another mesh's.
+pub fn load_authority(config: &Config) -> Result<Option<AuthorityCa>, CliError> {
+    let Some(settings) = &config.authority else { return Ok(None) };
     let dir = &config.node.dir;
-    let failed = |e| CliError::integrity("the certificate authority in ca/ cannot be used").because(&e);
-    let ca =
-        AuthorityCa::from_pem(&sealing::read(&dir.ca_key(), dir.unlock())?, &files::read_text(&dir.ca_certificate())?)
-            .map_err(failed)?;
+    let key = settings.root_key.open(dir.unlock())?;
+    let ca = AuthorityCa::with_key(key, &files::read_text(&dir.ca_certificate())?).map_err(|e| {
+        let failed = unusable(&e);
+        match e {
+            CaError::KeyMismatch => failed.hint(
+                "authority.root_key must be the key that this mesh was founded with: the charter pins it and ca/root.pem certifies it",
+            ),
+            _ => failed,
+        }
+    })?;
+    Ok(Some(ca))
+}
+
+fn unusable(why: &CaError) -> CliError {
+    CliError::integrity("the certificate authority in ca/ cannot be used").because(why)
+}
+
+/// The certificate authority on this machine, where there is one, with a certificate that holds for a while.
+///
+/// # Errors
+/// As [`load_authority`].
+pub fn authority(config: &Config) -> Result<Option<AuthorityCa>, CliError> {
+    let Some(ca) = load_authority(config)? else { return Ok(None) };
+    let dir = &config.node.dir;
     let Some(validity) = due_again(ca.validity(), clock::wall_ms() / 1000) else { return Ok(Some(ca)) };
     // The charter pins the key; its certificate may be made again by whoever holds it.
-    let ca = ca.reissued(validity, chance::bytes()).map_err(failed)?;
+    let ca = ca.reissued(validity, chance::bytes()).map_err(|e| unusable(&e))?;
     files::write_private(&dir.ca_certificate(), ca.certificate_pem().as_bytes())?;
     tracing::warn!(until_s = validity.not_after_s, "the root certificate was made anew for the same key");
     Ok(Some(ca))

@@ -16,6 +16,7 @@ mod join;
 mod keys;
 mod logs;
 mod otlp;
+mod pkcs11;
 mod refused_starts;
 mod restore;
 mod site;
