@@ -172,13 +172,22 @@ pub(super) fn progress(world: &World) -> Holds {
             State::Approved | State::Permitted => !taken(world, fact) && rightly_permitted(world, hq, owner, *id),
             _ => false,
         };
-        if waits {
+        if waits && !waits_for_a_dropped_entry(world, owner, id) {
             let text =
                 format!("{} on {} is still {:?}: {}", id.short(), owner.name, status.state, status.why.join("; "));
             return Err(Violation::new("PROGRESS", text));
         }
     }
     Ok(())
+}
+
+/// Whether the owner waits for an authority entry that a vote names, in a world whose sequencer signed two for one place: it may
+/// have been dropped by the term that ended that, and then the permit waits for its deadline (decision 0016).
+fn waits_for_a_dropped_entry(world: &World, owner: &Machine, proposal: &FactId) -> bool {
+    let (Some(core), Some(_)) = (&owner.core, &world.history.lie) else { return false };
+    let views = core.proposals_view(owner.clock.clone().read(world.now()));
+    let view = views.into_iter().find(|view| view.id == proposal.to_string());
+    view.is_some_and(|view| view.why.iter().any(|why| why.contains("an authority entry that has not arrived")))
 }
 
 /// Whether the lineage or its intent had its effect under another proposal.
