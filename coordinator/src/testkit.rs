@@ -206,8 +206,12 @@ impl World {
         self.authority.apply(&fact);
         let refused = self.authority.entries().last().and_then(|a| a.refused.clone());
         assert_eq!(refused, None, "{entry:?}");
-        let held =
-            Held { head: self.authority.head().expect("entries"), index: self.authority.index(), suspensions: vec![] };
+        let held = Held {
+            head: self.authority.head().expect("entries"),
+            index: self.authority.index(),
+            suspensions: vec![],
+            trust: None,
+        };
         let fact = self.seal(&key(4), Scope::mesh(), KIND_HELD, to_cbor(&held));
         self.authority.apply(&fact);
     }

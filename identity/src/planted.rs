@@ -21,6 +21,7 @@
 //! | `coordinator-may-enrol-people` | a person enrolled without the council counts |
 //! | `token-single-shot` | a token whose reply was lost cannot be redeemed again by the same key |
 //! | `term-by-anybody` | a new sequencer needs nobody's signature |
+//! | `activate-unheard` | a root key signs although not every member has said to trust it |
 //! | `fork-not-frozen` | leases of a sequencer that is proven to lie still count |
 
 //!
@@ -37,7 +38,7 @@
 pub const WIRE_NAMES: [&str; 3] = ["resumption-on", "guard-off", "path-check-off"];
 
 /// The names that `activate` accepts, in a build with the feature.
-pub const NAMES: [&str; 18] = [
+pub const NAMES: [&str; 19] = [
     "owner-trusts-coordinator",
     "vote-not-bound-to-terms",
     "same-person-twice",
@@ -55,6 +56,7 @@ pub const NAMES: [&str; 18] = [
     "coordinator-may-enrol-people",
     "token-single-shot",
     "term-by-anybody",
+    "activate-unheard",
     "fork-not-frozen",
 ];
 

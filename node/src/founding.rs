@@ -7,10 +7,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use cauldron_coordinator::policy::Bundle;
-use cauldron_identity::authority::{Credential, Person};
+use cauldron_identity::authority::{Credential, EntryBody, Person};
 use cauldron_identity::charter::{CHARTER_NAMESPACE, ClassAges, Seat};
 use cauldron_identity::codec::{from_cbor, to_cbor};
-use cauldron_identity::ids::sha256;
 use cauldron_identity::x509::{AuthorityCa, ExternalKey, RootKey, SvidKey, Validity, certificates_to_pem};
 use cauldron_identity::{
     AuthorKey, Charter, Digest, MeshId, SealedFact, SignedCharter, SignerKey, SpiffeId, TrustDomain,
@@ -105,7 +104,7 @@ pub fn found(dir: &DataDir, request: &Request) -> Result<Founded, CliError> {
         Council::Alone(_) => (vec![alone.public().into()], 1),
         Council::Keys(keys, threshold) => (keys.clone(), *threshold),
     };
-    let (root_key, ca) = make_ca(request)?;
+    let (root_key, ca) = make_ca(&request.trust_domain, request.root_key.clone(), request.now_ms)?;
     let charter = charter(request, &spiffe_id, &author, (council, threshold), root_key)?;
     let person_key = keyfile::generate();
     let credential = Credential::of(request.person_key.clone().unwrap_or_else(|| person_key.public().into()));
@@ -173,22 +172,33 @@ fn settle(dir: &DataDir, draft: &Draft, charter: &Charter, author: &AuthorKey) -
 }
 
 /// Makes the root key and certificate, and the digest of the key that the charter pins.
-fn make_ca(request: &Request) -> Result<(Digest, AuthorityCa), CliError> {
+///
+/// # Errors
+/// [`CliError`] when an external key does not sign.
+pub(crate) fn make_ca(
+    trust_domain: &TrustDomain,
+    external: Option<Arc<dyn ExternalKey>>,
+    now_ms: u64,
+) -> Result<(Digest, AuthorityCa), CliError> {
     let failed = |e| CliError::integrity("cannot make the certificate authority").because(&e);
-    let now_s = request.now_ms / 1_000;
+    let now_s = now_ms / 1_000;
     let validity = Validity {
         not_before_s: now_s.saturating_sub(ROOT_BACKDATE_S),
         not_after_s: now_s.saturating_add(ROOT_LIFETIME_S),
     };
-    let key: RootKey = match &request.root_key {
-        Some(external) => external.clone().into(),
+    let key: RootKey = match external {
+        Some(external) => external.into(),
         None => SvidKey::generate().map_err(failed)?.into(),
     };
-    let ca = AuthorityCa::self_signed(request.trust_domain.clone(), key, validity, chance::bytes()).map_err(failed)?;
-    Ok((Digest::from_bytes(sha256(&ca.spki_der())), ca))
+    let ca = AuthorityCa::self_signed(trust_domain.clone(), key, validity, chance::bytes()).map_err(failed)?;
+    Ok((ca.key_digest(), ca))
 }
 
-fn write_ca(dir: &DataDir, ca: &AuthorityCa) -> Result<(), CliError> {
+/// Writes the authority down.
+///
+/// # Errors
+/// [`CliError`] that names the file.
+pub(crate) fn write_ca(dir: &DataDir, ca: &AuthorityCa) -> Result<(), CliError> {
     if let Some(key) = ca.key_pem() {
         files::write_private(&dir.ca_key(), key.as_bytes())?;
     }
@@ -249,6 +259,14 @@ pub fn read_clock(dir: &DataDir) -> Result<Option<Mark>, CliError> {
 /// [`CliError`] when the file is damaged.
 pub fn read_founding(dir: &DataDir) -> Result<Option<Founding>, CliError> {
     Ok(optional(&dir.founding())?.map(|facts| Founding { facts }))
+}
+
+/// Terms that a successor starts with; none on every other node.
+///
+/// # Errors
+/// [`CliError`] when the file is damaged.
+pub fn read_terms(dir: &DataDir) -> Result<Vec<EntryBody>, CliError> {
+    Ok(optional(&dir.terms())?.unwrap_or_default())
 }
 
 /// Reads and opens the charter of `mesh`.
@@ -320,6 +338,7 @@ pub fn prepare_join(dir: &DataDir, join: &Join) -> Result<Template, CliError> {
         join: join_addresses,
         charter: Some(token.mesh.to_string()),
         first: false,
+        authority: false,
         root_key: None,
         api: None,
         security: None,
@@ -404,7 +423,7 @@ mod tests {
         let pem = |path: std::path::PathBuf| files::read_text(&path).expect("readable");
         let ca = AuthorityCa::from_pem(&pem(dir.ca_key()), &pem(dir.ca_certificate())).expect("a pair");
         let (_, charter) = read_charter(&dir, &founded.mesh).expect("opens");
-        assert_eq!(charter.root_keys, [Digest::from_bytes(sha256(&ca.spki_der()))]);
+        assert_eq!(charter.root_keys, [ca.key_digest()]);
         for secret in [dir.author_key(), dir.ca_key(), dir.founding(), dir.person_key("ana"), dir.council_key("ana")] {
             assert_eq!(files::mode(&secret), Ok(0o600), "{}", secret.display());
         }

@@ -23,6 +23,7 @@ pub mod run;
 pub mod sealing;
 pub mod signer;
 pub mod ssh_agent;
+pub mod successor;
 pub mod telemetry;
 pub mod token;
 pub mod trace;

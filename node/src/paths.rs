@@ -10,11 +10,13 @@
 //! | `svid.pem` | the key of the present X.509-SVID and its chain, in one file | 0600 |
 //! | `bundle.pem` | root certificates of the trust domain | 0644 |
 //! | `ca/root.pem`, `ca/root.key` | the embedded authority, on the coordinator alone | 0600 |
+//! | `ca/root-<digest>.key`, `.uri`, `.pem` | a root key that a rotation brought, or where it is in a token, and its certificate | 0600 |
 //! | `ca/site.pem` | key and certificate of the site's intermediate, on a node that holds one | 0600 |
 //! | `ca/jwt.key` | the keys that sign JWT-SVIDs, with the times of their publication | 0600 |
 //! | `ca/bundle.json` | the trust bundle as this domain publishes it (JWK Set), with its sequence | 0644 |
 //! | `federation/<trust domain>.json` | a foreign trust bundle, and when it was fetched | 0600 |
 //! | `founding.cbor` | the founder's facts, taken over by the first run of the first node | 0600 |
+//! | `terms.cbor` | terms of the council that a successor starts with | 0600 |
 //! | `join.token` | a token not redeemed yet, taken over by the first run of a joining node | 0600 |
 //! | `clock.cbor` | where this node's clock stood at founding or join: the first high-water mark | 0600 |
 //! | `people/<person>.key` | software credentials and council keys made by `init` or `people enrol` | 0600 |
@@ -86,7 +88,9 @@ impl DataDir {
         let own = [self.author_key(), self.ca_key(), self.svid(), self.site_ca(), self.jwt_key()];
         let workloads = std::fs::read_dir(self.workloads()).into_iter().flatten().flatten().map(|entry| entry.path());
         let workloads = workloads.filter(|path| path.extension().is_some_and(|e| e == "pem"));
-        for path in own.into_iter().chain(workloads).chain(root_key.map(Path::to_owned)) {
+        let rotated = std::fs::read_dir(self.ca()).into_iter().flatten().flatten().map(|entry| entry.path());
+        let rotated = rotated.filter(|path| path.extension().is_some_and(|e| e == "key"));
+        for path in own.into_iter().chain(workloads).chain(rotated).chain(root_key.map(Path::to_owned)) {
             if !path.try_exists().unwrap_or(true) {
                 continue;
             }
@@ -136,6 +140,8 @@ impl DataDir {
         federation = "federation";
         /// Facts of the founder, for the first run.
         founding = "founding.cbor";
+        /// Terms of the council, for the first run of a successor.
+        terms = "terms.cbor";
         /// A join token, for the first run.
         join_token = "join.token";
         /// The first mark of the clock.
@@ -158,6 +164,12 @@ impl DataDir {
     #[must_use]
     pub fn person_key(&self, person: &str) -> PathBuf {
         self.people().join(format!("{person}.key"))
+    }
+
+    /// What a rotation brought: the `key` of a root, the `uri` of one in a token, or its certificate (`pem`).
+    #[must_use]
+    pub fn next_root(&self, key: &cauldron_identity::Digest, extension: &str) -> PathBuf {
+        self.ca().join(format!("root-{key}.{extension}"))
     }
 
     /// The SVID of a workload.

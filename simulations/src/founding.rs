@@ -49,6 +49,8 @@ pub struct Founding {
     pub class_version: Digest,
     /// What hq starts with: the bundle, the people, the activation.
     pub facts: Vec<SealedFact>,
+    /// The root key that the charter names.
+    pub root_key: Digest,
 }
 
 const NAMES: [&str; 4] = ["ana", "bo", "cleo", "dan"];
@@ -70,7 +72,8 @@ impl Founding {
         let class_version = bundle.class_version(ACTION_CLASS).expect("the default bundle judges the class");
         let facts = seal_all(&council, &hq, mesh, &people, &bundle);
         let approvers = weather.people.approvers;
-        Self { charter, mesh, council, hq_seed, people, approvers, class_version, facts }
+        let root_key = founding_root();
+        Self { root_key, charter, mesh, council, hq_seed, people, approvers, class_version, facts }
     }
 }
 
@@ -88,12 +91,16 @@ impl Voter {
     }
 }
 
+fn founding_root() -> Digest {
+    Digest::of("sim/root", b"")
+}
+
 fn charter(council: &AuthorKey, hq: &AuthorKey, weather: &Weather) -> Charter {
     let seat = Seat { author: hq.public(), spiffe_id: HQ_ID.into() };
     Charter {
         v: 0,
         trust_domain: TRUST_DOMAIN.into(),
-        root_keys: vec![Digest::of("sim/root", b"")],
+        root_keys: vec![founding_root()],
         council: vec![council.public().into()],
         threshold: 1,
         recovery: vec![],

@@ -49,6 +49,8 @@ pub const MARKS: &[(&str, &str)] = &[
     ("forge.impostor", "hq enrolled a second author under a node's name"),
     ("fork.shown", "hq signed two entries for one place and showed them to different nodes"),
     ("term.named", "the council named a new term behind a forked chain"),
+    ("root.activated", "a new root key began to sign"),
+    ("root.waited_for", "a new root key had to wait for a member that did not trust it yet"),
     ("term.frame_from_stranger", "somebody sent a term that nobody signed"),
     ("held_by.another", "two machines of one site held the same lineage, only one of which owns it"),
     ("effect.done", "an effect was done"),

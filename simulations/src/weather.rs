@@ -37,6 +37,8 @@ pub struct Weather {
     pub clock_offset_ms_max: u64,
     /// Parts per million.
     pub clock_drift_ppm_max: u64,
+    /// Mean time between two steps in the rotation of the root key; none means never.
+    pub rotate_ms: Option<Ms>,
 }
 
 /// How long a commit takes.
@@ -122,7 +124,7 @@ impl Weather {
     #[must_use]
     pub fn draw(rng: &mut Rng, nodes: Option<usize>) -> Self {
         let turbulence_ms = rng.between(40_000, 240_000);
-        Self {
+        let mut weather = Self {
             sites: draw_sites(rng, nodes),
             sites_linked: rng.percent(70),
             turbulence_ms,
@@ -137,7 +139,13 @@ impl Weather {
             lease_r1_ms: *rng.pick(&[20_000, 45_000, 3_600_000]).unwrap_or(&3_600_000),
             clock_offset_ms_max: *rng.pick(&[0, 50, 2_000, 60_000]).unwrap_or(&0),
             clock_drift_ppm_max: *rng.pick(&[0, 20, 200]).unwrap_or(&0),
+            rotate_ms: None,
+        };
+        // A term of the council may take out what a rotation rests on: what becomes of that is a person's to see to.
+        if weather.faults.lie_ms.is_none() {
+            weather.rotate_ms = every(rng, 40, 3_000, 15_000);
         }
+        weather
     }
 
     /// A calm world for stories: three sites' worth of nothing going wrong.
@@ -167,6 +175,7 @@ impl Weather {
             lease_r1_ms: 3_600_000,
             clock_offset_ms_max: 0,
             clock_drift_ppm_max: 0,
+            rotate_ms: None,
         }
     }
 }

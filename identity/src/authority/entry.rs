@@ -4,6 +4,7 @@ use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
 
 use super::amend::{Amend, Term};
+use super::roots::Trust;
 use crate::charter::{CHARTER_NAMESPACE, KeySignature, council_signers, founding_digest, founding_message};
 use crate::codec::to_cbor;
 use crate::fact::SealedFact;
@@ -374,4 +375,7 @@ pub struct Held {
     #[n(2)]
     #[cbor(default)]
     pub suspensions: Vec<FactId>,
+    /// The roots that this author goes by now, where its identity comes from the mesh's own authority.
+    #[n(3)]
+    pub trust: Option<Trust>,
 }

@@ -8,6 +8,7 @@ mod amend;
 pub mod entry;
 mod fold;
 mod judge;
+mod roots;
 mod standing;
 pub mod table;
 
@@ -17,6 +18,9 @@ pub use amend::{Amend, Term};
 pub use entry::{
     Activate, ChainEnd, Credential, CredentialKind, Cut, ENTRY_NAMESPACE, Enrol, Entry, EntryBody, Held, Incarnate,
     KIND_ENTRY, KIND_HELD, Person, founding_entry,
+};
+pub use roots::{
+    ISSUED_MAX, Issuance, Issued, IssuedKind, KIND_ISSUED, KIND_ROOTS, ROOTS_MAX, Root, RootState, Roots, Trust,
 };
 pub use standing::Standing;
 
@@ -288,6 +292,13 @@ impl Authority {
     pub fn charter(&self) -> &Charter {
         let in_effect = self.fold.charters.iter().rev().find(|(index, _)| self.in_effect(*index));
         in_effect.map_or(&self.founding, |(_, charter)| charter)
+    }
+
+    /// Every root key that a charter in effect ever named.
+    #[must_use]
+    pub fn root_keys_ever(&self) -> Vec<crate::ids::Digest> {
+        let amended = self.fold.charters.iter().filter(|(index, _)| self.in_effect(*index)).map(|(_, charter)| charter);
+        std::iter::once(&self.founding).chain(amended).flat_map(|charter| charter.root_keys.iter().copied()).collect()
     }
 
     /// The charter that the chain's newest entry leaves, in effect or not: what the next entry is judged by.

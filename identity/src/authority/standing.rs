@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Authority, ChainEnd, KIND_ENTRY};
+use super::{Authority, ChainEnd, KIND_ENTRY, KIND_ISSUED, KIND_ROOTS};
 use crate::fact::Header;
 use crate::ids::{AuthorId, FactId};
 use crate::planted;
@@ -120,6 +120,7 @@ impl Authority {
             (Lane::Authority, _) => self.wrote_entries(author) && kind == KIND_ENTRY,
             (Lane::Restrict, Realm::Mesh) => coordinates && kind == "restriction",
             (Lane::Restrict, Realm::Site(site)) => self.belongs(&member.role, site) && kind == "restriction",
+            (Lane::Data, Realm::Mesh) if [KIND_ROOTS, KIND_ISSUED].contains(&kind) => member.role.is_mesh_coordinator(),
             (Lane::Data, Realm::Mesh) => kind != KIND_ENTRY && kind != "restriction",
             (Lane::Data, Realm::Site(site)) => {
                 self.belongs(&member.role, site) && kind != KIND_ENTRY && kind != "restriction"

@@ -48,8 +48,12 @@ impl Mesh {
     }
 
     fn hold(&mut self, author: &AuthorKey) {
-        let held =
-            Held { head: self.authority.head().expect("entries"), index: self.authority.index(), suspensions: vec![] };
+        let held = Held {
+            head: self.authority.head().expect("entries"),
+            index: self.authority.index(),
+            suspensions: vec![],
+            trust: None,
+        };
         let fact = seal(author, self.authority.mesh(), Scope::mesh(), 1, None, KIND_HELD, &held);
         self.authority.apply(&fact);
     }
@@ -162,7 +166,7 @@ fn a_held_that_names_another_chain_covers_nothing() {
     let mut mesh = Mesh::found();
     let lyon = key(3);
     mesh.enrol(&lyon, "lyon");
-    let lie = Held { head: SOME, index: 1, suspensions: vec![] };
+    let lie = Held { head: SOME, index: 1, suspensions: vec![], trust: None };
     let fact = seal(&lyon, mesh.authority.mesh(), Scope::mesh(), 1, None, KIND_HELD, &lie);
     mesh.authority.apply(&fact);
     assert!(!mesh.authority.in_effect(1));
@@ -283,6 +287,10 @@ fn readers_and_writers_follow_the_spiffe_id() {
         write(&hq, &Scope::mesh_restrict(), "restriction") && !write(&lyon, &Scope::mesh_restrict(), "restriction")
     );
     assert!(!write(&lyon, &site, "restriction"), "a restriction has its lane");
+    for kind in [KIND_ROOTS, KIND_ISSUED] {
+        assert!(write(&hq, &Scope::mesh(), kind) && !write(&lyon, &Scope::mesh(), kind), "{kind}");
+    }
+    assert!(write(&lyon, &site, KIND_ISSUED) && !write(&porto, &site, KIND_ISSUED));
 }
 
 #[test]
@@ -392,7 +400,7 @@ mod reform {
 
         fn hold(&mut self, n: u8) {
             let (head, index) = (self.authority.head().expect("entries"), self.authority.index());
-            let held = Held { head, index, suspensions: vec![] };
+            let held = Held { head, index, suspensions: vec![], trust: None };
             let held = seal(&key(n), self.authority.mesh(), Scope::mesh(), 1, None, KIND_HELD, &held);
             self.authority.apply(&held);
         }

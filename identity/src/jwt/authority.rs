@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 
 use super::error::JwtIssueError;
 use super::jwk::JwtPublicKey;
+use crate::ids::Digest;
 use crate::x509::SvidKey;
 
 /// Lifetime of a token unless the request says otherwise: a bearer token is good for whoever finds it.
@@ -164,6 +165,12 @@ impl JwtAuthority {
         token.push('.');
         token.push_str(&URL_SAFE_NO_PAD.encode(signature.as_ref()));
         Ok(token)
+    }
+
+    /// The thumbprint of the key that signs now.
+    #[must_use]
+    pub fn signed_by(&self, now_s: u64) -> Option<Digest> {
+        self.signing(now_s).and_then(|key| key.public().thumbprint())
     }
 
     /// The newest key that was published long enough ago; the oldest where none was.

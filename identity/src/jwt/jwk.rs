@@ -10,6 +10,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
 
 use super::error::JwkError;
+use crate::ids::Digest;
 
 /// Bytes of a key id that we keep for a stranger; thumbprints have 43.
 pub const KID_BYTES_MAX: usize = 255;
@@ -165,6 +166,13 @@ impl JwtPublicKey {
     #[must_use]
     pub fn kid(&self) -> &str {
         &self.kid
+    }
+
+    /// The key's RFC 7638 thumbprint, where its `kid` is that: so it is for every key that was made here.
+    #[must_use]
+    pub fn thumbprint(&self) -> Option<Digest> {
+        let bytes = URL_SAFE_NO_PAD.decode(&self.kid).ok()?;
+        <[u8; 32]>::try_from(bytes).ok().map(Digest::from_bytes)
     }
 
     /// Whether tokens of that algorithm may be signed by this key.

@@ -18,6 +18,7 @@ use super::error::CaError;
 use super::key::SvidKey;
 use super::parse;
 use super::root_key::RootKey;
+use crate::ids::{Digest, sha256};
 
 /// Lifetime of an SVID unless configuration says otherwise: short, because nothing is ever revoked by list.
 pub const LIFETIME_S_DEFAULT: u64 = 3_600;
@@ -195,6 +196,12 @@ impl AuthorityCa {
     #[must_use]
     pub fn spki_der(&self) -> Vec<u8> {
         self.key.spki_der()
+    }
+
+    /// SHA-256 of [`AuthorityCa::spki_der`]: how a charter names it.
+    #[must_use]
+    pub fn key_digest(&self) -> Digest {
+        Digest::from_bytes(sha256(&self.spki_der()))
     }
 
     /// The bundle that makes a verifier trust this authority.

@@ -30,9 +30,9 @@ pub use bundle::{Bundle, Bundles};
 pub(crate) use error::utc;
 pub use error::{CaError, SvidError};
 pub use key::SvidKey;
-pub use parse::{certificates_from_der, certificates_from_pem, certificates_to_pem, spki_der, validity_of};
+pub use parse::{certificates_from_der, certificates_from_pem, certificates_to_pem, key_digest, spki_der, validity_of};
 pub use root_key::{ExternalKey, POINT_LEN, RootKey};
 pub use site::SiteCa;
-pub use verify::{CHAIN_BYTES_MAX, CHAIN_DEPTH_MAX, UnprovenSvid, VerifiedSvid, inspect_svid, verify_svid};
+pub use verify::{CHAIN_BYTES_MAX, CHAIN_DEPTH_MAX, UnprovenSvid, VerifiedSvid, inspect_svid, root_of, verify_svid};
 
 pub use rustls_pki_types::CertificateDer;

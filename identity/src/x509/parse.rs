@@ -6,6 +6,7 @@ use x509_parser::prelude::FromDer;
 
 use super::authority::Validity;
 use super::error::CaError;
+use crate::ids::{Digest, sha256};
 
 /// Parses one DER certificate and nothing behind it.
 pub(super) fn certificate<'a>(der: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, String> {
@@ -37,6 +38,14 @@ pub fn validity_of(der: &CertificateDer<'_>) -> Result<Validity, CaError> {
 pub fn spki_der(der: &CertificateDer<'_>) -> Result<Vec<u8>, CaError> {
     let parsed = certificate(der).map_err(CaError::Root)?;
     Ok(parsed.public_key().raw.to_vec())
+}
+
+/// SHA-256 of [`spki_der`]: the name of a root key in a charter.
+///
+/// # Errors
+/// [`CaError::Root`] when the certificate cannot be parsed.
+pub fn key_digest(der: &CertificateDer<'_>) -> Result<Digest, CaError> {
+    spki_der(der).map(|spki| Digest::from_bytes(sha256(&spki)))
 }
 
 /// Every `CERTIFICATE` block of a PEM text, in order (RFC 7468).

@@ -58,6 +58,20 @@ fn validity_ends_are_inside_and_their_neighbours_outside() {
 }
 
 #[test]
+fn the_root_of_a_chain_is_told_by_its_key_whenever_the_chain_holds() {
+    let (ours, other) = (ca("a.test"), ca("a.test"));
+    let both = vec![other.certificate().clone(), ours.certificate().clone()];
+    let bundle = Bundle::new(domain("a.test"), both).expect("roots");
+    let chain = ours.issue(&csr(), &id(NODE), NOW, 100, [1; 16]).expect("an SVID");
+    assert_eq!(root_of(&chain, &bundle), Some(ours.key_digest()));
+    assert_eq!(root_of(&chain, &other.bundle().expect("a root")), None);
+    let site = site_ca(&ours, "lyon", NOW);
+    let below = site.issue(&csr(), &id(NODE), NOW + 50, 100, [2; 16]).expect("an SVID");
+    assert_eq!(root_of(&below, &bundle), Some(ours.key_digest()));
+    assert_eq!(root_of(&[], &bundle), None);
+}
+
+#[test]
 fn a_leaf_never_outlives_its_root() {
     let ca = ca("a.test");
     let chain = ca.issue(&csr(), &id(NODE), NOW, 1_000_000, [1; 16]).expect("an SVID");

@@ -6,10 +6,10 @@ use webpki::{EndEntityCert, ExtendedKeyUsageValidator, KeyPurposeIdIter};
 use x509_parser::certificate::X509Certificate;
 
 use super::authority::Validity;
-use super::bundle::Bundles;
+use super::bundle::{Bundle, Bundles};
 use super::error::SvidError;
 use super::{parse, site};
-use crate::ids::sha256;
+use crate::ids::{Digest, sha256};
 use crate::planted;
 use crate::spiffe_id::ID_BYTES_MAX;
 
@@ -54,6 +54,19 @@ pub fn verify_svid(chain: &[CertificateDer<'_>], bundles: &Bundles, at_s: u64) -
     leads_to_root(&id, leaf, intermediates, bundle.anchors(), at_s)?;
     let spki_sha256 = sha256(parsed.public_key().raw);
     Ok(VerifiedSvid { spiffe_id: id, not_before_s, not_after_s, spki_sha256 })
+}
+
+/// The key of the root that a chain leads to, among `bundle`'s: SHA-256 of its `SubjectPublicKeyInfo`. Judged as of the first
+/// second in which all its certificates hold, whether that is over or not; none when it leads to none of them.
+#[must_use]
+pub fn root_of(chain: &[CertificateDer<'_>], bundle: &Bundle) -> Option<Digest> {
+    let begins_s = |certificate: &CertificateDer<'_>| parse::validity_of(certificate).ok().map(|v| v.not_before_s);
+    bundle.roots().iter().find_map(|root| {
+        let at_s = chain.iter().chain([root]).map(begins_s).max()??;
+        let alone = Bundle::new(bundle.trust_domain().clone(), vec![root.clone()]).ok()?;
+        verify_svid(chain, &alone.into(), at_s).ok()?;
+        parse::key_digest(root).ok()
+    })
 }
 
 /// What a chain says of itself where no root is at hand. It proves nothing: anybody can make such a chain.

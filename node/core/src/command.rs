@@ -27,6 +27,13 @@ impl NodeCore {
             Command::Authority(body) => self.authority_entry(&body),
             Command::Term(body) => self.term_entry(&body),
             Command::TimeReset => self.time_reset(),
+            Command::Root(step) => self.root_step(step),
+            Command::Trust(trust) => {
+                self.dirty |= self.roots.own.as_ref() != Some(&trust);
+                self.roots.own = Some(trust);
+                Ok(Reply::Ok)
+            }
+            Command::Issued(issued) => Ok(self.issued(issued)),
             Command::Remember { name, value } => {
                 self.persist(local::note(&name, value.clone()));
                 self.notes.insert(name, value);
@@ -224,6 +231,9 @@ impl NodeCore {
             return self.term_entry(body);
         }
         self.only_sequencer("writes the authority chain")?;
+        if let Ok(Entry::Amend(amend)) = body.entry() {
+            self.keeps_its_root(&amend)?;
+        }
         if body.prev != self.authority.head() || body.index != self.authority.index() + 1 {
             let sentence = format!(
                 "the authority chain has moved on: it is at entry {}; have the entry signed again for that head",
@@ -237,7 +247,7 @@ impl NodeCore {
         Ok(Reply::Recorded(fact.id()))
     }
 
-    fn only_sequencer(&self, what: &str) -> Result<(), Refusal> {
+    pub(crate) fn only_sequencer(&self, what: &str) -> Result<(), Refusal> {
         if let Some(seq) = self.authority.frozen() {
             let sentence = format!(
                 "authority is frozen: the sequencer signed two entries for position {seq}; the council must name a new term \

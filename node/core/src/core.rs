@@ -20,6 +20,7 @@ use crate::hlc::Hlc;
 use crate::input::{Event, Input, LinkId, Output, Record, Refusal, Reply, Seed, Ticket};
 use crate::life::Life;
 use crate::local::{self, Local, Token};
+use crate::roots::RootsKnown;
 
 /// Name of the replicated board.
 const BOARD: &str = "board";
@@ -75,6 +76,7 @@ pub struct NodeCore {
     pub(crate) work: Work,
     /// Suspensions that each author says it enforces.
     pub(crate) acknowledged: BTreeMap<AuthorId, BTreeSet<FactId>>,
+    pub(crate) roots: RootsKnown,
     pub(crate) outputs: VecDeque<Output>,
     pub(crate) until: Option<(u64, crate::Timer)>,
     pub(crate) state_told: &'static str,
@@ -212,6 +214,7 @@ impl NodeCore {
             refused: BTreeMap::new(),
             work: Work::default(),
             acknowledged: BTreeMap::new(),
+            roots: RootsKnown::default(),
             outputs: VecDeque::new(),
             until: None,
             state_told: "",

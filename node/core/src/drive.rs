@@ -332,6 +332,7 @@ impl NodeCore {
             }
             self.hold();
             self.acknowledge();
+            self.write_issued();
             self.load_policy();
             self.report();
             self.resume_absent();
@@ -462,10 +463,11 @@ impl NodeCore {
     /// Says that this node holds the authority chain up to its head.
     fn hold(&mut self) {
         let (Some(head), index) = (self.authority.head(), self.authority.index()) else { return };
-        if self.is_sequencer() || index <= self.work.held_index || self.may_write().is_err() {
+        let news = (!self.is_sequencer() && index > self.work.held_index) || self.trust_is_news();
+        if !news || self.may_write().is_err() {
             return;
         }
-        let body = to_cbor(&Held { head, index, suspensions: vec![] });
+        let body = to_cbor(&Held { head, index, suspensions: vec![], trust: self.roots.own.clone() });
         // A term is in no log: what names it as a cause would never be whole.
         let deps = if self.log.get(&head).is_some() { vec![head] } else { vec![] };
         if self.append(Scope::mesh(), KIND_HELD, deps, body, None).is_ok() {

@@ -21,7 +21,7 @@ impl NodeCore {
     pub(crate) fn acknowledge(&mut self) {
         let Some(head) = self.authority.head().filter(|_| self.may_write().is_ok()) else { return };
         for (scope, suspensions) in self.unsaid() {
-            let held = Held { head, index: self.authority.index(), suspensions: suspensions.clone() };
+            let held = Held { head, index: self.authority.index(), suspensions: suspensions.clone(), trust: None };
             let deps = if suspensions.len() <= cauldron_identity::fact::DEPS_MAX { suspensions } else { vec![] };
             if let Err(why) = self.append(scope, KIND_HELD, deps, to_cbor(&held), None) {
                 return self.count_refusal(why.code, why.reason);
@@ -57,6 +57,9 @@ impl NodeCore {
         let Ok(held) = fact.decode_body::<Held>() else { return };
         if !held.suspensions.is_empty() {
             self.acknowledged.entry(fact.header().author).or_default().extend(held.suspensions);
+        }
+        if let Some(trust) = held.trust {
+            self.roots.heard_trust(fact, trust);
         }
     }
 
@@ -127,7 +130,7 @@ impl NodeCore {
     }
 
     /// How many must enforce it, and who has not said so yet: readers of the realm in good standing, but the target.
-    fn waiting(
+    pub(crate) fn waiting(
         &self,
         now: Clock,
         realm: &Realm,

@@ -164,12 +164,13 @@ pub struct Grant {
 }
 
 impl Grant {
-    /// The charter as the reply's own authority chain leaves it, or as the asker's does where that has come further: nothing in
+    /// The charter as the reply's own authority chain leaves it, or as the asker's does where that has come further, with the
+    /// term and the length of that chain. Nothing in
     /// it is believed that people did not sign, and a coordinator that they replaced cannot bring the past back.
     ///
     /// # Errors
     /// [`EnrolError::Charter`] when the founding charter is not the pinned one.
-    pub fn charter_in_effect(&self, pinned: &MeshId, believed: &Believed) -> Result<Charter, EnrolError> {
+    pub fn charter_in_effect(&self, pinned: &MeshId, believed: &Believed) -> Result<(Charter, u32, u64), EnrolError> {
         let founding = self.charter.open(pinned).map_err(EnrolError::Charter)?;
         let no_role = |why| EnrolError::Charter(cauldron_identity::charter::CharterError::Content(why));
         let mut authority = Authority::new(*pinned, founding).map_err(no_role)?;
@@ -189,7 +190,7 @@ impl Grant {
         }
         let told = (authority.term(), authority.index());
         let own = believed.chain.as_ref().filter(|(_, term, index)| (*term, *index) > told);
-        Ok(own.map_or_else(|| authority.next_charter().clone(), |(charter, ..)| charter.clone()))
+        Ok(own.cloned().unwrap_or_else(|| (authority.next_charter().clone(), told.0, told.1)))
     }
 }
 
@@ -329,7 +330,7 @@ impl EnrolReply {
     ) -> Result<Outcome, EnrolError> {
         let reply: Self = from_cbor(bytes).map_err(EnrolError::Encoding)?;
         let Outcome::Granted(grant) = &reply.outcome else { return Ok(reply.outcome) };
-        let charter = grant.charter_in_effect(pinned, believed)?;
+        let (charter, ..) = grant.charter_in_effect(pinned, believed)?;
         let seated = charter.coordinators.iter().any(|seat| seat.author == reply.server);
         let named = seated || believed.issuers.contains(&reply.server);
         let message = bound(exporter, &to_cbor(&reply.outcome));

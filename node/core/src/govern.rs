@@ -11,7 +11,7 @@ use cauldron_coordinator::coordinate::{self, Act, Limits};
 use cauldron_coordinator::ledger::{Recorded, Report};
 use cauldron_coordinator::policy::{Bundle, Engine};
 use cauldron_crdt::doc::{Applied, Field};
-use cauldron_identity::authority::KIND_HELD;
+use cauldron_identity::authority::{KIND_HELD, KIND_ISSUED, KIND_ROOTS};
 use cauldron_identity::codec::to_cbor;
 use cauldron_identity::{Fact, FactId, Scope};
 
@@ -42,6 +42,8 @@ impl NodeCore {
                     self.count_refusal(why.code(), format!("a change of the board: {why}"));
                 }
             }
+            KIND_ROOTS => self.roots.heard_roots(fact),
+            KIND_ISSUED => self.heard_issued(fact),
             KIND_BUNDLE => {}
             kind => {
                 self.ledger.insert(fact);

@@ -3,10 +3,11 @@
 use cauldron_coordinator::bodies::Proposal;
 use cauldron_coordinator::owner::VerifiedPermit;
 use cauldron_coordinator::vote::SignedVote;
-use cauldron_identity::authority::EntryBody;
+use cauldron_identity::authority::{EntryBody, Issuance, Trust};
 use cauldron_identity::{FactId, PublicKey, SpiffeId};
 
 use crate::enrol::{EnrolRequest, TokenId};
+use crate::roots::RootStep;
 
 /// A connection to one peer, named by the shell; never reused within a process.
 pub type LinkId = u64;
@@ -153,6 +154,12 @@ pub enum Command {
     Term(Box<EntryBody>),
     /// The operator says that this machine's wall clock is right, though its own past disagrees.
     TimeReset,
+    /// A step of a root's life (sequencer only).
+    Root(RootStep),
+    /// Which roots this node goes by from here on.
+    Trust(Trust),
+    /// What this node issued, for the log of everything issued.
+    Issued(Vec<Issuance>),
     /// Keep a value of the shell's own, e.g. how far a log was read. Replaces the one before.
     Remember {
         /// Its name.

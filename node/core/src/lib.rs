@@ -30,6 +30,7 @@ mod govern;
 mod hlc;
 mod life;
 mod names;
+mod roots;
 mod runway;
 mod show;
 mod story;
@@ -41,4 +42,5 @@ pub use govern::OPEN_PER_AGENT_MAX;
 pub use input::{
     Command, EffectResult, Event, Input, LinkId, Output, Probe, Record, Refusal, Reply, Seed, Ticket, Timer,
 };
+pub use roots::{ISSUED_SHOWN_MAX, RootStep, RootsNow};
 pub use show::{AgentIntent, Welcome, summary_of_entry};

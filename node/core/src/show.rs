@@ -212,7 +212,7 @@ impl NodeCore {
 
     /// Charter and authority chain.
     #[must_use]
-    pub fn authority_view(&self) -> AuthorityView {
+    pub fn authority_view(&self, now: Clock) -> AuthorityView {
         let charter = self.authority.charter();
         let entries = self.authority.entries().enumerate().map(|(i, applied)| {
             let index = i as u64 + 1;
@@ -250,6 +250,8 @@ impl NodeCore {
             entries: entries.collect(),
             members: members.collect(),
             people: people.collect(),
+            roots: self.roots_view(now),
+            problems: self.authority_problems(),
             policy: self.authority.policy().map(|p| PolicyView {
                 version: p.activate.version,
                 bundle: p.activate.bundle.to_string(),

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use cauldron_identity::authority::{IssuedKind, RootState};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -243,6 +244,57 @@ pub struct AuthorityView {
     pub people: Vec<PersonView>,
     /// The policy in effect.
     pub policy: Option<PolicyView>,
+    /// Roots of the certificate authority.
+    pub roots: Vec<RootView>,
+    /// What is wrong with who issues, in sentences.
+    pub problems: Vec<String>,
+}
+
+/// A root of the certificate authority, and who goes by it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct RootView {
+    /// SHA-256 of its key's `SubjectPublicKeyInfo`, as the charter names it.
+    pub key: String,
+    /// `prepared`, `active`, `old` or `tainted`; none where the sequencer has said nothing of a key that the charter names.
+    #[schema(value_type = Option<String>)]
+    pub state: Option<RootState>,
+    /// Whether the charter in effect names its key: without that nobody trusts it.
+    pub named: bool,
+    /// Last second of its certificate (RFC 3339).
+    #[schema(value_type = Option<String>)]
+    pub not_after: Option<Time>,
+    /// How many members there are to trust it.
+    pub of: usize,
+    /// How many have said that they do.
+    pub trusted_by: usize,
+    /// Who has not.
+    pub waiting: Vec<Waiting>,
+    /// Members with a certificate that stands under it.
+    pub under: Vec<String>,
+}
+
+/// One line of the log of everything issued.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct IssuanceView {
+    /// The fact that says so.
+    pub fact: String,
+    /// When, by the issuer's clock (RFC 3339).
+    #[schema(value_type = String)]
+    pub issued: Time,
+    /// Who issued it.
+    pub by: String,
+    /// `x509-svid`, `site-intermediate` or `jwt-svid`.
+    #[schema(value_type = String)]
+    pub kind: IssuedKind,
+    /// To whom.
+    pub spiffe_id: String,
+    /// SHA-256 of the certificate (DER) or of the token.
+    pub digest: String,
+    /// Last second of validity (RFC 3339).
+    #[schema(value_type = String)]
+    pub not_after: Time,
+    /// SHA-256 of the `SubjectPublicKeyInfo` of the key that signed it.
+    pub signed_by: String,
 }
 
 /// Evidence that an author signed two facts for one place: its key is used twice, or its store was restored.

@@ -3,14 +3,17 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use cauldron_identity::SpiffeId;
 use clap::Subcommand;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{Global, draft, duration, entries, segment, spiffe_id};
+use super::{Global, draft, duration, entries, roots, segment, spiffe_id};
 use crate::client::Client;
 use crate::error::CliError;
+use crate::files;
 use crate::output::{As, Field, field, harmless, print, record, rows};
 
 const AUTHORITY: &[Field] = &[
@@ -62,6 +65,22 @@ pub enum Command {
     Cut(draft::CutArgs),
     /// Draft a new term of the sequencer, when it is lost, restored or has lied, for the council to sign
     Term(draft::TermArgs),
+    /// Write down the authority chain, for a new sequencer to start with when the present one is lost
+    Export {
+        /// Write it here
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
+    /// Make the next root key of the certificate authority, and draft the amendment that names it
+    Prepare(roots::PrepareArgs),
+    /// Sign with the prepared root, once every member trusts it
+    Activate(roots::ActivateArgs),
+    /// Have everybody under an old root renew at once
+    Taint(roots::TaintArgs),
+    /// Draft the amendment that takes an old root key out of the charter
+    Revoke(roots::RevokeArgs),
+    /// What was issued, by whom and under which root
+    Issued(roots::IssuedArgs),
     /// Add your signature to an entry that waits in a file, after looking at it
     Sign(entries::SignArgs),
     /// Hand in an entry that enough have signed: a term to any node, all others to the sequencer
@@ -77,6 +96,21 @@ pub(super) async fn run(client: &Client, global: &Global, command: &Command) -> 
     match command {
         Command::Cut(args) => draft::cut(client, global, args).await,
         Command::Term(args) => draft::term(client, global, args).await,
+        Command::Export { out } => {
+            let answer = client.get("/v1/authority/export").await?;
+            let unreadable = || CliError::integrity("the node's answer is no export");
+            let bytes = answer["export"].as_str().and_then(|text| BASE64_STANDARD.decode(text).ok());
+            files::write_public(out, &bytes.ok_or_else(unreadable)?)?;
+            let told = json!({ "file": out, "entries": answer["entries"] });
+            print(format, &told, || {
+                format!("{} entries of the authority chain are in {}\n", told["entries"], out.display())
+            })
+        }
+        Command::Prepare(args) => roots::prepare(client, global, args).await,
+        Command::Activate(args) => roots::activate(client, global, args).await,
+        Command::Taint(args) => roots::taint(client, global, args).await,
+        Command::Revoke(args) => roots::revoke(client, global, args).await,
+        Command::Issued(args) => roots::issued(client, global, args).await,
         Command::Sign(args) => entries::sign(global, args),
         Command::Submit { file } => entries::submit(client, global, file).await,
         Command::Token { spiffe_id, ttl } => {
@@ -102,9 +136,12 @@ pub(super) async fn run(client: &Client, global: &Global, command: &Command) -> 
                 let (now, list) = (Timestamp::now(), |name| {
                     answer.get(name).and_then(Value::as_array).map_or(&[][..], Vec::as_slice)
                 });
+                let problems = list("problems").iter().filter_map(Value::as_str);
+                let problems: String = problems.map(|problem| format!("! {}\n", harmless(problem))).collect();
                 format!(
-                    "{}\n{}\n{}",
+                    "{problems}{}\n{}\n{}\n{}",
                     record(&answer, AUTHORITY, now),
+                    roots::table(&answer, now),
                     rows(list("members"), MEMBERS, "no member", now),
                     rows(list("entries"), ENTRIES, "no entry", now)
                 )

@@ -28,6 +28,12 @@ pub struct Out {
     out: PathBuf,
 }
 
+impl Out {
+    pub(super) fn path(&self) -> &std::path::Path {
+        &self.out
+    }
+}
+
 /// `authority cut`.
 #[derive(Debug, Args)]
 pub struct CutArgs {

@@ -18,6 +18,7 @@ mod look;
 mod misc;
 mod people;
 mod policy;
+mod roots;
 mod start;
 mod store;
 mod verify;

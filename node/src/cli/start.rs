@@ -23,6 +23,7 @@ use crate::paths::DataDir;
 use crate::root_key;
 use crate::sealing::PassphraseArgs;
 use crate::signer::public_key;
+use crate::successor::{self, Export};
 use crate::token::JoinToken;
 
 const FOUNDED: &[Field] = &[
@@ -36,6 +37,15 @@ const FOUNDED: &[Field] = &[
     field("to be signed", "/draft", As::Text),
 ];
 
+const SUCCESSOR: &[Field] = &[
+    field("mesh", "/mesh", As::Text),
+    field("successor", "/spiffe_id", As::Text),
+    field("author key", "/author_key", As::Text),
+    field("root key", "/root_key", As::Text),
+    field("directory", "/dir", As::Text),
+    field("configuration", "/config", As::Text),
+];
+
 const SEALED: &str = "It is sealed: nobody can restore it without the passphrase.";
 const PLAIN: &str = "It is a plain file, mode 0600: whoever reads it is the council.\n\
                      Seal it with `cauldron key seal`.";
@@ -44,8 +54,19 @@ const PLAIN: &str = "It is a plain file, mode 0600: whoever reads it is the coun
 #[derive(Debug, Args)]
 pub struct InitArgs {
     /// Found a new mesh with this node as its first coordinator
-    #[arg(long, required = true)]
+    #[arg(long, required_unless_present = "successor")]
     first: bool,
+    /// Prepare this box to succeed the mesh's sequencer, with what `cauldron authority export` wrote; the council then names it
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "join",
+        conflicts_with_all = ["first", "trust_domain", "person", "person_name", "council", "person_key", "passphrase_file", "no_passphrase"]
+    )]
+    successor: Option<PathBuf>,
+    /// Where a member of the mesh listens, host:port; for a successor; may be repeated
+    #[arg(long, value_name = "ADDR", requires = "successor")]
+    join: Vec<PeerAddr>,
     /// The new data directory [default: the node's name]
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
@@ -53,8 +74,8 @@ pub struct InitArgs {
     #[arg(long, value_name = "NAME", default_value = "hq")]
     name: String,
     /// The mesh's SPIFFE trust domain, such as acme.example
-    #[arg(long, value_name = "NAME", value_parser = trust_domain)]
-    trust_domain: TrustDomain,
+    #[arg(long, value_name = "NAME", value_parser = trust_domain, required_unless_present = "successor")]
+    trust_domain: Option<TrustDomain>,
     /// UDP address for peers and joining nodes
     #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:7443")]
     listen: SocketAddr,
@@ -145,6 +166,11 @@ fn trust_domain(text: &str) -> Result<TrustDomain, String> {
 }
 
 pub(super) fn init(global: &Global, args: InitArgs) -> Result<(), CliError> {
+    let trust_domain = match (&args.successor, &args.trust_domain) {
+        (None, Some(trust_domain)) => trust_domain.clone(),
+        (Some(export), _) => return succeed(global, &args, export),
+        (None, None) => return Err(CliError::usage("--trust-domain is missing")),
+    };
     let person = match args.person.clone() {
         Some(person) if is_name(&person) => person,
         Some(person) => {
@@ -160,12 +186,13 @@ pub(super) fn init(global: &Global, args: InitArgs) -> Result<(), CliError> {
         name: args.name.clone(),
         site: None,
         dir: None,
-        trust_domain: args.trust_domain.to_string(),
+        trust_domain: trust_domain.to_string(),
         listen: args.listen,
         advertise: args.advertise,
         join: Vec::new(),
         charter: None,
         first: true,
+        authority: false,
         root_key: args.root_key,
         api: args.api,
         security: None,
@@ -188,7 +215,7 @@ pub(super) fn init(global: &Global, args: InitArgs) -> Result<(), CliError> {
     };
     let request = Request {
         name: args.name,
-        trust_domain: args.trust_domain,
+        trust_domain,
         person_name: args.person_name.unwrap_or_else(|| person.clone()),
         person: person.clone(),
         groups: args.groups,
@@ -222,6 +249,50 @@ pub(super) fn init(global: &Global, args: InitArgs) -> Result<(), CliError> {
                 config = shell(&dir.config())
             ),
         }
+    })
+}
+
+/// Prepares a box that the council can name as the new sequencer.
+fn succeed(global: &Global, args: &InitArgs, export: &Path) -> Result<(), CliError> {
+    let token = args.root_key.as_deref().map(root_key::from_command_line).transpose()?;
+    let export = Export::read(export)?;
+    let dir = DataDir::new(absolute(args.dir.clone().unwrap_or_else(|| PathBuf::from(&args.name))));
+    let external = token.map(|uri| root_key::open_token(&uri, args.root_key_generate)).transpose()?;
+    let prepared = successor::prepare(&dir, &export, &args.name, external, clock::wall_ms())?;
+    let template = Template {
+        name: args.name.clone(),
+        site: None,
+        dir: None,
+        trust_domain: prepared.trust_domain.to_string(),
+        listen: args.listen,
+        advertise: args.advertise.clone(),
+        join: args.join.clone(),
+        charter: Some(prepared.mesh.to_string()),
+        first: false,
+        authority: true,
+        root_key: args.root_key.clone(),
+        api: args.api,
+        security: None,
+    };
+    Config::parse(&template.render(), &dir.config())?;
+    files::write_public(&dir.config(), template.render().as_bytes())?;
+    let value = json!({
+        "mesh": prepared.mesh, "spiffe_id": prepared.spiffe_id.to_string(), "author_key": prepared.author,
+        "root_key": prepared.root_key, "dir": dir.root(), "config": dir.config(),
+    });
+    print(global.output, &value, || {
+        format!(
+            "{shown}\nIt is nobody until the council names it. At a member that still runs:\n\n  \
+             cauldron authority term --sequencer {id} --author-key {author} --root-key {root} --out term.entry\n\n\
+             Enough of the council sign it with `cauldron authority sign term.entry`. Start this node, then hand the term in\n\
+             with `cauldron authority submit term.entry`, here and at a member of every part of the mesh.\n\n\
+             Next: cauldron node run --config {config}\n",
+            shown = record(&value, SUCCESSOR, Timestamp::now()),
+            id = prepared.spiffe_id,
+            author = prepared.author,
+            root = prepared.root_key,
+            config = shell(&dir.config())
+        )
     })
 }
 

@@ -27,6 +27,8 @@ pub struct Template {
     pub charter: Option<String>,
     /// Whether it founded the mesh, and so issues its identities.
     pub first: bool,
+    /// Whether it issues identities although it founded no mesh.
+    pub authority: bool,
     /// `authority.root_key`, where it is not the default.
     pub root_key: Option<String>,
     /// `api.listen`.
@@ -78,7 +80,7 @@ impl Template {
         if let Some(charter) = &self.charter {
             writeln!(out, "charter = {}", quoted(charter))?;
         }
-        if self.first {
+        if self.first || self.authority {
             writeln!(out, "\n[authority]\nenabled = true")?;
             if let Some(root_key) = &self.root_key {
                 writeln!(out, "root_key = {}", quoted(root_key))?;

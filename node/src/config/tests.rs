@@ -358,6 +358,7 @@ fn what_the_template_writes_is_what_the_reader_reads() {
         join: vec!["[2001:db8::1]:7443".parse().expect("an address")],
         charter: Some("ab".repeat(32)),
         first: false,
+        authority: false,
         root_key: None,
         api: Some("127.0.0.1:7480".parse().expect("an address")),
         security: Some(SecurityTemplate {

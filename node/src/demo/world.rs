@@ -156,6 +156,7 @@ impl World {
             join: vec![lyon.mesh.into(), porto.mesh.into()],
             charter: Some(founded.mesh.to_string()),
             first: true,
+            authority: false,
             root_key: None,
             api: Some(hq.api),
             security: None,

@@ -4,8 +4,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use cauldron_identity::authority::Issuance;
 use cauldron_identity::jwt::LIFETIME_S_DEFAULT;
-use cauldron_identity::x509::{AuthorityCa, CertificateDer};
+use cauldron_identity::x509::CertificateDer;
 use cauldron_identity::{AuthorKey, Role, SealedFact, SpiffeId, TrustBundle};
 use cauldron_mesh::{EnrolRequest as Asked, SvidSource};
 use cauldron_node_core::enrol::{EnrolReply, EnrolRequest, Grant, Outcome, RefusedBecause};
@@ -14,7 +15,9 @@ use tokio::sync::mpsc;
 
 use crate::run::engine::Handle;
 use crate::run::fault::Fault;
-use crate::run::federation::Published;
+use crate::run::federation::{Published, Token};
+use crate::run::issued;
+use crate::run::root_keeper::RootKeeper;
 use crate::run::site::SiteHolder;
 use crate::{chance, clock};
 
@@ -38,7 +41,9 @@ pub enum Issuer {
     /// The mesh's authority.
     Authority {
         /// The root.
-        ca: Arc<AuthorityCa>,
+        ca: Arc<RootKeeper>,
+        /// The roots to hand on.
+        source: Arc<SvidSource>,
         /// Lifetime of the SVIDs issued here.
         svid_lifetime: Duration,
         /// Nodes that get the intermediate of their site, beside site coordinators.
@@ -60,6 +65,8 @@ struct Issued {
     chain: Vec<CertificateDer<'static>>,
     roots: Vec<CertificateDer<'static>>,
     site: Option<CertificateDer<'static>>,
+    /// Their lines in the log of everything issued.
+    lines: Vec<Issuance>,
 }
 
 impl Issuer {
@@ -73,16 +80,26 @@ impl Issuer {
     ) -> Result<Issued, String> {
         let at_most = |longest: Duration| wanted_s.unwrap_or(u64::MAX).min(longest.as_secs());
         match self {
-            Self::Authority { ca, svid_lifetime, site_issuers, .. } => {
+            Self::Authority { ca, source, svid_lifetime, site_issuers, .. } => {
+                let ca = ca.ca()?;
                 let lifetime_s = svid_lifetime.as_secs();
                 let chain =
                     ca.issue(csr, id, now_s, at_most(*svid_lifetime), chance::bytes()).map_err(|e| e.to_string())?;
+                let mut roots = roots(source, id);
+                // This node's own identity may come from elsewhere; a joining author's first one comes from here.
+                if !roots.contains(ca.certificate()) {
+                    roots = vec![ca.certificate().clone()];
+                }
+                let mut lines: Vec<Issuance> = issued::svid(&chain, id, ca.key_digest()).into_iter().collect();
                 let site = match (site_csr, Role::of(id)) {
                     (Some(site_csr), Ok(role)) if holds_intermediate(id, &role, site_issuers) => {
                         let site = role.site().unwrap_or_default();
                         let issued = ca.issue_site(site_csr, site, now_s, lifetime_s, chance::bytes());
+                        let issued = issued.map_err(|e| e.to_string())?;
                         tracing::info!(site, holder = %id, "site intermediate issued");
-                        Some(issued.map_err(|e| e.to_string())?)
+                        let name = format!("spiffe://{}/site/{site}", id.trust_domain());
+                        lines.push(issued::site(&issued, name, ca.key_digest()));
+                        Some(issued)
                     }
                     (Some(_), _) => {
                         tracing::warn!(%id, "asks for its site's intermediate, which authority.site_issuers does not grant it");
@@ -90,17 +107,22 @@ impl Issuer {
                     }
                     (None, _) => None,
                 };
-                Ok(Issued { chain, roots: vec![ca.certificate().clone()], site })
+                Ok(Issued { chain, roots, site, lines })
             }
             Self::Site { holder, source } => {
                 let ca = holder.ca().ok_or("this node has no site intermediate to sign with now")?;
                 let lifetime_s = at_most(holder.svid_lifetime());
                 let chain = ca.issue(csr, id, now_s, lifetime_s, chance::bytes()).map_err(|e| e.to_string())?;
-                let roots = source.bundles().get(id.trust_domain()).map(|b| b.roots().to_vec()).unwrap_or_default();
-                Ok(Issued { chain, roots, site: None })
+                let lines = issued::by_site(&chain, id).into_iter().collect();
+                Ok(Issued { chain, roots: roots(source, id), site: None, lines })
             }
         }
     }
+}
+
+/// The roots that this node goes by.
+fn roots(source: &SvidSource, id: &SpiffeId) -> Vec<CertificateDer<'static>> {
+    source.bundles().get(id.trust_domain()).map(|bundle| bundle.roots().to_vec()).unwrap_or_default()
 }
 
 impl Issuer {
@@ -113,13 +135,12 @@ impl Issuer {
         Some(keys.to_jwks().into_bytes())
     }
 
-    fn token(&self, id: &SpiffeId, audience: &[String], wanted_s: Option<u64>) -> Result<String, String> {
+    fn token(&self, id: &SpiffeId, audience: &[String], wanted_s: Option<u64>) -> Result<Token, String> {
         let Self::Authority { published: Some(published), .. } = self else {
             return Err("JWT-SVIDs are signed by the mesh's authority alone; it is asked at a coordinator".into());
         };
         let lifetime_s = wanted_s.unwrap_or(LIFETIME_S_DEFAULT).min(LIFETIME_S_DEFAULT);
-        let token = published.issue_jwt(id, audience, Duration::from_secs(lifetime_s)).map_err(|e| e.to_string())?;
-        Ok(token.to_string())
+        published.issue_jwt(id, audience, Duration::from_secs(lifetime_s)).map_err(|e| e.to_string())
     }
 }
 
@@ -163,7 +184,10 @@ impl Registrar {
             (None, self.issuer.issue(&spiffe_id, &csr, site_csr.as_deref(), wanted_s, now_ms / 1000))
         } else {
             match self.issuer.token(&spiffe_id, &audience, wanted_s) {
-                Ok(token) => (Some(token), Ok(Issued { chain: Vec::new(), roots: Vec::new(), site: None })),
+                Ok(Token { text, issuance }) => {
+                    let lines = vec![issuance];
+                    (Some(text.to_string()), Ok(Issued { chain: Vec::new(), roots: Vec::new(), site: None, lines }))
+                }
                 Err(why) => return refused("token", why),
             }
         };
@@ -171,7 +195,8 @@ impl Registrar {
             return refused("stopping", "the coordinator is stopping; ask again when it runs".into());
         };
         match issued {
-            Ok(Issued { chain, roots, site }) => {
+            Ok(Issued { chain, roots, site, lines }) => {
+                issued::tell(&self.node, lines).await;
                 tracing::info!(%spiffe_id, "SVID issued");
                 let der = |c: CertificateDer<'static>| c.to_vec().into();
                 Outcome::Granted(Box::new(Grant {

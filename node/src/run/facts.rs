@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::run::external::Health;
 use crate::run::federation::{Federation, Published};
 use crate::run::refusals::Refusals;
+use crate::run::root_keeper::RootKeeper;
 use crate::run::site::SiteHolder;
 use crate::run::workloads::Overview;
 
@@ -40,6 +41,8 @@ pub struct Facts {
     pub started_ms: u64,
     /// Foreign trust bundles.
     pub federation: Arc<Federation>,
+    /// The certificate authority, where this machine holds it.
+    pub authority: Option<Arc<RootKeeper>>,
     /// Our own trust bundle, where the authority is.
     pub published: Option<Arc<Published>>,
 }
@@ -127,7 +130,7 @@ impl Facts {
         let bundles = self.source.bundles();
         for domain in bundles.trust_domains() {
             for root in bundles.get(domain).map(cauldron_identity::x509::Bundle::roots).unwrap_or_default() {
-                let stops = "no new certificates, until the authority starts anew and makes it again for the same key";
+                let stops = "what stands under it; the authority makes it anew for the same key while it runs";
                 line(format!("root certificate of {domain}"), root, Some(9), stops);
             }
         }

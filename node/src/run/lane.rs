@@ -55,6 +55,7 @@ async fn authority_changed(events: &mut tokio::sync::broadcast::Receiver<Event>)
     loop {
         match events.recv().await {
             Ok(Event::Stored { scope, .. }) if scope == authority => return true,
+            Ok(Event::Term { .. }) => return true,
             Ok(_) => {}
             Err(RecvError::Lagged(_)) => return true,
             Err(RecvError::Closed) => return false,

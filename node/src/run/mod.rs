@@ -12,11 +12,14 @@ mod effects;
 mod enrolment;
 mod external;
 mod fault;
+mod issued;
 mod lane;
 mod open;
 mod propose;
 mod quiet;
 mod refusals;
+mod root_keeper;
+mod roots;
 mod site;
 mod stop;
 mod svid;
@@ -30,7 +33,6 @@ use std::time::Duration;
 
 use cauldron_agents::connector::Connector;
 use cauldron_agents::connector::blocklist::Blocklist;
-use cauldron_identity::x509::AuthorityCa;
 use cauldron_identity::{AuthorKey, MeshId};
 use cauldron_mesh::{Mesh, MeshConfig, MeshHandle};
 use cauldron_node_core::Command;
@@ -45,12 +47,14 @@ use crate::run::facts::Facts;
 use crate::run::fault::Fault;
 use crate::run::open::{Opened, enter, open_node, open_store};
 use crate::run::refusals::Refusals;
+use crate::run::root_keeper::RootKeeper;
+use crate::run::roots::{Roots, RootsWatch};
 use crate::run::site::SiteHolder;
 use crate::run::stop::StopSignal;
 use crate::run::wires::{Wires, pump};
 use crate::{clock, founding, keyfile, telemetry};
 
-pub(crate) use svid::load_authority;
+pub(crate) use root_keeper::load_authority;
 
 /// How long the end of the process waits for threads that are busy.
 const STOP_MAX: Duration = Duration::from_secs(5);
@@ -102,7 +106,7 @@ async fn run_node(config: Arc<Config>) -> Result<(), CliError> {
         .hint("restore author.key from the node's own backup; a new box joins with a new token"));
     }
     founding::complete(dir, &mesh, &author)?;
-    let ca = svid::authority(&config)?.map(Arc::new);
+    let ca = RootKeeper::open(&config)?;
     let hands = Hands::open(&config, &fault)?;
     let holder = SiteHolder::open(&config)?;
     let foreign = federation::Known::read(&config)?;
@@ -118,7 +122,7 @@ async fn run_node(config: Arc<Config>) -> Result<(), CliError> {
     };
     let node = open_node(&config, mesh, &author, start, store.as_ref(), &fault, used_before)?;
     let door = Door { gate, health: sockets.health, bundle: sockets.bundle, foreign, stop, stopped };
-    let issuers = Issuers { ca, holder, fault };
+    let issuers = Issuers { ca, holder, fault, roots: Arc::default() };
     let running = Running::start(config.clone(), mesh, author, issuers, store, node, door, hands)?;
     running.until(stop_signal).await
 }
@@ -197,9 +201,10 @@ fn mesh_port(config: &Config, why: &(dyn std::error::Error + 'static)) -> CliErr
 /// What this node can sign certificates with, and what a test wants to go wrong.
 #[derive(Clone)]
 struct Issuers {
-    ca: Option<Arc<AuthorityCa>>,
+    ca: Option<Arc<RootKeeper>>,
     holder: Option<Arc<SiteHolder>>,
     fault: Fault,
+    roots: Arc<RootsWatch>,
 }
 
 /// A node at work.
@@ -225,7 +230,7 @@ impl Running {
         door: Door,
         hands: Hands,
     ) -> Result<Self, CliError> {
-        let Opened { core, clock, source } = opened;
+        let Opened { core, clock, source, issued: at_start } = opened;
         let Door { gate, health, bundle, foreign, stop, stopped } = door;
         let Hands { connectors, sshd } = hands;
         let thread_failed = |e: std::io::Error| CliError::config("cannot start a thread").because(&e);
@@ -236,10 +241,11 @@ impl Running {
         let foreign = federation::Federation::new(&config, foreign, source.clone());
         let published = federation::Published::of(&config, source.clone())?;
         let (enrol, asked) = mpsc::channel(16);
-        let Issuers { ca, holder, fault } = issuers.clone();
+        let Issuers { ca, holder, fault, roots } = issuers.clone();
         let issuer = match (&config.authority, ca.clone(), holder.clone()) {
             (Some(authority), Some(ca), _) if authority.enrol => Some(enrolment::Issuer::Authority {
                 ca,
+                source: source.clone(),
                 svid_lifetime: authority.svid_lifetime,
                 site_issuers: authority.site_issuers.clone(),
                 published: published.clone(),
@@ -265,6 +271,8 @@ impl Running {
             .map_err(thread_failed)?;
         let refusals = Refusals::default();
         tokio::spawn(pump(events, node.clone(), refusals.clone()));
+        let log = node.clone();
+        tokio::spawn(async move { issued::tell(&log, at_start).await });
         if let Some(issuer) = issuer {
             let author = author.clone();
             let registrar = enrolment::Registrar { node: node.clone(), issuer, author, fault };
@@ -272,6 +280,7 @@ impl Running {
         }
         let signers = workloads::Signers {
             ca: ca.clone(),
+            roots: roots.clone(),
             holder: holder.clone(),
             author: author.clone(),
             mesh: mesh_id,
@@ -290,6 +299,10 @@ impl Running {
                 stopped.clone(),
             );
             tokio::spawn(fresh);
+            let (config, source, node, holder, workloads) =
+                (config.clone(), source.clone(), node.clone(), holder.clone(), workloads.clone());
+            let roots = Roots { config, source, node, keeper: ca.clone(), holder, workloads, watch: roots };
+            tokio::spawn(roots.follow(stopped.clone()));
         } else {
             let (config, source, health) = (config.clone(), source.clone(), identity_health.clone());
             tokio::spawn(external::keep_fresh(config, source, health, stopped.clone()));
@@ -310,6 +323,7 @@ impl Running {
             health: identity_health,
             started_ms: clock::wall_ms(),
             federation: foreign,
+            authority: ca,
             published,
         };
         let context =

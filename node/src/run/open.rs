@@ -3,16 +3,16 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use cauldron_identity::authority::EntryBody;
-use cauldron_identity::x509::AuthorityCa;
+use cauldron_identity::authority::{EntryBody, Issuance};
 use cauldron_identity::{AuthorKey, MeshId, SealedFact, SignedCharter};
 use cauldron_mesh::SvidSource;
 use cauldron_node_core::{NodeConfig, NodeCore, Seed};
 use cauldron_store::{RedbStore, Store};
 
 use super::fault::Fault;
+use super::root_keeper::RootKeeper;
 use super::site::SiteHolder;
-use super::{CLOCK_NOTE, external, svid};
+use super::{CLOCK_NOTE, external, issued, svid};
 use crate::clock::{Mark, SystemClock};
 use crate::config::{Config, Source};
 use crate::error::{CliError, Kind};
@@ -24,6 +24,8 @@ pub(super) struct Start {
     pub(super) charter: SignedCharter,
     pub(super) bootstrap: Vec<SealedFact>,
     pub(super) terms: Vec<EntryBody>,
+    /// What was issued on the way.
+    pub(super) issued: Vec<Issuance>,
 }
 
 pub(super) fn open_store(config: &Config) -> Result<RedbStore, CliError> {
@@ -39,7 +41,7 @@ pub(super) async fn enter(
     config: &Config,
     mesh: MeshId,
     author: &AuthorKey,
-    ca: Option<&AuthorityCa>,
+    ca: Option<&RootKeeper>,
     holder: Option<&SiteHolder>,
 ) -> Result<Start, CliError> {
     let dir = &config.node.dir;
@@ -48,6 +50,7 @@ pub(super) async fn enter(
         None
     });
     let embedded = config.identity.source == Source::Embedded;
+    let mut issued = Vec::new();
     let (identity, welcome) = match (on_disk, ca, &config.authority) {
         (on_disk, ..) if !embedded => {
             // The author key is admitted as ever; the SVID that comes along is not this node's.
@@ -62,9 +65,13 @@ pub(super) async fn enter(
             (external::enter(config, on_disk).await, welcome)
         }
         // The authority's own SVID is issued afresh: it costs nothing and cannot have expired.
-        (_, Some(ca), Some(settings)) => {
-            let identity = svid::issue_own(ca, &config.identity.spiffe_id, settings.svid_lifetime)?;
+        (on_disk, Some(keeper), Some(settings)) => {
+            let ca = keeper.ca().map_err(CliError::integrity)?;
+            let known = on_disk.map(|identity| identity.bundles).unwrap_or_default();
+            let id = &config.identity.spiffe_id;
+            let identity = svid::issue_own(&ca, id, settings.svid_lifetime, &known)?;
             svid::write(dir, &identity)?;
+            issued.extend(issued::svid(&identity.chain, id, ca.key_digest()));
             (identity, None)
         }
         // Valid or not: what expired is renewed by the author key, or by the site's intermediate right here.
@@ -74,7 +81,9 @@ pub(super) async fn enter(
             let in_the_dark = holder
                 .filter(|_| !valid)
                 .map(|holder| holder.issue_own(&config.identity.spiffe_id, identity.bundles.clone()));
-            (in_the_dark.and_then(Result::ok).unwrap_or(identity), None)
+            let in_the_dark = in_the_dark.and_then(Result::ok);
+            issued.extend(in_the_dark.as_ref().and_then(|own| issued::by_site(&own.chain, &config.identity.spiffe_id)));
+            (in_the_dark.unwrap_or(identity), None)
         }
         (None, ..) => {
             let (identity, welcome) = svid::join(config, mesh, author, holder).await?;
@@ -83,8 +92,11 @@ pub(super) async fn enter(
     };
     let (charter, _) = founding::read_charter(dir, &mesh)?;
     let founded = founding::read_founding(dir)?.map(|f| f.facts).unwrap_or_default();
-    let (bootstrap, terms) = welcome.map_or((founded, vec![]), |w| (w.authority, w.terms));
-    Ok(Start { identity, charter, bootstrap, terms })
+    let (bootstrap, terms) = match welcome {
+        Some(welcome) => (welcome.authority, welcome.terms),
+        None => (founded, founding::read_terms(dir)?),
+    };
+    Ok(Start { identity, charter, bootstrap, terms, issued })
 }
 
 /// The core, the clock and the TLS identity, ready to run.
@@ -92,6 +104,7 @@ pub(super) struct Opened {
     pub(super) core: NodeCore,
     pub(super) clock: SystemClock,
     pub(super) source: Arc<SvidSource>,
+    pub(super) issued: Vec<Issuance>,
 }
 
 pub(super) fn open_node(
@@ -134,7 +147,7 @@ pub(super) fn open_node(
     if let Err(problem) = source.own_status() {
         tracing::warn!(%problem, "no peer accepts this node's SVID now; it is renewed by the author key as soon as an authority answers");
     }
-    Ok(Opened { core, clock, source })
+    Ok(Opened { core, clock, source, issued: start.issued })
 }
 
 /// A record as the core takes it.

@@ -1,11 +1,12 @@
 //! The site's intermediate on the node that holds one: it renews for the site while the authority is dark.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use cauldron_identity::SpiffeId;
-use cauldron_identity::x509::{Bundles, CertificateDer, SiteCa, SvidKey};
+use cauldron_identity::x509::{Bundle, Bundles, CertificateDer, SiteCa, SvidKey, root_of};
+use cauldron_identity::{Digest, SpiffeId};
 
 use crate::config::Config;
 use crate::error::CliError;
@@ -19,6 +20,7 @@ pub struct SiteHolder {
     dir: DataDir,
     svid_lifetime: Duration,
     ca: ArcSwapOption<SiteCa>,
+    tainted: AtomicBool,
 }
 
 impl SiteHolder {
@@ -44,7 +46,12 @@ impl SiteHolder {
                 }
             },
         };
-        Ok(Some(Arc::new(Self { dir, svid_lifetime: settings.svid_lifetime, ca: ArcSwapOption::new(ca) })))
+        Ok(Some(Arc::new(Self {
+            dir,
+            svid_lifetime: settings.svid_lifetime,
+            ca: ArcSwapOption::new(ca),
+            tainted: AtomicBool::new(false),
+        })))
     }
 
     /// The intermediate, where there is one that can sign now.
@@ -57,12 +64,13 @@ impl SiteHolder {
         self.svid_lifetime
     }
 
-    /// Whether to ask for an intermediate: there is none, or half of its life is over.
+    /// Whether to ask for an intermediate: there is none, half of its life is over, or its root is on its way out.
     pub fn wants(&self) -> bool {
-        self.ca().is_none_or(|ca| {
-            let span = ca.validity();
-            clock::wall_ms() / 1000 >= span.not_before_s + (span.not_after_s - span.not_before_s) / 2
-        })
+        self.is_tainted()
+            || self.ca().is_none_or(|ca| {
+                let span = ca.validity();
+                clock::wall_ms() / 1000 >= span.not_before_s + (span.not_after_s - span.not_before_s) / 2
+            })
     }
 
     /// Takes a granted certificate, once it leads to a root that this node trusts and will outlive what it signs.
@@ -92,6 +100,24 @@ impl SiteHolder {
     pub fn issue_own(&self, id: &SpiffeId, bundles: Bundles) -> Result<Identity, String> {
         let (chain, key) = self.issue(id, self.svid_lifetime)?;
         Ok(Identity { chain, key, bundles })
+    }
+
+    /// The key of the root that the intermediate stands under.
+    pub fn root(&self, bundle: &Bundle) -> Option<Digest> {
+        // What it signs is verified, so something must be signed; nobody is given it.
+        let ca = self.ca()?;
+        let probe = SpiffeId::new(format!("{}/node/probe", ca.spiffe_id())).ok()?;
+        root_of(&issue(&ca, &probe, Duration::from_secs(1)).ok()?.0, bundle)
+    }
+
+    /// Whether it stands under a root that is on its way out at once.
+    pub fn is_tainted(&self) -> bool {
+        self.tainted.load(Ordering::Relaxed)
+    }
+
+    /// Says so.
+    pub fn set_tainted(&self, tainted: bool) {
+        self.tainted.store(tainted, Ordering::Relaxed);
     }
 
     /// An SVID for a name of the site.

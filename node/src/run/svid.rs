@@ -6,7 +6,7 @@ use std::time::Duration;
 use cauldron_agents::proposal::for_display;
 use cauldron_identity::authority::{Enrol, EntryBody};
 use cauldron_identity::x509::{
-    AuthorityCa, BACKDATE_S, Bundle, Bundles, CaError, SvidKey, Validity, certificates_from_pem, certificates_to_pem,
+    AuthorityCa, Bundle, Bundles, SvidKey, certificates_from_pem, certificates_to_pem, key_digest,
 };
 use cauldron_identity::{AuthorKey, MeshId, SealedFact, SignedCharter, SpiffeId};
 use cauldron_mesh::{SvidSource, enrol_client};
@@ -20,6 +20,9 @@ use crate::error::CliError;
 use crate::paths::DataDir;
 use crate::run::Issuers;
 use crate::run::engine::Handle;
+use crate::run::issued;
+use crate::run::root_keeper::RootKeeper;
+use crate::run::roots::RootsWatch;
 use crate::run::site::SiteHolder;
 use crate::token::JoinToken;
 use crate::{chance, clock, files, founding, sealing};
@@ -29,6 +32,8 @@ const RETRY: Duration = Duration::from_secs(2);
 const RETRY_MAX: Duration = Duration::from_secs(60);
 /// A stranger's words, shown to a person.
 const REASON_BYTES_MAX: usize = 300;
+/// The longest time over which renewals from under a tainted root are spread.
+const HURRY_MAX: Duration = Duration::from_secs(60);
 /// How often the renewal task looks at what is left; half of a 1 h SVID is 30 min, tests use seconds.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -50,66 +55,26 @@ pub struct Welcome {
     pub authority: Vec<SealedFact>,
     /// Terms of the council.
     pub terms: Vec<EntryBody>,
+    /// Term and length of the authority chain by which the reply was judged.
+    pub judged_by: (u32, u64),
 }
 
-/// The certificate authority on this machine as it lies there, where there is one.
-///
-/// # Errors
-/// [`CliError`] when its files are missing or damaged, its token does not open, or they are another mesh's.
-pub fn load_authority(config: &Config) -> Result<Option<AuthorityCa>, CliError> {
-    let Some(settings) = &config.authority else { return Ok(None) };
-    let dir = &config.node.dir;
-    let key = settings.root_key.open(dir.unlock())?;
-    let ca = AuthorityCa::with_key(key, &files::read_text(&dir.ca_certificate())?).map_err(|e| {
-        let failed = unusable(&e);
-        match e {
-            CaError::KeyMismatch => failed.hint(
-                "authority.root_key must be the key that this mesh was founded with: the charter pins it and ca/root.pem certifies it",
-            ),
-            _ => failed,
-        }
-    })?;
-    Ok(Some(ca))
-}
-
-fn unusable(why: &CaError) -> CliError {
-    CliError::integrity("the certificate authority in ca/ cannot be used").because(why)
-}
-
-/// The certificate authority on this machine, where there is one, with a certificate that holds for a while.
-///
-/// # Errors
-/// As [`load_authority`].
-pub fn authority(config: &Config) -> Result<Option<AuthorityCa>, CliError> {
-    let Some(ca) = load_authority(config)? else { return Ok(None) };
-    let dir = &config.node.dir;
-    let Some(validity) = due_again(ca.validity(), clock::wall_ms() / 1000) else { return Ok(Some(ca)) };
-    // The charter pins the key; its certificate may be made again by whoever holds it.
-    let ca = ca.reissued(validity, chance::bytes()).map_err(|e| unusable(&e))?;
-    files::write_private(&dir.ca_certificate(), ca.certificate_pem().as_bytes())?;
-    tracing::warn!(until_s = validity.not_after_s, "the root certificate was made anew for the same key");
-    Ok(Some(ca))
-}
-
-/// The span of the root's next certificate, as long as the last, once nine tenths of that are over.
-fn due_again(now: Validity, now_s: u64) -> Option<Validity> {
-    let span = now.not_after_s.saturating_sub(now.not_before_s);
-    let due = now.must_outlive(now_s, span / 10).is_err();
-    due.then(|| Validity { not_before_s: now_s.saturating_sub(BACKDATE_S), not_after_s: now_s.saturating_add(span) })
-}
-
-/// Issues this node's own SVID, on the machine that holds the authority.
+/// Issues this node's own SVID, on the machine that holds the authority. `known`: whom it trusts already.
 ///
 /// # Errors
 /// [`CliError`] when the authority is out of its own time.
-pub fn issue_own(ca: &AuthorityCa, id: &SpiffeId, lifetime: Duration) -> Result<Identity, CliError> {
+pub fn issue_own(ca: &AuthorityCa, id: &SpiffeId, lifetime: Duration, known: &Bundles) -> Result<Identity, CliError> {
     let failed = |e| CliError::integrity("this node's own SVID cannot be issued").because(&e);
     let key = SvidKey::generate().map_err(failed)?;
     let csr = key.csr_der().map_err(failed)?;
     let now_s = clock::wall_ms() / 1000;
     let chain = ca.issue(&csr, id, now_s, lifetime.as_secs(), chance::bytes()).map_err(failed)?;
-    let mut bundles = Bundles::new();
-    bundles.insert(ca.bundle().map_err(failed)?);
+    let mut bundles = known.clone();
+    let mut roots = known.get(ca.trust_domain()).map(|b| b.roots().to_vec()).unwrap_or_default();
+    if !roots.contains(ca.certificate()) {
+        roots.push(ca.certificate().clone());
+    }
+    bundles.insert(Bundle::new(ca.trust_domain().clone(), roots).map_err(failed)?);
     Ok(Identity { chain, key, bundles })
 }
 
@@ -278,15 +243,14 @@ fn is_fatal(code: &str) -> bool {
 
 fn granted(grant: Grant, who: &Applicant<'_>, key: SvidKey, id: &SpiffeId) -> Result<(Identity, Welcome), String> {
     // `EnrolReply::open` has checked that the charter is the pinned one.
-    let charter = grant.charter_in_effect(&who.mesh, who.believed).map_err(|e| e.to_string())?;
+    let (charter, term, index) = grant.charter_in_effect(&who.mesh, who.believed).map_err(|e| e.to_string())?;
+    let judged_by = (term, index);
     let der = |bytes: Vec<u8>| CertificateDer::from(bytes);
-    let roots: Vec<CertificateDer<'static>> = grant.bundle.into_iter().map(|b| der(b.into())).collect();
-    for root in &roots {
-        let spki = cauldron_identity::x509::spki_der(root).map_err(|e| e.to_string())?;
-        let digest = cauldron_identity::Digest::from_bytes(cauldron_identity::ids::sha256(&spki));
-        if !charter.root_keys.contains(&digest) {
-            return Err("a root certificate in the reply has a key that the charter does not name".into());
-        }
+    let mut roots: Vec<CertificateDer<'static>> = grant.bundle.into_iter().map(|b| der(b.into())).collect();
+    // The server may not have come as far: what the charter does not name, or names no more, counts for nothing.
+    roots.retain(|root| key_digest(root).is_ok_and(|key| charter.root_keys.contains(&key)));
+    if roots.is_empty() {
+        return Err("no root certificate in the reply has a key that the charter names".into());
     }
     let chain: Vec<CertificateDer<'static>> = grant.chain.into_iter().map(|b| der(b.into())).collect();
     let mut bundles = Bundles::new();
@@ -301,7 +265,7 @@ fn granted(grant: Grant, who: &Applicant<'_>, key: SvidKey, id: &SpiffeId) -> Re
     }
     Ok((
         Identity { chain, key, bundles },
-        Welcome { charter: grant.charter, authority: grant.authority, terms: grant.terms },
+        Welcome { charter: grant.charter, authority: grant.authority, terms: grant.terms, judged_by },
     ))
 }
 
@@ -370,13 +334,24 @@ pub async fn keep_fresh(
     node: Handle,
     mut stop: watch::Receiver<bool>,
 ) {
-    let Issuers { ca, holder, .. } = issuers;
+    let Issuers { ca, holder, roots, .. } = issuers;
     let mut due = due_ms(&source);
     let mut wait = RETRY;
+    let mut hurried = false;
     loop {
         tokio::select! {
             _ = stop.wait_for(|stop| *stop) => return,
             () = tokio::time::sleep(LOOK_EVERY) => {}
+        }
+        match hurry(&source, &roots, holder.as_deref()) {
+            None => hurried = false,
+            Some(_) if hurried => {}
+            // Once: from there on failures are tried again as ever.
+            Some(within) => {
+                hurried = true;
+                let draw = u64::from(u16::from_be_bytes(chance::bytes())) * within_ms(within) / 65_536;
+                due = due.min(clock::wall_ms() + draw);
+            }
         }
         if clock::wall_ms() < due {
             continue;
@@ -384,7 +359,7 @@ pub async fn keep_fresh(
         let believed = node.read(NodeCore::believed).await.unwrap_or_default();
         let id = &config.identity.spiffe_id;
         let who = Applicant { mesh, author: &author, id, token: None, believed: &believed, holder: holder.as_deref() };
-        match renew(&config, &source, &who, ca.as_deref()).await {
+        match renew(&config, &source, &who, ca.as_deref(), &node, &roots).await {
             Ok(()) => {
                 (due, wait) = (due_ms(&source), RETRY);
                 tracing::info!("the SVID was renewed");
@@ -407,31 +382,64 @@ async fn renew(
     config: &Config,
     source: &SvidSource,
     who: &Applicant<'_>,
-    ca: Option<&AuthorityCa>,
+    ca: Option<&RootKeeper>,
+    node: &Handle,
+    watch: &RootsWatch,
 ) -> Result<(), String> {
     let (dir, id) = (&config.node.dir, who.id);
+    // An authority that is not the mesh's signs nothing: its machine renews like any other.
+    let ca = ca.and_then(|keeper| keeper.ca().ok());
     let identity = match (ca, &config.authority) {
-        (Some(ca), Some(settings)) => issue_own(ca, id, settings.svid_lifetime).map_err(|e| e.to_string())?,
+        (Some(ca), Some(settings)) => {
+            let own = issue_own(&ca, id, settings.svid_lifetime, &source.bundles()).map_err(|e| e.to_string())?;
+            issued::tell(node, issued::svid(&own.chain, id, ca.key_digest())).await;
+            own
+        }
         _ => {
             let mut last = "no peer is configured in mesh.join to renew at".to_owned();
             let mut found = None;
             for peer in &config.mesh.join {
                 match ask(&peer.to_string(), who).await {
-                    Ok((identity, _)) => {
+                    Ok((identity, welcome)) => {
+                        watch.granted(welcome.judged_by.0, welcome.judged_by.1);
                         found = Some(identity);
                         break;
                     }
                     Err(refused) => last = refused.why,
                 }
             }
-            // In the dark a site renews under its own intermediate.
-            let in_the_dark = |holder: &SiteHolder| holder.issue_own(id, (*source.bundles()).clone()).ok();
-            found.or_else(|| who.holder.and_then(in_the_dark)).ok_or(last)?
+            match (found, who.holder) {
+                (Some(identity), _) => identity,
+                // In the dark a site renews under its own intermediate.
+                (None, Some(holder)) => {
+                    let own = holder.issue_own(id, (*source.bundles()).clone()).map_err(|_| last)?;
+                    issued::tell(node, issued::by_site(&own.chain, id)).await;
+                    own
+                }
+                (None, None) => return Err(last),
+            }
         }
     };
     source.set_bundles(identity.bundles.clone());
     source.rotate(identity.chain.clone(), &identity.key).map_err(|e| crate::run::chain(&e))?;
     write(dir, &identity).map_err(|e| e.to_string())
+}
+
+/// Whether to renew before half-life, and within which time: no peer accepts the SVID, or it stands under a tainted root, or
+/// the site's intermediate does.
+fn hurry(source: &SvidSource, roots: &RootsWatch, holder: Option<&SiteHolder>) -> Option<Duration> {
+    let bundles = source.bundles();
+    let bundle = bundles.get(source.spiffe_id().trust_domain());
+    let tainted = roots.is_tainted(&source.chain(), bundle) || holder.is_some_and(SiteHolder::is_tainted);
+    match source.own_status() {
+        Ok(own) if tainted => Some(HURRY_MAX.min(Duration::from_secs((own.not_after_s - own.not_before_s) / 10))),
+        Ok(_) => None,
+        Err(_) => Some(Duration::ZERO),
+    }
+}
+
+fn within_ms(within: Duration) -> u64 {
+    u64::try_from(within.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Half-life, with up to a tenth of jitter; at once for an SVID that no peer would accept.
@@ -466,15 +474,5 @@ mod tests {
         let drawn: std::collections::BTreeSet<u64> = (0..=u16::MAX).step_by(4_096).map(due).collect();
         assert_eq!(drawn.len(), 16, "spread evenly");
         assert!(drawn.iter().all(|at| (2_440_000..=2_800_000).contains(at)));
-    }
-
-    #[test]
-    fn a_root_certificate_is_made_again_in_the_last_tenth_of_its_life_and_after_it() {
-        let now = Validity { not_before_s: 1_000, not_after_s: 11_000 };
-        assert_eq!(due_again(now, 9_999), None);
-        for late_s in [10_001, 11_000, 50_000] {
-            let next = due_again(now, late_s).expect("due");
-            assert_eq!((next.not_before_s, next.not_after_s), (late_s - BACKDATE_S, late_s + 10_000));
-        }
     }
 }

@@ -12,6 +12,7 @@ use cauldron_workload_api::{JwtAuthority, JwtRefused};
 use crate::config::Config;
 use crate::paths::DataDir;
 use crate::run::federation::{Federation, Published};
+use crate::run::issued;
 use crate::run::workloads::Signers;
 use crate::{clock, files};
 
@@ -84,7 +85,8 @@ impl Tokens {
     async fn sign(&self, id: &SpiffeId, audience: &[String], lifetime: Duration) -> Result<String, JwtRefused> {
         if let Some(published) = &self.published {
             let token = published.issue_jwt(id, audience, lifetime).map_err(|e| JwtRefused::Denied(e.to_string()))?;
-            return Ok(token.to_string());
+            issued::tell(&self.signers.node, [token.issuance]).await;
+            return Ok(token.text.to_string());
         }
         let asked =
             Asked { spiffe_id: id.to_string(), lifetime_s: Some(lifetime.as_secs()), audience: audience.to_vec() };

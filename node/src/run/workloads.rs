@@ -4,14 +4,14 @@
 //! otherwise it asks on the enrol lane by its author key. They lie below its own name and are on disk, so that workloads are
 //! served in the dark.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use cauldron_identity::x509::{
-    AuthorityCa, BACKDATE_S, SvidKey, certificates_from_pem, certificates_to_pem, verify_svid,
+    BACKDATE_S, Bundle, SvidKey, certificates_from_pem, certificates_to_pem, root_of, verify_svid,
 };
-use cauldron_identity::{AuthorKey, MeshId, SpiffeId, TrustBundle, TrustDomain};
+use cauldron_identity::{AuthorKey, Digest, MeshId, SpiffeId, TrustBundle, TrustDomain};
 use cauldron_mesh::SvidSource;
 use cauldron_node_core::NodeCore;
 use cauldron_node_core::enrol::{Believed, Grant, Workload as Asked};
@@ -25,9 +25,11 @@ use crate::config::{Config, Workload};
 use crate::error::CliError;
 use crate::run::engine::Handle;
 use crate::run::federation::{Federation, Published};
+use crate::run::root_keeper::RootKeeper;
+use crate::run::roots::RootsWatch;
 use crate::run::site::SiteHolder;
 use crate::run::tokens::Tokens;
-use crate::run::{api, svid};
+use crate::run::{api, issued, svid};
 use crate::{chance, clock, files, sealing};
 
 /// Requests at once: an authority that was dark is not met by every workload of every node in the same second.
@@ -40,7 +42,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// What signs for this node's workloads, in the order of preference.
 pub struct Signers {
     /// The authority on this machine.
-    pub ca: Option<Arc<AuthorityCa>>,
+    pub ca: Option<Arc<RootKeeper>>,
+    /// Which roots are on their way out at once.
+    pub roots: Arc<RootsWatch>,
     /// The site's intermediate on this machine.
     pub holder: Option<Arc<SiteHolder>>,
     /// Proves this node on the enrol lane.
@@ -122,6 +126,12 @@ impl Overview {
         self.table.lock().unwrap_or_else(PoisonError::into_inner).iter().map(line).collect()
     }
 
+    /// Keys of the roots that their SVIDs stand under.
+    pub fn roots(&self, bundle: &Bundle) -> BTreeSet<Digest> {
+        let table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        table.values().filter_map(|held| root_of(&held.issued.as_ref()?.chain, bundle)).collect()
+    }
+
     /// Open connections to the socket.
     pub fn connections(&self) -> usize {
         self.status.connections()
@@ -198,6 +208,7 @@ impl Keeper {
                 () = tokio::time::sleep(LOOK_EVERY) => {}
             }
             let now_ms = clock::wall_ms();
+            self.hurry(now_ms);
             let due: Vec<&Workload> = self
                 .config
                 .identity
@@ -221,6 +232,18 @@ impl Keeper {
     fn held<T>(&self, workload: &Workload, look: impl FnOnce(&mut Held) -> T) -> T {
         let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
         look(table.entry(workload.entry.spiffe_id.clone()).or_default())
+    }
+
+    /// What stands under a tainted root is due now; what failed for it is tried again as ever.
+    fn hurry(&self, now_ms: u64) {
+        let (bundles, domain) = (self.source.bundles(), self.config.identity.spiffe_id.trust_domain());
+        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        for held in table.values_mut().filter(|held| held.problem.is_none()) {
+            let Some(issued) = held.issued.as_ref().filter(|_| held.due_ms > now_ms) else { continue };
+            if self.signers.roots.is_tainted(&issued.chain, bundles.get(domain)) {
+                held.due_ms = now_ms;
+            }
+        }
     }
 
     async fn renew(&self, workload: &Workload) {
@@ -255,12 +278,17 @@ impl Keeper {
         let Signers { ca, holder, node, .. } = &*self.signers;
         let id = &workload.entry.spiffe_id;
         let lifetime = |longest: Duration| workload.ttl.map_or(longest, |ttl| ttl.min(longest));
+        let ca = ca.as_ref().and_then(|keeper| keeper.ca().ok());
         if let (Some(ca), Some(settings)) = (ca, &self.config.authority) {
-            let issued = svid::issue_own(ca, id, lifetime(settings.svid_lifetime)).map_err(|e| e.to_string())?;
-            return Ok((issued.chain, issued.key));
+            let own = svid::issue_own(&ca, id, lifetime(settings.svid_lifetime), &self.source.bundles());
+            let own = own.map_err(|e| e.to_string())?;
+            issued::tell(node, issued::svid(&own.chain, id, ca.key_digest())).await;
+            return Ok((own.chain, own.key));
         }
-        if let Some(holder) = holder.as_ref().filter(|holder| holder.ca().is_some()) {
-            return holder.issue(id, lifetime(holder.svid_lifetime()));
+        if let Some(holder) = holder.as_ref().filter(|holder| holder.ca().is_some() && !holder.is_tainted()) {
+            let own = holder.issue(id, lifetime(holder.svid_lifetime()))?;
+            issued::tell(node, issued::by_site(&own.0, id)).await;
+            return Ok(own);
         }
         let believed = node.read(NodeCore::believed).await.unwrap_or_default();
         let host = &self.config.identity.spiffe_id;

@@ -11,6 +11,7 @@ pub mod model;
 mod once;
 mod permit;
 mod rooted;
+mod roots;
 mod scan;
 
 pub use finality::fold;
@@ -135,6 +136,16 @@ pub fn at_each_effect(world: &World) -> Holds {
     once::once(world)
 }
 
+/// hq signs with another root from here on.
+pub(crate) fn at_each_activation(world: &World, key: cauldron_identity::Digest) -> Holds {
+    roots::activation(world, key)
+}
+
+/// A machine ceases to trust a root.
+pub(crate) fn at_each_drop_of_a_root(world: &World, place: Place, key: cauldron_identity::Digest) -> Holds {
+    roots::drop_of_a_root(world, place, key)
+}
+
 /// A timer woke a process.
 pub(crate) fn at_each_tick(world: &World, place: Place) -> Holds {
     rooted::clock_is_not_fooled(world, place)?;
@@ -161,6 +172,7 @@ pub(crate) fn at_the_end(world: &mut World) -> Holds {
     chains::evidence_of_forks(world)?;
     converge::merge_laws(world)?;
     rooted::the_term_is_everywhere(world)?;
+    roots::settled(world)?;
     finality::final_states(world)?;
     finality::ends_are_told(world)?;
     finality::progress(world)

@@ -49,6 +49,13 @@ pub enum Asked {
     Term,
     /// That the clock be believed.
     Clock,
+    /// That hq sign with another root.
+    Activation {
+        /// Its key.
+        key: Digest,
+    },
+    /// Something whose answer nobody waits for.
+    Other,
 }
 
 /// Something that an agent once wanted.
@@ -99,6 +106,10 @@ impl World {
             (Asked::Admission { place }, Err(why)) if why.code == "token_unknown" => {
                 self.machines[place].has_token = false;
             }
+            (Asked::Activation { key }, Ok(_)) => self.activated(key),
+            (Asked::Activation { .. }, Err(why)) if why.code == "root_not_trusted_yet" => {
+                reached!(self, "root.waited_for");
+            }
             (Asked::Proposal { owner }, Ok(Reply::Recorded(fact))) => self.history.proposals.push((fact, owner)),
             _ => {}
         }
@@ -141,6 +152,9 @@ impl World {
         let chain: Vec<SealedFact> = entries.into_iter().map(|f| f.sealed.clone()).collect();
         if !self.machines[place].has_joined() {
             self.machines[place].bootstrap = Some(chain);
+            if self.weather.rotate_ms.is_some() {
+                self.given_roots(place);
+            }
             let delay = self.rng.between(10, 500);
             self.queue.after(delay, Happening::Start { place });
         }

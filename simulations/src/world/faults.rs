@@ -41,13 +41,15 @@ pub enum Fault {
     Cut,
     /// hq signs two entries for one place and shows them to different nodes.
     Lie,
+    /// The next step in the rotation of the root key.
+    Rotate,
 }
 
 impl World {
     /// Plans everything that happens by itself in this world.
     pub(crate) fn schedule_weather(&mut self) {
-        use Fault::{Backup, Cut, Forge, Freeze, Jump, Kill, Lie, Partition, Power, Restore, Stall, Stranger};
-        for fault in [Kill, Power, Backup, Restore, Partition, Stall, Freeze, Jump, Stranger, Forge, Cut, Lie] {
+        use Fault::{Backup, Cut, Forge, Freeze, Jump, Kill, Lie, Partition, Power, Restore, Rotate, Stall, Stranger};
+        for fault in [Kill, Power, Backup, Restore, Partition, Stall, Freeze, Jump, Stranger, Forge, Cut, Lie, Rotate] {
             self.plan(fault);
         }
         let span = self.weather.turbulence_ms;
@@ -84,6 +86,7 @@ impl World {
             Fault::Forge => f.forge_ms,
             Fault::Cut => f.cut_ms,
             Fault::Lie => f.lie_ms,
+            Fault::Rotate => self.weather.rotate_ms,
         }
     }
 
@@ -119,6 +122,7 @@ impl World {
             Fault::Forge => self.forge(),
             Fault::Cut => self.cut_author(node),
             Fault::Lie => self.lie(),
+            Fault::Rotate => self.rotate(),
         }
     }
 

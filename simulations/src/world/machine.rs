@@ -14,6 +14,7 @@ use crate::facts::{FACT_PREFIX, Facts, Known};
 use crate::network::Place;
 use crate::queue::Ms;
 use crate::world::blocklist::Blocklist;
+use crate::world::roots::Shell;
 
 /// Where a node keeps terms.
 pub const TERM_PREFIX: &[u8] = b"l/term/";
@@ -87,6 +88,8 @@ pub struct Machine {
     pub written: u64,
     /// What became of permits in this process: handed to the connector, not yet answered.
     pub in_hand: BTreeSet<FactId>,
+    /// Roots, as its shell goes by them.
+    pub shell: Shell,
 }
 
 /// An input on its way to the core.
@@ -158,6 +161,7 @@ impl Machine {
             restored: None,
             written: 0,
             in_hand: BTreeSet::new(),
+            shell: Shell::default(),
         }
     }
 

@@ -12,11 +12,12 @@ mod faults;
 pub mod machine;
 pub mod people;
 pub mod process;
+pub mod roots;
 mod wires;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use cauldron_identity::{AuthorKey, FactId, SpiffeId};
+use cauldron_identity::{AuthorKey, Digest, FactId, SpiffeId};
 use cauldron_node_core::{LinkId, Ticket};
 
 use crate::clock::MachineClock;
@@ -86,6 +87,8 @@ pub(crate) enum Happening {
     Revoke,
     /// The council names a new term, until some node keeps it.
     Term,
+    /// A shell looks at what its core knows of roots.
+    Roots { place: Place },
 }
 
 /// The world of one seed.
@@ -119,6 +122,8 @@ pub struct World {
     pub(crate) ballots: BTreeSet<(usize, FactId)>,
     pub(crate) intents: Vec<deeds::Intent>,
     pub(crate) watch: invariants::Watch,
+    /// The root key that hq's shell signs with.
+    pub(crate) signs: Digest,
 }
 
 impl World {
@@ -150,6 +155,7 @@ impl World {
     fn found(seed: u64, mut rng: Rng, weather: Weather, print: bool) -> Self {
         let founding = Founding::new(&mut rng.fork(), &weather);
         let machines = build(&mut rng.fork(), &weather, &founding);
+        let signs = founding.root_key;
         let mut network = Network::default();
         link_up(&mut network, &machines, weather.sites_linked);
         let mut world = Self {
@@ -173,7 +179,11 @@ impl World {
             ballots: BTreeSet::new(),
             intents: Vec::new(),
             watch: invariants::Watch::default(),
+            signs,
         };
+        if world.weather.rotate_ms.is_some() {
+            world.given_roots(HQ);
+        }
         world.queue.after(0, Happening::Start { place: HQ });
         for place in 1..world.machines.len() {
             let delay = world.rng.between(10, 3_000);
@@ -269,6 +279,7 @@ impl World {
             Happening::Veto => self.veto_something(),
             Happening::Revoke => self.revoke_somebody(),
             Happening::Term => self.name_a_term(),
+            Happening::Roots { place } => self.look_at_roots(place),
         }
     }
 }

@@ -5,6 +5,7 @@ mod listen;
 mod metrics;
 mod problem;
 mod read;
+mod roots;
 mod write;
 
 use std::sync::Arc;
@@ -84,6 +85,11 @@ pub fn router(context: Context) -> Router {
         .routes(routes!(write::vote))
         .routes(routes!(write::token))
         .routes(routes!(write::entry))
+        .routes(routes!(read::export))
+        .routes(routes!(roots::prepare))
+        .routes(routes!(roots::activate))
+        .routes(routes!(roots::taint))
+        .routes(routes!(roots::issued))
         .routes(routes!(metrics::metrics))
         .with_state(context)
         .split_for_parts();

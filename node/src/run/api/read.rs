@@ -21,6 +21,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::{Context, Problem};
 use crate::run::facts::Facts;
+use crate::successor::Export;
 
 /// Entries of an audit listing when the request names no limit, and at most.
 const AUDIT_LIMIT: usize = 100;
@@ -198,7 +199,28 @@ pub async fn sync(State(context): State<Context>) -> Answer<SyncView> {
 /// Charter, authority chain, members, people and policy.
 #[utoipa::path(get, path = "/v1/authority", responses((status = 200, body = AuthorityView)))]
 pub async fn authority(State(context): State<Context>) -> Answer<AuthorityView> {
-    Ok(Json(ask(&context, NodeCore::authority_view).await?))
+    let now = context.clock.now();
+    let mut view = ask(&context, move |core| core.authority_view(now)).await?;
+    view.problems.extend(context.facts.authority.iter().filter_map(|keeper| keeper.idle_because()).map(str::to_owned));
+    Ok(Json(view))
+}
+
+/// The authority chain, for a new sequencer to start with.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ExportAnswer {
+    /// Charter, entries and terms, CBOR in base64.
+    pub export: String,
+    /// How many entries.
+    pub entries: usize,
+}
+
+/// Charter and authority chain as they were signed: what a new sequencer starts with when the present one is lost.
+#[utoipa::path(get, path = "/v1/authority/export", responses((status = 200, body = ExportAnswer)))]
+pub async fn export(State(context): State<Context>) -> Answer<ExportAnswer> {
+    let welcome = ask(&context, NodeCore::welcome).await?;
+    let entries = welcome.authority.len();
+    let export = Export { charter: welcome.charter, authority: welcome.authority, terms: welcome.terms };
+    Ok(Json(ExportAnswer { export: BASE64_STANDARD.encode(to_cbor(&export)), entries }))
 }
 
 /// What people sign an amendment over: the charter as the chain's newest entry leaves it.

@@ -33,7 +33,7 @@ pub struct Recorded {
     pub already: bool,
 }
 
-async fn record(context: &Context, command: Command) -> Result<Json<Recorded>, Problem> {
+pub(super) async fn record(context: &Context, command: Command) -> Result<Json<Recorded>, Problem> {
     match context.node.command(command).await? {
         Reply::Recorded(id) => Ok(Json(Recorded { id: id.to_string(), level: "local", already: false })),
         Reply::Already(id) => Ok(Json(Recorded { id: id.to_string(), level: "local", already: true })),

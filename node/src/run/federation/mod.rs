@@ -18,7 +18,7 @@ use cauldron_node_core::view::Time;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-pub use own::Published;
+pub use own::{Published, Token};
 pub use serve::Server;
 pub use store::read_all;
 

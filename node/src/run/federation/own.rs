@@ -4,8 +4,9 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use cauldron_identity::authority::Issuance;
 use cauldron_identity::jwt::{JwtAuthority, JwtIssueError, JwtKey};
-use cauldron_identity::{SpiffeId, TrustBundle, TrustDomain};
+use cauldron_identity::{Digest, SpiffeId, TrustBundle, TrustDomain};
 use cauldron_mesh::SvidSource;
 use tokio::sync::watch;
 use zeroize::Zeroizing;
@@ -13,6 +14,7 @@ use zeroize::Zeroizing;
 use crate::config::Config;
 use crate::error::CliError;
 use crate::paths::DataDir;
+use crate::run::issued;
 use crate::{clock, files, sealing};
 
 /// Between two looks at the age of the JWT keys, which turn by the day.
@@ -26,6 +28,14 @@ pub struct Published {
     refresh_hint_s: u64,
     jwt: Mutex<JwtAuthority>,
     bundle: watch::Sender<Arc<TrustBundle>>,
+}
+
+/// A JWT-SVID, and its line in the log of everything issued.
+pub struct Token {
+    /// The token.
+    pub text: Zeroizing<String>,
+    /// The line: nobody gets the token before that is written.
+    pub issuance: Issuance,
 }
 
 /// What the bundle says of its refresh where no endpoint is configured to say otherwise.
@@ -80,14 +90,13 @@ impl Published {
     ///
     /// # Errors
     /// [`JwtIssueError`].
-    pub fn issue_jwt(
-        &self,
-        id: &SpiffeId,
-        audience: &[String],
-        lifetime: Duration,
-    ) -> Result<Zeroizing<String>, JwtIssueError> {
+    pub fn issue_jwt(&self, id: &SpiffeId, audience: &[String], lifetime: Duration) -> Result<Token, JwtIssueError> {
         let jwt = self.jwt.lock().unwrap_or_else(PoisonError::into_inner);
-        jwt.issue(id, audience, clock::wall_ms() / 1_000, lifetime.as_secs())
+        let now_s = clock::wall_ms() / 1_000;
+        let text = jwt.issue(id, audience, now_s, lifetime.as_secs())?;
+        let signed_by = jwt.signed_by(now_s).unwrap_or_else(|| Digest::from_bytes([0; 32]));
+        let issuance = issued::token(&text, id, now_s.saturating_add(lifetime.as_secs()), signed_by);
+        Ok(Token { text, issuance })
     }
 
     /// Turns the JWT keys and publishes what changed, until `stop` turns true.
