@@ -39,6 +39,8 @@ const JWT_WAIT_MAX: Duration = Duration::from_secs(15);
 const AUDIENCES_MAX: usize = 16;
 
 /// The Workload API of one node.
+/// Bytes of them together: half of the 8 KiB that proxies let a token have, so that it fits with the rest and its signature.
+const AUDIENCE_BYTES_MAX: usize = 4 * 1024;
 pub struct Server {
     listener: UnixListener,
     api: Api,
@@ -168,6 +170,7 @@ impl SpiffeWorkloadApi for Api {
                 Ok(Ok(svid)) => svid,
                 Ok(Err(JwtRefused::Denied(why))) => return Err(Refusal::permission_denied(why)),
                 Ok(Err(JwtRefused::Unavailable(why))) => return Err(Refusal::unavailable(why)),
+                Ok(Err(JwtRefused::TooMany(why))) => return Err(Refusal::resource_exhausted(why)),
                 Err(_) => return Err(Refusal::unavailable("the authority did not sign in time")),
             };
             svids.push(Jwtsvid { spiffe_id: entry.spiffe_id.to_string(), svid, hint: entry.hint.clone() });
@@ -312,6 +315,9 @@ fn audience(audience: &[String]) -> Result<&[String], Refusal> {
         some => Ok(some),
     }
 }
+        long if long.iter().map(String::len).sum::<usize>() > AUDIENCE_BYTES_MAX => Err(Refusal::invalid_argument(
+            format!("audiences of {AUDIENCE_BYTES_MAX} bytes together may be given at most"),
+        )),
 
 /// Replies that are the same are not sent twice. The encoded reply has keys in it, and is wiped.
 fn fingerprint<T: prost::Message>(reply: &T) -> [u8; 32] {

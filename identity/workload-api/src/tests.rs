@@ -39,6 +39,7 @@ impl JwtAuthority for Signer {
             [one] if one == "dark" => Err(JwtRefused::Unavailable("nobody answers".into())),
             _ => Ok(format!("{id} for {}", audience.join(","))),
         }
+            [one] if one == "new" => Err(JwtRefused::TooMany("the next one is in 7 s".into())),
     }
 
     fn validate(&self, token: &str, audience: &str) -> Result<(SpiffeId, serde_json::Value), String> {
@@ -277,6 +278,10 @@ async fn tokens_are_issued_and_validated_for_registered_callers() {
     let valid = raw.validate_jwtsvid(validate("a", &format!("{db} for a"))).await.expect("valid").into_inner();
     let claims = valid.claims.expect("claims");
     assert_eq!((valid.spiffe_id, claims.fields.len()), (db.clone(), 3));
+    let long = "x".repeat(3_000);
+    assert_eq!(code(raw.fetch_jwtsvid(ask(&[&long, &long], "")).await), Code::InvalidArgument);
+    let spent = raw.fetch_jwtsvid(ask(&["new"], "")).await.expect_err("refused");
+    assert_eq!((spent.code(), spent.message()), (Code::ResourceExhausted, "the next one is in 7 s"));
     assert_eq!(claims.fields.get("exp").and_then(|v| v.kind.clone()), Some(prost_types::value::Kind::NumberValue(7.0)));
     let refused =
         raw.validate_jwtsvid(validate("b", &format!("{db} for a"))).await.map(drop).expect_err("another audience");
