@@ -2,8 +2,11 @@
 //!
 //! The kernel notes user, group and process when the caller connects. The process is then held by a *pidfd*, so that
 //! whatever is read under `/proc/<pid>` is known to be the caller's: after reading, the pidfd must still be alive, and while
-//! it is, its number cannot have gone to another process. The executable seen first is the one that must be seen at every
-//! later call.
+//! it is, its number cannot have gone to another process. The executable seen first, before a byte of the connection is read,
+//! is the one that must be seen at every later call; a process whose first look failed is not looked at again.
+//!
+//! `/proc` and the file systems behind it may be slow or hang: [`Caller::of`] asks the socket alone, and everything else is for
+//! threads that may wait.
 //!
 //! Path and digest narrow what *one user* may have. They do not part processes of the same user from each other, which can
 //! trace one another and pass sockets on; the user id is the boundary.
@@ -25,7 +28,7 @@ pub struct Attested {
 }
 
 /// Why a caller's process cannot be looked at.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum CallerError {
     /// It has ended, or its socket outlived it.
     #[error("process {0} has ended")]
@@ -33,6 +36,12 @@ pub enum CallerError {
     /// It runs another program than when it was first looked at.
     #[error("process {0} has replaced its executable since it connected")]
     Changed(i32),
+    /// It was a stranger when it connected, so nobody looked at its program then.
+    #[error("process {0} was not looked at when it connected; it may connect again")]
+    Unseen(i32),
+    /// Its program could not be looked at in time.
+    #[error("the executable could not be looked at in time")]
+    Slow,
     /// No process that we can see: another PID namespace, or no `/proc` here.
     #[error("the caller's process is not visible here")]
     Invisible,
@@ -46,26 +55,21 @@ pub enum CallerError {
     },
 }
 
-pub use imp::{Caller, Digests};
+pub use imp::Caller;
 
 #[cfg(target_os = "linux")]
 mod imp {
-    use std::collections::BTreeMap;
     use std::fs::File;
-    use std::io::Read;
     use std::os::fd::{AsFd, OwnedFd};
-    use std::os::unix::fs::MetadataExt;
     use std::path::PathBuf;
-    use std::sync::{Mutex, OnceLock, PoisonError};
+    use std::sync::OnceLock;
+    use std::time::Instant;
 
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
     use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
     use super::{Attested, CallerError};
-
-    /// Larger programs are not digested: reading must not become a way to keep the node busy. No executable we know of
-    /// comes near.
-    const EXECUTABLE_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+    use crate::digest::{Digests, Inode};
 
     /// A connected caller.
     #[derive(Debug)]
@@ -73,7 +77,8 @@ mod imp {
         uid: u32,
         gid: u32,
         process: Option<Process>,
-        executable: OnceLock<Inode>,
+        /// What the first look has found.
+        first: OnceLock<Result<Inode, CallerError>>,
     }
 
     #[derive(Debug)]
@@ -82,40 +87,8 @@ mod imp {
         fd: OwnedFd,
     }
 
-    /// Which file, in which state. The change time cannot be set by anybody.
-    #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-    struct Inode {
-        dev: u64,
-        ino: u64,
-        size: u64,
-        ctime: (i64, i64),
-    }
-
-    /// Digests of executables that were read before.
-    #[derive(Debug, Default)]
-    pub struct Digests(Mutex<BTreeMap<Inode, [u8; 32]>>);
-
-    impl Digests {
-        /// Callers must fit an entry's user before they are digested, so these are programs that the operator named.
-        const MAX: usize = 256;
-
-        fn of(&self, file: File, inode: Inode) -> std::io::Result<[u8; 32]> {
-            let known = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(digest) = known().get(&inode) {
-                return Ok(*digest);
-            }
-            let digest = sha256(file.take(EXECUTABLE_BYTES_MAX))?;
-            let mut known = known();
-            if known.len() >= Self::MAX {
-                known.clear();
-            }
-            known.insert(inode, digest);
-            Ok(digest)
-        }
-    }
-
     impl Caller {
-        /// Asks the kernel about the peer of `stream` and takes hold of its process.
+        /// Asks the kernel about the peer of `stream` and takes hold of its process. Opens no file, so that it never waits.
         ///
         /// # Errors
         /// When the kernel does not tell even user and group.
@@ -123,11 +96,13 @@ mod imp {
             let credentials = stream.peer_cred()?;
             let process = credentials.pid().filter(|pid| *pid > 0).and_then(|pid| hold(stream, pid));
             let (uid, gid) = (credentials.uid(), credentials.gid());
-            let caller = Self { uid, gid, process, executable: OnceLock::new() };
-            if let Ok((_, inode)) = caller.open_executable() {
-                let _ = caller.executable.set(inode);
-            }
-            Ok(caller)
+            Ok(Self { uid, gid, process, first: OnceLock::new() })
+        }
+
+        /// The first look at the process; later ones must find the same program. Reads files: not for the async threads.
+        pub(crate) fn look(&self) {
+            // A failure stands too: a process could hide what it runs until it runs something better.
+            self.first.get_or_init(|| self.open_executable().map(|(_, inode)| inode));
         }
 
         /// Effective user id when it connected.
@@ -154,19 +129,28 @@ mod imp {
             Attested { uid: self.uid, gid: self.gid, path: None, sha256: None }
         }
 
-        /// Looks at the process, and at the bytes of its executable when `digests` are given. Reads files: not for the
-        /// async threads.
+        /// Whether [`Caller::attest`] would have to read the executable for its digest.
+        pub(crate) fn must_be_read(&self, digests: &Digests) -> bool {
+            matches!(self.first.get(), Some(Ok(inode)) if digests.known(inode).is_none())
+        }
+
+        /// Looks at the process, and at the bytes of its executable when `digests` are given, until `deadline`. Reads files:
+        /// not for the async threads.
         ///
         /// # Errors
         /// [`CallerError`].
-        pub fn attest(&self, digests: Option<&Digests>) -> Result<Attested, CallerError> {
+        pub(crate) fn attest(&self, digests: Option<&Digests>, deadline: Instant) -> Result<Attested, CallerError> {
             let Process { pid, .. } = self.process.as_ref().ok_or(CallerError::Invisible)?;
+            let first = self.first.get().ok_or(CallerError::Unseen(*pid))?.clone()?;
             let (file, inode) = self.open_executable()?;
-            if *self.executable.get_or_init(|| inode) != inode {
+            if first != inode {
                 return Err(CallerError::Changed(*pid));
             }
             let path = self.path();
-            let sha256 = digests.map(|d| self.sha256_of(d, file, inode)).transpose()?;
+            let sha256 = match digests {
+                Some(digests) => Some(digests.of(file, inode, deadline).map_err(|e| self.unreadable(&e))?),
+                None => None,
+            };
             // Everything above was read from the process that connected, if that one still lives.
             self.still_alive()?;
             Ok(Attested { path, sha256, ..self.credentials() })
@@ -174,13 +158,18 @@ mod imp {
 
         fn open_executable(&self) -> Result<(File, Inode), CallerError> {
             let process = self.process.as_ref().ok_or(CallerError::Invisible)?;
-            let unreadable = |e: std::io::Error| CallerError::Unreadable { pid: process.pid, why: e.to_string() };
             // Through the magic link: the very file that runs, also when it was deleted or lies in another namespace.
             let opened = File::open(format!("/proc/{}/exe", process.pid)).and_then(|f| f.metadata().map(|m| (f, m)));
             self.still_alive()?;
-            let (file, m) = opened.map_err(unreadable)?;
-            let inode = Inode { dev: m.dev(), ino: m.ino(), size: m.size(), ctime: (m.ctime(), m.ctime_nsec()) };
-            Ok((file, inode))
+            let (file, metadata) = opened.map_err(|e| self.unreadable(&e))?;
+            Ok((file, Inode::of(&metadata)))
+        }
+
+        fn unreadable(&self, why: &std::io::Error) -> CallerError {
+            match why.kind() {
+                std::io::ErrorKind::TimedOut => CallerError::Slow,
+                _ => CallerError::Unreadable { pid: self.pid().unwrap_or_default(), why: why.to_string() },
+            }
         }
 
         fn path(&self) -> Option<PathBuf> {
@@ -189,14 +178,6 @@ mod imp {
             let ours = namespace("self")?;
             (namespace(&pid.to_string())? == ours).then_some(())?;
             std::fs::read_link(format!("/proc/{pid}/exe")).ok()
-        }
-
-        fn sha256_of(&self, digests: &Digests, file: File, inode: Inode) -> Result<[u8; 32], CallerError> {
-            let unreadable = |why| CallerError::Unreadable { pid: self.pid().unwrap_or_default(), why };
-            if inode.size > EXECUTABLE_BYTES_MAX {
-                return Err(unreadable(format!("{} bytes, at most {EXECUTABLE_BYTES_MAX} are read", inode.size)));
-            }
-            digests.of(file, inode).map_err(|e| unreadable(e.to_string()))
         }
 
         fn still_alive(&self) -> Result<(), CallerError> {
@@ -221,25 +202,14 @@ mod imp {
         };
         Some(Process { pid, fd })
     }
-
-    fn sha256(mut file: impl Read) -> std::io::Result<[u8; 32]> {
-        let mut context = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
-        let mut buffer = vec![0; 64 * 1024];
-        loop {
-            match file.read(&mut buffer)? {
-                0 => break,
-                read => context.update(buffer.get(..read).unwrap_or_default()),
-            }
-        }
-        let mut out = [0; 32];
-        out.iter_mut().zip(context.finish().as_ref()).for_each(|(to, from)| *to = *from);
-        Ok(out)
-    }
 }
 
 #[cfg(not(target_os = "linux"))]
 mod imp {
+    use std::time::Instant;
+
     use super::{Attested, CallerError};
+    use crate::digest::Digests;
 
     /// A connected caller. Here the kernel tells user and group; processes cannot be held on to, so entries that name an
     /// executable match nobody.
@@ -249,10 +219,6 @@ mod imp {
         gid: u32,
         pid: Option<i32>,
     }
-
-    /// Nothing to keep here.
-    #[derive(Debug, Default)]
-    pub struct Digests;
 
     #[allow(missing_docs, clippy::missing_errors_doc, reason = "as on Linux")]
     impl Caller {
@@ -281,7 +247,13 @@ mod imp {
             Attested { uid: self.uid, gid: self.gid, path: None, sha256: None }
         }
 
-        pub fn attest(&self, _: Option<&Digests>) -> Result<Attested, CallerError> {
+        pub(crate) fn look(&self) {}
+
+        pub(crate) fn must_be_read(&self, _: &Digests) -> bool {
+            false
+        }
+
+        pub(crate) fn attest(&self, _: Option<&Digests>, _: Instant) -> Result<Attested, CallerError> {
             Err(CallerError::Invisible)
         }
     }

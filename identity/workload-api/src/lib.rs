@@ -16,9 +16,12 @@
 mod authority;
 pub mod caller;
 pub mod client;
+mod digest;
 pub mod entry;
 mod listener;
+mod looks;
 pub mod proto;
+mod seats;
 pub mod served;
 pub mod server;
 

@@ -59,4 +59,6 @@ pub enum JwtRefused {
     Unavailable(String),
     /// It will not be signed.
     Denied(String),
+    /// This identity has asked for more new tokens than it may; later it gets one again.
+    TooMany(String),
 }

@@ -15,14 +15,16 @@ use tonic::{Code, Request, Response, Status as Refusal};
 use zeroize::Zeroizing;
 
 use crate::SECURITY_HEADER;
-use crate::caller::{Caller, Digests};
+use crate::caller::CallerError;
 use crate::entry::Entry;
-use crate::listener::{Held, accept};
+use crate::listener::Door;
+use crate::looks::Looks;
 use crate::proto::spiffe_workload_api_server::{SpiffeWorkloadApi, SpiffeWorkloadApiServer};
 use crate::proto::{
     JwtBundlesRequest, JwtBundlesResponse, Jwtsvid, JwtsvidRequest, JwtsvidResponse, ValidateJwtsvidRequest,
     ValidateJwtsvidResponse, X509BundlesRequest, X509BundlesResponse, X509svid, X509svidRequest, X509svidResponse,
 };
+use crate::seats::{Guest, Held};
 use crate::served::{JwtAuthority, JwtRefused, Served};
 
 /// Calls at once on one connection. A client library holds up to three streams and asks for tokens beside them.
@@ -37,6 +39,8 @@ const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(60), Duration::from
 const JWT_WAIT_MAX: Duration = Duration::from_secs(15);
 /// Names of a token's audience: more is no use that we know of, and each makes the token longer.
 const AUDIENCES_MAX: usize = 16;
+/// Bytes of them together: half of the 8 KiB that proxies let a token have, so that it fits with the rest and its signature.
+const AUDIENCE_BYTES_MAX: usize = 4 * 1024;
 
 /// The Workload API of one node.
 pub struct Server {
@@ -76,7 +80,7 @@ impl Server {
         jwt: Option<Arc<dyn JwtAuthority>>,
     ) -> Self {
         let api =
-            Api { served, clock, jwt, digests: Arc::default(), held: Arc::default(), stop: watch::channel(false).1 };
+            Api { served, clock, jwt, looks: Arc::default(), held: Arc::default(), stop: watch::channel(false).1 };
         Self { listener, api }
     }
 
@@ -93,11 +97,10 @@ impl Server {
     pub async fn run(self, mut stop: watch::Receiver<bool>) -> Result<(), tonic::transport::Error> {
         let Self { listener, mut api } = self;
         api.stop = stop.clone();
-        let held = api.held.clone();
+        let door = Door::new(listener, api.held.clone(), api.served.clone());
         let service = SpiffeWorkloadApiServer::new(api).max_decoding_message_size(REQUEST_BYTES_MAX);
-        let incoming = futures::stream::unfold((listener, held), |(listener, held)| async move {
-            Some((Ok::<_, Infallible>(accept(&listener, &held).await), (listener, held)))
-        });
+        let incoming =
+            futures::stream::unfold(door, |door| async move { Some((Ok::<_, Infallible>(door.accept().await), door)) });
         tonic::transport::Server::builder()
             .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
             .http2_max_header_list_size(HEADERS_BYTES_MAX)
@@ -117,7 +120,7 @@ struct Api {
     served: watch::Receiver<Arc<Served>>,
     clock: Arc<dyn Fn() -> u64 + Send + Sync>,
     jwt: Option<Arc<dyn JwtAuthority>>,
-    digests: Arc<Digests>,
+    looks: Arc<Looks>,
     held: Arc<Held>,
     stop: watch::Receiver<bool>,
 }
@@ -167,6 +170,7 @@ impl SpiffeWorkloadApi for Api {
             let svid = match issued {
                 Ok(Ok(svid)) => svid,
                 Ok(Err(JwtRefused::Denied(why))) => return Err(Refusal::permission_denied(why)),
+                Ok(Err(JwtRefused::TooMany(why))) => return Err(Refusal::resource_exhausted(why)),
                 Ok(Err(JwtRefused::Unavailable(why))) => return Err(Refusal::unavailable(why)),
                 Err(_) => return Err(Refusal::unavailable("the authority did not sign in time")),
             };
@@ -233,28 +237,31 @@ impl Api {
         Ok(Response::new(Box::pin(futures::StreamExt::chain(first, rest))))
     }
 
-    async fn reply<T, F>(&self, caller: &Arc<Caller>, served: &Served, reply: &F) -> Result<T, Refusal>
+    async fn reply<T, F>(&self, guest: &Arc<Guest>, served: &Served, reply: &F) -> Result<T, Refusal>
     where
         F: Fn(&Served, &[&Entry], u64) -> Result<T, Refusal>,
     {
-        let entries = self.entries(caller, served).await?;
+        let entries = self.entries(guest, served).await?;
         reply(served, &entries, (self.clock)())
     }
 
     /// The entries that fit the caller; a caller without one learns nothing else.
-    async fn entries<'s>(&self, caller: &Arc<Caller>, served: &'s Served) -> Result<Vec<&'s Entry>, Refusal> {
+    async fn entries<'s>(&self, guest: &Arc<Guest>, served: &'s Served) -> Result<Vec<&'s Entry>, Refusal> {
+        let caller = &guest.caller;
         let (uid, gid) = (caller.uid(), caller.gid());
         let candidates: Vec<&Entry> =
             served.entries.iter().filter(|e| e.selectors.fits_credentials(uid, gid)).collect();
         let mut attested = caller.credentials();
         if candidates.iter().any(|e| e.selectors.needs_process()) {
-            let digests = candidates.iter().any(|e| e.selectors.sha256.is_some()).then(|| self.digests.clone());
-            let looked = caller.clone();
-            let looked = tokio::task::spawn_blocking(move || looked.attest(digests.as_deref())).await;
-            match looked {
-                Ok(Ok(found)) => attested = found,
-                Ok(Err(why)) => tracing::warn!(uid, pid = caller.pid(), %why, "a caller cannot be attested"),
-                Err(_) => return Err(stopping()),
+            let digest = candidates.iter().any(|e| e.selectors.sha256.is_some());
+            match self.looks.attest(guest, digest).await {
+                Some(Ok(found)) => attested = found,
+                Some(Err(why @ CallerError::Slow)) => {
+                    tracing::warn!(uid, pid = caller.pid(), %why, "a caller cannot be attested");
+                    return Err(Refusal::unavailable(format!("{why}; ask again")));
+                }
+                Some(Err(why)) => tracing::warn!(uid, pid = caller.pid(), %why, "a caller cannot be attested"),
+                None => return Err(stopping()),
             }
         }
         let entries: Vec<&Entry> = candidates.into_iter().filter(|e| e.selectors.fits(&attested)).collect();
@@ -267,11 +274,11 @@ impl Api {
 }
 
 /// The caller, if the call carries the security header.
-fn caller<R>(request: &Request<R>) -> Result<Arc<Caller>, Refusal> {
+fn caller<R>(request: &Request<R>) -> Result<Arc<Guest>, Refusal> {
     if request.metadata().get(SECURITY_HEADER).is_none_or(|value| value != "true") {
         return Err(Refusal::invalid_argument(format!("the metadata `{SECURITY_HEADER}: true` is missing")));
     }
-    let caller = request.extensions().get::<Arc<Caller>>();
+    let caller = request.extensions().get::<Arc<Guest>>();
     caller.cloned().ok_or_else(|| Refusal::internal("the connection has no caller"))
 }
 
@@ -308,6 +315,9 @@ fn audience(audience: &[String]) -> Result<&[String], Refusal> {
         many if many.len() > AUDIENCES_MAX => {
             Err(Refusal::invalid_argument(format!("at most {AUDIENCES_MAX} audiences may be given")))
         }
+        long if long.iter().map(String::len).sum::<usize>() > AUDIENCE_BYTES_MAX => Err(Refusal::invalid_argument(
+            format!("audiences of {AUDIENCE_BYTES_MAX} bytes together may be given at most"),
+        )),
         some if some.iter().any(String::is_empty) => Err(Refusal::invalid_argument("an audience is empty")),
         some => Ok(some),
     }

@@ -15,11 +15,12 @@ use tonic::transport::{Channel, Endpoint};
 
 use crate::client::{self, FetchError};
 use crate::entry::{Entry, Selectors};
-use crate::listener::CONNECTIONS_PER_USER_MAX;
+use crate::listener::BRIEF;
 use crate::proto::spiffe_workload_api_client::SpiffeWorkloadApiClient;
 use crate::proto::{JwtBundlesRequest, JwtsvidRequest, ValidateJwtsvidRequest, X509BundlesRequest, X509svidRequest};
+use crate::seats::{CONNECTIONS_OF_STRANGERS_MAX, CONNECTIONS_PER_USER_MAX};
 use crate::served::{JwtAuthority, JwtRefused, Served, Svid};
-use crate::server::Server;
+use crate::server::{Server, Status};
 
 const NOW_S: u64 = 1_000;
 
@@ -27,6 +28,7 @@ struct World {
     dir: tempfile::TempDir,
     served: watch::Sender<Arc<Served>>,
     stop: watch::Sender<bool>,
+    status: Status,
 }
 
 /// Answers as an authority would, without cryptography: what is signed is the authority's business.
@@ -37,6 +39,7 @@ impl JwtAuthority for Signer {
     async fn issue(&self, id: &SpiffeId, audience: &[String]) -> Result<String, JwtRefused> {
         match audience {
             [one] if one == "dark" => Err(JwtRefused::Unavailable("nobody answers".into())),
+            [one] if one == "new" => Err(JwtRefused::TooMany("the next one is in 7 s".into())),
             _ => Ok(format!("{id} for {}", audience.join(","))),
         }
     }
@@ -88,8 +91,9 @@ fn serve(first: Served) -> World {
     let (served, receiver) = watch::channel(Arc::new(first));
     let (stop, stopped) = watch::channel(false);
     let server = Server::new(listener, receiver, Arc::new(|| NOW_S), Some(Arc::new(Signer)));
+    let status = server.status();
     tokio::spawn(server.run(stopped));
-    World { dir, served, stop }
+    World { dir, served, stop, status }
 }
 
 impl World {
@@ -224,6 +228,7 @@ async fn the_executable_is_matched_by_path_and_digest() {
 async fn a_process_that_has_ended_or_changed_its_program_is_not_attested() {
     use crate::caller::{Caller, CallerError};
     use std::process::{Command, Stdio};
+    use std::time::Instant;
 
     let dir = tempfile::tempdir().expect("a folder");
     let listener = UnixListener::bind(dir.path().join("s")).expect("bound");
@@ -236,11 +241,14 @@ async fn a_process_that_has_ended_or_changed_its_program_is_not_attested() {
     let (stream, _) = listener.accept().await.expect("accepted");
     let caller = Caller::of(&stream).expect("credentials");
     assert_eq!(caller.pid(), i32::try_from(child.id()).ok());
-    let before = caller.attest(None).expect("attested");
+    let attest = || caller.attest(None, Instant::now() + Duration::from_secs(5));
+    assert!(matches!(attest(), Err(CallerError::Unseen(_))), "not before the first look");
+    caller.look();
+    let before = attest().expect("attested");
     assert!(before.path.expect("a path").to_string_lossy().contains("python"));
 
     std::io::Write::write_all(&mut child.stdin.take().expect("a pipe"), b"\n").expect("written");
-    let changed = || matches!(caller.attest(None), Err(CallerError::Changed(_)));
+    let changed = || matches!(attest(), Err(CallerError::Changed(_)));
     for _ in 0..100 {
         if changed() {
             break;
@@ -250,7 +258,7 @@ async fn a_process_that_has_ended_or_changed_its_program_is_not_attested() {
     assert!(changed());
     child.kill().expect("killed");
     child.wait().expect("ended");
-    assert!(matches!(caller.attest(None), Err(CallerError::Gone(_))));
+    assert!(matches!(attest(), Err(CallerError::Gone(_))));
 }
 
 #[tokio::test]
@@ -270,6 +278,10 @@ async fn tokens_are_issued_and_validated_for_registered_callers() {
     assert_eq!(code(raw.fetch_jwtsvid(ask(&[], "")).await), Code::InvalidArgument);
     assert_eq!(code(raw.fetch_jwtsvid(ask(&["a"], "spiffe://acme.test/else")).await), Code::PermissionDenied);
     assert_eq!(code(raw.fetch_jwtsvid(ask(&["dark"], "")).await), Code::Unavailable);
+    let long = "x".repeat(3_000);
+    assert_eq!(code(raw.fetch_jwtsvid(ask(&[&long, &long], "")).await), Code::InvalidArgument);
+    let spent = raw.fetch_jwtsvid(ask(&["new"], "")).await.expect_err("refused");
+    assert_eq!((spent.code(), spent.message()), (Code::ResourceExhausted, "the next one is in 7 s"));
 
     let validate = |audience: &str, svid: &str| {
         with_header(ValidateJwtsvidRequest { audience: audience.to_owned(), svid: svid.to_owned() })
@@ -296,6 +308,47 @@ async fn one_user_cannot_take_every_connection() {
     drop(held);
     tokio::time::sleep(Duration::from_millis(100)).await;
     client::watch(&world.socket(), agent("web")).await.expect("a seat is free again");
+}
+
+#[tokio::test]
+async fn a_stranger_is_told_so_and_has_its_seat_briefly() {
+    let world = serve(state(&[("web", nobody())], 1));
+    let mut idle = Vec::new();
+    for _ in 0..CONNECTIONS_OF_STRANGERS_MAX - 1 {
+        idle.push(UnixStream::connect(world.socket()).await.expect("connected"));
+    }
+    let refused = client::watch(&world.socket(), agent("web")).await.map(drop).expect_err("a stranger");
+    assert!(matches!(refused, FetchError::Refused { code: Code::PermissionDenied, .. }), "{refused}");
+    let closed = |stream: &mut UnixStream| {
+        let mut bytes = [0; 64];
+        matches!(stream.try_read(&mut bytes), Ok(0)) || matches!(stream.try_read(&mut bytes), Ok(0))
+    };
+    assert!(!idle.iter_mut().any(closed), "they have just come");
+    tokio::time::sleep(BRIEF + Duration::from_secs(1)).await;
+    assert!(idle.iter_mut().all(closed), "idle ones do not keep their seats");
+    assert_eq!(world.status.connections(), 0);
+
+    // Callers with an entry keep theirs, however idle.
+    world.served.send_replace(Arc::new(state(&[("web", me())], 1)));
+    let mut idle = UnixStream::connect(world.socket()).await.expect("connected");
+    let mut watch = client::watch(&world.socket(), agent("web")).await.expect("open");
+    watch.next().await.expect("a state");
+    tokio::time::sleep(BRIEF + Duration::from_secs(1)).await;
+    assert!(!closed(&mut idle));
+    assert_eq!(world.status.connections(), 2);
+}
+
+#[tokio::test]
+async fn strangers_cannot_shut_out_a_caller_with_an_entry() {
+    let world = serve(state(&[("web", nobody())], 1));
+    let mut held = Vec::new();
+    for _ in 0..300 {
+        held.push(UnixStream::connect(world.socket()).await.expect("connected"));
+    }
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(world.status.connections(), CONNECTIONS_OF_STRANGERS_MAX);
+    world.served.send_replace(Arc::new(state(&[("web", me())], 1)));
+    client::watch(&world.socket(), agent("web")).await.expect("has a seat");
 }
 
 #[tokio::test]

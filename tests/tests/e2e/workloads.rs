@@ -2,10 +2,17 @@
 
 use std::time::Duration;
 
-use cauldron_identity::SpiffeId;
+use cauldron_identity::jwt::{LEEWAY_S, validate_jwt};
 use cauldron_identity::x509::{Bundles, CertificateDer, VerifiedSvid, verify_svid};
+use cauldron_identity::{SpiffeId, TrustBundle, TrustBundles, TrustDomain};
 use cauldron_tests::{Mesh, Node, Plan, append, eventually, wait_until};
+use cauldron_workload_api::SECURITY_HEADER;
 use cauldron_workload_api::client::{self, FetchError, Fetched};
+use cauldron_workload_api::proto::spiffe_workload_api_client::SpiffeWorkloadApiClient;
+use cauldron_workload_api::proto::{JwtBundlesRequest, JwtsvidRequest, ValidateJwtsvidRequest};
+use tonic::metadata::MetadataValue;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Request};
 
 use crate::identities::{authority, now_s};
 
@@ -87,4 +94,103 @@ async fn the_coordinator_serves_its_own_machine_and_signs_for_nobody_else_s() {
     eventually("it was issued", || mesh.hq.logged("a workload's SVID was issued") == 1);
     let fetched = fetch(&mesh.hq, &agent(&hq, "web")).await.expect("issued");
     assert_eq!(verified(&mesh, &fetched).spiffe_id, agent(&hq, "web"));
+}
+
+/// The Workload API as any gRPC client sees it.
+struct Raw(SpiffeWorkloadApiClient<Channel>);
+
+fn with_header<T>(message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.metadata_mut().insert(SECURITY_HEADER, MetadataValue::from_static("true"));
+    request
+}
+
+impl Raw {
+    async fn connect(node: &Node) -> Self {
+        let socket = format!("unix://{}", node.dir().join("workload.sock").display());
+        let channel = Endpoint::from_shared(socket).expect("a socket").connect().await.expect("connected");
+        Self(SpiffeWorkloadApiClient::new(channel))
+    }
+
+    async fn token(&mut self, audience: &str, id: &str) -> Result<String, tonic::Status> {
+        let asked = JwtsvidRequest { audience: vec![audience.to_owned()], spiffe_id: id.to_owned() };
+        let mut svids = self.0.fetch_jwtsvid(with_header(asked)).await?.into_inner().svids;
+        assert_eq!(svids.len(), 1, "{svids:?}");
+        Ok(svids.remove(0).svid)
+    }
+
+    async fn validate(&mut self, audience: &str, svid: &str) -> Result<String, tonic::Status> {
+        let asked = ValidateJwtsvidRequest { audience: audience.to_owned(), svid: svid.to_owned() };
+        Ok(self.0.validate_jwtsvid(with_header(asked)).await?.into_inner().spiffe_id)
+    }
+
+    /// The trust domain's keys, as a program keeps them to verify by itself.
+    async fn bundles(&mut self) -> TrustBundles {
+        let mut stream =
+            self.0.fetch_jwt_bundles(with_header(JwtBundlesRequest {})).await.expect("a stream").into_inner();
+        let reply = stream.message().await.expect("a reply").expect("not the end");
+        let mut bundles = TrustBundles::default();
+        for (id, jwks) in reply.bundles {
+            bundles
+                .insert(TrustBundle::from_jwks(TrustDomain::new(&id).expect("a trust domain"), &jwks).expect("keys"));
+        }
+        bundles
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_far_from_the_authority_gets_tokens_that_others_believe_and_not_without_end() {
+    const DB: &str = "https://db.example";
+    let mut mesh = Mesh::only_hq(Plan::default());
+    mesh.join("lyon", &[]).ok();
+    let lyon = Mesh::site_id("lyon");
+    for name in ["web", "cron"] {
+        register(&mesh.lyon, &lyon, name, true, "");
+    }
+    mesh.lyon.start();
+    mesh.lyon.until_up();
+    eventually("the SVIDs were issued", || mesh.lyon.logged("a workload's SVID was issued") >= 2);
+    let (web, cron) = (agent(&lyon, "web").to_string(), agent(&lyon, "cron").to_string());
+
+    let mut raw = Raw::connect(&mesh.lyon).await;
+    let token = raw.token(DB, &web).await.expect("signed by hq");
+    assert_eq!(raw.token(DB, &web).await.expect("kept"), token);
+    // Believed here by the API and by whoever fetched its keys, and at hq by the authority's own.
+    assert_eq!(raw.validate(DB, &token).await.expect("valid"), web);
+    let found = validate_jwt(&token, &[DB], &raw.bundles().await, now_s(), LEEWAY_S).expect("valid");
+    assert!(found.spiffe_id.to_string() == web && found.expires_s <= now_s() + 300);
+    let file = mesh.folder().join("token.jwt").display().to_string();
+    std::fs::write(&file, &token).expect("written");
+    let decided = mesh.hq.run(&["identity", "verify", "--audience", DB, &file]).ok().json();
+    assert_eq!((&decided["kind"], &decided["spiffe_id"]), (&"jwt-svid".into(), &web.clone().into()));
+
+    let (signed, _) = token.rsplit_once('.').expect("three parts");
+    let other = raw.token("https://other.example", &web).await.expect("signed");
+    let (_, signature) = other.rsplit_once('.').expect("three parts");
+    for (audience, token) in [("https://elsewhere.example", &token), (DB, &format!("{signed}.{signature}"))] {
+        assert_eq!(raw.validate(audience, token).await.expect_err("refused").code(), Code::InvalidArgument);
+    }
+    assert_eq!(
+        raw.token(DB, &agent(&lyon, "else").to_string()).await.expect_err("nobody's").code(),
+        Code::PermissionDenied
+    );
+
+    // Ever new audiences: the lane is spared, and the other identity has its own budget.
+    let mut last = Ok(String::new());
+    for n in 0..10 {
+        last = raw.token(&format!("https://{n}.example"), &web).await;
+        if last.is_err() {
+            break;
+        }
+    }
+    let spent = last.expect_err("refused");
+    assert!(spent.code() == Code::ResourceExhausted && spent.message().contains(&web), "{spent}");
+    assert_eq!(raw.token(DB, &web).await.expect("kept"), token);
+    raw.token(DB, &cron).await.expect("signed");
+
+    // In the dark there are no new ones, and those that are there stay good.
+    mesh.hq.kill9();
+    assert_eq!(raw.token("https://new.example", &cron).await.expect_err("dark").code(), Code::Unavailable);
+    assert_eq!(raw.token(DB, &web).await.expect("kept"), token);
+    assert_eq!(raw.validate(DB, &token).await.expect("valid"), web);
 }

@@ -1,6 +1,7 @@
 //! JWT-SVIDs for the programs on this machine: signed here where the authority is, otherwise over the enrol lane.
 
-use std::collections::BTreeMap;
+mod account;
+
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,13 +14,9 @@ use crate::config::Config;
 use crate::paths::DataDir;
 use crate::run::federation::{Federation, Published};
 use crate::run::issued;
+use crate::run::tokens::account::{Accounts, Now};
 use crate::run::workloads::Signers;
 use crate::{clock, files};
-
-/// Tokens that are kept for the next call. Some tens of workloads talk to some audiences each.
-const KEPT_MAX: usize = 256;
-
-type Kept = BTreeMap<(SpiffeId, Vec<String>), (String, u64)>;
 
 /// What signs and checks tokens.
 pub struct Tokens {
@@ -29,7 +26,7 @@ pub struct Tokens {
     foreign: Arc<Federation>,
     /// The JWT keys of our own trust domain, on a node without its authority: as the last grant told them.
     told: Mutex<Option<TrustBundle>>,
-    kept: Mutex<Kept>,
+    accounts: Accounts,
 }
 
 impl Tokens {
@@ -41,8 +38,8 @@ impl Tokens {
         foreign: Arc<Federation>,
     ) -> Self {
         let told = read(&config.node.dir, config.identity.spiffe_id.trust_domain());
-        let (told, kept) = (Mutex::new(told), Mutex::default());
-        Self { config: config.clone(), signers, published, foreign, told, kept }
+        let accounts = Accounts::new(config.identity.workloads.entries.iter().map(|w| &w.entry.spiffe_id));
+        Self { config: config.clone(), signers, published, foreign, told: Mutex::new(told), accounts }
     }
 
     /// The bundles of every trust domain that this node knows.
@@ -78,12 +75,10 @@ impl Tokens {
         }
     }
 
-    fn kept(&self) -> std::sync::MutexGuard<'_, Kept> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     async fn sign(&self, id: &SpiffeId, audience: &[String], lifetime: Duration) -> Result<String, JwtRefused> {
-        if let Some(published) = &self.published {
+        // An authority that is not the mesh's signs nothing: nobody would believe it.
+        let ours = self.signers.ca.as_ref().is_none_or(|keeper| keeper.ca().is_ok());
+        if let Some(published) = self.published.as_ref().filter(|_| ours) {
             let token = published.issue_jwt(id, audience, lifetime).map_err(|e| JwtRefused::Denied(e.to_string()))?;
             issued::tell(&self.signers.node, [token.issuance]).await;
             return Ok(token.text.to_string());
@@ -107,21 +102,11 @@ impl Tokens {
 #[tonic::async_trait]
 impl JwtAuthority for Tokens {
     async fn issue(&self, id: &SpiffeId, audience: &[String]) -> Result<String, JwtRefused> {
-        let key = (id.clone(), audience.to_vec());
-        let now_s = clock::wall_ms() / 1000;
-        if let Some((token, _)) = self.kept().get(&key).filter(|(_, until_s)| now_s < *until_s) {
-            return Ok(token.clone());
-        }
         let ttl = self.config.identity.workloads.entries.iter().find(|w| w.entry.spiffe_id == *id).and_then(|w| w.ttl);
         let lifetime = Duration::from_secs(LIFETIME_S_DEFAULT).min(ttl.unwrap_or(Duration::MAX));
-        let token = self.sign(id, audience, lifetime).await?;
-        let mut kept = self.kept();
-        kept.retain(|_, (_, until_s)| now_s < *until_s);
-        if kept.len() < KEPT_MAX {
-            // Handed out again for half of its life: whoever gets it then has the other half.
-            kept.insert(key, (token.clone(), now_s + lifetime.as_secs() / 2));
-        }
-        Ok(token)
+        let now = || Now { boottime_ms: clock::boottime_ms(), wall_s: clock::wall_ms() / 1000 };
+        // Handed out again for half of its life: whoever gets it then has the other half.
+        self.accounts.token(id, audience, lifetime / 2, now, self.sign(id, audience, lifetime)).await
     }
 
     fn validate(&self, token: &str, audience: &str) -> Result<(SpiffeId, serde_json::Value), String> {
