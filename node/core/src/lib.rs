@@ -33,6 +33,7 @@ mod names;
 mod runway;
 mod show;
 mod story;
+mod terms;
 mod verify;
 
 pub use crate::config::{Misbehave, NodeConfig, OpenError};
