@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use cauldron_identity::jwt::LIFETIME_S_DEFAULT;
 use cauldron_identity::x509::{AuthorityCa, CertificateDer};
-use cauldron_identity::{AuthorKey, Role, SealedFact, SpiffeId, TrustBundle};
+use cauldron_identity::{AuthorKey, Role, SpiffeId, TrustBundle};
 use cauldron_mesh::{EnrolRequest as Asked, SvidSource};
-use cauldron_node_core::enrol::{EnrolReply, EnrolRequest, Grant, Outcome, RefusedBecause};
-use cauldron_node_core::{Command, Reply};
+use cauldron_node_core::enrol::{EnrolReply, EnrolRequest, Grant, Outcome, Part, RefusedBecause};
+use cauldron_node_core::{Command, Reply, Welcome};
 use tokio::sync::mpsc;
 
 use crate::run::engine::Handle;
@@ -17,9 +17,6 @@ use crate::run::fault::Fault;
 use crate::run::federation::Published;
 use crate::run::site::SiteHolder;
 use crate::{chance, clock};
-
-/// Half of what the enrol lane carries in a reply; the rest is room for charter, chain and bundle.
-const WELCOME_BYTES_MAX: usize = 128 * 1024;
 
 /// What the lane needs.
 pub struct Registrar {
@@ -148,7 +145,7 @@ impl Registrar {
             Ok(request) => request,
             Err(e) => return refused("request", crate::run::chain(&e)),
         };
-        let (csr, joins) = (request.csr().to_vec(), request.token.is_some());
+        let (csr, joins, have) = (request.csr().to_vec(), request.token.is_some(), request.have);
         let site_csr = request.site_csr().map(<[u8]>::to_vec);
         let wanted_s = request.workload.as_ref().and_then(|w| w.lifetime_s);
         let audience = request.workload.as_ref().map(|w| w.audience.clone()).unwrap_or_default();
@@ -158,6 +155,14 @@ impl Registrar {
             Ok(other) => return refused("unexpected", format!("the core answered {other:?}")),
             Err(refusal) => return refused(refusal.code, refusal.reason),
         };
+        let Ok(welcome) = self.node.read(move |core| core.welcome(have)).await else {
+            return refused("stopping", "the coordinator is stopping; ask again when it runs".into());
+        };
+        // Whoever cannot see yet whom the charter names would not believe a grant: it is shown first.
+        if welcome.amended && welcome.more {
+            let Welcome { charter, authority, terms, .. } = welcome;
+            return Outcome::Part(Box::new(Part { charter, authority, terms }));
+        }
         let now_ms = clock::wall_ms();
         let (token, issued) = if audience.is_empty() {
             (None, self.issuer.issue(&spiffe_id, &csr, site_csr.as_deref(), wanted_s, now_ms / 1000))
@@ -166,9 +171,6 @@ impl Registrar {
                 Ok(token) => (Some(token), Ok(Issued { chain: Vec::new(), roots: Vec::new(), site: None })),
                 Err(why) => return refused("token", why),
             }
-        };
-        let Ok(welcome) = self.node.read(cauldron_node_core::NodeCore::welcome).await else {
-            return refused("stopping", "the coordinator is stopping; ask again when it runs".into());
         };
         match issued {
             Ok(Issued { chain, roots, site }) => {
@@ -182,8 +184,8 @@ impl Registrar {
                     jwt_bundle: self.issuer.jwt_bundle().map(Into::into),
                     token,
                     // An author that renews has the chain by sync; a newcomer gets its beginning, the rest by sync too. Where
-                    // the charter is no longer the founding one, either needs it to know whom to believe.
-                    authority: if joins || welcome.amended { first(welcome.authority) } else { Vec::new() },
+                    // the charter is no longer the founding one, either needs all of it to know whom to believe.
+                    authority: if joins || welcome.amended { welcome.authority } else { Vec::new() },
                     terms: welcome.terms,
                     time_ms: now_ms,
                 }))
@@ -191,16 +193,6 @@ impl Registrar {
             Err(why) => refused("certificate", why),
         }
     }
-}
-
-/// The beginning of the authority chain that fits into a reply.
-fn first(authority: Vec<SealedFact>) -> Vec<SealedFact> {
-    let mut bytes = 0;
-    let fits = |fact: &SealedFact| {
-        bytes += fact.wire_len();
-        bytes <= WELCOME_BYTES_MAX
-    };
-    authority.into_iter().take_while(fits).collect()
 }
 
 fn refused(code: &str, reason: String) -> Outcome {
