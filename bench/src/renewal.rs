@@ -55,6 +55,7 @@ pub(crate) fn figure() -> Result<Figure, String> {
         };
         match runtime.block_on(enrol_client(&address, request, check)).map_err(|e| e.to_string())? {
             Outcome::Granted(_) => {}
+            Outcome::Part(_) => return Err("hq shows its chain in parts".into()),
             Outcome::Refused(why) => return Err(format!("hq refuses to renew: {}", why.reason)),
         }
     }

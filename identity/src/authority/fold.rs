@@ -2,13 +2,13 @@
 //!
 //! Facts may come in any order. Everything readable is kept in a pool, and the chain is walked from the founding on: at
 //! each head a [`Term`] that the council signed wins, else the sequencer's next entry follows. A term that arrives late
-//! takes the entries beside it out of the chain. What they raised is gone; what they restricted stays. It wins over no term as
-//! high as itself, and over no change of the council or the recovery keys.
+//! takes the entries beside it out of the chain ([`super::beside`]). It wins over no term as high as itself, and over no change
+//! of the council or the recovery keys.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::amend::Term;
-use super::entry::{Cut, Entry, EntryBody, Person};
+use super::entry::{Cut, Entry, EntryBody};
 use super::standing::Ends;
 use super::table::Effect;
 use super::{Applied, Member, member};
@@ -17,8 +17,11 @@ use crate::fact::Fact;
 use crate::ids::{AuthorId, FactId, MeshId};
 use crate::scope::Scope;
 
-/// Terms kept although nothing they build on is here. Each is some hundred bytes; an honest council signs one at a time.
-const TERMS_WAITING_MAX: usize = 8;
+/// Terms kept that are not in the chain: they wait for what they build on, or another won. Each is some hundred bytes; an
+/// honest council signs one at a time.
+const TERMS_BESIDE_MAX: usize = 8;
+/// Signatures kept on one term: all of a council, before and after a change of it.
+const SIGNATURES_MAX: usize = 2 * COUNCIL_MAX;
 
 /// Where an entry stands in the log: author, incarnation, position.
 type Place = (AuthorId, u32, u64);
@@ -36,8 +39,10 @@ pub(super) struct Pool {
     entries: BTreeMap<Place, Pooled>,
     places: BTreeMap<FactId, Place>,
     terms: BTreeMap<FactId, EntryBody>,
-    /// Entries that say who the council is, signed by one that was.
-    amends: BTreeSet<FactId>,
+    /// Entries that say who the council is, and whether one that was signed them.
+    amends: BTreeMap<FactId, bool>,
+    /// Which charters that was looked up in: the term, and how many.
+    amends_by: ((u32, u64), usize, usize),
     /// Where each proven liar's chain was forked, lowest.
     forked: BTreeMap<(AuthorId, u32), u64>,
 }
@@ -59,42 +64,46 @@ pub(super) struct Fold {
     pub(super) term: (u32, u64),
     /// Sequencers whose term is over.
     pub(super) outgoing: BTreeSet<AuthorId>,
-    /// What entries outside the chain say that must not lapse, by the index from which it counts: revocations and cuts.
-    pub(super) revoked: Vec<(u64, String)>,
-    /// People that entries outside the chain enrolled: a no of theirs still counts.
-    pub(super) people_beside: Vec<Person>,
-    /// Where an entry outside the chain branched off.
-    pub(super) beside: BTreeMap<FactId, u64>,
-    /// Entries outside the chain that descend from something which is not here, and what that is.
-    dangling: BTreeSet<FactId>,
-    wanted: BTreeSet<FactId>,
+    /// Charters on branches that a term took out: who else may have signed what does not fit here.
+    explored: Vec<Charter>,
+    /// Index of the entry that began each further life of an author.
+    begun: BTreeMap<(AuthorId, u32), u64>,
     /// The next position in the sequencer's own chain.
     next_seq: u64,
 }
 
 impl Pool {
     /// Keeps an entry; false when it is here already.
-    pub(super) fn insert(&mut self, fact: &Fact, fold: &Fold) -> bool {
+    pub(super) fn insert(&mut self, fact: &Fact) -> bool {
         let header = fact.header();
         let place = (header.author, header.incarnation, header.seq);
         if self.places.contains_key(&fact.id()) || self.entries.contains_key(&place) {
             return false;
         }
         let body = fact.decode_body::<EntryBody>().map_err(|e| format!("the entry cannot be read: {e}"));
-        let amends = |body: &EntryBody| {
-            matches!(body.entry(), Ok(Entry::Amend(amend)) if amend.is_of_the_root()) && fold.is_signed_by_known(body)
-        };
+        let amends = |body: &EntryBody| matches!(body.entry(), Ok(Entry::Amend(amend)) if amend.is_of_the_root());
         if body.as_ref().is_ok_and(amends) {
-            self.amends.insert(fact.id());
+            self.amends.insert(fact.id(), false);
+            self.amends_by = Default::default();
         }
         self.places.insert(fact.id(), place);
         self.entries.insert(place, Pooled { id: fact.id(), body });
         true
     }
 
-    /// Whether an entry that says who the council is lies outside the chain.
-    pub(super) fn amends_beside(&self, fold: &Fold) -> bool {
-        self.amends.iter().any(|id| !fold.places.contains_key(id))
+    /// Whether an entry that says who the council is, signed by one that was, lies outside the chain.
+    pub(super) fn amends_beside(&mut self, fold: &Fold) -> bool {
+        let by = (fold.term, fold.charters.len(), fold.explored.len());
+        if self.amends_by != by {
+            self.amends_by = by;
+            let unsigned: Vec<FactId> =
+                self.amends.iter().filter_map(|(id, signed)| (!signed).then_some(*id)).collect();
+            for id in unsigned {
+                let signed = self.body_of(&id).is_some_and(|body| fold.is_signed_by_known(body));
+                self.amends.insert(id, signed);
+            }
+        }
+        self.amends.iter().any(|(id, signed)| *signed && !fold.places.contains_key(id))
     }
 
     pub(super) fn fork(&mut self, author: AuthorId, incarnation: u32, seq: u64) {
@@ -108,30 +117,38 @@ impl Pool {
         place.is_some_and(|(author, life, seq)| self.forked.get(&(*author, *life)).is_some_and(|lowest| seq >= lowest))
     }
 
-    /// Keeps a term. Those in the chain stay; of the others only so many. A copy brings the signatures that were missing.
-    pub(super) fn insert_term(&mut self, id: FactId, body: EntryBody, fold: &Fold) -> bool {
-        if let Some(here) = self.terms.get_mut(&id) {
-            let missing = |s: &KeySignature| here.signatures.iter().all(|other| other.key != s.key);
-            let new: Vec<KeySignature> = body.signatures.iter().filter(|s| missing(s)).cloned().collect();
-            let room = (2 * COUNCIL_MAX).saturating_sub(here.signatures.len());
-            let gained = !new.is_empty() && room > 0;
-            here.signatures.extend(new.into_iter().take(room));
-            return gained;
-        }
-        let waiting: Vec<FactId> = self.terms.keys().filter(|t| !fold.places.contains_key(*t)).copied().collect();
-        if let Some(oldest) = waiting.first().filter(|_| waiting.len() >= TERMS_WAITING_MAX) {
-            self.terms.remove(oldest);
-        }
+    /// Keeps a term with those of its signatures that hold. Those in the chain stay; of the others only so many, first those of
+    /// the present council, on an entry that is here, with the highest number. False when it is not among them.
+    pub(super) fn insert_term(&mut self, id: FactId, mut body: EntryBody, fold: &Fold) -> bool {
+        let signatures = std::mem::take(&mut body.signatures);
+        add_signatures(&mut body, signatures, fold);
         self.terms.insert(id, body);
-        true
+        let beside: Vec<FactId> = self.terms.keys().filter(|t| !fold.places.contains_key(*t)).copied().collect();
+        let rank = |id: &FactId| {
+            let body = self.terms.get(id)?;
+            let n = if let Ok(Entry::Term(term)) = body.entry() { term.n } else { 0 };
+            let here = body.prev.is_none_or(|prev| fold.places.contains_key(&prev));
+            Some((fold.is_signed_by(&fold.charter, body), here, n, *id))
+        };
+        if beside.len() > TERMS_BESIDE_MAX
+            && let Some(least) = beside.into_iter().min_by_key(rank)
+        {
+            self.terms.remove(&least);
+        }
+        self.terms.contains_key(&id)
     }
 
-    pub(super) fn drop_term(&mut self, id: &FactId) {
-        self.terms.remove(id);
+    /// Adds what a copy brings to a term that is here; whether that is the signature of somebody who may sign one.
+    pub(super) fn complete_term(&mut self, id: &FactId, copy: &EntryBody, fold: &Fold) -> bool {
+        self.terms.get_mut(id).is_some_and(|body| add_signatures(body, copy.signatures.clone(), fold))
     }
 
     pub(super) fn term(&self, id: &FactId) -> Option<&EntryBody> {
         self.terms.get(id)
+    }
+
+    pub(super) fn terms(&self) -> &BTreeMap<FactId, EntryBody> {
+        &self.terms
     }
 
     /// Terms that build on an entry which is not in the chain here.
@@ -139,10 +156,56 @@ impl Pool {
         self.terms.iter().filter(|(_, body)| body.prev.is_some_and(|prev| !fold.places.contains_key(&prev)))
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.entries.len() + self.terms.len()
+    }
+
+    /// Entries that are not in the chain and never will be while this term lasts: the present sequencer's may only wait for one
+    /// before them. Without a body where it cannot be read.
+    pub(super) fn outside<'p>(&'p self, fold: &Fold) -> impl Iterator<Item = (&'p FactId, Option<&'p EntryBody>)> {
+        let present = (fold.sequencer(), fold.sequencer_life());
+        let past = self.entries.iter().filter(move |((author, life, _), _)| (*author, *life) != present);
+        let outside = past.filter(|(_, pooled)| !fold.places.contains_key(&pooled.id));
+        outside.map(|(_, pooled)| (&pooled.id, pooled.body.as_ref().ok()))
+    }
+
+    /// An entry or term that is not in the chain, if it is here and does not wait for its place.
+    pub(super) fn outside_of(&self, id: &FactId, fold: &Fold) -> Option<&EntryBody> {
+        let present = (fold.sequencer(), fold.sequencer_life());
+        match self.places.get(id) {
+            Some((author, life, _)) if (*author, *life) == present => None,
+            Some(_) => self.body_of(id),
+            None => self.terms.get(id),
+        }
+    }
+
     fn body_of(&self, id: &FactId) -> Option<&EntryBody> {
         let place = self.places.get(id)?;
         self.entries.get(place)?.body.as_ref().ok()
     }
+}
+
+/// Adds the signatures that hold, by keys that have not signed yet; those of keys that a charter names go before others. Returns
+/// whether one of these was added.
+fn add_signatures(body: &mut EntryBody, signatures: Vec<KeySignature>, fold: &Fold) -> bool {
+    let named =
+        |s: &KeySignature| fold.charters.iter().any(|(_, c)| c.council.contains(&s.key) || c.recovery.contains(&s.key));
+    let mut added = false;
+    for signature in signatures {
+        if body.signatures.iter().any(|here| here.key == signature.key) {
+            continue;
+        }
+        let key = signature.key.clone();
+        body.signatures.push(signature);
+        if body.signers(&fold.mesh, std::slice::from_ref(&key)) == 0 {
+            body.signatures.pop();
+        } else {
+            added |= body.signatures.last().is_some_and(named);
+        }
+    }
+    body.signatures.sort_by_key(|s| !named(s));
+    body.signatures.truncate(SIGNATURES_MAX);
+    added
 }
 
 impl Fold {
@@ -162,11 +225,8 @@ impl Fold {
             places: BTreeMap::new(),
             term: (0, 0),
             outgoing: BTreeSet::new(),
-            revoked: Vec::new(),
-            people_beside: Vec::new(),
-            beside: BTreeMap::new(),
-            dangling: BTreeSet::new(),
-            wanted: BTreeSet::new(),
+            explored: Vec::new(),
+            begun: BTreeMap::new(),
             next_seq: 1,
         })
     }
@@ -214,6 +274,12 @@ impl Fold {
                     self.take_next(pool);
                     continue;
                 }
+                let seen = beside.charters.into_iter().map(|(_, charter)| charter).chain(beside.explored);
+                for charter in seen {
+                    if !self.explored.contains(&charter) {
+                        self.explored.push(charter);
+                    }
+                }
             }
             self.begin_term(id, &term);
         }
@@ -241,14 +307,34 @@ impl Fold {
         })
     }
 
-    /// Whether the council or the recovery keys of any charter that was in force here signed: enough to keep what cannot be
+    /// Whether the council or the recovery keys of any charter that is known here signed: enough to keep what cannot be
     /// judged yet.
     pub(super) fn is_signed_by_known(&self, body: &EntryBody) -> bool {
+        let known = self.charters.iter().map(|(_, charter)| charter).chain(&self.explored);
+        known.into_iter().any(|charter| self.is_signed_by(charter, body))
+    }
+
+    /// Whether the council or the recovery keys of `charter` signed.
+    pub(super) fn is_signed_by(&self, charter: &Charter, body: &EntryBody) -> bool {
         let signed = |keys: &[crate::signer::SignerKey]| body.signers(&self.mesh, keys);
-        self.charters.iter().any(|(_, c)| {
-            signed(&c.council) >= c.threshold as usize
-                || (!c.recovery.is_empty() && signed(&c.recovery) * 2 > c.recovery.len())
-        })
+        signed(&charter.council) >= charter.threshold as usize
+            || (!charter.recovery.is_empty() && signed(&charter.recovery) * 2 > charter.recovery.len())
+    }
+
+    /// The charter as the chain's first `index` entries leave it.
+    pub(super) fn charter_at(&self, index: u64) -> &Charter {
+        self.charters.iter().rev().find(|(at, _)| *at <= index).map_or(&self.charter, |(_, charter)| charter)
+    }
+
+    /// Whether the chain's first `index` entries enrolled an author.
+    pub(super) fn knew(&self, author: &AuthorId, index: u64) -> bool {
+        self.members.get(author).is_some_and(|m| m.index <= index)
+    }
+
+    /// The life of an author after the chain's first `index` entries.
+    pub(super) fn life_at(&self, author: &AuthorId, index: u64) -> u32 {
+        let lives = self.begun.range((*author, 0)..=(*author, u32::MAX));
+        lives.filter(|(_, at)| **at <= index).map(|((_, life), _)| *life).max().unwrap_or(0)
     }
 
     /// The term that begins at this head: of several the highest, then the one with the lowest id.
@@ -292,6 +378,7 @@ impl Fold {
                 if let Some(member) = self.members.get_mut(&i.author) {
                     let old = member.incarnation;
                     member.incarnation = i.incarnation;
+                    self.begun.insert((i.author, i.incarnation), index);
                     self.ends.entry((i.author, old)).or_default().lower(&i.ends);
                 }
             }
@@ -335,6 +422,7 @@ impl Fold {
         if old == term.sequencer.author.author_id() {
             if let Some(member) = self.members.get_mut(&old) {
                 member.incarnation += 1;
+                self.begun.insert((old, member.incarnation), index);
             }
         } else {
             over.revoked = true;
@@ -344,69 +432,5 @@ impl Fold {
         self.term = (term.n, index);
         self.next_seq = 1;
         self.push(Applied { id, entry: Some(Entry::Term(term.clone())), refused: None, at_once: true });
-    }
-
-    /// Entries that a term took out of the chain, or that its outgoing sequencer wrote since: what people signed there to
-    /// restrict stays in force, judged by the charter where they branched off.
-    pub(super) fn look_beside(&mut self, pool: &Pool, new: Option<&FactId>) {
-        if self.term.0 == 0 {
-            return;
-        }
-        // One that many hang on is rare; a liar may have written thousands that hang on nothing.
-        let connects = new.is_none_or(|id| self.wanted.contains(id));
-        if connects {
-            self.dangling.clear();
-            self.wanted.clear();
-        }
-        let outside = |p: &&Pooled| !self.places.contains_key(&p.id) && !self.beside.contains_key(&p.id);
-        let beside: Vec<&Pooled> = match new.filter(|_| !connects) {
-            Some(id) => {
-                pool.places.get(id).and_then(|place| pool.entries.get(place)).into_iter().filter(outside).collect()
-            }
-            None => pool.entries.values().filter(outside).collect(),
-        };
-        for pooled in beside {
-            let Ok(body) = &pooled.body else {
-                self.beside.insert(pooled.id, 0);
-                continue;
-            };
-            let Some(branch) = self.branch_of(pool, body) else {
-                self.dangling.insert(pooled.id);
-                continue;
-            };
-            self.beside.insert(pooled.id, branch);
-            let Ok(entry) = body.entry() else { continue };
-            let charter = self.charters.iter().rev().find(|(at, _)| *at <= branch).map_or(&self.charter, |(_, c)| c);
-            let council = body.signers(&self.mesh, &charter.council) >= charter.threshold as usize;
-            match entry {
-                Entry::Cut(cut) if council || self.proves_fork(&cut) => self.cut(&cut),
-                Entry::RevokePerson(person) if council => self.revoked.push((branch + 1, person)),
-                Entry::Person(person) if council => self.people_beside.push(person),
-                _ => {}
-            }
-        }
-    }
-
-    /// Index of the last entry of the chain that `body` descends from.
-    fn branch_of(&mut self, pool: &Pool, body: &EntryBody) -> Option<u64> {
-        let mut prev = body.prev;
-        // A walk back cannot be longer than the pool, and a hash chain has no circle.
-        for _ in 0..=pool.entries.len() {
-            let Some(id) = prev else { return Some(0) };
-            if let Some(index) = self.places.get(&id).or_else(|| self.beside.get(&id)) {
-                return Some(*index);
-            }
-            if self.dangling.contains(&id) {
-                return None;
-            }
-            match pool.body_of(&id).or_else(|| pool.term(&id)) {
-                Some(before) => prev = before.prev,
-                None => {
-                    self.wanted.insert(id);
-                    return None;
-                }
-            }
-        }
-        None
     }
 }

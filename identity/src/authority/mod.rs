@@ -5,16 +5,19 @@
 //! nothing. Nothing here reads a clock.
 
 mod amend;
+mod beside;
 pub mod entry;
 mod fold;
 mod judge;
 mod roots;
 mod standing;
 pub mod table;
+mod terms;
 
 use std::collections::BTreeMap;
 
 pub use amend::{Amend, Term};
+pub use beside::CutBeside;
 pub use entry::{
     Activate, ChainEnd, Credential, CredentialKind, Cut, ENTRY_NAMESPACE, Enrol, Entry, EntryBody, Held, Incarnate,
     KIND_ENTRY, KIND_HELD, Person, founding_entry,
@@ -23,13 +26,14 @@ pub use roots::{
     ISSUED_MAX, Issuance, Issued, IssuedKind, KIND_ISSUED, KIND_ROOTS, ROOTS_MAX, Root, RootState, Roots, Trust,
 };
 pub use standing::Standing;
+pub use terms::TermOutcome;
 
-use crate::charter::{COUNCIL_MAX, Charter, Seat};
+use crate::charter::{Charter, Seat};
 use crate::fact::Fact;
 use crate::ids::{AuthorId, FactId, MeshId};
 use crate::keys::PublicKey;
-use crate::scope::Scope;
 use crate::spiffe_id::{Role, SpiffeId};
+use beside::Beside;
 use fold::{Fold, Pool};
 use standing::Ends;
 
@@ -39,25 +43,13 @@ pub struct Authority {
     founding: Charter,
     pool: Pool,
     fold: Fold,
+    beside: Beside,
     suspended: BTreeMap<AuthorId, Ends>,
     held: BTreeMap<AuthorId, Vec<Witness>>,
     /// Chains of entries that their author is proven to have forked, and from which position on.
     forked: BTreeMap<(AuthorId, u32), u64>,
     /// The highest index that a witness or a term covers; see [`Authority::find_covered`].
     covered: u64,
-}
-
-/// What became of a term that was handed in.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum TermOutcome {
-    /// It began, at this index.
-    Began(u64),
-    /// It is here already.
-    Known,
-    /// It waits for the entry that it builds on.
-    Waits,
-    /// It changes nothing, and why.
-    Refused(String),
 }
 
 /// One author's word that it holds the chain up to somewhere, and where that word stands in its own chain.
@@ -115,7 +107,16 @@ impl Authority {
     pub fn new(mesh: MeshId, founding: Charter) -> Result<Self, String> {
         let fold = Fold::new(mesh, founding.clone())?;
         let (suspended, held, forked) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Ok(Self { founding, pool: Pool::default(), fold, suspended, held, forked, covered: 0 })
+        Ok(Self {
+            founding,
+            pool: Pool::default(),
+            fold,
+            beside: Beside::default(),
+            suspended,
+            held,
+            forked,
+            covered: 0,
+        })
     }
 
     /// Takes one fact in; every kind but [`KIND_ENTRY`] and [`KIND_HELD`] is ignored. Returns whether anything may have
@@ -142,82 +143,27 @@ impl Authority {
     }
 
     fn apply_entry(&mut self, fact: &Fact) -> bool {
-        if !self.pool.insert(fact, &self.fold) {
+        if !self.pool.insert(fact) {
             return false;
         }
-        let (term, id) = (self.fold.term, fact.id());
+        let (term, from) = (self.fold.term, self.fold.chain.len());
         self.fold.extend(&self.pool);
-        // A term that waited for this entry leaves others beside it.
-        self.fold.look_beside(&self.pool, Some(&id).filter(|_| self.fold.term == term));
         // It may lead to a change of the council, or to a higher term, which the present term may not take out.
         let beside = self.fold.term.0 > 0 && !self.fold.places.contains_key(&fact.id());
         if beside && (self.pool.amends_beside(&self.fold) || self.pool.waiting(&self.fold).next().is_some()) {
             self.rebuild();
+        } else if self.fold.term != term {
+            // A term that waited for this entry leaves others beside it.
+            self.beside = Beside::of(&self.fold, &self.pool);
+        } else {
+            let chained: Vec<FactId> = self.fold.chain.iter().skip(from).map(|a| a.id).collect();
+            self.beside.look(&self.fold, &self.pool, &fact.id(), &chained);
         }
         true
     }
 
-    /// Takes terms in that were kept, in any order: one may be signed by keys that an entry behind another brings.
-    pub fn apply_terms<'b>(&mut self, terms: impl IntoIterator<Item = &'b EntryBody>) {
-        let mut left: Vec<&EntryBody> = terms.into_iter().collect();
-        loop {
-            let before = left.len();
-            left.retain(|body| matches!(self.apply_term(body), TermOutcome::Refused(_)));
-            if left.len() == before {
-                return;
-            }
-        }
-    }
-
-    /// Takes a term in, from a file or from a peer. It needs no place in anybody's chain, and may come before what it
-    /// builds on. Nothing of the signatures is believed before that is here.
-    pub fn apply_term(&mut self, body: &EntryBody) -> TermOutcome {
-        let term = match body.entry() {
-            Ok(Entry::Term(term)) => term,
-            Ok(_) => return TermOutcome::Refused("this entry is no term; hand it to the sequencer".into()),
-            Err(why) => return TermOutcome::Refused(format!("the term cannot be read: {why}")),
-        };
-        let id = Term::id(&self.fold.mesh, body);
-        if self.fold.places.contains_key(&id) {
-            return TermOutcome::Known;
-        }
-        // Anybody may send one: what costs a walk over the chain is done for people's signatures only.
-        if body.signatures.len() > 2 * COUNCIL_MAX {
-            return TermOutcome::Refused("it carries more signatures than there can be signers".into());
-        }
-        if body.prev != self.head() && !self.fold.is_signed_by_known(body) {
-            return TermOutcome::Refused(
-                "neither the council nor the recovery keys signed it, as far as is known here".into(),
-            );
-        }
-        let place = body.prev.map_or(Some(0), |prev| self.fold.places.get(&prev).copied());
-        let judged = place.map(|at| self.replay(at).and_then(|fold| fold.judge_term(body, &term).map(|_| ())));
-        if let Some(Err(why)) = judged {
-            return TermOutcome::Refused(why);
-        }
-        if !self.pool.insert_term(id, body.clone(), &self.fold) {
-            return TermOutcome::Known;
-        }
-        self.rebuild();
-        match (self.fold.places.get(&id), place) {
-            (Some(index), _) => TermOutcome::Began(*index),
-            (None, None) => TermOutcome::Waits,
-            (None, Some(_)) => {
-                self.pool.drop_term(&id);
-                TermOutcome::Refused(
-                    "behind the entry that it builds on stands another term, or a change of the council or the recovery \
-                     keys; draft it on the present head"
-                        .into(),
-                )
-            }
-        }
-    }
-
     /// The fold as it was after `index` entries.
     fn replay(&self, index: u64) -> Result<Fold, String> {
-        if index == self.index() {
-            return Ok(self.fold.clone());
-        }
         let mut fold = Fold::new(self.fold.mesh, self.founding.clone())?;
         fold.extend_to(&self.pool, index);
         Ok(fold)
@@ -227,8 +173,8 @@ impl Authority {
         // The founding charter was opened before: its seats have roles.
         let Ok(mut fold) = Fold::new(self.fold.mesh, self.founding.clone()) else { return };
         fold.extend(&self.pool);
-        fold.look_beside(&self.pool, None);
         self.fold = fold;
+        self.beside = Beside::of(&self.fold, &self.pool);
         self.covered = self.find_covered();
     }
 
@@ -238,47 +184,14 @@ impl Authority {
     /// Why it would change nothing.
     pub fn would_accept(&self, body: &EntryBody) -> Result<(), String> {
         let entry = body.entry().map_err(|e| format!("the entry cannot be read: {e}"))?;
-        self.fold.judge(body, &entry).map(|_| ())
-    }
-
-    /// Two facts of `author` for one place of its authority chain are known. From here on it is a proven liar: what it wrote
-    /// stays as this node holds it, nothing follows, until the council names a new term.
-    pub fn forked(&mut self, author: AuthorId, incarnation: u32, seq: u64) {
-        let lowest = self.forked.entry((author, incarnation)).or_insert(seq);
-        *lowest = seq.min(*lowest);
-        self.pool.fork(author, incarnation, seq);
-    }
-
-    /// Whether authority is frozen: the present sequencer forked its chain at this position.
-    #[must_use]
-    pub fn frozen(&self) -> Option<u64> {
-        self.forked.get(&(self.fold.sequencer(), self.fold.sequencer_life())).copied()
-    }
-
-    /// Terms in the chain, and those that wait for what they build on: what a peer may lack.
-    pub fn terms(&self) -> impl Iterator<Item = (FactId, &EntryBody)> {
-        let begun = self.fold.chain.iter().filter_map(|a| self.pool.term(&a.id).map(|body| (a.id, body)));
-        begun.chain(self.pool.waiting(&self.fold).map(|(id, body)| (*id, body)))
-    }
-
-    /// The number of the present term; 0 is the founding's.
-    #[must_use]
-    pub fn term(&self) -> u32 {
-        self.fold.term.0
-    }
-
-    /// Index of the entry that began the present term; 0 for the founding.
-    #[must_use]
-    pub fn term_begun(&self) -> u64 {
-        self.fold.term.1
-    }
-
-    /// Whether the council has vouched, by a term, for this entry of an earlier sequencer: then no fork of it says anything.
-    #[must_use]
-    pub fn is_vouched(&self, author: &AuthorId, incarnation: u32, seq: u64) -> bool {
-        let over = *author != self.fold.sequencer() || incarnation != self.fold.sequencer_life();
-        let end = self.fold.ends.get(&(*author, incarnation)).and_then(|ends| ends.end_of(&Scope::authority()));
-        over && end.is_some_and(|end| seq <= end)
+        self.fold.judge(body, &entry)?;
+        // The chain is judged without what lies beside it; whoever writes it goes by both.
+        match &entry {
+            Entry::Incarnate(i) if self.member(&i.author).is_some_and(|m| self.is_cut(&i.author, m.incarnation)) => {
+                Err("a cut author does not come back by itself".into())
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Takes the effect of a `Suspend` restriction: beyond these heads, and in unnamed scopes from the start, the
@@ -349,7 +262,7 @@ impl Authority {
     /// it knew the chain up to there.
     #[must_use]
     pub fn index_of(&self, entry: &FactId) -> Option<u64> {
-        self.fold.places.get(entry).or_else(|| self.fold.beside.get(entry)).copied()
+        self.fold.places.get(entry).copied().or_else(|| self.beside.branch(entry))
     }
 
     /// Every entry with what became of it, oldest first.
@@ -404,7 +317,12 @@ impl Authority {
 
     /// Whether an entry that a term took out of the chain had revoked the person enrolled at `index`.
     fn is_revoked(&self, person: &Person, index: u64) -> bool {
-        self.fold.revoked.iter().any(|(at, id)| *id == person.id && index < *at)
+        self.beside.is_revoked(person, index)
+    }
+
+    /// Cuts that count although a term took their entries out of the chain, or an earlier sequencer wrote them since.
+    pub fn cuts_beside(&self) -> impl Iterator<Item = (&FactId, &CutBeside)> {
+        self.beside.cuts()
     }
 
     /// Everything that the chain's first `index` accepted entries ever said of a person, in effect or not, newest first:
@@ -415,7 +333,7 @@ impl Authority {
             (Some(Entry::Person(person)), None) if person.id == id => Some(person),
             _ => None,
         });
-        said.chain(self.fold.people_beside.iter().filter(move |p| p.id == id))
+        said.chain(self.beside.people().filter(move |p| p.id == id))
     }
 
     /// Everybody enrolled and not revoked.
@@ -475,6 +393,7 @@ impl Authority {
         let counting = witnesses.flat_map(|(_, said)| said).filter(|w| {
             let ends = self.fold.ends.get(&(w.header.author, w.header.incarnation));
             ends.is_none_or(|e| e.covers(&w.header, w.fact))
+                && self.within_beside(&w.header, w.fact)
                 && self.fold.places.get(&w.held.head) == Some(&w.held.index)
         });
         // The council vouches for all that its term builds on.

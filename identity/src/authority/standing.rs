@@ -41,7 +41,9 @@ impl Ends {
         if self.named {
             self.by_scope.retain(|scope, _| stated.contains_key(scope));
             for (scope, end) in &mut self.by_scope {
-                if let Some(other) = stated.get(scope).filter(|o| o.0 < end.0) {
+                // At one position a named fact says more than none, and of two all nodes take the same.
+                let rank = |(seq, id): &(u64, Option<FactId>)| (*seq, id.is_none(), *id);
+                if let Some(other) = stated.get(scope).filter(|other| rank(other) < rank(end)) {
                     *end = *other;
                 }
             }
@@ -81,6 +83,9 @@ impl Authority {
         if self.fold.ends.get(&key).is_some_and(|ends| !ends.covers(header, id) && !planted_off(ends)) {
             return Standing::BeyondCut;
         }
+        if !self.within_beside(header, id) && !planted::active("cut-ignored") {
+            return Standing::BeyondCut;
+        }
         if self.suspended.get(&header.author).is_some_and(|ends| !ends.covers(header, id)) {
             return Standing::Suspended;
         }
@@ -90,7 +95,19 @@ impl Authority {
     /// Whether this life of the author was cut.
     #[must_use]
     pub fn is_cut(&self, author: &AuthorId, incarnation: u32) -> bool {
-        self.fold.is_cut(author, incarnation) && !planted::active("cut-ignored")
+        let cut = self.fold.is_cut(author, incarnation)
+            || (self.beside.is_cut(author, incarnation) && !self.is_sequencer_life(author, incarnation));
+        cut && !planted::active("cut-ignored")
+    }
+
+    /// Whether a fact lies before every cut beside the chain.
+    pub(super) fn within_beside(&self, header: &Header, id: FactId) -> bool {
+        self.beside.covers(header, id) || self.is_sequencer_life(&header.author, header.incarnation)
+    }
+
+    /// The present sequencer is cut by a term alone: the council named it since.
+    fn is_sequencer_life(&self, author: &AuthorId, incarnation: u32) -> bool {
+        (*author, incarnation) == (self.fold.sequencer(), self.fold.sequencer_life())
     }
 
     /// Whether the author is suspended.

@@ -222,7 +222,7 @@ impl NodeCore {
         match self.take_term(body) {
             TermOutcome::Began(_) | TermOutcome::Waits => Ok(Reply::Recorded(id)),
             TermOutcome::Known => Ok(Reply::Already(id)),
-            TermOutcome::Refused(why) => Err(Refusal::new("entry_refused", why)),
+            TermOutcome::Beside(why) | TermOutcome::Refused(why) => Err(Refusal::new("entry_refused", why)),
         }
     }
 

@@ -7,7 +7,7 @@ use cauldron_coordinator::lease::LeaseState;
 use cauldron_coordinator::ledger::Ledger;
 use cauldron_coordinator::policy::Engine;
 use cauldron_crdt::{Access, Board, ChainId, Draft, FactLog, Inserted, Record as LogRecord, Sync};
-use cauldron_identity::authority::{EntryBody, Term, TermOutcome};
+use cauldron_identity::authority::{EntryBody, Term};
 use cauldron_identity::{
     AuthorId, AuthorKey, Authority, Clock, Confidence, Fact, FactId, Lane, PublicKey, Role, Scope, SealedFact,
     SignedCharter, SpiffeId, planted,
@@ -112,6 +112,8 @@ pub(crate) struct Work {
     pub(crate) reports: Vec<(FactId, cauldron_coordinator::ledger::Report)>,
     /// Terms that members told and that nobody known here signed: the entry that names their signers may be under way.
     pub(crate) unjudged: Vec<EntryBody>,
+    /// Terms in the store.
+    pub(crate) stored_terms: BTreeSet<FactId>,
     /// Started permits without effect that wait to be resumed.
     pub(crate) absent: BTreeSet<FactId>,
     /// When leases are asked for next, boot time in milliseconds.
@@ -230,7 +232,7 @@ impl NodeCore {
         };
         let terms = core.restore_locals(locals);
         core.refold(&terms);
-        core.bootstrap(config.bootstrap, config.terms)?;
+        core.bootstrap(config.bootstrap, &config.terms)?;
         core.check_seat()?;
         core.settle_in(born, behind);
         core.opened = true;
@@ -254,7 +256,10 @@ impl NodeCore {
                 Local::Note(name, value) => {
                     self.notes.insert(name, value);
                 }
-                Local::Term(body) => terms.push(*body),
+                Local::Term(body) => {
+                    self.work.stored_terms.insert(Term::id(&self.authority.mesh(), &body));
+                    terms.push(*body);
+                }
                 Local::Born | Local::Behind(_) | Local::Unknown => {}
             }
         }
@@ -273,6 +278,7 @@ impl NodeCore {
             self.authority.forked(header.author, header.incarnation, header.seq);
         }
         self.authority.apply_terms(terms);
+        self.forget_terms();
         self.become_incarnation();
         for fact in facts.iter().filter(|f| f.header().scope != Scope::authority()) {
             self.fold(fact);
@@ -281,12 +287,12 @@ impl NodeCore {
 
     /// Takes the facts the node starts with; those already held are skipped. A term among the entries says who may have written
     /// those behind it.
-    fn bootstrap(&mut self, facts: Vec<SealedFact>, mut terms: Vec<EntryBody>) -> Result<(), OpenError> {
-        self.take_terms(&mut terms);
+    fn bootstrap(&mut self, facts: Vec<SealedFact>, terms: &[EntryBody]) -> Result<(), OpenError> {
+        self.take_terms(terms);
         for sealed in facts {
             let known = sealed.peek().ok().is_some_and(|header| self.authority.member(&header.author).is_some());
             if !known && !terms.is_empty() {
-                self.take_terms(&mut terms);
+                self.take_terms(terms);
             }
             match self.log.insert(sealed, &Writers(&self.authority)) {
                 Ok(Inserted::New(fact)) => self.stored(&fact),
@@ -295,19 +301,8 @@ impl NodeCore {
                 Err(why) => return Err(OpenError::Bootstrap(why.to_string())),
             }
         }
-        self.take_terms(&mut terms);
+        self.take_terms(terms);
         Ok(())
-    }
-
-    /// Takes those that can be judged now.
-    fn take_terms(&mut self, terms: &mut Vec<EntryBody>) {
-        loop {
-            let before = terms.len();
-            terms.retain(|body| matches!(self.take_term(body), TermOutcome::Refused(_)));
-            if terms.len() == before {
-                return;
-            }
-        }
     }
 
     /// A seat of the charter in effect belongs to one author: a copied name is not enough.
@@ -321,33 +316,6 @@ impl NodeCore {
             }
             _ => Ok(()),
         }
-    }
-
-    /// Takes a term in, from wherever it comes. What is new is durable and told to every peer before anything else.
-    pub(crate) fn take_term(&mut self, body: &EntryBody) -> TermOutcome {
-        let outcome = self.authority.apply_term(body);
-        if matches!(outcome, TermOutcome::Began(_) | TermOutcome::Waits) {
-            self.persist(local::term(&Term::id(&self.authority.mesh(), body), body));
-            self.tell_term(body);
-            self.after_entries();
-        }
-        outcome
-    }
-
-    /// The chain may have grown, or a term may have taken entries out of it.
-    pub(crate) fn after_entries(&mut self) {
-        let (n, sequencer) = (self.authority.term(), self.authority.sequencer().spiffe_id.clone());
-        if std::mem::replace(&mut self.term_seen, n) != n && self.opened {
-            self.tell(Event::Term { n, sequencer });
-        }
-        let mut unjudged = std::mem::take(&mut self.work.unjudged);
-        self.take_terms(&mut unjudged);
-        self.work.unjudged = unjudged;
-        self.become_incarnation();
-        // What this node said it holds may not be the chain any more.
-        self.work.held_index = self.work.held_index.min(self.authority.index());
-        self.seen_index = u64::MAX;
-        self.dirty = true;
     }
 
     fn settle_in(&mut self, born: bool, behind: Option<u32>) {

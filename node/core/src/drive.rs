@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use cauldron_coordinator::planted;
 use cauldron_crdt::{ChainId, Inserted, Record as LogRecord, SyncInput, SyncOutput};
-use cauldron_identity::authority::{ChainEnd, Entry, EntryBody, Held, Incarnate, KIND_ENTRY, KIND_HELD, TermOutcome};
+use cauldron_identity::authority::{ChainEnd, Entry, EntryBody, Held, Incarnate, KIND_ENTRY, KIND_HELD};
 use cauldron_identity::codec::to_cbor;
 use cauldron_identity::{AuthorId, Fact, Header, Lane, PublicKey, Scope, SealedFact, SpiffeId};
 
@@ -14,8 +14,6 @@ use crate::frame::Frame;
 use crate::input::{Event, LinkId, Output, Record, Timer};
 use crate::local;
 
-/// Terms of members that are kept unjudged, the newest; an honest council signs one at a time.
-const UNJUDGED_MAX: usize = 8;
 /// How long a restored node waits before it asks again for its new incarnation, milliseconds.
 const INCARNATE_EVERY_MS: u64 = 5_000;
 /// How long a peer may speak before its enrolment has arrived here, milliseconds. Then it may dial again.
@@ -72,32 +70,6 @@ impl NodeCore {
             Some("is suspended")
         } else {
             None
-        }
-    }
-
-    /// Tells every enrolled peer a new term of the council. From a stranger one is taken, since a successor may be one here.
-    pub(crate) fn tell_term(&mut self, body: &EntryBody) {
-        let links: Vec<LinkId> = self.links.iter().filter(|(_, p)| !p.shared.is_empty()).map(|(l, _)| *l).collect();
-        for link in links {
-            self.send(link, &Frame::Term(Box::new(body.clone())));
-        }
-    }
-
-    fn term_told(&mut self, link: LinkId, body: &EntryBody) {
-        match self.take_term(body) {
-            TermOutcome::Began(_) => self.authority_changed(),
-            TermOutcome::Known | TermOutcome::Waits => {}
-            TermOutcome::Refused(why) => {
-                let member = self.links.get(&link).is_some_and(|p| !p.shared.is_empty());
-                if member && !self.work.unjudged.contains(body) {
-                    if self.work.unjudged.len() >= UNJUDGED_MAX {
-                        self.work.unjudged.remove(0);
-                    }
-                    self.work.unjudged.push(body.clone());
-                }
-                let peer = self.links.get(&link).map(|p| p.spiffe_id.to_string()).unwrap_or_default();
-                self.count_refusal("term", format!("a term from {peer}: {why}"));
-            }
         }
     }
 

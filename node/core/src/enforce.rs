@@ -77,29 +77,64 @@ impl NodeCore {
         });
         let mut views: Vec<RestrictionView> = ordered.collect();
         views.sort_by_key(|view| std::cmp::Reverse(view.issued.map(|t| t.0)));
-        let cuts = self.authority.entries().enumerate().filter_map(|(i, applied)| match &applied.entry {
-            Some(Entry::Cut(cut)) if applied.refused.is_none() => {
-                Some(self.cut_view(now, applied.id, i as u64 + 1, cut))
-            }
-            _ => None,
-        });
-        cuts.chain(views).collect()
+        self.cuts(now).into_iter().chain(views).collect()
     }
 
-    fn cut_view(&self, now: Clock, id: FactId, index: u64, cut: &Cut) -> RestrictionView {
+    /// Every cut that counts: of the authority chain, by a term that named another sequencer, and beside the chain.
+    fn cuts(&self, now: Clock) -> Vec<RestrictionView> {
+        let mut cuts = Vec::new();
+        let mut sequencer = self.authority.founding().sequencer.author.author_id();
+        for (applied, index) in self.authority.entries().zip(1..).filter(|(applied, _)| applied.refused.is_none()) {
+            let reason = format!("authority entry {index}");
+            match &applied.entry {
+                Some(Entry::Cut(cut)) => {
+                    cuts.push(self.cut_view(now, applied.id, &cut.author, word(cut), reason, Some(index)));
+                }
+                Some(Entry::Term(term)) => {
+                    let before = std::mem::replace(&mut sequencer, term.sequencer.author.author_id());
+                    if before != sequencer {
+                        let by = format!("term {} of the council", term.n);
+                        cuts.push(self.cut_view(now, applied.id, &before, by, reason, Some(index)));
+                    }
+                }
+                _ => {}
+            }
+        }
+        let beside = self.authority.cuts_beside().map(|(id, beside)| {
+            let reason = format!("beside the authority chain, which it left behind entry {}", beside.branch);
+            self.cut_view(now, *id, &beside.cut.author, word(&beside.cut), reason, None)
+        });
+        cuts.extend(beside);
+        cuts
+    }
+
+    /// Nodes say how far they hold the chain; what lies beside it they do not acknowledge.
+    fn cut_view(
+        &self,
+        now: Clock,
+        id: FactId,
+        author: &AuthorId,
+        by: String,
+        reason: String,
+        index: Option<u64>,
+    ) -> RestrictionView {
         let writes = self.authority.sequencer().author.author_id();
-        let holds = |author: &AuthorId| *author == writes || self.authority.holds(author) >= index;
-        let (of, waiting) = self.waiting(now, &Realm::Mesh, Some(cut.author), holds);
+        let enforced = index.map(|index| {
+            let holds = |author: &AuthorId| *author == writes || self.authority.holds(author) >= index;
+            self.waiting(now, &Realm::Mesh, Some(*author), holds)
+        });
+        let of = enforced.as_ref().map(|(of, _)| *of);
+        let waiting = enforced.map(|(_, waiting)| waiting).unwrap_or_default();
         RestrictionView {
             id: id.to_string(),
             kind: "cut",
-            target: self.name_of(&cut.author),
+            target: self.name_of(author),
             scope: Scope::authority().to_string(),
-            by: if cut.fork.is_empty() { "the council".into() } else { "proof of a fork".into() },
-            reason: format!("authority entry {index}"),
+            by,
+            reason,
             issued: None,
-            of: Some(of),
-            enforced_by: Some(of - waiting.len()),
+            of,
+            enforced_by: of.map(|of| of - waiting.len()),
             waiting,
         }
     }
@@ -164,6 +199,11 @@ impl NodeCore {
     pub(crate) fn name_of(&self, author: &AuthorId) -> String {
         self.authority.member(author).map_or_else(|| author.to_string(), |m| m.spiffe_id.to_string())
     }
+}
+
+/// Whose word a cut is.
+fn word(cut: &Cut) -> String {
+    if cut.fork.is_empty() { "the council".into() } else { "proof of a fork".into() }
 }
 
 fn order_target(order: &Order) -> Option<AuthorId> {

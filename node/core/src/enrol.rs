@@ -4,13 +4,15 @@
 //! able to renew. So both prove themselves over the TLS exporter of the connection with keys that do not expire: the
 //! server with a coordinator's author key that the pinned charter names, the node with its own author key.
 
-use cauldron_identity::authority::{Authority, Enrol, EntryBody};
+use cauldron_identity::authority::{Enrol, EntryBody};
 use cauldron_identity::charter::Charter;
 use cauldron_identity::codec::{CodecError, from_cbor, to_cbor};
 use cauldron_identity::ids::{hmac_sha256, hmac_sha256_holds, sha256};
 use cauldron_identity::{AuthorKey, MeshId, PublicKey, SealedFact, Signature, SignedCharter};
 use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
+
+pub use crate::believed::{Believed, Have, Part};
 
 const REQUEST_DOMAIN: &str = "cauldron/enrol-request/v1";
 const REPLY_DOMAIN: &str = "cauldron/enrol-reply/v1";
@@ -40,6 +42,9 @@ pub struct EnrolRequest {
     /// The SVID is not for the author itself but for a workload on its machine.
     #[n(6)]
     pub workload: Option<Workload>,
+    /// How far it holds the authority chain: the reply carries what follows. Not signed: what comes is judged by itself.
+    #[n(7)]
+    pub have: Option<Have>,
 }
 
 /// An identity below the author's own: `<its SPIFFE ID>/agent/<name>`.
@@ -127,6 +132,9 @@ pub enum Outcome {
     /// Nothing was issued.
     #[n(1)]
     Refused(#[n(0)] RefusedBecause),
+    /// Nothing was issued yet: first the asker must see whom the charter names by now. It asks again with what it has then.
+    #[n(2)]
+    Part(#[n(0)] Box<Part>),
 }
 
 /// What a granted request brings.
@@ -142,7 +150,7 @@ pub struct Grant {
     /// Root certificates of the trust domain, DER.
     #[n(2)]
     pub bundle: Vec<ByteVec>,
-    /// The authority chain so far, so that the node starts with what it must hold.
+    /// The authority chain behind what the asker has, so that the node starts with what it must hold.
     #[n(3)]
     pub authority: Vec<SealedFact>,
     /// The server's wall clock, milliseconds since the Unix epoch: the first mark of the node's clock.
@@ -164,43 +172,14 @@ pub struct Grant {
 }
 
 impl Grant {
-    /// The charter as the reply's own authority chain leaves it, or as the asker's does where that has come further, with the
-    /// term and the length of that chain. Nothing in
-    /// it is believed that people did not sign, and a coordinator that they replaced cannot bring the past back.
+    /// The charter as the reply's authority chain, on top of what the asker believes, leaves it; with the term and the length of
+    /// that chain.
     ///
     /// # Errors
     /// [`EnrolError::Charter`] when the founding charter is not the pinned one.
     pub fn charter_in_effect(&self, pinned: &MeshId, believed: &Believed) -> Result<(Charter, u32, u64), EnrolError> {
-        let founding = self.charter.open(pinned).map_err(EnrolError::Charter)?;
-        let no_role = |why| EnrolError::Charter(cauldron_identity::charter::CharterError::Content(why));
-        let mut authority = Authority::new(*pinned, founding).map_err(no_role)?;
-        // A term says who may have written the entries behind it, and an entry whose signature a later term needs.
-        for _ in 0..=self.terms.len() {
-            let before = authority.index();
-            for sealed in &self.authority {
-                let key = sealed.peek().ok().and_then(|h| authority.member(&h.author)).map(|m| m.key);
-                if let Some(Ok(fact)) = key.map(|key| sealed.clone().open(&key)) {
-                    authority.apply(&fact);
-                }
-            }
-            authority.apply_terms(&self.terms);
-            if authority.index() == before {
-                break;
-            }
-        }
-        let told = (authority.term(), authority.index());
-        let own = believed.chain.as_ref().filter(|(_, term, index)| (*term, *index) > told);
-        Ok(own.cloned().unwrap_or_else(|| (authority.next_charter().clone(), told.0, told.1)))
+        believed.charter_with(pinned, &self.charter, &self.authority, &self.terms)
     }
-}
-
-/// What an asker knows already; nothing, when it joins.
-#[derive(Debug, Clone, Default)]
-pub struct Believed {
-    /// Who may answer beside the coordinators: authors of its own site.
-    pub issuers: Vec<PublicKey>,
-    /// Its own authority chain: the charter that this leaves, the number of the term, and its length.
-    pub chain: Option<(Charter, u32, u64)>,
 }
 
 /// Why nothing was issued.
@@ -244,7 +223,7 @@ impl EnrolRequest {
         exporter: &[u8; 32],
     ) -> Self {
         let proof = key.sign(REQUEST_DOMAIN, &requested(exporter, &csr, None, None));
-        Self { mesh, token, enrol, csr: ByteVec::from(csr), proof, site_csr: None, workload: None }
+        Self { mesh, token, enrol, csr: ByteVec::from(csr), proof, site_csr: None, workload: None, have: None }
     }
 
     /// The same request, which also asks for the site's intermediate.
@@ -267,7 +246,13 @@ impl EnrolRequest {
     ) -> Self {
         let proof = key.sign(REQUEST_DOMAIN, &requested(exporter, &csr, None, Some(&workload)));
         let (csr, workload) = (ByteVec::from(csr), Some(workload));
-        Self { mesh, token: None, enrol, csr, proof, site_csr: None, workload }
+        Self { mesh, token: None, enrol, csr, proof, site_csr: None, workload, have: None }
+    }
+
+    /// The same request, from an asker that holds this much of the authority chain.
+    #[must_use]
+    pub fn with_chain(self, have: Option<Have>) -> Self {
+        Self { have, ..self }
     }
 
     /// Encodes it.
@@ -318,7 +303,8 @@ impl EnrolReply {
     }
 
     /// Decodes a reply; a grant must carry the pinned charter and be signed by a coordinator which it names, or by one of
-    /// `issuers`: enrolled authors of this node's own site. A refusal is only a text for a person and is returned as it is.
+    /// `issuers`: enrolled authors of this node's own site. A refusal is only a text for a person and is returned as it is; so is
+    /// a part of the chain, which [`Believed::learn`] judges.
     ///
     /// # Errors
     /// [`EnrolError`].
@@ -359,6 +345,8 @@ fn bound(exporter: &[u8; 32], bytes: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use cauldron_identity::Authority;
+    use cauldron_identity::authority::{Entry, Term, TermOutcome};
     use cauldron_identity::charter::{ClassAges, Seat};
     use cauldron_identity::{Digest, SpiffeId};
 
@@ -456,17 +444,20 @@ mod tests {
         };
         let exporter = [7; 32];
         let from = |key: &AuthorKey, pin: &MeshId, at: &[u8; 32], issuers: &[PublicKey]| {
-            let believed = Believed { issuers: issuers.to_vec(), chain: None };
+            let believed = Believed::new(issuers.to_vec(), None);
             EnrolReply::open(&EnrolReply::new(grant(), key, &exporter).to_bytes(), pin, at, &believed)
         };
         let open = |key: &AuthorKey, pin: &MeshId, at: &[u8; 32]| from(key, pin, at, &[]);
         assert!(from(&eve, &pin, &exporter, &[eve.public()]).is_ok(), "an issuer of the own site");
         assert_eq!(from(&eve, &pin, &exporter, &[council.public()]), Err(EnrolError::NotACoordinator));
         // A reply that has come less far than the asker's own chain is judged by that: its server was replaced.
-        let mut replaced = signed.open(&pin).expect("the pinned one");
-        replaced.sequencer.author = eve.public();
-        replaced.coordinators = vec![replaced.sequencer.clone()];
-        let later = Believed { issuers: vec![], chain: Some((replaced, 1, 9)) };
+        let mut own = Authority::new(pin, signed.open(&pin).expect("the pinned one")).expect("seats");
+        let seat = Seat { author: eve.public(), spiffe_id: "spiffe://acme.test/coordinator/eve".into() };
+        let term = Term { n: 1, sequencer: seat, ends: vec![], root_keys: vec![] };
+        let mut body = EntryBody::new(None, 1, &Entry::Term(term));
+        body.sign(&pin, &council);
+        assert_eq!(own.apply_term(&body), TermOutcome::Began(1));
+        let later = Believed::new(vec![], Some(own));
         let reply = |key: &AuthorKey| EnrolReply::new(grant(), key, &exporter).to_bytes();
         assert_eq!(EnrolReply::open(&reply(&hq), &pin, &exporter, &later), Err(EnrolError::NotACoordinator));
         assert!(EnrolReply::open(&reply(&eve), &pin, &exporter, &later).is_ok());

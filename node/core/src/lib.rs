@@ -18,6 +18,7 @@ pub mod input;
 pub mod local;
 pub mod view;
 
+mod believed;
 mod command;
 mod config;
 mod core;
@@ -34,7 +35,11 @@ mod roots;
 mod runway;
 mod show;
 mod story;
+mod terms;
 mod verify;
+
+#[cfg(test)]
+mod authority_tests;
 
 pub use crate::config::{Misbehave, NodeConfig, OpenError};
 pub use crate::core::NodeCore;

@@ -99,6 +99,11 @@ pub(crate) fn term(id: &FactId, body: &EntryBody) -> Record {
     Record { key: [TERM, id.as_bytes()].concat(), value: Some(to_cbor(body)) }
 }
 
+/// A term that is kept no more.
+pub(crate) fn no_term(id: &FactId) -> Record {
+    Record { key: [TERM, id.as_bytes()].concat(), value: None }
+}
+
 /// This store has been used by a running node: from now on its heads may lie behind what peers hold.
 pub(crate) fn born() -> Record {
     Record { key: BORN.to_vec(), value: Some(vec![]) }

@@ -8,10 +8,13 @@ use std::collections::{BTreeMap, VecDeque};
 
 use cauldron_coordinator::planted;
 use cauldron_identity::authority::{
-    Amend, ISSUED_MAX, Issuance, Issued, KIND_ISSUED, KIND_ROOTS, ROOTS_MAX, Root, RootState, Roots, Standing, Trust,
+    Amend, EntryBody, ISSUED_MAX, Issuance, Issued, KIND_ISSUED, KIND_ROOTS, ROOTS_MAX, Root, RootState, Roots,
+    Standing, Trust,
 };
 use cauldron_identity::codec::to_cbor;
-use cauldron_identity::{AuthorId, Clock, Digest, Fact, FactId, Header, Realm, Role, Scope, SpiffeId};
+use cauldron_identity::{
+    AuthorId, Clock, Digest, Fact, FactId, Header, Realm, Role, Scope, SealedFact, SignedCharter, SpiffeId,
+};
 
 use crate::core::NodeCore;
 use crate::input::{Refusal, Reply};
@@ -341,6 +344,15 @@ impl NodeCore {
         };
         let known = said.iter().map(|root| view(&root.key, Some(root)));
         known.chain(silent.map(|key| view(key, None))).collect()
+    }
+
+    /// The founding charter, the whole authority chain in its own order and the council's terms: what a new sequencer starts
+    /// with.
+    #[must_use]
+    pub fn whole_chain(&self) -> (SignedCharter, Vec<SealedFact>, Vec<EntryBody>) {
+        let facts = self.authority.entries().filter_map(|applied| self.log.get(&applied.id));
+        let terms = self.authority.terms().map(|(_, body)| body.clone());
+        (self.charter.clone(), facts.map(|fact| fact.sealed().clone()).collect(), terms.collect())
     }
 
     /// What is wrong with who issues in this mesh.

@@ -12,7 +12,7 @@ use cauldron_identity::{Clock, FactId, Realm, Scope};
 
 use crate::command::KIND_CHANGE;
 use crate::core::NodeCore;
-use crate::enrol::Believed;
+use crate::enrol::{Believed, Have};
 use crate::view::{
     AuthorityView, CredentialView, EntryView, ForkView, LeaseView, MemberView, PeerView, PersonView, PolicyView,
     ScopeView, Seen, SelfView, SiteView, SyncView, Time,
@@ -34,13 +34,18 @@ pub struct AgentIntent {
 pub struct Welcome {
     /// The founding charter.
     pub charter: cauldron_identity::SignedCharter,
-    /// Every entry of the authority chain.
+    /// The authority chain behind what it has, as much as a reply carries.
     pub authority: Vec<cauldron_identity::SealedFact>,
+    /// Whether there is more of it.
+    pub more: bool,
     /// Terms of the council.
     pub terms: Vec<cauldron_identity::authority::EntryBody>,
     /// Whether the charter is no longer the founding one.
     pub amended: bool,
 }
+
+/// Half of what the enrol lane carries in a reply; the rest is room for charter, terms, chain and bundle.
+const WELCOME_BYTES_MAX: usize = 128 * 1024;
 
 /// Facts further ahead of our clock than this are flagged (guarantees §4).
 const FUTURE_MS: u64 = 5 * 60 * 1000;
@@ -388,13 +393,27 @@ impl NodeCore {
         self.notes.get(name).map(Vec::as_slice)
     }
 
-    /// The charter, and what a joining node must start with: the chain in its own order, across authors.
+    /// The charter, and what a joining node must start with: the chain in its own order, across authors, from where it has it.
     #[must_use]
-    pub fn welcome(&self) -> Welcome {
-        let facts = self.authority.entries().filter_map(|applied| self.log.get(&applied.id));
+    pub fn welcome(&self, have: Option<Have>) -> Welcome {
+        let own = (self.authority.term(), self.authority.index());
+        // Whoever has come further is not shown the past.
+        let known = have
+            .filter(|have| (have.term, have.index) >= own || self.authority.index_of(&have.head) == Some(have.index));
+        let behind = usize::try_from(known.map_or(0, |have| have.index)).unwrap_or(usize::MAX);
+        let (mut authority, mut bytes, mut more) = (Vec::new(), 0, false);
+        for fact in self.authority.entries().skip(behind).filter_map(|applied| self.log.get(&applied.id)) {
+            bytes += fact.sealed().wire_len();
+            more = bytes > WELCOME_BYTES_MAX && !authority.is_empty();
+            if more {
+                break;
+            }
+            authority.push(fact.sealed().clone());
+        }
         Welcome {
             charter: self.charter.clone(),
-            authority: facts.map(|f| f.sealed().clone()).collect(),
+            authority,
+            more,
             terms: self.authority.terms().map(|(_, body)| body.clone()).collect(),
             amended: self.authority.next_charter() != self.authority.founding(),
         }
@@ -418,8 +437,7 @@ impl NodeCore {
         let of_site =
             |m: &cauldron_identity::authority::Member| self.role.site().is_some() && m.role.site() == self.role.site();
         let issuers = self.authority.members().filter(|(a, m)| of_site(m) && stands(a, m)).map(|(_, m)| m.key);
-        let chain = (self.authority.next_charter().clone(), self.authority.term(), self.authority.index());
-        Believed { issuers: issuers.collect(), chain: Some(chain) }
+        Believed::new(issuers.collect(), Some(self.authority.clone()))
     }
 
     /// The bounds that peers meet, by name.

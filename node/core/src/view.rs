@@ -325,11 +325,11 @@ pub struct RestrictionView {
     pub scope: String,
     /// Who ordered it.
     pub by: String,
-    /// Why.
+    /// Why; of a cut, where it stands: in the authority chain, or beside it where a term took its entry out.
     pub reason: String,
     /// When; a cut carries no time.
     pub issued: Option<Time>,
-    /// How many nodes must enforce it; only for `suspend` and `cut`.
+    /// How many nodes must enforce it; only for `suspend`, and for a `cut` in the authority chain.
     pub of: Option<usize>,
     /// How many say that they do.
     pub enforced_by: Option<usize>,

@@ -7,10 +7,10 @@ use std::time::Duration;
 use cauldron_identity::authority::Issuance;
 use cauldron_identity::jwt::LIFETIME_S_DEFAULT;
 use cauldron_identity::x509::CertificateDer;
-use cauldron_identity::{AuthorKey, Role, SealedFact, SpiffeId, TrustBundle};
+use cauldron_identity::{AuthorKey, Role, SpiffeId, TrustBundle};
 use cauldron_mesh::{EnrolRequest as Asked, SvidSource};
-use cauldron_node_core::enrol::{EnrolReply, EnrolRequest, Grant, Outcome, RefusedBecause};
-use cauldron_node_core::{Command, Reply};
+use cauldron_node_core::enrol::{EnrolReply, EnrolRequest, Grant, Outcome, Part, RefusedBecause};
+use cauldron_node_core::{Command, Reply, Welcome};
 use tokio::sync::mpsc;
 
 use crate::run::engine::Handle;
@@ -20,9 +20,6 @@ use crate::run::issued;
 use crate::run::root_keeper::RootKeeper;
 use crate::run::site::SiteHolder;
 use crate::{chance, clock};
-
-/// Half of what the enrol lane carries in a reply; the rest is room for charter, chain and bundle.
-const WELCOME_BYTES_MAX: usize = 128 * 1024;
 
 /// What the lane needs.
 pub struct Registrar {
@@ -169,7 +166,7 @@ impl Registrar {
             Ok(request) => request,
             Err(e) => return refused("request", crate::run::chain(&e)),
         };
-        let (csr, joins) = (request.csr().to_vec(), request.token.is_some());
+        let (csr, joins, have) = (request.csr().to_vec(), request.token.is_some(), request.have);
         let site_csr = request.site_csr().map(<[u8]>::to_vec);
         let wanted_s = request.workload.as_ref().and_then(|w| w.lifetime_s);
         let audience = request.workload.as_ref().map(|w| w.audience.clone()).unwrap_or_default();
@@ -179,6 +176,14 @@ impl Registrar {
             Ok(other) => return refused("unexpected", format!("the core answered {other:?}")),
             Err(refusal) => return refused(refusal.code, refusal.reason),
         };
+        let Ok(welcome) = self.node.read(move |core| core.welcome(have)).await else {
+            return refused("stopping", "the coordinator is stopping; ask again when it runs".into());
+        };
+        // Whoever cannot see yet whom the charter names would not believe a grant: it is shown first.
+        if welcome.amended && welcome.more {
+            let Welcome { charter, authority, terms, .. } = welcome;
+            return Outcome::Part(Box::new(Part { charter, authority, terms }));
+        }
         let now_ms = clock::wall_ms();
         let (token, issued) = if audience.is_empty() {
             (None, self.issuer.issue(&spiffe_id, &csr, site_csr.as_deref(), wanted_s, now_ms / 1000))
@@ -190,9 +195,6 @@ impl Registrar {
                 }
                 Err(why) => return refused("token", why),
             }
-        };
-        let Ok(welcome) = self.node.read(cauldron_node_core::NodeCore::welcome).await else {
-            return refused("stopping", "the coordinator is stopping; ask again when it runs".into());
         };
         match issued {
             Ok(Issued { chain, roots, site, lines }) => {
@@ -207,8 +209,8 @@ impl Registrar {
                     jwt_bundle: self.issuer.jwt_bundle().map(Into::into),
                     token,
                     // An author that renews has the chain by sync; a newcomer gets its beginning, the rest by sync too. Where
-                    // the charter is no longer the founding one, either needs it to know whom to believe.
-                    authority: if joins || welcome.amended { first(welcome.authority) } else { Vec::new() },
+                    // the charter is no longer the founding one, either needs all of it to know whom to believe.
+                    authority: if joins || welcome.amended { welcome.authority } else { Vec::new() },
                     terms: welcome.terms,
                     time_ms: now_ms,
                 }))
@@ -216,16 +218,6 @@ impl Registrar {
             Err(why) => refused("certificate", why),
         }
     }
-}
-
-/// The beginning of the authority chain that fits into a reply.
-fn first(authority: Vec<SealedFact>) -> Vec<SealedFact> {
-    let mut bytes = 0;
-    let fits = |fact: &SealedFact| {
-        bytes += fact.wire_len();
-        bytes <= WELCOME_BYTES_MAX
-    };
-    authority.into_iter().take_while(fits).collect()
 }
 
 fn refused(code: &str, reason: String) -> Outcome {

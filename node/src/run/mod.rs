@@ -4,6 +4,7 @@
 
 pub mod api;
 pub mod engine;
+mod errand;
 pub mod facts;
 pub mod federation;
 

@@ -3,15 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cauldron_agents::proposal::for_display;
 use cauldron_identity::authority::{Enrol, EntryBody};
 use cauldron_identity::x509::{
     AuthorityCa, Bundle, Bundles, SvidKey, certificates_from_pem, certificates_to_pem, key_digest,
 };
 use cauldron_identity::{AuthorKey, MeshId, SealedFact, SignedCharter, SpiffeId};
-use cauldron_mesh::{SvidSource, enrol_client};
+use cauldron_mesh::SvidSource;
 use cauldron_node_core::NodeCore;
-use cauldron_node_core::enrol::{Believed, EnrolReply, EnrolRequest, Grant, Outcome, TokenId, TokenProof, Workload};
+use cauldron_node_core::enrol::{Believed, EnrolRequest, Grant, TokenId, TokenProof, Workload};
 use rustls_pki_types::CertificateDer;
 use tokio::sync::watch;
 
@@ -20,6 +19,7 @@ use crate::error::CliError;
 use crate::paths::DataDir;
 use crate::run::Issuers;
 use crate::run::engine::Handle;
+use crate::run::errand::exchange;
 use crate::run::issued;
 use crate::run::root_keeper::RootKeeper;
 use crate::run::roots::RootsWatch;
@@ -30,8 +30,6 @@ use crate::{chance, clock, files, founding, sealing};
 /// Between two tries to reach the authority; doubled up to [`RETRY_MAX`], with jitter.
 const RETRY: Duration = Duration::from_secs(2);
 const RETRY_MAX: Duration = Duration::from_secs(60);
-/// A stranger's words, shown to a person.
-const REASON_BYTES_MAX: usize = 300;
 /// The longest time over which renewals from under a tainted root are spread.
 const HURRY_MAX: Duration = Duration::from_secs(60);
 /// How often the renewal task looks at what is left; half of a 1 h SVID is 30 min, tests use seconds.
@@ -140,7 +138,7 @@ pub struct Applicant<'a> {
 /// # Errors
 /// A sentence; whether asking again may help is in [`Refused::fatal`].
 pub async fn ask(address: &str, who: &Applicant<'_>) -> Result<(Identity, Welcome), Refused> {
-    let Applicant { mesh, author, id, token, believed, holder } = *who;
+    let Applicant { mesh, author, id, token, holder, .. } = *who;
     let again = |why: String| Refused { why, fatal: false };
     let key = SvidKey::generate().map_err(|e| again(e.to_string()))?;
     let csr = key.csr_der().map_err(|e| again(e.to_string()))?;
@@ -152,36 +150,27 @@ pub async fn ask(address: &str, who: &Applicant<'_>) -> Result<(Identity, Welcom
     let enrol = Enrol::new(&mesh, author, id);
     let request = |exporter: &[u8; 32]| {
         let proof = token.map(|t| TokenProof::new(TokenId(t.id), &t.secret, &author.public(), &csr, exporter));
-        let request = EnrolRequest::new(mesh, proof, enrol, csr, author, exporter);
-        match site_csr {
-            Some(site_csr) => request.with_site(site_csr, author, exporter).to_bytes(),
-            None => request.to_bytes(),
+        let request = EnrolRequest::new(mesh, proof, enrol.clone(), csr.clone(), author, exporter);
+        match site_csr.clone() {
+            Some(site_csr) => request.with_site(site_csr, author, exporter),
+            None => request,
         }
     };
-    let check = |exporter: &[u8; 32], bytes: &[u8]| {
-        EnrolReply::open(bytes, &mesh, exporter, believed).map_err(|e| crate::run::chain(&e))
-    };
-    match enrol_client(address, request, check).await {
-        Err(e) => Err(again(crate::run::chain(&e))),
-        Ok(Outcome::Refused(why)) => {
-            Err(Refused { fatal: is_fatal(&why.code), why: for_display(why.reason.as_bytes(), REASON_BYTES_MAX) })
-        }
-        Ok(Outcome::Granted(mut grant)) => {
-            let site = grant.site.take();
-            let (identity, welcome) = granted(*grant, who, key, id).map_err(again)?;
-            if let (Some(holder), Some(key)) = (holder, site_key) {
-                match site.map(|der| holder.take(key, CertificateDer::from(Vec::from(der)), &identity.bundles)) {
-                    Some(Ok(())) => {}
-                    Some(Err(why)) => tracing::warn!(why, "the site intermediate in the reply cannot be used"),
-                    None => tracing::warn!(
-                        address,
-                        "no site intermediate was granted; on the authority, authority.site_issuers must name this node"
-                    ),
-                }
-            }
-            Ok((identity, welcome))
+    let (mut grant, believed) = exchange(address, who, request).await?;
+    let site = grant.site.take();
+    grant.authority = believed.told_with(grant.authority);
+    let (identity, welcome) = granted(grant, &Applicant { believed: &believed, ..*who }, key, id).map_err(again)?;
+    if let (Some(holder), Some(key)) = (holder, site_key) {
+        match site.map(|der| holder.take(key, CertificateDer::from(Vec::from(der)), &identity.bundles)) {
+            Some(Ok(())) => {}
+            Some(Err(why)) => tracing::warn!(why, "the site intermediate in the reply cannot be used"),
+            None => tracing::warn!(
+                address,
+                "no site intermediate was granted; on the authority, authority.site_issuers must name this node"
+            ),
         }
     }
+    Ok((identity, welcome))
 }
 
 /// Asks an authority once for the X.509-SVID of a workload on this machine, as the enrolled author `who`; also what the
@@ -208,20 +197,12 @@ pub async fn ask_for(
 /// # Errors
 /// As [`ask`].
 pub async fn ask_grant(address: &str, who: &Applicant<'_>, csr: Vec<u8>, workload: Workload) -> Result<Grant, Refused> {
-    let Applicant { mesh, author, believed, .. } = *who;
+    let Applicant { mesh, author, .. } = *who;
     let enrol = Enrol::new(&mesh, author, who.id);
-    let request =
-        |exporter: &[u8; 32]| EnrolRequest::for_workload(mesh, enrol, csr, workload, author, exporter).to_bytes();
-    let check = |exporter: &[u8; 32], bytes: &[u8]| {
-        EnrolReply::open(bytes, &mesh, exporter, believed).map_err(|e| crate::run::chain(&e))
+    let request = |exporter: &[u8; 32]| {
+        EnrolRequest::for_workload(mesh, enrol.clone(), csr.clone(), workload.clone(), author, exporter)
     };
-    match enrol_client(address, request, check).await {
-        Err(e) => Err(Refused { why: crate::run::chain(&e), fatal: false }),
-        Ok(Outcome::Refused(why)) => {
-            Err(Refused { fatal: is_fatal(&why.code), why: for_display(why.reason.as_bytes(), REASON_BYTES_MAX) })
-        }
-        Ok(Outcome::Granted(grant)) => Ok(*grant),
-    }
+    Ok(exchange(address, who, request).await?.0)
 }
 
 /// Why no SVID was issued.
@@ -233,7 +214,7 @@ pub struct Refused {
     pub fatal: bool,
 }
 
-fn is_fatal(code: &str) -> bool {
+pub(super) fn is_fatal(code: &str) -> bool {
     code.starts_with("token_")
         || matches!(
             code,

@@ -217,9 +217,9 @@ pub struct ExportAnswer {
 /// Charter and authority chain as they were signed: what a new sequencer starts with when the present one is lost.
 #[utoipa::path(get, path = "/v1/authority/export", responses((status = 200, body = ExportAnswer)))]
 pub async fn export(State(context): State<Context>) -> Answer<ExportAnswer> {
-    let welcome = ask(&context, NodeCore::welcome).await?;
-    let entries = welcome.authority.len();
-    let export = Export { charter: welcome.charter, authority: welcome.authority, terms: welcome.terms };
+    let (charter, authority, terms) = ask(&context, NodeCore::whole_chain).await?;
+    let entries = authority.len();
+    let export = Export { charter, authority, terms };
     Ok(Json(ExportAnswer { export: BASE64_STANDARD.encode(to_cbor(&export)), entries }))
 }
 
