@@ -444,7 +444,7 @@ mod tests {
         assert_eq!(roots.roots, [root(1, RootState::Active)]);
         let anew = Root { certificate: vec![7].into(), not_after_s: 99, ..root(1, RootState::Active) };
         present_root(&mut roots, anew.clone());
-        assert_eq!(roots.roots, [anew.clone()]);
+        assert_eq!(roots.roots, std::slice::from_ref(&anew));
         present_root(&mut roots, root(2, RootState::Active));
         assert_eq!(roots.roots, [Root { state: RootState::Old, ..anew.clone() }, root(2, RootState::Active)]);
         // A kill before the file was written: the machine says what it signs with.
