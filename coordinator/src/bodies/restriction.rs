@@ -1,14 +1,16 @@
 //! Restrictions: unordered facts that win wherever they have arrived.
 
-use cauldron_identity::authority::{Authority, ChainEnd, CredentialKind};
+use cauldron_identity::authority::{Authority, ChainEnd};
+use cauldron_identity::charter::KeySignature;
 use cauldron_identity::codec::{CodecError, from_cbor, to_cbor};
 use cauldron_identity::fact::Header;
-use cauldron_identity::{AuthorId, AuthorKey, FactId, MeshId, PublicKey, Realm, Role, Signature};
+use cauldron_identity::{AuthorId, AuthorKey, FactId, MeshId, Realm, Role};
 use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
 use serde::Serialize;
 
-const ORDER_DOMAIN: &str = "cauldron/restriction/v0";
+/// Namespace of a person's signature over an order.
+pub const ORDER_NAMESPACE: &str = "cauldron/restriction/v0";
 
 /// Groups whose members may restrict the site they are carried in without a coordinator.
 pub const DUTY_GROUPS: [&str; 2] = ["duty-officer", "security-duty"];
@@ -71,12 +73,9 @@ pub struct Restriction {
     /// The encoded [`Order`], as signed.
     #[n(0)]
     order: ByteVec,
-    /// The credential that signed, when a person did.
+    /// The credential that signed, when a person did, and its signature over the order.
     #[n(1)]
-    key: Option<PublicKey>,
-    /// Its signature.
-    #[n(2)]
-    signature: Option<Signature>,
+    signature: Option<KeySignature>,
 }
 
 /// Why a restriction does not count here.
@@ -97,15 +96,20 @@ impl Restriction {
     /// An order on a coordinator's own authority.
     #[must_use]
     pub fn by_coordinator(order: &Order) -> Self {
-        Self { order: ByteVec::from(to_cbor(order)), key: None, signature: None }
+        Self { order: ByteVec::from(to_cbor(order)), signature: None }
     }
 
     /// An order signed by a person's credential, to be carried by any node of the site.
     #[must_use]
     pub fn by_person(order: &Order, key: &AuthorKey) -> Self {
-        let bytes = to_cbor(order);
-        let signature = key.sign(ORDER_DOMAIN, &bytes);
-        Self { order: ByteVec::from(bytes), key: Some(key.public()), signature: Some(signature) }
+        let signature = key.sign_ssh(ORDER_NAMESPACE, &to_cbor(order));
+        Self::signed(order, KeySignature { key: key.public().into(), signature })
+    }
+
+    /// The same, signed elsewhere: over the encoded order for [`ORDER_NAMESPACE`].
+    #[must_use]
+    pub fn signed(order: &Order, signature: KeySignature) -> Self {
+        Self { order: ByteVec::from(to_cbor(order)), signature: Some(signature) }
     }
 
     /// The order, unjudged.
@@ -136,16 +140,16 @@ impl Restriction {
     }
 
     fn signed_by_duty(&self, order: &Order, authority: &Authority) -> bool {
-        let (Some(key), Some(signature)) = (self.key, self.signature) else { return false };
+        let Some(KeySignature { key, signature }) = &self.signature else { return false };
         let person = authority.entries().filter_map(|a| match (&a.entry, &a.refused) {
             // A person revoked since then: what they stopped stays stopped.
             (Some(cauldron_identity::authority::Entry::Person(p)), None) if p.id == order.by => Some(p),
             _ => None,
         });
         let enrolled = person.into_iter().any(|p| {
-            p.credentials.iter().any(|c| c.key == key && c.kind == CredentialKind::Software)
+            p.credentials.iter().any(|c| c.signer().as_ref() == Some(key))
                 && p.groups.iter().any(|g| DUTY_GROUPS.contains(&g.as_str()))
         });
-        enrolled && key.verify(ORDER_DOMAIN, &self.order, &signature).is_ok()
+        enrolled && key.verify(ORDER_NAMESPACE, &self.order, signature).is_ok()
     }
 }

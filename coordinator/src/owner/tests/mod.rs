@@ -7,6 +7,8 @@ use crate::bodies::*;
 use crate::testkit::{NOW, World, key, proposal, spiffe};
 use crate::vote::Choice;
 use cauldron_identity::Digest;
+use cauldron_identity::charter::KeySignature;
+use cauldron_identity::codec::to_cbor;
 
 #[track_caller]
 fn refused(world: &World, permit: &FactId, code: Code) -> String {
@@ -215,7 +217,18 @@ fn a_node_restricts_only_with_a_duty_officers_signature() {
     let forged = Restriction::by_person(&world.order(Target::All, "ana"), &World::person_key("cy"));
     world.put(3, "site/lyon#restrict", KIND_RESTRICTION, &forged);
     executes(&world, &id);
-    let by_ana = Restriction::by_person(&world.order(Target::All, "ana"), &World::person_key("ana"));
+    // Signed for something else.
+    let order = world.order(Target::All, "ana");
+    let elsewhere = World::person_key("ana").sign_ssh("cauldron/vote/v1", &to_cbor(&order));
+    let key = World::person_key("ana").public().into();
+    world.put(
+        3,
+        "site/lyon#restrict",
+        KIND_RESTRICTION,
+        &Restriction::signed(&order, KeySignature { key, signature: elsewhere }),
+    );
+    executes(&world, &id);
+    let by_ana = Restriction::by_person(&order, &World::person_key("ana"));
     world.put(3, "site/lyon#restrict", KIND_RESTRICTION, &by_ana);
     world.revoke("ana");
     refused(&world, &id, Code::Killed);
