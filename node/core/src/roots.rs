@@ -194,6 +194,10 @@ impl NodeCore {
 
     fn prepare(&self, roots: &mut Roots, root: Root) -> Result<(), Refusal> {
         self.room_for_root(roots, Some(&root.key))?;
+        if roots.get(&root.key).is_some_and(|known| known.state != RootState::Prepared) {
+            let sentence = format!("root {} is in use already; name another key", root.key.short());
+            return Err(Refusal::new("root_known", sentence));
+        }
         roots.roots.retain(|r| r.state != RootState::Prepared);
         roots.roots.push(Root { state: RootState::Prepared, ..root });
         Ok(())

@@ -36,9 +36,12 @@ const ISSUED: &[Field] = &[
 /// `authority prepare`.
 #[derive(Debug, Args)]
 pub struct PrepareArgs {
-    /// Make the key in a token: a pkcs11: URI [default: in the data directory]
+    /// A key in a token that is to sign, as a pkcs11: URI [default: a new key in the data directory]
     #[arg(long, value_name = "URI")]
     root_key: Option<String>,
+    /// Make the key pair that --root-key names; it must not be there yet
+    #[arg(long, requires = "root_key")]
+    root_key_generate: bool,
     #[command(flatten)]
     out: Out,
 }
@@ -96,7 +99,8 @@ pub struct IssuedArgs {
 pub(super) async fn prepare(client: &Client, global: &Global, args: &PrepareArgs) -> Result<(), CliError> {
     // A draft that cannot be made is found before a key is.
     Base::ask(client).await?;
-    let answer = client.post("/v1/authority/roots/prepare", &json!({ "root_key": args.root_key })).await?;
+    let body = json!({ "root_key": args.root_key, "generate": args.root_key_generate });
+    let answer = client.post("/v1/authority/roots/prepare", &body).await?;
     let key = key_of(&answer)?;
     let base = Base::ask(client).await?;
     let mut keys = base.charter.root_keys.clone();

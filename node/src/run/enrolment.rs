@@ -198,7 +198,9 @@ impl Registrar {
         };
         match issued {
             Ok(Issued { chain, roots, site, lines }) => {
-                issued::tell(&self.node, lines).await;
+                if let Err(why) = issued::tell(&self.node, lines).await {
+                    return refused("stopping", why);
+                }
                 tracing::info!(%spiffe_id, "SVID issued");
                 let der = |c: CertificateDer<'static>| c.to_vec().into();
                 Outcome::Granted(Box::new(Grant {

@@ -273,7 +273,10 @@ impl Running {
         let refusals = Refusals::default();
         tokio::spawn(pump(events, node.clone(), refusals.clone()));
         let log = node.clone();
-        tokio::spawn(async move { issued::tell(&log, at_start).await });
+        tokio::spawn(async move {
+            // Its own; it stops with the node.
+            let _ = issued::tell(&log, at_start).await;
+        });
         if let Some(issuer) = issuer {
             let author = author.clone();
             let registrar = enrolment::Registrar { node: node.clone(), issuer, author, fault };

@@ -152,15 +152,16 @@ impl RootKeeper {
         Ok(())
     }
 
-    /// Makes the next root: its key here or in a token, its certificate for as long as the present one's.
+    /// Makes the next root: a key here, or the one in a token with its URI, which `generate` makes; its certificate lasts as long as the
+    /// present one's.
     ///
     /// # Errors
     /// [`CliError`] when the token does not open or a file cannot be written.
-    pub fn prepare(&self, token: Option<&TokenUri>) -> Result<Root, CliError> {
+    pub fn prepare(&self, token: Option<(&TokenUri, &str)>, generate: bool) -> Result<Root, CliError> {
         let dir = self.dir();
         let failed = |e| CliError::integrity("the next root cannot be made").because(&e);
         let (key, text): (x509::RootKey, _) = match token {
-            Some(uri) => (root_key::open_token(uri, true)?.into(), None),
+            Some((uri, _)) => (root_key::open_token(uri, generate)?.into(), None),
             None => {
                 let key = SvidKey::generate().map_err(failed)?;
                 let text = key.to_pkcs8_pem();
@@ -174,8 +175,10 @@ impl RootKeeper {
         let ca = AuthorityCa::self_signed(domain, key, validity, chance::bytes()).map_err(failed)?;
         let digest = ca.key_digest();
         match (text, token) {
-            (Some(pem), _) => sealing::write(&dir.next_root(&digest, "key"), "key", &pem, dir.seal()?.as_ref())?,
-            (None, Some(uri)) => files::write_private(&dir.next_root(&digest, "uri"), format!("{uri}\n").as_bytes())?,
+            (Some(pem), _) => sealing::write(&dir.next_root(&digest, "key"), "pem", &pem, dir.seal()?.as_ref())?,
+            (None, Some((_, uri))) => {
+                files::write_private(&dir.next_root(&digest, "uri"), format!("{uri}\n").as_bytes())?;
+            }
             (None, None) => {}
         }
         // The certificate last: without it the key is nothing.

@@ -31,7 +31,7 @@ use crate::{chance, clock, files, founding, sealing};
 const RETRY: Duration = Duration::from_secs(2);
 const RETRY_MAX: Duration = Duration::from_secs(60);
 /// The longest time over which renewals from under a tainted root are spread.
-const HURRY_MAX: Duration = Duration::from_secs(60);
+pub(super) const HURRY_MAX: Duration = Duration::from_secs(60);
 /// How often the renewal task looks at what is left; half of a 1 h SVID is 30 min, tests use seconds.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -373,7 +373,7 @@ async fn renew(
     let identity = match (ca, &config.authority) {
         (Some(ca), Some(settings)) => {
             let own = issue_own(&ca, id, settings.svid_lifetime, &source.bundles()).map_err(|e| e.to_string())?;
-            issued::tell(node, issued::svid(&own.chain, id, ca.key_digest())).await;
+            issued::tell(node, issued::svid(&own.chain, id, ca.key_digest())).await?;
             own
         }
         _ => {
@@ -394,7 +394,7 @@ async fn renew(
                 // In the dark a site renews under its own intermediate.
                 (None, Some(holder)) => {
                     let own = holder.issue_own(id, (*source.bundles()).clone()).map_err(|_| last)?;
-                    issued::tell(node, issued::by_site(&own.chain, id)).await;
+                    issued::tell(node, issued::by_site(&own.chain, id)).await?;
                     own
                 }
                 (None, None) => return Err(last),

@@ -234,14 +234,16 @@ impl Keeper {
         look(table.entry(workload.entry.spiffe_id.clone()).or_default())
     }
 
-    /// What stands under a tainted root is due now; what failed for it is tried again as ever.
+    /// What stands under a tainted root is due within a minute, drawn once; what failed for it is tried again as ever.
     fn hurry(&self, now_ms: u64) {
+        let within_ms = u64::try_from(svid::HURRY_MAX.as_millis()).unwrap_or(u64::MAX);
         let (bundles, domain) = (self.source.bundles(), self.config.identity.spiffe_id.trust_domain());
         let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
         for held in table.values_mut().filter(|held| held.problem.is_none()) {
-            let Some(issued) = held.issued.as_ref().filter(|_| held.due_ms > now_ms) else { continue };
+            let later = held.due_ms > now_ms.saturating_add(within_ms);
+            let Some(issued) = held.issued.as_ref().filter(|_| later) else { continue };
             if self.signers.roots.is_tainted(&issued.chain, bundles.get(domain)) {
-                held.due_ms = now_ms;
+                held.due_ms = now_ms + u64::from(u16::from_be_bytes(chance::bytes())) * within_ms / 65_536;
             }
         }
     }
@@ -282,12 +284,12 @@ impl Keeper {
         if let (Some(ca), Some(settings)) = (ca, &self.config.authority) {
             let own = svid::issue_own(&ca, id, lifetime(settings.svid_lifetime), &self.source.bundles());
             let own = own.map_err(|e| e.to_string())?;
-            issued::tell(node, issued::svid(&own.chain, id, ca.key_digest())).await;
+            issued::tell(node, issued::svid(&own.chain, id, ca.key_digest())).await?;
             return Ok((own.chain, own.key));
         }
         if let Some(holder) = holder.as_ref().filter(|holder| holder.ca().is_some() && !holder.is_tainted()) {
             let own = holder.issue(id, lifetime(holder.svid_lifetime()))?;
-            issued::tell(node, issued::by_site(&own.0, id)).await;
+            issued::tell(node, issued::by_site(&own.0, id)).await?;
             return Ok(own);
         }
         let believed = node.read(NodeCore::believed).await.unwrap_or_default();

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use cauldron_tests::{Mesh, Plan, Ran, cauldron, cauldron_with, eventually, skipped};
+use cauldron_tests::{Mesh, Node, Plan, Ran, cauldron, cauldron_with, eventually, skipped};
 use tempfile::TempDir;
 
 const CONF: &str = "SOFTHSM2_CONF";
@@ -151,6 +151,50 @@ fn a_mesh_is_founded_on_a_token_and_lives_by_it() {
     assert!(mesh.hq.broken().is_empty());
     assert!(!mesh.hq.dir().join("ca/root.key").exists());
     assert_eq!(mesh.hq.logged(PIN) + mesh.porto.logged(PIN), 0, "no log has the PIN");
+}
+
+#[test]
+fn a_root_key_moves_from_a_file_into_a_token() {
+    let Some(token) = Token::new("a_root_key_moves_from_a_file_into_a_token") else { return };
+    let (uri, conf) = (token.uri("next"), token.conf());
+    let mut mesh = Mesh::only_hq(Plan { hq_env: Some((CONF, &conf)), ..Plan::default() });
+    let council = mesh.hq.dir().join("people/ana.council.key").display().to_string();
+    let (more, less) = (token.path("more.entry").display().to_string(), token.path("less.entry").display().to_string());
+    let hand_in = |hq: &Node, file: &str| {
+        hq.run(&["authority", "sign", file, "--key", &council, "--yes"]).ok();
+        hq.run(&["authority", "submit", file]).ok();
+    };
+    let active = |hq: &Node| {
+        let roots = hq.get("/v1/authority")["roots"].clone();
+        roots
+            .as_array()
+            .and_then(|all| all.iter().find(|root| root["state"] == "active"))
+            .map(|root| root["key"].clone())
+    };
+    eventually("the founding root is published", || active(&mesh.hq).is_some());
+    let before = active(&mesh.hq);
+    let prepare = ["authority", "prepare", "--root-key", &uri, "--out", &more];
+    assert!(mesh.hq.run(&prepare).refused_with(4).contains("holds no private EC key `next`"));
+    mesh.hq.run(&[&prepare[..], &["--root-key-generate"]].concat()).ok();
+    hand_in(&mesh.hq, &more);
+    eventually("it signs with the token", || {
+        let _ = mesh.hq.run(&["authority", "activate", "--yes"]);
+        active(&mesh.hq).is_some() && active(&mesh.hq) != before
+    });
+    mesh.hq.run(&["authority", "taint", "--yes"]).ok();
+    mesh.hq.run(&["authority", "revoke", "--force", "--out", &less]).ok();
+    hand_in(&mesh.hq, &less);
+    eventually("no root key lies in a file", || !mesh.hq.dir().join("ca/root.key").exists());
+    mesh.hq.restart();
+    mesh.hq.until_up();
+    mesh.join("lyon", &[]).ok();
+    mesh.lyon.start();
+    mesh.until_up();
+    assert!(active(&mesh.hq) != before && mesh.hq.logged(PIN) == 0);
+    token.pull();
+    mesh.hq.stop();
+    mesh.hq.start();
+    assert_eq!(mesh.hq.until_ended().code(), Some(4), "without the token it does not start");
 }
 
 /// The token goes away under a running authority and comes back with one trouble after the other; porto wants to join.

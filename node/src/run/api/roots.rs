@@ -23,8 +23,11 @@ const ISSUED_LIMIT: usize = 100;
 /// Where the next root key is made.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 pub struct PrepareRequest {
-    /// A `pkcs11:` URI; without, in the data directory.
+    /// A key in a token, as a `pkcs11:` URI; without, one is made in the data directory.
     pub root_key: Option<String>,
+    /// Make the key that the URI names; it must not be there yet.
+    #[serde(default)]
+    pub generate: bool,
 }
 
 /// A root that was prepared.
@@ -75,7 +78,10 @@ pub async fn prepare(
     context.node.read(NodeCore::may_prepare_root).await??;
     let making = keeper.clone();
     // A token takes its time.
-    let made = tokio::task::spawn_blocking(move || making.prepare(token.as_ref())).await;
+    let made = tokio::task::spawn_blocking(move || {
+        making.prepare(token.as_ref().zip(request.root_key.as_deref()), request.generate)
+    })
+    .await;
     let made = made.map_err(|e| Problem::unavailable("root_key", e.to_string()))?;
     let root = made.map_err(|e| Problem::unavailable("root_key", e.to_string()))?;
     let key = root.key.to_string();

@@ -80,7 +80,7 @@ impl Tokens {
         let ours = self.signers.ca.as_ref().is_none_or(|keeper| keeper.ca().is_ok());
         if let Some(published) = self.published.as_ref().filter(|_| ours) {
             let token = published.issue_jwt(id, audience, lifetime).map_err(|e| JwtRefused::Denied(e.to_string()))?;
-            issued::tell(&self.signers.node, [token.issuance]).await;
+            issued::tell(&self.signers.node, [token.issuance]).await.map_err(JwtRefused::Unavailable)?;
             return Ok(token.text.to_string());
         }
         let asked =
