@@ -128,6 +128,62 @@ fn two_of_three_found_a_mesh_from_their_own_machines_and_enrol_a_person() {
     assert_eq!(hq.get("/v1/authority")["head"], authority["head"]);
 
     enrol(&council, &hq);
+    amend(&council, &hq);
+}
+
+/// Drafts what a change of the charter's text amounts to.
+fn edited(council: &Council, hq: &Node, name: &str, changes: &[(&str, &str)]) -> String {
+    let (toml, entry) = (text(&council.path(&format!("{name}.toml"))), text(&council.path(&format!("{name}.entry"))));
+    let printed = hq.run(&["charter", "amend", "--print"]).ok().json();
+    let mut charter = printed["charter"].as_str().expect("TOML").to_owned();
+    for (from, to) in changes {
+        assert!(charter.contains(from), "{from} is in {charter}");
+        charter = charter.replacen(from, to, 1);
+    }
+    std::fs::write(&toml, charter).expect("written");
+    hq.run(&["charter", "amend", &toml, "--out", &entry]).ok();
+    entry
+}
+
+/// The council takes a fourth member in, asks for three and names a recovery key; then the recovery key alone replaces a
+/// council that is lost.
+fn amend(council: &Council, hq: &Node) {
+    council.run(&["key", "new", "spare.key", "--council", "spare", "--no-passphrase"]).ok();
+    council.run(&["key", "new", "anew.key", "--council", "anew", "--no-passphrase"]).ok();
+    let (stranger, spare, anew) =
+        (council.public("stranger.key"), council.public("spare.key"), council.public("anew.key"));
+    let (more, spared) = (format!("council = [\"{stranger}\", "), format!("recovery = [\"{spare}\"]"));
+    let changes =
+        [("threshold = 2", "threshold = 3"), ("council = [", more.as_str()), ("recovery = []", spared.as_str())];
+    let entry = edited(council, hq, "more", &changes);
+    let sign = ["authority", "sign", &entry];
+    for member in ["ana", "bo"] {
+        council.sign(&sign, member).ok();
+    }
+    let refused = hq.run(&["authority", "submit", &entry]);
+    assert!(refused.refused_with(5).contains("new council key"), "{refused:?}");
+    council.sign(&sign, "stranger.key").ok();
+    hq.run(&["authority", "submit", &entry]).ok();
+    assert_eq!(hq.get("/v1/authority")["threshold"], 3);
+
+    // Two of what are now four are too few; the recovery key may change the council, and nothing else.
+    let entry = edited(council, hq, "rest", &[("retention_floor_days = 180", "retention_floor_days = 90")]);
+    for member in ["ana", "bo"] {
+        council.sign(&["authority", "sign", &entry], member).ok();
+    }
+    assert!(council.sign(&["authority", "sign", &entry], "spare.key").refused_with(5).contains("not of the council"));
+    hq.run(&["authority", "submit", &entry]).refused_with(5);
+    let printed = hq.run(&["charter", "amend", "--print"]).ok().json();
+    let charter = printed["charter"].as_str().expect("TOML");
+    let line = charter.lines().find(|line| line.starts_with("council = [")).expect("the council");
+    let only = format!("council = [\"{anew}\"]");
+    let entry = edited(council, hq, "lost", &[("threshold = 3", "threshold = 1"), (line, &only)]);
+    council.sign(&["authority", "sign", &entry], "spare.key").ok();
+    hq.run(&["authority", "submit", &entry]).refused_with(5);
+    council.sign(&["authority", "sign", &entry], "anew.key").ok();
+    hq.run(&["authority", "submit", &entry]).ok();
+    let authority = hq.get("/v1/authority");
+    assert_eq!((&authority["threshold"], authority["council"].as_array().map(Vec::len)), (&1.into(), Some(1)));
 }
 
 /// Enrols dee by ana's and bo's signatures; one alone, a stranger's, and an entry that came too late do not.
