@@ -221,9 +221,14 @@ impl Keeper {
                 continue;
             }
             let renewal = futures::stream::iter(due).for_each_concurrent(REQUESTS_MAX, |workload| self.renew(workload));
-            tokio::select! {
-                _ = stop.wait_for(|stop| *stop) => return,
-                () = renewal => {}
+            tokio::pin!(renewal);
+            // An authority that answers late keeps no change of trust from the workloads.
+            loop {
+                tokio::select! {
+                    _ = stop.wait_for(|stop| *stop) => return,
+                    changed = trust.changed() => if changed.is_ok() { self.publish() } else { return },
+                    () = &mut renewal => break,
+                }
             }
             self.publish();
         }

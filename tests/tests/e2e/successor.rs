@@ -98,6 +98,7 @@ fn the_council_names_a_new_sequencer_on_a_fresh_box_and_two_authorities_are_told
         let problems = mesh.hq.get("/v1/authority")["problems"].to_string();
         problems.contains("holds a certificate authority that is not the mesh's")
     });
+    assert!(mesh.hq.get("/v1/self")["reasons"].to_string().contains("it signs nothing"));
     let token = mesh.hq.run(&["authority", "token", &Mesh::site_id("quito")]);
     assert!(token.refused_with(5).contains(&id), "{}", token.err);
 

@@ -72,8 +72,9 @@ pub async fn this_node(State(context): State<Context>) -> Answer<Value> {
     let (own, runway) = ask(&context, move |core| (core.self_view(now), core.runway(now))).await?;
     let mut value = to_value(&own)?;
     merge(&mut value, context.facts.about_self(now, runway, &context.mesh.status().await, context.mesh.counters()));
-    if let (Some(problem), Some(reasons)) = (context.facts.problem(), value["reasons"].as_array_mut()) {
-        reasons.push(problem.into());
+    let idle = context.facts.authority.as_ref().and_then(|keeper| keeper.idle_because()).map(str::to_owned);
+    if let Some(reasons) = value["reasons"].as_array_mut() {
+        reasons.extend(context.facts.problem().into_iter().chain(idle).map(Value::from));
     }
     Ok(Json(value))
 }
