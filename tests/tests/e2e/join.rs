@@ -3,7 +3,7 @@
 use std::thread::sleep;
 use std::time::Duration;
 
-use cauldron_tests::{Mesh, Plan, cauldron, cauldron_with, eventually};
+use cauldron_tests::{Mesh, Node, Plan, cauldron, cauldron_with, eventually};
 
 #[test]
 fn a_token_admits_the_same_node_again_and_no_other_author() {
@@ -74,6 +74,29 @@ fn a_node_that_cannot_join_yet_says_so_to_whoever_asks_it() {
     assert!(begun.elapsed() < Duration::from_secs(10), "it does not wait");
     assert!(ran.refused_with(4).contains("it has no SVID yet"), "{}", ran.err);
     mesh.hq.start();
+    mesh.porto.until_up();
+}
+
+#[test]
+fn a_token_of_another_mesh_is_refused_with_a_sentence_and_nothing_is_believed() {
+    let mut mesh = Mesh::only_hq(Plan::default());
+    let listen = mesh.hq.get("/v1/self")["listen"][0].as_str().expect("an address").to_owned();
+    mesh.join("porto", &[]).ok();
+    mesh.hq.stop();
+    // Somebody founded another mesh of the same name where the token points.
+    let args = ["init", "--first", "--trust-domain", Mesh::TRUST_DOMAIN, "--person", "eve", "--dir", "other"];
+    cauldron(mesh.folder(), &[&args[..], &["--listen", &listen]].concat()).ok();
+    let mut other = Node::new(mesh.folder(), "other");
+    other.start();
+    other.until_up();
+    let ran = cauldron(mesh.folder(), &["node", "run", "--config", "porto/node.toml"]);
+    assert!(ran.refused_with(5).contains("this is another mesh"), "{}", ran.err);
+    assert!(!mesh.porto.dir().join("charter.cbor").exists() && !mesh.porto.dir().join("svid.pem").exists());
+    assert!(other.logged("other_mesh") > 0, "it counts the refusal by its code");
+    other.stop();
+    // The token is still good where it came from.
+    mesh.hq.start();
+    mesh.porto.start();
     mesh.porto.until_up();
 }
 
