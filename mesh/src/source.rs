@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use cauldron_identity::SpiffeId;
-use cauldron_identity::x509::{Bundles, CertificateDer, SvidError, SvidKey, VerifiedSvid, verify_svid};
+use cauldron_identity::x509::{Bundles, CertificateDer, SvidError, SvidKey, VerifiedSvid, Verifier};
 use rustls::crypto::CryptoProvider;
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -46,7 +46,7 @@ pub enum SourceError {
 pub struct SvidSource {
     id: SpiffeId,
     local: ArcSwap<Local>,
-    bundles: ArcSwap<Bundles>,
+    verifier: ArcSwap<Verifier>,
     generation: watch::Sender<u64>,
     clock: WallClock,
     provider: Arc<CryptoProvider>,
@@ -75,7 +75,7 @@ impl SvidSource {
         Ok(Arc::new(Self {
             id,
             local: ArcSwap::from_pointee(local),
-            bundles: ArcSwap::from_pointee(bundles),
+            verifier: ArcSwap::from_pointee(Verifier::new(bundles)),
             generation: watch::Sender::new(0),
             clock,
             provider,
@@ -98,14 +98,14 @@ impl SvidSource {
 
     /// Replaces what is trusted. Live connections are checked again at once and closed if they no longer verify.
     pub fn set_bundles(&self, bundles: Bundles) {
-        self.bundles.store(Arc::new(bundles));
+        self.verifier.store(Arc::new(Verifier::new(bundles)));
         self.generation.send_modify(|g| *g += 1);
     }
 
     /// What is trusted now: the mesh's own trust domain.
     #[must_use]
     pub fn bundles(&self) -> Arc<Bundles> {
-        self.bundles.load_full()
+        self.verifier.load().bundles().clone()
     }
 
     /// The node's own name.
@@ -145,7 +145,7 @@ impl SvidSource {
 
     /// Verifies a peer's chain against the current bundles, now.
     pub(crate) fn verify(&self, chain: &[CertificateDer<'_>]) -> Result<VerifiedSvid, SvidError> {
-        verify_svid(chain, &self.bundles.load(), self.now_s())
+        self.verifier.load().verify(chain, self.now_s())
     }
 
     pub(crate) fn now_s(&self) -> u64 {

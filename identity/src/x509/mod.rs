@@ -7,7 +7,8 @@
 //! * [`AuthorityCa`] signs short SVIDs for requests with a trust domain's root key, held here or an [`ExternalKey`];
 //! * [`SiteCa`] holds a site's intermediate and issues below it while the root is dark;
 //! * [`Bundles`] says which roots speak for which trust domain;
-//! * [`verify_svid`] is the one verifier: for TLS, for live connections, for stored evidence.
+//! * [`verify_svid`] is the one verifier: for TLS, for live connections, for stored evidence; a [`Verifier`] remembers what it
+//!   has verified against the same bundles.
 
 mod authority;
 mod bundle;
@@ -16,6 +17,7 @@ mod key;
 mod parse;
 mod root_key;
 mod site;
+mod verifier;
 mod verify;
 
 #[cfg(test)]
@@ -33,6 +35,7 @@ pub use key::SvidKey;
 pub use parse::{certificates_from_der, certificates_from_pem, certificates_to_pem, key_digest, spki_der, validity_of};
 pub use root_key::{ExternalKey, POINT_LEN, RootKey};
 pub use site::SiteCa;
+pub use verifier::Verifier;
 pub use verify::{CHAIN_BYTES_MAX, CHAIN_DEPTH_MAX, UnprovenSvid, VerifiedSvid, inspect_svid, root_of, verify_svid};
 
 pub use rustls_pki_types::CertificateDer;

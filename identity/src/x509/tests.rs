@@ -58,6 +58,32 @@ fn validity_ends_are_inside_and_their_neighbours_outside() {
 }
 
 #[test]
+fn a_chain_that_was_verified_is_known_in_its_time_and_against_the_same_bundles_alone() {
+    let ca = ca("a.test");
+    let chain = ca.issue(&csr(), &id(NODE), NOW, 100, [1; 16]).expect("an SVID");
+    let verifier = Verifier::new(trust(&ca));
+    let first = verifier.verify(&chain, NOW).expect("valid");
+    assert_eq!(first, verify_svid(&chain, &trust(&ca), NOW).expect("valid"));
+    for (at_s, ok) in [(NOW - 61, false), (NOW - 60, true), (NOW + 100, true), (NOW + 101, false), (NOW, true)] {
+        let again = verifier.verify(&chain, at_s);
+        assert_eq!(again.as_ref().ok(), ok.then_some(&first), "{at_s}: {again:?}");
+    }
+    // Below an intermediate that ends first.
+    let site = site_ca(&ca, "lyon", NOW);
+    let below = site.issue(&csr(), &id(NODE), NOW, 100, [2; 16]).expect("an SVID");
+    verifier.verify(&below, NOW).expect("valid");
+    let last = site.validity().not_after_s.min(NOW + 100);
+    assert!(verifier.verify(&below, last).is_ok() && verifier.verify(&below, last + 1).is_err());
+    // Another order, a piece, another trust: nothing of it is known.
+    assert!(verifier.verify(&[below[1].clone(), below[0].clone()], NOW).is_err());
+    assert!(verifier.verify(&below[..1], NOW).is_err());
+    assert!(Verifier::new(Bundles::new()).verify(&chain, NOW).is_err());
+    let mut damaged = chain[0].to_vec();
+    *damaged.last_mut().expect("bytes") ^= 1;
+    assert!(verifier.verify(&[CertificateDer::from(damaged)], NOW).is_err());
+}
+
+#[test]
 fn the_root_of_a_chain_is_told_by_its_key_whenever_the_chain_holds() {
     let (ours, other) = (ca("a.test"), ca("a.test"));
     let both = vec![other.certificate().clone(), ours.certificate().clone()];

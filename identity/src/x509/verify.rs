@@ -106,7 +106,7 @@ pub fn inspect_svid(chain: &[CertificateDer<'_>], at_s: u64) -> Result<UnprovenS
 }
 
 /// Splits leaf from intermediates once the chain is known to be small.
-fn bounded<'c, 'd>(
+pub(super) fn bounded<'c, 'd>(
     chain: &'c [CertificateDer<'d>],
 ) -> Result<(&'c CertificateDer<'d>, &'c [CertificateDer<'d>]), SvidError> {
     if chain.len() > CHAIN_DEPTH_MAX {
