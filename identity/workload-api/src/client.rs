@@ -151,6 +151,10 @@ async fn connect(socket: &Path) -> Result<Channel, FetchError> {
 }
 
 fn refused(status: tonic::Status) -> FetchError {
+    // What the server sends has no source; a stream that breaks has.
+    if status.code() == Code::Unknown && std::error::Error::source(&status).is_some() {
+        return FetchError::Ended;
+    }
     FetchError::Refused { code: status.code(), message: status.message().chars().take(300).collect() }
 }
 

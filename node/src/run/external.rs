@@ -23,7 +23,7 @@ use crate::run::svid::{self, Identity, jittered};
 use crate::{clock, files};
 
 /// Between two tries; doubled up to the second, with jitter.
-const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(15));
 /// How often files are looked at: three small reads, and a writer that replaces three files is soon done.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// What a start waits for its source when there is an SVID on disk: a node is up within 300 ms in the dark.
@@ -209,15 +209,22 @@ async fn follow_files(config: &Config, source: &SvidSource, health: &Health) {
     }
 }
 
+/// Takes over what is new in it: a source also tells what it has told before, and every change has links looked at again.
 fn take(config: &Config, source: &SvidSource, health: &Health, fresh: Identity) {
-    source.set_bundles(fresh.bundles.clone());
-    match source.rotate(fresh.chain.clone(), &fresh.key) {
-        Ok(()) => {
-            health.good();
-            sealed(config, fresh);
-            tracing::info!(source = config.identity.source.name(), "the SVID was renewed");
+    let (trust, svid) = (*source.bundles() != fresh.bundles, source.chain() != fresh.chain);
+    if trust {
+        source.set_bundles(fresh.bundles.clone());
+        tracing::info!(source = config.identity.source.name(), "the trust bundle changed");
+    }
+    if svid {
+        if let Err(why) = source.rotate(fresh.chain.clone(), &fresh.key) {
+            return complain(health, &crate::run::chain(&why));
         }
-        Err(why) => complain(health, &crate::run::chain(&why)),
+        tracing::info!(source = config.identity.source.name(), "the SVID was renewed");
+    }
+    health.good();
+    if trust || svid {
+        sealed(config, fresh);
     }
 }
 
