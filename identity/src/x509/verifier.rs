@@ -1,6 +1,6 @@
 //! A verifier that knows the chains it has verified before.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_lc_rs::digest::{Context, SHA256};
@@ -19,7 +19,7 @@ const KNOWN_MAX: usize = 4_096;
 #[derive(Debug, Default)]
 pub struct Verifier {
     bundles: Arc<Bundles>,
-    known: Mutex<HashMap<[u8; 32], Known>>,
+    known: Mutex<BTreeMap<[u8; 32], Known>>,
 }
 
 #[derive(Debug, Clone)]
