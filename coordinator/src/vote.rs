@@ -3,11 +3,13 @@
 //! A vote fact only carries a statement; who carries it does not matter. Its identity is the hash of the statement, a
 //! person is an id of the charter's, and a credential must be enrolled at the head the statement names *and* now.
 
+use std::cmp::Ordering;
 use std::collections::BTreeSet;
+use std::sync::OnceLock;
 
 use cauldron_identity::authority::{Authority, CredentialKind, Person};
 use cauldron_identity::codec::{CodecError, from_cbor, to_cbor};
-use cauldron_identity::{AuthorId, AuthorKey, Digest, FactId, MeshId, PublicKey, SshSignature};
+use cauldron_identity::{AuthorId, AuthorKey, Digest, FactId, MeshId, PublicKey, SignerKey, SshSignature};
 use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
 use serde::Serialize;
@@ -100,6 +102,34 @@ pub struct SignedVote {
     /// The credential's signature; its form depends on the credential's kind.
     #[n(1)]
     signature: ByteVec,
+    /// The key under which it was found to verify: neither the bytes nor that ever change, and a vote is looked at for as long as
+    /// its proposal is open.
+    #[cbor(skip)]
+    verified: Known,
+}
+
+/// A key, once known; no part of what it belongs to.
+#[derive(Debug, Clone, Default)]
+struct Known(OnceLock<SignerKey>);
+
+impl PartialEq for Known {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Known {}
+
+impl PartialOrd for Known {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Known {
+    fn cmp(&self, _: &Self) -> Ordering {
+        Ordering::Equal
+    }
 }
 
 /// A vote whose signature and signer were checked.
@@ -168,7 +198,7 @@ impl SignedVote {
     /// Puts a statement and a signature made elsewhere together.
     #[must_use]
     pub fn new(statement: Vec<u8>, signature: Vec<u8>) -> Self {
-        Self { statement: statement.into(), signature: signature.into() }
+        Self { statement: statement.into(), signature: signature.into(), verified: Known::default() }
     }
 
     /// Hash of the statement.
@@ -210,8 +240,11 @@ impl SignedVote {
         let credential = then.credentials.iter().find(|c| c.id() == statement.credential);
         let credential = credential.ok_or_else(|| VoteError::Credential(statement.person.clone()))?;
         let signer = credential.signer().ok_or(VoteError::Kind)?;
-        let signature = SshSignature::from_bytes(&self.signature).ok_or(VoteError::Signature)?;
-        signer.verify(VOTE_DOMAIN, &self.statement, &signature).map_err(|_| VoteError::Signature)?;
+        if self.verified.0.get() != Some(&signer) {
+            let signature = SshSignature::from_bytes(&self.signature).ok_or(VoteError::Signature)?;
+            signer.verify(VOTE_DOMAIN, &self.statement, &signature).map_err(|_| VoteError::Signature)?;
+            let _ = self.verified.0.set(signer);
+        }
         let now = authority.person(&statement.person);
         let now = now.filter(|p| p.credentials.iter().any(|c| c.id() == statement.credential));
         Ok(VerifiedVote {

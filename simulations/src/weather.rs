@@ -143,7 +143,7 @@ impl Weather {
         };
         // A term of the council may take out what a rotation rests on: what becomes of that is a person's to see to.
         if weather.faults.lie_ms.is_none() {
-            weather.rotate_ms = every(rng, 40, 3_000, 15_000);
+            weather.rotate_ms = every(rng, 15, 3_000, 15_000);
         }
         weather
     }
