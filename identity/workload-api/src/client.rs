@@ -112,11 +112,14 @@ impl Watch {
     pub async fn next(&mut self) -> Result<Fetched, FetchError> {
         let reply = if std::mem::take(&mut self.first) {
             let reply = tokio::time::timeout(FIRST_REPLY_MAX, self.replies.message()).await;
-            reply.map_err(|_| FetchError::Slow(FIRST_REPLY_MAX))?
+            reply.map_err(|_| FetchError::Slow(FIRST_REPLY_MAX))?.map_err(refused)
         } else {
-            self.replies.message().await
+            // What a server says has no source; a stream that breaks under us has.
+            let broken = |status: &tonic::Status| std::error::Error::source(status).is_some();
+            let reply = self.replies.message().await;
+            reply.map_err(|status| if broken(&status) { FetchError::Ended } else { refused(status) })
         };
-        read(reply.map_err(refused)?.ok_or(FetchError::Ended)?, &self.wanted)
+        read(reply?.ok_or(FetchError::Ended)?, &self.wanted)
     }
 }
 
@@ -151,10 +154,6 @@ async fn connect(socket: &Path) -> Result<Channel, FetchError> {
 }
 
 fn refused(status: tonic::Status) -> FetchError {
-    // What the server sends has no source; a stream that breaks has.
-    if status.code() == Code::Unknown && std::error::Error::source(&status).is_some() {
-        return FetchError::Ended;
-    }
     FetchError::Refused { code: status.code(), message: status.message().chars().take(300).collect() }
 }
 
