@@ -13,7 +13,7 @@ mod tests;
 
 pub use outcome::{Done, Ended, Failed, Started, Unknown};
 pub use proposal::{Evidence, Proposal, Reversibility, RiskClass};
-pub use restriction::{Order, Restriction, RestrictionError, Target};
+pub use restriction::{ORDER_NAMESPACE, Order, Restriction, RestrictionError, Target};
 pub use ruling::{Decision, Evaluation, GroupNeed, Obligations, Outcome, Permit, PolicyRef, terms};
 
 /// Fact kind of a [`Proposal`].
