@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use cauldron_identity::authority::{Cut, Enrol, Entry, EntryBody, Person, Term};
+use cauldron_identity::authority::{Cut, Enrol, Entry, EntryBody, Issuance, IssuedKind, Person, Term};
 use cauldron_identity::charter::{Charter, ClassAges, Seat};
 use cauldron_identity::{AuthorKey, Clock, Confidence, Digest, FactId, SignedCharter, SpiffeId};
 
@@ -260,4 +260,33 @@ fn who_renews_is_told_what_it_lacks_and_nothing_of_the_past() {
     assert!(told.authority.is_empty() && !told.more, "it is the asker who knows more");
     let lost = Have { head: FactId::from_bytes([9; 32]), index: 99, term: 0 };
     assert!(hq.core.welcome(Some(lost)).more, "a branch that a term took out");
+}
+
+fn issuance(n: u64) -> Issuance {
+    Issuance {
+        kind: IssuedKind::X509Svid,
+        spiffe_id: "spiffe://acme.test/coordinator/hq".into(),
+        digest: Digest::of("certificate", &n.to_be_bytes()),
+        not_after_s: n,
+        signed_by: Digest::of("root", b""),
+    }
+}
+
+#[test]
+fn what_is_issued_before_a_node_may_write_is_kept_and_beyond_the_room_refused() {
+    let mut hq = Hq::found();
+    hq.core = open(&hq.charter, &hq.disk);
+    assert_eq!(hq.core.self_view(NOW).state, "confirming", "its store was used before");
+    assert_eq!(hq.command(Command::Issued((0..4_000).map(issuance).collect())), Ok(Reply::Ok));
+    let refused = hq.command(Command::Issued((4_000..4_097).map(issuance).collect()));
+    assert_eq!(refused.expect_err("no room").code, "issued_log_full");
+    assert_eq!(hq.command(Command::Issued((4_000..4_096).map(issuance).collect())), Ok(Reply::Ok));
+    assert!(hq.core.issued_view(None, 1_000).is_empty(), "nothing is written yet");
+
+    hq.core.handle(Clock { boottime_ms: NOW.boottime_ms + 11_000, ..NOW }, Input::Tick);
+    hq.save();
+    let newest = hq.core.issued_view(None, 1_000);
+    assert_eq!((newest.len(), newest[0].digest.as_str()), (1_000, issuance(4_095).digest.to_string().as_str()));
+    let reopened = open(&hq.charter, &hq.disk);
+    assert_eq!(reopened.issued_view(None, 1_000), newest, "on disk");
 }

@@ -33,7 +33,7 @@ impl NodeCore {
                 self.roots.own = Some(trust);
                 Ok(Reply::Ok)
             }
-            Command::Issued(issued) => Ok(self.issued(issued)),
+            Command::Issued(issued) => self.issued(issued),
             Command::Remember { name, value } => {
                 self.persist(local::note(&name, value.clone()));
                 self.notes.insert(name, value);

@@ -69,8 +69,8 @@ pub(crate) struct RootsKnown {
     trust: BTreeMap<AuthorId, ((u32, u64), Trust)>,
     /// What the shell of this node said last.
     pub(crate) own: Option<Trust>,
-    /// Mesh coordinators that issued something: how much, and when last by their clock.
-    issuers: BTreeMap<AuthorId, (u64, u64)>,
+    /// Mesh coordinators that issued something, and when last by their clock, milliseconds since the Unix epoch.
+    issuers: BTreeMap<AuthorId, u64>,
     unwritten: VecDeque<Issuance>,
 }
 
@@ -122,10 +122,10 @@ impl NodeCore {
     pub(crate) fn heard_issued(&mut self, fact: &Fact) {
         let author = fact.header().author;
         let coordinates = self.authority.member(&author).is_some_and(|m| m.role.is_mesh_coordinator());
-        let Some(body) = fact.decode_body::<Issued>().ok().filter(|_| coordinates) else { return };
-        let (count, last_ms) = self.roots.issuers.entry(author).or_default();
-        *count += body.issued.len() as u64;
-        *last_ms = fact.header().wall_ms().max(*last_ms);
+        if coordinates {
+            let last_ms = self.roots.issuers.entry(author).or_default();
+            *last_ms = fact.header().wall_ms().max(*last_ms);
+        }
     }
 
     /// What the present sequencer says of the roots, where that counts.
@@ -237,7 +237,7 @@ impl NodeCore {
             );
             return Err(Refusal::new("root_not_named", sentence));
         }
-        let missing = self.not_trusting(self.now, key).1;
+        let missing = self.not_trusting(key);
         if !missing.is_empty() && !force && !planted::active("activate-unheard") {
             let names: Vec<&str> = missing.iter().map(String::as_str).take(8).collect();
             let more = missing.len().saturating_sub(names.len());
@@ -260,14 +260,14 @@ impl NodeCore {
         Ok(())
     }
 
-    /// How many must trust a root before it may sign, and who has not said so.
-    fn not_trusting(&self, now: Clock, key: &Digest) -> (usize, Vec<String>) {
-        let (of, waiting) = self.waiting(now, &Realm::Mesh, None, |author| self.roots.trusts(author, key));
+    /// Who must trust a root before it may sign and has not said so.
+    fn not_trusting(&self, key: &Digest) -> Vec<String> {
+        let (_, waiting) = self.waiting(self.now, &Realm::Mesh, None, |author| self.roots.trusts(author, key));
         let mut missing: Vec<String> = waiting.into_iter().map(|w| w.spiffe_id).collect();
         if !self.roots.own.as_ref().is_some_and(|own| own.roots.contains(key)) {
             missing.push(self.spiffe_id.to_string());
         }
-        (of, missing)
+        missing
     }
 
     /// An amendment may not take away the root that signs: nobody would be anybody any more.
@@ -286,16 +286,16 @@ impl NodeCore {
         }
     }
 
-    /// Takes what was issued into the log of everything issued. It waits while this node cannot write.
-    pub(crate) fn issued(&mut self, issued: Vec<Issuance>) -> Reply {
-        let room = UNWRITTEN_MAX.saturating_sub(self.roots.unwritten.len());
-        if issued.len() > room {
-            let lost = issued.len() - room;
-            self.count_refusal("issued_log_full", format!("{lost} issuances could not be written down"));
+    /// Takes what was issued into the log of everything issued. It waits while this node cannot write; what finds no room is
+    /// refused, and nobody gets it.
+    pub(crate) fn issued(&mut self, issued: Vec<Issuance>) -> Result<Reply, Refusal> {
+        if self.roots.unwritten.len() + issued.len() > UNWRITTEN_MAX {
+            let sentence = "more was issued than can be written down before this node may write; ask again then";
+            return Err(Refusal::new("issued_log_full", sentence));
         }
-        self.roots.unwritten.extend(issued.into_iter().take(room));
+        self.roots.unwritten.extend(issued);
         self.write_issued();
-        Reply::Ok
+        Ok(Reply::Ok)
     }
 
     pub(crate) fn write_issued(&mut self) {
@@ -306,10 +306,11 @@ impl NodeCore {
             let scope = self.scope_of_issuance(&first.spiffe_id);
             let next = |i: &Issuance| self.scope_of_issuance(&i.spiffe_id) == scope;
             let count = self.roots.unwritten.iter().take(ISSUED_MAX).take_while(|i| next(i)).count();
-            let issued: Vec<Issuance> = self.roots.unwritten.drain(..count).collect();
+            let issued: Vec<Issuance> = self.roots.unwritten.iter().take(count).cloned().collect();
             if let Err(why) = self.append(scope, KIND_ISSUED, vec![], to_cbor(&Issued { issued }), None) {
                 return self.count_refusal(why.code, why.reason);
             }
+            self.roots.unwritten.drain(..count);
         }
     }
 
@@ -368,8 +369,8 @@ impl NodeCore {
             .roots
             .issuers
             .iter()
-            .filter(|(author, (_, last_ms))| **author != sequencer.author.author_id() && *last_ms > since_ms);
-        let tell = |(author, (_, last_ms)): (&AuthorId, &(u64, u64))| {
+            .filter(|(author, last_ms)| **author != sequencer.author.author_id() && **last_ms > since_ms);
+        let tell = |(author, last_ms): (&AuthorId, &u64)| {
             format!(
                 "two authorities were active at once: {} has been the authority since {}, and {} issued as one until {}; stop \
                  that machine; what it signed ends by itself, and at once when its root key is revoked",

@@ -199,7 +199,7 @@ impl Registrar {
         match issued {
             Ok(Issued { chain, roots, site, lines }) => {
                 if let Err(why) = issued::tell(&self.node, lines).await {
-                    return refused("stopping", why);
+                    return refused("issued_log", why);
                 }
                 tracing::info!(%spiffe_id, "SVID issued");
                 let der = |c: CertificateDer<'static>| c.to_vec().into();

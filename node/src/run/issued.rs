@@ -38,12 +38,11 @@ pub fn token(token: &str, id: &SpiffeId, not_after_s: u64, signed_by: Digest) ->
 /// Waits until it is durable here, or kept for when this node may write.
 ///
 /// # Errors
-/// A sentence, when the node stops: then nobody gets it.
+/// A sentence, when it is neither, or the node stops: then nobody gets it.
 pub async fn tell(node: &Handle, issued: impl IntoIterator<Item = Issuance>) -> Result<(), String> {
     let issued: Vec<Issuance> = issued.into_iter().collect();
     if issued.is_empty() {
         return Ok(());
     }
-    let told = node.command(Command::Issued(issued)).await;
-    told.map(drop).map_err(|_| "this node is stopping; ask again when it runs".to_owned())
+    node.command(Command::Issued(issued)).await.map(drop).map_err(|refusal| refusal.reason)
 }
