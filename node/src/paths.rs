@@ -10,7 +10,7 @@
 //! | `svid.pem` | the key of the present X.509-SVID and its chain, in one file | 0600 |
 //! | `bundle.pem` | root certificates of the trust domain | 0644 |
 //! | `ca/root.pem`, `ca/root.key` | the embedded authority, on the coordinator alone | 0600 |
-//! | `ca/root-<digest>.key`, `.uri`, `.pem` | a root key that a rotation brought, or where it is in a token, and its certificate | 0600 |
+//! | `ca/root-<digest>.key`, `.uri` | a root key that a rotation brought, or where it is in a token | 0600 |
 //! | `ca/site.pem` | key and certificate of the site's intermediate, on a node that holds one | 0600 |
 //! | `ca/jwt.key` | the keys that sign JWT-SVIDs, with the times of their publication | 0600 |
 //! | `ca/bundle.json` | the trust bundle as this domain publishes it (JWK Set), with its sequence | 0644 |
@@ -166,7 +166,7 @@ impl DataDir {
         self.people().join(format!("{person}.key"))
     }
 
-    /// What a rotation brought: the `key` of a root, the `uri` of one in a token, or its certificate (`pem`).
+    /// What a rotation brought: the `key` of a root, or the `uri` of one in a token.
     #[must_use]
     pub fn next_root(&self, key: &cauldron_identity::Digest, extension: &str) -> PathBuf {
         self.ca().join(format!("root-{key}.{extension}"))

@@ -63,20 +63,21 @@ fn unusable(why: &CaError) -> CliError {
 fn beside(dir: &DataDir, certificate_pem: &str) -> Result<Option<x509::RootKey>, CliError> {
     let Ok(found) = certificates_from_pem(certificate_pem) else { return Ok(None) };
     let Some(key) = found.first().and_then(|der| key_digest(der).ok()) else { return Ok(None) };
-    match kept(dir, &key) {
-        Some(kept) => kept.open(dir.unlock()).map(Some),
-        None => Ok(None),
-    }
+    kept(dir, &key)?.map(|kept| kept.open(dir.unlock())).transpose()
 }
 
-/// Where a rotation put a key, as something that can be opened.
-fn kept(dir: &DataDir, key: &Digest) -> Option<RootKey> {
+/// Where a rotation put a key, as something that can be opened; nothing where none brought it.
+fn kept(dir: &DataDir, key: &Digest) -> Result<Option<RootKey>, CliError> {
     let (file, uri) = (dir.next_root(key, "key"), dir.next_root(key, "uri"));
     if file.try_exists().unwrap_or(true) {
-        return Some(RootKey::File(file));
+        return Ok(Some(RootKey::File(file)));
     }
-    let text = files::read_text(&uri).ok()?;
-    RootKey::parse(text.trim(), Path::new("")).ok()
+    if !uri.try_exists().unwrap_or(true) {
+        return Ok(None);
+    }
+    let text = files::read_text(&uri)?;
+    let parsed = RootKey::parse(text.trim(), Path::new("")).map(Some);
+    parsed.map_err(|why| CliError::config(format!("{} {why}", uri.display())).hint(root_key::HINT))
 }
 
 /// The span of the root's next certificate, as long as the last, once nine tenths of that are over.
@@ -152,8 +153,8 @@ impl RootKeeper {
         Ok(())
     }
 
-    /// Makes the next root: a key here, or the one in a token with its URI, which `generate` makes; its certificate lasts as long as the
-    /// present one's.
+    /// Makes the next root: a key here, or the one in a token with its URI, which `generate` makes. Its certificate lasts as long
+    /// as the present one's, and is kept where it is published.
     ///
     /// # Errors
     /// [`CliError`] when the token does not open or a file cannot be written.
@@ -181,8 +182,6 @@ impl RootKeeper {
             }
             (None, None) => {}
         }
-        // The certificate last: without it the key is nothing.
-        files::write_private(&dir.next_root(&digest, "pem"), ca.certificate_pem().as_bytes())?;
         tracing::warn!(key = %digest, "the next root is prepared; the council names its key in the charter");
         Ok(published(ca.certificate(), digest, validity))
     }
@@ -193,7 +192,7 @@ impl RootKeeper {
     /// [`CliError`] when it cannot.
     pub fn find(&self, root: &Root) -> Result<AuthorityCa, CliError> {
         let der = CertificateDer::from(root.certificate.to_vec());
-        let key = match kept(self.dir(), &root.key) {
+        let key = match kept(self.dir(), &root.key)? {
             Some(kept) => kept.open(self.dir().unlock())?,
             None => {
                 let settings = self.config.authority.as_ref();
@@ -235,7 +234,7 @@ impl RootKeeper {
         }
     }
 
-    /// Files in `ca/` that are of a root, with its key: certificates and keys that rotations brought, and the founding key
+    /// Files in `ca/` that hold a root key or say where it is, with the key: those that rotations brought, and the founding key
     /// where it lies in its usual place.
     fn keys(&self) -> Vec<(Digest, PathBuf)> {
         let dir = self.dir();
@@ -275,6 +274,19 @@ fn published(certificate: &CertificateDer<'_>, key: Digest, validity: Validity) 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_place_of_a_key_that_cannot_be_read_is_an_error_and_not_another_key() {
+        let folder = tempfile::tempdir().expect("a temporary directory");
+        let (dir, key) = (DataDir::new(folder.path()), Digest::from_bytes([7; 32]));
+        files::create_dir(&dir.ca()).expect("made");
+        assert_eq!(kept(&dir, &key), Ok(None));
+        files::write_private(&dir.next_root(&key, "uri"), b"pkcs11:nonsense\n").expect("written");
+        let error = kept(&dir, &key).expect_err("no URI, or none for this build");
+        assert!(error.kind().exit_code() == 3 && error.to_string().contains(&format!("root-{key}.uri")), "{error}");
+        files::write_private(&dir.next_root(&key, "key"), b"x").expect("written");
+        assert_eq!(kept(&dir, &key), Ok(Some(RootKey::File(dir.next_root(&key, "key")))));
+    }
 
     #[test]
     fn a_root_certificate_is_made_again_in_the_last_tenth_of_its_life_and_after_it() {

@@ -160,7 +160,8 @@ impl Roots {
         if !keeper.judge(now.sequencer, &now.named) {
             return Some(());
         }
-        if let Err(why) = keeper.tend() {
+        // Once in years; a token may take its time.
+        if let Err(why) = tokio::task::block_in_place(|| keeper.tend()) {
             tracing::error!(%why, "the root certificate could not be made anew");
         }
         let active = now.published.iter().flatten().find(|root| root.state == RootState::Active);
