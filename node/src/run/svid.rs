@@ -330,8 +330,7 @@ pub async fn keep_fresh(
             // Once: from there on failures are tried again as ever.
             Some(within) => {
                 hurried = true;
-                let draw = u64::from(u16::from_be_bytes(chance::bytes())) * within_ms(within) / 65_536;
-                due = due.min(clock::wall_ms() + draw);
+                due = due.min(clock::wall_ms() + drawn_ms(within));
             }
         }
         if clock::wall_ms() < due {
@@ -419,8 +418,10 @@ fn hurry(source: &SvidSource, roots: &RootsWatch, holder: Option<&SiteHolder>) -
     }
 }
 
-fn within_ms(within: Duration) -> u64 {
-    u64::try_from(within.as_millis()).unwrap_or(u64::MAX)
+/// A part of `within`, by chance, milliseconds.
+pub(super) fn drawn_ms(within: Duration) -> u64 {
+    let within_ms = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
+    u64::from(u16::from_be_bytes(chance::bytes())).saturating_mul(within_ms) / 65_536
 }
 
 /// Half-life, with up to a tenth of jitter; at once for an SVID that no peer would accept.

@@ -30,7 +30,7 @@ use crate::run::roots::RootsWatch;
 use crate::run::site::SiteHolder;
 use crate::run::tokens::Tokens;
 use crate::run::{api, issued, svid};
-use crate::{chance, clock, files, sealing};
+use crate::{clock, files, sealing};
 
 /// Requests at once: an authority that was dark is not met by every workload of every node in the same second.
 const REQUESTS_MAX: usize = 4;
@@ -241,14 +241,13 @@ impl Keeper {
 
     /// What stands under a tainted root is due within a minute, drawn once; what failed for it is tried again as ever.
     fn hurry(&self, now_ms: u64) {
-        let within_ms = u64::try_from(svid::HURRY_MAX.as_millis()).unwrap_or(u64::MAX);
         let (bundles, domain) = (self.source.bundles(), self.config.identity.spiffe_id.trust_domain());
         let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
         for held in table.values_mut().filter(|held| held.problem.is_none()) {
-            let later = held.due_ms > now_ms.saturating_add(within_ms);
+            let later = Duration::from_millis(held.due_ms.saturating_sub(now_ms)) > svid::HURRY_MAX;
             let Some(issued) = held.issued.as_ref().filter(|_| later) else { continue };
             if self.signers.roots.is_tainted(&issued.chain, bundles.get(domain)) {
-                held.due_ms = now_ms + u64::from(u16::from_be_bytes(chance::bytes())) * within_ms / 65_536;
+                held.due_ms = now_ms + svid::drawn_ms(svid::HURRY_MAX);
             }
         }
     }
@@ -353,8 +352,7 @@ impl Keeper {
 fn half_life_ms(not_before_s: u64, not_after_s: u64) -> u64 {
     let issued_s = not_before_s.saturating_add(BACKDATE_S).min(not_after_s);
     let life_ms = (not_after_s - issued_s) * 1000;
-    let jitter = u64::from(u16::from_be_bytes(chance::bytes())) * (life_ms / 10) / 65_536;
-    (issued_s * 1000 + life_ms / 2).saturating_sub(jitter)
+    (issued_s * 1000 + life_ms / 2).saturating_sub(svid::drawn_ms(Duration::from_millis(life_ms / 10)))
 }
 
 /// The JWT keys alone: the X.509 roots go by the X.509 profile.
