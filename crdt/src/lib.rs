@@ -14,7 +14,7 @@ pub mod limits;
 pub mod log;
 pub mod sync;
 
-pub use doc::Board;
+pub use doc::Documents;
 pub use log::{Access, ChainId, Draft, Evidence, FactLog, Head, Inserted, Record, Refusal};
 pub use sync::{LinkId, Sync, SyncInput, SyncOutput};
 

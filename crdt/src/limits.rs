@@ -71,3 +71,16 @@ pub const DOC_OPS_MAX: u64 = 200_000;
 pub const WAITING_MAX: usize = 1024;
 /// Guarantees §4: bytes of changes that wait for others, per author.
 pub const WAITING_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Refusals that are an author's own fault; beyond, it is not heard in this document any more.
+pub const DOC_FAULTS_MAX: usize = 1024;
+/// What poison counts as: each costs building the document anew, so four of them are enough.
+pub const POISON_FAULTS: usize = DOC_FAULTS_MAX / 4;
+/// How often one author in one life may begin anew in a document: each time others may have to follow.
+pub const DOC_ROUNDS_MAX: u32 = 16;
+/// Documents of one scope that one author in one life may write to; each costs every reader memory.
+pub const DOCS_PER_WRITER_MAX: usize = 64;
+/// Changes that are decided at once, about 50 ms; more are decided beside the loop.
+pub const DOC_INLINE_MAX: usize = 512;
+/// Operations in one of the changes that a long edit is split into.
+pub const EDIT_OPS_MAX: usize = 5_000;
+const _: () = assert!(EDIT_OPS_MAX as u64 <= CHANGE_OPS_MAX);

@@ -22,6 +22,8 @@
 //! | `token-single-shot` | a token whose reply was lost cannot be redeemed again by the same key |
 //! | `term-by-anybody` | a new sequencer needs nobody's signature |
 //! | `activate-unheard` | a root key signs although not every member has said to trust it |
+//! | `cut-change-stays` | what a cut author wrote beyond its cut stays in documents |
+//! | `reissue-forgotten` | what an honest author wrote on top of cut changes is not said again |
 //! | `fork-not-frozen` | leases of a sequencer that is proven to lie still count |
 
 //!
@@ -38,7 +40,7 @@
 pub const WIRE_NAMES: [&str; 3] = ["resumption-on", "guard-off", "path-check-off"];
 
 /// The names that `activate` accepts, in a build with the feature.
-pub const NAMES: [&str; 19] = [
+pub const NAMES: [&str; 21] = [
     "owner-trusts-coordinator",
     "vote-not-bound-to-terms",
     "same-person-twice",
@@ -58,6 +60,8 @@ pub const NAMES: [&str; 19] = [
     "term-by-anybody",
     "activate-unheard",
     "fork-not-frozen",
+    "cut-change-stays",
+    "reissue-forgotten",
 ];
 
 /// One of [`WIRE_NAMES`], for every thread: handshakes run wherever the runtime puts them.

@@ -165,7 +165,7 @@ fn problem(status: StatusCode, path: &str, body: &Value) -> CliError {
         text("detail").or(text("title")).map_or_else(|| format!("{path}: HTTP {status}"), crate::output::harmless);
     let mut error = CliError::new(kind, message);
     if !code.is_empty() {
-        error = error.detail(format!("the node refused {path} with `{}`", crate::output::harmless(code)));
+        error = error.coded(code).detail(format!("the node refused {path} with `{}`", crate::output::harmless(code)));
     }
     match text("hint") {
         Some(hint) => error.hint(crate::output::harmless(hint)),

@@ -62,13 +62,15 @@ pub struct CliError {
     message: String,
     causes: Vec<String>,
     hint: Option<String>,
+    /// The node's stable code, when a node said no.
+    code: Option<String>,
 }
 
 impl CliError {
     /// An error of `kind`; `message` says what we were doing.
     #[must_use]
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), causes: Vec::new(), hint: None }
+        Self { kind, message: message.into(), causes: Vec::new(), hint: None, code: None }
     }
 
     /// A file, key or argument that a person has to correct.
@@ -122,6 +124,19 @@ impl CliError {
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
+    }
+
+    /// Keeps the node's stable code.
+    #[must_use]
+    pub fn coded(mut self, code: &str) -> Self {
+        self.code = Some(code.to_owned());
+        self
+    }
+
+    /// The node's stable code, when a node said no.
+    #[must_use]
+    pub fn code(&self) -> Option<&str> {
+        self.code.as_deref()
     }
 
     /// Who or what is wrong.

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use cauldron_identity::authority::EntryBody;
+use cauldron_identity::authority::{ChainEnd, EntryBody};
 use cauldron_identity::{AuthorId, FactId, PublicKey, Scope, SpiffeId};
 
 use crate::facts::{Facts, Known};
@@ -72,6 +72,8 @@ pub struct History {
     pub invented: Vec<(String, [u8; 32], FactId)>,
     /// Authors that the council cut, and when hq recorded it.
     pub cuts: BTreeMap<AuthorId, Ms>,
+    /// Where the council cut each life of an author.
+    pub cut_ends: BTreeMap<(AuthorId, u32), Vec<ChainEnd>>,
 }
 
 impl History {

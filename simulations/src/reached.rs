@@ -41,6 +41,8 @@ pub const MARKS: &[(&str, &str)] = &[
     ("stranger.spoke", "a link without an enrolled key carried frames"),
     ("garbage.from_member", "an enrolled peer sent garbage"),
     ("cut.member", "an enrolled author was cut"),
+    ("cut.early", "an author was cut before its last facts"),
+    ("document.said_again", "an honest author said again what it had written on top of cut changes"),
     ("join.reply_lost", "a token was redeemed and the reply was lost"),
     (
         "forge.invented_person",

@@ -39,6 +39,10 @@ pub struct Weather {
     pub clock_drift_ppm_max: u64,
     /// Mean time between two steps in the rotation of the root key; none means never.
     pub rotate_ms: Option<Ms>,
+    /// Mean time between two edits of a document by somebody somewhere; none means never.
+    pub write_ms: Option<Ms>,
+    /// Of a hundred cuts, how many end an author's chain in the mesh before its last fact.
+    pub cut_early: u64,
 }
 
 /// How long a commit takes.
@@ -140,11 +144,15 @@ impl Weather {
             clock_offset_ms_max: *rng.pick(&[0, 50, 2_000, 60_000]).unwrap_or(&0),
             clock_drift_ppm_max: *rng.pick(&[0, 20, 200]).unwrap_or(&0),
             rotate_ms: None,
+            write_ms: None,
+            cut_early: 0,
         };
         // A term of the council may take out what a rotation rests on: what becomes of that is a person's to see to.
         if weather.faults.lie_ms.is_none() {
             weather.rotate_ms = every(rng, 15, 3_000, 15_000);
         }
+        weather.write_ms = every(rng, 80, 500, 4_000);
+        weather.cut_early = *rng.pick(&[0, 90, 90]).unwrap_or(&0);
         weather
     }
 
@@ -176,6 +184,8 @@ impl Weather {
             clock_offset_ms_max: 0,
             clock_drift_ppm_max: 0,
             rotate_ms: None,
+            write_ms: None,
+            cut_early: 0,
         }
     }
 }
@@ -229,7 +239,7 @@ impl Faults {
             jump_ms: every(rng, 25, 20_000, 120_000),
             stranger_ms: every(rng, 50, 5_000, 30_000),
             forge_ms: every(rng, 45, few.0, few.1),
-            cut_ms: every(rng, 15, few.0, few.1),
+            cut_ms: every(rng, 25, few.0, few.1),
             gap_ppm: maybe(rng, 60, 200_000),
             lie_ms: every(rng, 25, few.0, few.1),
         }

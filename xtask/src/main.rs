@@ -30,7 +30,7 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
-    /// Run the simulator: `--seed N`, `--for 60s`, `--planted`, `--nodes N`.
+    /// Run the simulator: `--seed N`, `--for 60s`, `--seeds N`, `--planted`, `--nodes N`.
     #[command(disable_help_flag = true)]
     Sim {
         /// Passed on to the simulator; `--help` prints what it knows.

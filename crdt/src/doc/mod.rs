@@ -1,40 +1,54 @@
-//! The board: one Automerge document, root → site → fields, whose changes are the bodies of `doc.change` facts.
+//! Documents: Automerge, whose changes are the bodies of `doc.change` facts, behind a fence.
 //!
 //! Automerge 0.12 is not safe against hostile changes: of 300,000 mutated ones 13 % panicked and 4 % left a document
-//! that could not be loaded again. So nothing reaches it that has not passed the [`Board`]'s fence: bytes are scanned,
-//! the structure and all that an operation names are checked against the change's causal past, it is applied under
-//! `catch_unwind`, and read back. What still fails is taken out by building the document anew from the raw changes.
+//! that could not be loaded again. So nothing reaches it that has not passed the fence: bytes are scanned, the structure
+//! and all that an operation names are checked against the change's causal past and the profile of the document's kind,
+//! it is applied under `catch_unwind`, and read back. What still fails is taken out by building the document anew.
+//!
+//! [`Documents`] holds the documents of a node. Feed it every `doc.change` fact once, each author's facts in the order of
+//! their chain (the log's order), authors in any order: the same set gives the same documents.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
-use automerge::transaction::{CommitOptions, Transactable};
-use automerge::{ActorId, Automerge, Change, ChangeHash, ObjId, ObjType, ROOT, ReadDoc, ScalarValue, Value};
-use cauldron_identity::codec::{from_cbor, to_cbor};
+use automerge::{ActorId, Change};
+use cauldron_identity::codec::from_cbor;
 use cauldron_identity::ids::domain_hash;
-use cauldron_identity::{AuthorId, Digest};
+use cauldron_identity::{AuthorId, Digest, Fact, FactId, Scope, planted};
 use minicbor::{Decode, Encode};
 
+pub mod check;
+mod document;
+mod edit;
+mod engine;
+mod fence;
+mod field;
+mod look;
+mod name;
 mod prescan;
 mod profile;
+mod reissue;
 #[cfg(test)]
 mod tests;
 mod verdict;
 
+pub use field::{Edit, Field, Rows, View};
+pub use look::{Blame, Did, Step};
+pub use name::{DocId, DocIdError, Kind};
 pub use verdict::{Applied, Unfit};
 
 use crate::limits;
+use document::{Document, Writer};
 
 /// The kind of the facts that carry changes.
 pub const KIND: &str = "doc.change";
-/// Changes of one author that may be refused before all further ones are.
-const REFUSED_MAX: usize = 1024;
 
 /// The body of a [`KIND`] fact.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct DocChange {
-    /// Which document.
+    /// Which document: a [`DocId`].
     #[n(0)]
     pub doc: String,
     /// Which epoch of it.
@@ -43,400 +57,374 @@ pub struct DocChange {
     /// One plain Automerge change chunk.
     #[cbor(n(2), with = "minicbor::bytes")]
     pub change: Vec<u8>,
+    /// How often its author began anew in this document, because what it followed was taken out.
+    #[n(3)]
+    pub round: u32,
+    /// In the first change of a round but the first: how many changes of the round before stay.
+    #[n(4)]
+    pub keeps: Option<u64>,
 }
 
-/// A value on the board.
+/// A document of a scope.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Field {
-    /// A line of text, at most 4 KiB.
-    Text(String),
-    /// A number.
-    Int(i64),
-    /// Milliseconds since the Unix epoch.
-    Timestamp(i64),
-    /// Yes or no.
-    Flag(bool),
+pub struct DocKey {
+    /// Who reads and writes it.
+    pub scope: Scope,
+    /// Its name there.
+    pub doc: DocId,
 }
 
-/// The board as people see it: site → field → value.
-pub type View = BTreeMap<String, BTreeMap<String, Field>>;
-
-/// What an accepted change adds to the history behind it.
-#[derive(Debug, Clone)]
-struct Past {
-    max_op: u64,
-    /// Per actor, how many of its changes lie in the past, this one included.
-    clock: BTreeMap<ActorId, u64>,
+/// A change took effect, or left.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Changed {
+    /// In which document.
+    pub key: DocKey,
+    /// The fact that carried it.
+    pub fact: FactId,
 }
 
-#[derive(Debug, Default)]
-struct Author {
-    last: Option<ChangeHash>,
-    /// Per change: bytes and operations of this author up to and including it.
-    sums: Vec<(u64, u64)>,
-    /// In the order of the author's chain: the first one blocks the rest, so that the verdict on each is the same
-    /// everywhere.
-    waiting: VecDeque<Change>,
-    waiting_bytes: usize,
-    refused: usize,
-}
-
-/// The replicated board of one mesh.
-///
-/// Feed it every `doc.change` fact once, each author's facts in the order of their chain (the log's order), authors in
-/// any order: the same set gives the same view.
+/// A document that is being built beside the loop. Call [`Work::run`], on a thread of its own where there is one, and
+/// give it back with [`Documents::finish`].
 #[derive(Debug)]
-pub struct Board {
-    name: String,
-    epoch: u32,
-    me: Option<ActorId>,
-    doc: Automerge,
-    /// The raw changes on the board, in an order in which they apply: the truth that `doc` can be rebuilt from.
-    raw: Vec<Change>,
-    past: BTreeMap<ChangeHash, Past>,
-    authors: BTreeMap<ActorId, Author>,
-    ops: profile::Ops,
-    refused: BTreeMap<ChangeHash, Unfit>,
+pub struct Work {
+    key: DocKey,
+    document: Box<Document>,
+}
+
+#[derive(Debug)]
+enum Slot {
+    Here(Box<Document>),
+    /// Being built; what people see meanwhile, and the facts that came since.
+    Away {
+        view: Arc<View>,
+        pending: Vec<(Arc<Fact>, bool)>,
+    },
+}
+
+/// The documents of one node.
+#[derive(Debug, Default)]
+pub struct Documents {
+    me: Option<Writer>,
+    slots: BTreeMap<DocKey, Slot>,
+    /// Which documents of a scope each writer wrote to.
+    written: BTreeMap<(Scope, Writer), BTreeSet<DocId>>,
+    changed: VecDeque<Changed>,
+    work: VecDeque<Work>,
+    /// Documents in which this node's own changes may have been taken out.
+    owing: BTreeSet<DocKey>,
 }
 
 /// Nobody can write as somebody else's actor: the id is derived, not chosen.
 #[must_use]
-pub fn actor_of(doc: &str, epoch: u32, author: &AuthorId, incarnation: u32) -> ActorId {
+pub fn actor_of(doc: &DocId, epoch: u32, author: &AuthorId, incarnation: u32, round: u32) -> ActorId {
     let mut input = Vec::new();
     input.extend_from_slice(&epoch.to_be_bytes());
     input.extend_from_slice(author.as_bytes());
     input.extend_from_slice(&incarnation.to_be_bytes());
-    input.extend_from_slice(doc.as_bytes());
+    input.extend_from_slice(&round.to_be_bytes());
+    input.extend_from_slice(doc.to_string().as_bytes());
     ActorId::from(&domain_hash("cauldron/doc-actor/v0", &input)[..prescan::ACTOR_LEN])
 }
 
-impl Board {
-    /// An empty board.
+impl DocChange {
+    fn read(body: &[u8]) -> Option<Self> {
+        from_cbor(body).ok()
+    }
+
+    fn of(fact: &Fact) -> Option<Self> {
+        Self::read(fact.body()?)
+    }
+}
+
+/// The change in a fact's body, as far as its bytes are one. Whose it is, is not checked.
+fn change_in(fact: &Fact) -> Option<Change> {
+    let body = DocChange::of(fact)?;
+    prescan::prescan(&body.change).ok()?;
+    catch_unwind(AssertUnwindSafe(|| Change::try_from(body.change.as_slice()).ok())).ok().flatten()
+}
+
+impl Work {
+    /// Does all that is to be done: about 15 s for each 100,000 changes when one of them is poison, 1 s when none is.
     #[must_use]
-    pub fn new(name: &str, epoch: u32) -> Self {
-        Self {
-            name: name.to_owned(),
-            epoch,
-            me: None,
-            doc: Automerge::new(),
-            raw: Vec::new(),
-            past: BTreeMap::new(),
-            authors: BTreeMap::new(),
-            ops: BTreeMap::new(),
-            refused: BTreeMap::new(),
+    pub fn run(mut self) -> Self {
+        while self.document.cost() > 0 {
+            self.document.step();
         }
+        self.document.view();
+        self
+    }
+}
+
+impl Documents {
+    /// None yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
     }
 
-    /// Names this node's own author, in whose name [`Board::set`] writes.
+    /// Names this node's own author, in whose name [`Documents::edit`] writes.
     pub fn set_author(&mut self, author: &AuthorId, incarnation: u32) {
-        self.me = Some(actor_of(&self.name, self.epoch, author, incarnation));
+        let me = (*author, incarnation);
+        self.me = Some(me);
+        let lost = |slot: &Slot| matches!(slot, Slot::Here(document) if document.has_lost(&me));
+        self.owing.extend(self.slots.iter().filter(|(_, slot)| lost(slot)).map(|(key, _)| key.clone()));
     }
 
-    /// Takes the body of a `doc.change` fact by `author`.
-    pub fn apply(&mut self, author: &AuthorId, incarnation: u32, body: &[u8]) -> Applied {
-        let Ok(body) = from_cbor::<DocChange>(body) else { return Applied::Refused(Unfit::Malformed) };
-        if body.doc != self.name || body.epoch != self.epoch {
-            return Applied::Other;
-        }
-        let actor = actor_of(&self.name, self.epoch, author, incarnation);
-        match self.enqueue(&actor, &body.change) {
-            Ok(hash) => {
-                self.drain();
-                self.verdict(&hash)
+    /// Takes a `doc.change` fact. `counts` is false when it lies beyond a cut of its author, or of a fork.
+    pub fn apply(&mut self, fact: &Arc<Fact>, counts: bool) -> Applied {
+        match self.feed(fact, counts) {
+            Ok(key) => {
+                self.settle(&key);
+                match self.slots.get(&key) {
+                    Some(Slot::Here(document)) => document.verdict(fact),
+                    _ => Applied::Waiting,
+                }
             }
             Err(applied) => applied,
         }
     }
 
-    /// Writes fields of a site, as this node. Gives the body of the `doc.change` fact to append, or none when the board
-    /// says all of it already. The change is on this board at once, so the fact must be appended.
+    /// Takes a fact without looking at it yet: call [`Documents::settle_all`] after the last one.
     ///
     /// # Errors
-    /// [`Unfit`]: names or texts outside the bounds, a full epoch, or no author.
-    pub fn set(&mut self, site: &str, fields: &BTreeMap<String, Field>) -> Result<Option<Vec<u8>>, Unfit> {
-        let actor = self.me.clone().ok_or(Unfit::NotWritable)?;
-        if self.authors.get(&actor).is_some_and(|a| !a.waiting.is_empty()) {
-            return Err(Unfit::NotWritable);
+    /// What becomes of a change that no document takes.
+    pub fn feed(&mut self, fact: &Arc<Fact>, counts: bool) -> Result<DocKey, Applied> {
+        let body = DocChange::of(fact).ok_or(Applied::Refused(Unfit::Malformed))?;
+        let doc: DocId = body.doc.parse().map_err(|_| Applied::Refused(Unfit::Malformed))?;
+        if body.epoch != 0 {
+            return Err(Applied::Other);
         }
-        let view = self.view();
-        let changed: BTreeMap<_, _> =
-            fields.iter().filter(|(key, field)| view.get(site).and_then(|s| s.get(*key)) != Some(field)).collect();
-        if changed.is_empty() {
-            return Ok(None);
+        let header = fact.header();
+        let writer = (header.author, header.incarnation);
+        let written = self.written.entry((header.scope.clone(), writer)).or_default();
+        if !written.contains(&doc) {
+            // In the order of the writer's chain, so every node draws the line at the same document.
+            if written.len() >= limits::DOCS_PER_WRITER_MAX {
+                return Err(Applied::Refused(Unfit::TooManyDocs));
+            }
+            written.insert(doc.clone());
         }
-        let made = catch_unwind(AssertUnwindSafe(|| write(&self.doc, &actor, site, &changed)));
-        let change = made.ok().flatten().ok_or(Unfit::Poison)?;
-        let body = DocChange { doc: self.name.clone(), epoch: self.epoch, change: change.raw_bytes().to_vec() };
-        // Our own changes pass the same fence: what it refuses is never signed.
-        let change = screen(&actor, &body.change)?;
-        self.accept(&change)?;
-        Ok(Some(to_cbor(&body)))
+        let key = DocKey { scope: header.scope.clone(), doc };
+        let slot = self.slots.entry(key.clone());
+        match slot.or_insert_with(|| Slot::Here(Box::new(Document::new(key.doc.clone())))) {
+            Slot::Here(document) => document.feed(fact.clone(), counts),
+            Slot::Away { pending, .. } => pending.push((fact.clone(), counts)),
+        }
+        Ok(key)
     }
 
-    /// The board as people see it. Two nodes of a site may have made its map at the same time: then the fields of both
-    /// are shown, those of the later map first.
+    /// Decides what was fed.
+    pub fn settle_all(&mut self) {
+        let keys: Vec<DocKey> = self.slots.keys().cloned().collect();
+        keys.iter().for_each(|key| self.settle(key));
+    }
+
+    fn settle(&mut self, key: &DocKey) {
+        while let Some(Slot::Here(document)) = self.slots.get_mut(key) {
+            match document.cost() {
+                0 => break,
+                cost if cost <= limits::DOC_INLINE_MAX => document.step(),
+                _ => {
+                    let away = Slot::Away { view: document.view(), pending: Vec::new() };
+                    if let Some(Slot::Here(document)) = self.slots.insert(key.clone(), away) {
+                        self.work.push_back(Work { key: key.clone(), document });
+                    }
+                    return;
+                }
+            }
+        }
+        self.collect(key);
+    }
+
+    /// Tells what changed, and whether something is to be written again.
+    fn collect(&mut self, key: &DocKey) {
+        let Some(Slot::Here(document)) = self.slots.get_mut(key) else { return };
+        debug_assert!(document.is_true(), "{} holds other changes than its fence", key.doc);
+        let news = std::mem::take(&mut document.news);
+        self.changed.extend(news.iter().map(|fact| Changed { key: key.clone(), fact: fact.id() }));
+        // What others do later may make something missing that was not at first.
+        let moved = std::mem::take(&mut document.lost) || !news.is_empty();
+        if moved && self.me.is_some_and(|me| document.has_lost(&me)) && !planted::active("reissue-forgotten") {
+            self.owing.insert(key.clone());
+        }
+    }
+
+    /// Work that is to be done beside the loop.
     #[must_use]
-    pub fn view(&self) -> View {
-        // The fence keeps the document sound; if Automerge panics all the same, an empty board is better than no node.
-        catch_unwind(AssertUnwindSafe(|| read(&self.doc))).unwrap_or_default()
+    pub fn work(&mut self) -> Option<Work> {
+        self.work.pop_front()
     }
 
-    /// One hash for the set of changes on the board.
+    /// Takes a document back. Ask for cuts again afterwards, with [`Documents::recount`]: they may have come meanwhile.
+    pub fn finish(&mut self, work: Work) {
+        let Work { key, mut document } = work;
+        if let Some(Slot::Away { pending, .. }) = self.slots.remove(&key) {
+            pending.into_iter().for_each(|(fact, counts)| document.feed(fact, counts));
+        }
+        self.slots.insert(key.clone(), Slot::Here(document));
+        self.settle(&key);
+    }
+
+    /// Takes out what does not count any more, and back in what does again. `counts` answers for a fact; beyond the
+    /// first of a chain that does not, none does.
+    pub fn recount(&mut self, counts: &dyn Fn(&Fact) -> bool) {
+        if planted::active("cut-change-stays") {
+            return;
+        }
+        let keys: Vec<DocKey> = self.slots.keys().cloned().collect();
+        for key in keys {
+            let Some(Slot::Here(document)) = self.slots.get_mut(&key) else { continue };
+            let ends = document.chains.iter().filter_map(|(writer, chain)| {
+                // Mostly everything counts: one look per chain.
+                let all = chain.fed.last().is_none_or(|fact| counts(fact));
+                let counting = if all { chain.fed.len() } else { chain.fed.partition_point(|fact| counts(fact)) };
+                (counting != chain.counting).then_some((*writer, counting))
+            });
+            let ends: Vec<(Writer, usize)> = ends.collect();
+            ends.iter().for_each(|(writer, counting)| document.recount(writer, *counting));
+            if !ends.is_empty() {
+                self.settle(&key);
+            }
+        }
+    }
+
+    /// The bodies of the facts to append so that a document says `edit`; none when it says so already. Append them in
+    /// this order before anything else is written to it.
+    ///
+    /// # Errors
+    /// [`Unfit`]: outside the bounds or the profile, a full epoch, no such place, or not now.
+    pub fn edit(&mut self, key: &DocKey, edit: &Edit) -> Result<Vec<Vec<u8>>, Unfit> {
+        let me = self.me.ok_or(Unfit::NotWritable)?;
+        let others = self.written.get(&(key.scope.clone(), me));
+        if others.is_some_and(|docs| !docs.contains(&key.doc) && docs.len() >= limits::DOCS_PER_WRITER_MAX) {
+            return Err(Unfit::TooManyDocs);
+        }
+        match self.slots.get_mut(key) {
+            Some(Slot::Here(document)) => document.draft(&me, edit),
+            Some(Slot::Away { .. }) => Err(Unfit::NotWritable),
+            None => Document::new(key.doc.clone()).draft(&me, edit),
+        }
+    }
+
+    /// A document in which this node has to say something again, and the bodies of the facts that do.
     #[must_use]
-    pub fn digest(&self) -> Digest {
-        let all: Vec<u8> = self.past.keys().flat_map(|hash| hash.0).collect();
-        Digest::of("cauldron/board/v0", &all)
-    }
-
-    /// Number of changes on the board.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.raw.len()
-    }
-
-    /// Whether the board has no change.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.raw.is_empty()
-    }
-
-    /// Number of changes that wait for others.
-    #[must_use]
-    pub fn waiting(&self) -> usize {
-        self.authors.values().map(|author| author.waiting.len()).sum()
-    }
-
-    /// Changes that were refused by their place in history after they could be read, by hash, with the reason.
-    pub fn quarantine(&self) -> impl Iterator<Item = ([u8; 32], Unfit)> {
-        self.refused.iter().map(|(hash, why)| (hash.0, *why))
-    }
-
-    fn verdict(&self, hash: &ChangeHash) -> Applied {
-        match self.refused.get(hash) {
-            Some(why) => Applied::Refused(*why),
-            None if self.past.contains_key(hash) => Applied::Yes,
-            None => Applied::Waiting,
-        }
-    }
-
-    fn enqueue(&mut self, actor: &ActorId, bytes: &[u8]) -> Result<ChangeHash, Applied> {
-        let author = self.authors.entry(actor.clone()).or_default();
-        if author.refused >= REFUSED_MAX {
-            return Err(Applied::Refused(Unfit::Banned));
-        }
-        let change = screen(actor, bytes).map_err(Applied::Refused)?;
-        let hash = change.hash();
-        if let Some(why) = self.refused.get(&hash) {
-            return Err(Applied::Refused(*why));
-        }
-        if self.past.contains_key(&hash) || author.waiting.iter().any(|waiting| waiting.hash() == hash) {
-            return Err(Applied::Duplicate);
-        }
-        let full = author.waiting.len() >= limits::WAITING_MAX
-            || author.waiting_bytes + bytes.len() > limits::WAITING_BYTES_MAX;
-        if full {
-            return Err(Applied::Refused(Unfit::WaitingFull));
-        }
-        author.waiting_bytes += bytes.len();
-        author.waiting.push_back(change);
-        Ok(hash)
-    }
-
-    /// Decides every change that can be decided, until none can.
-    fn drain(&mut self) {
-        while let Some(actor) = self.decidable() {
-            let Some(author) = self.authors.get_mut(&actor) else { return };
-            let Some(change) = author.waiting.pop_front() else { return };
-            author.waiting_bytes -= change.raw_bytes().len();
-            // What is not remembered holds up those who follow it, but costs no memory.
-            if author.refused >= REFUSED_MAX {
+    pub fn reissue(&mut self) -> Option<(DocKey, Vec<Vec<u8>>)> {
+        let me = self.me?;
+        let (mut later, mut found) = (Vec::new(), None);
+        while let Some(key) = self.owing.pop_first() {
+            let Some(Slot::Here(document)) = self.slots.get_mut(&key) else {
+                later.push(key);
                 continue;
-            }
-            if let Err(why) = self.accept(&change) {
-                self.refused.insert(change.hash(), why);
-                self.authors.entry(actor).or_default().refused += 1;
-            }
-        }
-    }
-
-    /// An author whose next change has all its causes decided.
-    fn decidable(&self) -> Option<ActorId> {
-        let decided = |hash: &ChangeHash| self.past.contains_key(hash) || self.refused.contains_key(hash);
-        let next = self.authors.iter().find(|(_, a)| a.waiting.front().is_some_and(|c| c.deps().iter().all(decided)));
-        next.map(|(actor, _)| actor.clone())
-    }
-
-    /// Checks a change whose causes are all decided, and applies it.
-    fn accept(&mut self, change: &Change) -> Result<(), Unfit> {
-        let past = self.past_of(change)?;
-        let ops = catch_unwind(AssertUnwindSafe(|| change.decode().operations)).map_err(|_| Unfit::Malformed)?;
-        let seen = |actor: &ActorId| past.clock.get(actor).copied().unwrap_or(0);
-        let added = profile::check(&ops, change.actor_id(), change.seq(), change.start_op().get(), &self.ops, &seen)?;
-        self.engine(change)?;
-        self.raw.push(change.clone());
-        self.past.insert(change.hash(), past);
-        self.ops.extend(added);
-        let author = self.authors.entry(change.actor_id().clone()).or_default();
-        let (bytes, ops) = author.sums.last().copied().unwrap_or((0, 0));
-        author.sums.push((bytes + change.raw_bytes().len() as u64, ops + change.len() as u64));
-        author.last = Some(change.hash());
-        Ok(())
-    }
-
-    /// Checks the change's place in history and joins the pasts of its causes.
-    fn past_of(&self, change: &Change) -> Result<Past, Unfit> {
-        let actor = change.actor_id();
-        let author = self.authors.get(actor);
-        let (count, last) = author.map_or((0, None), |a| (a.sums.len() as u64, a.last));
-        if change.deps().iter().any(|dep| self.refused.contains_key(dep)) {
-            return Err(Unfit::RefusedDep);
-        }
-        // Honest writers always name their own last change, even when another follows it.
-        if change.seq() != count + 1 || last.is_some_and(|last| !change.deps().contains(&last)) {
-            return Err(Unfit::Seq);
-        }
-        let mut past = Past { max_op: 0, clock: BTreeMap::new() };
-        for dep in change.deps() {
-            let dep = self.past.get(dep).ok_or(Unfit::Seq)?;
-            past.max_op = past.max_op.max(dep.max_op);
-            for (actor, seq) in &dep.clock {
-                let known = past.clock.entry(actor.clone()).or_insert(0);
-                *known = (*known).max(*seq);
+            };
+            match document.reissue(&me) {
+                Ok(bodies) if bodies.is_empty() => {}
+                Ok(bodies) => {
+                    found = Some((key, bodies));
+                    break;
+                }
+                Err(Unfit::NotWritable) => later.push(key),
+                // What no document would take, nobody misses.
+                Err(_) => {}
             }
         }
-        // Also keeps the counters below Automerge's 32 bits.
-        if change.start_op().get() != past.max_op + 1 {
-            return Err(Unfit::StartOp);
+        self.owing.extend(later);
+        found
+    }
+
+    /// What changed since this was asked last, in order: for those who watch documents.
+    #[must_use]
+    pub fn changed(&mut self) -> Option<Changed> {
+        self.changed.pop_front()
+    }
+
+    /// The documents, by scope and name.
+    pub fn keys(&self) -> impl Iterator<Item = &DocKey> {
+        self.slots.keys()
+    }
+
+    /// A document as people see it.
+    #[must_use]
+    pub fn view(&self, key: &DocKey) -> Option<Arc<View>> {
+        match self.slots.get(key)? {
+            Slot::Here(document) => Some(document.view()),
+            Slot::Away { view, .. } => Some(view.clone()),
         }
-        self.check_room(change, &past)?;
-        past.max_op = past.max_op.saturating_add(change.len() as u64);
-        past.clock.insert(actor.clone(), change.seq());
-        Ok(past)
     }
 
-    /// Bounds the history behind a change. Only the past counts, so every node draws the line at the same change.
-    fn check_room(&self, change: &Change, past: &Past) -> Result<(), Unfit> {
-        let (mut changes, mut bytes, mut ops) = (1, change.raw_bytes().len() as u64, change.len() as u64);
-        for (actor, seq) in &past.clock {
-            changes += seq;
-            let index = usize::try_from(seq.saturating_sub(1)).unwrap_or(usize::MAX);
-            let sums = self.authors.get(actor).and_then(|a| a.sums.get(index));
-            let (b, o) = sums.copied().unwrap_or((0, 0));
-            bytes += b;
-            ops += o;
-        }
-        let full = changes > limits::DOC_CHANGES_MAX
-            || bytes > limits::DOC_BYTES_MAX
-            || ops > limits::DOC_OPS_MAX
-            || past.clock.len() >= limits::DOC_ACTORS_MAX && !past.clock.contains_key(change.actor_id());
-        if full { Err(Unfit::Full) } else { Ok(()) }
-    }
-
-    /// Gives the change to Automerge and reads it back.
-    fn engine(&mut self, change: &Change) -> Result<(), Unfit> {
-        let doc = &mut self.doc;
-        let sound = catch_unwind(AssertUnwindSafe(|| {
-            let applied = doc.apply_changes([change.clone()]).is_ok();
-            applied && doc.get_change_by_hash(&change.hash()).is_some_and(|back| back.raw_bytes() == change.raw_bytes())
-        }));
-        if matches!(sound, Ok(true)) {
-            return Ok(());
-        }
-        // Applying is not atomic when it fails: only the raw changes are to be trusted now.
-        let raw = &self.raw;
-        let rebuilt = catch_unwind(AssertUnwindSafe(|| {
-            let mut doc = Automerge::new();
-            doc.apply_changes(raw.iter().cloned()).is_ok().then_some(doc)
-        }));
-        self.doc = rebuilt.ok().flatten().unwrap_or_default();
-        Err(Unfit::Poison)
-    }
-}
-
-/// Checks all of a change that can be checked without the document.
-fn screen(actor: &ActorId, bytes: &[u8]) -> Result<Change, Unfit> {
-    prescan::prescan(bytes)?;
-    let parsed = catch_unwind(AssertUnwindSafe(|| Change::try_from(bytes)));
-    let change = parsed.map_err(|_| Unfit::Malformed)?.map_err(|_| Unfit::Malformed)?;
-    if bytes.get(4..8) != change.hash().0.get(..4) {
-        return Err(Unfit::Checksum);
-    }
-    if change.actor_id() != actor {
-        return Err(Unfit::Actor);
-    }
-    if change.author().is_some() || change.is_empty() || change.raw_bytes() != bytes {
-        return Err(Unfit::Profile);
-    }
-    let distinct: BTreeSet<_> = change.deps().iter().collect();
-    if change.seq() == 0 || distinct.len() != change.deps().len() {
-        return Err(Unfit::Seq);
-    }
-    if change.len() as u64 > limits::CHANGE_OPS_MAX {
-        return Err(Unfit::TooManyOps);
-    }
-    Ok(change)
-}
-
-/// Makes a change that puts `fields`, on a copy of the document.
-fn write(doc: &Automerge, actor: &ActorId, site: &str, fields: &BTreeMap<&String, &Field>) -> Option<Change> {
-    let mut copy = doc.clone().with_actor(actor.clone());
-    let mut transaction = copy.transaction();
-    let map = match transaction.get(ROOT, site).ok()? {
-        Some((Value::Object(ObjType::Map), map)) => map,
-        _ => transaction.put_object(ROOT, site, ObjType::Map).ok()?,
-    };
-    for (key, field) in fields {
-        transaction.put(&map, key.as_str(), field.scalar()).ok()?;
-    }
-    transaction.commit_with(CommitOptions::default().with_time(0)).0?;
-    copy.get_last_local_change()
-}
-
-fn read(doc: &Automerge) -> View {
-    let mut view = View::new();
-    for site in doc.keys(ROOT) {
-        let fields = view.entry(site.clone()).or_default();
-        // In ascending order of their ids: the last one is what a plain reader would see.
-        for (value, map) in doc.get_all(ROOT, site.as_str()).unwrap_or_default() {
-            if matches!(value, Value::Object(ObjType::Map)) {
-                fields.extend(read_fields(doc, &map));
+    /// What is known of a document beside its content.
+    #[must_use]
+    pub fn status(&self, key: &DocKey) -> Option<DocStatus> {
+        match self.slots.get(key)? {
+            Slot::Here(document) => Some(DocStatus {
+                building: false,
+                changes: document.fence.accepted().len() as u64,
+                waiting: document.waiting() as u64,
+                refused: document.fence.refused().len() as u64,
+                digest: Some(document.digest()),
+            }),
+            Slot::Away { pending, .. } => {
+                let waiting = pending.len() as u64;
+                Some(DocStatus { building: true, changes: 0, waiting, refused: 0, digest: None })
             }
         }
     }
-    view
-}
 
-fn read_fields(doc: &Automerge, map: &ObjId) -> BTreeMap<String, Field> {
-    let field = |key: String| match doc.get(map, key.as_str()) {
-        Ok(Some((Value::Scalar(scalar), _))) => Field::of(&scalar).map(|field| (key, field)),
-        _ => None,
-    };
-    doc.keys(map).filter_map(field).collect()
-}
-
-impl Field {
-    fn scalar(&self) -> ScalarValue {
-        match self {
-            Self::Text(text) => ScalarValue::Str(text.as_str().into()),
-            Self::Int(number) => ScalarValue::Int(*number),
-            Self::Timestamp(ms) => ScalarValue::Timestamp(*ms),
-            Self::Flag(flag) => ScalarValue::Boolean(*flag),
+    /// The facts whose changes are in a document, in an order in which they apply; none while it is being built.
+    #[must_use]
+    pub fn facts(&self, key: &DocKey) -> Vec<Arc<Fact>> {
+        match self.slots.get(key) {
+            Some(Slot::Here(document)) => document.fence.accepted().iter().map(|a| a.fact.clone()).collect(),
+            _ => Vec::new(),
         }
     }
 
-    fn of(scalar: &ScalarValue) -> Option<Self> {
-        match scalar {
-            ScalarValue::Str(text) => Some(Self::Text(text.to_string())),
-            ScalarValue::Int(number) => Some(Self::Int(*number)),
-            ScalarValue::Timestamp(ms) => Some(Self::Timestamp(*ms)),
-            ScalarValue::Boolean(flag) => Some(Self::Flag(*flag)),
-            _ => None,
+    /// Documents that miss something this node wrote, because what it followed was taken out.
+    #[must_use]
+    pub fn owed(&self) -> Vec<DocKey> {
+        let Some(me) = self.me else { return Vec::new() };
+        let owed = |slot: &Slot| matches!(slot, Slot::Here(document) if document.misses(&me));
+        self.slots.iter().filter(|(_, slot)| owed(slot)).map(|(key, _)| key.clone()).collect()
+    }
+
+    /// Every change of a document with what it did; none while it is being built.
+    #[must_use]
+    pub fn history(&self, key: &DocKey) -> Option<Vec<Step>> {
+        match self.slots.get(key)? {
+            Slot::Here(document) => catch_unwind(AssertUnwindSafe(|| document.history())).ok(),
+            Slot::Away { .. } => None,
+        }
+    }
+
+    /// Who set what a document shows; none while it is being built.
+    #[must_use]
+    pub fn blame(&self, key: &DocKey) -> Option<Vec<Blame>> {
+        match self.slots.get(key)? {
+            Slot::Here(document) => catch_unwind(AssertUnwindSafe(|| document.blame())).ok(),
+            Slot::Away { .. } => None,
+        }
+    }
+
+    /// Whether a change is in a document, by the fact that carried it; none while it is being built.
+    #[must_use]
+    pub fn verdict(&self, key: &DocKey, fact: &Fact) -> Option<Applied> {
+        match self.slots.get(key)? {
+            Slot::Here(document) => Some(document.verdict(fact)),
+            Slot::Away { .. } => None,
         }
     }
 }
 
-impl From<&str> for Field {
-    fn from(text: &str) -> Self {
-        Self::Text(text.to_owned())
-    }
+/// What is known of a document beside its content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DocStatus {
+    /// It is being built: what is shown is older, or nothing.
+    pub building: bool,
+    /// Changes in it.
+    pub changes: u64,
+    /// Changes that wait for others.
+    pub waiting: u64,
+    /// Changes that were refused or taken out.
+    pub refused: u64,
+    /// One hash for the set of changes in it: equal at two nodes exactly when the documents are.
+    pub digest: Option<Digest>,
 }

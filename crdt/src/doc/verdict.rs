@@ -3,12 +3,10 @@
 /// What became of a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Applied {
-    /// It is on the board.
+    /// It is in the document.
     Yes,
     /// It waits for changes it follows, or for an earlier one of its author.
     Waiting,
-    /// It was here already.
-    Duplicate,
     /// It belongs to another document or epoch.
     Other,
     /// It is not taken, at this node and at every other.
@@ -42,8 +40,8 @@ pub enum Unfit {
     /// Its operation counter does not follow its past.
     #[error("the operation counter does not follow the past")]
     StartOp,
-    /// It does something that the board does not know.
-    #[error("the change does what the board does not allow")]
+    /// It does something that documents of its kind do not know.
+    #[error("the change does what documents of this kind do not allow")]
     Profile,
     /// An operation names something outside the change's past.
     #[error("an operation names what its change cannot know of")]
@@ -54,18 +52,33 @@ pub enum Unfit {
     /// The document's epoch is full.
     #[error("the document's epoch is full")]
     Full,
-    /// Its author has too many changes waiting. Feed the author's facts again later.
-    #[error("too many changes of this author are waiting")]
-    WaitingFull,
     /// Too many changes of its author were refused.
     #[error("too many changes of this author were refused")]
     Banned,
     /// Automerge panicked or refused, or could not give the change back.
     #[error("the change is poison to the engine")]
     Poison,
-    /// This node's board cannot write: no author was set, or own changes still wait.
-    #[error("this board cannot be written to now")]
+    /// It lies beyond its author's cut, or on a branch of a fork.
+    #[error("the change lies beyond the end of its author's chain")]
+    Cut,
+    /// Its author took it back and began anew, because something it followed was taken out.
+    #[error("its author took the change back")]
+    Withdrawn,
+    /// It begins anew where it must not, too often, or without saying what it keeps.
+    #[error("the change begins anew where it must not")]
+    Round,
+    /// It follows changes that are not here.
+    #[error("the change waits for others that it follows")]
+    Waits,
+    /// Its author writes to more documents of this scope than one may.
+    #[error("its author writes to too many documents")]
+    TooManyDocs,
+    /// The document cannot be written to here now: no author was set, own changes still wait, or it is being built.
+    #[error("this document cannot be written to now; try again in a moment")]
     NotWritable,
+    /// The document has no such row, field or position, or is of another kind.
+    #[error("the document has no such place")]
+    NoPlace,
 }
 
 impl Unfit {
@@ -85,10 +98,15 @@ impl Unfit {
             Self::BeyondPast => "beyond-past",
             Self::RefusedDep => "refused-dep",
             Self::Full => "full",
-            Self::WaitingFull => "waiting-full",
             Self::Banned => "banned",
             Self::Poison => "poison",
+            Self::Cut => "cut",
+            Self::Withdrawn => "withdrawn",
+            Self::Round => "round",
+            Self::Waits => "waits",
+            Self::TooManyDocs => "too-many-documents",
             Self::NotWritable => "not-writable",
+            Self::NoPlace => "no-place",
         }
     }
 }

@@ -11,9 +11,6 @@ use crate::enrol::{EnrolRequest, TokenId, TokenProof};
 use crate::input::{Command, Refusal, Reply, Ticket};
 use crate::local::{self, Token};
 
-/// The fact kind of a change to a document.
-pub(crate) const KIND_CHANGE: &str = "doc.change";
-
 impl NodeCore {
     pub(crate) fn command(&mut self, ticket: Ticket, command: Command) {
         let result = match command {
@@ -34,6 +31,7 @@ impl NodeCore {
                 Ok(Reply::Ok)
             }
             Command::Issued(issued) => self.issued(issued),
+            Command::Edit { key, edit, if_digest } => self.edit(&key, &edit, if_digest.as_deref()),
             Command::Remember { name, value } => {
                 self.persist(local::note(&name, value.clone()));
                 self.notes.insert(name, value);

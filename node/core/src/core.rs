@@ -6,7 +6,7 @@ use std::sync::Arc;
 use cauldron_coordinator::lease::LeaseState;
 use cauldron_coordinator::ledger::Ledger;
 use cauldron_coordinator::policy::Engine;
-use cauldron_crdt::{Access, Board, ChainId, Draft, FactLog, Inserted, Record as LogRecord, Sync};
+use cauldron_crdt::{Access, ChainId, Documents, Draft, FactLog, Inserted, Record as LogRecord, Sync};
 use cauldron_identity::authority::{EntryBody, Term};
 use cauldron_identity::{
     AuthorId, AuthorKey, Authority, Clock, Confidence, Fact, FactId, Lane, PublicKey, Role, Scope, SealedFact,
@@ -21,9 +21,6 @@ use crate::input::{Event, Input, LinkId, Output, Record, Refusal, Reply, Seed, T
 use crate::life::Life;
 use crate::local::{self, Local, Token};
 use crate::roots::RootsKnown;
-
-/// Name of the replicated board.
-const BOARD: &str = "board";
 
 /// A peer at the other end of a link.
 #[derive(Debug)]
@@ -60,7 +57,7 @@ pub struct NodeCore {
     pub(crate) log: FactLog,
     pub(crate) sync: Sync,
     pub(crate) ledger: Ledger,
-    pub(crate) board: Board,
+    pub(crate) docs: Documents,
     pub(crate) policy: Policy,
     pub(crate) lease: LeaseState,
     pub(crate) vouching: Vouching,
@@ -90,6 +87,8 @@ pub struct NodeCore {
     pub(crate) term_seen: u32,
     /// Facts, authority, lease or life changed since governance was last driven.
     pub(crate) dirty: bool,
+    /// A cut or a fork may have changed which changes of documents count.
+    pub(crate) recount: bool,
     /// Restrictions may have changed who is suspended.
     pub(crate) links_dirty: bool,
     pub(crate) deadline_at_ms: Option<u64>,
@@ -192,7 +191,7 @@ impl NodeCore {
         let mut core = Self {
             me,
             role,
-            board: Board::new(BOARD, 0),
+            docs: Documents::new(),
             ledger: Ledger::new(),
             sync: Sync::new(),
             lease: LeaseState::new(&config.boot_id),
@@ -227,6 +226,7 @@ impl NodeCore {
             term_seen: 0,
             dirty: true,
             links_dirty: false,
+            recount: true,
             deadline_at_ms: None,
             misbehave: config.misbehave,
         };
@@ -283,6 +283,7 @@ impl NodeCore {
         for fact in facts.iter().filter(|f| f.header().scope != Scope::authority()) {
             self.fold(fact);
         }
+        self.docs.settle_all();
     }
 
     /// Takes the facts the node starts with; those already held are skipped. A term among the entries says who may have written
@@ -328,7 +329,7 @@ impl NodeCore {
         if !born {
             self.persist(local::born());
         }
-        self.board.set_author(&self.me, self.incarnation);
+        self.docs.set_author(&self.me, self.incarnation);
         let mine = self.ledger.permits().filter(|p| p.body.owner == self.me);
         self.work.old_permits = mine.map(|p| p.id).collect();
         self.work.held_index = self.ledger_held();
@@ -347,6 +348,7 @@ impl NodeCore {
             Input::Executed { permit, result } => self.executed(permit, result),
             Input::Probed { permit, probe } => self.probed(permit, probe),
             Input::Ended { permit } => self.ended(permit),
+            Input::Worked(work) => self.worked(*work),
             Input::Tick => {}
         }
         self.drive();

@@ -99,6 +99,7 @@ impl NodeCore {
 
     /// After the authority changed: who may exchange what now, and what this node must say about it.
     pub(crate) fn authority_changed(&mut self) {
+        self.recount = true;
         let links: Vec<LinkId> = self.links.keys().copied().collect();
         for link in links {
             let Some((spiffe_id, key)) = self.links.get(&link).map(|p| (p.spiffe_id.clone(), p.key)) else { continue };
@@ -263,6 +264,7 @@ impl NodeCore {
             }
             self.dirty = true;
         }
+        (self.recount, self.dirty) = (true, true);
         if header.author == self.me && header.incarnation == self.incarnation {
             // The other branch is another life of this store: both end below the fork.
             self.fall_behind();
@@ -302,6 +304,7 @@ impl NodeCore {
             if std::mem::take(&mut self.links_dirty) {
                 self.authority_changed();
             }
+            self.tend_documents();
             self.hold();
             self.acknowledge();
             self.write_issued();
@@ -418,7 +421,7 @@ impl NodeCore {
         if incarnation != self.incarnation {
             let taken_back = incarnation < self.incarnation;
             self.incarnation = incarnation;
-            self.board.set_author(&self.me, incarnation);
+            self.docs.set_author(&self.me, incarnation);
             self.dirty = true;
             // Not taken on trust either: a store older than this entry may have used the new life already.
             if self.opened {

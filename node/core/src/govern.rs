@@ -10,12 +10,11 @@ use cauldron_coordinator::bodies::{
 use cauldron_coordinator::coordinate::{self, Act, Limits};
 use cauldron_coordinator::ledger::{Recorded, Report};
 use cauldron_coordinator::policy::{Bundle, Engine};
-use cauldron_crdt::doc::{Applied, Field};
+use cauldron_crdt::doc::{DocId, DocKey, Edit, Field, KIND as KIND_CHANGE};
 use cauldron_identity::authority::{KIND_HELD, KIND_ISSUED, KIND_ROOTS};
 use cauldron_identity::codec::to_cbor;
 use cauldron_identity::{Fact, FactId, Scope};
 
-use crate::command::KIND_CHANGE;
 use crate::core::NodeCore;
 use crate::input::{Refusal, Reply};
 
@@ -35,13 +34,7 @@ impl NodeCore {
                 self.authority.apply(fact);
                 self.heard_held(fact);
             }
-            KIND_CHANGE => {
-                let (author, incarnation) = (fact.header().author, fact.header().incarnation);
-                let Some(body) = fact.body() else { return };
-                if let Applied::Refused(why) = self.board.apply(&author, incarnation, body) {
-                    self.count_refusal(why.code(), format!("a change of the board: {why}"));
-                }
-            }
+            KIND_CHANGE => self.fold_change(fact),
             KIND_ROOTS => self.roots.heard_roots(fact),
             KIND_ISSUED => self.heard_issued(fact),
             KIND_BUNDLE => {}
@@ -215,19 +208,17 @@ impl NodeCore {
             done += u64::from(happened || over);
             standing += u64::from(happened && !over);
         }
-        let count = |n: u64| Field::Int(i64::try_from(n).unwrap_or(i64::MAX));
+        let count = |n: u64| Some(Field::Int(i64::try_from(n).unwrap_or(i64::MAX)));
         // Each node has fields of its own: two nodes of a site that wrote one field would answer each other for ever.
         let name = self.role.name();
         let fields =
             BTreeMap::from([(format!("{name}.done"), count(done)), (format!("{name}.standing"), count(standing))]);
-        match self.board.set(&site, &fields) {
-            Ok(Some(change)) => {
-                if let Err(why) = self.append(Scope::mesh(), KIND_CHANGE, vec![], change, None) {
-                    self.count_refusal(why.code, why.reason);
-                }
-            }
-            Ok(None) => {}
-            Err(why) => *self.refused.entry(why.code().to_owned()).or_default() += 1,
+        let key = DocKey { scope: Scope::mesh(), doc: DocId::sites() };
+        match self.write_document(&key, &Edit::Row { row: site, fields }) {
+            Ok(_) => {}
+            // It is being built: this comes again when it is done.
+            Err(why) if why.code == "not-writable" => {}
+            Err(why) => self.count_refusal(why.code, why.reason),
         }
     }
 

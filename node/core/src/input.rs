@@ -3,6 +3,7 @@
 use cauldron_coordinator::bodies::Proposal;
 use cauldron_coordinator::owner::VerifiedPermit;
 use cauldron_coordinator::vote::SignedVote;
+use cauldron_crdt::doc::{DocKey, Edit, Work};
 use cauldron_identity::authority::{EntryBody, Issuance, Trust};
 use cauldron_identity::{FactId, PublicKey, SpiffeId};
 
@@ -75,6 +76,8 @@ pub enum Input {
         /// The permit it was carried out under.
         permit: FactId,
     },
+    /// A document that [`Output::Work`] sent out is built.
+    Worked(Box<Work>),
     /// The time asked for in [`Output::Idle`] has come.
     Tick,
 }
@@ -160,6 +163,15 @@ pub enum Command {
     Trust(Trust),
     /// What this node issued, for the log of everything issued.
     Issued(Vec<Issuance>),
+    /// Write to a document in this node's name.
+    Edit {
+        /// Which.
+        key: DocKey,
+        /// What.
+        edit: Edit,
+        /// Only if the document still has this digest, in hex.
+        if_digest: Option<String>,
+    },
     /// Keep a value of the shell's own, e.g. how far a log was read. Replaces the one before.
     Remember {
         /// Its name.
@@ -257,6 +269,8 @@ pub enum Output {
         /// What the connector recognises the effect by.
         idempotency_key: String,
     },
+    /// Build a document beside the loop, with [`Work::run`]; answered with [`Input::Worked`].
+    Work(Box<Work>),
     /// Answer a command.
     Reply {
         /// Which.
@@ -302,6 +316,15 @@ pub enum Event {
         code: &'static str,
         /// What was wrong.
         detail: String,
+    },
+    /// A change took effect in a document, or was taken out.
+    Document {
+        /// Its scope.
+        scope: String,
+        /// Its name.
+        doc: String,
+        /// The fact that carries the change.
+        fact: FactId,
     },
     /// An author signed two facts for one place.
     Fork {

@@ -22,6 +22,7 @@ mod believed;
 mod command;
 mod config;
 mod core;
+mod docs;
 mod drive;
 mod enforce;
 mod execute;

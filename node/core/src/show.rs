@@ -5,17 +5,15 @@ use std::collections::BTreeMap;
 use cauldron_coordinator::bodies::{Proposal, RiskClass};
 use cauldron_coordinator::lease::age_ms_max;
 use cauldron_coordinator::ledger::{Recorded, State, Status};
-use cauldron_crdt::doc::Field;
 use cauldron_crdt::limits;
 use cauldron_identity::authority::{ChainEnd, Entry};
 use cauldron_identity::{Clock, FactId, Realm, Scope};
 
-use crate::command::KIND_CHANGE;
 use crate::core::NodeCore;
 use crate::enrol::{Believed, Have};
 use crate::view::{
     AuthorityView, CredentialView, EntryView, ForkView, LeaseView, MemberView, PeerView, PersonView, PolicyView,
-    ScopeView, Seen, SelfView, SiteView, SyncView, Time,
+    ScopeView, Seen, SelfView, SyncView, Time,
 };
 
 /// One thing that an agent proposed.
@@ -63,7 +61,7 @@ impl NodeCore {
         Seen { as_of: Time(as_of_ms), observer, age_ms: now.wall_ms.saturating_sub(as_of_ms), source }
     }
 
-    fn seen_here(&self, now: Clock) -> Seen {
+    pub(crate) fn seen_here(&self, now: Clock) -> Seen {
         self.seen(now, now.wall_ms, self.spiffe_id.to_string(), "direct")
     }
 
@@ -159,35 +157,6 @@ impl NodeCore {
         } else {
             "pending"
         }
-    }
-
-    /// The board, one line per site.
-    #[must_use]
-    pub fn sites_view(&self, now: Clock) -> Vec<SiteView> {
-        let newest = self.board_writers();
-        let line = |(site, fields): (String, BTreeMap<String, Field>)| {
-            let seen = newest
-                .get(&site)
-                .map(|(as_of_ms, by, own)| self.seen(now, *as_of_ms, by.clone(), if *own { "direct" } else { "peer" }));
-            SiteView { site, line: fields.into_iter().map(|(k, v)| (k, text_of(v))).collect(), seen }
-        };
-        self.board.view().into_iter().map(line).collect()
-    }
-
-    /// Who wrote each site's line last, by the authors' clocks.
-    fn board_writers(&self) -> BTreeMap<String, (u64, String, bool)> {
-        let scope = Scope::mesh();
-        let mut newest: BTreeMap<String, (u64, String, bool)> = BTreeMap::new();
-        for fact in self.log.iter_scope(&scope).filter(|f| f.header().kind == KIND_CHANGE) {
-            let Some(member) = self.authority.member(&fact.header().author) else { continue };
-            let site = member.role.site().unwrap_or_else(|| member.role.name()).to_owned();
-            let entry = (fact.header().wall_ms(), member.spiffe_id.to_string(), fact.header().author == self.me);
-            let slot = newest.entry(site).or_insert_with(|| entry.clone());
-            if slot.0 < entry.0 {
-                *slot = entry;
-            }
-        }
-        newest
     }
 
     /// Hashes that must be equal at every node that shares the realm.
@@ -451,15 +420,6 @@ impl NodeCore {
             ("sync_serve_bytes_per_s", limits::SERVE_BYTES_PER_S),
             ("document_changes_per_epoch", limits::DOC_CHANGES_MAX),
         ])
-    }
-}
-
-fn text_of(field: Field) -> String {
-    match field {
-        Field::Text(text) => text,
-        Field::Int(n) => n.to_string(),
-        Field::Timestamp(ms) => Time(u64::try_from(ms).unwrap_or(0)).to_string(),
-        Field::Flag(flag) => flag.to_string(),
     }
 }
 

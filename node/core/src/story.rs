@@ -3,11 +3,11 @@
 use cauldron_coordinator::bodies::{Evidence, KIND_PROPOSAL};
 use cauldron_coordinator::ledger::{State, Status};
 use cauldron_coordinator::vote::present_decision;
+use cauldron_crdt::doc::{DocChange, KIND as KIND_CHANGE};
 use cauldron_identity::authority::KIND_HELD;
 use cauldron_identity::{Clock, Fact, FactId};
 use serde_json::{Value, json};
 
-use crate::command::KIND_CHANGE;
 use crate::core::NodeCore;
 use crate::names;
 use crate::show::summary_of_entry;
@@ -196,7 +196,10 @@ impl NodeCore {
                 entry.map_or_else(|| "an entry of a later version".into(), summary_of_entry)
             }
             KIND_HELD => "holds the authority chain up to here".into(),
-            KIND_CHANGE => "changes the board".into(),
+            KIND_CHANGE => match fact.decode_body::<DocChange>() {
+                Ok(change) => format!("changes {}", change.doc),
+                Err(_) => "changes a document that cannot be read".into(),
+            },
             KIND_PROPOSAL => {
                 let p = self.ledger.proposal(&fact.id());
                 p.map_or_else(String::new, |p| format!("{} on {}", p.body.operation, p.body.resource))

@@ -10,6 +10,7 @@ mod authority;
 mod charter;
 mod check;
 mod decide;
+mod doc;
 mod draft;
 mod entries;
 mod files;
@@ -166,6 +167,9 @@ enum Command {
     /// Agents without a mesh
     #[command(subcommand)]
     Agent(agent::Command),
+    /// Shared documents: sites' boards, catalogue, configuration, notes
+    #[command(subcommand)]
+    Doc(doc::Command),
     /// What is on disk
     #[command(subcommand)]
     Store(store::Command),
@@ -233,6 +237,7 @@ pub fn run(cli: Cli) -> Result<(), CliError> {
         Command::Policy(command) => policy::run(global, &command),
         Command::Agent(command) => agent::run(global, command),
         Command::Store(command) => store::run(global, &command),
+        Command::Doc(doc::Command::Check(args)) => doc::check(global.output, &args),
         Command::Completions(args) => misc::completions(&args),
         Command::Man(args) => misc::man(&args),
         Command::Version => misc::version(global),
@@ -261,6 +266,7 @@ async fn ask(global: &Global, command: Command) -> Result<(), CliError> {
         Command::Clock(decide::ClockCommand::Reset(args)) => decide::clock_reset(&client, format, &args).await,
         Command::Kill(args) => decide::kill(&client, format, &args).await,
         Command::Audit(command) => audit::run(&client, format, &command).await,
+        Command::Doc(command) => doc::run(&client, format, &command).await,
         Command::People(command) => people::run(&client, global, command).await,
         Command::Authority(command) => authority::run(&client, global, &command).await,
         offline => Err(CliError::usage(format!("{offline:?} does not ask a node"))),

@@ -185,6 +185,8 @@ pub struct Engine {
     wire: Box<dyn Wire>,
     effects: Box<dyn Effects>,
     jobs: Receiver<Job>,
+    /// The way back in, for work done on other threads.
+    back: SyncSender<Job>,
     events: broadcast::Sender<Event>,
     commits: Arc<Commits>,
     waiting: std::collections::BTreeMap<u64, oneshot::Sender<Result<Reply, Refusal>>>,
@@ -235,6 +237,7 @@ impl Pending {
             wire,
             effects,
             jobs,
+            back: handle.jobs,
             events: handle.events,
             commits: handle.commits,
             waiting: std::collections::BTreeMap::new(),
@@ -351,6 +354,9 @@ impl Engine {
                     tracing::warn!(code, detail, silent, "refused");
                 }
             }
+            Event::Document { scope, doc, fact } => {
+                tracing::debug!(scope, doc, fact = %fact.short(), "document changed");
+            }
             Event::Fork { author } => {
                 tracing::error!(author, "two facts signed for one place of a chain; the evidence is kept");
             }
@@ -385,6 +391,16 @@ impl Engine {
             }
             Output::Probe { permit, operation, idempotency_key } => {
                 self.effects.probe(Question { permit, operation, idempotency_key });
+            }
+            Output::Work(work) => {
+                let back = self.back.clone();
+                let build = move || {
+                    // A loop that has ended needs no document: the facts are on disk.
+                    let _ = back.send(Job::Input(Input::Worked(Box::new(work.run()))));
+                };
+                if let Err(error) = std::thread::Builder::new().name("documents".into()).spawn(build) {
+                    tracing::error!(%error, "no thread for building a document; it stays as it was until the next start");
+                }
             }
             Output::Reply { ticket, result } => {
                 if let Some(answer) = self.waiting.remove(&ticket) {

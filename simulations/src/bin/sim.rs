@@ -21,12 +21,15 @@ const PLANTED_MAX: Duration = Duration::from_secs(10);
 #[derive(Debug, Parser)]
 #[command(name = "sim", version, about)]
 struct Args {
-    /// Run this seed; with --for, the first of many.
+    /// Run this seed; with --for or --seeds, the first of many.
     #[arg(long)]
     seed: Option<u64>,
     /// Run seed after seed for this long, e.g. 60s.
     #[arg(long = "for", value_parser = seconds)]
     duration: Option<Duration>,
+    /// Run so many seeds: the same worlds on a slow machine as on a quick one.
+    #[arg(long, value_name = "N", conflicts_with = "duration")]
+    seeds: Option<u64>,
     /// Find every planted bug, and nothing in a clean build.
     #[arg(long)]
     planted: bool,
@@ -54,7 +57,8 @@ fn seconds(text: &str) -> Result<Duration, String> {
 fn main() -> ExitCode {
     let args = Args::parse();
     let nodes = args.nodes.and_then(|n| usize::try_from(n).ok());
-    if args.planted || args.duration.is_some() {
+    let much = args.duration.map(Much::For).or(args.seeds.map(Much::Seeds));
+    if args.planted || much.is_some() {
         // Worlds catch panics and report them as NO-PANIC; where it happened shows when the seed is replayed alone.
         std::panic::set_hook(Box::new(|_| {}));
     }
@@ -63,9 +67,9 @@ fn main() -> ExitCode {
         eprintln!("no planted bug has that name; `--planted` lists them");
         return ExitCode::from(2);
     }
-    match (args.planted, args.duration) {
+    match (args.planted, much) {
         (true, _) => planted(),
-        (false, Some(duration)) => many(args.seed.unwrap_or_else(fresh_seed), duration, nodes),
+        (false, Some(much)) => many(args.seed.unwrap_or_else(fresh_seed), much, nodes),
         (false, None) => one(args.seed.unwrap_or_else(fresh_seed), nodes, args.log),
     }
 }
@@ -110,16 +114,39 @@ fn commit() -> Option<String> {
     output.status.success().then(|| commit.trim().to_owned())
 }
 
-fn many(first: u64, duration: Duration, nodes: Option<usize>) -> ExitCode {
-    println!("seeds from {first}, for {} s", duration.as_secs());
+/// How many worlds.
+#[derive(Debug, Clone, Copy)]
+enum Much {
+    For(Duration),
+    Seeds(u64),
+}
+
+impl Much {
+    fn over(self, begun: Instant, run: u64) -> bool {
+        match self {
+            Self::For(duration) => begun.elapsed() >= duration,
+            Self::Seeds(count) => run >= count,
+        }
+    }
+}
+
+fn many(first: u64, much: Much, nodes: Option<usize>) -> ExitCode {
+    match much {
+        Much::For(duration) => println!("seeds from {first}, for {} s", duration.as_secs()),
+        Much::Seeds(count) => println!("seeds {first} to {}", first.saturating_add(count).saturating_sub(1)),
+    }
     let (begun, next, stop) = (Instant::now(), AtomicU64::new(first), AtomicBool::new(false));
     let (reached, failure) = (Mutex::new(Reached::default()), Mutex::new(None::<Report>));
     let (seeds, events, virtual_ms) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
     std::thread::scope(|scope| {
         for _ in 0..WORKERS {
             scope.spawn(|| {
-                while begun.elapsed() < duration && !stop.load(Ordering::Relaxed) {
-                    let report = run::checked(next.fetch_add(1, Ordering::Relaxed), nodes);
+                while !stop.load(Ordering::Relaxed) {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if much.over(begun, seed - first) {
+                        break;
+                    }
+                    let report = run::checked(seed, nodes);
                     seeds.fetch_add(1, Ordering::Relaxed);
                     events.fetch_add(report.events, Ordering::Relaxed);
                     virtual_ms.fetch_add(report.virtual_ms, Ordering::Relaxed);

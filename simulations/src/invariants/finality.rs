@@ -9,6 +9,7 @@ use cauldron_coordinator::bodies::{
 };
 use cauldron_coordinator::ledger::{Ledger, State};
 use cauldron_coordinator::vote::{Choice, SignedVote};
+use cauldron_crdt::doc::DocChange;
 use cauldron_identity::authority::{Authority, Entry, EntryBody, KIND_ENTRY};
 use cauldron_identity::codec::from_cbor;
 use cauldron_identity::{Fact, FactId, Scope};
@@ -221,6 +222,9 @@ pub(super) fn mark_hard_places(world: &mut World, place: Place, fact: &Known) {
             if matches!(entry, Some(Entry::Incarnate(i)) if i.author == world.machines[place].author) {
                 reached!(world, "restore.incarnated");
             }
+        }
+        cauldron_crdt::doc::KIND if fact.body::<DocChange>().is_some_and(|change| change.round > 0) => {
+            reached!(world, "document.said_again");
         }
         KIND_RESTRICTION if place != HQ && open_permits(&world.machines[place].known).next().is_some() => {
             reached!(world, "veto.known_at_owner");

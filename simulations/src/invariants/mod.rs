@@ -4,6 +4,7 @@
 mod chains;
 mod converge;
 mod decision;
+mod documents;
 mod durable;
 mod finality;
 mod links;
@@ -171,6 +172,9 @@ pub(crate) fn at_the_end(world: &mut World) -> Holds {
     chains::causal(world)?;
     chains::evidence_of_forks(world)?;
     converge::merge_laws(world)?;
+    documents::nothing_beyond_a_cut(world)?;
+    documents::nothing_honest_is_missing(world)?;
+    documents::the_same_everywhere(world)?;
     rooted::the_term_is_everywhere(world)?;
     roots::settled(world)?;
     finality::final_states(world)?;

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use cauldron_coordinator::bodies::Permit;
-use cauldron_identity::Confidence;
 use cauldron_identity::authority::{ChainEnd, Cut, Entry};
+use cauldron_identity::{Confidence, Header, Scope};
 use cauldron_node_core::Command;
 
 use super::process::Death;
@@ -63,6 +63,9 @@ impl World {
         }
         if let Some(mean) = self.weather.people.veto_ms {
             self.queue.after(mean, Happening::Veto);
+        }
+        if let Some(mean) = self.weather.write_ms {
+            self.queue.after(mean, Happening::Write);
         }
         if self.weather.people.revoke && self.founding.people.len() > 2 {
             let at = self.rng.between(span / 3, span);
@@ -245,6 +248,7 @@ impl World {
         let hq = &self.machines[HQ];
         let of_author = || hq.known.values().filter(|f| f.header.author == author);
         let Some(incarnation) = of_author().map(|f| f.header.incarnation).max() else { return };
+        let of_life = |h: &Header| h.author == author && h.incarnation == incarnation;
         let mut ends: Vec<ChainEnd> = Vec::new();
         for fact in of_author().filter(|f| f.header.incarnation == incarnation) {
             let end = ChainEnd { scope: fact.header.scope.clone(), seq: fact.header.seq, id: Some(fact.id) };
@@ -254,7 +258,20 @@ impl World {
                 None => ends.push(end),
             }
         }
+        // What an author did before it was found out may be cut off too, where nothing but documents hangs on it.
+        if self.rng.percent(self.weather.cut_early)
+            && let Some(end) = ends.iter_mut().find(|e| e.scope == Scope::mesh() && e.seq > 1)
+        {
+            reached!(self, "cut.early");
+            end.seq = self.rng.between(1, end.seq - 1);
+            end.id = self.machines[HQ]
+                .known
+                .values()
+                .find(|f| of_life(&f.header) && f.header.scope == end.scope && f.header.seq == end.seq)
+                .map(|f| f.id);
+        }
         ends.sort();
+        self.history.cut_ends.insert((author, incarnation), ends.clone());
         reached!(self, "cut.member");
         let now = self.queue.now();
         self.history.cuts.insert(author, now);

@@ -8,6 +8,7 @@ pub mod adversary;
 pub mod blocklist;
 pub(crate) mod connector;
 mod deeds;
+mod documents;
 mod faults;
 pub mod machine;
 pub mod people;
@@ -17,8 +18,9 @@ mod wires;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use cauldron_crdt::doc::Work;
 use cauldron_identity::{AuthorKey, Digest, FactId, SpiffeId};
-use cauldron_node_core::{LinkId, Ticket};
+use cauldron_node_core::{Input, LinkId, Ticket};
 
 use crate::clock::MachineClock;
 use crate::founding::{Founding, HQ_ID, TRUST_DOMAIN};
@@ -81,6 +83,10 @@ pub(crate) enum Happening {
     Look { person: usize },
     /// A person takes an approval back.
     Withdraw { person: usize, proposal: FactId },
+    /// Somebody writes to a document somewhere.
+    Write,
+    /// A document is built.
+    Built { place: Place, process: u64, work: Box<Work> },
     /// hq vetoes or kills something.
     Veto,
     /// The council revokes somebody.
@@ -276,6 +282,12 @@ impl World {
             Happening::Propose => self.propose_something(),
             Happening::Look { person } => self.look(person),
             Happening::Withdraw { person, proposal } => self.withdraw(person, proposal),
+            Happening::Write => self.write_something(),
+            Happening::Built { place, process, work } => {
+                if self.machines[place].process == process {
+                    self.give(place, Input::Worked(work).into());
+                }
+            }
             Happening::Veto => self.veto_something(),
             Happening::Revoke => self.revoke_somebody(),
             Happening::Term => self.name_a_term(),

@@ -263,6 +263,7 @@ impl World {
             }
             Output::Execute(permit) => self.execute(place, &permit),
             Output::Probe { permit, .. } => self.probe(place, permit),
+            Output::Work(work) => self.build(place, *work),
             Output::Reply { ticket, result } => self.replied(place, ticket, result),
             Output::Event(event) => self.told(place, &event),
             Output::Persist(_) | Output::Idle { .. } => unreachable!("the pump keeps these"),

@@ -7,6 +7,7 @@ mod dark;
 mod demo;
 mod desk;
 mod disk;
+mod documents;
 mod expired;
 mod faults;
 mod federation;

@@ -1,5 +1,6 @@
 //! The HTTP API on a Unix socket. Whoever may open the socket may ask; the file's mode says who that is.
 
+mod docs;
 mod gate;
 mod listen;
 mod metrics;
@@ -65,6 +66,10 @@ pub fn router(context: Context) -> Router {
         .routes(routes!(read::this_node))
         .routes(routes!(read::peers))
         .routes(routes!(read::sites))
+        .routes(routes!(docs::list))
+        .routes(routes!(docs::show, docs::edit))
+        .routes(routes!(docs::history))
+        .routes(routes!(docs::blame))
         .routes(routes!(read::proposals))
         .routes(routes!(read::proposal))
         .routes(routes!(read::approvals))

@@ -34,9 +34,9 @@ pub struct Items<T> {
     pub items: Vec<T>,
 }
 
-type Answer<T> = Result<Json<T>, Problem>;
+pub(super) type Answer<T> = Result<Json<T>, Problem>;
 
-async fn ask<T: Send + 'static>(
+pub(super) async fn ask<T: Send + 'static>(
     context: &Context,
     read: impl FnOnce(&NodeCore) -> T + Send + 'static,
 ) -> Result<T, Problem> {
@@ -366,6 +366,7 @@ fn message(event: &Event) -> Message {
             ("peer", json!({ "spiffe_id": spiffe_id.to_string(), "admitted": admitted }))
         }
         Event::Refused { code, detail } => ("refused", json!({ "code": code, "detail": detail })),
+        Event::Document { scope, doc, fact } => ("document", json!({ "scope": scope, "doc": doc, "fact": fact })),
         Event::Fork { author } => ("fork", json!({ "author": author })),
         Event::Term { n, sequencer } => ("term", json!({ "n": n, "sequencer": sequencer })),
         Event::Frozen { seq } => ("frozen", json!({ "seq": seq })),

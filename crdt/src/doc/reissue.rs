@@ -1,0 +1,206 @@
+//! Healing: an author writes again what it had written on top of changes that were taken out.
+//!
+//! A cut takes an author's later changes out of a document, and with them all that follow them, whoever wrote those. What
+//! an honest author had written stands in its own signed facts, so it can say the same again, without what is gone: it
+//! begins a new round, in which it keeps its changes up to the first that was lost.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use automerge::legacy::{ElementId, Key, ObjectId, Op, OpId, OpType};
+use automerge::{ActorId, ScalarValue};
+use cauldron_identity::Fact;
+
+use super::document::{Document, Writer};
+use super::edit::{Draft, elements};
+use super::field::Field;
+use super::profile::{Made, Slot, TITLE};
+use super::{DocChange, Unfit, change_in, limits, look};
+
+/// Operations that were taken out, by id.
+#[derive(Default)]
+struct Lost {
+    /// Maps of rows.
+    rows: BTreeMap<OpId, String>,
+    /// Characters, and behind which element they stood.
+    characters: BTreeMap<OpId, ElementId>,
+}
+
+/// What an author had said, in the end: row and field, the value or its removal, and the time of it.
+type Said = BTreeMap<(String, String), (Option<Field>, u64)>;
+
+impl Document {
+    /// Facts of this writer's present round whose changes were taken out because of others.
+    fn lost_facts(&self, writer: &Writer) -> Vec<Arc<Fact>> {
+        let Some(chain) = self.chains.get(writer).filter(|_| self.has_lost(writer)) else { return Vec::new() };
+        let actor = self.actor(writer, chain.round);
+        let refused = self.fence.refused();
+        let lost = |fact: &&Arc<Fact>| {
+            DocChange::of(fact).is_some_and(|body| body.round == chain.round)
+                && change_in(fact).is_some_and(|change| {
+                    *change.actor_id() == actor && refused.get(&change.hash()) == Some(&Unfit::RefusedDep)
+                })
+        };
+        chain.fed.iter().filter(lost).cloned().collect()
+    }
+
+    /// Whether a change of this writer's present round was taken out because of others.
+    pub fn has_lost(&self, writer: &Writer) -> bool {
+        self.chains.get(writer).is_some_and(|chain| chain.lost && chain.round < limits::DOC_ROUNDS_MAX)
+    }
+
+    /// Whether the document misses something that this writer said.
+    pub fn misses(&self, writer: &Writer) -> bool {
+        let again = || self.draft_again(writer).is_ok_and(|bodies| !bodies.is_empty());
+        self.has_lost(writer) && catch_unwind(AssertUnwindSafe(again)).unwrap_or(false)
+    }
+
+    /// The bodies of the facts that say again what this writer lost; none when nothing of it is missing.
+    pub fn reissue(&mut self, writer: &Writer) -> Result<Vec<Vec<u8>>, Unfit> {
+        if self.cost() > 0 || self.waits(writer) {
+            return Err(Unfit::NotWritable);
+        }
+        let doc = &*self;
+        catch_unwind(AssertUnwindSafe(|| doc.draft_again(writer))).map_err(|_| Unfit::Poison)?
+    }
+
+    fn draft_again(&self, writer: &Writer) -> Result<Vec<Vec<u8>>, Unfit> {
+        let facts = self.lost_facts(writer);
+        let lost = self.lost_ops();
+        let mut draft = Draft::new(self, writer);
+        if self.id.kind().is_table() {
+            let mut made = BTreeMap::new();
+            for ((row, key), (value, hlc)) in self.said(&facts, &lost) {
+                // What somebody said later stands.
+                let later = look::field(&self.engine.doc, &row, &key)
+                    .and_then(|(_, id)| self.fact_of(&id))
+                    .is_some_and(|fact| fact.header().hlc > hlc);
+                if !later {
+                    draft.field(&row, &key, value.as_ref(), &mut made);
+                }
+            }
+        } else {
+            self.write_again(&facts, &lost, &mut draft);
+        }
+        if draft.is_empty() { Ok(Vec::new()) } else { draft.finish() }
+    }
+
+    /// What everybody's changes that are not in the document made.
+    fn lost_ops(&self) -> Lost {
+        let mut lost = Lost::default();
+        for fact in self.chains.values().flat_map(|chain| &chain.fed) {
+            if change_in(fact).is_none_or(|change| self.fence.holds(&change.hash())) {
+                continue;
+            }
+            for (op, id) in operations(fact) {
+                match (&op.key, &op.action) {
+                    (Key::Map(row), OpType::Make(_)) if op.obj == ObjectId::Root => {
+                        lost.rows.insert(id, row.to_string());
+                    }
+                    (Key::Seq(after), OpType::Put(_)) if op.insert => {
+                        lost.characters.insert(id, after.clone());
+                    }
+                    _ => {}
+                }
+            }
+        }
+        lost
+    }
+
+    /// The last word of these facts on each field of a table.
+    fn said(&self, facts: &[Arc<Fact>], lost: &Lost) -> Said {
+        let mut said = Said::new();
+        for fact in facts {
+            for (op, _) in operations(fact) {
+                let (Key::Map(key), ObjectId::Id(map)) = (&op.key, &op.obj) else { continue };
+                let held = self.fence.op(map.0, &map.1).and_then(|known| match (&known.slot, known.made) {
+                    (Slot::Key(row), Made::Row) => Some(row.to_string()),
+                    _ => None,
+                });
+                let Some(row) = held.or_else(|| lost.rows.get(map).cloned()) else { continue };
+                let value = match &op.action {
+                    OpType::Put(scalar) => Field::of(scalar),
+                    _ => None,
+                };
+                said.insert((row, key.to_string()), (value, fact.header().hlc));
+            }
+        }
+        said
+    }
+
+    /// Inserts and deletes the same characters again, each behind the nearest one before it that is still there.
+    fn write_again(&self, facts: &[Arc<Fact>], lost: &Lost, draft: &mut Draft<'_>) {
+        let shown: BTreeMap<OpId, ObjectId> = elements(self).into_iter().map(|(text, id)| (id, text)).collect();
+        let deleted: BTreeSet<OpId> = facts
+            .iter()
+            .flat_map(|fact| operations(fact))
+            .filter_map(|(op, _)| match (&op.key, &op.action) {
+                (Key::Seq(ElementId::Id(element)), OpType::Delete) => Some(element.clone()),
+                _ => None,
+            })
+            .collect();
+        let mut again: BTreeMap<OpId, (ObjectId, OpId)> = BTreeMap::new();
+        let mut title = None;
+        for (op, id) in facts.iter().flat_map(|fact| operations(fact)) {
+            match (&op.key, &op.action) {
+                (Key::Map(key), OpType::Put(ScalarValue::Str(text))) if key == TITLE => title = Some(text.to_string()),
+                (Key::Seq(after), OpType::Put(ScalarValue::Str(text))) if op.insert && !deleted.contains(&id) => {
+                    let (object, after) = self.anchor(after.clone(), lost, &again, draft);
+                    let new = draft.insert(&object, after, text);
+                    again.insert(id, (object, new));
+                }
+                _ => {}
+            }
+        }
+        for element in deleted {
+            if let Some(text) = shown.get(&element) {
+                draft.delete(text, element);
+            }
+        }
+        if let Some(title) = title {
+            draft.title(&title);
+        }
+    }
+
+    /// Where a character goes that stood behind `after`.
+    fn anchor(
+        &self,
+        mut after: ElementId,
+        lost: &Lost,
+        again: &BTreeMap<OpId, (ObjectId, OpId)>,
+        draft: &mut Draft<'_>,
+    ) -> (ObjectId, ElementId) {
+        while let ElementId::Id(element) = &after {
+            if let Some((object, new)) = again.get(element) {
+                return (object.clone(), ElementId::Id(new.clone()));
+            }
+            if let Some(object) = self.text_of(element) {
+                return (object, after);
+            }
+            // A character stands behind an earlier one, so this ends.
+            after = lost.characters.get(element).cloned().unwrap_or(ElementId::Head);
+        }
+        // What was begun in this round goes on behind its last character; else at the start of the text.
+        match again.values().last() {
+            Some((object, _)) => (object.clone(), ElementId::Head),
+            None => (draft.text(), ElementId::Head),
+        }
+    }
+
+    /// The text that a character of the document stands in, deleted or not.
+    fn text_of(&self, element: &OpId) -> Option<ObjectId> {
+        let known = self.fence.op(element.0, &element.1).filter(|known| known.made == Made::Value)?;
+        let text = known.object.filter(|_| matches!(known.slot, Slot::Element(_)))?;
+        Some(ObjectId::Id(OpId(text.counter, self.fence.name_of(text.actor)?.clone())))
+    }
+}
+
+/// A fact's operations with their ids.
+fn operations(fact: &Fact) -> Vec<(Op, OpId)> {
+    let Some(change) = change_in(fact) else { return Vec::new() };
+    let actor: ActorId = change.actor_id().clone();
+    let first = change.start_op().get();
+    let ops = catch_unwind(AssertUnwindSafe(|| change.decode().operations)).unwrap_or_default();
+    ops.into_iter().zip(first..).map(|(op, counter)| (op, OpId(counter, actor.clone()))).collect()
+}

@@ -1,0 +1,132 @@
+//! Documents of several nodes, whose facts are real ones.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use cauldron_identity::{AuthorKey, Fact};
+
+use super::*;
+use crate::log::{Draft, FactLog};
+use crate::testing::{MESH, key};
+
+mod heal;
+mod honest;
+mod hostile;
+mod notes;
+mod random;
+
+pub(super) fn sites() -> DocKey {
+    DocKey { scope: Scope::mesh(), doc: DocId::sites() }
+}
+
+pub(super) fn doc(name: &str) -> DocKey {
+    DocKey { scope: Scope::mesh(), doc: name.parse().expect("a document") }
+}
+
+/// A node: its key, its log and its documents.
+pub(super) struct Node {
+    pub key: AuthorKey,
+    pub log: FactLog,
+    pub docs: Documents,
+    pub hlc: u64,
+}
+
+impl Node {
+    pub fn new(seed: u8) -> Self {
+        let key = key(seed);
+        let mut docs = Documents::new();
+        docs.set_author(&key.author_id(), 0);
+        Self { key, log: FactLog::new(MESH), docs, hlc: 1 }
+    }
+
+    /// A fact of this node with any body.
+    pub fn sign(&mut self, body: Vec<u8>) -> Arc<Fact> {
+        self.hlc += 1;
+        let draft = Draft {
+            scope: Scope::mesh(),
+            incarnation: 0,
+            kind: KIND.into(),
+            deps: vec![],
+            body,
+            hlc: self.hlc << 16,
+            traceparent: None,
+        };
+        self.log.append(&self.key, draft).expect("fits")
+    }
+
+    pub fn edit(&mut self, key: &DocKey, edit: &Edit) -> Vec<Arc<Fact>> {
+        let bodies = self.docs.edit(key, edit).expect("fits");
+        self.append(bodies)
+    }
+
+    /// Signs bodies and takes them as the node core does.
+    pub fn append(&mut self, bodies: Vec<Vec<u8>>) -> Vec<Arc<Fact>> {
+        let mut facts = Vec::new();
+        for body in bodies {
+            let fact = self.sign(body);
+            assert_eq!(self.docs.apply(&fact, true), Applied::Yes, "an own change is taken");
+            facts.push(fact);
+        }
+        facts
+    }
+
+    pub fn set(&mut self, row: &str, field: &str, value: &str) -> Arc<Fact> {
+        let mut facts = self.edit(&sites(), &put(row, field, value));
+        assert_eq!(facts.len(), 1);
+        facts.remove(0)
+    }
+
+    pub fn take(&mut self, facts: &[Arc<Fact>]) {
+        self.hlc = facts.iter().map(|f| f.header().wall_ms()).max().unwrap_or(0).max(self.hlc);
+        for fact in facts {
+            self.docs.apply(fact, true);
+        }
+    }
+
+    pub fn rows(&mut self) -> Rows {
+        match self.docs.view(&sites()).as_deref() {
+            Some(View::Table(rows)) => rows.clone(),
+            _ => Rows::new(),
+        }
+    }
+
+    pub fn text(&mut self, key: &DocKey) -> String {
+        match self.docs.view(key).as_deref() {
+            Some(View::Note { text, .. }) => text.clone(),
+            _ => String::new(),
+        }
+    }
+
+    pub fn digest(&self, key: &DocKey) -> Option<Digest> {
+        self.docs.status(key)?.digest
+    }
+
+    /// Writes again what was lost, as the node core does.
+    pub fn heal(&mut self) -> Vec<Arc<Fact>> {
+        let mut facts = Vec::new();
+        while let Some((_, bodies)) = self.docs.reissue() {
+            facts.extend(self.append(bodies));
+        }
+        facts
+    }
+
+    /// Cuts an author behind `seq`.
+    pub fn cut(&mut self, author: &AuthorId, seq: u64) {
+        let (author, seq) = (*author, seq);
+        self.docs.recount(&|fact| fact.header().author != author || fact.header().seq <= seq);
+    }
+}
+
+pub(super) fn put(row: &str, field: &str, value: &str) -> Edit {
+    Edit::Row { row: row.into(), fields: BTreeMap::from([(field.to_owned(), Some(Field::from(value)))]) }
+}
+
+/// Builds what was sent away, as the shell does.
+pub(super) fn work(docs: &mut Documents) -> usize {
+    let mut jobs = 0;
+    while let Some(work) = docs.work() {
+        docs.finish(work.run());
+        jobs += 1;
+    }
+    jobs
+}

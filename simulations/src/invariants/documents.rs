@@ -1,0 +1,96 @@
+//! Documents: the same everywhere, nothing in them from beyond a cut, and no honest work missing.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cauldron_crdt::doc::DocKey;
+use cauldron_identity::FactId;
+use cauldron_node_core::NodeCore;
+
+use super::{Holds, Violation};
+use crate::world::World;
+use crate::world::machine::Machine;
+
+/// CONVERGE: all readers of a document hold the same changes in it, and see the same.
+pub(super) fn the_same_everywhere(world: &World) -> Holds {
+    let mut seen: BTreeMap<DocKey, (&Machine, &NodeCore)> = BTreeMap::new();
+    for m in world.machines.iter().filter(|m| world.is_in_good_standing(m)) {
+        let Some(core) = m.core.as_ref() else { continue };
+        for key in core.documents() {
+            let (first, known) = *seen.entry(key.clone()).or_insert((m, core));
+            holds_all(&key, (first, known), (m, core))?;
+            holds_all(&key, (m, core), (first, known))?;
+            shows_the_same(world, &key, (first, known), (m, core))?;
+        }
+    }
+    Ok(())
+}
+
+fn holds_all(key: &DocKey, a: (&Machine, &NodeCore), b: (&Machine, &NodeCore)) -> Holds {
+    let held: BTreeSet<FactId> = b.1.document_facts(key).iter().map(|fact| fact.id()).collect();
+    if let Some(fact) = a.1.document_facts(key).iter().find(|fact| !held.contains(&fact.id())) {
+        let (id, header) = (fact.id().to_string(), fact.header());
+        let history = b.1.doc_history(key).unwrap_or_default();
+        let why = history.iter().find(|step| step.fact == id).and_then(|step| step.left_out.clone());
+        let text = format!(
+            "{} of {}: {} has change {} of {}, {} has not: {}",
+            key.doc,
+            key.scope,
+            a.0.name,
+            header.seq,
+            header.author.short(),
+            b.0.name,
+            why.unwrap_or_else(|| "it is not here".into())
+        );
+        return Err(Violation::new("CONVERGE", text));
+    }
+    Ok(())
+}
+
+fn shows_the_same(world: &World, key: &DocKey, a: (&Machine, &NodeCore), b: (&Machine, &NodeCore)) -> Holds {
+    let content = |(m, core): (&Machine, &NodeCore)| {
+        let now = m.clock.clone().read(world.now());
+        core.doc_view(now, key).map(|view| view.content.to_string())
+    };
+    let (one, other) = (content(a), content(b));
+    if one != other {
+        let text = format!("{} of {} is {one:?} at {}, {other:?} at {}", key.doc, key.scope, a.0.name, b.0.name);
+        return Err(Violation::new("CONVERGE", text));
+    }
+    Ok(())
+}
+
+/// CUT: nothing beyond an author's cut is in a document of a node that knows the cut.
+pub(super) fn nothing_beyond_a_cut(world: &World) -> Holds {
+    for m in world.machines.iter().filter(|m| world.is_in_good_standing(m)) {
+        let Some(core) = m.core.as_ref() else { continue };
+        for key in core.documents() {
+            for fact in core.document_facts(&key) {
+                let header = fact.header();
+                let Some(ends) = world.history.cut_ends.get(&(header.author, header.incarnation)) else { continue };
+                let end = ends.iter().find(|end| end.scope == header.scope).map_or(0, |end| end.seq);
+                if m.cut_known.contains(&(header.author, header.incarnation)) && header.seq > end {
+                    let text = format!(
+                        "{} shows in {} what {} wrote at {}, beyond its cut at {end}",
+                        m.name,
+                        key.doc,
+                        header.author.short(),
+                        header.seq
+                    );
+                    return Err(Violation::new("CUT", text));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// HEAL: what an honest author wrote on top of changes that were taken out, it has said again.
+pub(super) fn nothing_honest_is_missing(world: &World) -> Holds {
+    for m in world.machines.iter().filter(|m| world.is_in_good_standing(m)) {
+        if let Some(key) = m.core.as_ref().and_then(|core| core.documents_owed().into_iter().next()) {
+            let text = format!("{} has not said again in {} what it lost", m.name, key.doc);
+            return Err(Violation::new("HEAL", text));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,144 @@
+//! Shared documents as people use them: written at one node, read at another, with a signed fact behind every value; and a
+//! cut that takes an author's work out without taking anybody else's.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use cauldron_tests::{Mesh, Node, cauldron, eventually, shared};
+
+fn value(node: &Node, row: &str, field: &str) -> serde_json::Value {
+    let doc = node.get("/v1/docs/config/main");
+    doc["content"]["rows"][row][field].clone()
+}
+
+fn text(node: &Node) -> String {
+    let doc = node.get("/v1/docs/notes/handover");
+    doc["content"]["text"].as_str().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn documents_are_shared_named_and_survive_a_restart() {
+    let mut mesh = Mesh::found();
+    mesh.until_converged();
+    mesh.lyon.run(&["doc", "set", "config/main", "proxy", "port=443", "host=gw.example", "on=true"]).ok();
+    eventually("porto reads it", || value(&mesh.porto, "proxy", "port") == 443);
+    assert_eq!(value(&mesh.porto, "proxy", "on"), true);
+    let again = mesh.lyon.run(&["doc", "set", "config/main", "proxy", "port=443"]).ok();
+    assert!(again.json()["id"].is_null(), "it says so already: {again:?}");
+    mesh.porto.run(&["doc", "set", "config/main", "proxy", "port=8443", "--remove", "on"]).ok();
+    eventually("lyon reads it", || value(&mesh.lyon, "proxy", "port") == 8443);
+    assert_eq!(value(&mesh.lyon, "proxy", "on"), serde_json::Value::Null);
+
+    // Two write one text; what one wrote stays its own.
+    let file = mesh.folder().join("handover.txt");
+    std::fs::write(&file, "lyon: all quiet\nporto: to be checked\n").expect("written");
+    let path = file.display().to_string();
+    mesh.lyon.run(&["doc", "write", "notes/handover", &path, "--title", "Handover"]).ok();
+    eventually("porto reads the notes", || text(&mesh.porto).contains("to be checked"));
+    std::fs::write(&file, "lyon: all quiet\nporto: two probes blocked\n").expect("written");
+    mesh.porto.run(&["doc", "write", "notes/handover", &path]).ok();
+    mesh.hq.run(&["doc", "write", "notes/handover", "--append", "seen by hq\n"]).ok();
+    let whole = "lyon: all quiet\nporto: two probes blocked\nseen by hq\n";
+    eventually("all read the same", || [&mesh.hq, &mesh.lyon, &mesh.porto].iter().all(|n| text(n) == whole));
+
+    let blame = mesh.lyon.items("/v1/docs/notes/handover/blame");
+    let by = |piece: &str| {
+        let found = blame.iter().find(|b| b["value"].as_str().is_some_and(|v| v.contains(piece)));
+        found.and_then(|b| b["by"].as_str()).unwrap_or_default().to_owned()
+    };
+    assert_eq!((by("all quiet"), by("probes")), (Mesh::site_id("lyon"), Mesh::site_id("porto")));
+    let history = mesh.porto.items("/v1/docs/config/main/history");
+    assert_eq!(history.len(), 2);
+    let fact = history[1]["fact"].as_str().expect("an id").to_owned();
+    let found = mesh.porto.items("/v1/audit?limit=200&kind=doc.change");
+    assert!(found.iter().any(|f| f["id"].as_str() == Some(&fact)), "the audit knows the fact that history names");
+    assert!(mesh.lyon.run(&["doc", "blame", "config/main"]).ok().out.contains("gw.example"));
+    assert!(mesh.lyon.run(&["doc", "history", "notes/handover"]).ok().out.contains("wo probes"));
+
+    // What is wrong is said, and nothing is written.
+    assert!(mesh.lyon.run(&["doc", "show", "notes/none"]).refused_with(5).contains("doc list"));
+    assert!(mesh.lyon.run(&["doc", "set", "config/main", "Proxy", "port=1"]).refused_with(5).contains("profile"));
+    mesh.lyon.run(&["doc", "set", "main", "proxy", "port=1"]).refused_with(2);
+    mesh.lyon.run(&["doc", "set", "config/main", "proxy", "port"]).refused_with(2);
+    mesh.lyon.run(&["doc", "set", "config/main", "proxy", "port=1", "--scope", "site/porto"]).refused_with(5);
+    mesh.lyon.run(&["doc", "set", "board/sites", "lyon", "lyon.done=7"]).refused_with(5);
+
+    // A site's own documents stay there.
+    mesh.lyon.run(&["doc", "set", "config/main", "door", "code=quiet-heron-42", "--scope", "site/lyon"]).ok();
+    eventually("hq reads it, a coordinator", || {
+        mesh.hq.get("/v1/docs/config/main?scope=site/lyon")["doc"] == "config/main"
+    });
+    let answer = mesh.porto.try_get("/v1/docs/config/main?scope=site/lyon").expect("it answers");
+    assert_eq!((answer.status, answer.body.contains("quiet-heron")), (404, false));
+
+    mesh.porto.restart();
+    mesh.porto.until_up();
+    eventually("it is all there after a restart", || text(&mesh.porto) == whole);
+    assert_eq!(value(&mesh.porto, "proxy", "port"), 8443);
+}
+
+#[test]
+fn a_cut_takes_an_authors_changes_out_and_nobody_elses() {
+    let mut mesh = Mesh::found();
+    mesh.until_converged();
+    mesh.lyon.run(&["doc", "set", "config/main", "proxy", "host=good"]).ok();
+    eventually("porto reads it", || value(&mesh.porto, "proxy", "host") == "good");
+    let ends = mesh.folder().join("cut.entry").display().to_string();
+    // Drafted now: the cut names what hq holds of lyon at this moment.
+    let lyon = mesh.lyon.get("/v1/self")["author"].as_str().expect("an id").to_owned();
+    eventually("hq reads it", || value(&mesh.hq, "proxy", "host") == "good");
+    mesh.hq.run(&["authority", "cut", &lyon, "--out", &ends]).ok();
+    mesh.lyon.run(&["doc", "set", "config/main", "proxy", "host=evil"]).ok();
+    eventually("porto reads that too", || value(&mesh.porto, "proxy", "host") == "evil");
+    // porto builds on it.
+    mesh.porto.run(&["doc", "set", "config/main", "mail", "relay=porto.example"]).ok();
+    eventually("hq has all of it", || value(&mesh.hq, "mail", "relay") == "porto.example");
+    let council = mesh.hq.dir().join("people/ana.council.key").display().to_string();
+    mesh.hq.run(&["authority", "sign", &ends, "--key", &council, "--yes"]).ok();
+    mesh.hq.run(&["authority", "submit", &ends]).ok();
+    for node in [&mesh.hq, &mesh.porto] {
+        eventually("lyon's later word is gone, porto's stands", || {
+            value(node, "proxy", "host") == "good" && value(node, "mail", "relay") == "porto.example"
+        });
+        let history = node.items("/v1/docs/config/main/history");
+        let left = history.iter().filter(|step| !step["left_out"].is_null()).count();
+        assert_eq!(left, 2, "both changes that left are told: {history:?}");
+    }
+}
+
+#[test]
+fn doc_check_judges_files_within_a_second() {
+    let Some(data) = shared("data/automerge") else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut files: Vec<_> = Vec::new();
+    collect(&data, &mut files);
+    assert!(files.len() >= 17, "{}", files.len());
+    let (mut taken, mut refused) = (0, 0);
+    for file in &files {
+        let begun = Instant::now();
+        let run = cauldron(folder.path(), &["doc", "check", &file.display().to_string()]);
+        assert!(begun.elapsed() < Duration::from_secs(4), "{}: {:?}", file.display(), begun.elapsed());
+        match run.code {
+            Some(0) => taken += 1,
+            Some(1) => refused += 1,
+            other => panic!("{}: {other:?}", file.display()),
+        }
+    }
+    assert!(taken > 0 && refused > 10, "{taken} {refused}");
+    // A change as this mesh writes it is taken; the same, garbled, is refused.
+    let odd = folder.path().join("odd");
+    std::fs::write(&odd, b"neither nor").expect("written");
+    cauldron(folder.path(), &["doc", "check", &odd.display().to_string()]).refused_with(1);
+    cauldron(folder.path(), &["doc", "check", "missing"]).refused_with(3);
+}
+
+fn collect(folder: &Path, files: &mut Vec<std::path::PathBuf>) {
+    for entry in std::fs::read_dir(folder).expect("listed") {
+        let path = entry.expect("listed").path();
+        if path.is_dir() {
+            collect(&path, files);
+        } else if !path.extension().is_some_and(|e| e == "md" || e == "txt" || e == "note" || e == "upstream") {
+            files.push(path);
+        }
+    }
+}
