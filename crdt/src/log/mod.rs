@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use cauldron_identity::{AuthorId, AuthorKey, Digest, Fact, FactId, HeaderDraft, MeshId, PublicKey, Scope, SealedFact};
+use cauldron_identity::{AuthorId, AuthorKey, Fact, FactId, HeaderDraft, MeshId, PublicKey, Scope, SealedFact};
 use minicbor::{Decode, Encode};
 
+mod digest;
 mod evidence;
 mod record;
 mod refusal;
@@ -103,6 +104,7 @@ pub struct FactLog {
     mesh: MeshId,
     chains: BTreeMap<ChainId, Chain>,
     places: BTreeMap<FactId, (ChainId, u64)>,
+    digests: digest::Digests,
 }
 
 impl ChainId {
@@ -117,7 +119,7 @@ impl FactLog {
     /// An empty log of `mesh`.
     #[must_use]
     pub fn new(mesh: MeshId) -> Self {
-        Self { mesh, chains: BTreeMap::new(), places: BTreeMap::new() }
+        Self { mesh, chains: BTreeMap::new(), places: BTreeMap::new(), digests: digest::Digests::default() }
     }
 
     /// The mesh whose facts it holds.
@@ -176,9 +178,7 @@ impl FactLog {
         if self.is_frozen(&chain, header.seq) {
             return Ok(Inserted::Duplicate);
         }
-        let evidence = Box::new(evidence);
-        self.chains.entry(chain).or_default().fork = Some(evidence.clone());
-        Ok(Inserted::Fork(evidence))
+        Ok(Inserted::Fork(self.freeze(chain, evidence)))
     }
 
     /// Writes the next fact of this node's own chain.
@@ -233,6 +233,7 @@ impl FactLog {
 
     fn push(&mut self, chain: ChainId, fact: Fact) -> Arc<Fact> {
         let fact = Arc::new(fact);
+        self.digests.forget(&chain.scope);
         self.places.insert(fact.id(), (chain.clone(), fact.header().seq));
         self.chains.entry(chain).or_default().facts.push(fact.clone());
         fact
@@ -241,9 +242,15 @@ impl FactLog {
     fn fork(&mut self, chain: ChainId, second: &Fact) -> Result<Inserted, Refusal> {
         let seq = second.header().seq;
         let first = self.at(&chain, seq).ok_or(Refusal::Gap { have: 0, got: seq })?;
-        let evidence = Box::new(Evidence::new(first.sealed(), second.sealed()));
+        let evidence = Evidence::new(first.sealed(), second.sealed());
+        Ok(Inserted::Fork(self.freeze(chain, evidence)))
+    }
+
+    fn freeze(&mut self, chain: ChainId, evidence: Evidence) -> Box<Evidence> {
+        let evidence = Box::new(evidence);
+        self.digests.forget(&chain.scope);
         self.chains.entry(chain).or_default().fork = Some(evidence.clone());
-        Ok(Inserted::Fork(evidence))
+        evidence
     }
 
     /// The fact named `id`.
@@ -350,38 +357,6 @@ impl FactLog {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.places.is_empty()
-    }
-
-    /// One hash for what is held of `scope`: equal at two nodes exactly when their heads and known forks are. An empty
-    /// scope has the same hash as an unknown one.
-    #[must_use]
-    pub fn state_hash(&self, scope: &Scope) -> Digest {
-        self.state_hash_of([scope])
-    }
-
-    /// One hash for several scopes: what CONVERGE compares.
-    #[must_use]
-    pub fn state_hash_of<'s>(&self, scopes: impl IntoIterator<Item = &'s Scope>) -> Digest {
-        let mut scopes: Vec<&Scope> = scopes.into_iter().collect();
-        scopes.sort();
-        scopes.dedup();
-        let mut input = Vec::new();
-        for (chain, c) in scopes.into_iter().flat_map(|scope| self.chains_of(scope)) {
-            let head = c.head(chain);
-            let fork = c.fork.as_ref().map_or(0, |e| e.seq());
-            if head.is_none() && fork == 0 {
-                continue;
-            }
-            let name = chain.scope.to_string();
-            input.push(u8::try_from(name.len()).unwrap_or(u8::MAX));
-            input.extend_from_slice(name.as_bytes());
-            input.extend_from_slice(chain.author.as_bytes());
-            input.extend_from_slice(&chain.incarnation.to_be_bytes());
-            input.extend_from_slice(&head.map_or(0, |h| h.seq).to_be_bytes());
-            input.extend_from_slice(&head.map_or([0; 32], |h| *h.id.as_bytes()));
-            input.extend_from_slice(&fork.to_be_bytes());
-        }
-        Digest::of("cauldron/state/v0", &input)
     }
 
     fn chains_of<'l>(&'l self, scope: &'l Scope) -> impl Iterator<Item = (&'l ChainId, &'l Chain)> {

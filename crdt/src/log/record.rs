@@ -160,7 +160,7 @@ impl FactLog {
         let chain = ChainId::of(&header);
         // Evidence of a lower position may have come later: the lowest counts.
         if self.fork_seq(&chain).is_none_or(|known| header.seq < known) {
-            self.chains.entry(chain).or_default().fork = Some(Box::new(evidence));
+            self.freeze(chain, evidence);
         }
         Ok(())
     }

@@ -103,6 +103,42 @@ fn the_state_hash_tells_branches_of_one_height_apart() {
     assert_ne!(with(b"one"), FactLog::new(MESH).state_hash(&scope));
 }
 
+/// What is kept of the last answer never outlives a change: of a head, of a fork, by evidence alone, by a record.
+#[test]
+fn the_state_hash_follows_every_change() {
+    let (one, other) = (Scope::mesh(), Scope::site("lyon").expect("a name"));
+    let mut log = FactLog::new(MESH);
+    let mut seen = std::collections::BTreeSet::from([log.state_hash(&one)]);
+    let mut changed = |log: &FactLog| {
+        let now = log.state_hash(&one);
+        assert_eq!(now, log.state_hash(&one));
+        assert_eq!(now, log.state_hash_of([&one]), "made anew it is the same");
+        assert!(seen.insert(now), "it changed");
+    };
+    let facts = chain_of(1, &one, 2);
+    for fact in &facts {
+        insert(&mut log, fact).expect("new");
+        changed(&log);
+    }
+    let before = log.state_hash(&one);
+    log.append(&key(2), draft(&other, b"elsewhere")).expect("appends");
+    assert_eq!(log.state_hash(&one), before, "another scope");
+    log.append(&key(2), draft(&one, b"own")).expect("appends");
+    changed(&log);
+    let twin = FactLog::new(MESH).append(&key(1), draft(&one, b"twin")).expect("appends").sealed().clone();
+    assert!(matches!(insert(&mut log, &twin), Ok(Inserted::Fork(_))));
+    changed(&log);
+    let (a, b) = (
+        chain_of(2, &one, 1).remove(0),
+        log.at(&ChainId { scope: one.clone(), author: key(2).author_id(), incarnation: 0 }, 1)
+            .expect("own")
+            .sealed()
+            .clone(),
+    );
+    log.insert_evidence(Evidence::new(&a, &b), &members()).expect("evidence");
+    changed(&log);
+}
+
 #[test]
 fn false_evidence_proves_nothing() {
     let facts = chain_of(1, &Scope::mesh(), 2);
