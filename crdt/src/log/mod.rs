@@ -1,6 +1,6 @@
 //! What this node holds: one gapless chain per (author, incarnation, scope).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use cauldron_identity::{AuthorId, AuthorKey, Fact, FactId, HeaderDraft, MeshId, PublicKey, Scope, SealedFact};
@@ -8,14 +8,18 @@ use minicbor::{Decode, Encode};
 
 mod digest;
 mod evidence;
+mod range;
 mod record;
 mod refusal;
 #[cfg(test)]
 mod tests;
+mod vouched;
 
 pub use evidence::Evidence;
+pub use range::Taken;
 pub use record::{Record, RestoreError};
 pub use refusal::Refusal;
+pub use vouched::{Mark, Settled};
 
 use crate::limits;
 
@@ -63,6 +67,8 @@ pub enum Inserted {
     New(Arc<Fact>),
     /// It was here already.
     Duplicate,
+    /// It was here already, with a signature that was not seen to be good: persist this copy in its place.
+    Mended(Arc<Fact>),
     /// Its author signed two facts for one position. The first one seen stays, the chain is frozen there; the evidence
     /// is to be persisted and shown to every co-reader.
     Fork(Box<Evidence>),
@@ -93,6 +99,7 @@ struct Chain {
     facts: Vec<Arc<Fact>>,
     /// The lowest position known to be forked.
     fork: Option<Box<Evidence>>,
+    vouched: vouched::Vouched,
 }
 
 /// All chains of one node.
@@ -105,6 +112,10 @@ pub struct FactLog {
     chains: BTreeMap<ChainId, Chain>,
     places: BTreeMap<FactId, (ChainId, u64)>,
     digests: digest::Digests,
+    /// Chains with work for [`FactLog::settle`].
+    unsettled: BTreeSet<ChainId>,
+    /// Chains with a signature that is bad.
+    damaged: BTreeSet<ChainId>,
 }
 
 impl ChainId {
@@ -119,7 +130,14 @@ impl FactLog {
     /// An empty log of `mesh`.
     #[must_use]
     pub fn new(mesh: MeshId) -> Self {
-        Self { mesh, chains: BTreeMap::new(), places: BTreeMap::new(), digests: digest::Digests::default() }
+        Self {
+            mesh,
+            chains: BTreeMap::new(),
+            places: BTreeMap::new(),
+            digests: digest::Digests::default(),
+            unsettled: BTreeSet::new(),
+            damaged: BTreeSet::new(),
+        }
     }
 
     /// The mesh whose facts it holds.
@@ -141,7 +159,12 @@ impl FactLog {
         let chain = ChainId::of(&header);
         let id = sealed.id();
         if self.places.contains_key(&id) {
-            return Ok(Inserted::Duplicate);
+            if self.is_seen(&chain, header.seq) || sealed.body().is_none() {
+                return Ok(Inserted::Duplicate);
+            }
+            let key = access.author_key(&header.author).ok_or(Refusal::UnknownAuthor { author: header.author })?;
+            let fact = sealed.open(&key)?;
+            return Ok(self.mend(&chain, fact));
         }
         if self.is_frozen(&chain, header.seq) {
             return Err(Refusal::Forked { seq: header.seq });
@@ -241,8 +264,7 @@ impl FactLog {
 
     fn fork(&mut self, chain: ChainId, second: &Fact) -> Result<Inserted, Refusal> {
         let seq = second.header().seq;
-        let first = self.at(&chain, seq).ok_or(Refusal::Gap { have: 0, got: seq })?;
-        let evidence = Evidence::new(first.sealed(), second.sealed());
+        let evidence = Evidence::new(&self.proof(&chain, seq), std::slice::from_ref(second.sealed()));
         Ok(Inserted::Fork(self.freeze(chain, evidence)))
     }
 
@@ -311,22 +333,6 @@ impl FactLog {
     #[must_use]
     pub fn evidence_of(&self, chain: &ChainId) -> Option<&Evidence> {
         self.chains.get(chain)?.fork.as_deref()
-    }
-
-    /// Facts `from..=to` of `chain` while they fit into `bytes_max`; the first one always fits.
-    #[must_use]
-    pub fn range(&self, chain: &ChainId, from: u64, to: u64, bytes_max: usize) -> Vec<SealedFact> {
-        let mut bytes = 0;
-        let mut facts = Vec::new();
-        for seq in from.max(1)..=to.min(self.held(chain)) {
-            let Some(fact) = self.at(chain, seq) else { break };
-            bytes += fact.sealed().wire_len();
-            if !facts.is_empty() && bytes > bytes_max {
-                break;
-            }
-            facts.push(fact.sealed().clone());
-        }
-        facts
     }
 
     /// Every fact, in an order that depends on nothing but the set: by scope, author, incarnation, seq.

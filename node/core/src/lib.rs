@@ -29,6 +29,7 @@ mod frame;
 mod fresh;
 mod govern;
 mod hlc;
+mod learn;
 mod life;
 mod names;
 mod roots;
