@@ -15,6 +15,30 @@ pub const FRAME_LEN_MAX: usize = BODY_LEN_MAX + HEADER_LEN_MAX + 1024;
 const MESH_FRAME_LEN_MAX: usize = 320 * 1024;
 const _: () = assert!(FRAME_LEN_MAX <= MESH_FRAME_LEN_MAX && FACTS_LEN_MAX + 1024 <= FRAME_LEN_MAX);
 
+/// Guarantees §4: what a `Bulk` frame may grow to when it is unpacked, bytes.
+pub const BULK_RAW_LEN_MAX: usize = 4 * 1024 * 1024;
+/// Guarantees §4: how many times its own length a `Bulk` frame may grow when it is unpacked.
+pub const BULK_GROWTH_MAX: usize = 8;
+/// Facts from which a range travels as `Bulk`: with fewer, packing saves less than the answer's round trip costs.
+pub const BULK_FACTS_MIN: usize = 16;
+/// What is tried first when a range is packed, bytes: chains of small facts shrink to about half; twice that for those
+/// that shrink more.
+pub const BULK_TRY_LEN: usize = 1024 * 1024;
+const _: () = assert!(FACTS_LEN_MAX < BULK_TRY_LEN && BULK_TRY_LEN <= BULK_RAW_LEN_MAX);
+
+/// Within so many positions of a chain at least one signature is checked before anything is taken. One check costs as
+/// much as hashing and linking some 30 facts: more would buy little, and evidence of a fork must carry the span.
+pub const VOUCH_SPAN: u64 = 32;
+/// Length of a fact up to which a later one may vouch for it, bytes: a larger one costs more to hash than to verify.
+pub const VOUCHED_LEN_MAX: usize = 4 * 1024;
+// Whatever is vouched for fits into one frame up to the fact that vouches for it; so do the headers of two branches.
+const _: () = assert!(VOUCH_SPAN as usize * VOUCHED_LEN_MAX <= FACTS_LEN_MAX);
+const _: () = assert!(2 * VOUCH_SPAN as usize * (HEADER_LEN_MAX + 72) + 64 <= FRAME_LEN_MAX);
+/// Signatures of vouched facts that are looked at in one go: below 10 ms on a slow machine.
+pub const SETTLE_FACTS: usize = 128;
+/// Between two such goes, milliseconds: about a seventh of a core, and a million facts in seven minutes.
+pub const SETTLE_EVERY_MS: u64 = 50;
+
 /// Heads per `Have` frame: a head takes at most 84 bytes, so that a frame of one scope stays below the control bound.
 pub const HEADS_PER_FRAME_MAX: usize = 512;
 const _: () = assert!(HEADS_PER_FRAME_MAX * 84 + 1024 <= CONTROL_FRAME_LEN_MAX);
@@ -25,8 +49,22 @@ pub const PARTS_MAX: u32 = 1024;
 
 /// Guarantees §4: requests outstanding per peer, both asked and waiting to be answered.
 pub const REQUESTS_MAX: usize = 4;
-/// Facts asked for in one request: about one frame of ordinary facts.
-pub const RANGE_FACTS_MAX: u64 = 512;
+/// Facts asked for in one request: about one `Bulk` frame of small facts, so that a long way does not set the pace.
+pub const RANGE_FACTS_MAX: u64 = 2_048;
+/// Requests given up whose answers are still looked at: what one bad line delays.
+pub const LATE_MAX: usize = 2 * REQUESTS_MAX;
+/// Answers in a row without what the peer said it has, after which the session is closed.
+pub const UNMET_MAX: u32 = 6;
+/// Guarantees §4: facts of one peer that nobody asked for and that do not fit, before its pushes are not looked at.
+pub const ORPHANS_MAX: u64 = 1_024;
+/// Guarantees §4: their bytes.
+pub const ORPHAN_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// In this time a peer earns that much again, milliseconds: half of what passes between two digests.
+pub const ORPHANS_MS: u64 = DIGEST_EVERY_MS / 2;
+/// Frames not looked at in a row, with nothing new between them, after which the session is closed.
+pub const FLOOD_FRAMES_MAX: u64 = 4_096;
+/// Positions with a bad signature that one peer is asked for in one session; others are asked as well.
+pub const MENDS_MAX: usize = 1_024;
 /// Guarantees §4: bytes of facts served to one peer per second.
 pub const SERVE_BYTES_PER_S: u64 = 16 * 1024 * 1024;
 /// What may be served at once after a pause: a quarter of a second's worth.
@@ -45,6 +83,9 @@ pub const DIGEST_EVERY_MS: u64 = 8_000;
 pub const DIGEST_MS_MIN: u64 = 1_000;
 /// Frames of digests that a peer may have compared in that time: enough for a coordinator of 2,000 sites.
 pub const DIGEST_FRAMES_MAX: u32 = 10;
+/// For so long a peer is not told the same heads once more because its digest still differs, milliseconds: an honest one
+/// asks for what it lacks, and repeats itself with its next digest only.
+pub const TELL_AGAIN_MS: u64 = DIGEST_EVERY_MS / 2;
 /// Digests per frame: one takes at most 116 bytes with its scope's name.
 pub const DIGESTS_PER_FRAME_MAX: usize = 512;
 const _: () = assert!(DIGESTS_PER_FRAME_MAX * 116 + 1024 <= CONTROL_FRAME_LEN_MAX);

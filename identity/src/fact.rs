@@ -116,7 +116,8 @@ pub struct SealedFact {
     body: Option<ByteVec>,
 }
 
-/// A fact whose id, signature and body were checked. Only [`SealedFact::open`] and [`Fact::seal`] make one.
+/// A fact whose id and body were checked. [`SealedFact::open`] and [`Fact::seal`] make one whose signature is good;
+/// [`SealedFact::reopen`] leaves that to whoever knows what vouches for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fact {
     id: FactId,
@@ -218,18 +219,14 @@ impl SealedFact {
     /// # Errors
     /// The first rule broken.
     pub fn open(self, key: &PublicKey) -> Result<Fact, FactError> {
-        let header = self.peek()?;
-        if header.author != key.author_id() {
-            return Err(FactError::Author);
-        }
-        let id = self.id();
-        key.verify(SIGN_DOMAIN, id.as_bytes(), &self.signature).map_err(|_| FactError::Signature)?;
-        self.check_body(&header)?;
-        Ok(Fact { id, header, sealed: self })
+        let fact = Fact { header: self.peek()?, id: self.id(), sealed: self };
+        fact.check_signature(key)?;
+        fact.sealed.check_body(&fact.header)?;
+        Ok(fact)
     }
 
-    /// Opens a fact from this node's own store: everything [`SealedFact::open`] checks but the signature, which was
-    /// checked before the fact was stored.
+    /// Opens a fact of which something else proves the authorship: that it lies in this node's own store, or that a
+    /// later fact of its chain is signed. Everything [`SealedFact::open`] checks but author and signature.
     ///
     /// # Errors
     /// The first rule broken.
@@ -269,6 +266,17 @@ impl Fact {
         let sealed = SealedFact::new(bytes, signature, Some(body));
         assert!(sealed.peek().is_ok(), "a header outside the bounds was to be sealed");
         Self { id, header, sealed }
+    }
+
+    /// Checks that the author named is the key's, and the signature too.
+    ///
+    /// # Errors
+    /// [`FactError::Author`] or [`FactError::Signature`].
+    pub fn check_signature(&self, key: &PublicKey) -> Result<(), FactError> {
+        if self.header.author != key.author_id() {
+            return Err(FactError::Author);
+        }
+        key.verify(SIGN_DOMAIN, self.id.as_bytes(), &self.sealed.signature).map_err(|_| FactError::Signature)
     }
 
     /// Its name everywhere.

@@ -36,6 +36,21 @@
 //! | `guard-off` | a live connection is never looked at again |
 //! | `path-check-off` | a site intermediate signs for any path |
 
+//!
+//! Bugs of ranges, which need a peer that lies on purpose; `cargo xtask planted` runs the named test of the state crate for
+//! each:
+//!
+//! | name | what it breaks |
+//! |---|---|
+//! | `range-interior-unchecked-prev` | a range is taken although its facts do not link |
+//! | `bomb-unbounded` | a packed frame may grow to whatever it announces |
+//! | `unfair-order` | the first author in order is always served first |
+//! | `vouched-told-alone` | a fact leaves alone before its own signature was looked at |
+
+/// The bugs of ranges.
+pub const RANGE_NAMES: [&str; 4] =
+    ["range-interior-unchecked-prev", "bomb-unbounded", "unfair-order", "vouched-told-alone"];
+
 /// The bugs of the wires.
 pub const WIRE_NAMES: [&str; 3] = ["resumption-on", "guard-off", "path-check-off"];
 
@@ -64,7 +79,7 @@ pub const NAMES: [&str; 21] = [
     "reissue-forgotten",
 ];
 
-/// One of [`WIRE_NAMES`], for every thread: handshakes run wherever the runtime puts them.
+/// One of [`WIRE_NAMES`] or [`RANGE_NAMES`], for every thread: tests run wherever the runtime puts them.
 #[cfg(feature = "planted")]
 static EVERYWHERE: std::sync::OnceLock<&str> = std::sync::OnceLock::new();
 
@@ -96,10 +111,10 @@ pub fn activate(name: Option<&str>) -> bool {
     known != Some(None)
 }
 
-/// Switches one of [`WIRE_NAMES`] on for the rest of the process. Returns false when none has that name, or another is on.
+/// Switches one of [`WIRE_NAMES`] or [`RANGE_NAMES`] on for the rest of the process. Returns false when none has that name, or another is on.
 #[cfg(feature = "planted")]
 pub fn activate_everywhere(name: &str) -> bool {
-    let known = WIRE_NAMES.into_iter().find(|n| *n == name);
+    let known = WIRE_NAMES.into_iter().chain(RANGE_NAMES).find(|n| *n == name);
     known.is_some_and(|name| *EVERYWHERE.get_or_init(|| name) == name)
 }
 

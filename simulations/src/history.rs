@@ -72,8 +72,8 @@ pub struct History {
     pub invented: Vec<(String, [u8; 32], FactId)>,
     /// Authors that the council cut, and when hq recorded it.
     pub cuts: BTreeMap<AuthorId, Ms>,
-    /// Where the council cut each life of an author.
-    pub cut_ends: BTreeMap<(AuthorId, u32), Vec<ChainEnd>>,
+    /// Where the council cut each life of an author; more than once, where an entry was lost on the way.
+    pub cut_ends: BTreeMap<(AuthorId, u32), Vec<Vec<ChainEnd>>>,
 }
 
 impl History {

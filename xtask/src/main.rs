@@ -44,7 +44,7 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
-    /// Plant each bug of the wires in turn; its test must fail.
+    /// Plant each bug of the wires and of ranges in turn; its test must fail.
     Planted,
     /// Generate the Workload API's messages and stubs anew; `--check` only compares.
     Proto {

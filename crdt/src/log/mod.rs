@@ -1,20 +1,25 @@
 //! What this node holds: one gapless chain per (author, incarnation, scope).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use cauldron_identity::{AuthorId, AuthorKey, Digest, Fact, FactId, HeaderDraft, MeshId, PublicKey, Scope, SealedFact};
+use cauldron_identity::{AuthorId, AuthorKey, Fact, FactId, HeaderDraft, MeshId, PublicKey, Scope, SealedFact};
 use minicbor::{Decode, Encode};
 
+mod digest;
 mod evidence;
+mod range;
 mod record;
 mod refusal;
 #[cfg(test)]
 mod tests;
+mod vouched;
 
 pub use evidence::Evidence;
+pub use range::Taken;
 pub use record::{Record, RestoreError};
 pub use refusal::Refusal;
+pub use vouched::{Mark, Settled};
 
 use crate::limits;
 
@@ -62,6 +67,8 @@ pub enum Inserted {
     New(Arc<Fact>),
     /// It was here already.
     Duplicate,
+    /// It was here already, with a signature that was not seen to be good: persist this copy in its place.
+    Mended(Arc<Fact>),
     /// Its author signed two facts for one position. The first one seen stays, the chain is frozen there; the evidence
     /// is to be persisted and shown to every co-reader.
     Fork(Box<Evidence>),
@@ -92,6 +99,7 @@ struct Chain {
     facts: Vec<Arc<Fact>>,
     /// The lowest position known to be forked.
     fork: Option<Box<Evidence>>,
+    vouched: vouched::Vouched,
 }
 
 /// All chains of one node.
@@ -103,6 +111,11 @@ pub struct FactLog {
     mesh: MeshId,
     chains: BTreeMap<ChainId, Chain>,
     places: BTreeMap<FactId, (ChainId, u64)>,
+    digests: digest::Digests,
+    /// Chains with work for [`FactLog::settle`].
+    unsettled: BTreeSet<ChainId>,
+    /// Chains with a signature that is bad.
+    damaged: BTreeSet<ChainId>,
 }
 
 impl ChainId {
@@ -117,7 +130,14 @@ impl FactLog {
     /// An empty log of `mesh`.
     #[must_use]
     pub fn new(mesh: MeshId) -> Self {
-        Self { mesh, chains: BTreeMap::new(), places: BTreeMap::new() }
+        Self {
+            mesh,
+            chains: BTreeMap::new(),
+            places: BTreeMap::new(),
+            digests: digest::Digests::default(),
+            unsettled: BTreeSet::new(),
+            damaged: BTreeSet::new(),
+        }
     }
 
     /// The mesh whose facts it holds.
@@ -139,7 +159,12 @@ impl FactLog {
         let chain = ChainId::of(&header);
         let id = sealed.id();
         if self.places.contains_key(&id) {
-            return Ok(Inserted::Duplicate);
+            if self.is_seen(&chain, header.seq) || sealed.body().is_none() {
+                return Ok(Inserted::Duplicate);
+            }
+            let key = access.author_key(&header.author).ok_or(Refusal::UnknownAuthor { author: header.author })?;
+            let fact = sealed.open(&key)?;
+            return Ok(self.mend(&chain, fact));
         }
         if self.is_frozen(&chain, header.seq) {
             return Err(Refusal::Forked { seq: header.seq });
@@ -176,9 +201,7 @@ impl FactLog {
         if self.is_frozen(&chain, header.seq) {
             return Ok(Inserted::Duplicate);
         }
-        let evidence = Box::new(evidence);
-        self.chains.entry(chain).or_default().fork = Some(evidence.clone());
-        Ok(Inserted::Fork(evidence))
+        Ok(Inserted::Fork(self.freeze(chain, evidence)))
     }
 
     /// Writes the next fact of this node's own chain.
@@ -233,6 +256,7 @@ impl FactLog {
 
     fn push(&mut self, chain: ChainId, fact: Fact) -> Arc<Fact> {
         let fact = Arc::new(fact);
+        self.digests.forget(&chain.scope);
         self.places.insert(fact.id(), (chain.clone(), fact.header().seq));
         self.chains.entry(chain).or_default().facts.push(fact.clone());
         fact
@@ -240,10 +264,15 @@ impl FactLog {
 
     fn fork(&mut self, chain: ChainId, second: &Fact) -> Result<Inserted, Refusal> {
         let seq = second.header().seq;
-        let first = self.at(&chain, seq).ok_or(Refusal::Gap { have: 0, got: seq })?;
-        let evidence = Box::new(Evidence::new(first.sealed(), second.sealed()));
+        let evidence = Evidence::new(&self.proof(&chain, seq), std::slice::from_ref(second.sealed()));
+        Ok(Inserted::Fork(self.freeze(chain, evidence)))
+    }
+
+    fn freeze(&mut self, chain: ChainId, evidence: Evidence) -> Box<Evidence> {
+        let evidence = Box::new(evidence);
+        self.digests.forget(&chain.scope);
         self.chains.entry(chain).or_default().fork = Some(evidence.clone());
-        Ok(Inserted::Fork(evidence))
+        evidence
     }
 
     /// The fact named `id`.
@@ -306,22 +335,6 @@ impl FactLog {
         self.chains.get(chain)?.fork.as_deref()
     }
 
-    /// Facts `from..=to` of `chain` while they fit into `bytes_max`; the first one always fits.
-    #[must_use]
-    pub fn range(&self, chain: &ChainId, from: u64, to: u64, bytes_max: usize) -> Vec<SealedFact> {
-        let mut bytes = 0;
-        let mut facts = Vec::new();
-        for seq in from.max(1)..=to.min(self.held(chain)) {
-            let Some(fact) = self.at(chain, seq) else { break };
-            bytes += fact.sealed().wire_len();
-            if !facts.is_empty() && bytes > bytes_max {
-                break;
-            }
-            facts.push(fact.sealed().clone());
-        }
-        facts
-    }
-
     /// Every fact, in an order that depends on nothing but the set: by scope, author, incarnation, seq.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Fact>> {
         self.chains.values().flat_map(|chain| &chain.facts)
@@ -350,38 +363,6 @@ impl FactLog {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.places.is_empty()
-    }
-
-    /// One hash for what is held of `scope`: equal at two nodes exactly when their heads and known forks are. An empty
-    /// scope has the same hash as an unknown one.
-    #[must_use]
-    pub fn state_hash(&self, scope: &Scope) -> Digest {
-        self.state_hash_of([scope])
-    }
-
-    /// One hash for several scopes: what CONVERGE compares.
-    #[must_use]
-    pub fn state_hash_of<'s>(&self, scopes: impl IntoIterator<Item = &'s Scope>) -> Digest {
-        let mut scopes: Vec<&Scope> = scopes.into_iter().collect();
-        scopes.sort();
-        scopes.dedup();
-        let mut input = Vec::new();
-        for (chain, c) in scopes.into_iter().flat_map(|scope| self.chains_of(scope)) {
-            let head = c.head(chain);
-            let fork = c.fork.as_ref().map_or(0, |e| e.seq());
-            if head.is_none() && fork == 0 {
-                continue;
-            }
-            let name = chain.scope.to_string();
-            input.push(u8::try_from(name.len()).unwrap_or(u8::MAX));
-            input.extend_from_slice(name.as_bytes());
-            input.extend_from_slice(chain.author.as_bytes());
-            input.extend_from_slice(&chain.incarnation.to_be_bytes());
-            input.extend_from_slice(&head.map_or(0, |h| h.seq).to_be_bytes());
-            input.extend_from_slice(&head.map_or([0; 32], |h| *h.id.as_bytes()));
-            input.extend_from_slice(&fork.to_be_bytes());
-        }
-        Digest::of("cauldron/state/v0", &input)
     }
 
     fn chains_of<'l>(&'l self, scope: &'l Scope) -> impl Iterator<Item = (&'l ChainId, &'l Chain)> {

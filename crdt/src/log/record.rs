@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use cauldron_identity::codec::{from_cbor, to_cbor};
-use cauldron_identity::{Header, MeshId, SealedFact};
+use cauldron_identity::{MeshId, SealedFact};
 
-use super::{Access, ChainId, Evidence, FactLog, Refusal};
+use super::{Access, ChainId, Evidence, FactLog, Mark, Refusal};
 
 const FACT_PREFIX: &[u8] = b"f/";
 const EVIDENCE_PREFIX: &[u8] = b"e/";
+const MARK_PREFIX: &[u8] = b"v/";
 
 /// One thing to keep. Keys sort by scope name, author, incarnation and position: see `cauldron_store::keys`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +18,8 @@ pub enum Record {
     Fact(SealedFact),
     /// Evidence of a fork.
     Evidence(Evidence),
+    /// What of a chain is proven by later signatures only. One per chain: a new one replaces the one before.
+    Mark(Mark),
 }
 
 /// Why the stored log cannot be used as it is. Names the record, so that it can be looked at and fetched again.
@@ -51,7 +54,7 @@ pub enum RestoreError {
 
 impl Record {
     /// The prefixes under which [`Record`]s are kept.
-    pub const PREFIXES: [&'static [u8]; 2] = [FACT_PREFIX, EVIDENCE_PREFIX];
+    pub const PREFIXES: [&'static [u8]; 3] = [FACT_PREFIX, EVIDENCE_PREFIX, MARK_PREFIX];
 
     /// The key to store it under.
     ///
@@ -61,8 +64,9 @@ impl Record {
         let (prefix, header) = match self {
             Self::Fact(sealed) => (FACT_PREFIX, sealed.peek()?),
             Self::Evidence(evidence) => (EVIDENCE_PREFIX, evidence.consistent()?),
+            Self::Mark(mark) => return Ok(key(MARK_PREFIX, &mark.chain(), None)),
         };
-        Ok(key(prefix, &header))
+        Ok(key(prefix, &ChainId::of(&header), Some(header.seq)))
     }
 
     /// The bytes to store.
@@ -71,6 +75,7 @@ impl Record {
         match self {
             Self::Fact(sealed) => to_cbor(sealed),
             Self::Evidence(evidence) => to_cbor(evidence),
+            Self::Mark(mark) => to_cbor(mark),
         }
     }
 
@@ -84,6 +89,8 @@ impl Record {
             Self::Fact(from_cbor(value).map_err(|e| unreadable(e.to_string()))?)
         } else if stored.starts_with(EVIDENCE_PREFIX) {
             Self::Evidence(from_cbor(value).map_err(|e| unreadable(e.to_string()))?)
+        } else if stored.starts_with(MARK_PREFIX) {
+            Self::Mark(from_cbor(value).map_err(|e| unreadable(e.to_string()))?)
         } else {
             return Err(unreadable("the key has no prefix of the log".into()));
         };
@@ -94,7 +101,7 @@ impl Record {
 
 impl FactLog {
     /// Brings the log back from its records, in any order. Ids, body hashes and the links of each chain are checked;
-    /// signatures, which were checked before anything was stored, only when `access` is given.
+    /// signatures, which were checked before anything was stored or are named by a [`Mark`], only when `access` is given.
     ///
     /// # Errors
     /// The first record that does not hold, or the first gap.
@@ -105,6 +112,7 @@ impl FactLog {
     ) -> Result<Self, RestoreError> {
         let mut log = Self::new(mesh);
         let mut waiting: BTreeMap<(ChainId, u64), SealedFact> = BTreeMap::new();
+        let mut marks = Vec::new();
         for record in records {
             match record {
                 Record::Fact(sealed) => {
@@ -112,31 +120,24 @@ impl FactLog {
                     waiting.insert((ChainId::of(&header), header.seq), sealed);
                 }
                 Record::Evidence(evidence) => log.restore_evidence(evidence, access)?,
+                Record::Mark(mark) => marks.push(mark),
             }
         }
         for ((chain, seq), sealed) in waiting {
-            let place = || format!("{} of {} ({}), position {seq}", chain.scope, chain.author, chain.incarnation);
-            log.restore_fact(&chain, sealed, access).map_err(|why| refused(place(), why))?;
+            log.restore_fact(&chain, sealed).map_err(|why| refused(place(&chain, seq), why))?;
+        }
+        marks.iter().for_each(|mark| log.restore_mark(mark));
+        if let Some(access) = access {
+            log.check_signatures(access)?;
         }
         Ok(log)
     }
 
-    fn restore_fact(
-        &mut self,
-        chain: &ChainId,
-        sealed: SealedFact,
-        access: Option<&dyn Access>,
-    ) -> Result<(), Refusal> {
+    fn restore_fact(&mut self, chain: &ChainId, sealed: SealedFact) -> Result<(), Refusal> {
         if sealed.body().is_none() {
             return Err(Refusal::BodyMissing);
         }
-        let fact = match access {
-            None => sealed.reopen()?,
-            Some(access) => {
-                let key = access.author_key(&chain.author).ok_or(Refusal::UnknownAuthor { author: chain.author })?;
-                sealed.open(&key)?
-            }
-        };
+        let fact = sealed.reopen()?;
         let (header, held) = (fact.header(), self.held(chain));
         if header.mesh != self.mesh {
             return Err(Refusal::WrongMesh { found: header.mesh });
@@ -151,6 +152,28 @@ impl FactLog {
         Ok(())
     }
 
+    /// Every signature, except where a mark says that a later one of the same chain stands for it.
+    fn check_signatures(&self, access: &dyn Access) -> Result<(), RestoreError> {
+        for fact in self.iter() {
+            let (chain, seq, author) = (ChainId::of(fact.header()), fact.header().seq, fact.header().author);
+            if self.is_seen(&chain, seq) {
+                let key = access.author_key(&author).ok_or(Refusal::UnknownAuthor { author });
+                let signed = key.and_then(|key| fact.check_signature(&key).map_err(Refusal::from));
+                signed.map_err(|why| refused(place(&chain, seq), why))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Everything from which [`FactLog::restore`] makes an equal log.
+    pub fn records(&self) -> impl Iterator<Item = Record> {
+        self.chains.iter().flat_map(|(id, chain)| {
+            let facts = chain.facts.iter().map(|fact| Record::Fact(fact.sealed().clone()));
+            let evidence = chain.fork.as_deref().cloned().map(Record::Evidence);
+            facts.chain(evidence).chain(chain.vouched.to_mark(id).map(Record::Mark))
+        })
+    }
+
     fn restore_evidence(&mut self, evidence: Evidence, access: Option<&dyn Access>) -> Result<(), RestoreError> {
         let header = match access {
             Some(access) => evidence.verify(self.mesh, access),
@@ -160,7 +183,7 @@ impl FactLog {
         let chain = ChainId::of(&header);
         // Evidence of a lower position may have come later: the lowest counts.
         if self.fork_seq(&chain).is_none_or(|known| header.seq < known) {
-            self.chains.entry(chain).or_default().fork = Some(Box::new(evidence));
+            self.freeze(chain, evidence);
         }
         Ok(())
     }
@@ -170,17 +193,16 @@ fn refused(place: String, why: Refusal) -> RestoreError {
     RestoreError::Refused { place, why }
 }
 
-fn key(prefix: &[u8], header: &Header) -> Vec<u8> {
-    let scope = header.scope.to_string();
-    let parts: [&[u8]; 6] = [
-        prefix,
-        scope.as_bytes(),
-        &[0],
-        header.author.as_bytes(),
-        &header.incarnation.to_be_bytes(),
-        &header.seq.to_be_bytes(),
-    ];
-    parts.concat()
+fn place(chain: &ChainId, seq: u64) -> String {
+    format!("{} of {} ({}), position {seq}", chain.scope, chain.author, chain.incarnation)
+}
+
+fn key(prefix: &[u8], chain: &ChainId, seq: Option<u64>) -> Vec<u8> {
+    let scope = chain.scope.to_string();
+    let parts: [&[u8]; 5] = [prefix, scope.as_bytes(), &[0], chain.author.as_bytes(), &chain.incarnation.to_be_bytes()];
+    let mut key = parts.concat();
+    key.extend(seq.iter().flat_map(|seq| seq.to_be_bytes()));
+    key
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -60,6 +60,12 @@ pub enum Refusal {
         /// The fact's position.
         got: u64,
     },
+    /// A range is not one piece of the chain that was asked for.
+    #[error("the range has a hole at position {seq}")]
+    Hole {
+        /// The position where another fact is expected.
+        seq: u64,
+    },
     /// It follows another fact than the one held at `seq`: the sender has a second branch of the chain.
     #[error("the fact follows another one than the one held at position {seq}")]
     Diverged {
@@ -98,6 +104,7 @@ impl Refusal {
             Self::BadBody => "bad-body",
             Self::BodyMissing => "body-missing",
             Self::Gap { .. } => "gap",
+            Self::Hole { .. } => "hole",
             Self::Diverged { .. } => "diverged",
             Self::Forked { .. } => "forked",
             Self::ForeignDep { .. } => "foreign-dep",
@@ -105,7 +112,8 @@ impl Refusal {
         }
     }
 
-    /// Whether no honest node would have passed this on: every node checks before it stores. The rest depends on what
+    /// Whether no honest node would have passed this on: every node checks before it stores, and where it takes facts on a
+    /// later signature, it passes them on with that. The rest depends on what
     /// either side knows by now.
     #[must_use]
     pub fn blames_peer(&self) -> bool {
@@ -115,6 +123,7 @@ impl Refusal {
             | Self::WrongMesh { .. }
             | Self::BadSignature
             | Self::BadBody
+            | Self::Hole { .. }
             | Self::NoEvidence(_) => true,
             Self::Version { .. }
             | Self::UnknownAuthor { .. }

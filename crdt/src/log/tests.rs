@@ -2,7 +2,10 @@ use cauldron_identity::codec::to_cbor;
 use proptest::prelude::*;
 
 use super::*;
+use crate::limits::{VOUCH_SPAN, VOUCHED_LEN_MAX};
 use crate::testing::{MESH, Members, draft, key, scopes};
+
+mod range;
 
 fn members() -> Members {
     let mut members = Members::default();
@@ -14,6 +17,10 @@ fn members() -> Members {
 fn chain_of(seed: u8, scope: &Scope, count: u8) -> Vec<SealedFact> {
     let mut log = FactLog::new(MESH);
     (0..count).map(|i| log.append(&key(seed), draft(scope, &[i])).expect("appends").sealed().clone()).collect()
+}
+
+fn evidence(one: &SealedFact, other: &SealedFact) -> Evidence {
+    Evidence::new(std::slice::from_ref(one), std::slice::from_ref(other))
 }
 
 fn insert(log: &mut FactLog, fact: &SealedFact) -> Result<Inserted, Refusal> {
@@ -103,17 +110,53 @@ fn the_state_hash_tells_branches_of_one_height_apart() {
     assert_ne!(with(b"one"), FactLog::new(MESH).state_hash(&scope));
 }
 
+/// What is kept of the last answer never outlives a change: of a head, of a fork, by evidence alone, by a record.
+#[test]
+fn the_state_hash_follows_every_change() {
+    let (one, other) = (Scope::mesh(), Scope::site("lyon").expect("a name"));
+    let mut log = FactLog::new(MESH);
+    let mut seen = std::collections::BTreeSet::from([log.state_hash(&one)]);
+    let mut changed = |log: &FactLog| {
+        let now = log.state_hash(&one);
+        assert_eq!(now, log.state_hash(&one));
+        assert_eq!(now, log.state_hash_of([&one]), "made anew it is the same");
+        assert!(seen.insert(now), "it changed");
+    };
+    let facts = chain_of(1, &one, 2);
+    for fact in &facts {
+        insert(&mut log, fact).expect("new");
+        changed(&log);
+    }
+    let before = log.state_hash(&one);
+    log.append(&key(2), draft(&other, b"elsewhere")).expect("appends");
+    assert_eq!(log.state_hash(&one), before, "another scope");
+    log.append(&key(2), draft(&one, b"own")).expect("appends");
+    changed(&log);
+    let twin = FactLog::new(MESH).append(&key(1), draft(&one, b"twin")).expect("appends").sealed().clone();
+    assert!(matches!(insert(&mut log, &twin), Ok(Inserted::Fork(_))));
+    changed(&log);
+    let (a, b) = (
+        chain_of(2, &one, 1).remove(0),
+        log.at(&ChainId { scope: one.clone(), author: key(2).author_id(), incarnation: 0 }, 1)
+            .expect("own")
+            .sealed()
+            .clone(),
+    );
+    log.insert_evidence(evidence(&a, &b), &members()).expect("evidence");
+    changed(&log);
+}
+
 #[test]
 fn false_evidence_proves_nothing() {
     let facts = chain_of(1, &Scope::mesh(), 2);
     let mut log = FactLog::new(MESH);
     for pair in [[&facts[0], &facts[0]], [&facts[0], &facts[1]]] {
-        refused(log.insert_evidence(Evidence::new(pair[0], pair[1]), &members()), "no-evidence");
+        refused(log.insert_evidence(evidence(pair[0], pair[1]), &members()), "no-evidence");
     }
     let mut other = FactLog::new(MESH);
     let twin = other.append(&key(1), draft(&Scope::mesh(), b"twin")).expect("appends");
     let forged = SealedFact::new(twin.sealed().header.clone(), facts[0].signature, None);
-    refused(log.insert_evidence(Evidence::new(&facts[0], &forged), &members()), "bad-signature");
+    refused(log.insert_evidence(evidence(&facts[0], &forged), &members()), "bad-signature");
     assert_eq!(log.fork_seq(&ChainId::of(twin.header())), None);
 }
 
@@ -212,14 +255,13 @@ fn keys_are_those_that_the_store_documents() {
         let prefix = match record {
             Record::Fact(_) => cauldron_store::keys::FACT,
             Record::Evidence(_) => cauldron_store::keys::EVIDENCE,
+            Record::Mark(_) => cauldron_store::keys::VOUCHED,
         };
         assert!(record.key().expect("a key").starts_with(prefix));
     }
-    assert_eq!(Record::PREFIXES, [cauldron_store::keys::FACT, cauldron_store::keys::EVIDENCE]);
-    assert_eq!(
-        to_cbor(&Evidence::new(&chain_of(1, &Scope::mesh(), 1)[0], &chain_of(2, &Scope::mesh(), 1)[0]))[0],
-        0xa2
-    );
+    let all = [cauldron_store::keys::FACT, cauldron_store::keys::EVIDENCE, cauldron_store::keys::VOUCHED];
+    assert_eq!(Record::PREFIXES, all);
+    assert_eq!(to_cbor(&evidence(&chain_of(1, &Scope::mesh(), 1)[0], &chain_of(2, &Scope::mesh(), 1)[0]))[0], 0xa2);
 }
 
 proptest! {

@@ -2,11 +2,10 @@
 
 use cauldron_identity::Scope;
 
-use super::wire::{Digests, Facts, Frame, Have, Part, ScopeDigest, ScopeHeads, Want};
+use super::bulk;
+use super::wire::{Digests, Frame, Have, Part, ScopeDigest, ScopeHeads, Want};
 use super::{LinkId, Sync, SyncOutput};
-use crate::limits::{
-    DIGEST_EVERY_MS, DIGESTS_PER_FRAME_MAX, FACTS_LEN_MAX, HEADS_PER_FRAME_MAX, REQUEST_MS_MAX, REQUESTS_MAX,
-};
+use crate::limits::{DIGEST_EVERY_MS, DIGESTS_PER_FRAME_MAX, HEADS_PER_FRAME_MAX, REQUEST_MS_MAX, REQUESTS_MAX};
 use crate::log::{Evidence, FactLog, Inserted, Refusal};
 
 impl Sync {
@@ -58,9 +57,9 @@ impl Sync {
                     break;
                 }
                 let Some(range) = l.serve.pop_front() else { break };
-                let facts = log.range(&range.chain(), range.from, range.to, FACTS_LEN_MAX);
-                l.served(facts.iter().map(|fact| fact.wire_len()).sum());
-                self.send(link, &Frame::Facts(Facts { request: Some(range.request), facts }));
+                let bytes = bulk::answer(log, &range).encode();
+                l.served(bytes.len());
+                self.outputs.push_back(SyncOutput::Send { link, bytes });
             }
         }
     }
@@ -95,8 +94,19 @@ impl Sync {
         if misses {
             self.send(link, &Frame::Again);
         }
-        let differ: Vec<Scope> =
-            shared.iter().filter(|d| log.state_hash(&d.scope) != d.digest).map(|d| d.scope.clone()).collect();
+        let Some(l) = self.links.get_mut(&link) else { return };
+        let mut differ: Vec<Scope> = Vec::new();
+        for told in shared {
+            let ours = log.state_hash(&told.scope);
+            if ours == told.digest {
+                continue;
+            }
+            if l.may_tell(now_ms, &told.scope, ours) {
+                differ.push(told.scope.clone());
+            } else {
+                self.stats.digests_repeated += 1;
+            }
+        }
         for scopes in pack(log, &differ) {
             self.send(link, &Frame::Have(Have { first: None, scopes }));
         }

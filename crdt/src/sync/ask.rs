@@ -4,11 +4,13 @@ use std::collections::BTreeSet;
 
 use cauldron_identity::{FactId, Lane, SealedFact};
 
+use super::bulk::Bulk;
+use super::fair::plan;
 use super::link::{Link, Request};
-use super::wire::{Facts, Frame, Have, Range, Want};
+use super::wire::{Facts, Frame, Have, Want};
 use super::{LinkId, Offered, Sync, SyncOutput};
-use crate::limits::{RANGE_FACTS_MAX, REQUEST_MS_MAX, REQUESTS_MAX};
-use crate::log::{ChainId, FactLog, Inserted, Refusal};
+use crate::limits::{REQUEST_MS_MAX, UNMET_MAX, VOUCH_SPAN};
+use crate::log::{ChainId, FactLog, Inserted, Refusal, Taken};
 
 impl Sync {
     pub(super) fn heard_have(&mut self, now_ms: u64, log: &FactLog, link: LinkId, have: Have) {
@@ -40,6 +42,7 @@ impl Sync {
     pub(super) fn ask_all(&mut self, now_ms: u64, log: &FactLog) {
         // Each chain is asked of one peer at a time, and not while facts of it are with the log.
         let mut busy: BTreeSet<ChainId> = self.offered.values().map(|o| o.chain.clone()).collect();
+        busy.extend(self.ranges.keys().cloned());
         busy.extend(self.links.values().flat_map(|l| l.requests.values().map(|r| r.chain.clone())));
         let links: Vec<LinkId> = self.links.keys().copied().collect();
         for link in links {
@@ -53,20 +56,18 @@ impl Sync {
 
     pub(super) fn heard_facts(&mut self, now_ms: u64, log: &FactLog, link: LinkId, frame: Facts) {
         let Some(l) = self.links.get_mut(&link) else { return };
-        let request = frame.request.and_then(|id| l.requests.remove(&id));
+        let request = frame.request.and_then(|id| l.answered(id));
         let offer = match request {
-            Some(request) if frame.facts.is_empty() => {
-                // The peer lost it, or may no longer tell: others have their turn first.
-                l.paused.insert(request.chain, now_ms + REQUEST_MS_MAX);
-                return;
-            }
-            Some(request) => asked(l, log, &request, frame.facts),
+            Some((request, _)) if frame.facts.is_empty() => return self.unmet(now_ms, link, request),
+            Some((request, _)) => asked(l, log, &request, frame.facts),
+            None if !l.orphans.may_come(now_ms) => return self.dropped(link),
             None => pushed(l, log, frame.facts),
         };
-        let Ok(Taken { facts, unasked, foreign }) = offer else {
-            self.close(link, "malformed");
-            return;
+        let Usable { facts, unasked, unasked_bytes, foreign } = match offer {
+            Ok(usable) => usable,
+            Err(refusal) => return self.refused(link, &refusal),
         };
+        l.orphans.came(unasked, unasked_bytes);
         self.stats.facts_unasked += unasked;
         self.stats.foreign_scope += foreign;
         let mut offered = Vec::new();
@@ -84,142 +85,176 @@ impl Sync {
         }
     }
 
+    /// A range in one piece. Only what was asked for is unpacked.
+    pub(super) fn heard_bulk(&mut self, now_ms: u64, log: &FactLog, link: LinkId, bulk: &Bulk) {
+        let Some(l) = self.links.get_mut(&link) else { return };
+        let Some((request, _)) = l.answered(bulk.request) else {
+            l.orphans.came(1, bulk.content.len());
+            self.stats.facts_unasked += 1;
+            return;
+        };
+        if request.chain.scope.lane() != Lane::Data {
+            return self.close(link, "malformed");
+        }
+        let facts = match bulk.unpack() {
+            Ok(facts) => facts,
+            Err(why) => return self.close(link, why.code()),
+        };
+        let Some(last) = facts.last() else { return self.unmet(now_ms, link, request) };
+        // It may go on to the next fact that vouches for the last one asked for.
+        let end = request.from + facts.len() as u64 - 1;
+        if end >= request.to.saturating_add(VOUCH_SPAN) {
+            return self.refused(link, &Refusal::Hole { seq: request.to + 1 });
+        }
+        l.note(log, request.chain.clone(), end, last.id());
+        self.stats.ranges += 1;
+        *self.ranges.entry(request.chain.clone()).or_default() += 1;
+        self.outputs.push_back(SyncOutput::OfferRange { link, chain: request.chain, from: request.from, facts });
+    }
+
+    /// The peer was asked for what it said it has, and gave nothing. Others have their turn first. It may have been told
+    /// not to tell any more, once; a session of nothing else serves nobody.
+    fn unmet(&mut self, now_ms: u64, link: LinkId, request: Request) {
+        let Some(l) = self.links.get_mut(&link).filter(|_| !request.mends) else { return };
+        self.stats.claims_unmet += 1;
+        l.unmet += 1;
+        l.paused.insert(request.chain, now_ms + REQUEST_MS_MAX);
+        if l.unmet >= UNMET_MAX {
+            self.close(link, "withheld");
+        }
+    }
+
     pub(super) fn answered(&mut self, now_ms: u64, log: &FactLog, id: FactId, answer: &Result<Inserted, Refusal>) {
         let Some(Offered { chain, link }) = self.offered.remove(&id) else { return };
         match answer {
-            Ok(Inserted::New(_)) => self.stats.facts_new += 1,
-            Ok(Inserted::Duplicate) => self.stats.facts_duplicate += 1,
-            Ok(Inserted::Fork(_)) => {}
-            Err(_) => self.stats.facts_refused += 1,
+            Ok(Inserted::New(_)) => {
+                self.stats.facts_new += 1;
+                self.brought(now_ms, link, &chain);
+            }
+            Ok(Inserted::Fork(_)) => self.brought(now_ms, link, &chain),
+            Ok(Inserted::Mended(_)) => {
+                self.stats.facts_mended += 1;
+                self.brought(now_ms, link, &chain);
+            }
+            Ok(Inserted::Duplicate) => {
+                self.stats.facts_duplicate += 1;
+                self.showed_ours(link, &chain);
+            }
+            Err(refusal) => self.refused_of(now_ms, log, link, &chain, refusal),
         }
-        if matches!(answer, Ok(Inserted::New(_))) && chain.scope.lane() == Lane::Authority {
+    }
+
+    pub(super) fn range_answered(&mut self, now_ms: u64, log: &FactLog, link: LinkId, chain: &ChainId, taken: &Taken) {
+        if let Some(left) = self.ranges.get_mut(chain).and_then(|count| count.checked_sub(1)).filter(|left| *left > 0) {
+            self.ranges.insert(chain.clone(), left);
+        } else {
+            self.ranges.remove(chain);
+        }
+        self.stats.facts_new += taken.new.len() as u64;
+        self.stats.facts_mended += taken.mended.len() as u64;
+        self.stats.facts_duplicate += (taken.duplicates - taken.mended.len()) as u64;
+        if !taken.new.is_empty() || !taken.mended.is_empty() || taken.fork.is_some() {
+            self.brought(now_ms, link, chain);
+        } else if taken.duplicates > 0 && taken.refused.is_none() {
+            self.showed_ours(link, chain);
+        }
+        if let Some(refusal) = &taken.refused {
+            self.refused_of(now_ms, log, link, chain, refusal);
+        }
+    }
+
+    fn brought(&mut self, now_ms: u64, link: LinkId, chain: &ChainId) {
+        if chain.scope.lane() == Lane::Authority {
             // Who was unknown may be known now.
             self.links.values_mut().for_each(|l| l.paused.retain(|_, until| *until == u64::MAX));
         }
         let Some(l) = self.links.get_mut(&link) else { return };
-        match answer {
-            Ok(Inserted::New(_) | Inserted::Fork(_)) => {
-                l.progress(now_ms);
-                l.probes.remove(&chain);
-            }
-            // It claimed another branch, then showed ours.
-            Ok(Inserted::Duplicate) => {
-                if l.probes.remove(&chain) {
-                    l.paused.insert(chain, u64::MAX);
-                }
-            }
-            Err(refusal) if refusal.blames_peer() => self.close(link, refusal.code()),
-            Err(Refusal::Diverged { .. }) => {
-                if log.held(&chain) > 0 {
-                    l.probes.insert(chain);
+        l.progress(now_ms);
+        l.probes.remove(chain);
+    }
+
+    /// It claimed another branch, then showed ours.
+    fn showed_ours(&mut self, link: LinkId, chain: &ChainId) {
+        let Some(l) = self.links.get_mut(&link) else { return };
+        if l.probes.remove(chain) {
+            l.paused.insert(chain.clone(), u64::MAX);
+        }
+    }
+
+    /// What cannot even be offered.
+    fn refused(&mut self, link: LinkId, refusal: &Refusal) {
+        self.stats.facts_refused += 1;
+        self.close(link, refusal.code());
+    }
+
+    fn refused_of(&mut self, now_ms: u64, log: &FactLog, link: LinkId, chain: &ChainId, refusal: &Refusal) {
+        self.stats.facts_refused += 1;
+        let Some(l) = self.links.get_mut(&link) else { return };
+        match refusal {
+            refusal if refusal.blames_peer() => self.close(link, refusal.code()),
+            Refusal::Diverged { .. } => {
+                if log.held(chain) > 0 {
+                    l.probes.insert(chain.clone());
                 } else {
-                    l.paused.insert(chain, u64::MAX);
+                    l.paused.insert(chain.clone(), u64::MAX);
                 }
             }
-            Err(Refusal::Gap { .. } | Refusal::Forked { .. }) => {}
+            Refusal::Gap { .. } | Refusal::Forked { .. } => {}
             // Knowledge may come that changes the answer; time is a bad sign, so ask again slowly.
-            Err(_) => {
-                l.paused.insert(chain, now_ms + REQUEST_MS_MAX);
+            _ => {
+                l.paused.insert(chain.clone(), now_ms + REQUEST_MS_MAX);
             }
         }
     }
 }
 
-/// The next ranges to ask of a link.
-fn plan(now_ms: u64, log: &FactLog, l: &mut Link, busy: &mut BTreeSet<ChainId>) -> Vec<Range> {
-    l.paused.retain(|_, until| *until > now_ms);
-    let settled: Vec<ChainId> =
-        l.wanted.iter().filter(|c| !l.lacks(log, c) && !l.probes.contains(c)).cloned().collect();
-    settled.iter().for_each(|chain| {
-        l.wanted.remove(chain);
-    });
-    let open = l.is_open(log);
-    let mut ranges = Vec::new();
-    while l.requests.len() < REQUESTS_MAX {
-        let Some(chain) = next_chain(l, open, busy) else { break };
-        busy.insert(chain.clone());
-        l.cursor = Some(chain.clone());
-        let Some((from, to)) = next_range(log, l, &chain) else { continue };
-        l.start_waiting(now_ms);
-        l.request_next = l.request_next.wrapping_add(1);
-        let request = l.request_next;
-        let (scope, author, incarnation) = (chain.scope.clone(), chain.author, chain.incarnation);
-        ranges.push(Range { request, scope, author, incarnation, from, to });
-        l.requests.insert(request, Request { chain, from, to, deadline_ms: now_ms + REQUEST_MS_MAX });
-    }
-    ranges
-}
-
-/// Restrictions and authority in the order of their scopes; then, once the gate is open, data, each chain in its turn:
-/// a cap that always served the first authors made the last ones starve.
-fn next_chain(l: &Link, open: bool, busy: &BTreeSet<ChainId>) -> Option<ChainId> {
-    let free = |chain: &&ChainId| !busy.contains(*chain) && !l.paused.contains_key(*chain);
-    let first = l.wanted.iter().filter(|chain| chain.scope.lane() != Lane::Data).find(free);
-    if first.is_some() || !open {
-        return first.cloned();
-    }
-    let after = l.cursor.as_ref().and_then(|cursor| l.wanted.iter().filter(|chain| *chain > cursor).find(free));
-    after.or_else(|| l.wanted.iter().find(free)).cloned()
-}
-
-fn next_range(log: &FactLog, l: &Link, chain: &ChainId) -> Option<(u64, u64)> {
-    let (held, remote) = (log.held(chain), l.remote_seq(chain));
-    if l.probes.contains(chain) {
-        return Some((held, held));
-    }
-    if remote <= held {
-        // Same height or less, other id: another branch. The fact itself is the evidence.
-        return Some((remote, remote));
-    }
-    let end = log.fork_seq(chain).map_or(remote, |fork| remote.min(fork - 1));
-    (held < end).then(|| (held + 1, end.min(held.saturating_add(RANGE_FACTS_MAX))))
-}
-
-struct Taken {
+struct Usable {
     facts: Vec<(ChainId, FactId, SealedFact)>,
     unasked: u64,
+    unasked_bytes: usize,
     foreign: u64,
 }
 
-struct Malformed;
-
-/// The part of an answer that was asked for.
-fn asked(l: &mut Link, log: &FactLog, request: &Request, facts: Vec<SealedFact>) -> Result<Taken, Malformed> {
-    let mut taken = Taken { facts: Vec::new(), unasked: 0, foreign: 0 };
-    for (seq, fact) in (request.from..=request.to.saturating_add(1)).zip(facts) {
-        let header = fact.peek().map_err(|_| Malformed)?;
+/// An answer is the range that was asked for, from its start and without a hole; it may be shorter.
+fn asked(l: &mut Link, log: &FactLog, request: &Request, facts: Vec<SealedFact>) -> Result<Usable, Refusal> {
+    let mut usable = Usable { facts: Vec::new(), unasked: 0, unasked_bytes: 0, foreign: 0 };
+    for (seq, fact) in (request.from..).zip(facts) {
+        let header = fact.peek()?;
         if ChainId::of(&header) != request.chain || header.seq != seq || seq > request.to {
-            taken.unasked += 1;
-            break;
+            return Err(Refusal::Hole { seq });
         }
         let id = fact.id();
         l.note(log, request.chain.clone(), seq, id);
-        taken.facts.push((request.chain.clone(), id, fact));
+        usable.facts.push((request.chain.clone(), id, fact));
     }
-    Ok(taken)
+    Ok(usable)
 }
 
-/// The part of a push that can be used: the next facts of their chains, and second branches. Of the rest it is noted
-/// that the peer has them, so that they are asked for when their turn comes.
-fn pushed(l: &mut Link, log: &FactLog, facts: Vec<SealedFact>) -> Result<Taken, Malformed> {
+/// The part of a push that can be used: the next facts of their chains, second branches, and what is held without a
+/// signature known to be good. Of the rest it is noted that the peer has them, so that they are asked for when their turn
+/// comes.
+fn pushed(l: &mut Link, log: &FactLog, facts: Vec<SealedFact>) -> Result<Usable, Refusal> {
     let open = l.is_open(log);
-    let mut taken = Taken { facts: Vec::new(), unasked: 0, foreign: 0 };
+    let mut usable = Usable { facts: Vec::new(), unasked: 0, unasked_bytes: 0, foreign: 0 };
     for fact in facts {
-        let header = fact.peek().map_err(|_| Malformed)?;
+        let header = fact.peek()?;
         let (chain, id) = (ChainId::of(&header), fact.id());
         if !l.scopes.contains(&chain.scope) {
-            taken.foreign += 1;
+            usable.foreign += 1;
+            usable.unasked_bytes += fact.wire_len();
             continue;
         }
-        let in_frame = taken.facts.iter().filter(|(c, _, _)| *c == chain).count() as u64;
+        let in_frame = usable.facts.iter().filter(|(c, _, _)| *c == chain).count() as u64;
         let next = log.held(&chain) + 1 + in_frame;
-        let usable = header.seq == next || (header.seq < next && log.id_at(&chain, header.seq) != Some(id));
+        let other = log.id_at(&chain, header.seq) != Some(id) || !log.is_seen(&chain, header.seq);
+        let fits = header.seq == next || (header.seq < next && other);
         l.note(log, chain.clone(), header.seq, id);
-        if usable && (open || chain.scope.lane() != Lane::Data) {
-            taken.facts.push((chain, id, fact));
+        if fits && (open || chain.scope.lane() != Lane::Data) {
+            usable.facts.push((chain, id, fact));
         } else {
-            taken.unasked += u64::from(log.get(&id).is_none());
+            usable.unasked += u64::from(log.get(&id).is_none());
+            usable.unasked_bytes += fact.wire_len();
         }
     }
-    Ok(taken)
+    Ok(usable)
 }

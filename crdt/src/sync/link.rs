@@ -2,11 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use cauldron_identity::{AuthorId, FactId, Lane, Scope};
+use cauldron_identity::{AuthorId, Digest, FactId, Lane, Scope};
 
+use super::fair::Turns;
+use super::orphans::Orphans;
 use super::wire::{Part, Range};
 use crate::limits::{
-    DIGEST_FRAMES_MAX, DIGEST_MS_MIN, HEADS_PER_LINK_MAX, PARTS_MAX, SERVE_BURST_BYTES, SERVE_BYTES_PER_S, STALL_MS_MAX,
+    DIGEST_FRAMES_MAX, DIGEST_MS_MIN, HEADS_PER_LINK_MAX, LATE_MAX, PARTS_MAX, SERVE_BURST_BYTES, SERVE_BYTES_PER_S,
+    STALL_MS_MAX, TELL_AGAIN_MS,
 };
 use crate::log::{ChainId, FactLog};
 
@@ -17,6 +20,8 @@ pub(super) struct Request {
     pub from: u64,
     pub to: u64,
     pub deadline_ms: u64,
+    /// For signatures of facts that are here already.
+    pub mends: bool,
 }
 
 /// The latest announcement of the peer.
@@ -42,8 +47,16 @@ pub(super) struct Link {
     pub probes: BTreeSet<ChainId>,
     pub requests: BTreeMap<u32, Request>,
     pub request_next: u32,
-    /// The chain asked for last: the next one in order has its turn.
-    pub cursor: Option<ChainId>,
+    /// Requests given up: on a bad line the answer may still come, and is welcome.
+    late: VecDeque<(u32, Request)>,
+    pub turns: Turns,
+    /// Facts with a bad signature that this peer was asked for.
+    pub mends_asked: BTreeSet<(ChainId, u64)>,
+    /// Not to be asked for more of them before.
+    pub mends_ms: u64,
+    /// Answers without what was claimed, since something new came.
+    pub unmet: u32,
+    pub orphans: Orphans,
 
     announced: Announcement,
     /// What the peer announced of restrict and authority lanes and this node does not hold yet.
@@ -65,6 +78,8 @@ pub(super) struct Link {
     pub digest_ms: u64,
     digests_ms: u64,
     digests: u32,
+    /// The digest of each scope when its heads were last told on a digest that differs, and when that was.
+    told: BTreeMap<Scope, (Digest, u64)>,
     pub again_ms: Option<u64>,
     progress_ms: u64,
     /// Requests that timed out since the last progress.
@@ -82,7 +97,12 @@ impl Link {
             probes: BTreeSet::new(),
             requests: BTreeMap::new(),
             request_next: 0,
-            cursor: None,
+            late: VecDeque::new(),
+            turns: Turns::default(),
+            mends_asked: BTreeSet::new(),
+            mends_ms: 0,
+            unmet: 0,
+            orphans: Orphans::default(),
             announced: Announcement::default(),
             gate: BTreeMap::new(),
             round_sent: 0,
@@ -95,6 +115,7 @@ impl Link {
             digest_ms,
             digests_ms: now_ms,
             digests: 0,
+            told: BTreeMap::new(),
             again_ms: None,
             progress_ms: now_ms,
             timeouts: 0,
@@ -108,6 +129,9 @@ impl Link {
         self.pushed.retain(|chain, _| scopes.contains(&chain.scope));
         self.paused.retain(|chain, _| scopes.contains(&chain.scope));
         self.requests.retain(|_, request| scopes.contains(&request.chain.scope));
+        self.late.retain(|(_, request)| scopes.contains(&request.chain.scope));
+        self.mends_asked.retain(|(chain, _)| scopes.contains(&chain.scope));
+        self.told.retain(|scope, _| scopes.contains(scope));
         self.wanted.retain(|chain| scopes.contains(&chain.scope));
         self.probes.retain(|chain| scopes.contains(&chain.scope));
         self.news.retain(|chain| scopes.contains(&chain.scope));
@@ -196,6 +220,41 @@ impl Link {
     pub fn progress(&mut self, now_ms: u64) {
         self.progress_ms = now_ms;
         self.timeouts = 0;
+        self.unmet = 0;
+        self.orphans.forgive();
+    }
+
+    /// Takes a request from the peer that did not answer it in time.
+    pub fn give_up(&mut self, id: u32) -> Option<Request> {
+        let request = self.requests.remove(&id)?;
+        if self.late.len() >= LATE_MAX {
+            self.late.pop_front();
+        }
+        self.late.push_back((id, request.clone()));
+        Some(request)
+    }
+
+    /// The request that an answer names, and whether it was still waited for. Each is answered once.
+    pub fn answered(&mut self, id: u32) -> Option<(Request, bool)> {
+        if let Some(request) = self.requests.remove(&id) {
+            return Some((request, true));
+        }
+        let index = self.late.iter().position(|(late, _)| *late == id)?;
+        self.late.remove(index).map(|(_, request)| (request, false))
+    }
+
+    /// Whether no answer is to come.
+    pub fn asks_nothing(&self) -> bool {
+        self.requests.is_empty() && self.late.is_empty()
+    }
+
+    /// Whether the heads of a scope whose digests differ are worth telling: not when they were just told.
+    pub fn may_tell(&mut self, now_ms: u64, scope: &Scope, ours: Digest) -> bool {
+        let just = self.told.get(scope).is_some_and(|(told, at)| *told == ours && now_ms < at + TELL_AGAIN_MS);
+        if !just {
+            self.told.insert(scope.clone(), (ours, now_ms));
+        }
+        !just
     }
 
     /// When this session is to be closed, unless something comes before.

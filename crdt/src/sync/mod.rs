@@ -5,8 +5,12 @@
 //!
 //! On a new link both sides announce the heads of the scopes they share, restrictions first. Each asks for what it
 //! lacks, at most four ranges at a time; data lanes only when all restrictions and authority entries that the peer
-//! announced are here. A new fact is pushed to a few co-readers and told to the others. Digests, now and then, find
-//! what got lost.
+//! announced are here, and there every author in turn. A long range of data comes packed and on one signature: see
+//! [`FactLog::insert_range`]. A new fact is pushed to a few co-readers and told to the others. Digests, now and then,
+//! find what got lost.
+//!
+//! Nothing of a session outlives its link, and nothing needs to: what is asked for follows from what the log holds. So
+//! after any cut the next session goes on behind the last fact taken.
 //!
 //! The shared scopes of a link, given by the node core from the reader rules, are the only gate: of another scope
 //! nothing leaves, its name included, and nothing that comes is looked at.
@@ -19,11 +23,14 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use cauldron_identity::{AuthorId, FactId, Scope, SealedFact};
 
 use crate::limits;
-use crate::log::{ChainId, Evidence, FactLog, Inserted, Refusal};
+use crate::log::{ChainId, Evidence, FactLog, Inserted, Refusal, Taken};
 
 mod answer;
 mod ask;
+mod bulk;
+mod fair;
 mod link;
+mod orphans;
 mod spread;
 #[cfg(test)]
 mod tests;
@@ -31,6 +38,7 @@ mod wire;
 #[cfg(test)]
 mod world;
 
+pub use bulk::{packed, unpacked};
 use link::Link;
 use wire::{Frame, Refused};
 pub use wire::{SYNC_KIND_MAX, concerns_sync};
@@ -76,6 +84,15 @@ pub enum SyncInput<'i> {
         /// The log's answer.
         answer: &'i Result<Inserted, Refusal>,
     },
+    /// What the log said of a range that was offered.
+    RangeAnswered {
+        /// Where it came from.
+        link: LinkId,
+        /// Its chain.
+        chain: &'i ChainId,
+        /// The log's answer.
+        taken: &'i Taken,
+    },
     /// What the log said of offered evidence.
     EvidenceAnswered {
         /// Where it came from.
@@ -118,6 +135,18 @@ pub enum SyncOutput {
         /// All of scopes that the link shares.
         facts: Vec<SealedFact>,
     },
+    /// Insert this range with [`FactLog::insert_range`] and report with [`SyncInput::RangeAnswered`]. Make all that is new
+    /// durable before any of it is spread; to spread the last new fact is enough.
+    OfferRange {
+        /// Where it came from.
+        link: LinkId,
+        /// A chain of a scope that the link shares.
+        chain: ChainId,
+        /// The position of the first fact.
+        from: u64,
+        /// The facts.
+        facts: Vec<SealedFact>,
+    },
     /// Insert this evidence and report with [`SyncInput::EvidenceAnswered`].
     OfferEvidence {
         /// Where it came from.
@@ -129,9 +158,13 @@ pub enum SyncOutput {
     Close {
         /// The link.
         link: LinkId,
-        /// Why: a [`Refusal::code`], `malformed`, `too-large`, `version` or `stalled`.
+        /// Why: a [`Refusal::code`], or `malformed`, `too-large`, `version`, `bomb` (it would grow beyond its bounds when
+        /// unpacked), `wrong-length` (it is not as long as it says), `withheld` (it does not give what it says it has),
+        /// `flood` (it sends and sends what nobody asked for) or `stalled`.
         code: &'static str,
     },
+    /// Call [`FactLog::settle`] with [`limits::SETTLE_FACTS`] and persist what it returns.
+    Settle,
     /// Call with [`SyncInput::Tick`] at this time. Replaces the timer before.
     Timer {
         /// Milliseconds on the clock of `handle`.
@@ -152,12 +185,22 @@ pub struct SyncStats {
     pub facts_duplicate: u64,
     /// New facts.
     pub facts_new: u64,
+    /// Facts whose bad signature was replaced by a good one.
+    pub facts_mended: u64,
+    /// Ranges that came as `Bulk`.
+    pub ranges: u64,
     /// Facts that the log refused.
     pub facts_refused: u64,
     /// Requests that were not answered in time.
     pub requests_timed_out: u64,
     /// Ranges asked of this node beyond what a peer may have outstanding, and heads beyond what is remembered.
     pub over_limit: u64,
+    /// Answers without what the peer said it has.
+    pub claims_unmet: u64,
+    /// Frames of pushed facts that were not looked at, because the peer had sent too much that nobody can use.
+    pub orphans_dropped: u64,
+    /// Digests that differ, by peers that were told these very heads shortly before.
+    pub digests_repeated: u64,
     /// Links closed by this core.
     pub closed: u64,
 }
@@ -174,6 +217,10 @@ struct Offered {
 pub struct Sync {
     links: BTreeMap<LinkId, Link>,
     offered: BTreeMap<FactId, Offered>,
+    /// Ranges given to the log and not answered yet, by chain.
+    ranges: BTreeMap<ChainId, u32>,
+    /// When unseen signatures are looked at next.
+    settle_ms: Option<u64>,
     outputs: VecDeque<SyncOutput>,
     timer_ms: Option<u64>,
     stats: SyncStats,
@@ -219,6 +266,7 @@ impl Sync {
             SyncInput::ScopesChanged { link, scopes } => self.scopes_changed(log, link, scopes),
             SyncInput::Frame { link, bytes } => self.frame(now_ms, log, link, bytes),
             SyncInput::Answered { id, answer } => self.answered(now_ms, log, id, answer),
+            SyncInput::RangeAnswered { link, chain, taken } => self.range_answered(now_ms, log, link, chain, taken),
             SyncInput::EvidenceAnswered { link, answer } => self.evidence_answered(link, answer),
             SyncInput::Spread { id, source } => self.spread(now_ms, log, id, source),
             SyncInput::SpreadEvidence { chain, source } => self.spread_evidence(log, &chain, source),
@@ -229,6 +277,7 @@ impl Sync {
         self.serve_all(now_ms, log);
         self.tell_news(now_ms, log);
         self.send_digests(now_ms, log);
+        self.settle(now_ms, log);
         self.set_timer(now_ms);
     }
 
@@ -266,8 +315,9 @@ impl Sync {
     }
 
     fn frame(&mut self, now_ms: u64, log: &FactLog, link: LinkId, bytes: &[u8]) {
-        if !self.links.contains_key(&link) {
-            return;
+        let Some(l) = self.links.get_mut(&link) else { return };
+        if wire::is_facts(bytes) && l.asks_nothing() && !l.orphans.may_come(now_ms) {
+            return self.dropped(link);
         }
         match Frame::decode(bytes) {
             Ok(Frame::Have(have)) => self.heard_have(now_ms, log, link, have),
@@ -275,6 +325,7 @@ impl Sync {
             Ok(Frame::Facts(facts)) => self.heard_facts(now_ms, log, link, facts),
             Ok(Frame::Evidence(evidence)) => self.heard_evidence(log, link, evidence),
             Ok(Frame::Digests(digests)) => self.heard_digests(now_ms, log, link, &digests),
+            Ok(Frame::Bulk(bulk)) => self.heard_bulk(now_ms, log, link, &bulk),
             Ok(Frame::Again) => self.heard_again(now_ms, log, link),
             Err(Refused::Unknown(_)) => self.stats.frames_unknown += 1,
             Err(Refused::Version) => self.close(link, "version"),
@@ -290,12 +341,18 @@ impl Sync {
             let late: Vec<u32> =
                 link.requests.iter().filter(|(_, r)| r.deadline_ms <= now_ms).map(|(id, _)| *id).collect();
             for request in late {
-                if let Some(request) = link.requests.remove(&request) {
-                    link.timeouts += 1;
+                if let Some(given_up) = link.give_up(request) {
                     self.stats.requests_timed_out += 1;
-                    link.wanted.insert(request.chain.clone());
-                    // Others have their turn first.
-                    link.paused.insert(request.chain, now_ms + limits::REQUEST_MS_MAX / 5);
+                    if given_up.mends {
+                        // Others have their turn, then this one once more.
+                        link.mends_asked.retain(|(chain, _)| *chain != given_up.chain);
+                        link.mends_ms = now_ms + limits::STALL_MS_MAX;
+                    } else {
+                        link.timeouts += 1;
+                        link.wanted.insert(given_up.chain.clone());
+                        // Others have their turn first.
+                        link.paused.insert(given_up.chain, now_ms + limits::REQUEST_MS_MAX / 5);
+                    }
                 }
             }
             // What timed out here and came from elsewhere is no longer waited for.
@@ -309,6 +366,20 @@ impl Sync {
         stalled.into_iter().for_each(|link| self.close(link, "stalled"));
     }
 
+    /// What was taken on a later signature is looked at in small portions, whoever waits for what.
+    fn settle(&mut self, now_ms: u64, log: &FactLog) {
+        if self.settle_ms.is_some_and(|at| at <= now_ms) {
+            self.settle_ms = None;
+            if !log.is_settled() {
+                self.outputs.push_back(SyncOutput::Settle);
+                // Once more at least: what was found bad is to be asked for.
+                self.settle_ms = Some(now_ms + limits::SETTLE_EVERY_MS);
+            }
+        } else if self.settle_ms.is_none() && !log.is_settled() {
+            self.settle_ms = Some(now_ms + limits::SETTLE_EVERY_MS);
+        }
+    }
+
     fn set_timer(&mut self, now_ms: u64) {
         let next = self.links.values().flat_map(|link| {
             let requests = link.requests.values().map(|r| r.deadline_ms);
@@ -317,7 +388,7 @@ impl Sync {
             let serve = (!link.serve.is_empty()).then_some(now_ms + 1);
             requests.chain(paused).chain(news).chain(serve).chain(link.stall_ms()).chain([link.digest_ms])
         });
-        let next = next.min().map(|at| at.max(now_ms + 1));
+        let next = next.chain(self.settle_ms).min().map(|at| at.max(now_ms + 1));
         if next != self.timer_ms {
             self.timer_ms = next;
             self.outputs.extend(next.map(|at_ms| SyncOutput::Timer { at_ms }));

@@ -6,6 +6,9 @@ use super::*;
 use crate::log::Head;
 use crate::testing::{MESH, draft, key, scopes};
 
+mod adversary;
+mod order;
+
 /// Writes, cuts, heals and, sometimes, an author that forks its chain.
 fn weather(world: &mut World, steps: u64, star: bool, forks: bool) {
     let count = world.nodes.len() as u64;

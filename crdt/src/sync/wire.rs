@@ -4,6 +4,7 @@ use cauldron_identity::codec::{CodecError, from_cbor, to_cbor};
 use cauldron_identity::{AuthorId, Digest, Scope, SealedFact};
 use minicbor::{Decode, Encode};
 
+use super::bulk::Bulk;
 use crate::limits::{CONTROL_FRAME_LEN_MAX, FRAME_LEN_MAX};
 use crate::log::{ChainId, Evidence, Head};
 
@@ -20,11 +21,17 @@ const FACTS: u8 = 3;
 const EVIDENCE: u8 = 4;
 const DIGEST: u8 = 5;
 const AGAIN: u8 = 6;
+const BULK: u8 = 7;
 
 /// Whether a frame is for [`super::Sync`]. Frames of another version and no frames at all are: it closes the link.
 #[must_use]
 pub fn concerns_sync(frame: &[u8]) -> bool {
     !matches!(frame, [VERSION, kind, ..] if *kind > SYNC_KIND_MAX)
+}
+
+/// Whether a frame claims to carry single facts.
+pub(super) fn is_facts(frame: &[u8]) -> bool {
+    matches!(frame, [VERSION, FACTS, ..])
 }
 
 /// Which announcement a `Have` belongs to, and where in it.
@@ -131,6 +138,8 @@ pub(super) enum Frame {
     Digests(Digests),
     /// Please announce everything once more.
     Again,
+    /// Here is a whole range.
+    Bulk(Bulk),
 }
 
 /// Why a frame is not taken.
@@ -161,6 +170,7 @@ impl Frame {
             Self::Evidence(evidence) => (EVIDENCE, to_cbor(evidence.as_ref())),
             Self::Digests(digests) => (DIGEST, to_cbor(digests)),
             Self::Again => (AGAIN, Vec::new()),
+            Self::Bulk(bulk) => (BULK, to_cbor(bulk)),
         };
         let mut frame = Vec::with_capacity(2 + body.len());
         frame.extend_from_slice(&[VERSION, kind]);
@@ -174,7 +184,7 @@ impl Frame {
             return Err(Refused::Version);
         }
         let (kind, body) = rest.split_first().ok_or(Refused::Malformed(CodecError::Truncated(1)))?;
-        let len_max = if *kind == FACTS { FRAME_LEN_MAX } else { CONTROL_FRAME_LEN_MAX };
+        let len_max = if matches!(*kind, FACTS | EVIDENCE | BULK) { FRAME_LEN_MAX } else { CONTROL_FRAME_LEN_MAX };
         if bytes.len() > len_max {
             return Err(Refused::TooLarge);
         }
@@ -184,6 +194,7 @@ impl Frame {
             FACTS => from_cbor(body).map(Self::Facts),
             EVIDENCE => from_cbor(body).map(|e| Self::Evidence(Box::new(e))),
             DIGEST => from_cbor(body).map(Self::Digests),
+            BULK => from_cbor(body).map(Self::Bulk),
             AGAIN if body.is_empty() => Ok(Self::Again),
             AGAIN => Err(CodecError::Trailing(body.len())),
             other => return Err(Refused::Unknown(other)),

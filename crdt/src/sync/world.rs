@@ -2,11 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cauldron_identity::{AuthorId, AuthorKey, FactId, Lane, Scope, SealedFact};
+use cauldron_identity::codec::to_cbor;
+use cauldron_identity::{AuthorId, AuthorKey, FactId, Lane, Scope, SealedFact, Signature};
 
+use super::bulk::{Bulk, Packing};
+use super::wire::Frame;
 use super::{LinkId, Sync, SyncInput, SyncOutput};
+use crate::limits::{VOUCH_SPAN, VOUCHED_LEN_MAX};
 use crate::log::{ChainId, FactLog, Head, Inserted, Refusal};
-use crate::testing::{MESH, Members, draft, key, scopes};
+use crate::testing::{MESH, Members, draft, key, scopes, wake};
 
 /// Draws of one seed (xorshift64*).
 pub(super) struct Dice(u64);
@@ -46,6 +50,35 @@ pub(super) struct Up {
     pub had: Vec<(usize, ChainId, u64)>,
 }
 
+/// The same frame as a relay may make it that means harm and wants to get away with it. Its own facts it sends as they
+/// are: what an author never signs, nobody can mend.
+fn garbled(bytes: Vec<u8>, relay: AuthorId) -> Vec<u8> {
+    let Ok(Frame::Bulk(bulk)) = Frame::decode(&bytes) else { return bytes };
+    let facts = bulk.unpack().expect("ours");
+    if facts.iter().any(|fact| fact.peek().expect("readable").author == relay) {
+        return bytes;
+    }
+    Frame::Bulk(plain(bulk.request, &garble(&facts))).encode()
+}
+
+pub(super) fn garble(facts: &[SealedFact]) -> Vec<SealedFact> {
+    let garbage = Signature::from_bytes([7; 64]);
+    let last = facts.len() - 1;
+    let each = facts.iter().enumerate().map(|(index, fact)| {
+        let seq = fact.peek().expect("readable").seq;
+        let checked = index == last || seq % VOUCH_SPAN == 0 || fact.wire_len() > VOUCHED_LEN_MAX;
+        let signature = if checked { fact.signature } else { garbage };
+        SealedFact::new(fact.header.clone(), signature, fact.body().map(<[u8]>::to_vec))
+    });
+    each.collect()
+}
+
+pub(super) fn plain(request: u32, facts: &[SealedFact]) -> Bulk {
+    let content = to_cbor(&facts);
+    let len = u32::try_from(content.len()).expect("short");
+    Bulk { request, packing: Packing::Plain, len, content: content.into() }
+}
+
 /// Node cores on links that lose, delay, reorder and break.
 pub(super) struct World {
     pub now_ms: u64,
@@ -59,6 +92,8 @@ pub(super) struct World {
     pub flying: Vec<InFlight>,
     pub closed: Vec<&'static str>,
     pub data_behind_gate: u64,
+    /// A relay that exchanges for garbage whatever signature nobody checks at once.
+    pub garbles: Option<usize>,
 }
 
 pub(super) fn ordered(a: usize, b: usize) -> (usize, usize) {
@@ -68,6 +103,7 @@ pub(super) fn ordered(a: usize, b: usize) -> (usize, usize) {
 impl World {
     /// Node 0 is a coordinator; the others stand in lyon and porto by turns.
     pub(super) fn new(count: usize, seed: u64, loss_percent: u64, delay_ms: u64) -> Self {
+        wake();
         let mut members = Members::default();
         let node = |i: usize| {
             let key = key(u8::try_from(i).expect("few nodes") + 1);
@@ -87,6 +123,7 @@ impl World {
             flying: Vec::new(),
             closed: Vec::new(),
             data_behind_gate: 0,
+            garbles: None,
         }
     }
 
@@ -107,6 +144,8 @@ impl World {
             SyncOutput::Send { link, bytes } => {
                 let to = usize::try_from(link).expect("a node");
                 self.must_not_leak(to, &bytes);
+                self.must_stand_alone(&bytes);
+                let bytes = if self.garbles == Some(node) { garbled(bytes, self.author(node)) } else { bytes };
                 let epoch = self.links.get(&ordered(node, to)).map_or(0, |l| l.epoch);
                 if self.dice.roll(100) >= self.loss_percent {
                     let at_ms = self.now_ms + 1 + self.dice.roll(self.delay_ms.max(1));
@@ -114,6 +153,10 @@ impl World {
                 }
             }
             SyncOutput::Offer { link, facts } => facts.into_iter().for_each(|fact| self.take(node, link, fact)),
+            SyncOutput::OfferRange { link, chain, from, facts } => self.take_range(node, link, &chain, from, facts),
+            SyncOutput::Settle => {
+                self.nodes[node].log.settle(crate::limits::SETTLE_FACTS, &self.members);
+            }
             SyncOutput::OfferEvidence { link, evidence } => {
                 let answer = self.nodes[node].log.insert_evidence(*evidence, &self.members);
                 self.handle(node, SyncInput::EvidenceAnswered { link, answer: &answer });
@@ -140,6 +183,18 @@ impl World {
             self.handle(node, SyncInput::Spread { id, source: Some(link) });
         }
         self.tell_fork(node, None, &answer);
+    }
+
+    fn take_range(&mut self, node: usize, link: LinkId, chain: &ChainId, from: u64, facts: Vec<SealedFact>) {
+        self.restrictions_came_first(node, link);
+        let taken = self.nodes[node].log.insert_range(chain, from, facts, &self.members);
+        self.handle(node, SyncInput::RangeAnswered { link, chain, taken: &taken });
+        if let Some(last) = taken.new.last() {
+            self.handle(node, SyncInput::Spread { id: last.id(), source: Some(link) });
+        }
+        if taken.fork.is_some() {
+            self.handle(node, SyncInput::SpreadEvidence { chain: chain.clone(), source: None });
+        }
     }
 
     pub(super) fn tell_fork(&mut self, node: usize, source: Option<LinkId>, answer: &Result<Inserted, Refusal>) {
@@ -170,6 +225,17 @@ impl World {
             for fact in self.nodes.iter().flat_map(|n| n.log.iter_scope(scope)) {
                 assert!(!contains(fact.id().as_bytes()), "a fact id of {scope} reached node {to}");
                 assert!(!contains(fact.body().expect("present")), "a body of {scope} reached node {to}");
+            }
+        }
+    }
+
+    /// Each fact that leaves alone is verifiable alone.
+    fn must_stand_alone(&self, bytes: &[u8]) {
+        if let Ok(Frame::Facts(frame)) = Frame::decode(bytes) {
+            for fact in frame.facts {
+                let header = fact.peek().expect("readable");
+                let key = self.members.0.get(&header.author).map(|(key, _)| *key).expect("a member");
+                assert!(fact.open(&key).is_ok(), "position {} left alone with a bad signature", header.seq);
             }
         }
     }

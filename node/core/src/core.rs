@@ -297,7 +297,7 @@ impl NodeCore {
             }
             match self.log.insert(sealed, &Writers(&self.authority)) {
                 Ok(Inserted::New(fact)) => self.stored(&fact),
-                Ok(Inserted::Duplicate) => {}
+                Ok(Inserted::Duplicate | Inserted::Mended(_)) => {}
                 Ok(Inserted::Fork(_)) => return Err(OpenError::Bootstrap("it contradicts the store".into())),
                 Err(why) => return Err(OpenError::Bootstrap(why.to_string())),
             }

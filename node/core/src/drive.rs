@@ -1,18 +1,18 @@
-//! Routing between the cores: links, frames, sync, authority. What it drives of governance stands in [`crate::govern`].
+//! Routing between the cores: links, frames, sync, authority. What peers bring goes to [`crate::learn`], what it drives of
+//! governance stands in [`crate::govern`].
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use cauldron_coordinator::planted;
-use cauldron_crdt::{ChainId, Inserted, Record as LogRecord, SyncInput, SyncOutput};
+use cauldron_crdt::{ChainId, SyncInput, SyncOutput};
 use cauldron_identity::authority::{ChainEnd, Entry, EntryBody, Held, Incarnate, KIND_ENTRY, KIND_HELD};
 use cauldron_identity::codec::to_cbor;
-use cauldron_identity::{AuthorId, Fact, Header, Lane, PublicKey, Scope, SealedFact, SpiffeId};
+use cauldron_identity::{AuthorId, Fact, PublicKey, Scope, SpiffeId};
 
-use crate::core::{NodeCore, Peer, Writers};
+use crate::core::{NodeCore, Peer};
 use crate::frame::Frame;
-use crate::input::{Event, LinkId, Output, Record, Timer};
-use crate::local;
+use crate::input::{Event, LinkId, Output, Timer};
 
 /// How long a restored node waits before it asks again for its new incarnation, milliseconds.
 const INCARNATE_EVERY_MS: u64 = 5_000;
@@ -182,17 +182,9 @@ impl NodeCore {
             match output {
                 SyncOutput::Send { link, bytes } => self.send(link, &Frame::Sync(bytes)),
                 SyncOutput::Offer { link, facts } => facts.into_iter().for_each(|fact| self.offered(link, fact)),
-                SyncOutput::OfferEvidence { link, evidence } => {
-                    let about = evidence.header();
-                    let answer = match about.and_then(|h| self.unknown_life(&h).or_else(|| self.vouched_for(&h))) {
-                        Some(why) => Err(why),
-                        None => self.log.insert_evidence(*evidence, &Writers(&self.authority)),
-                    };
-                    self.sync.handle(now_ms, &self.log, SyncInput::EvidenceAnswered { link, answer: &answer });
-                    if let Ok(Inserted::Fork(evidence)) = &answer {
-                        self.forked(evidence, Some(link));
-                    }
-                }
+                SyncOutput::OfferRange { link, chain, from, facts } => self.offered_range(link, &chain, from, facts),
+                SyncOutput::Settle => self.settle(),
+                SyncOutput::OfferEvidence { link, evidence } => self.offered_evidence(link, *evidence),
                 SyncOutput::Close { link, code } => {
                     let detail = format!("sync: {code}");
                     self.outputs.push_back(Output::Close { link, detail });
@@ -200,83 +192,6 @@ impl NodeCore {
                 SyncOutput::Timer { at_ms } => self.sync_at_ms = Some(at_ms),
             }
         }
-    }
-
-    fn offered(&mut self, link: LinkId, sealed: SealedFact) {
-        let id = sealed.id();
-        let settled = |h: &Header| self.vouched_for(h).filter(|_| self.log.get(&id).is_none());
-        let answer = match sealed.peek().ok().and_then(|h| self.unknown_life(&h).or_else(|| settled(&h))) {
-            Some(why) => Err(why),
-            None => self.log.insert(sealed, &Writers(&self.authority)),
-        };
-        self.sync.handle(self.now.boottime_ms, &self.log, SyncInput::Answered { id, answer: &answer });
-        match answer {
-            Ok(Inserted::New(fact)) => {
-                if fact.header().author == self.me && fact.header().incarnation == self.incarnation {
-                    self.fall_behind();
-                }
-                self.stored(&fact);
-                // Before anything else leaves: an entry may have cut the peer that would receive it.
-                if fact.header().scope.lane() != Lane::Data {
-                    self.authority_changed();
-                }
-                self.spread(&fact, Some(link));
-            }
-            Ok(Inserted::Duplicate) => {}
-            Ok(Inserted::Fork(evidence)) => self.forked(&evidence, None),
-            Err(why) if why.blames_peer() => self.count_refusal(why.code(), format!("a fact from a peer: {why}")),
-            Err(why) => *self.refused.entry(why.code().to_owned()).or_default() += 1,
-        }
-    }
-
-    /// A life that no entry began: an author could otherwise open as many chains as there are numbers. The entry may still
-    /// be on its way, so this is not held against the peer.
-    fn unknown_life(&self, header: &Header) -> Option<cauldron_crdt::Refusal> {
-        let author = header.author;
-        let begun = self.authority.member(&author).is_some_and(|m| header.incarnation <= m.incarnation);
-        (!begun).then_some(cauldron_crdt::Refusal::UnknownAuthor { author })
-    }
-
-    /// An entry of an earlier sequencer that the council's term builds on: a second one for its place is no news, and must
-    /// not freeze what everybody else has.
-    fn vouched_for(&self, header: &Header) -> Option<cauldron_crdt::Refusal> {
-        let chain = ChainId::of(header);
-        let settled = header.scope == Scope::authority()
-            && self.authority.is_vouched(&header.author, header.incarnation, header.seq)
-            && self.log.held(&chain) >= header.seq;
-        settled.then_some(cauldron_crdt::Refusal::Forked { seq: header.seq })
-    }
-
-    /// Keeps the evidence of a fork and shows it around.
-    fn forked(&mut self, evidence: &cauldron_crdt::Evidence, source: Option<LinkId>) {
-        let record = LogRecord::Evidence(evidence.clone());
-        if let Ok(key) = record.key() {
-            self.persist(Record { key, value: Some(record.value()) });
-        }
-        let Some(header) = evidence.header() else { return };
-        let author = self.authority.member(&header.author).map(|m| m.spiffe_id.to_string());
-        self.tell(Event::Fork { author: author.unwrap_or_else(|| header.author.to_string()) });
-        if header.scope == Scope::authority() {
-            let before = self.authority.frozen();
-            self.authority.forked(header.author, header.incarnation, header.seq);
-            if let Some(seq) = self.authority.frozen().filter(|seq| before != Some(*seq)) {
-                self.tell(Event::Frozen { seq });
-            }
-            self.dirty = true;
-        }
-        (self.recount, self.dirty) = (true, true);
-        if header.author == self.me && header.incarnation == self.incarnation {
-            // The other branch is another life of this store: both end below the fork.
-            self.fall_behind();
-        }
-        self.sync(SyncInput::SpreadEvidence { chain: ChainId::of(&header), source });
-    }
-
-    /// Proof has arrived that this life lies behind its own past. It must survive a restart.
-    fn fall_behind(&mut self) {
-        self.life.proven_behind(self.now.boottime_ms);
-        self.persist(local::behind(self.incarnation));
-        self.dirty = true;
     }
 
     /// Tells others of a fact. Its record was put out before, so it is durable before the frames leave.

@@ -247,7 +247,7 @@ impl NodeCore {
                 incarnation: header.incarnation,
                 scope: header.scope.to_string(),
                 seq: header.seq,
-                facts: evidence.both().map(|fact| fact.id().to_string()).into(),
+                facts: evidence.ids().iter().map(ToString::to_string).collect(),
             })
         };
         evidence.filter_map(view).collect()

@@ -100,9 +100,13 @@ fn verify_chains(store: &dyn Store, dir: &DataDir) -> Result<String, CliError> {
     of_kind(KIND_ENTRY).chain(of_kind(KIND_HELD)).for_each(|fact| {
         authority.apply(fact);
     });
-    FactLog::restore(binding.mesh, records, Some(&Rules(&authority)))
+    let checked = FactLog::restore(binding.mesh, records, Some(&Rules(&authority)))
         .map_err(|e| damaged("a signature or writer rule does not hold".into()).because(&e))?;
-    Ok(format!("{} facts in {} scopes, each signed and linked; {local} local records", facts.len(), log.scopes().len()))
+    let signed = match checked.unproven() {
+        0 => "each signed and linked".to_owned(),
+        some => format!("all linked, {some} signed by way of a later one, the rest each"),
+    };
+    Ok(format!("{} facts in {} scopes, {signed}; {local} local records", facts.len(), log.scopes().len()))
 }
 
 fn read_records(store: &dyn Store) -> Result<(Vec<Record>, usize), CliError> {

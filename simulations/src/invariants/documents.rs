@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cauldron_crdt::doc::DocKey;
 use cauldron_identity::FactId;
+use cauldron_identity::authority::ChainEnd;
 use cauldron_node_core::NodeCore;
 
 use super::{Holds, Violation};
@@ -66,8 +67,10 @@ pub(super) fn nothing_beyond_a_cut(world: &World) -> Holds {
         for key in core.documents() {
             for fact in core.document_facts(&key) {
                 let header = fact.header();
-                let Some(ends) = world.history.cut_ends.get(&(header.author, header.incarnation)) else { continue };
-                let end = ends.iter().find(|end| end.scope == header.scope).map_or(0, |end| end.seq);
+                let Some(cuts) = world.history.cut_ends.get(&(header.author, header.incarnation)) else { continue };
+                let end =
+                    |cut: &Vec<ChainEnd>| cut.iter().find(|end| end.scope == header.scope).map_or(0, |end| end.seq);
+                let end = cuts.iter().map(end).max().unwrap_or(0);
                 if m.cut_known.contains(&(header.author, header.incarnation)) && header.seq > end {
                     let text = format!(
                         "{} shows in {} what {} wrote at {}, beyond its cut at {end}",

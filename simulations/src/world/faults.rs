@@ -271,7 +271,7 @@ impl World {
                 .map(|f| f.id);
         }
         ends.sort();
-        self.history.cut_ends.insert((author, incarnation), ends.clone());
+        self.history.cut_ends.entry((author, incarnation)).or_default().push(ends.clone());
         reached!(self, "cut.member");
         let now = self.queue.now();
         self.history.cuts.insert(author, now);

@@ -185,3 +185,38 @@ fn beginning_anew_is_bounded_and_must_say_what_stays() {
     assert_eq!(reader.docs.status(&sites()).expect("there").changes, 1, "each round took the last one back");
     assert_eq!(reader.docs.verdict(&sites(), &first), Some(Applied::Refused(Unfit::Withdrawn)));
 }
+
+#[test]
+fn what_a_round_keeps_may_still_wait() {
+    let (mut bad, mut other, mut good, mut reader) = (Node::new(1), Node::new(2), Node::new(3), Node::new(4));
+    let first = other.set("lyon", "a.state", "up");
+    good.take(std::slice::from_ref(&first));
+    let kept = good.set("porto", "b.state", "fine");
+    let evil = bad.set("lyon", "x.state", "down");
+    good.take(&[evil]);
+    let lost = good.set("porto", "b.load", "7");
+    good.cut(&bad.key.author_id(), 0);
+    let mut facts = vec![kept, lost];
+    facts.extend(good.heal());
+    // All of the author's own arrives before what its first change follows.
+    reader.take(&facts);
+    reader.take(&[first]);
+    assert_eq!(reader.rows(), good.rows());
+    assert_eq!(reader.digest(&sites()), good.digest(&sites()));
+}
+
+#[test]
+fn a_restart_does_not_forget_what_is_to_be_said_again() {
+    let (bad, good, _, facts) = tangled();
+    let author = bad.key.author_id();
+    // The cut arrives, and the process dies before it can answer.
+    let mut again = Node { docs: Documents::new(), ..good };
+    for fact in &facts {
+        let counts = fact.header().author != author || fact.header().seq <= 1;
+        again.docs.feed(fact, counts).expect("a document");
+    }
+    again.docs.settle_all();
+    again.docs.set_author(&again.key.author_id(), 0);
+    assert!(!again.heal().is_empty());
+    assert_eq!(again.rows()["porto"]["b.state"], Field::from("fine"));
+}
