@@ -35,7 +35,13 @@
 //! | `resumption-on` | TLS sessions may be resumed, which skips the verifier |
 //! | `guard-off` | a live connection is never looked at again |
 //! | `path-check-off` | a site intermediate signs for any path |
-
+//!
+//! Bugs of what a model checks exhaustively; `cargo xtask planted` runs the model that must find each:
+//!
+//! | name | what it breaks |
+//! |---|---|
+//! | `credit-counted-twice` | a grant that was credited may be credited again |
+//! | `refund-by-timeout` | a grantor takes back what the receiver has not credited yet |
 //!
 //! Bugs of ranges, which need a peer that lies on purpose; `cargo xtask planted` runs the named test of the state crate for
 //! each:
@@ -54,7 +60,10 @@ pub const RANGE_NAMES: [&str; 4] =
 /// The bugs of the wires.
 pub const WIRE_NAMES: [&str; 3] = ["resumption-on", "guard-off", "path-check-off"];
 
-/// The names that `activate` accepts, in a build with the feature.
+/// The bugs of the models; `activate` accepts them too.
+pub const MODEL_NAMES: [&str; 2] = ["credit-counted-twice", "refund-by-timeout"];
+
+/// The bugs that the simulator must find; `activate` accepts them, in a build with the feature.
 pub const NAMES: [&str; 21] = [
     "owner-trusts-coordinator",
     "vote-not-bound-to-terms",
@@ -106,7 +115,7 @@ pub const fn active(_name: &str) -> bool {
 /// Switches one bug on for this thread, or all off. Returns false when no bug has that name.
 #[cfg(feature = "planted")]
 pub fn activate(name: Option<&str>) -> bool {
-    let known = name.map(|wanted| NAMES.into_iter().find(|n| *n == wanted));
+    let known = name.map(|wanted| NAMES.into_iter().chain(MODEL_NAMES).find(|n| *n == wanted));
     ACTIVE.set(known.flatten());
     known != Some(None)
 }

@@ -91,7 +91,7 @@ pub const SEEDS_FOR_VACUITY: u64 = 200;
 /// # Errors
 /// The places that none of them reached.
 pub fn not_vacuous(seeds: u64, reached: &Reached) -> Result<(), Violation> {
-    let missing = reached.missing();
+    let missing = reached.missing(seeds);
     if seeds < SEEDS_FOR_VACUITY || missing.is_empty() {
         return Ok(());
     }
