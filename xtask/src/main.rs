@@ -1,10 +1,11 @@
-//! Developer commands: `cargo xtask check | sim | bench | planted | proto | tidy`.
+//! Developer commands: `cargo xtask check | sim | bench | planted | fuzz | proto | tidy`.
 //!
 //! Everything here is a thin front for something that also works without it: `check` is `.ci/run`, `sim` and `bench`
-//! build and start a binary of the workspace. Only `tidy` and `planted` have rules of their own.
+//! build and start a binary of the workspace. Only `tidy`, `planted` and `fuzz` have rules of their own.
 #![forbid(unsafe_code)]
 
 mod forward;
+mod fuzz;
 mod tidy;
 mod wires;
 
@@ -46,6 +47,8 @@ enum Command {
     },
     /// Plant each bug of the wires and of ranges in turn; its test must fail.
     Planted,
+    /// Fuzz every decoder with libFuzzer, for 8 seconds each; exit code 1 on a finding.
+    Fuzz(fuzz::Options),
     /// Generate the Workload API's messages and stubs anew; `--check` only compares.
     Proto {
         /// Write nothing; fail if the committed code is not what the definition gives.
@@ -62,6 +65,7 @@ fn main() -> ExitCode {
         Command::Sim { args } => forward::sim(&args),
         Command::Bench { args } => forward::bench(&args),
         Command::Planted => wires::run(),
+        Command::Fuzz(options) => fuzz::run(&options),
         Command::Proto { check } => forward::proto(check),
         Command::Tidy => tidy::run(),
     };

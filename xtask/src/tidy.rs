@@ -7,6 +7,7 @@ mod cores;
 mod dependencies;
 mod lengths;
 mod links;
+mod locks;
 mod places;
 mod source;
 
@@ -30,11 +31,12 @@ pub struct Report {
 
 type Rule = fn(&Tree) -> Result<Report, String>;
 
-const RULES: [(&str, Rule); 7] = [
+const RULES: [(&str, Rule); 8] = [
     ("cores-without-tokio", cores::without_tokio),
     ("cores-without-clock-chance-io", cores::without_outside_world),
     ("cores-deny-disallowed", cores::deny_disallowed),
     ("dependencies-have-reasons", dependencies::report),
+    ("what-is-fuzzed-ships", locks::report),
     ("file-length", lengths::report),
     ("no-machine-paths", places::report),
     ("links-resolve", links::report),

@@ -1,0 +1,130 @@
+//! Document changes of hostile authors, at the fence that stands before Automerge.
+//!
+//! Input: messages, each an author (0 lyon, 1 porto), a document (0 the board, 1 configuration, 2 notes), a door, and 0 a change
+//! whose chunk checksum is put right, so that mutation gets behind it, 1 a change as it is, 2 a body as it is, 3 what the author
+//! honestly writes, 4 the same change as the beginning of a round that keeps as many as the first byte says.
+//!
+//! Whatever they send: documents can be read and still show what hq wrote, the next honest change counts, another order of the
+//! authors gives the same documents, and so does a cut of one of them, before or after.
+#![no_main]
+
+use std::sync::Arc;
+
+use cauldron_crdt::doc::{Applied, DocChange, Documents, Field, KIND, View};
+use cauldron_crdt::{Draft, FactLog};
+use cauldron_fuzz::chunks::{chunks, door};
+use cauldron_fuzz::hostile::MACHINE;
+use cauldron_fuzz::mesh::{ANA, FOUNDED, HQ, LYON, PORTO, key};
+use cauldron_fuzz::seeds::document::{document, honest};
+use cauldron_fuzz::{hostile, ready};
+use cauldron_identity::codec::to_cbor;
+use cauldron_identity::fact::BODY_LEN_MAX;
+use cauldron_identity::ids::sha256;
+use cauldron_identity::{Digest, Fact, Scope};
+use libfuzzer_sys::fuzz_target;
+
+const AUTHORS: [u8; 2] = [LYON, PORTO];
+
+struct Writer {
+    key: u8,
+    log: FactLog,
+    docs: Documents,
+}
+
+fuzz_target!(init: ready(), |input: &[u8]| hostile(input, MACHINE, |input| {
+    let mut hq = Writer::new(HQ);
+    let first = hq.write(0, "up").expect("an empty board takes it");
+    let mut docs = Documents::new();
+    assert_eq!(docs.apply(&first, true), Applied::Yes);
+    let mut writers = AUTHORS.map(Writer::new);
+    let mut sent: Vec<(u8, Arc<Fact>)> = Vec::new();
+    for message in chunks(input) {
+        let (author, rest) = door(message);
+        let index = usize::from(author) % AUTHORS.len();
+        let Some(fact) = writers[index].send(rest) else { continue };
+        docs.apply(&fact, true);
+        assert!(shows(&docs, "up"), "the board lost what was on it");
+        sent.push((AUTHORS[index], fact));
+    }
+    let cut = |fact: &Fact| fact.header().author != key(LYON).author_id() || fact.header().seq <= 2;
+
+    let (mut other, mut before) = (Documents::new(), Documents::new());
+    for author in AUTHORS.into_iter().rev() {
+        for (_, fact) in sent.iter().filter(|(by, _)| *by == author) {
+            other.apply(fact, true);
+            before.apply(fact, cut(fact));
+        }
+    }
+    assert_eq!(other.apply(&first, true), Applied::Yes);
+    assert_eq!(before.apply(&first, true), Applied::Yes);
+    assert_eq!(state(&docs), state(&other), "another order, other documents");
+    other.recount(&cut);
+    assert_eq!(state(&before), state(&other), "a cut before, and one after");
+    other.recount(&|_| true);
+    assert_eq!(state(&docs), state(&other), "a cut that was lifted");
+
+    let next = Writer::new(ANA).write(0, "last").expect("an empty board takes it");
+    assert_eq!(docs.apply(&next, true), Applied::Yes, "an honest change after hostile ones");
+    for name in (0..3).map(document) {
+        assert_eq!(docs.view(&name).is_some(), docs.history(&name).is_some() && docs.blame(&name).is_some());
+    }
+}));
+
+fn shows(docs: &Documents, value: &str) -> bool {
+    docs.blame(&document(0)).is_some_and(|blame| blame.iter().any(|b| b.value == Field::from(value)))
+}
+
+fn state(docs: &Documents) -> Vec<(Option<Arc<View>>, Option<Digest>)> {
+    let one = |n| (docs.view(&document(n)), docs.status(&document(n)).and_then(|status| status.digest));
+    (0..3).map(one).collect()
+}
+
+impl Writer {
+    fn new(n: u8) -> Self {
+        let mut docs = Documents::new();
+        docs.set_author(&key(n).author_id(), 0);
+        Self { key: n, log: FactLog::new(FOUNDED.id), docs }
+    }
+
+    fn send(&mut self, rest: &[u8]) -> Option<Arc<Fact>> {
+        let (n, rest) = door(rest);
+        let (what, bytes) = door(rest);
+        let body = match what % 5 {
+            0 => change(n, checked(bytes), 0, None),
+            1 => change(n, bytes.to_vec(), 0, None),
+            2 => bytes.to_vec(),
+            3 => return self.write(n, &String::from_utf8_lossy(bytes)),
+            _ => {
+                let (keeps, bytes) = door(bytes);
+                change(n, checked(bytes), 1, Some(u64::from(keeps)))
+            }
+        };
+        (body.len() <= BODY_LEN_MAX).then(|| self.sign(body))
+    }
+
+    fn write(&mut self, n: u8, text: &str) -> Option<Arc<Fact>> {
+        let body = self.docs.edit(&document(n), &honest(&document(n), text)).ok()?.into_iter().next()?;
+        let fact = self.sign(body);
+        self.docs.apply(&fact, true);
+        Some(fact)
+    }
+
+    fn sign(&mut self, body: Vec<u8>) -> Arc<Fact> {
+        let kind = KIND.to_owned();
+        let draft = Draft { scope: Scope::mesh(), incarnation: 0, kind, deps: vec![], body, hlc: 0, traceparent: None };
+        self.log.append(key(self.key), draft).expect("a body that fits")
+    }
+}
+
+fn change(n: u8, change: Vec<u8>, round: u32, keeps: Option<u64>) -> Vec<u8> {
+    to_cbor(&DocChange { doc: document(n).doc.to_string(), epoch: 0, change, round, keeps })
+}
+
+/// A chunk is magic (4) ‖ checksum (4) ‖ what the checksum covers.
+fn checked(chunk: &[u8]) -> Vec<u8> {
+    let mut chunk = chunk.to_vec();
+    if let Some((head, covered)) = chunk.split_first_chunk_mut::<8>() {
+        head[4..].copy_from_slice(&sha256(covered)[..4]);
+    }
+    chunk
+}
