@@ -3,6 +3,8 @@
 //! Every seed draws its *configuration* too, and each fault is absent from many seeds: a fixed configuration missed three
 //! of five planted bugs, a drawn one with slow disks found them all (swarm testing, Groce et al., 2012).
 
+use cauldron_identity::planted;
+
 use crate::queue::Ms;
 use crate::rng::Rng;
 
@@ -149,11 +151,36 @@ impl Weather {
         };
         // A term of the council may take out what a rotation rests on: what becomes of that is a person's to see to.
         if weather.faults.lie_ms.is_none() {
-            weather.rotate_ms = every(rng, 15, 3_000, 15_000);
+            weather.rotate_ms = every(rng, 35, 3_000, 15_000);
         }
-        weather.write_ms = every(rng, 80, 500, 4_000);
+        weather.write_ms = every(rng, 60, 1_000, 8_000);
         weather.cut_early = *rng.pick(&[0, 90, 90]).unwrap_or(&0);
+        weather.favour_the_planted(turbulence_ms);
         weather
+    }
+
+    /// A planted bug that only rare weather brings out is looked for in that weather: the search has ten seconds, on any
+    /// machine. Without a planted bug nothing changes.
+    fn favour_the_planted(&mut self, turbulence_ms: Ms) {
+        let often = Some(turbulence_ms / 4);
+        if planted::active("fork-not-frozen") {
+            (self.faults.lie_ms, self.rotate_ms) = (often, None);
+        }
+        if planted::active("activate-unheard") {
+            (self.faults.lie_ms, self.rotate_ms) = (None, Some(3_000));
+        }
+        if planted::active("coordinator-may-enrol-people") || planted::active("deny-not-final") {
+            self.faults.forge_ms = often;
+        }
+        if planted::active("time-reset-unheard") {
+            self.faults.jump_ms = Some(20_000);
+        }
+        if planted::active("lease-ignored") {
+            self.lease_r1_ms = 20_000;
+        }
+        if planted::active("cut-change-stays") || planted::active("reissue-forgotten") {
+            (self.faults.cut_ms, self.write_ms, self.cut_early) = (often, Some(1_500), 90);
+        }
     }
 
     /// A calm world for stories: three sites' worth of nothing going wrong.
@@ -241,7 +268,7 @@ impl Faults {
             forge_ms: every(rng, 45, few.0, few.1),
             cut_ms: every(rng, 25, few.0, few.1),
             gap_ppm: maybe(rng, 60, 200_000),
-            lie_ms: every(rng, 25, few.0, few.1),
+            lie_ms: every(rng, 35, few.0, few.1),
         }
     }
 }

@@ -304,18 +304,19 @@ impl Document {
         let Some(chain) = self.chains.get_mut(writer) else { return };
         let old = chain.round;
         chain.round += 1;
+        chain.lost = false;
+        let actor = self.actor(writer, old);
+        let Some(chain) = self.chains.get_mut(writer) else { return };
         let mut out = BTreeMap::new();
-        // What it keeps may still wait here.
+        // What it keeps may still wait here, and what it kept of earlier rounds.
         chain.waiting.retain(|waiting| {
-            let stays = waiting.change.seq() <= keeps;
+            let stays = *waiting.change.actor_id() != actor || waiting.change.seq() <= keeps;
             if !stays {
                 chain.waiting_bytes -= waiting.change.raw_bytes().len();
                 out.insert(waiting.change.hash(), Unfit::Withdrawn);
             }
             stays
         });
-        chain.lost = false;
-        let actor = self.actor(writer, old);
         let kept = usize::try_from(keeps).unwrap_or(usize::MAX);
         out.extend(self.fence.of_actor(&actor).iter().skip(kept).map(|hash| (*hash, Unfit::Withdrawn)));
         self.take_out(out);

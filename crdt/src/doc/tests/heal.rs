@@ -220,3 +220,24 @@ fn a_restart_does_not_forget_what_is_to_be_said_again() {
     assert!(!again.heal().is_empty());
     assert_eq!(again.rows()["porto"]["b.state"], Field::from("fine"));
 }
+
+#[test]
+fn what_an_earlier_round_kept_is_not_judged_by_a_later_one() {
+    let (mut bad, mut other, mut good, mut reader) = (Node::new(1), Node::new(2), Node::new(3), Node::new(4));
+    let first = other.set("lyon", "a.state", "up");
+    good.take(std::slice::from_ref(&first));
+    let mut facts = vec![good.set("porto", "b.state", "fine")];
+    // Twice it builds on what is cut later; in the second round it keeps nothing.
+    for end in [0, 1] {
+        let evil = bad.set("lyon", "x.state", &format!("down {end}"));
+        good.docs.apply(&evil, true);
+        facts.push(good.set("porto", "b.load", &format!("{end}")));
+        good.cut(&bad.key.author_id(), 0);
+        facts.extend(good.heal());
+    }
+    assert!(facts.iter().filter_map(|f| DocChange::of(f)).any(|body| body.round == 1));
+    reader.take(&facts);
+    reader.take(&[first]);
+    assert_eq!(reader.rows(), good.rows());
+    assert_eq!(reader.digest(&sites()), good.digest(&sites()));
+}
