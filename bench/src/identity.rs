@@ -99,7 +99,8 @@ fn per_second<const N: usize>(works: [&dyn Fn() -> Result<(), String>; N]) -> Re
     }))
 }
 
-fn processor_time() -> Duration {
+/// Processor time of the calling thread.
+pub(crate) fn processor_time() -> Duration {
     let spent = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
     Duration::new(u64::try_from(spent.tv_sec).unwrap_or(0), u32::try_from(spent.tv_nsec).unwrap_or(0))
 }

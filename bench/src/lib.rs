@@ -10,6 +10,7 @@ pub mod identity;
 mod renewal;
 pub mod report;
 pub mod spine;
+pub mod state;
 mod workload_api;
 
 pub use report::{Bound, Figure, Report};
@@ -18,4 +19,5 @@ pub use report::{Bound, Figure, Report};
 pub type Room = fn() -> Result<Report, String>;
 
 /// Every room there is, by the name that `cargo xtask bench` takes.
-pub const ROOMS: [(&str, Room); 2] = [("spine", spine::measure), ("identity", identity::measure)];
+pub const ROOMS: [(&str, Room); 3] =
+    [("spine", spine::measure), ("identity", identity::measure), ("state", state::measure)];

@@ -20,8 +20,8 @@ const _: () = assert!(FRAME_LEN_MAX <= MESH_FRAME_LEN_MAX && FACTS_LEN_MAX + 102
 pub const BULK_RAW_LEN_MAX: usize = 4 * 1024 * 1024;
 /// Guarantees §4: how many times its own length a `Bulk` frame may grow when it is unpacked.
 pub const BULK_GROWTH_MAX: usize = 8;
-/// Facts from which a range travels as `Bulk`: with fewer, packing saves less than the answer's round trip costs.
-pub const BULK_FACTS_MIN: usize = 16;
+/// Shorter ranges go as single facts: three signatures saved are worth a frame of their own kind, fewer are not.
+pub const BULK_FACTS_MIN: usize = 4;
 /// What is tried first when a range is packed, bytes: chains of small facts shrink to about half; twice that for those
 /// that shrink more.
 pub const BULK_TRY_LEN: usize = 1024 * 1024;

@@ -9,7 +9,7 @@ use cauldron_identity::{AuthorId, Digest, Fact};
 
 use super::engine::Engine;
 use super::fence::{Fence, screen};
-use super::{Applied, DocChange, DocId, Unfit, View, actor_of, change_in, limits, look};
+use super::{Applied, DocChange, DocKey, Unfit, View, actor_of, change_in, limits, look};
 
 /// Who writes: an author in one of its lives.
 pub(super) type Writer = (AuthorId, u32);
@@ -47,7 +47,7 @@ pub(super) struct Chain {
 /// A document and all that is needed to build it anew.
 #[derive(Debug)]
 pub(super) struct Document {
-    pub id: DocId,
+    pub key: DocKey,
     pub chains: BTreeMap<Writer, Chain>,
     pub fence: Fence,
     pub engine: Engine,
@@ -66,10 +66,10 @@ pub(super) struct Document {
 }
 
 impl Document {
-    pub fn new(id: DocId) -> Self {
-        let fence = Fence::new(id.kind());
+    pub fn new(key: DocKey) -> Self {
+        let fence = Fence::new(key.doc.kind());
         Self {
-            id,
+            key,
             chains: BTreeMap::new(),
             fence,
             engine: Engine::new(),
@@ -323,7 +323,7 @@ impl Document {
     }
 
     pub fn actor(&self, writer: &Writer, round: u32) -> ActorId {
-        actor_of(&self.id, 0, &writer.0, writer.1, round)
+        actor_of(&self.key, 0, &writer.0, writer.1, round)
     }
 
     fn take_out(&mut self, out: BTreeMap<ChangeHash, Unfit>) {
@@ -362,7 +362,7 @@ impl Document {
 
     /// What was cut counts again: everything is decided anew.
     fn replay(&mut self, writer: &Writer, counting: usize) {
-        let mut fresh = Self::new(self.id.clone());
+        let mut fresh = Self::new(self.key.clone());
         for (who, chain) in std::mem::take(&mut self.chains) {
             let counting = if who == *writer { counting } else { chain.counting };
             fresh.chains.insert(who, Chain { fed: chain.fed, counting, ..Chain::default() });
@@ -375,7 +375,7 @@ impl Document {
     pub fn view(&self) -> Arc<View> {
         let read = || {
             // The fence keeps the document sound; if Automerge panics all the same, an empty one is better than no node.
-            let (kind, doc) = (self.id.kind(), &self.engine.doc);
+            let (kind, doc) = (self.key.doc.kind(), &self.engine.doc);
             let view = catch_unwind(AssertUnwindSafe(|| look::read(kind, doc)));
             Arc::new(view.unwrap_or_else(|_| look::empty(kind)))
         };

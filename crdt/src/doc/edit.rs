@@ -171,7 +171,7 @@ impl<'d> Draft<'d> {
             deps = vec![screen(&self.actor, &change)?.hash()];
             seq += 1;
             start_op += ops.len() as u64;
-            let (doc, round) = (self.doc.id.to_string(), self.round);
+            let (doc, round) = (self.doc.key.doc.to_string(), self.round);
             bodies.push(to_cbor(&DocChange { doc, epoch: 0, change, round, keeps: keeps.take() }));
         }
         Ok(bodies)
@@ -209,17 +209,17 @@ impl Document {
         let draft = |doc: &Self| {
             let mut draft = Draft::new(doc, writer);
             match edit {
-                Edit::Row { row, fields } if doc.id.kind().is_table() => {
+                Edit::Row { row, fields } if doc.key.doc.kind().is_table() => {
                     let mut made = BTreeMap::new();
                     fields.iter().for_each(|(key, value)| draft.field(row, key, value.as_ref(), &mut made));
                 }
-                Edit::Title(title) if !doc.id.kind().is_table() => {
-                    let now = look::read(doc.id.kind(), &doc.engine.doc);
+                Edit::Title(title) if !doc.key.doc.kind().is_table() => {
+                    let now = look::read(doc.key.doc.kind(), &doc.engine.doc);
                     if !matches!(now, super::View::Note { title: now, .. } if now == *title) {
                         draft.title(title);
                     }
                 }
-                Edit::Text { at, remove, insert } if !doc.id.kind().is_table() => {
+                Edit::Text { at, remove, insert } if !doc.key.doc.kind().is_table() => {
                     draft.edit_text(*at, *remove, insert)?;
                 }
                 _ => return Err(Unfit::NoPlace),

@@ -134,7 +134,7 @@ impl Document {
     pub fn blame(&self) -> Vec<Blame> {
         let doc = &self.engine.doc;
         let mut all = Vec::new();
-        if !self.id.kind().is_table() {
+        if !self.key.doc.kind().is_table() {
             self.blame_values(&mut all, &[ROOT], TITLE, ("title", ""));
             for text in texts(doc).iter().rev() {
                 self.blame_text(&mut all, text);

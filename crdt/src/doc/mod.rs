@@ -114,15 +114,16 @@ pub struct Documents {
     owing: BTreeSet<DocKey>,
 }
 
-/// Nobody can write as somebody else's actor: the id is derived, not chosen.
+/// Nobody can write as somebody else's actor, and no change can be carried over to another document: the id is derived,
+/// not chosen.
 #[must_use]
-pub fn actor_of(doc: &DocId, epoch: u32, author: &AuthorId, incarnation: u32, round: u32) -> ActorId {
+pub fn actor_of(key: &DocKey, epoch: u32, author: &AuthorId, incarnation: u32, round: u32) -> ActorId {
     let mut input = Vec::new();
     input.extend_from_slice(&epoch.to_be_bytes());
     input.extend_from_slice(author.as_bytes());
     input.extend_from_slice(&incarnation.to_be_bytes());
     input.extend_from_slice(&round.to_be_bytes());
-    input.extend_from_slice(doc.to_string().as_bytes());
+    input.extend_from_slice(format!("{}\0{}", key.scope, key.doc).as_bytes());
     ActorId::from(&domain_hash("cauldron/doc-actor/v0", &input)[..prescan::ACTOR_LEN])
 }
 
@@ -206,7 +207,7 @@ impl Documents {
         }
         let key = DocKey { scope: header.scope.clone(), doc };
         let slot = self.slots.entry(key.clone());
-        match slot.or_insert_with(|| Slot::Here(Box::new(Document::new(key.doc.clone())))) {
+        match slot.or_insert_with(|| Slot::Here(Box::new(Document::new(key.clone())))) {
             Slot::Here(document) => document.feed(fact.clone(), counts),
             Slot::Away { pending, .. } => pending.push((fact.clone(), counts)),
         }
@@ -302,7 +303,7 @@ impl Documents {
         match self.slots.get_mut(key) {
             Some(Slot::Here(document)) => document.draft(&me, edit),
             Some(Slot::Away { .. }) => Err(Unfit::NotWritable),
-            None => Document::new(key.doc.clone()).draft(&me, edit),
+            None => Document::new(key.clone()).draft(&me, edit),
         }
     }
 

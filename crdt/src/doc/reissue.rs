@@ -69,7 +69,7 @@ impl Document {
         let facts = self.lost_facts(writer);
         let lost = self.lost_ops();
         let mut draft = Draft::new(self, writer);
-        if self.id.kind().is_table() {
+        if self.key.doc.kind().is_table() {
             let mut made = BTreeMap::new();
             for ((row, key), (value, hlc)) in self.said(&facts, &lost) {
                 // What somebody said later stands.

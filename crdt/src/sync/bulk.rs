@@ -94,7 +94,7 @@ impl Bulk {
     }
 }
 
-/// A `Bulk` frame of these facts, as long as it fits: for benchmarks.
+/// A `Bulk` frame of these facts, as long as it fits: for benchmarks and fuzzing.
 #[must_use]
 pub fn packed(facts: &[SealedFact]) -> Option<Vec<u8>> {
     let facts: Option<Vec<Arc<Fact>>> = facts.iter().map(|fact| fact.clone().reopen().ok().map(Arc::new)).collect();
@@ -103,7 +103,7 @@ pub fn packed(facts: &[SealedFact]) -> Option<Vec<u8>> {
     Bulk::pack(0, &facts).map(|bulk| Frame::Bulk(bulk).encode())
 }
 
-/// The facts of a `Bulk` frame, ready for [`FactLog::insert_range`]: for benchmarks.
+/// The facts of a `Bulk` frame, ready for [`FactLog::insert_range`]: for benchmarks, and for whoever looks into frames.
 #[must_use]
 pub fn unpacked(frame: &[u8]) -> Option<Vec<SealedFact>> {
     match Frame::decode(frame) {

@@ -92,6 +92,14 @@ impl Authority {
         if self.in_effect(member.index) { Standing::Counts } else { Standing::Pending }
     }
 
+    /// Whether a fact lies beyond the end that the authority chain names for its author's life. What stands beside the
+    /// chain does not count here: not every node comes to know of it, and documents must be the same everywhere.
+    #[must_use]
+    pub fn is_beyond_end(&self, header: &Header, id: FactId) -> bool {
+        let ends = self.fold.ends.get(&(header.author, header.incarnation));
+        ends.is_some_and(|ends| !ends.covers(header, id) && !planted_off(ends))
+    }
+
     /// Whether this life of the author was cut.
     #[must_use]
     pub fn is_cut(&self, author: &AuthorId, incarnation: u32) -> bool {

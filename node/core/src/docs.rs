@@ -7,18 +7,18 @@ use cauldron_crdt::ChainId;
 use cauldron_crdt::doc::{
     Applied, Blame, Did, DocId, DocKey, Edit, Field, KIND as KIND_CHANGE, Step, Unfit, View, Work,
 };
-use cauldron_identity::authority::Standing;
 use cauldron_identity::{Authority, Clock, Fact, Scope};
 
 use crate::core::NodeCore;
 use crate::input::{Event, Output, Refusal, Reply};
 use crate::view::{BlameView, DidView, DocStepView, DocSummary, DocView, SiteView, Time};
 
-/// Whether a change in this fact counts: it lies before every cut of its author, and below every fork of its chain.
+/// Whether a change in this fact counts: it lies before every cut of its author that the authority chain names, and below
+/// every fork of its chain.
 fn counts(authority: &Authority, log: &cauldron_crdt::FactLog, fact: &Fact) -> bool {
     let header = fact.header();
     let forked = log.fork_seq(&ChainId::of(header)).is_some_and(|seq| header.seq >= seq);
-    !forked && authority.standing(header, fact.id()) != Standing::BeyondCut
+    !forked && !authority.is_beyond_end(header, fact.id())
 }
 
 impl NodeCore {

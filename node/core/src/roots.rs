@@ -193,6 +193,11 @@ impl NodeCore {
     }
 
     fn prepare(&self, roots: &mut Roots, root: Root) -> Result<(), Refusal> {
+        // A list without the root that signs now would have everybody cease to trust it.
+        if !roots.roots.iter().any(|known| known.state == RootState::Active) {
+            let sentence = "this node has not announced yet which root it signs with; try again in a moment";
+            return Err(Refusal::new("root_not_announced", sentence));
+        }
         self.room_for_root(roots, Some(&root.key))?;
         if roots.get(&root.key).is_some_and(|known| known.state != RootState::Prepared) {
             let sentence = format!("root {} is in use already; name another key", root.key.short());

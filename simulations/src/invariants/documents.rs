@@ -60,7 +60,7 @@ fn shows_the_same(world: &World, key: &DocKey, a: (&Machine, &NodeCore), b: (&Ma
     Ok(())
 }
 
-/// CUT: nothing beyond an author's cut is in a document of a node that knows the cut.
+/// CUT: nothing beyond an author's cut is in a document of a node that holds the cut in its authority chain.
 pub(super) fn nothing_beyond_a_cut(world: &World) -> Holds {
     for m in world.machines.iter().filter(|m| world.is_in_good_standing(m)) {
         let Some(core) = m.core.as_ref() else { continue };
@@ -71,7 +71,9 @@ pub(super) fn nothing_beyond_a_cut(world: &World) -> Holds {
                 let end =
                     |cut: &Vec<ChainEnd>| cut.iter().find(|end| end.scope == header.scope).map_or(0, |end| end.seq);
                 let end = cuts.iter().map(end).max().unwrap_or(0);
-                if m.cut_known.contains(&(header.author, header.incarnation)) && header.seq > end {
+                // A liar's branches may take the cut out of the chain again; then the node's own chain says what holds.
+                let stands = world.weather.faults.lie_ms.is_none() || core.authority().is_beyond_end(header, fact.id());
+                if stands && m.cut_known.contains(&(header.author, header.incarnation)) && header.seq > end {
                     let text = format!(
                         "{} shows in {} what {} wrote at {}, beyond its cut at {end}",
                         m.name,

@@ -111,6 +111,11 @@ pub(crate) fn at_each_send(world: &World, place: Place, link: LinkId, _bytes: &[
     rooted::silence_to_the_cut(world, place, link)
 }
 
+/// How many facts a frame carries as a packed range.
+pub(crate) fn packed_facts(bytes: &[u8]) -> usize {
+    scan::packed(bytes).len()
+}
+
 /// A frame reaches a machine.
 pub(crate) fn at_each_frame(world: &World, from: Place, to: Place, bytes: &[u8]) -> Holds {
     scan::scope(world, from, to, bytes)

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use cauldron_coordinator::bodies::{KIND_RESTRICTION, Restriction, Target};
-use cauldron_identity::FactId;
 use cauldron_identity::authority::{ChainEnd, Cut, Entry, EntryBody, Incarnate, KIND_ENTRY};
-use cauldron_identity::codec::from_cbor;
+use cauldron_identity::codec::{from_cbor, to_cbor};
+use cauldron_identity::{FactId, SealedFact};
 
 use super::{Holds, Violation};
 use crate::facts::Known;
@@ -133,6 +133,15 @@ fn learn_ends(world: &mut World, fact: &Known) {
     publish(world, &ends);
 }
 
+/// The facts of a frame that carries a packed range; none of any other.
+pub(crate) fn packed(bytes: &[u8]) -> Vec<SealedFact> {
+    const SYNC: u8 = 0;
+    match bytes {
+        [SYNC, frame @ ..] => cauldron_crdt::sync::unpacked(frame).unwrap_or_default(),
+        _ => Vec::new(),
+    }
+}
+
 /// SCOPE: no byte of a scope reaches a node that its reader rule does not name.
 pub(super) fn scope(world: &World, from: Place, to: Place, bytes: &[u8]) -> Holds {
     if to == HQ {
@@ -142,7 +151,10 @@ pub(super) fn scope(world: &World, from: Place, to: Place, bytes: &[u8]) -> Hold
     let may_read = |site: &str| receiver.site.as_deref() == Some(site);
     let names_ends = !world.watch.public_ids.is_empty();
     let public = |id: &FactId| world.watch.public_ids.contains(id);
-    match world.watch.secrets.find(bytes, may_read, public) {
+    // What travels packed is searched unpacked.
+    let unpacked: Vec<u8> = packed(bytes).iter().flat_map(to_cbor).collect();
+    let found = world.watch.secrets.find(bytes, may_read, public);
+    match found.or_else(|| world.watch.secrets.find(&unpacked, may_read, public)) {
         // Entries that name chain ends carry the scope's name too; site names are public (architecture §3).
         Some(secret) if secret.what == "scope" && names_ends => Ok(()),
         Some(secret) => {

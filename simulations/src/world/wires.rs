@@ -107,6 +107,9 @@ impl World {
         if let Err(violation) = invariants::at_each_frame(self, from, to, &bytes) {
             return self.break_off(violation);
         }
+        if invariants::packed_facts(&bytes) > 0 {
+            reached!(self, "range.packed");
+        }
         self.hear(link, from, to);
         self.machines[to].spoken.insert(from);
         if self.overheard.len() == OVERHEARD_MAX {

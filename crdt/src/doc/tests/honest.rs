@@ -116,6 +116,13 @@ fn documents_of_one_scope_keep_apart_and_watchers_hear_of_each() {
     body.doc = "board/third".into();
     let copied = a.sign(cauldron_identity::codec::to_cbor(&body));
     assert_eq!(b.docs.apply(&copied, true), Applied::Refused(Unfit::Actor));
+    body.doc = "board/sites".into();
+    let elsewhere = {
+        let mut node = Node::new(1);
+        let scope = Scope::site("lyon").expect("a site");
+        node.sign_in(scope, cauldron_identity::codec::to_cbor(&body))
+    };
+    assert_eq!(b.docs.apply(&elsewhere, true), Applied::Refused(Unfit::Actor), "nor to another scope");
     body.epoch = 1;
     let later = a.sign(cauldron_identity::codec::to_cbor(&body));
     assert_eq!(b.docs.apply(&later, true), Applied::Other);
@@ -130,7 +137,7 @@ fn one_writer_cannot_open_documents_without_end() {
     }
     let more = doc("notes/more");
     assert_eq!(a.docs.edit(&more, &Edit::Title("t".into())), Err(Unfit::TooManyDocs));
-    let bodies = Document::new(more.doc.clone()).draft(&(a.key.author_id(), 0), &Edit::Title("t".into()));
+    let bodies = Document::new(more.clone()).draft(&(a.key.author_id(), 0), &Edit::Title("t".into()));
     let fact = a.sign(bodies.expect("fits").remove(0));
     assert_eq!(b.docs.apply(&fact, true), Applied::Refused(Unfit::TooManyDocs));
     assert_eq!(b.docs.view(&more), None);

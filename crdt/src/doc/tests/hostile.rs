@@ -14,7 +14,7 @@ fn author(seed: u8) -> AuthorId {
 }
 
 fn actor(seed: u8, key: &DocKey) -> ActorId {
-    actor_of(&key.doc, 0, &author(seed), 0, 0)
+    actor_of(key, 0, &author(seed), 0, 0)
 }
 
 pub(super) fn raw_body(key: &DocKey, change: Vec<u8>) -> Vec<u8> {
@@ -276,7 +276,7 @@ fn poison_that_reaches_the_engine_is_taken_out_again() {
     for spoil in spoils {
         for batch in [1, 3] {
             let (mut other, mut bad) = (Node::new(2), Node::new(1));
-            let mut document = Document::new(DocId::sites());
+            let mut document = Document::new(sites());
             let first = other.set("porto", "b.state", "up");
             document.feed(first, true);
             document.step();

@@ -41,9 +41,13 @@ impl Node {
 
     /// A fact of this node with any body.
     pub fn sign(&mut self, body: Vec<u8>) -> Arc<Fact> {
+        self.sign_in(Scope::mesh(), body)
+    }
+
+    pub fn sign_in(&mut self, scope: Scope, body: Vec<u8>) -> Arc<Fact> {
         self.hlc += 1;
         let draft = Draft {
-            scope: Scope::mesh(),
+            scope,
             incarnation: 0,
             kind: KIND.into(),
             deps: vec![],
