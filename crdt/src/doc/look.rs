@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use automerge::iter::ListRangeItem;
-use automerge::legacy::{Key, ObjectId, OpType};
+use automerge::legacy::{Key, ObjectId, OpId, OpType};
 use automerge::{Automerge, ObjId, ObjType, ROOT, ReadDoc, ScalarValue, ScalarValueRef, Value, ValueRef};
 use cauldron_identity::Fact;
 
@@ -12,7 +12,7 @@ use super::document::Document;
 use super::field::{Field, Rows, View};
 use super::name::Kind;
 use super::profile::{Made, Slot, TEXT, TITLE};
-use super::{Unfit, change_in};
+use super::{Unfit, operations};
 
 /// What one signed fact did to a document.
 #[derive(Debug, Clone)]
@@ -222,15 +222,13 @@ impl Document {
 
     /// What a change did, as far as its own operations and the document tell.
     fn did(&self, fact: &Fact) -> Vec<Did> {
-        let Some(change) = change_in(fact) else { return Vec::new() };
-        let ops = change.decode().operations;
-        let mut rows: BTreeMap<u64, String> = BTreeMap::new();
+        let mut rows: BTreeMap<OpId, String> = BTreeMap::new();
         let mut did = Vec::new();
         let (mut inserted, mut deleted) = (String::new(), 0);
-        for (op, counter) in ops.iter().zip(change.start_op().get()..) {
+        for (op, id) in operations(fact) {
             let row = match &op.obj {
                 ObjectId::Root => None,
-                ObjectId::Id(id) if id.1 == *change.actor_id() && rows.contains_key(&id.0) => rows.get(&id.0).cloned(),
+                ObjectId::Id(id) if rows.contains_key(id) => rows.get(id).cloned(),
                 ObjectId::Id(id) => self.fence.op(id.0, &id.1).and_then(|known| match (&known.slot, known.made) {
                     (Slot::Key(key), Made::Row) => Some(key.to_string()),
                     _ => None,
@@ -238,7 +236,7 @@ impl Document {
             };
             match (&op.key, &op.action, row) {
                 (Key::Map(key), OpType::Make(_), None) => {
-                    rows.insert(counter, key.to_string());
+                    rows.insert(id, key.to_string());
                 }
                 (Key::Map(_), OpType::Put(ScalarValue::Str(title)), None) => did.push(Did::Titled(title.to_string())),
                 (Key::Map(key), OpType::Put(value), Some(row)) => {

@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use automerge::legacy::{Op, OpId};
 use automerge::{ActorId, Change};
 use cauldron_identity::codec::from_cbor;
 use cauldron_identity::ids::domain_hash;
@@ -142,6 +143,14 @@ fn change_in(fact: &Fact) -> Option<Change> {
     let body = DocChange::of(fact)?;
     prescan::prescan(&body.change).ok()?;
     catch_unwind(AssertUnwindSafe(|| Change::try_from(body.change.as_slice()).ok())).ok().flatten()
+}
+
+/// A fact's operations with their ids; none when Automerge panics over them, as it does over some that the fence refuses.
+fn operations(fact: &Fact) -> Vec<(Op, OpId)> {
+    let Some(change) = change_in(fact) else { return Vec::new() };
+    let ops = catch_unwind(AssertUnwindSafe(|| change.decode().operations)).unwrap_or_default();
+    let first = change.start_op().get();
+    ops.into_iter().zip(first..).map(|(op, counter)| (op, OpId(counter, change.actor_id().clone()))).collect()
 }
 
 impl Work {

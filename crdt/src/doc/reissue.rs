@@ -8,15 +8,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use automerge::legacy::{ElementId, Key, ObjectId, Op, OpId, OpType};
-use automerge::{ActorId, ScalarValue};
+use automerge::ScalarValue;
+use automerge::legacy::{ElementId, Key, ObjectId, OpId, OpType};
 use cauldron_identity::Fact;
 
 use super::document::{Document, Writer};
 use super::edit::{Draft, elements};
 use super::field::Field;
 use super::profile::{Made, Slot, TITLE};
-use super::{DocChange, Unfit, change_in, limits, look};
+use super::{DocChange, Unfit, change_in, limits, look, operations};
 
 /// Operations that were taken out, by id.
 #[derive(Default)]
@@ -194,13 +194,4 @@ impl Document {
         let text = known.object.filter(|_| matches!(known.slot, Slot::Element(_)))?;
         Some(ObjectId::Id(OpId(text.counter, self.fence.name_of(text.actor)?.clone())))
     }
-}
-
-/// A fact's operations with their ids.
-fn operations(fact: &Fact) -> Vec<(Op, OpId)> {
-    let Some(change) = change_in(fact) else { return Vec::new() };
-    let actor: ActorId = change.actor_id().clone();
-    let first = change.start_op().get();
-    let ops = catch_unwind(AssertUnwindSafe(|| change.decode().operations)).unwrap_or_default();
-    ops.into_iter().zip(first..).map(|(op, counter)| (op, OpId(counter, actor.clone()))).collect()
 }

@@ -384,6 +384,9 @@ fn every_changed_byte_of_a_change_is_refused_or_harmless() {
                     _ => taken += 1,
                 }
                 assert!(loads(&mut reader.docs, &key), "byte {index} = {value}");
+                // Also what is left out is told, however it was made.
+                assert!(reader.docs.history(&key).is_some_and(|h| h.len() == 2), "byte {index} = {value}");
+                assert!(reader.docs.blame(&key).is_some());
             }
         }
         assert!(taken > 5 && turned_down > 500, "{taken} {turned_down}");
