@@ -39,6 +39,9 @@ pub struct Options {
     /// How long to fuzz each target, seconds.
     #[arg(long, default_value_t = 8)]
     seconds: u32,
+    /// Draw the same inputs at every run, as far as a machine gets; 0 draws others each time.
+    #[arg(long, default_value_t = 0)]
+    seed: u32,
     /// Targets at the same time; by default one for each processor.
     #[arg(long)]
     jobs: Option<usize>,
@@ -70,7 +73,7 @@ pub fn run(options: &Options) -> Result<ExitCode, String> {
         for _ in 0..jobs.clamp(1, targets.len()) {
             scope.spawn(|| {
                 while let Some(target) = queue.lock().ok().and_then(|mut queue| queue.pop_front()) {
-                    let run = one(&fuzz, &programs, target, options.seconds);
+                    let run = one(&fuzz, &programs, target, options);
                     let found = run.and_then(|run| {
                         println!("{}", run.line(target));
                         if run.ok { Ok(()) } else { Err(told(&fuzz, target, &run)) }
@@ -131,13 +134,14 @@ fn host() -> Result<String, String> {
 }
 
 /// Fuzzes one target.
-fn one(fuzz: &Path, programs: &Path, target: &str, seconds: u32) -> Result<Run, String> {
+fn one(fuzz: &Path, programs: &Path, target: &str, options: &Options) -> Result<Run, String> {
     let (corpus, artifacts) = (fuzz.join("corpus").join(target), fuzz.join("artifacts").join(target));
     for folder in [&corpus, &artifacts] {
         std::fs::create_dir_all(folder).map_err(|error| format!("cannot make {}: {error}", folder.display()))?;
     }
     let output = program(programs, target)
-        .arg(format!("-max_total_time={seconds}"))
+        .arg(format!("-max_total_time={}", options.seconds))
+        .arg(format!("-seed={}", options.seed))
         .arg(format!("-artifact_prefix={}/", artifacts.display()))
         .arg("-print_final_stats=1")
         .arg(corpus)
