@@ -121,7 +121,8 @@ pub const POISON_FAULTS: usize = DOC_FAULTS_MAX / 4;
 pub const DOC_ROUNDS_MAX: u32 = 16;
 /// Documents of one scope that one author in one life may write to; each costs every reader memory.
 pub const DOCS_PER_WRITER_MAX: usize = 64;
-/// Changes that are decided at once, about 50 ms; more are decided beside the loop.
+/// Changes that are decided at once, some 20 ms at the 35 µs each that `xtask bench state` shows; more are decided beside
+/// the loop.
 pub const DOC_INLINE_MAX: usize = 512;
 /// Operations in one of the changes that a long edit is split into.
 pub const EDIT_OPS_MAX: usize = 5_000;

@@ -154,7 +154,7 @@ fn operations(fact: &Fact) -> Vec<(Op, OpId)> {
 }
 
 impl Work {
-    /// Does all that is to be done: about 15 s for each 100,000 changes when one of them is poison, 1 s when none is.
+    /// Does all that is to be done; docs/benchmarks.md says how long a full document takes.
     #[must_use]
     pub fn run(mut self) -> Self {
         while self.document.cost() > 0 {

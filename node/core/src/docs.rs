@@ -149,7 +149,7 @@ impl NodeCore {
 
     /// Whether this node holds anything of a document.
     #[must_use]
-    pub fn doc_view_exists(&self, key: &DocKey) -> bool {
+    pub fn holds_document(&self, key: &DocKey) -> bool {
         self.docs.status(key).is_some()
     }
 

@@ -397,17 +397,18 @@ mod tests {
         docs.set_author(&cauldron_identity::AuthorId::from_bytes([1; 32]), 0);
         let edit = Edit::Text { at: 0, remove: 0, insert: "all quiet".into() };
         let body = docs.edit(&key, &edit).expect("fits").remove(0);
-        assert_eq!(judge(&body), (true, judge(&body).1));
-        let (begun, mut taken) = (Instant::now(), 0);
+        assert!(judge(&body).0, "{:?}", judge(&body));
+        let mut taken = 0;
         for at in 0..body.len() {
             for bit in [0x01, 0x10, 0x80] {
                 let mut garbled = body.clone();
                 garbled[at] ^= bit;
                 // What only Automerge can read goes to a process of its own, which a unit test has not.
+                let begun = Instant::now();
                 taken += usize::from(check::check(&garbled) != Found::Chunk && judge(&garbled).0);
+                assert!(begun.elapsed() < Duration::from_secs(1), "byte {at}: {:?}", begun.elapsed());
             }
         }
-        assert!(begun.elapsed() < Duration::from_secs(body.len() as u64), "{:?}", begun.elapsed());
         // A byte of the document's name or of what is around the change may change and leave a sound change.
         assert!(taken < body.len(), "{taken} of {}", 3 * body.len());
     }

@@ -7,7 +7,7 @@ use axum::extract::{Path, Query, State};
 use cauldron_crdt::doc::{DocKey, Edit, Field};
 use cauldron_identity::Scope;
 use cauldron_node_core::view::{BlameView, DocStepView, DocSummary, DocView};
-use cauldron_node_core::{Command, Reply};
+use cauldron_node_core::{Command, NodeCore, Reply};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
@@ -49,6 +49,17 @@ fn building(key: &DocKey) -> Problem {
     Problem::unavailable("building", format!("{} is being built from its facts", key.doc)).hint("ask again in a moment")
 }
 
+/// What is read of a document that is held and not being built.
+async fn built<T: Send + 'static>(
+    context: &Context,
+    key: DocKey,
+    read: fn(&NodeCore, &DocKey) -> Option<T>,
+) -> Result<T, Problem> {
+    let of = key.clone();
+    let found = ask(context, move |core| core.holds_document(&of).then(|| read(core, &of))).await?;
+    found.ok_or_else(|| missing(&key))?.ok_or_else(|| building(&key))
+}
+
 /// The documents that this node holds.
 #[utoipa::path(get, path = "/v1/docs", responses((status = 200, body = Items<DocSummary>)))]
 pub async fn list(State(context): State<Context>) -> Answer<Items<DocSummary>> {
@@ -75,9 +86,7 @@ pub async fn history(
     Query(query): Query<HistoryQuery>,
 ) -> Answer<Items<DocStepView>> {
     let key = key(&kind, &name, query.scope.as_deref())?;
-    let of = key.clone();
-    let found = ask(&context, move |core| core.doc_view_exists(&of).then(|| core.doc_history(&of))).await?;
-    let mut items = found.ok_or_else(|| missing(&key))?.ok_or_else(|| building(&key))?;
+    let mut items = built(&context, key, NodeCore::doc_history).await?;
     let limit = query.limit.unwrap_or(STEPS);
     if limit > 0 && items.len() > limit {
         items.drain(..items.len() - limit);
@@ -93,9 +102,7 @@ pub async fn blame(
     Query(query): Query<InScope>,
 ) -> Answer<Items<BlameView>> {
     let key = key(&kind, &name, query.scope.as_deref())?;
-    let of = key.clone();
-    let found = ask(&context, move |core| core.doc_view_exists(&of).then(|| core.doc_blame(&of))).await?;
-    Ok(Json(Items { items: found.ok_or_else(|| missing(&key))?.ok_or_else(|| building(&key))? }))
+    Ok(Json(Items { items: built(&context, key, NodeCore::doc_blame).await? }))
 }
 
 /// What to write. Exactly one of `row`, `title` and `text`.
