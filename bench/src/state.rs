@@ -274,7 +274,7 @@ fn documented(figures: &mut Vec<Figure>) -> Result<(), String> {
     }
     docs.settle_all();
     while let Some(work) = docs.work() {
-        docs.finish(work.run());
+        docs.finish(work.run(&cauldron_crdt::doc::check::unpack));
     }
     let building = (processor_time() - spent).as_secs_f64();
     let spent = processor_time();

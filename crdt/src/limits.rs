@@ -78,6 +78,13 @@ pub const REQUEST_MS_MAX: u64 = 5_000;
 /// A session that asks and gets nothing is closed after this, milliseconds: six requests.
 pub const STALL_MS_MAX: u64 = 30_000;
 const _: () = assert!(STALL_MS_MAX > REQUEST_MS_MAX);
+/// When a peer holds so many facts of a scope that are missing here, documents are fetched in one piece before them:
+/// fewer are here within a second.
+pub const FAR_FACTS: u64 = 1_024;
+/// For so long facts of a scope wait for documents in one piece, milliseconds; then they are asked for all the same.
+pub const HOLD_MS_MAX: u64 = 5_000;
+/// A scope's facts are not held back again before, milliseconds: a peer that promises much must not keep them away.
+pub const HOLD_AGAIN_MS: u64 = 60_000;
 /// Between two digests on a link, milliseconds: what push lost is repaired within "connected nodes know within 10 s".
 pub const DIGEST_EVERY_MS: u64 = 8_000;
 /// Frames of digests are counted over this time, milliseconds: comparing costs a walk over the chains.
@@ -121,6 +128,10 @@ pub const POISON_FAULTS: usize = DOC_FAULTS_MAX / 4;
 pub const DOC_ROUNDS_MAX: u32 = 16;
 /// Documents of one scope that one author in one life may write to; each costs every reader memory.
 pub const DOCS_PER_WRITER_MAX: usize = 64;
+/// Actors whose last changes vouch for a base: every writer of a full epoch in a few rounds.
+pub const BASE_TIPS_MAX: usize = 4 * DOC_ACTORS_MAX;
+/// The longest base, bytes: a full epoch that does not shrink, and what vouches for it.
+pub const BASE_LEN_MAX: usize = DOC_BYTES_MAX as usize + BASE_TIPS_MAX * (HEADER_LEN_MAX + 128);
 /// Changes that are decided at once, some 20 ms at the 35 µs each that `xtask bench state` shows; more are decided beside
 /// the loop.
 pub const DOC_INLINE_MAX: usize = 512;

@@ -92,7 +92,7 @@ impl Node {
                     };
                 }
                 Output::Close { link, .. } => self.core.handle(self.now, Input::LinkDown { link }),
-                Output::Work(work) => self.core.handle(self.now, Input::Worked(Box::new(work.run()))),
+                Output::Work(work) => self.core.handle(self.now, Input::Worked(Box::new(work.run(&cauldron_crdt::doc::check::unpack)))),
                 Output::Idle { .. } => return,
                 _ => {}
             }

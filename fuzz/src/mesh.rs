@@ -197,6 +197,7 @@ impl Mesh {
             bootstrap: vec![],
             terms: vec![],
             seed: Seed([9; 32]),
+            far_facts: cauldron_crdt::limits::FAR_FACTS,
             misbehave: Misbehave::default(),
         }
     }

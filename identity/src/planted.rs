@@ -43,7 +43,7 @@
 //! | `credit-counted-twice` | a grant that was credited may be credited again |
 //! | `refund-by-timeout` | a grantor takes back what the receiver has not credited yet |
 //!
-//! Bugs of ranges, which need a peer that lies on purpose; `cargo xtask planted` runs the named test of the state crate for
+//! Bugs of ranges and of documents in one piece, which need a peer that lies on purpose; `cargo xtask planted` runs the named test of the state crate for
 //! each:
 //!
 //! | name | what it breaks |
@@ -52,10 +52,18 @@
 //! | `bomb-unbounded` | a packed frame may grow to whatever it announces |
 //! | `unfair-order` | the first author in order is always served first |
 //! | `vouched-told-alone` | a fact leaves alone before its own signature was looked at |
+//! | `base-tips-unchecked` | a document in one piece is taken although its authors signed something else |
+//! | `base-outlives-cut` | what a document in one piece brought stays when an author of it is cut |
 
-/// The bugs of ranges.
-pub const RANGE_NAMES: [&str; 4] =
-    ["range-interior-unchecked-prev", "bomb-unbounded", "unfair-order", "vouched-told-alone"];
+/// The bugs of ranges and of documents in one piece.
+pub const RANGE_NAMES: [&str; 6] = [
+    "range-interior-unchecked-prev",
+    "bomb-unbounded",
+    "unfair-order",
+    "vouched-told-alone",
+    "base-tips-unchecked",
+    "base-outlives-cut",
+];
 
 /// The bugs of the wires.
 pub const WIRE_NAMES: [&str; 3] = ["resumption-on", "guard-off", "path-check-off"];

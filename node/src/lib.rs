@@ -20,6 +20,7 @@ pub mod output;
 pub mod paths;
 pub mod root_key;
 pub mod run;
+pub mod scratch;
 pub mod sealing;
 pub mod signer;
 pub mod ssh_agent;

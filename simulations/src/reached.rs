@@ -43,6 +43,7 @@ pub const MARKS: &[(&str, &str)] = &[
     ("garbage.from_member", "an enrolled peer sent garbage"),
     ("cut.member", "an enrolled author was cut"),
     ("cut.early", "an author was cut before its last facts"),
+    ("document.in_one_piece", "a node that lacked many facts took a document in one piece"),
     ("document.said_again", "an honest author said again what it had written on top of cut changes"),
     ("join.reply_lost", "a token was redeemed and the reply was lost"),
     (

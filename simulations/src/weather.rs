@@ -45,6 +45,8 @@ pub struct Weather {
     pub write_ms: Option<Ms>,
     /// Of a hundred cuts, how many end an author's chain in the mesh before its last fact.
     pub cut_early: u64,
+    /// From so many missing facts on a node fetches documents in one piece first.
+    pub far_facts: u64,
 }
 
 /// How long a commit takes.
@@ -148,6 +150,7 @@ impl Weather {
             rotate_ms: None,
             write_ms: None,
             cut_early: 0,
+            far_facts: 1_024,
         };
         // A term of the council may take out what a rotation rests on: what becomes of that is a person's to see to.
         if weather.faults.lie_ms.is_none() {
@@ -155,6 +158,7 @@ impl Weather {
         }
         weather.write_ms = every(rng, 60, 1_000, 8_000);
         weather.cut_early = *rng.pick(&[0, 90, 90]).unwrap_or(&0);
+        weather.far_facts = *rng.pick(&[8, 8, 1_024]).unwrap_or(&8);
         weather.favour_the_planted(turbulence_ms);
         weather
     }
@@ -213,6 +217,7 @@ impl Weather {
             rotate_ms: None,
             write_ms: None,
             cut_early: 0,
+            far_facts: 1_024,
         }
     }
 }

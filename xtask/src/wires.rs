@@ -1,12 +1,12 @@
 //! `cargo xtask planted`: the bugs that no simulated world meets, each of which a named test must catch: in the wires, by
-//! real handshakes; in ranges, by a peer that lies on purpose; in escrow, by its model.
+//! real handshakes; in ranges and documents in one piece, by a peer that lies on purpose; in escrow, by its model.
 
 use std::process::{ExitCode, Stdio};
 
 use crate::forward::cargo;
 
 /// Bug, and package and name of the test that must fail with it.
-const CAUGHT_BY: [(&str, &str, &str); 7] = [
+const CAUGHT_BY: [(&str, &str, &str); 9] = [
     ("resumption-on", "cauldron-mesh", "a_session_is_never_resumed_so_a_distrusted_peer_is_verified_again"),
     ("guard-off", "cauldron-mesh", "withdrawn_trust_ends_live_connections_and_keeps_them_out"),
     ("path-check-off", "cauldron-mesh", "no_bad_certificate_is_let_in_by_either_side"),
@@ -17,6 +17,12 @@ const CAUGHT_BY: [(&str, &str, &str); 7] = [
         "vouched-told-alone",
         "cauldron-crdt",
         "garbled_signatures_are_blamed_on_nobody_passed_on_by_nobody_and_mended_by_another_peer",
+    ),
+    ("base-tips-unchecked", "cauldron-crdt", "what_nobody_signed_is_not_taken"),
+    (
+        "base-outlives-cut",
+        "cauldron-crdt",
+        "authors_that_do_not_count_here_are_nobodys_lie_and_a_later_cut_goes_back_to_the_facts",
     ),
 ];
 

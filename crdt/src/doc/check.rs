@@ -73,6 +73,21 @@ fn change(bytes: &[u8], doc: Option<String>) -> Result<Found, Unfit> {
     })
 }
 
+/// The changes in a document chunk, in an order in which they apply. Like [`load`], only for a process that nobody else needs.
+///
+/// # Errors
+/// A sentence: Automerge's own, or that it panicked.
+pub fn unpack(chunk: &[u8]) -> Result<Vec<Vec<u8>>, String> {
+    if !chunk.starts_with(&MAGIC) || chunk.get(8) != Some(&0) {
+        return Err("it is no document chunk".to_owned());
+    }
+    let unpacked = catch_unwind(AssertUnwindSafe(|| {
+        let doc = Automerge::load(chunk).map_err(|e| e.to_string())?;
+        Ok(doc.get_changes(&[]).iter().map(|change| change.raw_bytes().to_vec()).collect())
+    }));
+    unpacked.unwrap_or_else(|_| Err("Automerge panicked".to_owned()))
+}
+
 /// What a chunk that only Automerge can read holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Loaded {

@@ -7,9 +7,10 @@ use std::sync::{Arc, OnceLock};
 use automerge::{ActorId, Change, ChangeHash};
 use cauldron_identity::{AuthorId, Digest, Fact};
 
+use super::base::Base;
 use super::engine::Engine;
-use super::fence::{Fence, screen};
-use super::{Applied, DocChange, DocKey, Unfit, View, actor_of, change_in, limits, look};
+use super::fence::{Fence, Source, screen};
+use super::{Applied, DocChange, DocKey, Unfit, View, actor_of, limits, look};
 
 /// Who writes: an author in one of its lives.
 pub(super) type Writer = (AuthorId, u32);
@@ -51,6 +52,8 @@ pub(super) struct Document {
     pub chains: BTreeMap<Writer, Chain>,
     pub fence: Fence,
     pub engine: Engine,
+    /// Where it came from, until the facts are here.
+    pub base: Option<Base>,
     /// The engine holds more or other than the fence.
     stale: bool,
     /// Changes that are to be given to the engine one by one: among them is poison.
@@ -65,6 +68,13 @@ pub(super) struct Document {
     view: OnceLock<Arc<View>>,
 }
 
+impl Chain {
+    /// Whether nothing of it is still to be decided.
+    pub fn is_decided(&self) -> bool {
+        self.taken >= self.counting && self.waiting.is_empty()
+    }
+}
+
 impl Document {
     pub fn new(key: DocKey) -> Self {
         let fence = Fence::new(key.doc.kind());
@@ -73,6 +83,7 @@ impl Document {
             chains: BTreeMap::new(),
             fence,
             engine: Engine::new(),
+            base: None,
             stale: false,
             suspects: Vec::new(),
             touched: false,
@@ -117,7 +128,7 @@ impl Document {
         } else if self.touched {
             self.touched = false;
             let batch = self.decide();
-            if batch.is_empty() {
+            if self.settle_base() || batch.is_empty() {
                 return;
             }
             self.view = OnceLock::new();
@@ -137,7 +148,7 @@ impl Document {
         let suspects = std::mem::take(&mut self.suspects);
         let (mut solid, mut doubtful) = (Vec::new(), Vec::new());
         for accepted in self.fence.accepted() {
-            let Some(change) = change_in(&accepted.fact) else { continue };
+            let Some(change) = accepted.change() else { continue };
             if suspects.contains(&accepted.hash) { doubtful.push(change) } else { solid.push(change) }
         }
         match Engine::of(&solid) {
@@ -179,12 +190,12 @@ impl Document {
     }
 
     fn tell(&mut self, batch: &[Change]) {
-        self.news.extend(batch.iter().filter_map(|c| self.fence.find(&c.hash())).map(|a| a.fact.clone()));
+        self.news.extend(batch.iter().filter_map(|c| self.fence.find(&c.hash())?.fact().cloned()));
     }
 
     fn poison(&mut self, change: &Change) {
-        if let Some(accepted) = self.fence.find(&change.hash()) {
-            let writer = (accepted.fact.header().author, accepted.fact.header().incarnation);
+        if let Some(fact) = self.fence.find(&change.hash()).and_then(|accepted| accepted.fact()) {
+            let writer = (fact.header().author, fact.header().incarnation);
             self.chains.entry(writer).or_default().faults += limits::POISON_FAULTS;
         }
         self.take_out(BTreeMap::from([(change.hash(), Unfit::Poison)]));
@@ -202,9 +213,12 @@ impl Document {
                 progress |= self.mark_beyond(writer);
                 while let Some(waiting) = self.next_decidable(writer) {
                     progress = true;
-                    match self.fence.accept(&waiting.change, &waiting.fact) {
-                        Ok(()) => batch.push(waiting.change),
-                        Err(why) => self.refuse(writer, waiting.change.hash(), why),
+                    // What a base brought was checked then.
+                    if !self.fence.adopt(&waiting.change.hash(), &waiting.fact) {
+                        match self.fence.accept(&waiting.change, Source::Fact(waiting.fact)) {
+                            Ok(()) => batch.push(waiting.change),
+                            Err(why) => self.refuse(writer, waiting.change.hash(), why),
+                        }
                     }
                     self.pump(writer);
                 }
@@ -328,8 +342,9 @@ impl Document {
 
     fn take_out(&mut self, out: BTreeMap<ChangeHash, Unfit>) {
         self.touched = true;
-        for (fact, why) in self.fence.take_out(out) {
+        for (source, why) in self.fence.take_out(out) {
             self.stale = true;
+            let Source::Fact(fact) = source else { continue };
             let writer = (fact.header().author, fact.header().incarnation);
             if let Some(chain) = self.chains.get_mut(&writer).filter(|_| why == Unfit::RefusedDep) {
                 (chain.lost, self.lost) = (true, true);
@@ -341,10 +356,11 @@ impl Document {
     /// Only the first `counting` facts of a writer count from here on.
     pub fn recount(&mut self, writer: &Writer, counting: usize) {
         let Some(chain) = self.chains.get_mut(writer) else { return };
-        if counting > chain.counting {
-            return self.replay(writer, counting);
-        }
+        let more = counting > chain.counting;
         chain.counting = counting;
+        if more {
+            return self.replay();
+        }
         chain.taken = chain.taken.min(counting);
         let beyond = chain.own.iter().filter(|(_, place)| **place >= counting);
         let out: BTreeMap<ChangeHash, Unfit> = beyond.map(|(hash, _)| (*hash, Unfit::Cut)).collect();
@@ -360,15 +376,19 @@ impl Document {
         self.take_out(out);
     }
 
-    /// What was cut counts again: everything is decided anew.
-    fn replay(&mut self, writer: &Writer, counting: usize) {
-        let mut fresh = Self::new(self.key.clone());
-        for (who, chain) in std::mem::take(&mut self.chains) {
-            let counting = if who == *writer { counting } else { chain.counting };
-            fresh.chains.insert(who, Chain { fed: chain.fed, counting, ..Chain::default() });
+    /// Decides everything anew, from the facts: what was cut counts again, or a base counts no more.
+    pub(super) fn replay(&mut self) {
+        let chains = std::mem::take(&mut self.chains);
+        *self = Self::new(self.key.clone());
+        self.refeed(chains);
+    }
+
+    /// Looks anew at all facts of these chains.
+    pub(super) fn refeed(&mut self, chains: BTreeMap<Writer, Chain>) {
+        for (writer, chain) in chains {
+            self.chains.insert(writer, Chain { fed: chain.fed, counting: chain.counting, ..Chain::default() });
         }
-        fresh.touched = true;
-        *self = fresh;
+        self.touched = true;
     }
 
     /// The document as people see it.

@@ -203,7 +203,7 @@ fn object_id(id: &ObjId) -> Option<ObjectId> {
 impl Document {
     /// The bodies of the facts that say `edit` in the writer's name; none when the document says so already.
     pub fn draft(&mut self, writer: &Writer, edit: &Edit) -> Result<Vec<Vec<u8>>, Unfit> {
-        if self.cost() > 0 || self.waits(writer) {
+        if self.cost() > 0 || self.waits(writer) || self.is_bare(writer) {
             return Err(Unfit::NotWritable);
         }
         let draft = |doc: &Self| {

@@ -14,6 +14,15 @@ use super::name::Kind;
 use super::profile::{self, Known, OpRef};
 use super::{Unfit, limits, prescan};
 
+/// What a change that the document holds came in.
+#[derive(Debug, Clone)]
+pub(super) enum Source {
+    /// A fact; its body holds the change's bytes.
+    Fact(Arc<Fact>),
+    /// A base: these are the change's bytes, its fact is not here yet.
+    Base(Arc<[u8]>),
+}
+
 /// A change that the document holds.
 #[derive(Debug, Clone)]
 pub(super) struct Accepted {
@@ -21,8 +30,24 @@ pub(super) struct Accepted {
     pub max_op: u64,
     /// By actor's index, how many of its changes lie in the past, this one included.
     clock: Box<[u32]>,
-    /// The fact it came in; its body holds the change's bytes.
-    pub fact: Arc<Fact>,
+    pub source: Source,
+}
+
+impl Accepted {
+    /// The fact it came in, once it is here.
+    pub fn fact(&self) -> Option<&Arc<Fact>> {
+        match &self.source {
+            Source::Fact(fact) => Some(fact),
+            Source::Base(_) => None,
+        }
+    }
+
+    pub fn change(&self) -> Option<Change> {
+        match &self.source {
+            Source::Fact(fact) => super::change_in(fact),
+            Source::Base(bytes) => super::change_of(bytes),
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -43,6 +68,8 @@ pub(super) struct Fence {
     accepted: Vec<Accepted>,
     places: BTreeMap<ChangeHash, usize>,
     heads: BTreeSet<ChangeHash>,
+    /// Changes held whose facts are not here yet.
+    bare: usize,
     ops: BTreeMap<OpRef, Known>,
     refused: BTreeMap<ChangeHash, Unfit>,
 }
@@ -70,6 +97,7 @@ impl Fence {
             accepted: Vec::new(),
             places: BTreeMap::new(),
             heads: BTreeSet::new(),
+            bare: 0,
             ops: BTreeMap::new(),
             refused: BTreeMap::new(),
         }
@@ -102,6 +130,26 @@ impl Fence {
         &self.heads
     }
 
+    /// How many changes are held whose facts are not here yet.
+    pub fn bare(&self) -> usize {
+        self.bare
+    }
+
+    /// Whose facts are missing: the actors of changes that only a base has shown.
+    pub fn is_bare(&self, actor: &ActorId) -> bool {
+        self.of_actor(actor).iter().filter_map(|hash| self.find(hash)).any(|held| held.fact().is_none())
+    }
+
+    /// Notes the fact of a change; false when the document does not hold the change.
+    pub fn adopt(&mut self, hash: &ChangeHash, fact: &Arc<Fact>) -> bool {
+        let Some(place) = self.places.get(hash) else { return false };
+        if let Some(held) = self.accepted.get_mut(*place).filter(|held| held.fact().is_none()) {
+            held.source = Source::Fact(fact.clone());
+            self.bare -= 1;
+        }
+        true
+    }
+
     /// One more than the highest operation counter so far.
     pub fn next_op(&self) -> u64 {
         1 + self.heads.iter().filter_map(|hash| self.find(hash)).map(|c| c.max_op).max().unwrap_or(0)
@@ -116,6 +164,11 @@ impl Fence {
     /// The actor of an index.
     pub fn name_of(&self, actor: u16) -> Option<&ActorId> {
         self.names.get(usize::from(actor))
+    }
+
+    /// The last change of each actor that has any.
+    pub fn tips(&self) -> impl Iterator<Item = &ChangeHash> {
+        self.actors.iter().filter_map(|actor| actor.hashes.last())
     }
 
     /// All hashes held, in ascending order.
@@ -153,7 +206,7 @@ impl Fence {
     }
 
     /// Checks a change whose causes are all decided, and takes it into the history.
-    pub fn accept(&mut self, change: &Change, fact: &Arc<Fact>) -> Result<(), Unfit> {
+    pub fn accept(&mut self, change: &Change, source: Source) -> Result<(), Unfit> {
         let Checked { actor, past, ops } = self.check(change)?;
         self.ops.extend(ops);
         let hash = change.hash();
@@ -167,7 +220,8 @@ impl Fence {
         held.sums.push((bytes + change.raw_bytes().len() as u64, count + change.len() as u64));
         held.hashes.push(hash);
         let (max_op, clock) = (past.max_op, past.clock.into_boxed_slice());
-        self.accepted.push(Accepted { hash, max_op, clock, fact: fact.clone() });
+        self.bare += usize::from(matches!(source, Source::Base(_)));
+        self.accepted.push(Accepted { hash, max_op, clock, source });
         Ok(())
     }
 
@@ -184,7 +238,7 @@ impl Fence {
         self.actors[usize::from(actor)].hashes.push(hash);
         self.actors[usize::from(actor)].sums.push((0, 0));
         let clock = vec![0; self.names.len()].into_boxed_slice();
-        self.accepted.push(Accepted { hash, max_op: change.max_op(), clock, fact: fact.clone() });
+        self.accepted.push(Accepted { hash, max_op: change.max_op(), clock, source: Source::Fact(fact.clone()) });
     }
 
     fn index_of(&mut self, actor: &ActorId) -> Result<u16, Unfit> {
@@ -248,19 +302,19 @@ impl Fence {
     }
 
     /// Takes changes out of the history, and all that follow them. Gives those that were in it, with the reason.
-    pub fn take_out(&mut self, out: BTreeMap<ChangeHash, Unfit>) -> Vec<(Arc<Fact>, Unfit)> {
+    pub fn take_out(&mut self, out: BTreeMap<ChangeHash, Unfit>) -> Vec<(Source, Unfit)> {
         self.refused.extend(out);
         let (mut kept, mut left) = (Vec::with_capacity(self.accepted.len()), Vec::new());
         for change in std::mem::take(&mut self.accepted) {
             let named = self.refused.get(&change.hash).copied();
             let why = named.or_else(|| {
-                let deps = super::change_in(&change.fact).map(|c| c.deps().to_vec()).unwrap_or_default();
+                let deps = change.change().map(|c| c.deps().to_vec()).unwrap_or_default();
                 deps.iter().any(|dep| self.refused.contains_key(dep)).then_some(Unfit::RefusedDep)
             });
             match why {
                 Some(why) => {
                     self.refused.insert(change.hash, why);
-                    left.push((change.fact, why));
+                    left.push((change.source, why));
                 }
                 None => kept.push(change),
             }
@@ -285,8 +339,9 @@ impl Fence {
         let held = |actor: u16| actors.get(usize::from(actor)).map_or(0, |a| a.hashes.len());
         self.ops.retain(|id, op| op.seq as usize <= held(id.actor));
         self.heads = self.places.keys().copied().collect();
+        self.bare = self.accepted.iter().filter(|change| change.fact().is_none()).count();
         for change in &self.accepted {
-            for dep in super::change_in(&change.fact).map(|c| c.deps().to_vec()).unwrap_or_default() {
+            for dep in change.change().map(|c| c.deps().to_vec()).unwrap_or_default() {
                 self.heads.remove(&dep);
             }
         }

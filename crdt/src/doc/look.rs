@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use automerge::iter::ListRangeItem;
 use automerge::legacy::{Key, ObjectId, OpId, OpType};
-use automerge::{Automerge, ObjId, ObjType, ROOT, ReadDoc, ScalarValue, ScalarValueRef, Value, ValueRef};
-use cauldron_identity::Fact;
+use automerge::{Automerge, ChangeHash, ObjId, ObjType, ROOT, ReadDoc, ScalarValue, ScalarValueRef, Value, ValueRef};
+use cauldron_identity::{AuthorId, Fact};
 
 use super::document::Document;
 use super::field::{Field, Rows, View};
@@ -64,8 +64,10 @@ pub struct Blame {
     pub field: String,
     /// The value; for the text of notes, a piece of it by one author in one change.
     pub value: Field,
-    /// The fact that set it.
-    pub fact: Arc<Fact>,
+    /// Who set it.
+    pub author: AuthorId,
+    /// The fact that set it, once it is here.
+    pub fact: Option<Arc<Fact>>,
     /// Whether others set it at the same time and lost: they follow, this is the value that is shown.
     pub conflict: bool,
 }
@@ -124,10 +126,28 @@ pub(super) fn field(doc: &Automerge, row: &str, key: &str) -> Option<(Field, Obj
     })
 }
 
+/// Where a value comes from.
+struct Origin {
+    change: ChangeHash,
+    author: AuthorId,
+    fact: Option<Arc<Fact>>,
+}
+
 impl Document {
     pub(super) fn fact_of(&self, id: &ObjId) -> Option<Arc<Fact>> {
         let ObjId::Id(counter, actor, _) = id else { return None };
-        self.fence.change_of(*counter, actor).map(|change| change.fact.clone())
+        self.fence.change_of(*counter, actor).and_then(|change| change.fact().cloned())
+    }
+
+    /// The change that an operation came in: its hash, who wrote it, and its fact, once it is here.
+    fn origin(&self, id: &ObjId) -> Option<Origin> {
+        let ObjId::Id(counter, actor, _) = id else { return None };
+        let change = self.fence.change_of(*counter, actor)?;
+        let author = match change.fact() {
+            Some(fact) => fact.header().author,
+            None => self.base.as_ref()?.actors.get(actor)?.0,
+        };
+        Some(Origin { change: change.hash, author, fact: change.fact().cloned() })
     }
 
     /// Who set what is shown. Values that lost against one set at the same time follow it.
@@ -159,55 +179,58 @@ impl Document {
             // The last one is shown.
             values.into_iter().rev().collect::<Vec<_>>()
         });
-        let values: Vec<(Field, Arc<Fact>)> = values
+        let values: Vec<(Field, Origin)> = values
             .filter_map(|(value, id)| match value {
-                Value::Scalar(scalar) => Some((Field::of(&scalar)?, self.fact_of(&id)?)),
+                Value::Scalar(scalar) => Some((Field::of(&scalar)?, self.origin(&id)?)),
                 Value::Object(_) => None,
             })
             .collect();
         let conflict = values.len() > 1;
-        all.extend(values.into_iter().map(|(value, fact)| Blame {
+        all.extend(values.into_iter().map(|(value, origin)| Blame {
             row: row.to_owned(),
             field: field.to_owned(),
             value,
-            fact,
+            author: origin.author,
+            fact: origin.fact,
             conflict,
         }));
     }
 
     /// The text in pieces, each of one change.
     fn blame_text(&self, all: &mut Vec<Blame>, text: &ObjId) {
-        let mut piece: Option<(String, Arc<Fact>)> = None;
-        let mut end = |piece: Option<(String, Arc<Fact>)>| {
-            all.extend(piece.map(|(text, fact)| Blame {
+        let mut piece: Option<(String, Origin)> = None;
+        let mut end = |piece: Option<(String, Origin)>| {
+            all.extend(piece.map(|(text, origin)| Blame {
                 row: "text".to_owned(),
                 field: String::new(),
                 value: Field::Text(text),
-                fact,
+                author: origin.author,
+                fact: origin.fact,
                 conflict: false,
             }));
         };
         for item in self.engine.doc.list_range(text, ..) {
-            let Some(fact) = self.fact_of(&item.id()) else { continue };
+            let Some(origin) = self.origin(&item.id()) else { continue };
             let character = character(&item);
             match &mut piece {
-                Some((text, of)) if of.id() == fact.id() => text.push_str(&character),
+                Some((text, of)) if of.change == origin.change => text.push_str(&character),
                 other => {
                     end(other.take());
-                    *other = Some((character, fact));
+                    *other = Some((character, origin));
                 }
             }
         }
         end(piece);
     }
 
-    /// Every change of the document in an order in which they apply, then those that are left out.
+    /// Every change of the document whose fact is here, in an order in which they apply, then those that are left out.
     pub fn history(&self) -> Vec<Step> {
         let mut steps: Vec<Step> = self
             .fence
             .accepted()
             .iter()
-            .map(|accepted| Step { fact: accepted.fact.clone(), left_out: None, did: self.did(&accepted.fact) })
+            .filter_map(|accepted| accepted.fact())
+            .map(|fact| Step { fact: fact.clone(), left_out: None, did: self.did(fact) })
             .collect();
         for fact in self.chains.values().flat_map(|chain| &chain.fed) {
             let left_out = match self.verdict(fact) {

@@ -19,6 +19,7 @@ use cauldron_identity::ids::domain_hash;
 use cauldron_identity::{AuthorId, Digest, Fact, FactId, Scope, planted};
 use minicbor::{Decode, Encode};
 
+mod base;
 pub mod check;
 mod document;
 mod edit;
@@ -34,12 +35,14 @@ mod reissue;
 mod tests;
 mod verdict;
 
+pub use base::BaseError;
 pub use field::{Edit, Field, Rows, View};
 pub use look::{Blame, Did, Step};
 pub use name::{DocId, DocIdError, Kind};
 pub use verdict::{Applied, Unfit};
 
 use crate::limits;
+use crate::log::Access;
 use document::{Document, Writer};
 
 /// The kind of the facts that carry changes.
@@ -80,16 +83,39 @@ pub struct DocKey {
 pub struct Changed {
     /// In which document.
     pub key: DocKey,
-    /// The fact that carried it.
-    pub fact: FactId,
+    /// The fact that carried it; none when many came at once, in a base.
+    pub fact: Option<FactId>,
 }
 
-/// A document that is being built beside the loop. Call [`Work::run`], on a thread of its own where there is one, and
-/// give it back with [`Documents::finish`].
+/// What takes too long for the loop. Call [`Work::run`], on a thread of its own where there is one, and give it back with
+/// [`Documents::finish`].
 #[derive(Debug)]
 pub struct Work {
     key: DocKey,
-    document: Box<Document>,
+    job: Job,
+}
+
+#[derive(Debug)]
+enum Job {
+    /// Decide what was fed to a document.
+    Build(Box<Document>),
+    /// Pack a document for others.
+    Save(base::Saving),
+    Saved(Option<Vec<u8>>),
+    /// Unpack what others packed.
+    Load(base::Checked),
+    Loaded(Result<Box<Document>, BaseError>),
+}
+
+/// What came of [`Work`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Done {
+    /// The document is here again.
+    Built,
+    /// It is packed; nothing when Automerge could not.
+    Saved(Option<Vec<u8>>),
+    /// It was taken from a base, unless it is here already.
+    Loaded(Result<(), BaseError>),
 }
 
 #[derive(Debug)]
@@ -140,9 +166,12 @@ impl DocChange {
 
 /// The change in a fact's body, as far as its bytes are one. Whose it is, is not checked.
 fn change_in(fact: &Fact) -> Option<Change> {
-    let body = DocChange::of(fact)?;
-    prescan::prescan(&body.change).ok()?;
-    catch_unwind(AssertUnwindSafe(|| Change::try_from(body.change.as_slice()).ok())).ok().flatten()
+    change_of(&DocChange::of(fact)?.change)
+}
+
+fn change_of(bytes: &[u8]) -> Option<Change> {
+    prescan::prescan(bytes).ok()?;
+    catch_unwind(AssertUnwindSafe(|| Change::try_from(bytes).ok())).ok().flatten()
 }
 
 /// A fact's operations with their ids; none when Automerge panics over them, as it does over some that the fence refuses.
@@ -154,14 +183,33 @@ fn operations(fact: &Fact) -> Vec<(Op, OpId)> {
 }
 
 impl Work {
-    /// Does all that is to be done; docs/benchmarks.md says how long a full document takes.
+    /// Does all that is to be done; docs/benchmarks.md says how long a full document takes. `unpack` is for a chunk of a
+    /// stranger's: [`check::unpack`], in a process of its own, for a few bytes may grow without bound.
     #[must_use]
-    pub fn run(mut self) -> Self {
-        while self.document.cost() > 0 {
-            self.document.step();
-        }
-        self.document.view();
-        self
+    pub fn run(self, unpack: &dyn Fn(&[u8]) -> Result<Vec<Vec<u8>>, String>) -> Self {
+        let Self { key, job } = self;
+        let job = match job {
+            Job::Build(mut document) => {
+                while document.cost() > 0 {
+                    document.step();
+                }
+                document.view();
+                Job::Build(document)
+            }
+            Job::Save(saving) => Job::Saved(saving.run()),
+            Job::Load(checked) => Job::Loaded(checked.build(&key, unpack).map(|document| {
+                document.view();
+                Box::new(document)
+            })),
+            done @ (Job::Saved(_) | Job::Loaded(_)) => done,
+        };
+        Self { key, job }
+    }
+
+    /// Which document it is about.
+    #[must_use]
+    pub fn key(&self) -> &DocKey {
+        &self.key
     }
 }
 
@@ -237,7 +285,7 @@ impl Documents {
                 _ => {
                     let away = Slot::Away { view: document.view(), pending: Vec::new() };
                     if let Some(Slot::Here(document)) = self.slots.insert(key.clone(), away) {
-                        self.work.push_back(Work { key: key.clone(), document });
+                        self.work.push_back(Work { key: key.clone(), job: Job::Build(document) });
                     }
                     return;
                 }
@@ -251,7 +299,7 @@ impl Documents {
         let Some(Slot::Here(document)) = self.slots.get_mut(key) else { return };
         debug_assert!(document.is_true(), "{} holds other changes than its fence", key.doc);
         let news = std::mem::take(&mut document.news);
-        self.changed.extend(news.iter().map(|fact| Changed { key: key.clone(), fact: fact.id() }));
+        self.changed.extend(news.iter().map(|fact| Changed { key: key.clone(), fact: Some(fact.id()) }));
         // What others do later may make something missing that was not at first.
         let moved = std::mem::take(&mut document.lost) || !news.is_empty();
         if moved && self.me.is_some_and(|me| document.has_lost(&me)) && !planted::active("reissue-forgotten") {
@@ -265,14 +313,70 @@ impl Documents {
         self.work.pop_front()
     }
 
-    /// Takes a document back. Ask for cuts again afterwards, with [`Documents::recount`]: they may have come meanwhile.
-    pub fn finish(&mut self, work: Work) {
-        let Work { key, mut document } = work;
-        if let Some(Slot::Away { pending, .. }) = self.slots.remove(&key) {
-            pending.into_iter().for_each(|(fact, counts)| document.feed(fact, counts));
+    /// Takes finished work back. Ask for cuts again afterwards, with [`Documents::recount`]: they may have come meanwhile.
+    pub fn finish(&mut self, work: Work) -> Done {
+        let Work { key, job } = work;
+        match job {
+            Job::Build(mut document) => {
+                if let Some(Slot::Away { pending, .. }) = self.slots.remove(&key) {
+                    pending.into_iter().for_each(|(fact, counts)| document.feed(fact, counts));
+                }
+                self.slots.insert(key.clone(), Slot::Here(document));
+                self.settle(&key);
+                Done::Built
+            }
+            Job::Loaded(Ok(document)) => {
+                self.succeed(&key, document);
+                Done::Loaded(Ok(()))
+            }
+            Job::Loaded(Err(why)) => Done::Loaded(Err(why)),
+            Job::Saved(bytes) => Done::Saved(bytes),
+            // It was never run.
+            Job::Save(_) => Done::Saved(None),
+            Job::Load(_) => Done::Loaded(Err(BaseError::Malformed)),
+        }
+    }
+
+    /// A base takes the place of a document that holds less.
+    fn succeed(&mut self, key: &DocKey, mut document: Box<Document>) {
+        match self.slots.remove(key) {
+            Some(Slot::Here(held)) if held.fence.accepted().len() < document.fence.accepted().len() => {
+                document.succeed(*held);
+            }
+            None => {}
+            Some(more) => {
+                self.slots.insert(key.clone(), more);
+                return;
+            }
         }
         self.slots.insert(key.clone(), Slot::Here(document));
-        self.settle(&key);
+        self.changed.push_back(Changed { key: key.clone(), fact: None });
+        self.settle(key);
+    }
+
+    /// Has a document packed for others, as [`Work`]: false when it cannot be now, or facts of it are missing.
+    pub fn save(&mut self, key: &DocKey) -> bool {
+        let Some(Slot::Here(document)) = self.slots.get(key) else { return false };
+        let Some(saving) = base::Saving::of(document) else { return false };
+        self.work.push_back(Work { key: key.clone(), job: Job::Save(saving) });
+        true
+    }
+
+    /// Checks what a packed document is vouched for by, and has it unpacked, as [`Work`]. `counts` answers for facts that
+    /// the log may not hold: false beyond a cut, a fork, or in a life that no entry began.
+    ///
+    /// # Errors
+    /// [`BaseError`]; [`BaseError::blames_peer`] tells a lie from what the sender could not know.
+    pub fn load(
+        &mut self,
+        key: &DocKey,
+        bytes: &[u8],
+        access: &dyn Access,
+        counts: &dyn Fn(&Fact) -> bool,
+    ) -> Result<(), BaseError> {
+        let checked = base::Checked::read(key, bytes, access, counts)?;
+        self.work.push_back(Work { key: key.clone(), job: Job::Load(checked) });
+        Ok(())
     }
 
     /// Takes out what does not count any more, and back in what does again. `counts` answers for a fact; beyond the
@@ -292,7 +396,7 @@ impl Documents {
             });
             let ends: Vec<(Writer, usize)> = ends.collect();
             ends.iter().for_each(|(writer, counting)| document.recount(writer, *counting));
-            if !ends.is_empty() {
+            if document.recheck_base(counts) || !ends.is_empty() {
                 self.settle(&key);
             }
         }
@@ -370,20 +474,22 @@ impl Documents {
                 changes: document.fence.accepted().len() as u64,
                 waiting: document.waiting() as u64,
                 refused: document.fence.refused().len() as u64,
+                missing: document.fence.bare() as u64,
                 digest: Some(document.digest()),
             }),
             Slot::Away { pending, .. } => {
                 let waiting = pending.len() as u64;
-                Some(DocStatus { building: true, changes: 0, waiting, refused: 0, digest: None })
+                Some(DocStatus { building: true, changes: 0, waiting, refused: 0, missing: 0, digest: None })
             }
         }
     }
 
-    /// The facts whose changes are in a document, in an order in which they apply; none while it is being built.
+    /// The facts whose changes are in a document, in an order in which they apply, as far as they are here; none while it
+    /// is being built.
     #[must_use]
     pub fn facts(&self, key: &DocKey) -> Vec<Arc<Fact>> {
         match self.slots.get(key) {
-            Some(Slot::Here(document)) => document.fence.accepted().iter().map(|a| a.fact.clone()).collect(),
+            Some(Slot::Here(document)) => document.fence.accepted().iter().filter_map(|a| a.fact().cloned()).collect(),
             _ => Vec::new(),
         }
     }
@@ -435,6 +541,8 @@ pub struct DocStatus {
     pub waiting: u64,
     /// Changes that were refused or taken out.
     pub refused: u64,
+    /// Changes in it whose facts are still to come.
+    pub missing: u64,
     /// One hash for the set of changes in it: equal at two nodes exactly when the documents are.
     pub digest: Option<Digest>,
 }

@@ -58,7 +58,8 @@ impl Document {
 
     /// The bodies of the facts that say again what this writer lost; none when nothing of it is missing.
     pub fn reissue(&mut self, writer: &Writer) -> Result<Vec<Vec<u8>>, Unfit> {
-        if self.cost() > 0 || self.waits(writer) {
+        // Who said what last is known when all facts are here.
+        if self.cost() > 0 || self.waits(writer) || self.base.is_some() {
             return Err(Unfit::NotWritable);
         }
         let doc = &*self;

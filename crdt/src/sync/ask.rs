@@ -47,7 +47,7 @@ impl Sync {
         let links: Vec<LinkId> = self.links.keys().copied().collect();
         for link in links {
             let Some(l) = self.links.get_mut(&link) else { continue };
-            let ranges = plan(now_ms, log, l, &mut busy);
+            let ranges = plan(now_ms, log, l, &self.holds, &mut busy);
             if !ranges.is_empty() {
                 self.send(link, &Frame::Want(Want { ranges }));
             }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cauldron_identity::{AuthorId, Lane, planted};
 
+use super::hold::Holds;
 use super::link::{Link, Request};
 use super::wire::Range;
 use crate::limits::{RANGE_FACTS_MAX, REQUEST_MS_MAX, REQUESTS_MAX, VOUCH_SPAN};
@@ -28,7 +29,13 @@ impl Turns {
 }
 
 /// The next ranges to ask of a link. `busy` are the chains that are with some peer, or with the log.
-pub(super) fn plan(now_ms: u64, log: &FactLog, l: &mut Link, busy: &mut BTreeSet<ChainId>) -> Vec<Range> {
+pub(super) fn plan(
+    now_ms: u64,
+    log: &FactLog,
+    l: &mut Link,
+    holds: &Holds,
+    busy: &mut BTreeSet<ChainId>,
+) -> Vec<Range> {
     l.paused.retain(|_, until| *until > now_ms);
     // Whoever let a request pass gets one at a time until it answers.
     let requests_max = if l.timeouts == 0 { REQUESTS_MAX } else { 1 };
@@ -47,7 +54,9 @@ pub(super) fn plan(now_ms: u64, log: &FactLog, l: &mut Link, busy: &mut BTreeSet
     let open = l.is_open(log);
     let mut passed: BTreeSet<ChainId> = BTreeSet::new();
     while l.requests.len() < requests_max {
-        let Some(chain) = next_chain(log, l, open, |chain| busy.contains(chain) || passed.contains(chain)) else {
+        let Some(chain) = next_chain(log, l, open, |chain| {
+            busy.contains(chain) || passed.contains(chain) || holds.holds(&chain.scope)
+        }) else {
             break;
         };
         let Some((from, to)) = next_range(log, l, &chain) else {

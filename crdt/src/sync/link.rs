@@ -59,6 +59,8 @@ pub(super) struct Link {
     pub orphans: Orphans,
 
     announced: Announcement,
+    /// Whether it was looked at how much the peer has in advance.
+    pub measured: bool,
     /// What the peer announced of restrict and authority lanes and this node does not hold yet.
     gate: BTreeMap<ChainId, (u64, FactId)>,
     /// Announcements sent to the peer.
@@ -104,6 +106,7 @@ impl Link {
             unmet: 0,
             orphans: Orphans::default(),
             announced: Announcement::default(),
+            measured: false,
             gate: BTreeMap::new(),
             round_sent: 0,
             pushed: BTreeMap::new(),

@@ -29,6 +29,7 @@ mod answer;
 mod ask;
 mod bulk;
 mod fair;
+mod hold;
 mod link;
 mod orphans;
 mod spread;
@@ -39,6 +40,7 @@ mod wire;
 mod world;
 
 pub use bulk::{packed, unpacked};
+use hold::Holds;
 use link::Link;
 use wire::{Frame, Refused};
 pub use wire::{SYNC_KIND_MAX, concerns_sync};
@@ -114,6 +116,11 @@ pub enum SyncInput<'i> {
         /// Where it came from, when it came as evidence.
         source: Option<LinkId>,
     },
+    /// Ask for the facts of a scope now: its documents are here in one piece, or will not come. See [`SyncOutput::Far`].
+    Release {
+        /// The scope.
+        scope: Scope,
+    },
     /// The time of the last [`SyncOutput::Timer`] has come.
     Tick,
 }
@@ -162,6 +169,14 @@ pub enum SyncOutput {
         /// unpacked), `wrong-length` (it is not as long as it says), `withheld` (it does not give what it says it has),
         /// `flood` (it sends and sends what nobody asked for) or `stalled`.
         code: &'static str,
+    },
+    /// The peer holds very many facts of this scope that are missing here. They are asked for after
+    /// [`SyncInput::Release`], or [`limits::HOLD_MS_MAX`]: until then is time to fetch documents in one piece.
+    Far {
+        /// The link.
+        link: LinkId,
+        /// A scope that the link shares.
+        scope: Scope,
     },
     /// Call [`FactLog::settle`] with [`limits::SETTLE_FACTS`] and persist what it returns.
     Settle,
@@ -219,6 +234,7 @@ pub struct Sync {
     offered: BTreeMap<FactId, Offered>,
     /// Ranges given to the log and not answered yet, by chain.
     ranges: BTreeMap<ChainId, u32>,
+    holds: Holds,
     /// When unseen signatures are looked at next.
     settle_ms: Option<u64>,
     outputs: VecDeque<SyncOutput>,
@@ -231,6 +247,13 @@ impl Sync {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// A core without links that says when a peer holds `far` or more facts of a scope that are missing here: see
+    /// [`SyncOutput::Far`].
+    #[must_use]
+    pub fn with_far(far: u64) -> Self {
+        Self { holds: Holds::new(far), ..Self::default() }
     }
 
     /// Counters since the start.
@@ -270,9 +293,11 @@ impl Sync {
             SyncInput::EvidenceAnswered { link, answer } => self.evidence_answered(link, answer),
             SyncInput::Spread { id, source } => self.spread(now_ms, log, id, source),
             SyncInput::SpreadEvidence { chain, source } => self.spread_evidence(log, &chain, source),
+            SyncInput::Release { scope } => self.holds.release(&scope),
             SyncInput::Tick => self.timer_ms = None,
         }
         self.expire(now_ms, log);
+        self.hold_far(now_ms, log);
         self.ask_all(now_ms, log);
         self.serve_all(now_ms, log);
         self.tell_news(now_ms, log);
@@ -388,7 +413,7 @@ impl Sync {
             let serve = (!link.serve.is_empty()).then_some(now_ms + 1);
             requests.chain(paused).chain(news).chain(serve).chain(link.stall_ms()).chain([link.digest_ms])
         });
-        let next = next.chain(self.settle_ms).min().map(|at| at.max(now_ms + 1));
+        let next = next.chain(self.settle_ms).chain(self.holds.wake_ms()).min().map(|at| at.max(now_ms + 1));
         if next != self.timer_ms {
             self.timer_ms = next;
             self.outputs.extend(next.map(|at_ms| SyncOutput::Timer { at_ms }));

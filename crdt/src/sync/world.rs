@@ -167,6 +167,7 @@ impl World {
                 self.links.remove(&ordered(node, usize::try_from(link).expect("a node")));
                 self.handle(usize::try_from(link).expect("a node"), SyncInput::LinkDown { link: node as u64 });
             }
+            SyncOutput::Far { .. } => unreachable!("nothing is far in this world"),
             SyncOutput::Timer { at_ms } => self.nodes[node].timer_ms = Some(at_ms),
         }
     }

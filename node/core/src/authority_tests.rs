@@ -108,6 +108,7 @@ fn open(charter: &SignedCharter, disk: &BTreeMap<Vec<u8>, Vec<u8>>) -> NodeCore 
         bootstrap: vec![],
         terms: vec![],
         seed: Seed([0; 32]),
+        far_facts: cauldron_crdt::limits::FAR_FACTS,
         misbehave: Misbehave::default(),
     };
     NodeCore::open(config, disk.clone(), NOW).expect("it opens")

@@ -27,6 +27,9 @@ pub struct NodeConfig {
     pub terms: Vec<EntryBody>,
     /// Where chance comes from.
     pub seed: Seed,
+    /// From so many facts of a scope on that are missing here, documents are fetched in one piece before them;
+    /// [`cauldron_crdt::limits::FAR_FACTS`] unless a test wants fewer.
+    pub far_facts: u64,
     /// What it does wrong on purpose; nothing by default.
     pub misbehave: Misbehave,
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use cauldron_crdt::ChainId;
 use cauldron_crdt::doc::{
-    Applied, Blame, Did, DocId, DocKey, Edit, Field, KIND as KIND_CHANGE, Step, Unfit, View, Work,
+    Applied, Blame, Did, DocId, DocKey, Done, Edit, Field, KIND as KIND_CHANGE, Step, Unfit, View, Work,
 };
 use cauldron_identity::{Authority, Clock, Fact, Scope};
 
@@ -15,7 +15,7 @@ use crate::view::{BlameView, DidView, DocStepView, DocSummary, DocView, SiteView
 
 /// Whether a change in this fact counts: it lies before every cut of its author that the authority chain names, and below
 /// every fork of its chain.
-fn counts(authority: &Authority, log: &cauldron_crdt::FactLog, fact: &Fact) -> bool {
+pub(crate) fn counts(authority: &Authority, log: &cauldron_crdt::FactLog, fact: &Fact) -> bool {
     let header = fact.header();
     let forked = log.fork_seq(&ChainId::of(header)).is_some_and(|seq| header.seq >= seq);
     !forked && !authority.is_beyond_end(header, fact.id())
@@ -69,7 +69,12 @@ impl NodeCore {
     }
 
     pub(crate) fn worked(&mut self, work: Work) {
-        self.docs.finish(work);
+        let key = work.key().clone();
+        match self.docs.finish(work) {
+            Done::Built => {}
+            Done::Saved(bytes) => self.base_saved(&key, bytes),
+            Done::Loaded(result) => self.base_done(&key, result),
+        }
         (self.recount, self.dirty) = (true, true);
     }
 
@@ -139,12 +144,23 @@ impl NodeCore {
         Some(DocSummary {
             scope: key.scope.to_string(),
             doc: key.doc.to_string(),
-            state: if status.building { "building" } else { "current" },
+            state: match (status.building, status.missing) {
+                (true, _) => "building",
+                (false, 0) => "current",
+                (false, _) => "back-filling",
+            },
             changes: status.changes,
             waiting: status.waiting,
             left_out: status.refused,
+            to_come: status.missing,
             digest: status.digest.map(|digest| digest.to_string()),
         })
+    }
+
+    /// How many changes of a document are here without the signed facts that carried them.
+    #[must_use]
+    pub fn doc_to_come(&self, key: &DocKey) -> u64 {
+        self.docs.status(key).map_or(0, |status| status.missing)
     }
 
     /// Whether this node holds anything of a document.
@@ -205,10 +221,10 @@ impl NodeCore {
                 field: b.field,
                 value: json(&b.value),
                 shown: !lost,
-                fact: b.fact.id().to_string(),
-                at: Time(b.fact.header().wall_ms()),
-                author: b.fact.header().author.to_string(),
-                by: self.name_of_author(&b.fact),
+                fact: b.fact.as_ref().map(|fact| fact.id().to_string()),
+                at: b.fact.as_ref().map(|fact| Time(fact.header().wall_ms())),
+                author: b.author.to_string(),
+                by: self.authority.member(&b.author).map(|m| m.spiffe_id.to_string()),
             }
         };
         Some(blame.into_iter().map(view).collect())
@@ -227,9 +243,10 @@ impl NodeCore {
         // Who wrote each line last, by the authors' clocks.
         let mut newest: BTreeMap<String, Arc<Fact>> = BTreeMap::new();
         for blame in self.docs.blame(&key).unwrap_or_default() {
-            let slot = newest.entry(blame.row).or_insert_with(|| blame.fact.clone());
-            if slot.header().hlc < blame.fact.header().hlc {
-                *slot = blame.fact;
+            let Some(fact) = blame.fact else { continue };
+            let slot = newest.entry(blame.row).or_insert_with(|| fact.clone());
+            if slot.header().hlc < fact.header().hlc {
+                *slot = fact;
             }
         }
         let line = |(site, fields): (&String, &BTreeMap<String, Field>)| {

@@ -53,6 +53,7 @@ impl NodeCore {
     pub(crate) fn link_down(&mut self, link: LinkId) {
         if let Some(peer) = self.links.remove(&link) {
             self.sync(SyncInput::LinkDown { link });
+            self.bases_down(link);
             if !peer.shared.is_empty() {
                 self.tell(Event::Peer { spiffe_id: peer.spiffe_id, admitted: false });
             }
@@ -161,6 +162,9 @@ impl NodeCore {
             Ok(Frame::IncarnateAsk(incarnate)) => self.incarnate_asked(link, incarnate),
             Ok(Frame::TimeAsk(ask)) => self.time_asked(link, &ask),
             Ok(Frame::TimeTell(tell)) => self.time_told(link, &tell),
+            Ok(Frame::BaseAsk(ask)) => self.base_asked(link, ask),
+            Ok(Frame::BaseList(list)) => self.base_listed(link, list),
+            Ok(Frame::BasePart(part)) => self.base_part(link, part),
             Ok(Frame::Term(_) | Frame::Unknown(_)) => *self.refused.entry("unknown_frame".into()).or_default() += 1,
             Err(why) => {
                 *self.refused.entry("malformed_frame".into()).or_default() += 1;
@@ -184,6 +188,7 @@ impl NodeCore {
                 SyncOutput::Offer { link, facts } => facts.into_iter().for_each(|fact| self.offered(link, fact)),
                 SyncOutput::OfferRange { link, chain, from, facts } => self.offered_range(link, &chain, from, facts),
                 SyncOutput::Settle => self.settle(),
+                SyncOutput::Far { link, scope } => self.far(link, scope),
                 SyncOutput::OfferEvidence { link, evidence } => self.offered_evidence(link, *evidence),
                 SyncOutput::Close { link, code } => {
                     let detail = format!("sync: {code}");
@@ -207,6 +212,7 @@ impl NodeCore {
             self.sync(SyncInput::Tick);
         }
         self.confirm();
+        self.tend_bases();
         self.dirty |= self.deadline_at_ms.is_some_and(|at| at <= now_ms);
         // Each round may write facts that make others possible; governance is a finite ladder, so this ends.
         while std::mem::take(&mut self.dirty) {
@@ -384,6 +390,7 @@ impl NodeCore {
         let mut timers: Vec<(u64, Timer)> = vec![(self.work.lease_at_ms, Timer::Lease)];
         timers.extend((!self.wall_is_known()).then_some((self.vouching.at_ms, Timer::Time)));
         timers.extend(self.sync_at_ms.map(|at| (at, Timer::Sync)));
+        timers.extend(self.bases.wake_ms().map(|at| (at, Timer::Sync)));
         timers.extend(self.deadline_at_ms.map(|at| (at, Timer::Expiry)));
         timers.extend(self.life.wake_ms().map(|at| (at.max(self.work.incarnate_at_ms), Timer::Confirm)));
         let soonest = timers.into_iter().min();

@@ -1,9 +1,9 @@
 //! What travels on a link: one byte that says which core it is for, then that core's bytes.
 
 use cauldron_coordinator::lease::{LeaseAsk, LeaseGrant};
-use cauldron_identity::Digest;
 use cauldron_identity::authority::{EntryBody, Incarnate};
 use cauldron_identity::codec::{CodecError, from_cbor, to_cbor};
+use cauldron_identity::{Digest, Scope};
 use minicbor::{Decode, Encode};
 
 const SYNC: u8 = 0;
@@ -13,6 +13,9 @@ const INCARNATE_ASK: u8 = 3;
 const TIME_ASK: u8 = 4;
 const TIME_TELL: u8 = 5;
 const TERM: u8 = 6;
+const BASE_ASK: u8 = 7;
+const BASE_LIST: u8 = 8;
+const BASE_PART: u8 = 9;
 
 /// Asks a peer for the time.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -35,6 +38,72 @@ pub(crate) struct TimeTell {
     pub(crate) wall_ms: u64,
 }
 
+/// Asks for documents in one piece: which there are, or a part of one.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub(crate) struct BaseAsk {
+    /// Whose documents.
+    #[n(0)]
+    pub(crate) scope: Scope,
+    /// Which; none asks for the list.
+    #[n(1)]
+    pub(crate) doc: Option<String>,
+    /// From which byte on.
+    #[n(2)]
+    pub(crate) at: u32,
+    /// Of which base, when a part of it is here.
+    #[n(3)]
+    pub(crate) of: Option<Digest>,
+}
+
+/// A document that can be had in one piece.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub(crate) struct BaseOffer {
+    /// Its name.
+    #[n(0)]
+    pub(crate) doc: String,
+    /// Changes in it.
+    #[n(1)]
+    pub(crate) changes: u64,
+}
+
+/// Documents that can be had in one piece.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub(crate) struct BaseList {
+    /// Whose.
+    #[n(0)]
+    pub(crate) scope: Scope,
+    /// Which.
+    #[n(1)]
+    pub(crate) docs: Vec<BaseOffer>,
+}
+
+/// A part of a document in one piece; `len` 0 when it cannot be had.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub(crate) struct BasePart {
+    /// Whose document.
+    #[n(0)]
+    pub(crate) scope: Scope,
+    /// Which.
+    #[n(1)]
+    pub(crate) doc: String,
+    /// Hash of the whole.
+    #[n(2)]
+    pub(crate) of: Digest,
+    /// Length of the whole, bytes.
+    #[n(3)]
+    pub(crate) len: u32,
+    /// Where this part begins.
+    #[n(4)]
+    pub(crate) at: u32,
+    /// The part.
+    #[cbor(n(5), with = "minicbor::bytes")]
+    pub(crate) bytes: Vec<u8>,
+}
+
 /// One frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Frame {
@@ -52,6 +121,12 @@ pub(crate) enum Frame {
     TimeTell(TimeTell),
     /// A term of the council: complete in itself, so it may come from anybody.
     Term(Box<EntryBody>),
+    /// Documents in one piece: which, or a part of one.
+    BaseAsk(BaseAsk),
+    /// The answer to the first.
+    BaseList(BaseList),
+    /// The answer to the second.
+    BasePart(BasePart),
     /// Of a kind that a later version knows; ignored and counted.
     Unknown(u8),
 }
@@ -66,6 +141,9 @@ impl Frame {
             Self::TimeAsk(ask) => (TIME_ASK, to_cbor(ask)),
             Self::TimeTell(tell) => (TIME_TELL, to_cbor(tell)),
             Self::Term(body) => (TERM, to_cbor(body)),
+            Self::BaseAsk(ask) => (BASE_ASK, to_cbor(ask)),
+            Self::BaseList(list) => (BASE_LIST, to_cbor(list)),
+            Self::BasePart(part) => (BASE_PART, to_cbor(part)),
             Self::Unknown(kind) => (*kind, vec![]),
         };
         let mut bytes = Vec::with_capacity(1 + payload.len());
@@ -89,6 +167,9 @@ impl Frame {
             TIME_ASK => Self::TimeAsk(from_cbor(payload)?),
             TIME_TELL => Self::TimeTell(from_cbor(payload)?),
             TERM => Self::Term(Box::new(from_cbor(payload)?)),
+            BASE_ASK => Self::BaseAsk(from_cbor(payload)?),
+            BASE_LIST => Self::BaseList(from_cbor(payload)?),
+            BASE_PART => Self::BasePart(from_cbor(payload)?),
             other => Self::Unknown(other),
         })
     }

@@ -269,7 +269,7 @@ pub enum Output {
         /// What the connector recognises the effect by.
         idempotency_key: String,
     },
-    /// Build a document beside the loop, with [`Work::run`]; answered with [`Input::Worked`].
+    /// Build, pack or unpack a document beside the loop, with [`Work::run`]; answered with [`Input::Worked`].
     Work(Box<Work>),
     /// Answer a command.
     Reply {
@@ -323,8 +323,8 @@ pub enum Event {
         scope: String,
         /// Its name.
         doc: String,
-        /// The fact that carries the change.
-        fact: FactId,
+        /// The fact that carries the change; none when many came at once, in one piece.
+        fact: Option<FactId>,
     },
     /// An author signed two facts for one place.
     Fork {

@@ -18,6 +18,7 @@ pub mod input;
 pub mod local;
 pub mod view;
 
+mod bases;
 mod believed;
 mod command;
 mod config;

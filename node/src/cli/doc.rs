@@ -1,9 +1,7 @@
 //! Documents: what they say, who said it, saying something, and judging a file.
 
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::{Command as Process, Stdio};
-use std::time::{Duration, Instant};
 
 use cauldron_crdt::doc::check::{self, Found};
 use clap::{Args, Subcommand};
@@ -14,6 +12,7 @@ use super::segment;
 use crate::client::Client;
 use crate::error::CliError;
 use crate::output::{As, Field, Format, field, harmless, items, plain, print, rows, say};
+use crate::scratch::{self, INPUT_LEN_MAX, Task};
 
 const DOCS: &[Field] = &[
     field("DOCUMENT", "/doc", As::Text),
@@ -22,6 +21,7 @@ const DOCS: &[Field] = &[
     field("CHANGES", "/changes", As::Text),
     field("WAITING", "/waiting", As::Text),
     field("LEFT OUT", "/left_out", As::Text),
+    field("TO COME", "/to_come", As::Text),
     field("DIGEST", "/digest", As::Short),
 ];
 const STEPS: &[Field] = &[
@@ -43,12 +43,6 @@ const BLAME: &[Field] = &[
 const FILES: &[Field] =
     &[field("FILE", "/file", As::Text), field("TAKEN", "/taken", As::Text), field("WHAT", "/what", As::Text)];
 
-/// The longest file that is read, bytes: twice the largest document epoch.
-const FILE_LEN_MAX: u64 = 32 * 1024 * 1024;
-/// How long a process of its own may take to load a chunk.
-const LOAD_MAX: Duration = Duration::from_secs(1);
-/// How much memory it may have, bytes: a few bytes of a chunk can ask for gigabytes.
-const LOAD_MEMORY: u64 = 1 << 30;
 /// How often a write is tried again when somebody else wrote meanwhile.
 const TRIES: usize = 5;
 
@@ -129,6 +123,9 @@ pub struct CheckArgs {
     /// Load the chunk on standard input, with little memory and time
     #[arg(long, hide = true)]
     alone: bool,
+    /// Unpack it into its changes instead
+    #[arg(long, hide = true, requires = "alone")]
+    unpack: bool,
 }
 
 pub(super) async fn run(client: &Client, format: Format, command: &Command) -> Result<(), CliError> {
@@ -146,7 +143,11 @@ pub(super) async fn run(client: &Client, format: Format, command: &Command) -> R
         Command::Write(args) => write(client, format, args).await,
         Command::History { named, limit } => {
             let steps = client.get(&path(named, "/history", &format!("&limit={limit}"))?).await?;
-            print(format, &steps, || rows(items(&steps), STEPS, "no change yet", now))
+            let to_come = steps["to_come"].as_u64().filter(|n| *n > 0);
+            let note =
+                to_come.map(|n| format!("({n} more changes are in it; the facts that carry them are still to come)\n"));
+            let empty = if note.is_some() { "" } else { "no change yet" };
+            print(format, &steps, || rows(items(&steps), STEPS, empty, now) + &note.unwrap_or_default())
         }
         Command::Blame(named) => {
             let blame = client.get(&path(named, "/blame", "")?).await?;
@@ -280,9 +281,9 @@ fn read_file(file: &Path) -> std::io::Result<Vec<u8>> {
 
 fn read_bounded(input: impl std::io::Read) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    input.take(FILE_LEN_MAX + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > FILE_LEN_MAX {
-        return Err(std::io::Error::other(format!("it is longer than {FILE_LEN_MAX} bytes")));
+    input.take(INPUT_LEN_MAX + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > INPUT_LEN_MAX {
+        return Err(std::io::Error::other(format!("it is longer than {INPUT_LEN_MAX} bytes")));
     }
     Ok(bytes)
 }
@@ -290,7 +291,7 @@ fn read_bounded(input: impl std::io::Read) -> std::io::Result<Vec<u8>> {
 /// `doc check`.
 pub(super) fn check(format: Format, args: &CheckArgs) -> Result<(), CliError> {
     if args.alone {
-        return alone();
+        return alone(if args.unpack { Task::Unpack } else { Task::Load });
     }
     let mut found = Vec::new();
     for file in &args.files {
@@ -322,62 +323,32 @@ fn judge(bytes: &[u8]) -> (bool, String) {
 
 /// Has a process of its own load a chunk.
 fn load_alone(bytes: &[u8]) -> (bool, String) {
-    match try_load(bytes) {
-        Ok(found) => found,
-        Err(error) => (false, format!("it could not be tried: {error}")),
+    let ended = match Task::Load.start(bytes) {
+        Ok(ended) => ended,
+        Err(error) => return (false, format!("it could not be tried: {error}")),
+    };
+    let said = harmless(String::from_utf8_lossy(&ended.answer).trim());
+    match ended.status {
+        None => (false, format!("loading it takes longer than {} s", scratch::LOAD_MAX.as_secs())),
+        Some(status) if said.is_empty() => (false, format!("loading it ended the process ({status})")),
+        Some(status) => (status.success(), said),
     }
 }
 
-fn try_load(bytes: &[u8]) -> std::io::Result<(bool, String)> {
-    use std::io::Write as _;
-    let mut child = Process::new(std::env::current_exe()?)
-        .args(["doc", "check", "--alone", "-"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()?;
-    if let Some(mut input) = child.stdin.take() {
-        let bytes = bytes.to_vec();
-        // On a thread of its own: a child that does not read must not hold up whoever watches it.
-        std::thread::spawn(move || input.write_all(&bytes));
-    }
-    let begun = Instant::now();
-    loop {
-        if let Some(status) = child.try_wait()? {
-            let mut said = String::new();
-            if let Some(output) = child.stdout.take() {
-                output.take(4096).read_to_string(&mut said)?;
-            }
-            let said = harmless(said.trim());
-            return Ok(match (status.success(), said.is_empty()) {
-                (true, _) => (true, said),
-                (false, false) => (false, said),
-                (false, true) => (false, format!("loading it ended the process ({status})")),
-            });
-        }
-        if begun.elapsed() >= LOAD_MAX {
-            child.kill()?;
-            child.wait()?;
-            return Ok((false, format!("loading it takes longer than {} s", LOAD_MAX.as_secs())));
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
-/// The process of its own: bounds itself, loads, says what it found.
-fn alone() -> Result<(), CliError> {
-    use rustix::process::{Resource, Rlimit, setrlimit};
-    let limits = [(Resource::As, LOAD_MEMORY), (Resource::Cpu, LOAD_MAX.as_secs() + 1), (Resource::Core, 0)];
-    for (resource, most) in limits {
-        let limit = Rlimit { current: Some(most), maximum: Some(most) };
-        setrlimit(resource, limit).map_err(|e| CliError::config("cannot bound this process").because(&e))?;
-    }
-    // What panics is told in the answer.
-    std::panic::set_hook(Box::new(|_| {}));
+/// The process of its own: bounds itself, loads or unpacks, says what it found.
+fn alone(task: Task) -> Result<(), CliError> {
+    task.bound().map_err(|e| CliError::config("cannot bound this process").because(&e))?;
     let bytes =
         read_bounded(std::io::stdin()).map_err(|e| CliError::config("cannot read standard input").because(&e))?;
-    match check::load(&bytes) {
-        Ok(loaded) => say(&format!("a document of {} changes, {} keys at its root\n", loaded.changes, loaded.keys)),
+    let answer = match task {
+        Task::Load => check::load(&bytes)
+            .map(|l| format!("a document of {} changes, {} keys at its root\n", l.changes, l.keys).into_bytes()),
+        Task::Unpack => scratch::unpacked(&bytes),
+    };
+    match answer {
+        Ok(answer) => std::io::stdout()
+            .write_all(&answer)
+            .map_err(|e| CliError::config("cannot write to standard output").because(&e)),
         Err(why) => {
             say(&format!("{why}\n"))?;
             Err(CliError::check("it does not load"))
@@ -387,6 +358,8 @@ fn alone() -> Result<(), CliError> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, Instant};
+
     use super::*;
 
     #[test]

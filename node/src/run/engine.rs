@@ -355,7 +355,8 @@ impl Engine {
                 }
             }
             Event::Document { scope, doc, fact } => {
-                tracing::debug!(scope, doc, fact = %fact.short(), "document changed");
+                let fact = fact.map(|fact| fact.short());
+                tracing::debug!(scope, doc, fact, "document changed");
             }
             Event::Fork { author } => {
                 tracing::error!(author, "two facts signed for one place of a chain; the evidence is kept");
@@ -396,7 +397,7 @@ impl Engine {
                 let back = self.back.clone();
                 let build = move || {
                     // A loop that has ended needs no document: the facts are on disk.
-                    let _ = back.send(Job::Input(Input::Worked(Box::new(work.run()))));
+                    let _ = back.send(Job::Input(Input::Worked(Box::new(work.run(&crate::scratch::unpack)))));
                 };
                 if let Err(error) = std::thread::Builder::new().name("documents".into()).spawn(build) {
                     tracing::error!(%error, "no thread for building a document; it stays as it was until the next start");

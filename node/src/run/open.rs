@@ -134,6 +134,7 @@ pub(super) fn open_node(
         terms: start.terms,
         used_before,
         seed: Seed(chance::bytes()),
+        far_facts: cauldron_crdt::limits::FAR_FACTS,
         misbehave: fault.misbehave,
     };
     let core = NodeCore::open(settings, records, clock.now()).map_err(|e| {

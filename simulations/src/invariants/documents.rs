@@ -11,12 +11,17 @@ use super::{Holds, Violation};
 use crate::world::World;
 use crate::world::machine::Machine;
 
-/// CONVERGE: all readers of a document hold the same changes in it, and see the same.
+/// CONVERGE: all readers of a document hold the same changes in it, each with its fact, and see the same.
 pub(super) fn the_same_everywhere(world: &World) -> Holds {
     let mut seen: BTreeMap<DocKey, (&Machine, &NodeCore)> = BTreeMap::new();
     for m in world.machines.iter().filter(|m| world.is_in_good_standing(m)) {
         let Some(core) = m.core.as_ref() else { continue };
         for key in core.documents() {
+            let to_come = core.doc_to_come(&key);
+            if to_come > 0 {
+                let text = format!("{} still waits for the facts of {to_come} changes of {}", m.name, key.doc);
+                return Err(Violation::new("CONVERGE", text));
+            }
             let (first, known) = *seen.entry(key.clone()).or_insert((m, core));
             holds_all(&key, (first, known), (m, core))?;
             holds_all(&key, (m, core), (first, known))?;

@@ -41,6 +41,9 @@ impl World {
     pub(crate) fn build(&mut self, place: Place, work: Work) {
         let delay = self.rng.between(1, BUILD_MS_MAX);
         let process = self.machines[place].process;
-        self.queue.after(delay, Happening::Built { place, process, work: Box::new(work.run()) });
+        self.queue.after(
+            delay,
+            Happening::Built { place, process, work: Box::new(work.run(&cauldron_crdt::doc::check::unpack)) },
+        );
     }
 }

@@ -47,6 +47,7 @@ impl World {
             boot_id: m.clock.boot_id(&m.name),
             bootstrap,
             seed,
+            far_facts: self.weather.far_facts,
             misbehave: cauldron_node_core::Misbehave::default(),
             used_before: m.process > 0,
             terms: vec![],
@@ -272,6 +273,9 @@ impl World {
 
     fn told(&mut self, place: Place, event: &Event) {
         self.note(place, "event", &[], || format!("{event:?}"));
+        if matches!(event, Event::Document { fact: None, .. }) {
+            reached!(self, "document.in_one_piece");
+        }
         if matches!(event, Event::State { state: "read_only", .. })
             && let Some(restored) = &mut self.machines[place].restored
         {

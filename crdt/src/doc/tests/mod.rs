@@ -9,6 +9,7 @@ use super::*;
 use crate::log::{Draft, FactLog};
 use crate::testing::{MESH, key};
 
+mod base;
 mod heal;
 mod honest;
 mod hostile;
@@ -129,7 +130,7 @@ pub(super) fn put(row: &str, field: &str, value: &str) -> Edit {
 pub(super) fn work(docs: &mut Documents) -> usize {
     let mut jobs = 0;
     while let Some(work) = docs.work() {
-        docs.finish(work.run());
+        docs.finish(work.run(&check::unpack));
         jobs += 1;
     }
     jobs

@@ -79,7 +79,8 @@ fn blame_names_who_wrote_which_piece() {
     b.take(&one);
     let two = write(&mut b, 3, 0, "l");
     a.take(&two);
-    let pieces: Vec<_> = a.docs.blame(&notes()).expect("built").into_iter().map(|p| (p.value, p.fact.id())).collect();
+    let pieces: Vec<_> =
+        a.docs.blame(&notes()).expect("built").into_iter().map(|p| (p.value, p.fact.expect("here").id())).collect();
     let piece = |text: &str, fact: &Arc<Fact>| (Field::from(text), fact.id());
     assert_eq!(pieces, [piece("hel", &one[0]), piece("l", &two[0]), piece("o world", &one[0])]);
     let history = a.docs.history(&notes()).expect("built");

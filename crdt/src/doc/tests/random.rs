@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use proptest::prelude::*;
 
+use super::base::{load, packed};
 use super::hostile::{loads, raw_body, with_checksum};
 use super::*;
 
@@ -46,12 +47,13 @@ fn state(node: &mut Node) -> Vec<(DocKey, Option<Arc<View>>, Option<Digest>)> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// MERGE-LAWS: any interleaving of the authors' chains, and of a cut, gives the same documents.
+    /// MERGE-LAWS: any interleaving of the authors' chains, of a cut, and of a base, gives the same documents.
     #[test]
     fn the_order_of_arrival_does_not_show(
         script in proptest::collection::vec((any::<u8>(), any::<u8>(), any::<u8>(), any::<bool>()), 1..30),
         picks in proptest::collection::vec(any::<u8>(), 200),
         cut in any::<(u8, u8)>(),
+        base in any::<(u8, u8)>(),
     ) {
         let written = history(&script);
         let (cut_author, cut_seq) = (key(cut.0 % 3 + 1).author_id(), u64::from(cut.1 % 8));
@@ -60,6 +62,9 @@ proptest! {
         for (_, fact) in &written {
             prop_assert_eq!(reference.docs.apply(fact, true), Applied::Yes);
         }
+        // One who knows part of it, and nothing of the cut.
+        let mut peer = Node::new(8);
+        peer.take(&written.iter().take(1 + usize::from(base.1)).map(|(_, fact)| fact.clone()).collect::<Vec<_>>());
         reference.docs.recount(&counts);
         let mut queues: Vec<VecDeque<&Arc<Fact>>> =
             (0..3).map(|who| written.iter().filter(|(w, _)| *w == who).map(|(_, fact)| fact).collect()).collect();
@@ -68,6 +73,13 @@ proptest! {
         for (step, pick) in picks.into_iter().chain([0, 1, 2].into_iter().cycle().take(3 * written.len())).enumerate() {
             if step == cut_at {
                 node.docs.recount(&counts);
+            }
+            if step == usize::from(base.0) {
+                for key in peer.docs.keys().cloned().collect::<Vec<_>>() {
+                    let bytes = packed(&mut peer, &key);
+                    let loaded = load(&mut node, &key, &bytes, &|fact| step < cut_at || counts(fact));
+                    prop_assert!(loaded.is_ok_and(|()| true) || step >= cut_at);
+                }
             }
             if let Some(fact) = queues[usize::from(pick % 3)].pop_front() {
                 node.docs.apply(fact, step < cut_at || counts(fact));

@@ -73,6 +73,53 @@ fn after_a_cut_the_next_session_goes_on_behind_the_last_fact_taken() {
     assert_eq!((stats.facts_new, stats.facts_duplicate), (6_000, 0), "and nothing is fetched twice");
 }
 
+#[test]
+fn very_many_facts_wait_for_documents_and_not_for_long() {
+    for released in [true, false] {
+        let mut world = World::new(3, 1, 0, 1);
+        let mut sync = Sync::with_far(10);
+        let (mut now_ms, log) = (0, FactLog::new(MESH));
+        let shared = world.members.shared(&world.author(0), &world.author(1));
+        let (peer, data) = (world.author(0), own_chain(1, &Scope::mesh(), 30));
+        let few = own_chain(3, &Scope::site("porto").expect("a name"), 9);
+        let (porto, restrict) = (few[0].peek().expect("readable").scope, own_chain(1, &Scope::mesh_restrict(), 1));
+        sync.handle(now_ms, &log, SyncInput::LinkUp { link: 0, peer, scopes: shared });
+        let mut play = |now_ms: u64, log: &FactLog, input: SyncInput<'_>| {
+            sync.handle(now_ms, log, input);
+            let (mut far, mut asked) = (Vec::new(), Vec::new());
+            while let Some(output) = sync.poll() {
+                match output {
+                    SyncOutput::Far { scope, .. } => far.push(scope),
+                    SyncOutput::Send { bytes, .. } => asked.push(Frame::decode(&bytes).expect("ours")),
+                    _ => {}
+                }
+            }
+            (far, wanted(&asked).into_iter().map(|range| range.scope).collect::<Vec<_>>())
+        };
+        let all = announcement(vec![heads(&Scope::mesh(), &data), heads(&porto, &few)]).encode();
+        let (far, asked) = play(now_ms, &log, SyncInput::Frame { link: 0, bytes: &all });
+        assert_eq!((far, asked), (vec![Scope::mesh()], vec![porto]), "what is few is asked for");
+        // Restrictions never wait.
+        let news = Frame::Have(Have { first: None, scopes: vec![heads(&Scope::mesh_restrict(), &restrict)] }).encode();
+        let (_, asked) = play(now_ms, &log, SyncInput::Frame { link: 0, bytes: &news });
+        assert_eq!(asked, [Scope::mesh_restrict()]);
+        let (far, asked) = if released {
+            play(now_ms, &log, SyncInput::Release { scope: Scope::mesh() })
+        } else {
+            now_ms = crate::limits::HOLD_MS_MAX;
+            play(now_ms, &log, SyncInput::Tick)
+        };
+        assert!(far.is_empty() && asked.contains(&Scope::mesh()), "released {released}: {asked:?}");
+        // Who comes again and again with promises keeps nothing away.
+        let peer = world.author(2);
+        let shared = world.members.shared(&world.author(1), &peer);
+        play(now_ms, &log, SyncInput::LinkUp { link: 2, peer, scopes: shared });
+        let (far, _) = play(now_ms, &log, SyncInput::Frame { link: 2, bytes: &all });
+        assert!(far.is_empty());
+        world.closed.clear();
+    }
+}
+
 /// One peer promises a hundred restrictions and is silent: it is closed in time, and until then costs the other nothing.
 #[test]
 fn a_stalled_session_is_reset_and_the_others_go_on() {

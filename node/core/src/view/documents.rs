@@ -12,7 +12,8 @@ pub struct DocSummary {
     pub scope: String,
     /// Its name there: `<kind>/<name>`.
     pub doc: String,
-    /// `current`, or `building` while what is shown is older than what is here.
+    /// `current`; `building` while what is shown is older than what is here; `back-filling` while it came in one piece and
+    /// facts of it are still to come.
     pub state: &'static str,
     /// Changes in it.
     pub changes: u64,
@@ -20,6 +21,8 @@ pub struct DocSummary {
     pub waiting: u64,
     /// Changes that were refused or taken out.
     pub left_out: u64,
+    /// Changes in it whose signed facts are still to come.
+    pub to_come: u64,
     /// Equal at two nodes exactly when the documents are; none while it is being built.
     pub digest: Option<String>,
 }
@@ -96,10 +99,10 @@ pub struct BlameView {
     pub value: serde_json::Value,
     /// False for a value that lost against one set at the same time.
     pub shown: bool,
-    /// The signed fact that set it.
-    pub fact: String,
-    /// When, by its author's clock.
-    pub at: Time,
+    /// The signed fact that set it; none while it is still to come.
+    pub fact: Option<String>,
+    /// When, by its author's clock; none while the fact is still to come.
+    pub at: Option<Time>,
     /// Its author.
     pub author: String,
     /// The author's SPIFFE ID.

@@ -49,6 +49,15 @@ fn building(key: &DocKey) -> Problem {
     Problem::unavailable("building", format!("{} is being built from its facts", key.doc)).hint("ask again in a moment")
 }
 
+/// The changes of a document.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct History {
+    /// Oldest first, then those that are left out.
+    items: Vec<DocStepView>,
+    /// Changes in the document whose signed facts are still to come, and that are not listed.
+    to_come: u64,
+}
+
 /// What is read of a document that is held and not being built.
 async fn built<T: Send + 'static>(
     context: &Context,
@@ -79,19 +88,20 @@ pub async fn show(
 }
 
 /// What each change of a document did, by whom and when: oldest first, then those that are left out and why.
-#[utoipa::path(get, path = "/v1/docs/{kind}/{name}/history", params(HistoryQuery), responses((status = 200, body = Items<DocStepView>), (status = 404, body = Problem), (status = 503, body = Problem)))]
+#[utoipa::path(get, path = "/v1/docs/{kind}/{name}/history", params(HistoryQuery), responses((status = 200, body = History), (status = 404, body = Problem), (status = 503, body = Problem)))]
 pub async fn history(
     State(context): State<Context>,
     Path((kind, name)): Path<(String, String)>,
     Query(query): Query<HistoryQuery>,
-) -> Answer<Items<DocStepView>> {
+) -> Answer<History> {
     let key = key(&kind, &name, query.scope.as_deref())?;
-    let mut items = built(&context, key, NodeCore::doc_history).await?;
+    let read = |core: &NodeCore, key: &DocKey| Some((core.doc_history(key)?, core.doc_to_come(key)));
+    let (mut items, to_come) = built(&context, key, read).await?;
     let limit = query.limit.unwrap_or(STEPS);
     if limit > 0 && items.len() > limit {
         items.drain(..items.len() - limit);
     }
-    Ok(Json(Items { items }))
+    Ok(Json(History { items, to_come }))
 }
 
 /// Who set what a document shows.

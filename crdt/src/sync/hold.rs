@@ -1,0 +1,63 @@
+//! Facts that wait for documents: who lacks very many fetches the documents in one piece first, and can work with them
+//! while the facts come.
+
+use std::collections::BTreeMap;
+
+use cauldron_identity::{Lane, Scope};
+
+use super::{Sync, SyncOutput};
+use crate::limits::{HOLD_AGAIN_MS, HOLD_MS_MAX};
+use crate::log::FactLog;
+
+/// Scopes of which no data is asked for, each until a time.
+#[derive(Debug, Default)]
+pub(super) struct Holds {
+    /// So many missing facts are very many; without it nothing is ever held back.
+    far: Option<u64>,
+    until_ms: BTreeMap<Scope, u64>,
+    /// Not again before.
+    again_ms: BTreeMap<Scope, u64>,
+}
+
+impl Holds {
+    pub fn new(far: u64) -> Self {
+        Self { far: Some(far), ..Self::default() }
+    }
+
+    pub fn holds(&self, scope: &Scope) -> bool {
+        scope.lane() == Lane::Data && self.until_ms.contains_key(scope)
+    }
+
+    pub fn release(&mut self, scope: &Scope) {
+        self.until_ms.remove(scope);
+    }
+
+    pub fn wake_ms(&self) -> Option<u64> {
+        self.until_ms.values().copied().min()
+    }
+}
+
+impl Sync {
+    /// Looks once at what each link that has announced everything has in advance.
+    pub(super) fn hold_far(&mut self, now_ms: u64, log: &FactLog) {
+        let Some(far) = self.holds.far else { return };
+        self.holds.until_ms.retain(|_, until| *until > now_ms);
+        for (link, l) in &mut self.links {
+            if l.measured || !l.is_open(log) {
+                continue;
+            }
+            l.measured = true;
+            let mut missing: BTreeMap<&Scope, u64> = BTreeMap::new();
+            for chain in l.wanted.iter().filter(|chain| chain.scope.lane() == Lane::Data) {
+                *missing.entry(&chain.scope).or_default() += l.remote_seq(chain).saturating_sub(log.held(chain));
+            }
+            for (scope, _) in missing.into_iter().filter(|(_, facts)| *facts >= far) {
+                if self.holds.again_ms.get(scope).is_none_or(|at| *at <= now_ms) {
+                    self.holds.until_ms.insert(scope.clone(), now_ms + HOLD_MS_MAX);
+                    self.holds.again_ms.insert(scope.clone(), now_ms + HOLD_AGAIN_MS);
+                    self.outputs.push_back(SyncOutput::Far { link: *link, scope: scope.clone() });
+                }
+            }
+        }
+    }
+}
