@@ -7,6 +7,7 @@
 mod approve;
 mod fsync;
 pub mod identity;
+mod newcomer;
 mod renewal;
 pub mod report;
 pub mod spine;

@@ -58,6 +58,7 @@ pub fn measure() -> Result<Report, String> {
     believed(&mut figures, &facts)?;
     grown(&mut figures)?;
     documented(&mut figures)?;
+    figures.extend(crate::newcomer::figures()?);
     Ok(Report { figures })
 }
 

@@ -1,11 +1,13 @@
 //! Changes of documents, as honest nodes write them.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, LazyLock};
 
-use cauldron_crdt::doc::{DocChange, DocId, DocKey, Documents, Edit, Field, KIND};
+use cauldron_crdt::doc::{DocChange, DocId, DocKey, Documents, Done, Edit, Field, KIND, check};
 use cauldron_crdt::{Draft, FactLog};
-use cauldron_identity::Scope;
-use cauldron_identity::codec::from_cbor;
+use cauldron_identity::codec::{from_cbor, to_cbor};
+use cauldron_identity::{Digest, Fact, Scope};
+use minicbor::bytes::ByteVec;
 
 use super::{Seed, seed};
 use crate::chunks::{join, through};
@@ -38,8 +40,81 @@ pub fn honest(key: &DocKey, text: &str) -> Edit {
     Edit::Text { at: 0, remove: 0, insert }
 }
 
+/// What two authors wrote to one document, and the document in one piece.
+#[derive(Debug)]
+pub struct Written {
+    /// Their facts, in the order of writing.
+    pub facts: Vec<Arc<Fact>>,
+    /// What the document comes to.
+    pub digest: Option<Digest>,
+    /// It, as a node packs it.
+    pub base: Vec<u8>,
+    /// The same, its chunk an array of changes.
+    pub open: Vec<u8>,
+}
+
+/// Two authors write in turns.
+#[must_use]
+pub fn written(n: u8) -> Written {
+    let (mut docs, name) = (Documents::new(), document(n));
+    let mut authors = [LYON, PORTO].map(|author| (key(author), FactLog::new(FOUNDED.id)));
+    let mut facts = Vec::new();
+    for turn in 0..6 {
+        let (author, log) = &mut authors[turn % 2];
+        docs.set_author(&author.author_id(), 0);
+        for body in docs.edit(&name, &honest(&name, &format!("turn {turn}"))).expect("it fits") {
+            let kind = KIND.to_owned();
+            let draft =
+                Draft { scope: Scope::mesh(), incarnation: 0, kind, deps: vec![], body, hlc: 0, traceparent: None };
+            let fact = log.append(author, draft).expect("it fits");
+            docs.apply(&fact, true);
+            facts.push(fact);
+        }
+    }
+    let digest = docs.status(&name).and_then(|status| status.digest);
+    assert!(docs.save(&name));
+    let work = docs.work().expect("to be packed").run(&check::unpack);
+    let Done::Saved(Some(base)) = docs.finish(work) else { panic!("it packs") };
+    let open = opened(&base);
+    Written { facts, digest, base, open }
+}
+
+/// Changes from a chunk that is an array of them, or from one that an honest node packed.
+///
+/// # Errors
+/// It is neither.
+pub fn unpack(chunk: &[u8]) -> Result<Vec<Vec<u8>>, String> {
+    static HONEST: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| (0..3).map(|n| chunk_of(&written(n).base).2).collect());
+    if HONEST.iter().any(|honest| honest == chunk) {
+        return check::unpack(chunk);
+    }
+    let changes: Vec<ByteVec> = from_cbor(chunk).map_err(|error| error.to_string())?;
+    Ok(changes.into_iter().map(Into::into).collect())
+}
+
+fn opened(base: &[u8]) -> Vec<u8> {
+    let (from, to, chunk) = chunk_of(base);
+    let changes: Vec<ByteVec> = check::unpack(&chunk).expect("ours").into_iter().map(ByteVec::from).collect();
+    [&base[..from], &to_cbor(&ByteVec::from(to_cbor(&changes))), &base[to..]].concat()
+}
+
+/// Where the chunk of a base begins and ends, and the chunk: a map whose third value it is.
+fn chunk_of(base: &[u8]) -> (usize, usize, Vec<u8>) {
+    let mut decoder = minicbor::Decoder::new(base);
+    decoder.map().expect("a map");
+    (0..5).for_each(|_| decoder.skip().expect("two fields and a key"));
+    let from = decoder.position();
+    let chunk: ByteVec = decoder.decode().expect("a chunk");
+    (from, decoder.position(), chunk.into())
+}
+
 pub(super) fn seeds() -> Vec<Seed> {
     let mut all = Vec::new();
+    for n in 0..3 {
+        let (written, name) = (written(n), NAMES[usize::from(n)].replace('/', "-"));
+        all.push(seed("base", format!("{name}-packed"), written.base));
+        all.push(seed("base", format!("{name}-open"), written.open));
+    }
     for n in 0..3 {
         let name = NAMES[usize::from(n)].replace('/', "-");
         let (lyon, porto) = (history(LYON, n), history(PORTO, n));

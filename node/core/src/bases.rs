@@ -28,6 +28,8 @@ const SAVED_MS_MAX: u64 = 30_000;
 const SAVE_AGAIN_MS: u64 = 30_000;
 /// How long the next part may take, milliseconds.
 const PART_MS_MAX: u64 = 5_000;
+/// And a whole document.
+const PULL_MS_MAX: u64 = 60_000;
 
 /// What this node gives and takes.
 #[derive(Debug, Default)]
@@ -62,6 +64,7 @@ struct Pull {
     of: Option<Digest>,
     len: usize,
     got: Vec<u8>,
+    begun_ms: u64,
     deadline_ms: u64,
 }
 
@@ -209,8 +212,9 @@ impl NodeCore {
             }
             let ask = BaseAsk { scope: key.scope.clone(), doc: Some(key.doc.to_string()), at: 0, of: None };
             self.send(link, &Frame::BaseAsk(ask));
-            let deadline_ms = self.now.boottime_ms + PART_MS_MAX;
-            self.bases.pull = Some(Pull { link, key, of: None, len: 0, got: Vec::new(), deadline_ms });
+            let begun_ms = self.now.boottime_ms;
+            let deadline_ms = begun_ms + PART_MS_MAX;
+            self.bases.pull = Some(Pull { link, key, of: None, len: 0, got: Vec::new(), begun_ms, deadline_ms });
         }
     }
 
@@ -248,7 +252,7 @@ impl NodeCore {
         }
         pull.got.extend_from_slice(&part.bytes);
         if after < pull.len {
-            pull.deadline_ms = now_ms + PART_MS_MAX;
+            pull.deadline_ms = (now_ms + PART_MS_MAX).min(pull.begun_ms + PULL_MS_MAX);
             let at = u32::try_from(after).unwrap_or(u32::MAX);
             let ask = BaseAsk { scope: part.scope, doc: Some(part.doc), at, of: Some(part.of) };
             return self.send(link, &Frame::BaseAsk(ask));

@@ -354,9 +354,11 @@ impl Engine {
                     tracing::warn!(code, detail, silent, "refused");
                 }
             }
-            Event::Document { scope, doc, fact } => {
-                let fact = fact.map(|fact| fact.short());
-                tracing::debug!(scope, doc, fact, "document changed");
+            Event::Document { scope, doc, fact: Some(fact) } => {
+                tracing::debug!(scope, doc, fact = %fact.short(), "document changed");
+            }
+            Event::Document { scope, doc, fact: None } => {
+                tracing::info!(scope, doc, "document taken in one piece; the facts behind it follow");
             }
             Event::Fork { author } => {
                 tracing::error!(author, "two facts signed for one place of a chain; the evidence is kept");

@@ -77,6 +77,47 @@ fn documents_are_shared_named_and_survive_a_restart() {
     assert_eq!(value(&mesh.porto, "proxy", "port"), 8443);
 }
 
+/// Edits of one document at one node, many at a time, as programs make them.
+fn write_many(node: &Node, edits: usize) {
+    const AT_A_TIME: usize = 8;
+    std::thread::scope(|threads| {
+        for writer in 0..AT_A_TIME {
+            threads.spawn(move || {
+                for n in (writer..edits).step_by(AT_A_TIME) {
+                    let fields = serde_json::json!({ format!("k{}", n % 50): n });
+                    let body = serde_json::json!({ "row": format!("r{}", n % 20), "fields": fields });
+                    assert_eq!(node.post("/v1/docs/config/main", &body).status, 200);
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn who_lacks_very_many_facts_reads_and_writes_before_they_are_here() {
+    const EDITS: usize = 1_200;
+    let mut mesh = Mesh::found();
+    mesh.until_converged();
+    mesh.lyon.stop();
+    write_many(&mesh.hq, EDITS);
+    mesh.lyon.start();
+    mesh.lyon.until_up();
+    let lyon = |of: &str| {
+        let docs = mesh.lyon.items("/v1/docs");
+        docs.into_iter().find(|d| d["doc"] == "config/main").map(|d| d[of].clone()).unwrap_or_default()
+    };
+    eventually("lyon holds the document", || lyon("changes") == EDITS);
+    mesh.lyon.run(&["doc", "set", "config/main", "lyon", "note=back"]).ok();
+    assert_eq!(mesh.lyon.logged("document taken in one piece"), 1, "{}", mesh.lyon.log());
+    eventually("the facts are here too", || lyon("to_come") == 0 && lyon("state") == "current");
+    eventually("hq reads what lyon wrote", || value(&mesh.hq, "lyon", "note") == "back");
+    eventually("both hold the same", || {
+        lyon("digest") == mesh.hq.get("/v1/docs/config/main")["digest"] && lyon("changes") == EDITS + 1
+    });
+    let history = mesh.lyon.get("/v1/docs/config/main/history?limit=0");
+    assert_eq!((history["items"].as_array().map(Vec::len), history["to_come"].as_u64()), (Some(EDITS + 1), Some(0)));
+}
+
 #[test]
 fn a_cut_takes_an_authors_changes_out_and_nobody_elses() {
     let mut mesh = Mesh::found();
