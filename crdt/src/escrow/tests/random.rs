@@ -49,7 +49,7 @@ impl World {
     fn new() -> Self {
         let lives = std::array::from_fn(|n| Life { author: author(n), incarnation: 0 });
         let [(demo, now), (other, later)] = kinds();
-        let mint = |budget, window, amount, holder| Mint { budget, window, amount, holder };
+        let mint = |budget, window, amount, holder| Mint { budget, window, amount, holder, window_ms: 0 };
         let mints = vec![
             (FactId::from_bytes([0xa1; 32]), mint(demo.clone(), now, 10, lives[0])),
             (FactId::from_bytes([0xa2; 32]), mint(demo, now, 50, lives[LIAR])),
