@@ -19,6 +19,7 @@ pub mod local;
 pub mod view;
 
 mod believed;
+mod budgets;
 mod command;
 mod config;
 mod core;
@@ -43,6 +44,7 @@ mod verify;
 #[cfg(test)]
 mod authority_tests;
 
+pub use crate::budgets::{BudgetAct, WINDOWS_AHEAD_MAX};
 pub use crate::config::{Misbehave, NodeConfig, OpenError};
 pub use crate::core::NodeCore;
 pub use govern::OPEN_PER_AGENT_MAX;
