@@ -134,7 +134,7 @@ impl Escrow {
 
     /// Takes a mint that is in effect, at `index` of the authority chain. Where a term dropped entries, the caller makes
     /// the books anew.
-    pub fn mint(&mut self, entry: FactId, index: u64, mint: Mint) {
+    pub fn mint(&mut self, entry: FactId, index: u64, mint: &Mint) {
         let of = self.mints.entry((mint.budget.clone(), mint.window)).or_default();
         if of.contains_key(&(index, entry)) {
             return;
@@ -146,7 +146,7 @@ impl Escrow {
             // The authority chain is folded in its order, so this is rare, and only then a verdict may change.
             self.refold();
         } else {
-            self.minted(entry, &mint, first);
+            self.minted(entry, mint, first);
         }
     }
 

@@ -1,11 +1,14 @@
 //! Budgets as this node lives them: rights that the authority chain mints, granted, credited, reserved and settled by facts
 //! in `mesh`. The books are [`Escrow`]'s; here is who may write into them, and when.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use cauldron_crdt::ChainId;
-use cauldron_crdt::escrow::{Body, Budget, Decider, Escrow, Life, Mint, Refused, Window};
+use cauldron_crdt::escrow::{Body, Budget, Decider, Escrow, Life, Mint, Place, Refused, Verdict, Window};
 use cauldron_identity::authority::{Entry, EntryBody};
 use cauldron_identity::budget::{window_at, window_span};
-use cauldron_identity::{AuthorId, Clock, Digest, FactId, Scope, planted};
+use cauldron_identity::{AuthorId, Clock, Digest, Fact, FactId, Scope, planted};
 
 use crate::core::NodeCore;
 use crate::input::{Refusal, Reply};
@@ -95,8 +98,13 @@ impl NodeCore {
                 return;
             }
             for body in dues {
-                if let Err(why) = self.write_rights(&body) {
-                    return self.count_refusal(why.code, why.reason);
+                let fact = match self.write_rights(&body) {
+                    Ok(fact) => fact,
+                    Err(why) => return self.count_refusal(why.code, why.reason),
+                };
+                // What does not count would be due again at once, for ever.
+                if self.escrow.verdict(&Place::of(fact.header(), fact.id())) != Some(Verdict::Counts) {
+                    return self.count_refusal("rights", format!("this node's own {} does not count", body.kind()));
                 }
             }
         }
@@ -105,12 +113,12 @@ impl NodeCore {
     /// Mints in effect, and where lives end: as the authority chain has them now.
     fn restate_rights(&mut self) {
         let mesh = Scope::mesh();
-        let mints: Vec<(u64, FactId, Mint)> = self.authority.mints().map(|(i, id, m)| (i, id, m.clone())).collect();
+        let in_effect: BTreeSet<FactId> = self.authority.mints().map(|(_, id, _)| id).collect();
         // A term may have taken a mint out of the chain: then nothing ever rested on it.
-        if self.escrow.mint_entries().any(|entry| mints.iter().all(|(_, id, _)| *id != entry)) {
+        if self.escrow.mint_entries().any(|entry| !in_effect.contains(&entry)) {
             self.escrow = Escrow::of_log(&self.log);
         }
-        for (index, id, mint) in mints {
+        for (index, id, mint) in self.authority.mints() {
             self.escrow.mint(id, index, mint);
         }
         self.escrow.forget_ends();
@@ -124,8 +132,12 @@ impl NodeCore {
         }
     }
 
-    fn write_rights(&mut self, body: &Body) -> Result<FactId, Refusal> {
-        self.append(Scope::mesh(), body.kind(), body.deps(), body.to_bytes(), None).map(|fact| fact.id())
+    fn write_rights(&mut self, body: &Body) -> Result<Arc<Fact>, Refusal> {
+        self.append(Scope::mesh(), body.kind(), body.deps(), body.to_bytes(), None)
+    }
+
+    fn record_rights(&mut self, body: &Body) -> Result<Reply, Refusal> {
+        self.write_rights(body).map(|fact| Reply::Recorded(fact.id()))
     }
 
     /// Somebody on this machine does something with a budget.
@@ -140,11 +152,11 @@ impl NodeCore {
                 self.may_use_rights()?;
                 let to = self.life_of(&to)?;
                 let debit = self.decider(now).debit(&budget, window.unwrap_or(now), amount, to);
-                self.write_rights(&Body::Debit(debit.map_err(|why| refuse(&why))?)).map(Reply::Recorded)
+                self.record_rights(&Body::Debit(debit.map_err(|why| refuse(&why))?))
             }
             BudgetAct::Reserve { budget, amount, purpose } => self.reserve_rights(&budget, amount, purpose),
             BudgetAct::Settle { reserve, spent } => match self.decider(0).settle(reserve, spent) {
-                Ok(settle) => self.write_rights(&Body::Settle(settle)).map(Reply::Recorded),
+                Ok(settle) => self.record_rights(&Body::Settle(settle)),
                 Err(Refused::Settled { spent: before, .. }) if before == spent => Ok(Reply::Already(reserve)),
                 Err(why) => Err(refuse(&why)),
             },
@@ -193,7 +205,7 @@ impl NodeCore {
         let now = self.open_window(budget)?;
         self.may_use_rights()?;
         let reserve = self.decider(now).reserve(budget, amount, purpose).map_err(|why| refuse(&why))?;
-        self.write_rights(&Body::Reserve(reserve)).map(Reply::Recorded)
+        self.record_rights(&Body::Reserve(reserve))
     }
 
     /// The window of a budget that is open by this node's clock.
@@ -245,10 +257,16 @@ impl NodeCore {
         self.decider(0).dues()
     }
 
-    /// Every budget and window of which something was minted, and what this node has reserved and not settled.
+    /// Every budget and window of which something was minted, and what this node has reserved and not settled. Windows that
+    /// are over by this node's clock only with `all`.
     #[must_use]
-    pub fn budgets_view(&self, now: Clock) -> BudgetsView {
-        let items = self.escrow.minted_windows().map(|(budget, window)| self.budget_view(budget, window));
+    pub fn budgets_view(&self, now: Clock, all: bool) -> BudgetsView {
+        let over = |budget: &Budget, window| {
+            let window_ms = self.authority.window_ms(budget).unwrap_or(0);
+            self.wall_is_known() && window < window_at(window_ms, self.now.wall_ms)
+        };
+        let shown = self.escrow.minted_windows().filter(|(budget, window)| all || !over(budget, *window));
+        let items = shown.map(|(budget, window)| self.budget_view(budget, window));
         let open = self.escrow.reservations(self.my_life()).filter(|(_, r)| r.spent.is_none());
         let reservations = open.map(|(id, r)| ReservationView {
             id: id.to_string(),

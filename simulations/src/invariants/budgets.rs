@@ -221,7 +221,7 @@ fn refolded(world: &World, m: &Machine, core: &cauldron_node_core::NodeCore) -> 
         books.fold_body(At::of(&f.header, f.id), body);
     }
     for (index, id, mint) in core.authority().mints() {
-        books.mint(id, index, mint.clone());
+        books.mint(id, index, mint);
     }
     for ((author, incarnation), seq) in core.authority().ends_in(&mesh) {
         books.end(Life { author, incarnation }, seq);

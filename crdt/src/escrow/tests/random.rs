@@ -57,7 +57,7 @@ impl World {
         ];
         let mut empty = Escrow::new();
         for (index, (entry, mint)) in mints.iter().enumerate() {
-            empty.mint(*entry, index as u64, mint.clone());
+            empty.mint(*entry, index as u64, mint);
         }
         let mut reference = Reference::default();
         reference.mints = mints;
@@ -218,7 +218,7 @@ impl World {
             match pick % 8 {
                 5 if !mints.is_empty() => {
                     let (index, id, mint) = mints.remove(pick % mints.len());
-                    books.mint(*id, index, mint.clone());
+                    books.mint(*id, index, mint);
                 }
                 6 if !ends.is_empty() => {
                     let (life, seq) = ends.remove(pick % ends.len());
