@@ -1,7 +1,6 @@
 //! Every bound of this crate, each with its reason. Guarantees §4 names the common ones.
 
 use cauldron_identity::fact::{BODY_LEN_MAX, HEADER_LEN_MAX};
-use cauldron_identity::scope::NAME_LEN_MAX;
 
 /// W3C Trace Context: a `traceparent` of version 00 has 55 characters.
 pub const TRACEPARENT_LEN_MAX: usize = 64;
@@ -139,9 +138,6 @@ pub const DOC_INLINE_MAX: usize = 512;
 pub const EDIT_OPS_MAX: usize = 5_000;
 const _: () = assert!(EDIT_OPS_MAX as u64 <= CHANGE_OPS_MAX);
 
-/// Length of a budget's name, bytes: a DNS label, as every other name of the house.
-pub const BUDGET_NAME_LEN_MAX: usize = 63;
-const _: () = assert!(BUDGET_NAME_LEN_MAX <= NAME_LEN_MAX);
 /// Grants of one life, budget and window that were neither credited nor refused. A receiver that is away for days must not
 /// draw an ever longer tail of small grants; the rest is granted when it answers.
 pub const GRANTS_OPEN_MAX: usize = 64;

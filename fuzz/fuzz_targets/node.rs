@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use cauldron_crdt::escrow::invariants;
 use cauldron_fuzz::chunks::{chunks, door};
 use cauldron_fuzz::hostile::MACHINE;
 use cauldron_fuzz::insider::{Deed, pushed};
@@ -110,6 +111,9 @@ impl Node {
             (self.core.self_view(now), self.core.peers_view(now), self.core.sites_view(now), self.core.sync_view(now));
         let _ = (self.core.authority_view(now), self.core.proposals_view(now), self.core.runway(now));
         let _ = (self.core.audit_tail(100, None), self.core.verify(), self.core.welcome(None));
+        let _ = self.core.budgets_view(now, true);
+        invariants::conserve(self.core.escrow()).expect("rights are conserved");
+        invariants::credit_once(self.core.escrow()).expect("nothing is taken twice");
     }
 
     /// A node comes up on what it stored, however hostile those were who sent it.

@@ -10,6 +10,7 @@ use cauldron_coordinator::bodies::{
 };
 use cauldron_coordinator::vote::VoteStatement;
 use cauldron_crdt::doc::KIND as KIND_CHANGE;
+use cauldron_crdt::escrow::{KIND_CREDIT, KIND_DEBIT, KIND_REFUSE, KIND_RESERVE, KIND_SETTLE};
 use cauldron_identity::authority::{
     Enrol, Entry, EntryBody, Incarnate, KIND_ENTRY, KIND_HELD, KIND_ISSUED, KIND_ROOTS,
 };
@@ -20,7 +21,7 @@ use minicbor::Encode;
 use crate::mesh::{ANA, BO, COUNCIL, HQ, LYON, Mesh, PORTO, STRANGER, key, key_of, key_of_author, scopes};
 
 /// What an insider may write; the last is no fact.
-pub const KINDS: [&str; 16] = [
+pub const KINDS: [&str; 21] = [
     KIND_ENTRY,
     KIND_HELD,
     KIND_ROOTS,
@@ -36,6 +37,11 @@ pub const KINDS: [&str; 16] = [
     KIND_FAILED,
     KIND_UNKNOWN,
     KIND_ENDED,
+    KIND_DEBIT,
+    KIND_CREDIT,
+    KIND_REFUSE,
+    KIND_RESERVE,
+    KIND_SETTLE,
     KIND_RESTRICTION,
 ];
 const AUTHORS: [u8; 4] = [HQ, LYON, PORTO, STRANGER];

@@ -4,6 +4,7 @@
 //!
 //! * [`charter`]: the root held by people; its hash is the mesh id.
 //! * [`authority`]: the pure fold of the authority chain into members, people and the active policy.
+//! * [`budget`]: how rights to spend come into being.
 //! * [`fact`]: headers, signatures and bodies; [`codec`] makes their encoding unique.
 //! * [`x509`]: X.509-SVIDs, the embedded certificate authority, and what a verifier must check;
 //! * [`jwt`]: JWT-SVIDs and the keys that sign them; [`trust_bundle`]: what a trust domain publishes of both.
@@ -13,6 +14,7 @@
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_types))]
 
 pub mod authority;
+pub mod budget;
 pub mod charter;
 pub mod clock;
 pub mod codec;

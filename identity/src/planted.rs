@@ -25,7 +25,9 @@
 //! | `cut-change-stays` | what a cut author wrote beyond its cut stays in documents |
 //! | `reissue-forgotten` | what an honest author wrote on top of cut changes is not said again |
 //! | `fork-not-frozen` | leases of a sequencer that is proven to lie still count |
-
+//! | `grant-from-nothing` | a node grants more of a budget than it holds |
+//! | `reserve-not-durable` | a reservation is answered for and told, and never written to disk |
+//! | `rights-unconfirmed` | after a restart rights are used before any peer has confirmed what was done with them |
 //!
 //! Bugs of the wires, which no simulated world has; `cargo xtask planted` runs the test of real handshakes that must catch
 //! each:
@@ -36,7 +38,8 @@
 //! | `guard-off` | a live connection is never looked at again |
 //! | `path-check-off` | a site intermediate signs for any path |
 //!
-//! Bugs of what a model checks exhaustively; `cargo xtask planted` runs the model that must find each:
+//! Bugs of what a model checks exhaustively; `cargo xtask planted` runs the model that must find each, and the simulator must
+//! find them too:
 //!
 //! | name | what it breaks |
 //! |---|---|
@@ -72,7 +75,7 @@ pub const WIRE_NAMES: [&str; 3] = ["resumption-on", "guard-off", "path-check-off
 pub const MODEL_NAMES: [&str; 2] = ["credit-counted-twice", "refund-by-timeout"];
 
 /// The bugs that the simulator must find; `activate` accepts them, in a build with the feature.
-pub const NAMES: [&str; 21] = [
+pub const NAMES: [&str; 24] = [
     "owner-trusts-coordinator",
     "vote-not-bound-to-terms",
     "same-person-twice",
@@ -94,6 +97,9 @@ pub const NAMES: [&str; 21] = [
     "fork-not-frozen",
     "cut-change-stays",
     "reissue-forgotten",
+    "grant-from-nothing",
+    "reserve-not-durable",
+    "rights-unconfirmed",
 ];
 
 /// One of [`WIRE_NAMES`] or [`RANGE_NAMES`], for every thread: tests run wherever the runtime puts them.

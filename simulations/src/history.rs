@@ -60,6 +60,8 @@ pub struct History {
     pub forged: BTreeSet<FactId>,
     /// Own facts that were lost with a disk.
     pub lost: BTreeSet<FactId>,
+    /// How often each author's machine got a disk that had lost facts of its own.
+    pub restored: BTreeMap<AuthorId, u64>,
     /// Proposals in the order in which agents made them, with the owner's place.
     pub proposals: Vec<(FactId, Place)>,
     /// Terms that the council signed.

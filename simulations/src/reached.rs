@@ -57,6 +57,18 @@ pub const MARKS: &[(&str, &str)] = &[
     ("root.waited_for", "a new root key had to wait for a member that did not trust it yet"),
     ("term.frame_from_stranger", "somebody sent a term that nobody signed"),
     ("held_by.another", "two machines of one site held the same lineage, only one of which owns it"),
+    ("budget.borrow_under_partition", "a site cut off from hq credited rights that another site granted"),
+    ("budget.crash_debit_to_send", "a process died when a grant was durable and nobody else knew of it"),
+    ("budget.duplicate_grant", "a restored node was handed a grant again that it had credited"),
+    ("budget.credited_twice", "hq credited the same rights a second time, and others stored that"),
+    ("budget.granted_from_nothing", "hq granted what it did not hold, and others stored that"),
+    ("budget.refused", "a grant from beyond the end of its grantor's life was refused"),
+    ("budget.lost", "rights were lost with a life that was over"),
+    ("budget.not_enough", "more was asked for than a node held"),
+    ("budget.clock_unknown", "nobody knew which window was open"),
+    ("budget.unconfirmed", "a restarted node would not use its rights before a peer had confirmed its store"),
+    ("budget.used_up", "a limit was reserved or spent to its last unit"),
+    ("budget.settled", "a reservation was settled"),
     ("effect.done", "an effect was done"),
     ("effect.ended", "an effect left when its time was over"),
     ("effect.unknown", "an effect ended with nobody knowing"),
@@ -66,6 +78,8 @@ pub const MARKS: &[(&str, &str)] = &[
 pub const RARE: &[(&str, u64)] = &[
     // A right clock is mostly believed again by itself: about one world in 400.
     ("clock.reset", 4_000),
+    // Its receiver has to be away from before the grant until after the cut: about one world in 300.
+    ("budget.refused", 2_000),
 ];
 
 /// How often each place was reached.

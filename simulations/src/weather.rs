@@ -45,6 +45,10 @@ pub struct Weather {
     pub write_ms: Option<Ms>,
     /// Of a hundred cuts, how many end an author's chain in the mesh before its last fact.
     pub cut_early: u64,
+    /// Mean time between two things that somebody does with a budget; none means never.
+    pub budget_ms: Option<Ms>,
+    /// How long the windows of the budget that has some are.
+    pub window_ms: Ms,
     /// From so many missing facts on a node fetches documents in one piece first.
     pub far_facts: u64,
 }
@@ -150,6 +154,8 @@ impl Weather {
             rotate_ms: None,
             write_ms: None,
             cut_early: 0,
+            budget_ms: None,
+            window_ms: 3_600_000,
             far_facts: 1_024,
         };
         // A term of the council may take out what a rotation rests on: what becomes of that is a person's to see to.
@@ -158,6 +164,8 @@ impl Weather {
         }
         weather.write_ms = every(rng, 60, 1_000, 8_000);
         weather.cut_early = *rng.pick(&[0, 90, 90]).unwrap_or(&0);
+        weather.budget_ms = every(rng, 60, 400, 3_000);
+        weather.window_ms = *rng.pick(&[15_000, 60_000, 3_600_000]).unwrap_or(&3_600_000);
         weather.far_facts = *rng.pick(&[8, 8, 1_024]).unwrap_or(&8);
         weather.favour_the_planted(turbulence_ms);
         weather
@@ -179,11 +187,23 @@ impl Weather {
         if planted::active("time-reset-unheard") {
             self.faults.jump_ms = Some(20_000);
         }
+        if planted::active("intent-key-ignored") {
+            (self.agents.repeats, self.budget_ms) = (50, None);
+        }
         if planted::active("lease-ignored") {
             self.lease_r1_ms = 20_000;
         }
         if planted::active("cut-change-stays") || planted::active("reissue-forgotten") {
             (self.faults.cut_ms, self.write_ms, self.cut_early) = (often, Some(1_500), 90);
+        }
+        if planted::active("grant-from-nothing") || planted::active("reserve-not-durable") {
+            self.budget_ms = Some(800);
+        }
+        if planted::active("refund-by-timeout") || planted::active("credit-counted-twice") {
+            (self.budget_ms, self.faults.forge_ms) = (Some(800), often);
+        }
+        if planted::active("rights-unconfirmed") {
+            (self.budget_ms, self.faults.kill_ms) = (Some(400), Some(10_000));
         }
     }
 
@@ -217,6 +237,8 @@ impl Weather {
             rotate_ms: None,
             write_ms: None,
             cut_early: 0,
+            budget_ms: None,
+            window_ms: 3_600_000,
             far_facts: 1_024,
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Escrow;
-use super::body::{Budget, Life, Window};
+use cauldron_identity::budget::{Budget, Life, Window};
 
 /// The sums of one life, or of all. In the budget's minor unit.
 ///

@@ -1,14 +1,9 @@
 //! What escrow facts say. All of them lie on their author's own chain in `mesh`.
 
-use std::fmt;
-use std::sync::Arc;
-
+use cauldron_identity::budget::{Budget, Life, Window};
 use cauldron_identity::codec::{CodecError, from_cbor, to_cbor};
-use cauldron_identity::scope::is_name;
-use cauldron_identity::{AuthorId, Digest, FactId, Header};
+use cauldron_identity::{Digest, FactId, Header};
 use minicbor::{Decode, Encode};
-
-use crate::limits::BUDGET_NAME_LEN_MAX;
 
 /// Fact kind of [`Debit`].
 pub const KIND_DEBIT: &str = "budget.debit";
@@ -20,76 +15,6 @@ pub const KIND_REFUSE: &str = "budget.refuse";
 pub const KIND_RESERVE: &str = "budget.reserve";
 /// Fact kind of [`Settle`].
 pub const KIND_SETTLE: &str = "budget.settle";
-
-/// The number of a window of time, as the budget's rule counts them; 0 for a budget that has none. Rights of one window
-/// are worth nothing in another. Which window is now is never read here: it is an argument.
-pub type Window = u64;
-
-/// The name of a budget: one DNS label in lower case. A clone costs nothing.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Budget(Arc<str>);
-
-/// A text that names no budget.
-#[derive(Debug, thiserror::Error, PartialEq, Eq, Clone)]
-#[error("{0:?} is no name of a budget: use 1 to {BUDGET_NAME_LEN_MAX} of a-z, 0-9 and '-', not at either end")]
-pub struct BudgetError(String);
-
-impl Budget {
-    /// Reads a name.
-    ///
-    /// # Errors
-    /// [`BudgetError`].
-    pub fn new(name: &str) -> Result<Self, BudgetError> {
-        let fits = is_name(name) && name.len() <= BUDGET_NAME_LEN_MAX;
-        if fits { Ok(Self(name.into())) } else { Err(BudgetError(name.chars().take(80).collect())) }
-    }
-
-    /// The name.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for Budget {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl<C> Encode<C> for Budget {
-    fn encode<W: minicbor::encode::Write>(
-        &self,
-        e: &mut minicbor::Encoder<W>,
-        _: &mut C,
-    ) -> Result<(), minicbor::encode::Error<W::Error>> {
-        e.str(&self.0)?.ok()
-    }
-}
-
-impl<'b, C> Decode<'b, C> for Budget {
-    fn decode(d: &mut minicbor::Decoder<'b>, _: &mut C) -> Result<Self, minicbor::decode::Error> {
-        Self::new(d.str()?).map_err(minicbor::decode::Error::message)
-    }
-}
-
-/// One life of an author. Rights belong to a life: whoever is restored from a backup begins with none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
-#[cbor(map)]
-pub struct Life {
-    /// Who.
-    #[n(0)]
-    pub author: AuthorId,
-    /// In which incarnation.
-    #[n(1)]
-    pub incarnation: u32,
-}
-
-impl fmt::Display for Life {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({})", self.author.short(), self.incarnation)
-    }
-}
 
 /// A fact by its place in `mesh`. The place is named beside the id, so that everybody can tell a fact that is still to
 /// come from one that lies beyond a fork and never will.
@@ -114,24 +39,6 @@ impl Place {
         let life = Life { author: header.author, incarnation: header.incarnation };
         Self { life, seq: header.seq, id }
     }
-}
-
-/// Rights that come into being: the one mint of a (budget, window), from the authority chain. No fact of its holder.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode)]
-#[cbor(map)]
-pub struct Mint {
-    /// Of which budget.
-    #[n(0)]
-    pub budget: Budget,
-    /// For which window.
-    #[n(1)]
-    pub window: Window,
-    /// How much, in the budget's minor unit.
-    #[n(2)]
-    pub amount: u64,
-    /// Who holds it first.
-    #[n(3)]
-    pub holder: Life,
 }
 
 /// Rights leave the author. This fact, as it is synced, is the signed grant.
@@ -243,6 +150,12 @@ pub struct Settle {
 #[must_use]
 pub fn purpose_of(permit: &FactId) -> Digest {
     Digest::of("cauldron/budget-purpose/v0", permit.as_bytes())
+}
+
+/// The purpose of a reservation that a person or a program names in words of their own.
+#[must_use]
+pub fn purpose_named(words: &str) -> Digest {
+    Digest::of("cauldron/budget-purpose-named/v0", words.as_bytes())
 }
 
 /// Any of the bodies.

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use cauldron_identity::{AuthorId, Digest, FactId};
 
-use super::body::{Body, Budget, Life, Place, Window};
+use super::body::{Body, Place};
 use super::judge::{Verdict, Void};
+use cauldron_identity::budget::{Budget, Life, Window};
 
 /// What one life holds of one budget in one window: the unit of judgement. `Ord` puts those of one budget and window
 /// side by side.

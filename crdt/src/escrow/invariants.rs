@@ -6,8 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cauldron_identity::FactId;
 
-use super::body::{Body, Budget, Life, Place, Source, Window};
+use super::body::{Body, Place, Source};
 use super::{Escrow, Verdict};
+use cauldron_identity::budget::{Budget, Life, Window};
 
 /// CONSERVE: held + reserved + spent + in flight + lost = minted, for every budget and window.
 ///

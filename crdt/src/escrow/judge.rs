@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use cauldron_identity::{FactId, planted};
 
 use super::Escrow;
-use super::body::{Body, Credit, Debit, Life, Mint, Place, Refuse, Reserve, Settle, Source};
+use super::body::{Body, Credit, Debit, Place, Refuse, Reserve, Settle, Source};
 use super::books::{Account, Awaited, Grant, Reservation, Way};
+use cauldron_identity::budget::{Life, Mint};
 
 /// What a `budget.*` fact counts for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -38,10 +38,11 @@ mod tests;
 
 pub use balance::{Balance, Share};
 pub use body::{
-    Body, Budget, BudgetError, Credit, Debit, KIND_CREDIT, KIND_DEBIT, KIND_REFUSE, KIND_RESERVE, KIND_SETTLE, Life,
-    Mint, Place, Refuse, Reserve, Settle, Source, Window, purpose_of,
+    Body, Credit, Debit, KIND_CREDIT, KIND_DEBIT, KIND_REFUSE, KIND_RESERVE, KIND_SETTLE, Place, Refuse, Reserve,
+    Settle, Source, purpose_named, purpose_of,
 };
 pub use books::Reservation;
+pub use cauldron_identity::budget::{Budget, BudgetError, Life, Mint, Window};
 pub use decide::{Decider, Refused};
 pub use judge::{Verdict, Void};
 
@@ -133,7 +134,7 @@ impl Escrow {
 
     /// Takes a mint that is in effect, at `index` of the authority chain. Where a term dropped entries, the caller makes
     /// the books anew.
-    pub fn mint(&mut self, entry: FactId, index: u64, mint: Mint) {
+    pub fn mint(&mut self, entry: FactId, index: u64, mint: &Mint) {
         let of = self.mints.entry((mint.budget.clone(), mint.window)).or_default();
         if of.contains_key(&(index, entry)) {
             return;
@@ -145,7 +146,7 @@ impl Escrow {
             // The authority chain is folded in its order, so this is rare, and only then a verdict may change.
             self.refold();
         } else {
-            self.minted(entry, &mint, first);
+            self.minted(entry, mint, first);
         }
     }
 
@@ -173,6 +174,13 @@ impl Escrow {
         *end = seq.min(*end);
     }
 
+    /// Forgets every end and suspension, for the caller to say them anew: a term of the council may take back the entry
+    /// that began another life. The books stay as they are.
+    pub fn forget_ends(&mut self) {
+        self.ends.clear();
+        self.suspended.clear();
+    }
+
     /// A suspension of the life begins or, with `None`, is lifted. `seq` is the last position in `mesh` that counts.
     /// The books stay as they are; this node neither grants to it nor takes from it beyond.
     pub fn suspend(&mut self, life: Life, seq: Option<u64>) {
@@ -186,6 +194,11 @@ impl Escrow {
     #[must_use]
     pub fn is_ended(&self, life: &Life) -> bool {
         self.ends.contains_key(life) || self.chains.get(life).is_some_and(|chain| chain.fork.is_some())
+    }
+
+    /// The authority entries whose mints were taken.
+    pub fn mint_entries(&self) -> impl Iterator<Item = FactId> + '_ {
+        self.mints.values().flat_map(|of| of.keys().map(|(_, entry)| *entry))
     }
 
     /// Proofs against the sequencer.

@@ -91,7 +91,7 @@ impl Mesh {
     fn fresh_books(&self) -> Escrow {
         let mut books = Escrow::new();
         let (budget, window) = (self.budget.clone(), WINDOW);
-        books.mint(MINT, 1, Mint { budget, window, amount: TOKENS, holder: life(0) });
+        books.mint(MINT, 1, &Mint { budget, window, amount: TOKENS, holder: life(0), window_ms: 0 });
         books
     }
 

@@ -3,15 +3,17 @@
 use std::collections::BTreeMap;
 
 use cauldron_coordinator::lease::{LeaseAsk, LeaseGrant};
+use cauldron_crdt::escrow::{Body, Credit, Debit, Reserve, Settle, Source};
 use cauldron_crdt::{Draft, Evidence, FactLog, Sync, SyncInput, SyncOutput};
 use cauldron_identity::authority::{Amend, ChainEnd, Cut, Enrol, Entry, Incarnate, KIND_ENTRY, KIND_HELD, Term};
+use cauldron_identity::budget::{Budget, Life, Mint};
 use cauldron_identity::charter::Seat;
 use cauldron_identity::codec::to_cbor;
 use cauldron_identity::{Digest, Fact, FactId, HeaderDraft, Scope, SealedFact};
 
 use super::{Seed, seed};
 use crate::chunks::{join, through};
-use crate::insider::deed;
+use crate::insider::{Deed, deed};
 use crate::mesh::{FOUNDED, HQ, LYON, Mesh, NOW, PORTO, STRANGER, charter, key, person, scopes, spiffe_id};
 
 pub(super) fn seeds() -> Vec<Seed> {
@@ -75,6 +77,7 @@ fn all_entries() -> Vec<Entry> {
     let seat = Seat { author: key(HQ).public(), spiffe_id: spiffe_id(HQ).to_string() };
     let elsewhere = Seat { author: key(STRANGER).public(), spiffe_id: "spiffe://acme.test/coordinator/hq-2".into() };
     vec![
+        mint(),
         Entry::Enrol(Enrol::new(&mesh, key(STRANGER), &spiffe_id(STRANGER))),
         Entry::Incarnate(Incarnate::new(&mesh, key(LYON), 1, vec![end.clone()])),
         Entry::Person(person(7, &["finance"])),
@@ -85,6 +88,37 @@ fn all_entries() -> Vec<Entry> {
         Entry::Amend(Box::new(council)),
         Entry::Term(Term { n: 2, sequencer: elsewhere, ends: vec![], root_keys: vec![] }),
     ]
+}
+
+fn mint() -> Entry {
+    let budget = Budget::new("blocks").expect("a name");
+    Entry::Mint(Mint { budget, window: 0, amount: 9, holder: life(LYON), window_ms: 0 })
+}
+
+fn life(n: u8) -> Life {
+    Life { author: key(n).author_id(), incarnation: 0 }
+}
+
+/// lyon credits a mint, grants some of it to hq, and reserves and settles the rest.
+fn budget_deeds() -> Vec<Vec<u8>> {
+    let mut mesh = Mesh::founded();
+    let mint = deed(HQ, "mesh#authority", KIND_ENTRY, 1, &to_cbor(&mint()));
+    let Some(Deed::Fact(entry)) = mesh.insider(&mint) else { unreachable!("an entry is a fact") };
+    let held = deed(LYON, "mesh", KIND_HELD, 0, &to_cbor(&mesh.held()));
+    mesh.insider(&held);
+    let (budget, window) = (Budget::new("blocks").expect("a name"), 0);
+    let mut deeds = vec![mint, held];
+    let mut write = |body: Body| {
+        let deed = deed(LYON, "mesh", body.kind(), 0, &body.to_bytes());
+        let written = mesh.insider(&deed);
+        deeds.push(deed);
+        if let Some(Deed::Fact(fact)) = written { fact.id() } else { unreachable!("it is a fact") }
+    };
+    write(Body::Credit(Credit { budget: budget.clone(), window, source: Source::Mint(entry.id()) }));
+    write(Body::Debit(Debit { budget: budget.clone(), window, amount: 4, to: life(HQ) }));
+    let reserve = write(Body::Reserve(Reserve { budget, window, amount: 5, purpose: Digest::of("purpose", b"") }));
+    write(Body::Settle(Settle { reserve, spent: 3 }));
+    deeds
 }
 
 fn entry_deeds() -> Vec<Vec<u8>> {
@@ -99,7 +133,7 @@ fn held_deed() -> Vec<u8> {
 fn entries() -> Vec<Seed> {
     let deeds = entry_deeds();
     let mut with_held = vec![held_deed()];
-    with_held.extend(deeds.iter().take(5).cloned());
+    with_held.extend(deeds.iter().take(6).cloned());
     let mesh = Mesh::founded();
     let told: Vec<Vec<u8>> =
         all_entries().into_iter().map(|entry| through(0x80, to_cbor(&mesh.entry(entry)))).collect();
@@ -207,6 +241,7 @@ fn frames() -> Vec<Seed> {
         seed("node", "data-lane", through(NO_POLICY, join(&data_lane))),
         seed("node", "spoken", through(NO_POLICY, join(&spoken))),
         seed("node", "document", as_node(NO_POLICY, &document_deeds())),
+        seed("node", "budget", as_node(POLICY, &budget_deeds())),
     ];
     all.extend(messages.iter().enumerate().map(|(n, it)| seed("sync", format!("frame-{n}"), through(0, join([it])))));
     all.extend(

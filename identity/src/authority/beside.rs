@@ -11,6 +11,7 @@ use super::fold::{Fold, Pool};
 use super::standing::Ends;
 use crate::fact::Header;
 use crate::ids::{AuthorId, FactId};
+use crate::scope::Scope;
 
 /// Restrictions outside the chain, and where everything outside it branched off.
 #[derive(Debug, Clone, Default)]
@@ -152,6 +153,11 @@ impl Beside {
             Some(ends) => ends.covers(header, id),
             None => self.gone.get(&header.author).is_none_or(|from| header.incarnation < *from),
         }
+    }
+
+    /// Where the lives that were cut end in `scope`, as far as their cuts name them.
+    pub(super) fn ends_in(&self, scope: &Scope) -> impl Iterator<Item = ((AuthorId, u32), u64)> {
+        self.ends.iter().map(move |(life, ends)| (*life, ends.end_of(scope).unwrap_or(0)))
     }
 
     /// Whether the person enrolled at `index` was revoked there.

@@ -5,6 +5,7 @@ use minicbor::{Decode, Encode};
 
 use super::amend::{Amend, Term};
 use super::roots::Trust;
+use crate::budget::Mint;
 use crate::charter::{CHARTER_NAMESPACE, KeySignature, council_signers, founding_digest, founding_message};
 use crate::codec::to_cbor;
 use crate::fact::SealedFact;
@@ -153,6 +154,9 @@ pub enum Entry {
     /// Names a new sequencer, or a new life of the present one.
     #[n(7)]
     Term(#[n(0)] Term),
+    /// Brings rights of a budget into being, once for each window.
+    #[n(8)]
+    Mint(#[n(0)] Mint),
 }
 
 /// Admits an author key under a SPIFFE ID.

@@ -12,6 +12,7 @@ use super::entry::{Cut, Entry, EntryBody};
 use super::standing::Ends;
 use super::table::Effect;
 use super::{Applied, Member, member};
+use crate::budget::{Budget, Window};
 use crate::charter::{COUNCIL_MAX, Charter, KeySignature};
 use crate::fact::Fact;
 use crate::ids::{AuthorId, FactId, MeshId};
@@ -66,10 +67,21 @@ pub(super) struct Fold {
     pub(super) outgoing: BTreeSet<AuthorId>,
     /// Charters on branches that a term took out: who else may have signed what does not fit here.
     explored: Vec<Charter>,
+    /// What was minted of each budget.
+    pub(super) minted: BTreeMap<Budget, Minted>,
     /// Index of the entry that began each further life of an author.
     begun: BTreeMap<(AuthorId, u32), u64>,
     /// The next position in the sequencer's own chain.
     next_seq: u64,
+}
+
+/// The mints of one budget, in effect or not.
+#[derive(Debug, Clone)]
+pub(super) struct Minted {
+    /// How long each window is, milliseconds; 0 without time.
+    pub(super) window_ms: u64,
+    /// Index of the entry for each window.
+    pub(super) windows: BTreeMap<Window, u64>,
 }
 
 impl Pool {
@@ -226,6 +238,7 @@ impl Fold {
             term: (0, 0),
             outgoing: BTreeSet::new(),
             explored: Vec::new(),
+            minted: BTreeMap::new(),
             begun: BTreeMap::new(),
             next_seq: 1,
         })
@@ -387,6 +400,10 @@ impl Fold {
                 if let Ok(charter) = amend.apply_to(&self.charter) {
                     self.change_charter(charter, index);
                 }
+            }
+            Entry::Mint(mint) => {
+                let fresh = || Minted { window_ms: mint.window_ms, windows: BTreeMap::new() };
+                self.minted.entry(mint.budget.clone()).or_insert_with(fresh).windows.insert(mint.window, index);
             }
             Entry::Person(_) | Entry::RevokePerson(_) | Entry::Activate(_) | Entry::Term(_) => {}
         }

@@ -5,6 +5,7 @@ use super::fold::Fold;
 use super::member;
 use super::table::{Kind, Rule, Signers};
 use super::{Amend, Term};
+use crate::budget::Mint;
 use crate::charter::Seat;
 use crate::fact::Fact;
 use crate::planted;
@@ -27,6 +28,7 @@ impl Fold {
             Entry::RevokePerson(_) => Kind::RevokePerson,
             Entry::Activate(_) => Kind::Activate,
             Entry::Amend(amend) => self.judge_amend(amend)?,
+            Entry::Mint(mint) => self.judge_mint(mint)?,
             Entry::Term(_) => return Err("a term is handed in as it is: no sequencer writes it".into()),
         };
         self.signed(kind, body, entry)
@@ -154,6 +156,25 @@ impl Fold {
             return Err(format!("incarnation {} has not begun", cut.incarnation));
         }
         Ok(Kind::Cut)
+    }
+
+    /// A second mint for one budget and window changes nothing, whoever holds it: what a life that is over held of the first
+    /// is lost for that window.
+    fn judge_mint(&self, mint: &Mint) -> Result<Kind, String> {
+        mint.fits()?;
+        let (budget, holder) = (&mint.budget, mint.holder);
+        let member = self.members.get(&holder.author).ok_or("it names a holder that is not enrolled")?;
+        if holder.incarnation != member.incarnation || self.is_cut(&holder.author, member.incarnation) {
+            return Err(format!("the life {holder} of its holder is over: what it is given would be lost"));
+        }
+        let Some(minted) = self.minted.get(budget) else { return Ok(Kind::Mint) };
+        if minted.window_ms != mint.window_ms {
+            return Err(format!("windows of {budget} last {} ms, not {}", minted.window_ms, mint.window_ms));
+        }
+        match minted.windows.get(&mint.window) {
+            Some(entry) => Err(format!("entry {entry} minted {budget} for window {} already", mint.window)),
+            None => Ok(Kind::Mint),
+        }
     }
 
     fn judge_amend(&self, amend: &Amend) -> Result<Kind, String> {

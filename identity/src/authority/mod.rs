@@ -28,6 +28,7 @@ pub use roots::{
 pub use standing::Standing;
 pub use terms::TermOutcome;
 
+use crate::budget::{Budget, Mint};
 use crate::charter::{Charter, Seat};
 use crate::fact::Fact;
 use crate::ids::{AuthorId, FactId, MeshId};
@@ -190,7 +191,23 @@ impl Authority {
             Entry::Incarnate(i) if self.member(&i.author).is_some_and(|m| self.is_cut(&i.author, m.incarnation)) => {
                 Err("a cut author does not come back by itself".into())
             }
+            Entry::Mint(mint) => self.never_minted(mint),
             _ => Ok(()),
+        }
+    }
+
+    /// A mint that a term took out of the chain may have been spent: its window is never minted again.
+    fn never_minted(&self, mint: &Mint) -> Result<(), String> {
+        let same = |body: &EntryBody| matches!(body.entry(), Ok(Entry::Mint(m)) if (&m.budget, m.window) == (&mint.budget, mint.window));
+        let mut outside = self.pool.outside(&self.fold);
+        match outside.find(|(_, body)| body.is_some_and(same)) {
+            Some((id, _)) => Err(format!(
+                "entry {} minted {} for window {} on a branch that a term ended: what it gave may be spent",
+                id.short(),
+                mint.budget,
+                mint.window
+            )),
+            None => Ok(()),
         }
     }
 
@@ -296,6 +313,30 @@ impl Authority {
             }
             _ => None,
         })
+    }
+
+    /// The highest index that a witness or a term covers: what is in effect changes with it and with the chain alone.
+    #[must_use]
+    pub fn covered(&self) -> u64 {
+        self.covered
+    }
+
+    /// The mints in effect, with their entries and places, oldest first.
+    pub fn mints(&self) -> impl Iterator<Item = (u64, FactId, &Mint)> {
+        let covered = self.covered;
+        let indexed = (1..).zip(&self.fold.chain);
+        indexed.filter_map(move |(index, applied)| match &applied.entry {
+            Some(Entry::Mint(mint)) if applied.refused.is_none() && self.effective(index, applied, covered) => {
+                Some((index, applied.id, mint))
+            }
+            _ => None,
+        })
+    }
+
+    /// How long the windows of a budget are, milliseconds; 0 without time. None for one of which nothing was minted.
+    #[must_use]
+    pub fn window_ms(&self, budget: &Budget) -> Option<u64> {
+        self.fold.minted.get(budget).map(|minted| minted.window_ms)
     }
 
     /// A person as of now.

@@ -100,6 +100,31 @@ impl Authority {
         ends.is_some_and(|ends| !ends.covers(header, id) && !planted_off(ends))
     }
 
+    /// The last position in `scope` that counts of each life that is over: cut, followed by another, or a sequencer's whose
+    /// term is over. What stands beside the chain is among it.
+    #[must_use]
+    pub fn ends_in(&self, scope: &Scope) -> BTreeMap<(AuthorId, u32), u64> {
+        let chained = self.fold.ends.iter().filter(|(_, ends)| !planted_off(ends));
+        let mut all: BTreeMap<_, _> = chained.map(|(life, ends)| (*life, ends.end_of(scope).unwrap_or(0))).collect();
+        let beside = self.beside.ends_in(scope);
+        // A life that the council cut beside the chain without naming its end has none that counts.
+        let gone = self.fold.members.iter().map(|(author, m)| ((*author, m.incarnation), 0));
+        let gone = gone.filter(|((author, life), _)| self.beside.is_cut(author, *life));
+        let named: BTreeMap<_, _> = gone.chain(beside).collect();
+        for ((author, life), seq) in named {
+            if !self.is_sequencer_life(&author, life) && !planted::active("cut-ignored") {
+                let end = all.entry((author, life)).or_insert(seq);
+                *end = seq.min(*end);
+            }
+        }
+        all
+    }
+
+    /// The last position in `scope` that counts of each author that is suspended.
+    pub fn suspended_in(&self, scope: &Scope) -> impl Iterator<Item = (AuthorId, u64)> {
+        self.suspended.iter().map(move |(author, ends)| (*author, ends.end_of(scope).unwrap_or(0)))
+    }
+
     /// Whether this life of the author was cut.
     #[must_use]
     pub fn is_cut(&self, author: &AuthorId, incarnation: u32) -> bool {

@@ -32,6 +32,7 @@ impl NodeCore {
             }
             Command::Issued(issued) => self.issued(issued),
             Command::Edit { key, edit, if_digest } => self.edit(&key, &edit, if_digest.as_deref()),
+            Command::Budget(act) => self.budget(act),
             Command::Remember { name, value } => {
                 self.persist(local::note(&name, value.clone()));
                 self.notes.insert(name, value);

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use cauldron_coordinator::lease::LeaseState;
 use cauldron_coordinator::ledger::Ledger;
 use cauldron_coordinator::policy::Engine;
-use cauldron_crdt::{Access, ChainId, Documents, Draft, FactLog, Inserted, Record as LogRecord, Sync};
+use cauldron_crdt::escrow::KIND_RESERVE;
+use cauldron_crdt::{Access, ChainId, Documents, Draft, Escrow, FactLog, Inserted, Record as LogRecord, Sync};
 use cauldron_identity::authority::{EntryBody, Term};
 use cauldron_identity::{
     AuthorId, AuthorKey, Authority, Clock, Confidence, Fact, FactId, Lane, PublicKey, Role, Scope, SealedFact,
@@ -58,6 +59,7 @@ pub struct NodeCore {
     pub(crate) sync: Sync,
     pub(crate) ledger: Ledger,
     pub(crate) docs: Documents,
+    pub(crate) escrow: Escrow,
     pub(crate) bases: crate::bases::Bases,
     pub(crate) far_facts: u64,
     pub(crate) policy: Policy,
@@ -91,6 +93,10 @@ pub struct NodeCore {
     pub(crate) dirty: bool,
     /// A cut or a fork may have changed which changes of documents count.
     pub(crate) recount: bool,
+    /// Mints, lives and suspensions may have changed whose rights count.
+    pub(crate) rights_moved: bool,
+    /// Whether a peer has vouched that nothing is missing of what this life wrote about its rights.
+    pub(crate) rights_confirmed: bool,
     /// Restrictions may have changed who is suspended.
     pub(crate) links_dirty: bool,
     pub(crate) deadline_at_ms: Option<u64>,
@@ -194,6 +200,7 @@ impl NodeCore {
             me,
             role,
             docs: Documents::new(),
+            escrow: Escrow::new(),
             bases: crate::bases::Bases::default(),
             far_facts: config.far_facts,
             ledger: Ledger::new(),
@@ -231,9 +238,12 @@ impl NodeCore {
             dirty: true,
             links_dirty: false,
             recount: true,
+            rights_moved: true,
+            rights_confirmed: false,
             deadline_at_ms: None,
             misbehave: config.misbehave,
         };
+        core.rights_confirmed = core.life.is_confirmed();
         let terms = core.restore_locals(locals);
         core.refold(&terms);
         core.bootstrap(config.bootstrap, &config.terms)?;
@@ -284,6 +294,7 @@ impl NodeCore {
         self.authority.apply_terms(terms);
         self.forget_terms();
         self.become_incarnation();
+        self.fork_rights();
         for fact in facts.iter().filter(|f| f.header().scope != Scope::authority()) {
             self.fold(fact);
         }
@@ -388,10 +399,13 @@ impl NodeCore {
     /// A fact that is new here: on disk first, then folded, then spread.
     pub(crate) fn stored(&mut self, fact: &Arc<Fact>) {
         let record = LogRecord::Fact(fact.sealed().clone());
-        if let Ok(key) = record.key() {
+        let header = fact.header();
+        let lost = planted::active("reserve-not-durable") && header.kind == KIND_RESERVE;
+        if let Ok(key) = record.key()
+            && !lost
+        {
             self.persist(Record { key, value: Some(record.value()) });
         }
-        let header = fact.header();
         self.hlc.observe(header.hlc, self.now.wall_ms);
         let author = self.authority.member(&header.author).map(|m| m.spiffe_id.to_string());
         self.tell(Event::Stored {

@@ -226,6 +226,7 @@ impl NodeCore {
                 self.authority_changed();
             }
             self.tend_documents();
+            self.tend_budgets();
             self.hold();
             self.acknowledge();
             self.write_issued();
@@ -257,6 +258,8 @@ impl NodeCore {
                 asked.extend(&peer.shared);
             }
         }
+        // Rights lie in the mesh alone, which everybody shares.
+        self.rights_confirmed |= !beyond && knows_life && asked.contains(&Scope::mesh());
         // A peer vouches only for what it reads itself: each scope needs somebody who shares it.
         if beyond {
             self.life.claimed(self.now.boottime_ms);
@@ -347,7 +350,7 @@ impl NodeCore {
             // Not taken on trust either: a store older than this entry may have used the new life already.
             if self.opened {
                 self.life = crate::life::Life::at_start(true, self.now.boottime_ms);
-                self.new_life = true;
+                (self.new_life, self.rights_confirmed) = (true, false);
                 // A term took the entry out of the chain that had ended this life: it was proven behind, and is again.
                 if taken_back {
                     self.life.proven_behind(self.now.boottime_ms);

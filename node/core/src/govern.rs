@@ -11,6 +11,7 @@ use cauldron_coordinator::coordinate::{self, Act, Limits};
 use cauldron_coordinator::ledger::{Recorded, Report};
 use cauldron_coordinator::policy::{Bundle, Engine};
 use cauldron_crdt::doc::{DocId, DocKey, Edit, Field, KIND as KIND_CHANGE};
+use cauldron_crdt::escrow::{KIND_CREDIT, KIND_DEBIT, KIND_REFUSE, KIND_RESERVE, KIND_SETTLE};
 use cauldron_identity::authority::{KIND_HELD, KIND_ISSUED, KIND_ROOTS};
 use cauldron_identity::codec::to_cbor;
 use cauldron_identity::{Fact, FactId, Scope};
@@ -29,11 +30,18 @@ pub(crate) const OPEN_PER_SITE_MAX: usize = 500;
 impl NodeCore {
     /// Takes a fact of any lane but the authority's into what this node knows.
     pub(crate) fn fold(&mut self, fact: &Arc<Fact>) {
+        if fact.header().scope == Scope::mesh() {
+            // Facts of every kind: they say how far a chain goes.
+            self.escrow.fold(fact);
+        }
         match fact.header().kind.as_str() {
             KIND_HELD => {
+                let before = self.authority.covered();
                 self.authority.apply(fact);
+                self.rights_moved |= self.authority.covered() != before;
                 self.heard_held(fact);
             }
+            KIND_DEBIT | KIND_CREDIT | KIND_REFUSE | KIND_RESERVE | KIND_SETTLE => {}
             KIND_CHANGE => self.fold_change(fact),
             KIND_ROOTS => self.roots.heard_roots(fact),
             KIND_ISSUED => self.heard_issued(fact),
@@ -52,7 +60,7 @@ impl NodeCore {
         for (author, ends) in self.ledger.suspensions(&self.authority) {
             self.authority.suspend(author, &ends);
         }
-        self.links_dirty = true;
+        (self.links_dirty, self.rights_moved) = (true, true);
     }
 
     /// Loads the bundle that the authority chain activated, once it is here.

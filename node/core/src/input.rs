@@ -7,6 +7,7 @@ use cauldron_crdt::doc::{DocKey, Edit, Work};
 use cauldron_identity::authority::{EntryBody, Issuance, Trust};
 use cauldron_identity::{FactId, PublicKey, SpiffeId};
 
+use crate::budgets::BudgetAct;
 use crate::enrol::{EnrolRequest, TokenId};
 use crate::roots::RootStep;
 
@@ -172,6 +173,8 @@ pub enum Command {
         /// Only if the document still has this digest, in hex.
         if_digest: Option<String>,
     },
+    /// Bring rights of a budget into being, hand them on, or use them.
+    Budget(BudgetAct),
     /// Keep a value of the shell's own, e.g. how far a log was read. Replaces the one before.
     Remember {
         /// Its name.

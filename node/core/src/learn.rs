@@ -129,6 +129,9 @@ impl NodeCore {
                 self.tell(Event::Frozen { seq });
             }
         }
+        if header.scope == Scope::mesh() {
+            self.fork_rights();
+        }
         // What lies at or beyond the fork is no part of a document.
         (self.recount, self.dirty) = (true, true);
         if header.author == self.me && header.incarnation == self.incarnation {

@@ -20,6 +20,7 @@ pub mod view;
 
 mod bases;
 mod believed;
+mod budgets;
 mod command;
 mod config;
 mod core;
@@ -44,6 +45,7 @@ mod verify;
 #[cfg(test)]
 mod authority_tests;
 
+pub use crate::budgets::{BudgetAct, WINDOWS_AHEAD_MAX};
 pub use crate::config::{Misbehave, NodeConfig, OpenError};
 pub use crate::core::NodeCore;
 pub use govern::OPEN_PER_AGENT_MAX;

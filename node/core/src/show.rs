@@ -449,5 +449,6 @@ pub fn summary_of_entry(entry: &Entry) -> String {
         Entry::Amend(a) => format!("amends the charter: {}", a.fields().join(", ")),
         Entry::Term(t) => format!("begins term {} of {}", t.n, t.sequencer.spiffe_id),
         Entry::Activate(a) => format!("activates policy {} ({})", a.version, a.digest.short()),
+        Entry::Mint(m) => format!("mints {} of {} for window {}, held by {}", m.amount, m.budget, m.window, m.holder),
     }
 }

@@ -66,7 +66,7 @@ impl NodeCore {
         // What this node said it holds may not be the chain any more.
         self.work.held_index = self.work.held_index.min(self.authority.index());
         self.seen_index = u64::MAX;
-        (self.recount, self.dirty) = (true, true);
+        (self.recount, self.rights_moved, self.dirty) = (true, true, true);
     }
 
     /// Tells every enrolled peer a new term of the council. From a stranger one is taken, since a successor may be one here.

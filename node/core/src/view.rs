@@ -9,8 +9,10 @@ use cauldron_identity::authority::{IssuedKind, RootState};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+mod budgets;
 mod documents;
 
+pub use budgets::{BudgetView, BudgetsView, ReservationView, ShareView};
 pub use documents::{BlameView, DidView, DocStepView, DocSummary, DocView};
 
 /// A moment: milliseconds since the Unix epoch here, RFC 3339 in UTC for whoever reads.

@@ -7,6 +7,7 @@ mod agent;
 mod approvals;
 mod audit;
 mod authority;
+mod budgets;
 mod charter;
 mod check;
 mod decide;
@@ -143,6 +144,9 @@ enum Command {
     /// This machine's clock
     #[command(subcommand)]
     Clock(decide::ClockCommand),
+    /// Limits that hold under partition: what is left of them, and who holds it
+    #[command(subcommand)]
+    Budgets(budgets::Command),
     /// The record of what happened
     #[command(subcommand)]
     Audit(audit::Command),
@@ -266,6 +270,7 @@ async fn ask(global: &Global, command: Command) -> Result<(), CliError> {
         Command::Clock(decide::ClockCommand::Reset(args)) => decide::clock_reset(&client, format, &args).await,
         Command::Kill(args) => decide::kill(&client, format, &args).await,
         Command::Audit(command) => audit::run(&client, format, &command).await,
+        Command::Budgets(command) => budgets::run(&client, format, &command).await,
         Command::Doc(command) => doc::run(&client, format, &command).await,
         Command::People(command) => people::run(&client, global, command).await,
         Command::Authority(command) => authority::run(&client, global, &command).await,

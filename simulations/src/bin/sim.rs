@@ -215,10 +215,11 @@ fn hunt(bug: &str, begun: Instant) -> Option<Report> {
 
 #[cfg(feature = "planted")]
 fn planted() -> ExitCode {
-    use cauldron_identity::planted::NAMES;
+    use cauldron_identity::planted::{MODEL_NAMES, NAMES};
+    let all: Vec<&str> = NAMES.into_iter().chain(MODEL_NAMES).collect();
     println!("{:<32} {:<14} {:>6} {:>8}", "planted bug", "broken", "seed", "time");
     let mut survivors = 0;
-    for name in NAMES {
+    for name in all.iter().copied() {
         let begun = Instant::now();
         let killed = hunt(name, begun);
         let time = begun.elapsed().as_secs_f64();
@@ -247,6 +248,6 @@ fn planted() -> ExitCode {
         }
         None => println!("{:<32} {:<14} {:>6} {time:>7.2}s", "(none)", "clean", "-"),
     }
-    println!("{} of {} planted bugs found", NAMES.len() - survivors, NAMES.len());
+    println!("{} of {} planted bugs found", all.len() - survivors, all.len());
     if survivors == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

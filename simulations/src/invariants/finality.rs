@@ -80,7 +80,9 @@ pub fn fold<'f>(
 /// PROGRESS: what was done and has left the file is recorded as over, also when the process died in between. (A machine that
 /// was restored, cut or put out of its place began a life that does not answer for the old one.)
 pub(super) fn ends_are_told(world: &World) -> Holds {
-    for m in world.machines.iter().filter(|m| world.is_in_good_standing(m) && m.restored.is_none()) {
+    // Also when a later copy of the disk had everything again: the life had ended.
+    let same_life = |m: &&Machine| world.is_in_good_standing(m) && !world.history.restored.contains_key(&m.author);
+    for m in world.machines.iter().filter(same_life) {
         let ended: BTreeSet<FactId> = of_kind::<Ended>(&m.known, KIND_ENDED).map(|(_, e)| e.started).collect();
         let done: BTreeSet<FactId> = of_kind::<Done>(&m.known, KIND_DONE).map(|(_, d)| d.started).collect();
         for (fact, start) in of_kind::<Started>(&m.known, KIND_STARTED).filter(|(f, _)| f.header.author == m.author) {

@@ -1,6 +1,7 @@
 //! What must always be true, each as a named function. They judge disks, wires, promises and effects from outside, with a
 //! reference model of their own ([`model`]); none of them asks a node whether it behaves.
 
+mod budgets;
 mod chains;
 mod converge;
 mod decision;
@@ -70,6 +71,7 @@ pub struct Watch {
     pub(crate) public_ids: BTreeSet<FactId>,
     pub(crate) statuses: BTreeMap<(Place, FactId), cauldron_coordinator::ledger::State>,
     pub(crate) sampled_at: Ms,
+    pub(crate) budgets: budgets::Ledger,
 }
 
 /// A node said for the first time in this process that it keeps a fact.
@@ -81,6 +83,8 @@ pub(crate) fn at_each_fact(world: &mut World, place: Place, fact: &Arc<Known>, o
         chains::causes_are_known(world, place, fact)?;
         chains::old_life_is_over(world, place, fact)?;
         chains::asks_before_it_writes(world, place, fact)?;
+        budgets::rights_are_confirmed(world, place, fact)?;
+        budgets::nonneg(world, place, fact)?;
         match fact.kind() {
             KIND_STARTED => {
                 permit::permit(world, place, fact)?;
@@ -93,7 +97,13 @@ pub(crate) fn at_each_fact(world: &mut World, place: Place, fact: &Arc<Known>, o
         }
     }
     finality::mark_hard_places(world, place, fact);
+    budgets::mark_hard_places(world, place, fact, own);
     Ok(())
+}
+
+/// A fact is durable on a machine.
+pub(crate) fn at_each_durable(world: &mut World, place: Place, fact: &Known) -> Holds {
+    budgets::budget(world, place, fact)
 }
 
 /// A record becomes durable.
@@ -166,6 +176,7 @@ pub(crate) fn at_each_ack(world: &World, ack: &Ack) -> Holds {
 /// Something happened.
 pub(crate) fn at_each_step(world: &mut World) -> Holds {
     finality::no_storm(world)?;
+    budgets::books_hold(world)?;
     finality::sample(world)
 }
 
@@ -180,6 +191,7 @@ pub(crate) fn at_the_end(world: &mut World) -> Holds {
     documents::nothing_beyond_a_cut(world)?;
     documents::nothing_honest_is_missing(world)?;
     documents::the_same_everywhere(world)?;
+    budgets::settled(world)?;
     rooted::the_term_is_everywhere(world)?;
     roots::settled(world)?;
     finality::final_states(world)?;

@@ -98,6 +98,9 @@ impl World {
         if self.rng.percent(25) {
             return self.impersonate();
         }
+        if self.weather.budget_ms.is_some() && self.rng.percent(50) {
+            return self.forge_rights();
+        }
         // The strongest of them, for it passes all that does not ask who enrolled whom.
         let invent = self.rng.percent(40);
         let forgery = if invent { Some(Forgery::Invented) } else { self.rng.pick(&FORGERIES).copied() };

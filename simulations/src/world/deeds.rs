@@ -54,6 +54,13 @@ pub enum Asked {
         /// Its key.
         key: Digest,
     },
+    /// Rights for some purpose.
+    Reservation {
+        /// How much.
+        amount: u64,
+    },
+    /// Something else about a budget.
+    Rights,
     /// Something whose answer nobody waits for.
     Other,
 }
@@ -110,6 +117,8 @@ impl World {
             (Asked::Activation { .. }, Err(why)) if why.code == "root_not_trusted_yet" => {
                 reached!(self, "root.waited_for");
             }
+            (Asked::Reservation { amount }, Ok(Reply::Recorded(fact))) => self.reserved.push((place, fact, amount)),
+            (Asked::Reservation { .. } | Asked::Rights, Err(why)) => self.mark_refusal(&why),
             (Asked::Proposal { owner }, Ok(Reply::Recorded(fact))) => self.history.proposals.push((fact, owner)),
             _ => {}
         }

@@ -67,6 +67,9 @@ impl World {
         if let Some(mean) = self.weather.write_ms {
             self.queue.after(mean, Happening::Write);
         }
+        if let Some(mean) = self.weather.budget_ms {
+            self.queue.after(5_000 + mean, Happening::Rights);
+        }
         if self.weather.people.revoke && self.founding.people.len() > 2 {
             let at = self.rng.between(span / 3, span);
             self.queue.at(at, Happening::Revoke);
@@ -263,7 +266,12 @@ impl World {
             && let Some(end) = ends.iter_mut().find(|e| e.scope == Scope::mesh() && e.seq > 1)
         {
             reached!(self, "cut.early");
-            end.seq = self.rng.between(1, end.seq - 1);
+            // Right before a grant that its receiver has not seen: it will learn of the cut first.
+            let granted = self.grant_in_flight(place).filter(|seq| *seq > 1 && *seq <= end.seq);
+            end.seq = match granted {
+                Some(seq) => seq - 1,
+                None => self.rng.between(1, end.seq - 1),
+            };
             end.id = self.machines[HQ]
                 .known
                 .values()

@@ -6,6 +6,7 @@
 
 pub mod adversary;
 pub mod blocklist;
+mod budgets;
 pub(crate) mod connector;
 mod deeds;
 mod documents;
@@ -85,6 +86,10 @@ pub(crate) enum Happening {
     Withdraw { person: usize, proposal: FactId },
     /// Somebody writes to a document somewhere.
     Write,
+    /// Somebody does something with a budget.
+    Rights,
+    /// The council cuts an author.
+    Cut { place: Place },
     /// A document is built.
     Built { place: Place, process: u64, work: Box<Work> },
     /// hq vetoes or kills something.
@@ -127,6 +132,8 @@ pub struct World {
     pub(crate) strange_links: BTreeSet<LinkId>,
     pub(crate) ballots: BTreeSet<(usize, FactId)>,
     pub(crate) intents: Vec<deeds::Intent>,
+    /// Reservations that were answered for and not settled yet: where, which, how much.
+    pub(crate) reserved: Vec<(Place, FactId, u64)>,
     pub(crate) watch: invariants::Watch,
     /// The root key that hq's shell signs with.
     pub(crate) signs: Digest,
@@ -184,6 +191,7 @@ impl World {
             strange_links: BTreeSet::new(),
             ballots: BTreeSet::new(),
             intents: Vec::new(),
+            reserved: Vec::new(),
             watch: invariants::Watch::default(),
             signs,
         };
@@ -283,6 +291,9 @@ impl World {
             Happening::Look { person } => self.look(person),
             Happening::Withdraw { person, proposal } => self.withdraw(person, proposal),
             Happening::Write => self.write_something(),
+            Happening::Rights => self.move_rights(),
+            Happening::Cut { place } if !self.calm => self.cut_author(place),
+            Happening::Cut { .. } => {}
             Happening::Built { place, process, work } => {
                 if self.machines[place].process == process {
                     self.give(place, Input::Worked(work).into());

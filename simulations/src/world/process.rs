@@ -251,6 +251,9 @@ impl World {
                 m.durable.insert(fact.id);
                 m.cut_known.extend(cut_by_council(&self.founding, &fact));
                 self.history.durable(&fact);
+                if let Err(violation) = invariants::at_each_durable(self, place, &fact) {
+                    self.break_off(violation);
+                }
             }
         }
     }
@@ -316,6 +319,7 @@ impl World {
                     Some(fact) if fact.kind() == KIND_STARTED => (gap_ppm, "crash.permit_to_started"),
                     Some(fact) if fact.kind() == KIND_ENDED => (gap_ppm, "crash.end_to_ended"),
                     Some(fact) if fact.kind() == KIND_PERMIT => (gap_ppm / 4, "crash.before_persist"),
+                    Some(fact) if fact.kind().starts_with("budget.") => (gap_ppm / 10, "crash.before_persist"),
                     Some(_) => (gap_ppm / 40, "crash.before_persist"),
                     None => (0, "crash.before_persist"),
                 }
@@ -370,6 +374,9 @@ impl World {
         if made {
             reached!(self, "crash.effect_to_done");
         }
+        if self.holds_an_untold_grant(place) {
+            reached!(self, "budget.crash_debit_to_send");
+        }
     }
 
     /// The machine loses its disk and gets an older copy.
@@ -401,6 +408,7 @@ impl World {
         }
         reached!(self, "restore.with_loss");
         self.history.lost.extend(lost.keys());
+        *self.history.restored.entry(author).or_default() += 1;
         self.machines[place].restored = Some(Restored { lost, ..Restored::default() });
     }
 

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod badcert;
+mod budgets;
 mod clock;
 mod dark;
 mod demo;

@@ -49,7 +49,7 @@ impl World {
     fn new() -> Self {
         let lives = std::array::from_fn(|n| Life { author: author(n), incarnation: 0 });
         let [(demo, now), (other, later)] = kinds();
-        let mint = |budget, window, amount, holder| Mint { budget, window, amount, holder };
+        let mint = |budget, window, amount, holder| Mint { budget, window, amount, holder, window_ms: 0 };
         let mints = vec![
             (FactId::from_bytes([0xa1; 32]), mint(demo.clone(), now, 10, lives[0])),
             (FactId::from_bytes([0xa2; 32]), mint(demo, now, 50, lives[LIAR])),
@@ -57,7 +57,7 @@ impl World {
         ];
         let mut empty = Escrow::new();
         for (index, (entry, mint)) in mints.iter().enumerate() {
-            empty.mint(*entry, index as u64, mint.clone());
+            empty.mint(*entry, index as u64, mint);
         }
         let mut reference = Reference::default();
         reference.mints = mints;
@@ -218,7 +218,7 @@ impl World {
             match pick % 8 {
                 5 if !mints.is_empty() => {
                     let (index, id, mint) = mints.remove(pick % mints.len());
-                    books.mint(*id, index, mint.clone());
+                    books.mint(*id, index, mint);
                 }
                 6 if !ends.is_empty() => {
                     let (life, seq) = ends.remove(pick % ends.len());

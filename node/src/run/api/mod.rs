@@ -1,5 +1,6 @@
 //! The HTTP API on a Unix socket. Whoever may open the socket may ask; the file's mode says who that is.
 
+mod budgets;
 mod docs;
 mod gate;
 mod listen;
@@ -70,6 +71,11 @@ pub fn router(context: Context) -> Router {
         .routes(routes!(docs::show, docs::edit))
         .routes(routes!(docs::history))
         .routes(routes!(docs::blame))
+        .routes(routes!(budgets::list))
+        .routes(routes!(budgets::mint))
+        .routes(routes!(budgets::grant))
+        .routes(routes!(budgets::reserve))
+        .routes(routes!(budgets::settle))
         .routes(routes!(read::proposals))
         .routes(routes!(read::proposal))
         .routes(routes!(read::approvals))
