@@ -74,11 +74,12 @@ impl Bases {
         self.pull.as_ref().map(|pull| pull.deadline_ms)
     }
 
-    /// The scopes of which something is still to be fetched.
+    /// Whether something of a scope is still to be fetched or unpacked.
     fn busy_with(&self, scope: &Scope) -> bool {
         self.pull.as_ref().is_some_and(|pull| pull.key.scope == *scope)
             || self.queue.iter().any(|(_, key)| key.scope == *scope)
             || self.listing.iter().any(|(_, of)| of == scope)
+            || self.loading.keys().any(|key| key.scope == *scope)
     }
 }
 
@@ -197,7 +198,7 @@ impl NodeCore {
         self.release(&list.scope);
     }
 
-    /// Asks for the facts of a scope when nothing of it is to be fetched any more.
+    /// Asks for the facts of a scope when no document of it is under way any more: taking facts in would delay it.
     fn release(&mut self, scope: &Scope) {
         if !self.bases.busy_with(scope) {
             self.sync(SyncInput::Release { scope: scope.clone() });
@@ -286,6 +287,7 @@ impl NodeCore {
         if let (Err(why), Some(link)) = (result, link) {
             self.base_loaded(key, link, &why);
         }
+        self.release(&key.scope);
     }
 
     fn base_loaded(&mut self, key: &DocKey, link: LinkId, why: &BaseError) {
