@@ -22,6 +22,7 @@ mod fixtures;
 pub mod ids;
 pub mod jwt;
 pub mod keys;
+pub mod memo;
 pub mod planted;
 pub mod scope;
 pub mod seal;
