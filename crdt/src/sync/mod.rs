@@ -250,11 +250,17 @@ impl Sync {
         self.links.get(&link).is_some_and(|l| l.announced(1) && !l.wanted.iter().any(|chain| l.lacks(log, chain)))
     }
 
-    /// How far the peer said it holds `chain`, once it has announced everything it holds; none before. What it says of
-    /// this node's own chains tells whether the store lies behind its own past.
+    /// How far the peer said it holds `chain`, once it has announced everything it holds; none before.
     #[must_use]
     pub fn shown(&self, link: LinkId, chain: &ChainId) -> Option<u64> {
         self.links.get(&link).filter(|l| l.announced(1)).map(|l| l.remote_seq(chain))
+    }
+
+    /// Whether the peer said it holds more of `chain`, or another branch of it, once it has announced everything it holds;
+    /// none before. What it says of this node's own chains tells whether the store lies behind its own past.
+    #[must_use]
+    pub fn shows_more(&self, log: &FactLog, link: LinkId, chain: &ChainId) -> Option<bool> {
+        self.links.get(&link).filter(|l| l.announced(1)).map(|l| l.lacks(log, chain))
     }
 
     /// The next thing to do; none until the next input.

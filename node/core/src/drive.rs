@@ -273,14 +273,14 @@ impl NodeCore {
         }
     }
 
-    /// Whether the peer claims to hold more of this node's own chains than the store; none before it has announced
+    /// Whether the peer claims to hold more of this node's own chains than the store, or others; none before it has announced
     /// everything, or when nothing is shared.
     fn claims_more(&self, link: LinkId) -> Option<bool> {
         let shared = self.links.get(&link).map(|p| &p.shared).filter(|shared| !shared.is_empty())?;
         let mut more = false;
         for scope in shared {
             let chain = ChainId { scope: scope.clone(), author: self.me, incarnation: self.incarnation };
-            more |= self.sync.shown(link, &chain)? > self.log.held(&chain);
+            more |= self.sync.shows_more(&self.log, link, &chain)?;
         }
         Some(more)
     }
