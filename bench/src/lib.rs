@@ -6,7 +6,9 @@
 
 mod approve;
 mod fsync;
+mod grown;
 pub mod identity;
+mod partition;
 mod renewal;
 pub mod report;
 pub mod spine;
