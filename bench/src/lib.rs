@@ -6,8 +6,10 @@
 
 mod approve;
 mod fsync;
+mod grown;
 pub mod identity;
 mod newcomer;
+mod partition;
 mod renewal;
 pub mod report;
 pub mod spine;

@@ -12,9 +12,9 @@ use cauldron_crdt::{Access, ChainId, Draft, FactLog, Record};
 use cauldron_identity::{AuthorId, AuthorKey, Fact, MeshId, PublicKey, Scope, SealedFact};
 use cauldron_store::{CACHE_BYTES_DEFAULT, RedbStore, Store, WriteBatch, record};
 
-use crate::{Bound, Figure, Report};
+use crate::{Bound, Figure, Report, grown, partition};
 
-const MESH: MeshId = MeshId::from_bytes([7; 32]);
+pub(crate) const MESH: MeshId = MeshId::from_bytes([7; 32]);
 /// Facts in one commit.
 const BATCH: usize = 100;
 /// Facts that are written, read and verified.
@@ -33,7 +33,7 @@ const INGEST_MS_MAX: f64 = 0.5;
 const INGEST_RATIO_MAX: f64 = 0.1;
 
 /// Everybody may write everything.
-struct Open(BTreeMap<AuthorId, PublicKey>);
+pub(crate) struct Open(pub(crate) BTreeMap<AuthorId, PublicKey>);
 
 impl Access for Open {
     fn author_key(&self, author: &AuthorId) -> Option<PublicKey> {
@@ -59,23 +59,25 @@ pub fn measure() -> Result<Report, String> {
     grown(&mut figures)?;
     documented(&mut figures)?;
     figures.extend(crate::newcomer::figures()?);
+    figures.extend(grown::figures()?);
+    figures.extend(partition::figures()?);
     Ok(Report { figures })
 }
 
-fn key(n: u8) -> AuthorKey {
+pub(crate) fn key(n: u8) -> AuthorKey {
     AuthorKey::from_seed(&[n; 32])
 }
 
-fn draft(body: Vec<u8>, kind: &str, hlc: u64) -> Draft {
+pub(crate) fn draft(body: Vec<u8>, kind: &str, hlc: u64) -> Draft {
     let (scope, kind) = (Scope::mesh(), kind.to_owned());
     Draft { scope, incarnation: 0, kind, deps: vec![], body, hlc, traceparent: None }
 }
 
-fn line(n: usize) -> Vec<u8> {
+pub(crate) fn line(n: usize) -> Vec<u8> {
     format!("{{\"line\":{n},\"text\":\"Failed password for root from 203.0.113.7 port 4242 ssh2\"}}").into_bytes()
 }
 
-fn put(batch: &mut WriteBatch, sealed: &SealedFact) -> Result<(), String> {
+pub(crate) fn put(batch: &mut WriteBatch, sealed: &SealedFact) -> Result<(), String> {
     let fact = Record::Fact(sealed.clone());
     let key = fact.key().map_err(|e| e.to_string())?;
     let value = record::wrap(&key, b'f', &fact.value());
@@ -342,7 +344,7 @@ fn automerge_sync() -> Result<f64, String> {
     Ok((processor_time() - spent).as_secs_f64() * 1e3 / f64::from(rounds))
 }
 
-fn processor_time() -> Duration {
+pub(crate) fn processor_time() -> Duration {
     crate::identity::processor_time()
 }
 

@@ -84,8 +84,14 @@ pub const FAR_FACTS: u64 = 1_024;
 pub const HOLD_MS_MAX: u64 = 5_000;
 /// A scope's facts are not held back again before, milliseconds: a peer that promises much must not keep them away.
 pub const HOLD_AGAIN_MS: u64 = 60_000;
-/// Between two digests on a link, milliseconds: what push lost is repaired within "connected nodes know within 10 s".
+/// The core's timers fall on multiples of this, milliseconds: it is woken 40 times a second at most, however many links it
+/// has.
+pub const WAKE_MS: u64 = 25;
+/// From a change to the digest that shows it, and between two digests on a link while its ends differ, milliseconds: what
+/// push lost is repaired within "connected nodes know within 10 s".
 pub const DIGEST_EVERY_MS: u64 = 8_000;
+/// The longest time between two digests on a link whose ends agreed last, and at which nothing has changed since.
+pub const DIGEST_IDLE_MS: u64 = 8 * DIGEST_EVERY_MS;
 /// Frames of digests are counted over this time, milliseconds: comparing costs a walk over the chains.
 pub const DIGEST_MS_MIN: u64 = 1_000;
 /// Frames of digests that a peer may have compared in that time: enough for a coordinator of 2,000 sites.

@@ -120,7 +120,10 @@ impl PublicKey {
     }
 
     pub(crate) fn verify_bytes(&self, bytes: &[u8], signature: &Signature) -> Result<(), KeyError> {
-        UnparsedPublicKey::new(&ED25519, &self.0).verify(bytes, &signature.0).map_err(|_| KeyError::BadSignature)
+        let verify = || {
+            UnparsedPublicKey::new(&ED25519, &self.0).verify(bytes, &signature.0).map_err(|_| KeyError::BadSignature)
+        };
+        crate::memo::once(&[&self.0, bytes, &signature.0], verify)
     }
 }
 

@@ -24,6 +24,7 @@ mod fixtures;
 pub mod ids;
 pub mod jwt;
 pub mod keys;
+pub mod memo;
 pub mod planted;
 pub mod scope;
 pub mod seal;

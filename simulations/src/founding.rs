@@ -1,10 +1,12 @@
 //! How a world's mesh is founded: as in production, by a charter, a council key, people, and an activated policy.
 
 use cauldron_coordinator::policy::Bundle;
-use cauldron_identity::authority::{Activate, Credential, Entry, EntryBody, KIND_ENTRY, Person};
+use cauldron_identity::authority::{Activate, Credential, Enrol, Entry, EntryBody, KIND_ENTRY, Person};
 use cauldron_identity::charter::{Charter, ClassAges, Seat};
-use cauldron_identity::codec::to_cbor;
-use cauldron_identity::{AuthorKey, Digest, Fact, FactId, HeaderDraft, MeshId, Scope, SealedFact, SignedCharter};
+use cauldron_identity::codec::{from_cbor, to_cbor};
+use cauldron_identity::{
+    AuthorKey, Digest, Fact, FactId, Header, HeaderDraft, MeshId, Scope, SealedFact, SignedCharter, SpiffeId,
+};
 
 use crate::clock::EPOCH_MS;
 use crate::rng::Rng;
@@ -74,6 +76,25 @@ impl Founding {
         let approvers = weather.people.approvers;
         let root_key = founding_root();
         Self { root_key, charter, mesh, council, hq_seed, people, approvers, class_version, facts }
+    }
+}
+
+impl Founding {
+    /// Enrols nodes at the founding: what hq writes when each redeems its token.
+    pub fn enrol(&mut self, nodes: &[(AuthorKey, SpiffeId)]) {
+        let hq = AuthorKey::from_seed(&self.hq_seed);
+        let entries = self.facts.iter().filter(|fact| {
+            let header: Option<Header> = from_cbor(&fact.header).ok();
+            header.is_some_and(|header| header.scope == Scope::authority())
+        });
+        let (mut index, mut prev) = entries.fold((0, None), |(count, _), fact| (count + 1, Some(fact.id())));
+        for (key, spiffe_id) in nodes {
+            index += 1;
+            let body = EntryBody::new(prev, index, &Entry::Enrol(Enrol::new(&self.mesh, key, spiffe_id)));
+            let fact = seal(&hq, self.mesh, Scope::authority(), index, prev, KIND_ENTRY, to_cbor(&body));
+            prev = Some(fact.id());
+            self.facts.push(fact.sealed().clone());
+        }
     }
 }
 

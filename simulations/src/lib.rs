@@ -8,6 +8,7 @@
 //! * [`invariants`]: what must always be true, as named functions beside a reference model.
 //! * [`mod@reached`]: the hard places that a run must have got to, or its silence means nothing.
 //! * [`story`]: worlds in which nothing happens by itself, for tests that read as stories.
+//! * [`scale`]: many nodes, and what they cost.
 //! * [`run`]: one seed, many seeds, every planted bug.
 //!
 //! Absent on purpose: sockets, files, threads and the wall clock. The binary `sim` has the latter two.
@@ -24,6 +25,7 @@ pub mod queue;
 pub mod reached;
 pub mod rng;
 pub mod run;
+pub mod scale;
 pub mod story;
 pub mod trace;
 pub mod weather;

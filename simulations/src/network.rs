@@ -46,6 +46,7 @@ pub struct Session {
 #[derive(Debug, Default)]
 pub struct Network {
     sessions: BTreeMap<LinkId, Session>,
+    by_pair: BTreeMap<(Place, Place), LinkId>,
     next_link: LinkId,
     silent: BTreeMap<(Place, Place), u32>,
     pairs: BTreeSet<(Place, Place)>,
@@ -77,7 +78,7 @@ impl Network {
     /// The living session of two machines.
     #[must_use]
     pub fn between(&self, a: Place, b: Place) -> Option<LinkId> {
-        self.sessions.iter().find(|(_, s)| pair(s.ends[0], s.ends[1]) == pair(a, b)).map(|(link, _)| *link)
+        self.by_pair.get(&pair(a, b)).copied()
     }
 
     /// Begins a session.
@@ -85,6 +86,7 @@ impl Network {
         self.next_link += 1;
         let session = Session { ends: [dialler, listener], lanes: Default::default() };
         self.sessions.insert(self.next_link, session);
+        self.by_pair.insert(pair(dialler, listener), self.next_link);
         self.next_link
     }
 
@@ -107,7 +109,9 @@ impl Network {
 
     /// Ends a session; what was in flight is gone.
     pub fn end(&mut self, link: LinkId) -> Option<Session> {
-        self.sessions.remove(&link)
+        let session = self.sessions.remove(&link)?;
+        self.by_pair.remove(&pair(session.ends[0], session.ends[1]));
+        Some(session)
     }
 
     /// Sessions of one machine.

@@ -32,13 +32,10 @@ pub struct Report {
     pub violation: Option<Violation>,
 }
 
-/// Lives through the world of one seed. A panic of any core is a broken NO-PANIC.
-#[must_use]
-pub fn seed(seed: u64, nodes: Option<usize>, print: bool) -> Report {
-    let lived = catch_unwind(AssertUnwindSafe(|| {
-        let mut world = World::new(seed, nodes, print);
-        world.live();
-        Report {
+impl Report {
+    /// What became of a world that has been lived through.
+    pub(crate) fn of(seed: u64, world: World) -> Self {
+        Self {
             seed,
             trace: world.trace.hash(),
             events: world.trace.events(),
@@ -49,6 +46,16 @@ pub fn seed(seed: u64, nodes: Option<usize>, print: bool) -> Report {
             reached: world.reached,
             violation: world.violation,
         }
+    }
+}
+
+/// Lives through the world of one seed. A panic of any core is a broken NO-PANIC.
+#[must_use]
+pub fn seed(seed: u64, nodes: Option<usize>, print: bool) -> Report {
+    let lived = catch_unwind(AssertUnwindSafe(|| {
+        let mut world = World::new(seed, nodes, print);
+        world.live();
+        Report::of(seed, world)
     }));
     lived.unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned();

@@ -43,6 +43,10 @@ pub struct Weather {
     pub rotate_ms: Option<Ms>,
     /// Mean time between two edits of a document by somebody somewhere; none means never.
     pub write_ms: Option<Ms>,
+    /// Whether a node talks to hq, to the first of its site and to the one before it, instead of to all of its site.
+    pub sparse: bool,
+    /// Whether the founding enrols every node, so that nobody has to join.
+    pub enrolled: bool,
     /// Of a hundred cuts, how many end an author's chain in the mesh before its last fact.
     pub cut_early: u64,
     /// Mean time between two things that somebody does with a budget; none means never.
@@ -153,6 +157,8 @@ impl Weather {
             clock_drift_ppm_max: *rng.pick(&[0, 20, 200]).unwrap_or(&0),
             rotate_ms: None,
             write_ms: None,
+            sparse: false,
+            enrolled: false,
             cut_early: 0,
             budget_ms: None,
             window_ms: 3_600_000,
@@ -207,6 +213,13 @@ impl Weather {
         }
     }
 
+    /// A calm world of many sites, on links as long as a country.
+    #[must_use]
+    pub fn wide(sites: Vec<usize>) -> Self {
+        let disk = DiskWeather { usual_ms_max: 5, slow_ppm: 0, slow_ms_max: 0, group: true, blocking: true };
+        Self { sites_linked: false, latency_ms: (10, 50), disk, sparse: true, enrolled: true, ..Self::calm(sites) }
+    }
+
     /// A calm world for stories: three sites' worth of nothing going wrong.
     #[must_use]
     pub fn calm(sites: Vec<usize>) -> Self {
@@ -236,6 +249,8 @@ impl Weather {
             clock_drift_ppm_max: 0,
             rotate_ms: None,
             write_ms: None,
+            sparse: false,
+            enrolled: false,
             cut_early: 0,
             budget_ms: None,
             window_ms: 3_600_000,

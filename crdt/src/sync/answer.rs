@@ -1,11 +1,13 @@
 //! What peers lack: announcing, answering requests, digests.
 
+use std::collections::BTreeSet;
+
 use cauldron_identity::Scope;
 
 use super::bulk;
 use super::wire::{Digests, Frame, Have, Part, ScopeDigest, ScopeHeads, Want};
 use super::{LinkId, Sync, SyncOutput};
-use crate::limits::{DIGEST_EVERY_MS, DIGESTS_PER_FRAME_MAX, HEADS_PER_FRAME_MAX, REQUEST_MS_MAX, REQUESTS_MAX};
+use crate::limits::{DIGESTS_PER_FRAME_MAX, HEADS_PER_FRAME_MAX, REQUEST_MS_MAX, REQUESTS_MAX};
 use crate::log::{Evidence, FactLog, Inserted, Refusal};
 
 impl Sync {
@@ -49,9 +51,8 @@ impl Sync {
     }
 
     /// Answers what was asked, as far as the budget of each link goes.
-    pub(super) fn serve_all(&mut self, now_ms: u64, log: &FactLog) {
-        let links: Vec<LinkId> = self.links.keys().copied().collect();
-        for link in links {
+    pub(super) fn serve_all(&mut self, now_ms: u64, log: &FactLog, looked_at: &BTreeSet<LinkId>) {
+        for &link in looked_at {
             while let Some(l) = self.links.get_mut(&link).filter(|l| !l.serve.is_empty()) {
                 if !l.may_serve(now_ms) {
                     break;
@@ -64,11 +65,10 @@ impl Sync {
         }
     }
 
-    pub(super) fn send_digests(&mut self, now_ms: u64, log: &FactLog) {
-        let due: Vec<LinkId> = self.links.iter().filter(|(_, l)| l.digest_ms <= now_ms).map(|(id, _)| *id).collect();
-        for link in due {
-            let Some(l) = self.links.get_mut(&link) else { continue };
-            l.digest_ms = now_ms + DIGEST_EVERY_MS;
+    pub(super) fn send_digests(&mut self, now_ms: u64, log: &FactLog, looked_at: &BTreeSet<LinkId>) {
+        for &link in looked_at {
+            let Some(l) = self.links.get_mut(&link).filter(|l| l.beat.next_ms() <= now_ms) else { continue };
+            l.beat.sent(now_ms);
             let round = l.round_sent;
             let all: Vec<ScopeDigest> =
                 l.scopes.iter().map(|s| ScopeDigest { scope: s.clone(), digest: log.state_hash(s) }).collect();
@@ -95,18 +95,21 @@ impl Sync {
             self.send(link, &Frame::Again);
         }
         let Some(l) = self.links.get_mut(&link) else { return };
+        let mut equal = true;
         let mut differ: Vec<Scope> = Vec::new();
         for told in shared {
             let ours = log.state_hash(&told.scope);
             if ours == told.digest {
                 continue;
             }
+            equal = false;
             if l.may_tell(now_ms, &told.scope, ours) {
                 differ.push(told.scope.clone());
             } else {
                 self.stats.digests_repeated += 1;
             }
         }
+        l.beat.compared(now_ms, equal);
         for scopes in pack(log, &differ) {
             self.send(link, &Frame::Have(Have { first: None, scopes }));
         }

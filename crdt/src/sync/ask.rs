@@ -38,14 +38,15 @@ impl Sync {
         }
     }
 
-    /// Asks every link for what it has and this node lacks.
-    pub(super) fn ask_all(&mut self, now_ms: u64, log: &FactLog) {
+    /// Asks the links that are looked at for what they have and this node lacks.
+    pub(super) fn ask_all(&mut self, now_ms: u64, log: &FactLog, looked_at: &BTreeSet<LinkId>) {
         // Each chain is asked of one peer at a time, and not while facts of it are with the log.
         let mut busy: BTreeSet<ChainId> = self.offered.values().map(|o| o.chain.clone()).collect();
         busy.extend(self.ranges.keys().cloned());
-        busy.extend(self.links.values().flat_map(|l| l.requests.values().map(|r| r.chain.clone())));
-        let links: Vec<LinkId> = self.links.keys().copied().collect();
-        for link in links {
+        // A link that asks is active, so all that ask are looked at.
+        let asking = looked_at.iter().filter_map(|link| self.links.get(link));
+        busy.extend(asking.flat_map(|l| l.requests.values().map(|r| r.chain.clone())));
+        for &link in looked_at {
             let Some(l) = self.links.get_mut(&link) else { continue };
             let ranges = plan(now_ms, log, l, &self.holds, &mut busy);
             if !ranges.is_empty() {

@@ -1,11 +1,11 @@
 //! Facts that wait for documents: who lacks very many fetches the documents in one piece first, and can work with them
 //! while the facts come.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use cauldron_identity::{Lane, Scope};
 
-use super::{Sync, SyncOutput};
+use super::{LinkId, Sync, SyncOutput};
 use crate::limits::{HOLD_AGAIN_MS, HOLD_MS_MAX};
 use crate::log::FactLog;
 
@@ -39,10 +39,11 @@ impl Holds {
 
 impl Sync {
     /// Looks once at what each link that has announced everything has in advance.
-    pub(super) fn hold_far(&mut self, now_ms: u64, log: &FactLog) {
+    pub(super) fn hold_far(&mut self, now_ms: u64, log: &FactLog, looked_at: &BTreeSet<LinkId>) {
         let Some(far) = self.holds.far else { return };
         self.holds.until_ms.retain(|_, until| *until > now_ms);
-        for (link, l) in &mut self.links {
+        for link in looked_at {
+            let Some(l) = self.links.get_mut(link) else { continue };
             if l.measured || !l.is_open(log) {
                 continue;
             }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use cauldron_identity::{AuthorId, Digest, FactId, Lane, Scope};
 
+use super::beat::Beat;
 use super::fair::Turns;
 use super::orphans::Orphans;
 use super::wire::{Part, Range};
@@ -74,10 +75,13 @@ pub(super) struct Link {
 
     /// Ranges the peer asked for, waiting for the budget.
     pub serve: VecDeque<Range>,
-    budget_bytes: u64,
+    /// Below zero when a frame overdrew it.
+    budget_bytes: i64,
     budget_ms: u64,
 
-    pub digest_ms: u64,
+    /// When the core is to look at this link next.
+    pub alarm_ms: u64,
+    pub beat: Beat,
     digests_ms: u64,
     digests: u32,
     /// The digest of each scope when its heads were last told on a digest that differs, and when that was.
@@ -89,7 +93,7 @@ pub(super) struct Link {
 }
 
 impl Link {
-    pub fn new(now_ms: u64, peer: AuthorId, scopes: BTreeSet<Scope>, digest_ms: u64) -> Self {
+    pub fn new(now_ms: u64, peer: AuthorId, scopes: BTreeSet<Scope>) -> Self {
         Self {
             peer,
             scopes,
@@ -113,9 +117,10 @@ impl Link {
             news: BTreeSet::new(),
             news_ms: 0,
             serve: VecDeque::new(),
-            budget_bytes: SERVE_BURST_BYTES,
+            budget_bytes: SERVE_BURST_BYTES as i64,
             budget_ms: now_ms,
-            digest_ms,
+            alarm_ms: u64::MAX,
+            beat: Beat::new(now_ms),
             digests_ms: now_ms,
             digests: 0,
             told: BTreeMap::new(),
@@ -276,17 +281,39 @@ impl Link {
     /// Whether bytes may be served now.
     pub fn may_serve(&mut self, now_ms: u64) -> bool {
         let passed_ms = now_ms.saturating_sub(self.budget_ms);
-        let refill = passed_ms.saturating_mul(SERVE_BYTES_PER_S) / 1000;
+        let refill = i64::try_from(passed_ms.saturating_mul(SERVE_BYTES_PER_S) / 1000).unwrap_or(i64::MAX);
         if refill > 0 {
-            self.budget_bytes = self.budget_bytes.saturating_add(refill).min(SERVE_BURST_BYTES);
+            self.budget_bytes = self.budget_bytes.saturating_add(refill).min(SERVE_BURST_BYTES as i64);
             self.budget_ms = now_ms;
         }
         self.budget_bytes > 0
     }
 
-    /// Takes served bytes from the budget. One frame may overdraw it, so that a large fact never waits for ever.
+    /// Takes served bytes from the budget. One frame may overdraw it, so that a large fact never waits for ever; the next
+    /// one waits until that is paid back.
     pub fn served(&mut self, bytes: usize) {
-        self.budget_bytes = self.budget_bytes.saturating_sub(bytes as u64);
+        self.budget_bytes = self.budget_bytes.saturating_sub(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    /// When the budget allows for another frame.
+    fn serve_ms(&self) -> u64 {
+        let owed = u64::try_from(1 - self.budget_bytes).unwrap_or(0);
+        self.budget_ms.saturating_add((owed * 1000).div_ceil(SERVE_BYTES_PER_S))
+    }
+
+    /// When something is due on this link although nothing comes.
+    pub fn wake_ms(&self, now_ms: u64) -> u64 {
+        let requests = self.requests.values().map(|r| r.deadline_ms);
+        let paused = self.paused.values().copied().filter(|at| *at != u64::MAX);
+        let news = (!self.news.is_empty()).then_some(self.news_ms);
+        let serve = (!self.serve.is_empty()).then(|| self.serve_ms().max(now_ms + 1));
+        let times = requests.chain(paused).chain(news).chain(serve).chain(self.stall_ms());
+        times.fold(self.beat.next_ms(), u64::min)
+    }
+
+    /// Whether it asks, wants to ask, or is being served.
+    pub fn is_active(&self) -> bool {
+        !(self.wanted.is_empty() && self.probes.is_empty() && self.requests.is_empty() && self.serve.is_empty())
     }
 }
 

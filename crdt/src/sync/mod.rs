@@ -27,6 +27,7 @@ use crate::log::{ChainId, Evidence, FactLog, Inserted, Refusal, Taken};
 
 mod answer;
 mod ask;
+mod beat;
 mod bulk;
 mod fair;
 mod hold;
@@ -235,6 +236,10 @@ pub struct Sync {
     /// Ranges given to the log and not answered yet, by chain.
     ranges: BTreeMap<ChainId, u32>,
     holds: Holds,
+    /// Links that ask, want to ask, or are being served: the others have nothing to do between two alarms.
+    active: BTreeSet<LinkId>,
+    /// When each link is to be looked at next, soonest first.
+    alarms: BTreeSet<(u64, LinkId)>,
     /// When unseen signatures are looked at next.
     settle_ms: Option<u64>,
     outputs: VecDeque<SyncOutput>,
@@ -268,11 +273,17 @@ impl Sync {
         self.links.get(&link).is_some_and(|l| l.announced(1) && !l.wanted.iter().any(|chain| l.lacks(log, chain)))
     }
 
-    /// How far the peer said it holds `chain`, once it has announced everything it holds; none before. What it says of
-    /// this node's own chains tells whether the store lies behind its own past.
+    /// How far the peer said it holds `chain`, once it has announced everything it holds; none before.
     #[must_use]
     pub fn shown(&self, link: LinkId, chain: &ChainId) -> Option<u64> {
         self.links.get(&link).filter(|l| l.announced(1)).map(|l| l.remote_seq(chain))
+    }
+
+    /// Whether the peer said it holds more of `chain`, or another branch of it, once it has announced everything it holds;
+    /// none before. What it says of this node's own chains tells whether the store lies behind its own past.
+    #[must_use]
+    pub fn shows_more(&self, log: &FactLog, link: LinkId, chain: &ChainId) -> Option<bool> {
+        self.links.get(&link).filter(|l| l.announced(1)).map(|l| l.lacks(log, chain))
     }
 
     /// The next thing to do; none until the next input.
@@ -283,39 +294,62 @@ impl Sync {
 
     /// Takes one input. `log` is the node's log as it is now.
     pub fn handle(&mut self, now_ms: u64, log: &FactLog, input: SyncInput<'_>) {
+        // Whatever the input concerns; of the other links only those are looked at that are active or whose time has come.
+        let touched = match &input {
+            SyncInput::LinkUp { link, .. }
+            | SyncInput::LinkDown { link }
+            | SyncInput::ScopesChanged { link, .. }
+            | SyncInput::Frame { link, .. }
+            | SyncInput::RangeAnswered { link, .. }
+            | SyncInput::EvidenceAnswered { link, .. } => Some(*link),
+            SyncInput::Answered { id, .. } => self.offered.get(id).map(|offered| offered.link),
+            SyncInput::Spread { .. }
+            | SyncInput::SpreadEvidence { .. }
+            | SyncInput::Release { .. }
+            | SyncInput::Tick => None,
+        };
         match input {
             SyncInput::LinkUp { link, peer, scopes } => self.link_up(now_ms, log, link, peer, scopes),
             SyncInput::LinkDown { link } => self.forget(link),
-            SyncInput::ScopesChanged { link, scopes } => self.scopes_changed(log, link, scopes),
+            SyncInput::ScopesChanged { link, scopes } => self.scopes_changed(now_ms, log, link, scopes),
             SyncInput::Frame { link, bytes } => self.frame(now_ms, log, link, bytes),
             SyncInput::Answered { id, answer } => self.answered(now_ms, log, id, answer),
             SyncInput::RangeAnswered { link, chain, taken } => self.range_answered(now_ms, log, link, chain, taken),
             SyncInput::EvidenceAnswered { link, answer } => self.evidence_answered(link, answer),
             SyncInput::Spread { id, source } => self.spread(now_ms, log, id, source),
-            SyncInput::SpreadEvidence { chain, source } => self.spread_evidence(log, &chain, source),
+            SyncInput::SpreadEvidence { chain, source } => self.spread_evidence(now_ms, log, &chain, source),
             SyncInput::Release { scope } => self.holds.release(&scope),
             SyncInput::Tick => self.timer_ms = None,
         }
-        self.expire(now_ms, log);
-        self.hold_far(now_ms, log);
-        self.ask_all(now_ms, log);
-        self.serve_all(now_ms, log);
-        self.tell_news(now_ms, log);
-        self.send_digests(now_ms, log);
+        let due: Vec<LinkId> = self.alarms.range(..=(now_ms, LinkId::MAX)).map(|(_, link)| *link).collect();
+        let mut looked_at: BTreeSet<LinkId> = due.iter().copied().chain(touched).collect();
+        looked_at.extend(&self.active);
+        if log.damaged().next().is_some() {
+            // Bad signatures are mended by whoever has the fact, wanted or not.
+            looked_at.extend(self.links.keys());
+        }
+        self.expire(now_ms, log, &looked_at);
+        self.hold_far(now_ms, log, &looked_at);
+        self.ask_all(now_ms, log, &looked_at);
+        self.serve_all(now_ms, log, &looked_at);
+        self.tell_news(now_ms, log, &due);
+        self.send_digests(now_ms, log, &looked_at);
         self.settle(now_ms, log);
+        looked_at.into_iter().for_each(|link| self.set_alarm(now_ms, link));
         self.set_timer(now_ms);
     }
 
     fn link_up(&mut self, now_ms: u64, log: &FactLog, link: LinkId, peer: AuthorId, scopes: BTreeSet<Scope>) {
         self.forget(link);
-        self.links.insert(link, Link::new(now_ms, peer, scopes, now_ms + limits::DIGEST_EVERY_MS));
+        self.links.insert(link, Link::new(now_ms, peer, scopes));
         self.announce(log, link);
     }
 
-    fn scopes_changed(&mut self, log: &FactLog, link: LinkId, scopes: BTreeSet<Scope>) {
+    fn scopes_changed(&mut self, now_ms: u64, log: &FactLog, link: LinkId, scopes: BTreeSet<Scope>) {
         let Some(l) = self.links.get_mut(&link) else { return };
         let grew = scopes.iter().any(|scope| !l.scopes.contains(scope));
         l.retain_scopes(scopes);
+        l.beat.stir(now_ms);
         if grew {
             self.announce(log, link);
         }
@@ -323,7 +357,10 @@ impl Sync {
 
     /// Forgets a link. Answers that are still to come for its facts count for nobody.
     fn forget(&mut self, link: LinkId) {
-        self.links.remove(&link);
+        if let Some(l) = self.links.remove(&link) {
+            self.alarms.remove(&(l.alarm_ms, link));
+            self.active.remove(&link);
+        }
         self.outputs.retain(|output| !matches!(output, SyncOutput::Send { link: l, .. } if *l == link));
     }
 
@@ -360,9 +397,10 @@ impl Sync {
     }
 
     /// Ends what took too long: requests first, then sessions that bring nothing.
-    fn expire(&mut self, now_ms: u64, log: &FactLog) {
+    fn expire(&mut self, now_ms: u64, log: &FactLog, looked_at: &BTreeSet<LinkId>) {
         let mut stalled = Vec::new();
-        for (id, link) in &mut self.links {
+        for id in looked_at {
+            let Some(link) = self.links.get_mut(id) else { continue };
             let late: Vec<u32> =
                 link.requests.iter().filter(|(_, r)| r.deadline_ms <= now_ms).map(|(id, _)| *id).collect();
             for request in late {
@@ -405,15 +443,26 @@ impl Sync {
         }
     }
 
+    /// Notes when a link is to be looked at again, and whether it has something to do until then.
+    fn set_alarm(&mut self, now_ms: u64, link: LinkId) {
+        let Some(l) = self.links.get_mut(&link) else { return };
+        let at = l.wake_ms(now_ms);
+        if at != l.alarm_ms {
+            self.alarms.remove(&(l.alarm_ms, link));
+            self.alarms.insert((at, link));
+            l.alarm_ms = at;
+        }
+        if l.is_active() {
+            self.active.insert(link);
+        } else {
+            self.active.remove(&link);
+        }
+    }
+
+    /// A hub has a thousand links with times of their own: they are rung together, or it would do little but wake up.
     fn set_timer(&mut self, now_ms: u64) {
-        let next = self.links.values().flat_map(|link| {
-            let requests = link.requests.values().map(|r| r.deadline_ms);
-            let paused = link.paused.values().copied().filter(|at| *at != u64::MAX);
-            let news = (!link.news.is_empty()).then_some(link.news_ms);
-            let serve = (!link.serve.is_empty()).then_some(now_ms + 1);
-            requests.chain(paused).chain(news).chain(serve).chain(link.stall_ms()).chain([link.digest_ms])
-        });
-        let next = next.chain(self.settle_ms).chain(self.holds.wake_ms()).min().map(|at| at.max(now_ms + 1));
+        let soonest = self.alarms.first().map(|(at, _)| *at).into_iter().chain(self.settle_ms).chain(self.holds.wake_ms()).min();
+        let next = soonest.map(|at| at.max(now_ms + 1).next_multiple_of(limits::WAKE_MS));
         if next != self.timer_ms {
             self.timer_ms = next;
             self.outputs.extend(next.map(|at_ms| SyncOutput::Timer { at_ms }));

@@ -22,6 +22,7 @@ impl Sync {
             .map(|(link, l)| (rank(&id, &l.peer), *link))
             .collect();
         readers.sort();
+        self.stir(now_ms, &chain.scope);
         let frame = Frame::Facts(Facts { request: None, facts: vec![fact.sealed().clone()] });
         let mut pushes = 0;
         for (_, link) in readers {
@@ -36,12 +37,26 @@ impl Sync {
                     l.news_ms = now_ms + COALESCE_MS;
                 }
                 l.news.insert(chain.clone());
+                self.set_alarm(now_ms, link);
             }
         }
     }
 
-    pub(super) fn spread_evidence(&mut self, log: &FactLog, chain: &ChainId, source: Option<LinkId>) {
+    /// What is held of `scope` changed, so its digest does on every link that shares it.
+    fn stir(&mut self, now_ms: u64, scope: &Scope) {
+        let sharing: Vec<LinkId> =
+            self.links.iter().filter(|(_, l)| l.scopes.contains(scope)).map(|(link, _)| *link).collect();
+        for link in sharing {
+            if let Some(l) = self.links.get_mut(&link) {
+                l.beat.stir(now_ms);
+                self.set_alarm(now_ms, link);
+            }
+        }
+    }
+
+    pub(super) fn spread_evidence(&mut self, now_ms: u64, log: &FactLog, chain: &ChainId, source: Option<LinkId>) {
         let Some(evidence) = log.evidence_of(chain) else { return };
+        self.stir(now_ms, &chain.scope);
         let frame = Frame::Evidence(Box::new(evidence.clone()));
         let readers: Vec<LinkId> = self
             .links
@@ -53,11 +68,9 @@ impl Sync {
     }
 
     /// Sends the collected news that are due: heads as they are now.
-    pub(super) fn tell_news(&mut self, now_ms: u64, log: &FactLog) {
-        let due: Vec<LinkId> =
-            self.links.iter().filter(|(_, l)| !l.news.is_empty() && l.news_ms <= now_ms).map(|(id, _)| *id).collect();
-        for link in due {
-            let Some(l) = self.links.get_mut(&link) else { continue };
+    pub(super) fn tell_news(&mut self, now_ms: u64, log: &FactLog, due: &[LinkId]) {
+        for &link in due {
+            let Some(l) = self.links.get_mut(&link).filter(|l| l.news_ms <= now_ms) else { continue };
             let news: Vec<(Scope, Head)> = std::mem::take(&mut l.news)
                 .into_iter()
                 .filter_map(|chain| log.head(&chain).map(|head| (chain.scope, head)))

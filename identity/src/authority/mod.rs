@@ -123,22 +123,29 @@ impl Authority {
     /// Takes one fact in; every kind but [`KIND_ENTRY`] and [`KIND_HELD`] is ignored. Returns whether anything may have
     /// changed.
     pub fn apply(&mut self, fact: &Fact) -> bool {
-        let changed = match fact.header().kind.as_str() {
-            KIND_ENTRY => self.apply_entry(fact),
+        match fact.header().kind.as_str() {
+            KIND_ENTRY => {
+                let changed = self.apply_entry(fact);
+                if changed {
+                    self.covered = self.find_covered();
+                }
+                changed
+            }
             KIND_HELD => self.apply_held(fact),
             _ => false,
-        };
-        if changed {
-            self.covered = self.find_covered();
         }
-        changed
     }
 
     fn apply_held(&mut self, fact: &Fact) -> bool {
         let Ok(held) = fact.decode_body::<Held>() else { return false };
-        let witnesses = self.held.entry(fact.header().author).or_default();
-        if witnesses.iter().all(|w| w.fact != fact.id()) {
-            witnesses.push(Witness { header: fact.header().clone(), fact: fact.id(), held });
+        let witness = Witness { header: fact.header().clone(), fact: fact.id(), held };
+        // One more witness takes nothing from the others: no need to ask them all again.
+        if self.witnesses(&witness) {
+            self.covered = self.covered.max(witness.held.index);
+        }
+        let said = self.held.entry(witness.header.author).or_default();
+        if said.iter().all(|w| w.fact != witness.fact) {
+            said.push(witness);
         }
         true
     }
@@ -417,6 +424,12 @@ impl Authority {
         applied.at_once || index <= covered || self.first_other().is_none_or(|first| index < first)
     }
 
+    /// The highest index that a witness other than the sequencer, or a term, covers.
+    #[must_use]
+    pub fn covered(&self) -> u64 {
+        self.covered
+    }
+
     /// Index of the first entry that enrolled an author other than the sequencer; a second seat of the charter is one
     /// from the start.
     fn first_other(&self) -> Option<u64> {
@@ -428,17 +441,19 @@ impl Authority {
     /// The highest index held by an enrolled author other than the sequencer that names the true entry there. What it said
     /// before its cut still counts: an entry that came into effect stays there.
     fn find_covered(&self) -> u64 {
-        let sequencer = self.fold.sequencer();
-        let witnesses =
-            self.held.iter().filter(|(author, _)| **author != sequencer && self.fold.members.contains_key(author));
-        let counting = witnesses.flat_map(|(_, said)| said).filter(|w| {
-            let ends = self.fold.ends.get(&(w.header.author, w.header.incarnation));
-            ends.is_none_or(|e| e.covers(&w.header, w.fact))
-                && self.within_beside(&w.header, w.fact)
-                && self.fold.places.get(&w.held.head) == Some(&w.held.index)
-        });
+        let counting = self.held.values().flatten().filter(|w| self.witnesses(w));
         // The council vouches for all that its term builds on.
         counting.map(|w| w.held.index).max().unwrap_or(0).max(self.fold.term.1)
+    }
+
+    fn witnesses(&self, w: &Witness) -> bool {
+        let author = w.header.author;
+        let ends = self.fold.ends.get(&(author, w.header.incarnation));
+        author != self.fold.sequencer()
+            && self.fold.members.contains_key(&author)
+            && ends.is_none_or(|e| e.covers(&w.header, w.fact))
+            && self.within_beside(&w.header, w.fact)
+            && self.fold.places.get(&w.held.head) == Some(&w.held.index)
     }
 }
 

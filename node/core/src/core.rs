@@ -18,6 +18,7 @@ use crate::config::{Misbehave, NodeConfig, OpenError};
 use crate::enrol::TokenId;
 use crate::fresh::Vouching;
 use crate::hlc::Hlc;
+use crate::hold::Hold;
 use crate::input::{Event, Input, LinkId, Output, Record, Refusal, Reply, Seed, Ticket};
 use crate::life::Life;
 use crate::local::{self, Local, Token};
@@ -75,6 +76,9 @@ pub struct NodeCore {
     pub(crate) last_seen_ms: BTreeMap<AuthorId, u64>,
     pub(crate) refused: BTreeMap<String, u64>,
     pub(crate) work: Work,
+    pub(crate) hold: Hold,
+    /// Who spoke last, and has not been asked yet what it knows of this node's own chains.
+    pub(crate) spoke: Option<LinkId>,
     /// Suspensions that each author says it enforces.
     pub(crate) acknowledged: BTreeMap<AuthorId, BTreeSet<FactId>>,
     pub(crate) roots: RootsKnown,
@@ -125,8 +129,6 @@ pub(crate) struct Work {
     pub(crate) absent: BTreeSet<FactId>,
     /// When leases are asked for next, boot time in milliseconds.
     pub(crate) lease_at_ms: u64,
-    /// The entry of the authority chain that this node said it holds.
-    pub(crate) held_index: u64,
     /// When the request for a new incarnation may be repeated, boot time in milliseconds.
     pub(crate) incarnate_at_ms: u64,
 }
@@ -225,6 +227,8 @@ impl NodeCore {
             last_seen_ms: BTreeMap::new(),
             refused: BTreeMap::new(),
             work: Work::default(),
+            hold: Hold::default(),
+            spoke: None,
             acknowledged: BTreeMap::new(),
             roots: RootsKnown::default(),
             outputs: VecDeque::new(),
@@ -347,7 +351,7 @@ impl NodeCore {
         self.docs.set_author(&self.me, self.incarnation);
         let mine = self.ledger.permits().filter(|p| p.body.owner == self.me);
         self.work.old_permits = mine.map(|p| p.id).collect();
-        self.work.held_index = self.ledger_held();
+        self.recall_held();
         self.probe_started();
     }
 

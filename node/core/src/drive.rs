@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use cauldron_coordinator::planted;
 use cauldron_crdt::{ChainId, SyncInput, SyncOutput};
-use cauldron_identity::authority::{ChainEnd, Entry, EntryBody, Held, Incarnate, KIND_ENTRY, KIND_HELD};
+use cauldron_identity::authority::{ChainEnd, Entry, EntryBody, Incarnate, KIND_ENTRY};
 use cauldron_identity::codec::to_cbor;
 use cauldron_identity::{AuthorId, Fact, PublicKey, Scope, SpiffeId};
 
@@ -24,7 +24,7 @@ const INCARNATE_MIN_MS: u64 = 60_000;
 impl NodeCore {
     pub(crate) fn link_up(&mut self, link: LinkId, spiffe_id: SpiffeId, key: PublicKey) {
         let author = key.author_id();
-        let shared = self.shared_with(&spiffe_id, key);
+        let shared = self.shared_with(&spiffe_id, key, &self.readable());
         if let Some(why) = self.shut_out(&author) {
             let detail = format!("{spiffe_id} {why}");
             self.outputs.push_back(Output::Close { link, detail });
@@ -85,9 +85,9 @@ impl NodeCore {
         self.work.lease_at_ms = 0;
     }
 
-    /// What both ends may read. Nothing, unless the SVID's name and the author key belong together in the authority chain:
+    /// Which of `readable`, what this node may read, both ends may. Nothing, unless the SVID's name and the author key belong together in the authority chain:
     /// an SVID opens the door, the author key opens the scopes.
-    fn shared_with(&self, spiffe_id: &SpiffeId, key: PublicKey) -> Vec<Scope> {
+    fn shared_with(&self, spiffe_id: &SpiffeId, key: PublicKey, readable: &[Scope]) -> Vec<Scope> {
         let author = key.author_id();
         let enrolled = self.authority.member(&author).is_some_and(|m| m.spiffe_id == *spiffe_id && m.key == key);
         if !enrolled || author == self.me || self.shut_out(&author).is_some() {
@@ -95,20 +95,20 @@ impl NodeCore {
         }
         let both = |scope: &Scope| self.authority.may_read(&author, scope) || planted::active("private-scope-leaks");
         // A node that does not know its own enrolment yet has only what the charter seats, and shares the mesh with it.
-        self.readable().into_iter().filter(both).collect()
+        readable.iter().filter(|scope| both(scope)).cloned().collect()
     }
 
     /// After the authority changed: who may exchange what now, and what this node must say about it.
     pub(crate) fn authority_changed(&mut self) {
         self.recount = true;
-        let links: Vec<LinkId> = self.links.keys().copied().collect();
+        let (links, readable) = (self.links.keys().copied().collect::<Vec<LinkId>>(), self.readable());
         for link in links {
             let Some((spiffe_id, key)) = self.links.get(&link).map(|p| (p.spiffe_id.clone(), p.key)) else { continue };
             if let Some(why) = self.shut_out(&key.author_id()) {
                 let detail = format!("{spiffe_id} {why}");
                 self.outputs.push_back(Output::Close { link, detail });
             }
-            let shared = self.shared_with(&spiffe_id, key);
+            let shared = self.shared_with(&spiffe_id, key, &readable);
             let Some(peer) = self.links.get_mut(&link).filter(|p| p.shared != shared) else { continue };
             let before = std::mem::replace(&mut peer.shared, shared.clone());
             let author = peer.author;
@@ -149,6 +149,7 @@ impl NodeCore {
             return;
         }
         let facts_only = peer.facts_only;
+        self.spoke = Some(link);
         self.last_seen_ms.insert(peer.author, self.now.wall_ms);
         match Frame::decode(bytes) {
             Ok(frame) if facts_only && !matches!(frame, Frame::Sync(_)) => {
@@ -214,6 +215,7 @@ impl NodeCore {
         self.confirm();
         self.tend_bases();
         self.dirty |= self.deadline_at_ms.is_some_and(|at| at <= now_ms);
+        self.dirty |= self.hold.wake_ms().is_some_and(|at| at <= now_ms);
         // Each round may write facts that make others possible; governance is a finite ladder, so this ends.
         while std::mem::take(&mut self.dirty) {
             if self.authority.index() != self.seen_index {
@@ -245,6 +247,14 @@ impl NodeCore {
 
     /// Has a peer seen more of this node's chains than it has itself?
     fn confirm(&mut self) {
+        let spoke = self.spoke.take();
+        if self.life.is_confirmed() {
+            // Nobody is left to be asked; but whoever has just spoken may claim more.
+            if spoke.and_then(|link| self.claims_more(link)) == Some(true) {
+                self.life.claimed(self.now.boottime_ms);
+            }
+            return;
+        }
         let sequencer = self.authority.sequencer().author.author_id();
         let mut beyond = false;
         let mut asked: BTreeSet<&Scope> = BTreeSet::new();
@@ -272,14 +282,14 @@ impl NodeCore {
         }
     }
 
-    /// Whether the peer claims to hold more of this node's own chains than the store; none before it has announced
+    /// Whether the peer claims to hold more of this node's own chains than the store, or others; none before it has announced
     /// everything, or when nothing is shared.
     fn claims_more(&self, link: LinkId) -> Option<bool> {
         let shared = self.links.get(&link).map(|p| &p.shared).filter(|shared| !shared.is_empty())?;
         let mut more = false;
         for scope in shared {
             let chain = ChainId { scope: scope.clone(), author: self.me, incarnation: self.incarnation };
-            more |= self.sync.shown(link, &chain)? > self.log.held(&chain);
+            more |= self.sync.shows_more(&self.log, link, &chain)?;
         }
         Some(more)
     }
@@ -359,28 +369,6 @@ impl NodeCore {
         }
     }
 
-    /// Says that this node holds the authority chain up to its head.
-    fn hold(&mut self) {
-        let (Some(head), index) = (self.authority.head(), self.authority.index()) else { return };
-        let news = (!self.is_sequencer() && index > self.work.held_index) || self.trust_is_news();
-        if !news || self.may_write().is_err() {
-            return;
-        }
-        let body = to_cbor(&Held { head, index, suspensions: vec![], trust: self.roots.own.clone() });
-        // A term is in no log: what names it as a cause would never be whole.
-        let deps = if self.log.get(&head).is_some() { vec![head] } else { vec![] };
-        if self.append(Scope::mesh(), KIND_HELD, deps, body, None).is_ok() {
-            self.work.held_index = index;
-        }
-    }
-
-    /// The newest index that this node has said it holds.
-    pub(crate) fn ledger_held(&self) -> u64 {
-        let scope = Scope::mesh();
-        let own = self.log.iter_scope(&scope).filter(|f| f.header().author == self.me && f.header().kind == KIND_HELD);
-        own.filter_map(|f| f.decode_body::<Held>().ok()).map(|h| h.index).max().unwrap_or(0)
-    }
-
     fn tell_state(&mut self) {
         let (state, reason) = self.state();
         if state != self.state_told {
@@ -395,6 +383,7 @@ impl NodeCore {
         timers.extend(self.sync_at_ms.map(|at| (at, Timer::Sync)));
         timers.extend(self.bases.wake_ms().map(|at| (at, Timer::Sync)));
         timers.extend(self.deadline_at_ms.map(|at| (at, Timer::Expiry)));
+        timers.extend(self.hold.wake_ms().filter(|_| self.may_write().is_ok()).map(|at| (at, Timer::Hold)));
         timers.extend(self.life.wake_ms().map(|at| (at.max(self.work.incarnate_at_ms), Timer::Confirm)));
         let soonest = timers.into_iter().min();
         self.until = soonest.map(|(at, timer)| (at.max(self.now.boottime_ms + 1), timer));

@@ -201,13 +201,17 @@ impl NodeCore {
         forged.collect()
     }
 
-    /// The site's public line: how much stands, never what.
+    /// The site's public line, once this node has acted: how much stands, never what.
     pub(crate) fn publish_line(&mut self) {
         let Some(site) = self.role.site().map(str::to_owned) else { return };
         if self.may_write().is_err() {
             return;
         }
-        let mine = self.ledger.starts().filter(|s| s.header.author == self.me);
+        let mut mine = self.ledger.starts().filter(|s| s.header.author == self.me).peekable();
+        // A line costs every node of the mesh a change of a document, and a document has room for few writers.
+        if mine.peek().is_none() {
+            return;
+        }
         let (mut done, mut standing) = (0u64, 0u64);
         for start in mine {
             let reports: Vec<&Report> = self.ledger.reports_on(&start.id).map(|r| &r.body).collect();

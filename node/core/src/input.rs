@@ -240,6 +240,8 @@ pub enum Timer {
     Time,
     /// Nobody has confirmed this node's own heads; go on alone.
     Confirm,
+    /// Say how far this node holds the authority chain.
+    Hold,
 }
 
 /// What the shell must do next, in this order.

@@ -32,6 +32,7 @@ mod frame;
 mod fresh;
 mod govern;
 mod hlc;
+mod hold;
 mod learn;
 mod life;
 mod names;

@@ -6,6 +6,7 @@ use cauldron_coordinator::bodies::{Proposal, RiskClass};
 use cauldron_coordinator::lease::age_ms_max;
 use cauldron_coordinator::ledger::{Recorded, State, Status};
 use cauldron_crdt::limits;
+use cauldron_crdt::sync::SyncStats;
 use cauldron_identity::authority::{ChainEnd, Entry};
 use cauldron_identity::{Clock, FactId, Realm, Scope};
 
@@ -182,6 +183,12 @@ impl NodeCore {
             scopes: scopes.iter().map(view).collect(),
             seen: self.seen_here(now),
         }
+    }
+
+    /// Counters of sync since the process started.
+    #[must_use]
+    pub fn sync_stats(&self) -> SyncStats {
+        self.sync.stats()
     }
 
     /// Charter and authority chain.

@@ -64,7 +64,7 @@ impl NodeCore {
         self.work.unjudged = self.take_terms(&unjudged);
         self.become_incarnation();
         // What this node said it holds may not be the chain any more.
-        self.work.held_index = self.work.held_index.min(self.authority.index());
+        self.hold.index = self.hold.index.min(self.authority.index());
         self.seen_index = u64::MAX;
         (self.recount, self.rights_moved, self.dirty) = (true, true, true);
     }

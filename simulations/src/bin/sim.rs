@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use cauldron_simulations::reached::Reached;
 use cauldron_simulations::run::{self, Report};
+use cauldron_simulations::scale;
 use clap::Parser;
 
 /// Seeds run side by side; each world has one thread.
@@ -40,6 +41,10 @@ struct Args {
     /// How many nodes, hq included.
     #[arg(long, value_parser = clap::value_parser!(u64).range(2..=2_000))]
     nodes: Option<u64>,
+    /// Run a large mesh of so many nodes instead: sites of ten around hq, parted and healed.
+    #[arg(long, value_name = "NODES", value_parser = clap::value_parser!(u64).range(12..=20_000))]
+    #[arg(conflicts_with_all = ["duration", "seeds", "planted", "nodes"])]
+    scale: Option<u64>,
     /// Print every event with its virtual time.
     #[arg(long)]
     log: bool,
@@ -66,6 +71,9 @@ fn main() -> ExitCode {
     if !cauldron_identity::planted::activate(args.bug.as_deref()) {
         eprintln!("no planted bug has that name; `--planted` lists them");
         return ExitCode::from(2);
+    }
+    if let Some(nodes) = args.scale.and_then(|n| usize::try_from(n).ok()) {
+        return large(args.seed.unwrap_or_else(fresh_seed), nodes, args.log);
     }
     match (args.planted, much) {
         (true, _) => planted(),
@@ -96,6 +104,42 @@ fn one(seed: u64, nodes: Option<usize>, log: bool) -> ExitCode {
     }
     println!("trace {}", report.trace);
     if report.violation.is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+fn large(seed: u64, nodes: usize, log: bool) -> ExitCode {
+    let begun = Instant::now();
+    let (report, f) = scale::run(seed, nodes, log);
+    println!(
+        "seed {seed}: {} machines, {} sessions, {} events, {} facts at hq, {} virtual s in {:.1} s{}",
+        report.machines,
+        f.sessions,
+        report.events,
+        f.facts,
+        report.virtual_ms / 1_000,
+        begun.elapsed().as_secs_f64(),
+        most_resident().map_or_else(String::new, |mb| format!(", {mb} MB at most")),
+    );
+    println!("idle, sent per node   {:.0} B/s, the busiest {:.0} B/s", f.idle.0, f.idle.1);
+    println!("write to have         p50 {} ms, p99 {} ms, {:.2} copies", f.push_ms.0, f.push_ms.1, f.copies);
+    println!(
+        "restriction           {} ms to all connected, {} ms from healing to all",
+        f.restricted_ms, f.restricted_healed_ms
+    );
+    println!("healed                {} ms until {} missing deliveries were made", f.rejoined_ms, f.backlog);
+    if let Some(violation) = &report.violation {
+        println!("seed {seed} breaks {violation}");
+        println!("  commit  {}", commit().unwrap_or_else(|| "unknown".into()));
+        println!("  replay  cargo xtask sim --seed {seed} --scale {nodes} --log");
+    }
+    println!("trace {}", report.trace);
+    if report.violation.is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+/// The most memory that this process ever had, MB; none where the kernel does not say.
+fn most_resident() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let kib = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?.trim().strip_suffix("kB")?.trim();
+    kib.parse::<u64>().ok().map(|kib| kib * 1_024 / 1_000_000)
 }
 
 /// Says what broke, where, and how to see it again.

@@ -160,7 +160,7 @@ impl World {
         entries.sort_by_key(|f| f.header.seq);
         let chain: Vec<SealedFact> = entries.into_iter().map(|f| f.sealed.clone()).collect();
         if !self.machines[place].has_joined() {
-            self.machines[place].bootstrap = Some(chain);
+            self.machines[place].bootstrap = Some(chain.into());
             if self.weather.rotate_ms.is_some() {
                 self.given_roots(place);
             }

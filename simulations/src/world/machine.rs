@@ -43,7 +43,7 @@ pub struct Machine {
     /// The outside world that its connector changes. No crash and no restore touches it.
     pub blocklist: Blocklist,
     /// Facts it starts with; none until it was admitted.
-    pub bootstrap: Option<Vec<SealedFact>>,
+    pub bootstrap: Option<Arc<[SealedFact]>>,
     /// The running process.
     pub core: Option<NodeCore>,
     /// Counts processes; what was meant for an earlier one reaches nobody.

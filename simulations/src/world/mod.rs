@@ -18,9 +18,10 @@ pub mod roots;
 mod wires;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use cauldron_crdt::doc::Work;
-use cauldron_identity::{AuthorKey, Digest, FactId, SpiffeId};
+use cauldron_identity::{AuthorKey, Digest, FactId, SealedFact, SpiffeId};
 use cauldron_node_core::{Input, LinkId, Ticket};
 
 use crate::clock::MachineClock;
@@ -31,6 +32,7 @@ use crate::network::{Network, Place};
 use crate::queue::{Ms, Queue};
 use crate::reached::Reached;
 use crate::rng::Rng;
+use crate::scale::Tally;
 use crate::trace::Trace;
 use crate::weather::Weather;
 use machine::{Arriving, Machine};
@@ -137,6 +139,8 @@ pub struct World {
     pub(crate) watch: invariants::Watch,
     /// The root key that hq's shell signs with.
     pub(crate) signs: Digest,
+    /// Deliveries and bytes, where somebody wants to know.
+    pub(crate) tally: Option<Tally>,
 }
 
 impl World {
@@ -165,12 +169,18 @@ impl World {
         world
     }
 
-    fn found(seed: u64, mut rng: Rng, weather: Weather, print: bool) -> Self {
-        let founding = Founding::new(&mut rng.fork(), &weather);
-        let machines = build(&mut rng.fork(), &weather, &founding);
+    pub(crate) fn found(seed: u64, mut rng: Rng, weather: Weather, print: bool) -> Self {
+        let mut founding = Founding::new(&mut rng.fork(), &weather);
+        let mut machines = build(&mut rng.fork(), &weather, &founding);
+        if weather.enrolled {
+            let nodes: Vec<_> = machines.iter().skip(1).map(|m| (m.key(), m.spiffe_id.clone())).collect();
+            founding.enrol(&nodes);
+            let facts: Arc<[SealedFact]> = founding.facts.clone().into();
+            machines.iter_mut().for_each(|m| m.bootstrap = Some(facts.clone()));
+        }
         let signs = founding.root_key;
         let mut network = Network::default();
-        link_up(&mut network, &machines, weather.sites_linked);
+        link_up(&mut network, &machines, &weather);
         let mut world = Self {
             seed,
             weather,
@@ -194,6 +204,7 @@ impl World {
             reserved: Vec::new(),
             watch: invariants::Watch::default(),
             signs,
+            tally: None,
         };
         if world.weather.rotate_ms.is_some() {
             world.given_roots(HQ);
@@ -201,7 +212,8 @@ impl World {
         world.queue.after(0, Happening::Start { place: HQ });
         for place in 1..world.machines.len() {
             let delay = world.rng.between(10, 3_000);
-            world.queue.after(delay, Happening::Join { place });
+            let enrolled = world.machines[place].has_joined();
+            world.queue.after(delay, if enrolled { Happening::Start { place } } else { Happening::Join { place } });
         }
         for place in 0..world.machines.len() {
             world.queue.after(5_000, Happening::Sweep { place });
@@ -319,25 +331,35 @@ fn build(rng: &mut Rng, weather: &Weather, founding: &Founding) -> Vec<Machine> 
     let hq_id = SpiffeId::new(HQ_ID).expect("a valid SPIFFE ID");
     let mut hq = Machine::new("hq", None, hq_id, founding.hq_seed, clock(rng));
     debug_assert_eq!(hq.author, AuthorKey::from_seed(&founding.hq_seed).author_id());
-    hq.bootstrap = Some(founding.facts.clone());
+    hq.bootstrap = Some(founding.facts.clone().into());
     let mut machines = vec![hq];
     for (site, count) in weather.sites.iter().enumerate() {
-        let site = SITES.get(site).copied().unwrap_or("elsewhere");
+        let site = SITES.get(site).map_or_else(|| format!("site{site}"), |name| (*name).to_owned());
         for n in 1..=*count {
-            let name = if n == 1 { site.to_owned() } else { format!("{site}-{n}") };
+            let name = if n == 1 { site.clone() } else { format!("{site}-{n}") };
             let id =
                 SpiffeId::new(format!("spiffe://{TRUST_DOMAIN}/site/{site}/node/{name}")).expect("a valid SPIFFE ID");
-            machines.push(Machine::new(&name, Some(site), id, rng.bytes(), clock(rng)));
+            machines.push(Machine::new(&name, Some(&site), id, rng.bytes(), clock(rng)));
         }
     }
     machines
 }
 
-/// Every node reaches hq and its own site; sites reach each other where the weather says so.
-fn link_up(network: &mut Network, machines: &[Machine], sites_linked: bool) {
+/// Every node reaches hq and its own site, or some of it; sites reach each other where the weather says so.
+fn link_up(network: &mut Network, machines: &[Machine], weather: &Weather) {
+    let mut first = HQ;
     for a in 0..machines.len() {
+        if weather.sparse && a != HQ {
+            if machines[a].site != machines[first].site {
+                first = a;
+            }
+            let site = [first, a - 1].into_iter().filter(|b| *b != a && machines[*b].site == machines[a].site);
+            site.chain([HQ]).for_each(|b| network.connect(a, b));
+            continue;
+        }
         for b in a + 1..machines.len() {
-            if a == HQ || machines[a].site == machines[b].site || sites_linked {
+            let near = a == HQ || machines[a].site == machines[b].site || weather.sites_linked;
+            if near && !weather.sparse {
                 network.connect(a, b);
             }
         }

@@ -45,7 +45,7 @@ impl World {
             charter,
             mesh,
             boot_id: m.clock.boot_id(&m.name),
-            bootstrap,
+            bootstrap: bootstrap.to_vec(),
             seed,
             far_facts: self.weather.far_facts,
             misbehave: cauldron_node_core::Misbehave::default(),
@@ -166,8 +166,12 @@ impl World {
         if place == HQ && own && fact.kind() == KIND_PERMIT {
             self.tempt(&fact);
         }
+        let now = self.queue.now();
         let m = &mut self.machines[place];
         let new = m.known.insert(fact.id, fact.clone()).is_none();
+        if new && let Some(tally) = &mut self.tally {
+            tally.kept(now, &fact);
+        }
         if new && let Err(violation) = invariants::at_each_fact(self, place, &fact, own, stranger) {
             self.break_off(violation);
         }

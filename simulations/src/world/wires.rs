@@ -61,6 +61,9 @@ impl World {
 
     pub(crate) fn send(&mut self, place: Place, link: LinkId, bytes: Vec<u8>) {
         self.note(place, "send", &bytes, || format!("{} bytes on {link}", bytes.len()));
+        if let Some(tally) = &mut self.tally {
+            tally.sent(place, bytes.len());
+        }
         if let Err(violation) = invariants::at_each_send(self, place, link, &bytes) {
             return self.break_off(violation);
         }

@@ -216,6 +216,9 @@ async fn a_member_that_talks_nonsense_is_closed_with_a_code_and_the_mesh_goes_on
         eventually("hq counts why", || mesh.hq.metric("cauldron_mesh_closed_total{code=\"bad_content\"}") >= n);
     }
     assert_eq!(mesh.hq.metric("cauldron_core_refused_total{code=\"bad-signature\"}"), 1);
+    assert_eq!(mesh.hq.metric("cauldron_sync_facts_total{outcome=\"refused\"}"), 1);
+    assert_eq!(mesh.hq.metric("cauldron_sync_closed_total"), 3, "by the noise, the half frame and the forged fact");
+    assert!(mesh.hq.metric("cauldron_sync_facts_total{outcome=\"new\"}") > 0, "lyon and porto brought some before");
     assert_eq!(sum(&mesh, "cauldron_mesh_closed_total", &["bad_content", "normal", "shutdown", "queue_full"]), 0);
     assert_eq!(mesh.hq.get("/v1/sync")["state_hash"], before, "nothing else happened");
 

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
+use cauldron_crdt::sync::SyncStats;
 use cauldron_mesh::CloseCode;
 use prometheus::core::Collector;
 use prometheus::{Encoder, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
@@ -16,8 +17,10 @@ use super::{Context, Problem};
 #[utoipa::path(get, path = "/metrics", responses((status = 200, content_type = "text/plain")))]
 pub async fn metrics(State(context): State<Context>) -> Result<Response, Problem> {
     let now = context.clock.now();
-    let (own, sync, proposals) =
-        context.node.read(move |core| (core.self_view(now), core.sync_view(now), core.proposals_view(now))).await?;
+    let (own, sync, exchanged, proposals) = context
+        .node
+        .read(move |core| (core.self_view(now), core.sync_view(now), core.sync_stats(), core.proposals_view(now)))
+        .await?;
     let page = Page::new();
     let mesh = context.mesh.counters();
     page.counter("cauldron_mesh_frames_total", "Frames by direction.", &["direction"], |c| {
@@ -41,6 +44,7 @@ pub async fn metrics(State(context): State<Context>) -> Result<Response, Problem
     page.gauge("cauldron_crdt_facts", "Facts held, by scope.", &["scope"], |g| {
         sync.scopes.iter().for_each(|scope| g(&[&scope.scope], scope.facts));
     });
+    page.sync(&exchanged);
     page.counter("cauldron_core_refused_total", "Facts, frames and permits refused, by code.", &["code"], |c| {
         own.refused.iter().for_each(|(code, n)| c(&[code], *n));
     });
@@ -88,6 +92,46 @@ impl Page {
             fill(&mut |values, n| vec.with_label_values(values).set(i64::try_from(n).unwrap_or(i64::MAX)));
             self.add(vec);
         }
+    }
+
+    /// What became of what peers sent for sync.
+    fn sync(&self, stats: &SyncStats) {
+        let facts = [
+            ("new", stats.facts_new),
+            ("duplicate", stats.facts_duplicate),
+            ("mended", stats.facts_mended),
+            ("unasked", stats.facts_unasked),
+            ("refused", stats.facts_refused),
+        ];
+        self.counter(
+            "cauldron_sync_facts_total",
+            "Facts that peers sent, by what became of them.",
+            &["outcome"],
+            |c| {
+                facts.into_iter().for_each(|(outcome, n)| c(&[outcome], n));
+            },
+        );
+        self.counter("cauldron_sync_ranges_total", "Ranges of facts that came packed.", &[], |c| c(&[], stats.ranges));
+        let faults = [
+            ("claim_unmet", stats.claims_unmet),
+            ("digest_repeated", stats.digests_repeated),
+            ("foreign_scope", stats.foreign_scope),
+            ("frame_unknown", stats.frames_unknown),
+            ("orphans_dropped", stats.orphans_dropped),
+            ("over_limit", stats.over_limit),
+            ("request_timed_out", stats.requests_timed_out),
+        ];
+        self.counter(
+            "cauldron_sync_faults_total",
+            "What peers did that they need not have, by kind.",
+            &["kind"],
+            |c| {
+                faults.into_iter().for_each(|(kind, n)| c(&[kind], n));
+            },
+        );
+        self.counter("cauldron_sync_closed_total", "Sessions that the sync core closed.", &[], |c| {
+            c(&[], stats.closed);
+        });
     }
 
     fn add(&self, collector: impl Collector + 'static) {

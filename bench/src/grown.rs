@@ -1,0 +1,90 @@
+//! What a fact costs as history grows: appended and stored at its author, packed, unpacked, linked and stored at a peer.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use cauldron_crdt::{ChainId, FactLog};
+use cauldron_identity::{Scope, SealedFact};
+use cauldron_store::{CACHE_BYTES_DEFAULT, RedbStore, Store, WriteBatch};
+
+use crate::state::{MESH, Open, draft, key, line, processor_time, put};
+use crate::{Bound, Figure};
+
+/// Histories at which the next facts are measured.
+const AT: [usize; 4] = [10_000, 50_000, 100_000, 200_000];
+/// Facts measured at each.
+const NEXT: usize = 5_000;
+/// Facts in one commit and in one range.
+const BATCH: usize = 250;
+/// Flat: so much dearer at the longest history than at the shortest, where the store's tree is two levels lower.
+const GROWTH_MAX: f64 = 1.5;
+
+/// One end: its log and its store.
+struct End {
+    log: FactLog,
+    store: RedbStore,
+}
+
+impl End {
+    fn commit(&self, facts: &[SealedFact]) -> Result<(), String> {
+        let mut batch = WriteBatch::new();
+        facts.iter().try_for_each(|fact| put(&mut batch, fact))?;
+        self.store.commit(batch).map_err(|e| e.to_string())
+    }
+}
+
+/// Processor time per fact at each length of history, the shortest being the yardstick.
+pub(crate) fn figures() -> Result<Vec<Figure>, String> {
+    let folder = tempfile::tempdir().map_err(|e| e.to_string())?;
+    let open = |name: &str| RedbStore::open(folder.path().join(name), CACHE_BYTES_DEFAULT).map_err(|e| e.to_string());
+    let mut author = End { log: FactLog::new(MESH), store: open("author")? };
+    let mut peer = End { log: FactLog::new(MESH), store: open("peer")? };
+    let (mut figures, mut first) = (Vec::new(), None);
+    for at in AT {
+        while author.log.len() < at {
+            exchange(&mut author, &mut peer)?;
+        }
+        let mut spent = (Duration::ZERO, Duration::ZERO);
+        for _ in 0..NEXT / BATCH {
+            let (append, ingest) = exchange(&mut author, &mut peer)?;
+            spent = (spent.0 + append, spent.1 + ingest);
+        }
+        let micros = |spent: Duration| spent.as_secs_f64() * 1e6 / NEXT as f64;
+        let cost = [micros(spent.0), micros(spent.1)];
+        let shortest = *first.get_or_insert(cost);
+        for (index, what) in ["appended and stored", "taken as a range and stored"].into_iter().enumerate() {
+            figures.push(Figure {
+                name: format!("a fact {what}, behind {at} others"),
+                value: cost[index],
+                unit: "µs",
+                yardstick: Some((format!("behind {}", AT[0]), shortest[index])),
+                target: Some(Bound::AtMost(GROWTH_MAX)),
+            });
+        }
+    }
+    Ok(figures)
+}
+
+/// One batch from author to peer: what each end spent.
+fn exchange(author: &mut End, peer: &mut End) -> Result<(Duration, Duration), String> {
+    let (signer, begins) = (key(1), author.log.len());
+    let access = Open(BTreeMap::from([(signer.author_id(), signer.public())]));
+    let start = processor_time();
+    let mut facts = Vec::with_capacity(BATCH);
+    for n in 0..BATCH {
+        let fact = author.log.append(&signer, draft(line(begins + n), "note", 0)).map_err(|e| e.to_string())?;
+        facts.push(fact.sealed().clone());
+    }
+    author.commit(&facts)?;
+    let appended = processor_time();
+    let frame = cauldron_crdt::sync::packed(&facts).ok_or("a range does not fit its frame")?;
+    let packed = processor_time();
+    let facts = cauldron_crdt::sync::unpacked(&frame).ok_or("a frame of ours cannot be read")?;
+    let chain = ChainId { scope: Scope::mesh(), author: signer.author_id(), incarnation: 0 };
+    let taken = peer.log.insert_range(&chain, begins as u64 + 1, facts.clone(), &access);
+    if taken.new.len() != BATCH {
+        return Err(format!("a range of ours is not taken: {:?}", taken.refused));
+    }
+    peer.commit(&facts)?;
+    Ok((appended - start, processor_time() - packed))
+}
