@@ -461,7 +461,8 @@ impl Sync {
 
     /// A hub has a thousand links with times of their own: they are rung together, or it would do little but wake up.
     fn set_timer(&mut self, now_ms: u64) {
-        let soonest = self.alarms.first().map(|(at, _)| *at).into_iter().chain(self.settle_ms).chain(self.holds.wake_ms()).min();
+        let soonest =
+            self.alarms.first().map(|(at, _)| *at).into_iter().chain(self.settle_ms).chain(self.holds.wake_ms()).min();
         let next = soonest.map(|at| at.max(now_ms + 1).next_multiple_of(limits::WAKE_MS));
         if next != self.timer_ms {
             self.timer_ms = next;

@@ -424,12 +424,6 @@ impl Authority {
         applied.at_once || index <= covered || self.first_other().is_none_or(|first| index < first)
     }
 
-    /// The highest index that a witness other than the sequencer, or a term, covers.
-    #[must_use]
-    pub fn covered(&self) -> u64 {
-        self.covered
-    }
-
     /// Index of the first entry that enrolled an author other than the sequencer; a second seat of the charter is one
     /// from the start.
     fn first_other(&self) -> Option<u64> {
