@@ -85,8 +85,8 @@ impl NodeCore {
         self.work.lease_at_ms = 0;
     }
 
-    /// Which of `readable`, what this node may read, both ends may. Nothing, unless the SVID's name and the author key belong together in the authority chain:
-    /// an SVID opens the door, the author key opens the scopes.
+    /// Which of `readable`, what this node may read, both ends may. Nothing, unless the SVID's name and the author key belong
+    /// together in the authority chain: an SVID opens the door, the author key opens the scopes.
     fn shared_with(&self, spiffe_id: &SpiffeId, key: PublicKey, readable: &[Scope]) -> Vec<Scope> {
         let author = key.author_id();
         let enrolled = self.authority.member(&author).is_some_and(|m| m.spiffe_id == *spiffe_id && m.key == key);
