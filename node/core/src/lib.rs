@@ -45,6 +45,8 @@ mod verify;
 
 #[cfg(test)]
 mod authority_tests;
+#[cfg(test)]
+mod bases_tests;
 
 pub use crate::budgets::{BudgetAct, WINDOWS_AHEAD_MAX};
 pub use crate::config::{Misbehave, NodeConfig, OpenError};
