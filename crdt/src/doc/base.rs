@@ -16,6 +16,7 @@ use cauldron_identity::codec::{from_cbor, to_cbor};
 use cauldron_identity::{Fact, SealedFact, planted};
 use minicbor::{Decode, Encode};
 
+use super::check;
 use super::document::{Document, Writer};
 use super::engine::Engine;
 use super::fence::{Source, screen};
@@ -166,11 +167,7 @@ impl Checked {
 
     /// Builds the document. `unpack` turns the chunk into plain changes: [`super::check::unpack`], in a process of its own
     /// where strangers' bytes may come.
-    pub fn build(
-        &self,
-        key: &DocKey,
-        unpack: &dyn Fn(&[u8]) -> Result<Vec<Vec<u8>>, String>,
-    ) -> Result<Document, BaseError> {
+    pub fn build(&self, key: &DocKey, unpack: &check::Unpack<'_>) -> Result<Document, BaseError> {
         let changes = unpack(&self.chunk).map_err(BaseError::Chunk)?;
         let mut document = Document::new(key.clone());
         let mut batch = Vec::with_capacity(changes.len());

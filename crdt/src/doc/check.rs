@@ -73,6 +73,9 @@ fn change(bytes: &[u8], doc: Option<String>) -> Result<Found, Unfit> {
     })
 }
 
+/// What turns a document chunk into its changes: [`unpack`], or a process of its own that does.
+pub type Unpack<'u> = dyn Fn(&[u8]) -> Result<Vec<Vec<u8>>, String> + 'u;
+
 /// The changes in a document chunk, in an order in which they apply. Like [`load`], only for a process that nobody else needs.
 ///
 /// # Errors

@@ -34,15 +34,16 @@ mod reissue;
 #[cfg(test)]
 mod tests;
 mod verdict;
+mod work;
 
 pub use base::BaseError;
 pub use field::{Edit, Field, Rows, View};
 pub use look::{Blame, Did, Step};
 pub use name::{DocId, DocIdError, Kind};
 pub use verdict::{Applied, Unfit};
+pub use work::{Done, Work};
 
 use crate::limits;
-use crate::log::Access;
 use document::{Document, Writer};
 
 /// The kind of the facts that carry changes.
@@ -85,37 +86,6 @@ pub struct Changed {
     pub key: DocKey,
     /// The fact that carried it; none when many came at once, in a base.
     pub fact: Option<FactId>,
-}
-
-/// What takes too long for the loop. Call [`Work::run`], on a thread of its own where there is one, and give it back with
-/// [`Documents::finish`].
-#[derive(Debug)]
-pub struct Work {
-    key: DocKey,
-    job: Job,
-}
-
-#[derive(Debug)]
-enum Job {
-    /// Decide what was fed to a document.
-    Build(Box<Document>),
-    /// Pack a document for others.
-    Save(base::Saving),
-    Saved(Option<Vec<u8>>),
-    /// Unpack what others packed.
-    Load(base::Checked),
-    Loaded(Result<Box<Document>, BaseError>),
-}
-
-/// What came of [`Work`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Done {
-    /// The document is here again.
-    Built,
-    /// It is packed; nothing when Automerge could not.
-    Saved(Option<Vec<u8>>),
-    /// It was taken from a base, unless it is here already.
-    Loaded(Result<(), BaseError>),
 }
 
 #[derive(Debug)]
@@ -180,37 +150,6 @@ fn operations(fact: &Fact) -> Vec<(Op, OpId)> {
     let ops = catch_unwind(AssertUnwindSafe(|| change.decode().operations)).unwrap_or_default();
     let first = change.start_op().get();
     ops.into_iter().zip(first..).map(|(op, counter)| (op, OpId(counter, change.actor_id().clone()))).collect()
-}
-
-impl Work {
-    /// Does all that is to be done; docs/benchmarks.md says how long a full document takes. `unpack` is for a chunk of a
-    /// stranger's: [`check::unpack`], in a process of its own, for a few bytes may grow without bound.
-    #[must_use]
-    pub fn run(self, unpack: &dyn Fn(&[u8]) -> Result<Vec<Vec<u8>>, String>) -> Self {
-        let Self { key, job } = self;
-        let job = match job {
-            Job::Build(mut document) => {
-                while document.cost() > 0 {
-                    document.step();
-                }
-                document.view();
-                Job::Build(document)
-            }
-            Job::Save(saving) => Job::Saved(saving.run()),
-            Job::Load(checked) => Job::Loaded(checked.build(&key, unpack).map(|document| {
-                document.view();
-                Box::new(document)
-            })),
-            done @ (Job::Saved(_) | Job::Loaded(_)) => done,
-        };
-        Self { key, job }
-    }
-
-    /// Which document it is about.
-    #[must_use]
-    pub fn key(&self) -> &DocKey {
-        &self.key
-    }
 }
 
 impl Documents {
@@ -285,7 +224,7 @@ impl Documents {
                 _ => {
                     let away = Slot::Away { view: document.view(), pending: Vec::new() };
                     if let Some(Slot::Here(document)) = self.slots.insert(key.clone(), away) {
-                        self.work.push_back(Work { key: key.clone(), job: Job::Build(document) });
+                        self.work.push_back(Work::build(key.clone(), document));
                     }
                     return;
                 }
@@ -311,72 +250,6 @@ impl Documents {
     #[must_use]
     pub fn work(&mut self) -> Option<Work> {
         self.work.pop_front()
-    }
-
-    /// Takes finished work back. Ask for cuts again afterwards, with [`Documents::recount`]: they may have come meanwhile.
-    pub fn finish(&mut self, work: Work) -> Done {
-        let Work { key, job } = work;
-        match job {
-            Job::Build(mut document) => {
-                if let Some(Slot::Away { pending, .. }) = self.slots.remove(&key) {
-                    pending.into_iter().for_each(|(fact, counts)| document.feed(fact, counts));
-                }
-                self.slots.insert(key.clone(), Slot::Here(document));
-                self.settle(&key);
-                Done::Built
-            }
-            Job::Loaded(Ok(document)) => {
-                self.succeed(&key, document);
-                Done::Loaded(Ok(()))
-            }
-            Job::Loaded(Err(why)) => Done::Loaded(Err(why)),
-            Job::Saved(bytes) => Done::Saved(bytes),
-            // It was never run.
-            Job::Save(_) => Done::Saved(None),
-            Job::Load(_) => Done::Loaded(Err(BaseError::Malformed)),
-        }
-    }
-
-    /// A base takes the place of a document that holds less.
-    fn succeed(&mut self, key: &DocKey, mut document: Box<Document>) {
-        match self.slots.remove(key) {
-            Some(Slot::Here(held)) if held.fence.accepted().len() < document.fence.accepted().len() => {
-                document.succeed(*held);
-            }
-            None => {}
-            Some(more) => {
-                self.slots.insert(key.clone(), more);
-                return;
-            }
-        }
-        self.slots.insert(key.clone(), Slot::Here(document));
-        self.changed.push_back(Changed { key: key.clone(), fact: None });
-        self.settle(key);
-    }
-
-    /// Has a document packed for others, as [`Work`]: false when it cannot be now, or facts of it are missing.
-    pub fn save(&mut self, key: &DocKey) -> bool {
-        let Some(Slot::Here(document)) = self.slots.get(key) else { return false };
-        let Some(saving) = base::Saving::of(document) else { return false };
-        self.work.push_back(Work { key: key.clone(), job: Job::Save(saving) });
-        true
-    }
-
-    /// Checks what a packed document is vouched for by, and has it unpacked, as [`Work`]. `counts` answers for facts that
-    /// the log may not hold: false beyond a cut, a fork, or in a life that no entry began.
-    ///
-    /// # Errors
-    /// [`BaseError`]; [`BaseError::blames_peer`] tells a lie from what the sender could not know.
-    pub fn load(
-        &mut self,
-        key: &DocKey,
-        bytes: &[u8],
-        access: &dyn Access,
-        counts: &dyn Fn(&Fact) -> bool,
-    ) -> Result<(), BaseError> {
-        let checked = base::Checked::read(key, bytes, access, counts)?;
-        self.work.push_back(Work { key: key.clone(), job: Job::Load(checked) });
-        Ok(())
     }
 
     /// Takes out what does not count any more, and back in what does again. `counts` answers for a fact; beyond the

@@ -31,6 +31,9 @@ fn document() -> DocKey {
     DocKey { scope: Scope::mesh(), doc: "config/main".parse().expect("a document") }
 }
 
+/// What becomes of a frame of hq: nothing when it is lost.
+type Tamper = fn(Frame) -> Option<Frame>;
+
 /// Two cores on one link. What hq sends may be exchanged for something else.
 struct Pair {
     cores: [NodeCore; 2],
@@ -38,7 +41,7 @@ struct Pair {
     link: Option<LinkId>,
     links: LinkId,
     flying: VecDeque<(usize, Vec<u8>)>,
-    tamper: fn(Frame) -> Option<Frame>,
+    tamper: Tamper,
     closed: Vec<String>,
     /// How many facts lyon held when the document came in one piece.
     in_one_piece: Vec<u64>,
@@ -70,7 +73,7 @@ fn noise(n: u64) -> String {
 
 impl Pair {
     /// hq has written much; lyon is enrolled and has heard of nothing.
-    fn new(tamper: fn(Frame) -> Option<Frame>) -> Self {
+    fn new(tamper: Tamper) -> Self {
         let seat = Seat { author: key(HQ).public(), spiffe_id: NAMES[HQ].into() };
         let charter = Charter {
             v: 0,
@@ -201,7 +204,7 @@ fn a_newcomer_takes_a_document_in_one_piece_and_then_its_facts() {
 
 #[test]
 fn a_base_that_is_not_what_it_should_be_closes_the_link_by_name_and_harms_nothing() {
-    let lies: [(fn(Frame) -> Option<Frame>, &str); 5] = [
+    let lies: [(Tamper, &str); 5] = [
         (|frame| part(frame, |part| part.at += 1), "not what was asked for"),
         (|frame| part(frame, |part| part.len = u32::MAX), "not what was asked for"),
         (|frame| part(frame, |part| part.bytes.clear()), "not what was asked for"),
@@ -240,7 +243,7 @@ fn part(frame: Frame, change: impl Fn(&mut crate::frame::BasePart)) -> Option<Fr
 
 #[test]
 fn who_promises_and_is_silent_holds_the_facts_up_for_a_moment_only() {
-    let silences: [fn(Frame) -> Option<Frame>; 3] = [
+    let silences: [Tamper; 3] = [
         |frame| (!matches!(frame, Frame::BaseList(_))).then_some(frame),
         |frame| (!matches!(frame, Frame::BasePart(_))).then_some(frame),
         |frame| match frame {

@@ -1,0 +1,141 @@
+//! What takes too long for the loop: building a document, packing one for others, unpacking what others packed.
+
+use cauldron_identity::Fact;
+
+use super::document::Document;
+use super::{BaseError, Changed, DocKey, Documents, Slot, base, check};
+use crate::log::Access;
+
+/// What takes too long for the loop. Call [`Work::run`], on a thread of its own where there is one, and give it back with
+/// [`Documents::finish`].
+#[derive(Debug)]
+pub struct Work {
+    key: DocKey,
+    job: Job,
+}
+
+#[derive(Debug)]
+enum Job {
+    /// Decide what was fed to a document.
+    Build(Box<Document>),
+    /// Pack a document for others.
+    Save(Box<base::Saving>),
+    Saved(Option<Vec<u8>>),
+    /// Unpack what others packed.
+    Load(base::Checked),
+    Loaded(Result<Box<Document>, BaseError>),
+}
+
+/// What came of [`Work`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Done {
+    /// The document is here again.
+    Built,
+    /// It is packed; nothing when Automerge could not.
+    Saved(Option<Vec<u8>>),
+    /// It was taken from a base, unless it is here already.
+    Loaded(Result<(), BaseError>),
+}
+
+impl Work {
+    pub(super) fn build(key: DocKey, document: Box<Document>) -> Self {
+        Self { key, job: Job::Build(document) }
+    }
+
+    /// Does all that is to be done; docs/benchmarks.md says how long a full document takes. `unpack` is for a chunk of a
+    /// stranger's: [`check::unpack`], in a process of its own, for a few bytes may grow without bound.
+    #[must_use]
+    pub fn run(self, unpack: &check::Unpack<'_>) -> Self {
+        let Self { key, job } = self;
+        let job = match job {
+            Job::Build(mut document) => {
+                while document.cost() > 0 {
+                    document.step();
+                }
+                document.view();
+                Job::Build(document)
+            }
+            Job::Save(saving) => Job::Saved(saving.run()),
+            Job::Load(checked) => Job::Loaded(checked.build(&key, unpack).map(|document| {
+                document.view();
+                Box::new(document)
+            })),
+            done @ (Job::Saved(_) | Job::Loaded(_)) => done,
+        };
+        Self { key, job }
+    }
+
+    /// Which document it is about.
+    #[must_use]
+    pub fn key(&self) -> &DocKey {
+        &self.key
+    }
+}
+
+impl Documents {
+    /// Takes finished work back. Ask for cuts again afterwards, with [`Documents::recount`]: they may have come meanwhile.
+    pub fn finish(&mut self, work: Work) -> Done {
+        let Work { key, job } = work;
+        match job {
+            Job::Build(mut document) => {
+                if let Some(Slot::Away { pending, .. }) = self.slots.remove(&key) {
+                    pending.into_iter().for_each(|(fact, counts)| document.feed(fact, counts));
+                }
+                self.slots.insert(key.clone(), Slot::Here(document));
+                self.settle(&key);
+                Done::Built
+            }
+            Job::Loaded(Ok(document)) => {
+                self.succeed(&key, document);
+                Done::Loaded(Ok(()))
+            }
+            Job::Loaded(Err(why)) => Done::Loaded(Err(why)),
+            Job::Saved(bytes) => Done::Saved(bytes),
+            // It was never run.
+            Job::Save(_) => Done::Saved(None),
+            Job::Load(_) => Done::Loaded(Err(BaseError::Malformed)),
+        }
+    }
+
+    /// A base takes the place of a document that holds less.
+    fn succeed(&mut self, key: &DocKey, mut document: Box<Document>) {
+        match self.slots.remove(key) {
+            Some(Slot::Here(held)) if held.fence.accepted().len() < document.fence.accepted().len() => {
+                document.succeed(*held);
+            }
+            None => {}
+            Some(more) => {
+                self.slots.insert(key.clone(), more);
+                return;
+            }
+        }
+        self.slots.insert(key.clone(), Slot::Here(document));
+        self.changed.push_back(Changed { key: key.clone(), fact: None });
+        self.settle(key);
+    }
+
+    /// Has a document packed for others, as [`Work`]: false when it cannot be now, or facts of it are missing.
+    pub fn save(&mut self, key: &DocKey) -> bool {
+        let Some(Slot::Here(document)) = self.slots.get(key) else { return false };
+        let Some(saving) = base::Saving::of(document) else { return false };
+        self.work.push_back(Work { key: key.clone(), job: Job::Save(Box::new(saving)) });
+        true
+    }
+
+    /// Checks what a packed document is vouched for by, and has it unpacked, as [`Work`]. `counts` answers for facts that
+    /// the log may not hold: false beyond a cut, a fork, or in a life that no entry began.
+    ///
+    /// # Errors
+    /// [`BaseError`]; [`BaseError::blames_peer`] tells a lie from what the sender could not know.
+    pub fn load(
+        &mut self,
+        key: &DocKey,
+        bytes: &[u8],
+        access: &dyn Access,
+        counts: &dyn Fn(&Fact) -> bool,
+    ) -> Result<(), BaseError> {
+        let checked = base::Checked::read(key, bytes, access, counts)?;
+        self.work.push_back(Work { key: key.clone(), job: Job::Load(checked) });
+        Ok(())
+    }
+}
