@@ -43,6 +43,9 @@ fuzz_target!(init: ready(), |input: &[u8]| hostile(input, MACHINE, |input| {
     node.brings_its_log_back();
 }));
 
+/// Facts that are many here.
+const FAR: u64 = 3;
+
 struct Node {
     mesh: Mesh,
     log: FactLog,
@@ -58,7 +61,7 @@ impl Node {
         let mesh = Mesh::founded();
         let records = mesh.facts.iter().map(|fact| Record::Fact(fact.sealed().clone())).collect();
         let (log, honest) = (mesh.log(), key(peers[1]).author_id());
-        let (sync, now_ms) = (Sync::new(), NOW.boottime_ms);
+        let (sync, now_ms) = (Sync::with_far(FAR), NOW.boottime_ms);
         let mut node = Self { mesh, log, records, sync, now_ms, honest, sent_to_honest: 0 };
         for (link, peer) in [HOSTILE, HONEST].into_iter().zip(peers) {
             let peer = key(peer).author_id();
@@ -113,6 +116,11 @@ impl Node {
                     self.sync.handle(self.now_ms, &self.log, SyncInput::Spread { id, source: Some(link) });
                 }
             }
+            // It waits its time out, or goes on at once.
+            SyncOutput::Far { link, scope } if link == HONEST => {
+                self.sync.handle(self.now_ms, &self.log, SyncInput::Release { scope });
+            }
+            SyncOutput::Far { .. } => {}
             SyncOutput::Settle => {
                 let settled = self.log.settle(SETTLE_FACTS, &Writers(&self.mesh.authority));
                 self.records.extend(settled.records);

@@ -24,6 +24,7 @@
 //! | `activate-unheard` | a root key signs although not every member has said to trust it |
 //! | `cut-change-stays` | what a cut author wrote beyond its cut stays in documents |
 //! | `reissue-forgotten` | what an honest author wrote on top of cut changes is not said again |
+//! | `restore-unlinked` | a store is opened although its facts do not link |
 //! | `fork-not-frozen` | leases of a sequencer that is proven to lie still count |
 //! | `grant-from-nothing` | a node grants more of a budget than it holds |
 //! | `reserve-not-durable` | a reservation is answered for and told, and never written to disk |
@@ -46,8 +47,8 @@
 //! | `credit-counted-twice` | a grant that was credited may be credited again |
 //! | `refund-by-timeout` | a grantor takes back what the receiver has not credited yet |
 //!
-//! Bugs of ranges and of documents in one piece, which need a peer that lies on purpose; `cargo xtask planted` runs the named test of the state crate for
-//! each:
+//! Bugs of ranges and of documents in one piece, which need a peer that lies on purpose; `cargo xtask planted` runs the named
+//! test of the state crate for each:
 //!
 //! | name | what it breaks |
 //! |---|---|
@@ -75,7 +76,7 @@ pub const WIRE_NAMES: [&str; 3] = ["resumption-on", "guard-off", "path-check-off
 pub const MODEL_NAMES: [&str; 2] = ["credit-counted-twice", "refund-by-timeout"];
 
 /// The bugs that the simulator must find; `activate` accepts them, in a build with the feature.
-pub const NAMES: [&str; 24] = [
+pub const NAMES: [&str; 25] = [
     "owner-trusts-coordinator",
     "vote-not-bound-to-terms",
     "same-person-twice",
@@ -100,6 +101,7 @@ pub const NAMES: [&str; 24] = [
     "grant-from-nothing",
     "reserve-not-durable",
     "rights-unconfirmed",
+    "restore-unlinked",
 ];
 
 /// One of [`WIRE_NAMES`] or [`RANGE_NAMES`], for every thread: tests run wherever the runtime puts them.

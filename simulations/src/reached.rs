@@ -12,6 +12,7 @@ pub const MARKS: &[(&str, &str)] = &[
     ("crash.end_to_ended", "a process died between the end of an effect and the record of it"),
     ("crash.before_reply", "a process died between a commit and the reply that rests on it"),
     ("crash.before_send", "a process died between a commit and a frame that rests on it"),
+    ("store.tampered", "a fact of a store was changed, exchanged, cut short or taken out before a start"),
     ("probe.applied", "after a crash the connector found the effect in place"),
     ("probe.absent", "after a crash the connector found no effect"),
     ("probe.ended", "after a crash the connector saw that what was done is over"),

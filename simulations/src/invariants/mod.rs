@@ -15,9 +15,11 @@ mod permit;
 mod rooted;
 mod roots;
 mod scan;
+mod tamper;
 
 pub use finality::fold;
 pub(crate) use scan::publish;
+pub(crate) use tamper::tampered;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

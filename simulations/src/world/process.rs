@@ -13,6 +13,7 @@ use crate::invariants::model::Model;
 use crate::invariants::{self, Violation};
 use crate::network::Place;
 use crate::reached;
+use crate::rng::Rng;
 
 /// How a process ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,21 +40,33 @@ impl World {
         m.life_at_start = Model::new(&self.founding, hq_author, m).incarnation(&m.author);
         let used = m.known.values().any(|f| f.header.author == m.author);
         m.resumed_at = (m.process > 0 && used).then_some(now);
-        let config = NodeConfig {
+        let clock = m.clock.read(now);
+        let (boot_id, used_before, far_facts) = (m.clock.boot_id(&m.name), m.process > 0, self.weather.far_facts);
+        let config = || NodeConfig {
             key: m.key(),
             spiffe_id: m.spiffe_id.clone(),
-            charter,
+            charter: charter.clone(),
             mesh,
-            boot_id: m.clock.boot_id(&m.name),
+            boot_id: boot_id.clone(),
             bootstrap: bootstrap.to_vec(),
             seed,
-            far_facts: self.weather.far_facts,
+            far_facts,
             misbehave: cauldron_node_core::Misbehave::default(),
-            used_before: m.process > 0,
+            used_before,
             terms: vec![],
         };
-        let clock = m.clock.read(now);
-        match NodeCore::open(config, m.disk.records(), clock) {
+        // Chance of its own: whether a store is tampered with changes nothing that follows.
+        let mut dice = Rng::new(seed.0.iter().fold(0, |sum, byte| sum << 7 ^ u64::from(*byte)));
+        if dice.percent(30)
+            && let Some((what, records)) = invariants::tampered(&mut dice, m.disk.records())
+        {
+            reached!(self, "store.tampered");
+            if NodeCore::open(config(), records, clock).is_ok() {
+                let text = format!("{} opened its store although a fact in it was {what}", m.name);
+                return self.break_off(Violation::new("TAMPER", text));
+            }
+        }
+        match NodeCore::open(config(), m.disk.records(), clock) {
             Ok(core) => m.core = Some(core),
             Err(why) => {
                 let text = format!("{} cannot open its own store: {why}", m.name);
