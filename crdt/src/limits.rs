@@ -82,6 +82,8 @@ const _: () = assert!(STALL_MS_MAX > REQUEST_MS_MAX);
 pub const FAR_FACTS: u64 = 1_024;
 /// For so long facts of a scope wait for documents in one piece, milliseconds; then they are asked for all the same.
 pub const HOLD_MS_MAX: u64 = 5_000;
+/// And for so long while what was fetched is being unpacked here, milliseconds: longer than that may take.
+pub const HOLD_OWN_MS_MAX: u64 = 15_000;
 /// A scope's facts are not held back again before, milliseconds: a peer that promises much must not keep them away.
 pub const HOLD_AGAIN_MS: u64 = 60_000;
 /// The core's timers fall on multiples of this, milliseconds: it is woken 40 times a second at most, however many links it

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use cauldron_identity::{Lane, Scope};
 
 use super::{LinkId, Sync, SyncOutput};
-use crate::limits::{HOLD_AGAIN_MS, HOLD_MS_MAX};
+use crate::limits::{HOLD_AGAIN_MS, HOLD_MS_MAX, HOLD_OWN_MS_MAX};
 use crate::log::FactLog;
 
 /// Scopes of which no data is asked for, each until a time.
@@ -26,6 +26,13 @@ impl Holds {
 
     pub fn holds(&self, scope: &Scope) -> bool {
         scope.lane() == Lane::Data && self.until_ms.contains_key(scope)
+    }
+
+    /// Goes on with what is held back.
+    pub fn prolong(&mut self, now_ms: u64, scope: &Scope) {
+        if let Some(until) = self.until_ms.get_mut(scope) {
+            *until = now_ms + HOLD_OWN_MS_MAX;
+        }
     }
 
     pub fn release(&mut self, scope: &Scope) {

@@ -117,6 +117,12 @@ pub enum SyncInput<'i> {
         /// Where it came from, when it came as evidence.
         source: Option<LinkId>,
     },
+    /// What was fetched of a scope is being unpacked: its facts wait up to [`limits::HOLD_OWN_MS_MAX`] from here, if they
+    /// still do.
+    Prolong {
+        /// The scope.
+        scope: Scope,
+    },
     /// Ask for the facts of a scope now: its documents are here in one piece, or will not come. See [`SyncOutput::Far`].
     Release {
         /// The scope.
@@ -305,6 +311,7 @@ impl Sync {
             SyncInput::Answered { id, .. } => self.offered.get(id).map(|offered| offered.link),
             SyncInput::Spread { .. }
             | SyncInput::SpreadEvidence { .. }
+            | SyncInput::Prolong { .. }
             | SyncInput::Release { .. }
             | SyncInput::Tick => None,
         };
@@ -318,6 +325,7 @@ impl Sync {
             SyncInput::EvidenceAnswered { link, answer } => self.evidence_answered(link, answer),
             SyncInput::Spread { id, source } => self.spread(now_ms, log, id, source),
             SyncInput::SpreadEvidence { chain, source } => self.spread_evidence(now_ms, log, &chain, source),
+            SyncInput::Prolong { scope } => self.holds.prolong(now_ms, &scope),
             SyncInput::Release { scope } => self.holds.release(&scope),
             SyncInput::Tick => self.timer_ms = None,
         }

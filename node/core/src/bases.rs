@@ -270,7 +270,9 @@ impl NodeCore {
         };
         match self.docs.load(&key, &bytes, &Writers(authority), &counts) {
             Ok(()) => {
+                let scope = key.scope.clone();
                 self.bases.loading.insert(key, link);
+                self.sync(SyncInput::Prolong { scope });
                 self.dirty = true;
                 self.pulled();
             }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use cauldron_identity::AuthorId;
 
 use super::*;
-use crate::limits::{RANGE_FACTS_MAX, STALL_MS_MAX};
+use crate::limits::{HOLD_MS_MAX, HOLD_OWN_MS_MAX, RANGE_FACTS_MAX, STALL_MS_MAX};
 
 /// Eight authors with long backlogs of which each answer brings a little, and one with a short one, last in order.
 #[test]
@@ -75,7 +75,7 @@ fn after_a_cut_the_next_session_goes_on_behind_the_last_fact_taken() {
 
 #[test]
 fn very_many_facts_wait_for_documents_and_not_for_long() {
-    for released in [true, false] {
+    for end in ["released", "in time", "unpacked"] {
         let mut world = World::new(3, 1, 0, 1);
         let mut sync = Sync::with_far(10);
         let (mut now_ms, log) = (0, FactLog::new(MESH));
@@ -99,17 +99,28 @@ fn very_many_facts_wait_for_documents_and_not_for_long() {
         let all = announcement(vec![heads(&Scope::mesh(), &data), heads(&porto, &few)]).encode();
         let (far, asked) = play(now_ms, &log, SyncInput::Frame { link: 0, bytes: &all });
         assert_eq!((far, asked), (vec![Scope::mesh()], vec![porto]), "what is few is asked for");
-        // Restrictions never wait.
-        let news = Frame::Have(Have { first: None, scopes: vec![heads(&Scope::mesh_restrict(), &restrict)] }).encode();
-        let (_, asked) = play(now_ms, &log, SyncInput::Frame { link: 0, bytes: &news });
-        assert_eq!(asked, [Scope::mesh_restrict()]);
-        let (far, asked) = if released {
-            play(now_ms, &log, SyncInput::Release { scope: Scope::mesh() })
-        } else {
-            now_ms = crate::limits::HOLD_MS_MAX;
-            play(now_ms, &log, SyncInput::Tick)
+        let (far, asked) = match end {
+            "released" => {
+                // Restrictions never wait.
+                let scopes = vec![heads(&Scope::mesh_restrict(), &restrict)];
+                let news = Frame::Have(Have { first: None, scopes }).encode();
+                let (_, asked) = play(now_ms, &log, SyncInput::Frame { link: 0, bytes: &news });
+                assert_eq!(asked, [Scope::mesh_restrict()]);
+                play(now_ms, &log, SyncInput::Release { scope: Scope::mesh() })
+            }
+            "in time" => {
+                now_ms = HOLD_MS_MAX;
+                play(now_ms, &log, SyncInput::Tick)
+            }
+            _ => {
+                play(HOLD_MS_MAX - 1, &log, SyncInput::Prolong { scope: Scope::mesh() });
+                let (_, asked) = play(HOLD_MS_MAX, &log, SyncInput::Tick);
+                assert!(!asked.contains(&Scope::mesh()));
+                now_ms = HOLD_MS_MAX + HOLD_OWN_MS_MAX;
+                play(now_ms, &log, SyncInput::Tick)
+            }
         };
-        assert!(far.is_empty() && asked.contains(&Scope::mesh()), "released {released}: {asked:?}");
+        assert!(far.is_empty() && asked.contains(&Scope::mesh()), "{end}: {asked:?}");
         // Who comes again and again with promises keeps nothing away.
         let peer = world.author(2);
         let shared = world.members.shared(&world.author(1), &peer);
