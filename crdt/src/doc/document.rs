@@ -58,6 +58,8 @@ pub(super) struct Document {
     stale: bool,
     /// Changes that are to be given to the engine one by one: among them is poison.
     suspects: Vec<ChangeHash>,
+    /// Changes that the engine did not bear. They are refused before it from then on.
+    poison: BTreeSet<ChangeHash>,
     /// Something was fed or taken out since the last look at what waits.
     touched: bool,
     /// Facts whose changes took effect, or left, since this was asked last.
@@ -86,6 +88,7 @@ impl Document {
             base: None,
             stale: false,
             suspects: Vec::new(),
+            poison: BTreeSet::new(),
             touched: false,
             news: Vec::new(),
             lost: false,
@@ -193,13 +196,10 @@ impl Document {
         self.news.extend(batch.iter().filter_map(|c| self.fence.find(&c.hash())?.fact().cloned()));
     }
 
+    /// Everything is decided anew, as if it had been known from the start: what came later was judged in its presence.
     fn poison(&mut self, change: &Change) {
-        if let Some(fact) = self.fence.find(&change.hash()).and_then(|accepted| accepted.fact()) {
-            let writer = (fact.header().author, fact.header().incarnation);
-            self.chains.entry(writer).or_default().faults += limits::POISON_FAULTS;
-        }
-        self.take_out(BTreeMap::from([(change.hash(), Unfit::Poison)]));
-        self.stale = true;
+        self.poison.insert(change.hash());
+        self.replay();
     }
 
     /// Decides every change that can be decided, until none can.
@@ -213,11 +213,14 @@ impl Document {
                 progress |= self.mark_beyond(writer);
                 while let Some(waiting) = self.next_decidable(writer) {
                     progress = true;
-                    // What a base brought was checked then.
-                    if !self.fence.adopt(&waiting.change.hash(), &waiting.fact) {
+                    let hash = waiting.change.hash();
+                    if self.poison.contains(&hash) {
+                        self.refuse(writer, hash, Unfit::Poison);
+                    } else if !self.fence.adopt(&hash, &waiting.fact) {
+                        // What a base brought was checked then.
                         match self.fence.accept(&waiting.change, Source::Fact(waiting.fact)) {
                             Ok(()) => batch.push(waiting.change),
-                            Err(why) => self.refuse(writer, waiting.change.hash(), why),
+                            Err(why) => self.refuse(writer, hash, why),
                         }
                     }
                     self.pump(writer);
@@ -251,6 +254,7 @@ impl Document {
         let Some(chain) = self.chains.get_mut(writer) else { return };
         match why {
             Unfit::RefusedDep => (chain.lost, self.lost) = (true, true),
+            Unfit::Poison => chain.faults += limits::POISON_FAULTS,
             _ => chain.faults += 1,
         }
     }
@@ -376,10 +380,10 @@ impl Document {
         self.take_out(out);
     }
 
-    /// Decides everything anew, from the facts: what was cut counts again, or a base counts no more.
+    /// Decides everything anew, from the facts: what was cut counts again, something is poison, or a base counts no more.
     pub(super) fn replay(&mut self) {
-        let chains = std::mem::take(&mut self.chains);
-        *self = Self::new(self.key.clone());
+        let (chains, poison) = (std::mem::take(&mut self.chains), std::mem::take(&mut self.poison));
+        *self = Self { poison, ..Self::new(self.key.clone()) };
         self.refeed(chains);
     }
 
