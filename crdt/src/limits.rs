@@ -63,8 +63,6 @@ pub const ORPHAN_BYTES_MAX: u64 = 4 * 1024 * 1024;
 pub const ORPHANS_MS: u64 = DIGEST_EVERY_MS / 2;
 /// Frames not looked at in a row, with nothing new between them, after which the session is closed.
 pub const FLOOD_FRAMES_MAX: u64 = 4_096;
-/// Positions with a bad signature that one peer is asked for in one session; others are asked as well.
-pub const MENDS_MAX: usize = 1_024;
 /// Guarantees §4: bytes of facts served to one peer per second.
 pub const SERVE_BYTES_PER_S: u64 = 16 * 1024 * 1024;
 /// What may be served at once after a pause: a quarter of a second's worth.
@@ -135,8 +133,8 @@ pub const POISON_FAULTS: usize = DOC_FAULTS_MAX / 4;
 pub const DOC_ROUNDS_MAX: u32 = 16;
 /// Documents of one scope that one author in one life may write to; each costs every reader memory.
 pub const DOCS_PER_WRITER_MAX: usize = 64;
-/// Actors whose last changes vouch for a base: every writer of a full epoch in a few rounds.
-pub const BASE_TIPS_MAX: usize = 4 * DOC_ACTORS_MAX;
+/// Actors whose last changes vouch for a base: every writer of a full epoch, each in two rounds. Checking them takes some 20 ms.
+pub const BASE_TIPS_MAX: usize = 2 * DOC_ACTORS_MAX;
 /// The longest base, bytes: a full epoch that does not shrink, and what vouches for it.
 pub const BASE_LEN_MAX: usize = DOC_BYTES_MAX as usize + BASE_TIPS_MAX * (HEADER_LEN_MAX + 128);
 /// Changes that are decided at once, some 20 ms at the 35 µs each that `xtask bench state` shows; more are decided beside

@@ -95,7 +95,7 @@ impl Node {
                 Output::Close { link, .. } => self.core.handle(self.now, Input::LinkDown { link }),
                 Output::Work(work) => self.core.handle(
                     self.now,
-                    Input::Worked(Box::new(work.run(&|_| Err("a process of its own does that".to_owned())))),
+                    Input::Worked(Box::new(work.run(&|_| Err(NotUnpacked::Untried("a process of its own does that".to_owned()))))),
                 ),
                 Output::Idle { .. } => return,
                 _ => {}

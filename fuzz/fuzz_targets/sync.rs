@@ -118,7 +118,7 @@ impl Node {
             }
             // It waits its time out, or goes on at once.
             SyncOutput::Far { link, scope } if link == HONEST => {
-                self.sync.handle(self.now_ms, &self.log, SyncInput::Release { scope });
+                self.sync.handle(self.now_ms, &self.log, SyncInput::Release { scope, tried: true });
             }
             SyncOutput::Far { .. } => {}
             SyncOutput::Settle => {

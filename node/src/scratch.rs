@@ -5,7 +5,7 @@ use std::io::{Read, Write as _};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use cauldron_crdt::doc::check;
+use cauldron_crdt::doc::check::{self, NotUnpacked};
 use cauldron_crdt::limits::DOC_BYTES_MAX;
 use cauldron_identity::codec::{from_cbor, to_cbor};
 use minicbor::bytes::ByteVec;
@@ -100,17 +100,22 @@ impl Task {
 /// The changes in a document chunk, unpacked by a process of its own.
 ///
 /// # Errors
-/// A sentence that says why not.
-pub fn unpack(chunk: &[u8]) -> Result<Vec<Vec<u8>>, String> {
-    let ended = Task::Unpack.start(chunk).map_err(|error| format!("it could not be tried: {error}"))?;
+/// [`NotUnpacked`]: what this machine could not try is nobody's lie.
+pub fn unpack(chunk: &[u8]) -> Result<Vec<Vec<u8>>, NotUnpacked> {
+    let untried = |why: String| NotUnpacked::Untried(why);
+    let ended = Task::Unpack.start(chunk).map_err(|error| untried(error.to_string()))?;
     match ended.status {
-        None => Err(format!("it takes longer than {} s", UNPACK_MAX.as_secs())),
+        None => Err(untried(format!("it takes longer than {} s", UNPACK_MAX.as_secs()))),
         Some(status) if status.success() => {
-            let changes: Vec<ByteVec> = from_cbor(&ended.answer).map_err(|error| format!("no answer: {error}"))?;
+            let changes: Vec<ByteVec> =
+                from_cbor(&ended.answer).map_err(|error| untried(format!("no answer: {error}")))?;
             Ok(changes.into_iter().map(Into::into).collect())
         }
-        Some(status) if ended.answer.is_empty() => Err(format!("it ended the process ({status})")),
-        Some(_) => Err(String::from_utf8_lossy(&ended.answer).trim().chars().take(200).collect()),
+        Some(status) if ended.answer.is_empty() => Err(untried(format!("it ended the process ({status})"))),
+        Some(_) => {
+            let said = String::from_utf8_lossy(&ended.answer).trim().chars().take(200).collect();
+            Err(NotUnpacked::Bad(said))
+        }
     }
 }
 
@@ -119,6 +124,6 @@ pub fn unpack(chunk: &[u8]) -> Result<Vec<Vec<u8>>, String> {
 /// # Errors
 /// A sentence that says why not.
 pub fn unpacked(chunk: &[u8]) -> Result<Vec<u8>, String> {
-    let changes = check::unpack(chunk)?;
+    let changes = check::unpack(chunk).map_err(|why| why.to_string())?;
     Ok(to_cbor(&changes.into_iter().map(ByteVec::from).collect::<Vec<_>>()))
 }

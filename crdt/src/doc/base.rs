@@ -4,8 +4,9 @@
 //! the changes it follows by hash, among them always its author's last one. So one signed fact per actor, the one with
 //! its last change, proves who wrote what. The facts of all others come afterwards, by sync, and take their places.
 //!
-//! What a base cannot prove is that it is the newest, and that no fact in between was one that no document takes. The
-//! first costs nothing; where the facts say otherwise once they are here, the document is built anew from them.
+//! What a base cannot prove is that it is the newest, that no fact in between was one that no document takes, and that the
+//! facts will come. The first costs nothing; where the facts say otherwise once they are here, the document is built anew
+//! from them; and where they do not come, the base is given up, and who had written on top of it says its part again.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,7 +17,7 @@ use cauldron_identity::codec::{from_cbor, to_cbor};
 use cauldron_identity::{Fact, SealedFact, planted};
 use minicbor::{Decode, Encode};
 
-use super::check;
+use super::check::{self, NotUnpacked};
 use super::document::{Document, Writer};
 use super::engine::Engine;
 use super::fence::{Source, screen};
@@ -64,9 +65,9 @@ pub enum BaseError {
     /// An author counts for nothing here, or no longer: the sender may only know less.
     #[error("it holds changes of an author that does not count here")]
     Author,
-    /// The chunk could not be unpacked.
-    #[error("it cannot be unpacked: {0}")]
-    Chunk(String),
+    /// The chunk was not unpacked.
+    #[error("it is not unpacked: {0}")]
+    Chunk(NotUnpacked),
     /// A change in it would be refused.
     #[error("it holds a change that is refused: {0}")]
     Change(Unfit),
@@ -104,8 +105,8 @@ impl BaseError {
     pub fn blames_peer(&self) -> bool {
         match self {
             Self::Tip(refusal) => refusal.blames_peer(),
-            Self::Author => false,
-            Self::Malformed | Self::Chunk(_) | Self::Change(_) | Self::Unsigned => true,
+            Self::Author | Self::Chunk(NotUnpacked::Untried(_)) => false,
+            Self::Malformed | Self::Chunk(NotUnpacked::Bad(_)) | Self::Change(_) | Self::Unsigned => true,
         }
     }
 }
@@ -122,7 +123,8 @@ impl Saving {
             let body = DocChange::of(fact)?;
             tips.push(Tip { fact: fact.sealed().without_body(), round: body.round, keeps: body.keeps });
         }
-        Some(Self { doc: document.key.doc.to_string(), engine: document.engine.doc.clone(), tips })
+        let packed = Self { doc: document.key.doc.to_string(), engine: document.engine.doc.clone(), tips };
+        (packed.tips.len() <= limits::BASE_TIPS_MAX).then_some(packed)
     }
 
     pub fn run(self) -> Option<Vec<u8>> {
@@ -131,7 +133,18 @@ impl Saving {
     }
 }
 
+impl Base {
+    pub fn has(&self, writer: &Writer) -> bool {
+        self.actors.values().any(|of| of == writer)
+    }
+}
+
 impl Checked {
+    /// Everybody who wrote to it.
+    pub fn writers(&self) -> impl Iterator<Item = Writer> {
+        self.tips.values().map(|(_, fact)| (fact.header().author, fact.header().incarnation))
+    }
+
     /// Reads a base and checks the facts that vouch for it. `counts` answers for a fact that the log may not hold.
     pub fn read(
         key: &DocKey,
@@ -140,7 +153,10 @@ impl Checked {
         counts: &dyn Fn(&Fact) -> bool,
     ) -> Result<Self, BaseError> {
         let packed: Packed = from_cbor(bytes).map_err(|_| BaseError::Malformed)?;
-        if packed.doc != key.doc.to_string() || packed.epoch != 0 || packed.tips.len() > limits::BASE_TIPS_MAX {
+        if packed.doc != key.doc.to_string()
+            || packed.epoch != 0
+            || !(1..=limits::BASE_TIPS_MAX).contains(&packed.tips.len())
+        {
             return Err(BaseError::Malformed);
         }
         let mut tips = BTreeMap::new();
@@ -203,6 +219,20 @@ impl Document {
     /// Takes the facts of a document that holds less.
     pub fn succeed(&mut self, other: Self) {
         self.refeed(other.chains);
+    }
+
+    /// Goes back to the facts, because what is missing does not come; without a base, own changes that still wait are to be
+    /// said again. Gives whether there was anything to give up.
+    pub(super) fn give_up(&mut self, me: &Writer) -> bool {
+        if self.base.is_some() {
+            self.replay();
+            return true;
+        }
+        let waits = self.waits(me);
+        if let Some(chain) = self.chains.get_mut(me).filter(|_| waits) {
+            chain.stuck = true;
+        }
+        waits
     }
 
     /// Forgets the base when the facts of all that it brought are here. Where they say otherwise they alone count: true,

@@ -73,22 +73,33 @@ fn change(bytes: &[u8], doc: Option<String>) -> Result<Found, Unfit> {
     })
 }
 
+/// Why a chunk was not unpacked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotUnpacked {
+    /// It is none, or not a sound one.
+    #[error("{0}")]
+    Bad(String),
+    /// Nobody knows: it could not be tried to the end here.
+    #[error("it could not be tried: {0}")]
+    Untried(String),
+}
+
 /// What turns a document chunk into its changes: [`unpack`], or a process of its own that does.
-pub type Unpack<'u> = dyn Fn(&[u8]) -> Result<Vec<Vec<u8>>, String> + 'u;
+pub type Unpack<'u> = dyn Fn(&[u8]) -> Result<Vec<Vec<u8>>, NotUnpacked> + 'u;
 
 /// The changes in a document chunk, in an order in which they apply. Like [`load`], only for a process that nobody else needs.
 ///
 /// # Errors
-/// A sentence: Automerge's own, or that it panicked.
-pub fn unpack(chunk: &[u8]) -> Result<Vec<Vec<u8>>, String> {
+/// [`NotUnpacked::Bad`], with a sentence: Automerge's own, or that it panicked.
+pub fn unpack(chunk: &[u8]) -> Result<Vec<Vec<u8>>, NotUnpacked> {
     if !chunk.starts_with(&MAGIC) || chunk.get(8) != Some(&0) {
-        return Err("it is no document chunk".to_owned());
+        return Err(NotUnpacked::Bad("it is no document chunk".to_owned()));
     }
     let unpacked = catch_unwind(AssertUnwindSafe(|| {
-        let doc = Automerge::load(chunk).map_err(|e| e.to_string())?;
+        let doc = Automerge::load(chunk).map_err(|e| NotUnpacked::Bad(e.to_string()))?;
         Ok(doc.get_changes(&[]).iter().map(|change| change.raw_bytes().to_vec()).collect())
     }));
-    unpacked.unwrap_or_else(|_| Err("Automerge panicked".to_owned()))
+    unpacked.unwrap_or_else(|_| Err(NotUnpacked::Bad("Automerge panicked".to_owned())))
 }
 
 /// What a chunk that only Automerge can read holds.

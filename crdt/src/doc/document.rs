@@ -43,6 +43,8 @@ pub(super) struct Chain {
     faults: usize,
     /// Changes of this round were taken out because of others.
     pub lost: bool,
+    /// Changes of this round wait for what nobody has.
+    pub stuck: bool,
 }
 
 /// A document and all that is needed to build it anew.
@@ -322,7 +324,7 @@ impl Document {
         let Some(chain) = self.chains.get_mut(writer) else { return };
         let old = chain.round;
         chain.round += 1;
-        chain.lost = false;
+        (chain.lost, chain.stuck) = (false, false);
         let actor = self.actor(writer, old);
         let Some(chain) = self.chains.get_mut(writer) else { return };
         let mut out = BTreeMap::new();

@@ -269,7 +269,19 @@ impl Documents {
             });
             let ends: Vec<(Writer, usize)> = ends.collect();
             ends.iter().for_each(|(writer, counting)| document.recount(writer, *counting));
-            if document.recheck_base(counts) || !ends.is_empty() {
+            if !ends.is_empty() {
+                self.settle(&key);
+            }
+        }
+    }
+
+    /// Goes back to the facts where a base counts no more. `vouches` answers for the facts that it rests on, which may not be
+    /// here.
+    pub fn recheck(&mut self, vouches: &dyn Fn(&Fact) -> bool) {
+        let keys: Vec<DocKey> = self.slots.keys().cloned().collect();
+        for key in keys {
+            let Some(Slot::Here(document)) = self.slots.get_mut(&key) else { continue };
+            if document.recheck_base(vouches) {
                 self.settle(&key);
             }
         }
@@ -354,6 +366,24 @@ impl Documents {
                 let waiting = pending.len() as u64;
                 Some(DocStatus { building: true, changes: 0, waiting, refused: 0, missing: 0, digest: None })
             }
+        }
+    }
+
+    /// How many changes a document holds, and how many of them without their facts; none while it is being built.
+    #[must_use]
+    pub fn size(&self, key: &DocKey) -> Option<(u64, u64)> {
+        match self.slots.get(key)? {
+            Slot::Here(document) => Some((document.fence.accepted().len() as u64, document.fence.bare() as u64)),
+            Slot::Away { .. } => None,
+        }
+    }
+
+    /// How many changes were refused or taken out.
+    #[must_use]
+    pub fn left_out(&self, key: &DocKey) -> u64 {
+        match self.slots.get(key) {
+            Some(Slot::Here(document)) => document.fence.refused().len() as u64,
+            _ => 0,
         }
     }
 

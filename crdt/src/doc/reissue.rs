@@ -12,7 +12,7 @@ use automerge::ScalarValue;
 use automerge::legacy::{ElementId, Key, ObjectId, OpId, OpType};
 use cauldron_identity::Fact;
 
-use super::document::{Document, Writer};
+use super::document::{Chain, Document, Writer};
 use super::edit::{Draft, elements};
 use super::field::Field;
 use super::profile::{Made, Slot, TITLE};
@@ -39,7 +39,8 @@ impl Document {
         let lost = |fact: &&Arc<Fact>| {
             DocChange::of(fact).is_some_and(|body| body.round == chain.round)
                 && change_in(fact).is_some_and(|change| {
-                    *change.actor_id() == actor && refused.get(&change.hash()) == Some(&Unfit::RefusedDep)
+                    let waits = chain.stuck && !self.fence.holds(&change.hash());
+                    *change.actor_id() == actor && (waits || refused.get(&change.hash()) == Some(&Unfit::RefusedDep))
                 })
         };
         chain.fed.iter().filter(lost).cloned().collect()
@@ -47,7 +48,8 @@ impl Document {
 
     /// Whether a change of this writer's present round was taken out because of others.
     pub fn has_lost(&self, writer: &Writer) -> bool {
-        self.chains.get(writer).is_some_and(|chain| chain.lost && chain.round < limits::DOC_ROUNDS_MAX)
+        let misses = |chain: &Chain| (chain.lost || chain.stuck) && chain.round < limits::DOC_ROUNDS_MAX;
+        self.chains.get(writer).is_some_and(misses)
     }
 
     /// Whether the document misses something that this writer said.
@@ -59,7 +61,8 @@ impl Document {
     /// The bodies of the facts that say again what this writer lost; none when nothing of it is missing.
     pub fn reissue(&mut self, writer: &Writer) -> Result<Vec<Vec<u8>>, Unfit> {
         // Who said what last is known when all facts are here.
-        if self.cost() > 0 || self.waits(writer) || self.base.is_some() {
+        let waits = self.waits(writer) && !self.chains.get(writer).is_some_and(|chain| chain.stuck);
+        if self.cost() > 0 || waits || self.base.is_some() {
             return Err(Unfit::NotWritable);
         }
         let doc = &*self;

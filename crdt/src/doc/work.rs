@@ -1,9 +1,11 @@
 //! What takes too long for the loop: building a document, packing one for others, unpacking what others packed.
 
+use std::collections::BTreeSet;
+
 use cauldron_identity::Fact;
 
-use super::document::Document;
-use super::{BaseError, Changed, DocKey, Documents, Slot, base, check};
+use super::document::{Document, Writer};
+use super::{BaseError, Changed, DocKey, Documents, Slot, base, check, limits};
 use crate::log::Access;
 
 /// What takes too long for the loop. Call [`Work::run`], on a thread of its own where there is one, and give it back with
@@ -114,6 +116,37 @@ impl Documents {
         self.settle(key);
     }
 
+    /// Whether one more document of this writer is within its bound, those counted that only a base has shown.
+    fn has_room(&self, key: &DocKey, writer: &Writer) -> bool {
+        let written = self.written.get(&(key.scope.clone(), *writer));
+        if written.is_some_and(|docs| docs.contains(&key.doc)) {
+            return true;
+        }
+        let shown = self.slots.iter().filter(|(other, slot)| {
+            let new = other.scope == key.scope && !written.is_some_and(|docs| docs.contains(&other.doc));
+            new && matches!(slot, Slot::Here(document) if document.base.as_ref().is_some_and(|base| base.has(writer)))
+        });
+        written.map_or(0, BTreeSet::len) + shown.count() < limits::DOCS_PER_WRITER_MAX
+    }
+
+    /// Documents in which something is still to come: facts behind a base, or what own changes follow.
+    #[must_use]
+    pub fn unsettled(&self) -> Vec<DocKey> {
+        let Some(me) = self.me else { return Vec::new() };
+        let open = |slot: &Slot| matches!(slot, Slot::Here(document) if document.base.is_some() || document.waits(&me));
+        self.slots.iter().filter(|(_, slot)| open(slot)).map(|(key, _)| key.clone()).collect()
+    }
+
+    /// Waits no longer for what is missing in a document: call it when everything that anybody has is here.
+    pub fn give_up(&mut self, key: &DocKey) {
+        let Some(me) = self.me else { return };
+        let Some(Slot::Here(document)) = self.slots.get_mut(key) else { return };
+        if document.give_up(&me) {
+            self.owing.insert(key.clone());
+            self.settle(key);
+        }
+    }
+
     /// Has a document packed for others, as [`Work`]: false when it cannot be now, or facts of it are missing.
     pub fn save(&mut self, key: &DocKey) -> bool {
         let Some(Slot::Here(document)) = self.slots.get(key) else { return false };
@@ -135,6 +168,9 @@ impl Documents {
         counts: &dyn Fn(&Fact) -> bool,
     ) -> Result<(), BaseError> {
         let checked = base::Checked::read(key, bytes, access, counts)?;
+        if checked.writers().any(|writer| !self.has_room(key, &writer)) {
+            return Err(BaseError::Author);
+        }
         self.work.push_back(Work { key: key.clone(), job: Job::Load(checked) });
         Ok(())
     }

@@ -44,9 +44,8 @@ impl Beat {
         }
         self.stir(now_ms);
         // It learns from our digest what it lacks; two that differ for long must not answer each other without end.
-        if self.sent_ms.is_none_or(|at| now_ms >= at.saturating_add(TELL_AGAIN_MS)) {
-            self.next_ms = now_ms;
-        }
+        let soon_ms = self.sent_ms.map_or(now_ms, |at| at.saturating_add(TELL_AGAIN_MS).max(now_ms));
+        self.next_ms = self.next_ms.min(soon_ms);
     }
 
     /// The digests are sent now.
@@ -91,9 +90,9 @@ mod tests {
         assert_eq!(beat.next_ms(), 300_000);
         beat.sent(300_000);
         beat.compared(300_100, false);
-        assert_eq!(beat.next_ms(), 300_000 + DIGEST_EVERY_MS);
-        beat.compared(300_000 + TELL_AGAIN_MS, false);
         assert_eq!(beat.next_ms(), 300_000 + TELL_AGAIN_MS);
+        beat.compared(300_200 + TELL_AGAIN_MS, false);
+        assert_eq!(beat.next_ms(), 300_000 + TELL_AGAIN_MS, "it is due");
     }
 
     #[test]

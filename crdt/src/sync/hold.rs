@@ -28,15 +28,19 @@ impl Holds {
         scope.lane() == Lane::Data && self.until_ms.contains_key(scope)
     }
 
-    /// Goes on with what is held back.
+    /// Goes on with what is held back, but never longer than both times together.
     pub fn prolong(&mut self, now_ms: u64, scope: &Scope) {
+        let begun_ms = self.again_ms.get(scope).map_or(now_ms, |at| at.saturating_sub(HOLD_AGAIN_MS));
         if let Some(until) = self.until_ms.get_mut(scope) {
-            *until = now_ms + HOLD_OWN_MS_MAX;
+            *until = (now_ms + HOLD_OWN_MS_MAX).min(begun_ms + HOLD_MS_MAX + HOLD_OWN_MS_MAX);
         }
     }
 
-    pub fn release(&mut self, scope: &Scope) {
+    pub fn release(&mut self, scope: &Scope, tried: bool) {
         self.until_ms.remove(scope);
+        if !tried {
+            self.again_ms.remove(scope);
+        }
     }
 
     pub fn wake_ms(&self) -> Option<u64> {
@@ -54,17 +58,22 @@ impl Sync {
             if l.measured || !l.is_open(log) {
                 continue;
             }
-            l.measured = true;
             let mut missing: BTreeMap<&Scope, u64> = BTreeMap::new();
             for chain in l.wanted.iter().filter(|chain| chain.scope.lane() == Lane::Data) {
                 *missing.entry(&chain.scope).or_default() += l.remote_seq(chain).saturating_sub(log.held(chain));
             }
-            for (scope, _) in missing.into_iter().filter(|(_, facts)| *facts >= far) {
-                if self.holds.again_ms.get(scope).is_none_or(|at| *at <= now_ms) {
-                    self.holds.until_ms.insert(scope.clone(), now_ms + HOLD_MS_MAX);
-                    self.holds.again_ms.insert(scope.clone(), now_ms + HOLD_AGAIN_MS);
-                    self.outputs.push_back(SyncOutput::Far { link: *link, scope: scope.clone() });
+            let far: Vec<Scope> =
+                missing.into_iter().filter(|(_, facts)| *facts >= far).map(|(scope, _)| scope.clone()).collect();
+            // Whoever comes while another has its turn may have it later.
+            l.measured = true;
+            for scope in far {
+                if self.holds.again_ms.get(&scope).is_some_and(|at| *at > now_ms) {
+                    l.measured = false;
+                    continue;
                 }
+                self.holds.until_ms.insert(scope.clone(), now_ms + HOLD_MS_MAX);
+                self.holds.again_ms.insert(scope.clone(), now_ms + HOLD_AGAIN_MS);
+                self.outputs.push_back(SyncOutput::Far { link: *link, scope });
             }
         }
     }

@@ -127,6 +127,8 @@ pub enum SyncInput<'i> {
     Release {
         /// The scope.
         scope: Scope,
+        /// Whether the peer was asked for documents at all: if not, another may have its turn at once.
+        tried: bool,
     },
     /// The time of the last [`SyncOutput::Timer`] has come.
     Tick,
@@ -326,7 +328,7 @@ impl Sync {
             SyncInput::Spread { id, source } => self.spread(now_ms, log, id, source),
             SyncInput::SpreadEvidence { chain, source } => self.spread_evidence(now_ms, log, &chain, source),
             SyncInput::Prolong { scope } => self.holds.prolong(now_ms, &scope),
-            SyncInput::Release { scope } => self.holds.release(&scope),
+            SyncInput::Release { scope, tried } => self.holds.release(&scope, tried),
             SyncInput::Tick => self.timer_ms = None,
         }
         let due: Vec<LinkId> = self.alarms.range(..=(now_ms, LinkId::MAX)).map(|(_, link)| *link).collect();

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
+use cauldron_crdt::doc::check::NotUnpacked;
 use cauldron_crdt::doc::{DocChange, DocId, DocKey, Documents, Done, Edit, Field, KIND, check};
 use cauldron_crdt::{Draft, FactLog};
 use cauldron_identity::codec::{from_cbor, to_cbor};
@@ -83,12 +84,12 @@ pub fn written(n: u8) -> Written {
 ///
 /// # Errors
 /// It is neither.
-pub fn unpack(chunk: &[u8]) -> Result<Vec<Vec<u8>>, String> {
+pub fn unpack(chunk: &[u8]) -> Result<Vec<Vec<u8>>, NotUnpacked> {
     static HONEST: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| (0..3).map(|n| chunk_of(&written(n).base).2).collect());
     if HONEST.iter().any(|honest| honest == chunk) {
         return check::unpack(chunk);
     }
-    let changes: Vec<ByteVec> = from_cbor(chunk).map_err(|error| error.to_string())?;
+    let changes: Vec<ByteVec> = from_cbor(chunk).map_err(|error| NotUnpacked::Bad(error.to_string()))?;
     Ok(changes.into_iter().map(Into::into).collect())
 }
 

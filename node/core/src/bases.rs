@@ -9,10 +9,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use cauldron_crdt::SyncInput;
 use cauldron_crdt::doc::{BaseError, DocId, DocKey};
 use cauldron_crdt::limits::BASE_LEN_MAX;
-use cauldron_identity::{Digest, Lane, Scope};
+use cauldron_identity::{AuthorId, Digest, Lane, Scope};
 
 use crate::core::{NodeCore, Writers};
-use crate::docs::counts;
+use crate::docs::vouches;
 use crate::frame::{BaseAsk, BaseList, BaseOffer, BasePart, Frame};
 use crate::input::{LinkId, Output};
 
@@ -30,6 +30,12 @@ const SAVE_AGAIN_MS: u64 = 30_000;
 const PART_MS_MAX: u64 = 5_000;
 /// And a whole document.
 const PULL_MS_MAX: u64 = 60_000;
+/// A peer is told once in this time which documents there are, milliseconds.
+const LIST_AGAIN_MS: u64 = 10_000;
+/// What is missing behind a document is waited for so long after everything that a peer has is here, milliseconds.
+const GHOST_MS: u64 = 60_000;
+/// Between two looks at what is missing, milliseconds.
+const LOOK_MS: u64 = 10_000;
 
 /// What this node gives and takes.
 #[derive(Debug, Default)]
@@ -37,23 +43,29 @@ pub(crate) struct Bases {
     saved: BTreeMap<DocKey, Saved>,
     /// Documents that are being packed, and who waits for them.
     saving: BTreeMap<DocKey, BTreeSet<LinkId>>,
-    /// When a document was last packed for a peer.
-    saved_for: BTreeMap<(LinkId, DocKey), u64>,
-    /// Lists that were asked for.
-    listing: BTreeSet<(LinkId, Scope)>,
+    /// When a document was last packed for an author, and its documents of a scope were last listed for one.
+    saved_for: BTreeMap<(AuthorId, DocKey), u64>,
+    listed_for: BTreeMap<(AuthorId, Scope), u64>,
+    /// Lists that were asked for, and when.
+    listing: BTreeMap<(LinkId, Scope), u64>,
     /// What is to be fetched next.
     queue: VecDeque<(LinkId, DocKey)>,
     pull: Option<Pull>,
     /// Who gave what is being unpacked.
     loading: BTreeMap<DocKey, LinkId>,
+    /// Documents in which something is missing although everything that a peer has is here, and since when.
+    ghosts: BTreeMap<DocKey, u64>,
+    look_ms: u64,
 }
 
 #[derive(Debug)]
 struct Saved {
     bytes: Vec<u8>,
     of: Digest,
-    changes: u64,
+    /// Changes in it, and those that were left out, when it was packed.
+    state: (u64, u64),
     made_ms: u64,
+    used_ms: u64,
 }
 
 /// A base that is being fetched.
@@ -71,14 +83,16 @@ struct Pull {
 impl Bases {
     /// When something is overdue, boot time in milliseconds.
     pub(crate) fn wake_ms(&self) -> Option<u64> {
-        self.pull.as_ref().map(|pull| pull.deadline_ms)
+        let listing = self.listing.values().map(|asked_ms| asked_ms + PART_MS_MAX);
+        let ghosts = (!self.ghosts.is_empty()).then_some(self.look_ms);
+        listing.chain(ghosts).chain(self.pull.as_ref().map(|pull| pull.deadline_ms)).min()
     }
 
     /// Whether something of a scope is still to be fetched or unpacked.
     fn busy_with(&self, scope: &Scope) -> bool {
         self.pull.as_ref().is_some_and(|pull| pull.key.scope == *scope)
             || self.queue.iter().any(|(_, key)| key.scope == *scope)
-            || self.listing.iter().any(|(_, of)| of == scope)
+            || self.listing.keys().any(|(_, of)| of == scope)
             || self.loading.keys().any(|key| key.scope == *scope)
     }
 }
@@ -96,9 +110,9 @@ impl NodeCore {
     /// The peer has very many facts of a scope that are missing here.
     pub(crate) fn far(&mut self, link: LinkId, scope: Scope) {
         if !self.links.get(&link).is_some_and(crate::core::Peer::converses) {
-            return self.sync(SyncInput::Release { scope });
+            return self.sync(SyncInput::Release { scope, tried: false });
         }
-        self.bases.listing.insert((link, scope.clone()));
+        self.bases.listing.insert((link, scope.clone()), self.now.boottime_ms);
         self.send(link, &Frame::BaseAsk(BaseAsk { scope, doc: None, at: 0, of: None }));
     }
 
@@ -111,11 +125,12 @@ impl NodeCore {
         let Ok(doc) = doc.parse::<DocId>() else { return };
         let key = DocKey { scope: ask.scope, doc };
         let now_ms = self.now.boottime_ms;
-        let changes = self.docs.status(&key).map_or(0, |status| status.changes);
+        let state = self.doc_state(&key);
         let saved = self.bases.saved.get(&key);
         let good = saved.is_some_and(|saved| match ask.of {
             Some(of) => saved.of == of,
-            None => saved.changes == changes || now_ms < saved.made_ms + SAVED_MS_MAX,
+            // What was taken out since would be refused by all who know of it.
+            None => saved.state == state || (saved.state.1 == state.1 && now_ms < saved.made_ms + SAVED_MS_MAX),
         });
         if good {
             return self.give_part(link, &key, ask.at);
@@ -124,10 +139,11 @@ impl NodeCore {
             waiting.insert(link);
             return;
         }
-        let last_ms = self.bases.saved_for.get(&(link, key.clone())).copied();
-        let again = last_ms.is_none_or(|ms| now_ms >= ms + SAVE_AGAIN_MS);
+        let Some(peer) = self.links.get(&link).map(|p| p.author) else { return };
+        self.bases.saved_for.retain(|_, at| now_ms < *at + SAVE_AGAIN_MS);
+        let again = !self.bases.saved_for.contains_key(&(peer, key.clone()));
         if ask.of.is_none() && again && self.bases.saving.is_empty() && self.docs.save(&key) {
-            self.bases.saved_for.insert((link, key.clone()), now_ms);
+            self.bases.saved_for.insert((peer, key.clone()), now_ms);
             self.bases.saving.insert(key, BTreeSet::from([link]));
             self.dirty = true;
         } else {
@@ -135,11 +151,23 @@ impl NodeCore {
         }
     }
 
+    /// What tells one state of a document from another: changes in it, and changes that are left out.
+    fn doc_state(&self, key: &DocKey) -> (u64, u64) {
+        (self.docs.size(key).map_or(0, |(changes, _)| changes), self.docs.left_out(key))
+    }
+
     fn list_bases(&mut self, link: LinkId, scope: Scope) {
-        let worth = self.worth();
+        let (worth, now_ms) = (self.worth(), self.now.boottime_ms);
+        let Some(peer) = self.links.get(&link).map(|p| p.author) else { return };
+        self.bases.listed_for.retain(|_, at| now_ms < *at + LIST_AGAIN_MS);
+        if self.bases.listed_for.contains_key(&(peer, scope.clone())) {
+            *self.refused.entry("too_often".into()).or_default() += 1;
+            return;
+        }
+        self.bases.listed_for.insert((peer, scope.clone()), now_ms);
         let offer = |key: &DocKey| {
-            let status = self.docs.status(key).filter(|s| !s.building && s.missing == 0 && s.changes >= worth)?;
-            Some(BaseOffer { doc: key.doc.to_string(), changes: status.changes })
+            let (changes, _) = self.docs.size(key).filter(|(changes, missing)| *missing == 0 && *changes >= worth)?;
+            Some(BaseOffer { doc: key.doc.to_string(), changes })
         };
         let keys = self.docs.keys().filter(|key| key.scope == scope);
         let docs = keys.filter_map(offer).take(LIST_MAX).collect();
@@ -149,6 +177,9 @@ impl NodeCore {
     /// The part at `at`; an empty one when there is none.
     fn give_part(&mut self, link: LinkId, key: &DocKey, at: u32) {
         let (scope, doc) = (key.scope.clone(), key.doc.to_string());
+        if let Some(saved) = self.bases.saved.get_mut(key) {
+            saved.used_ms = self.now.boottime_ms;
+        }
         let saved = self.bases.saved.get(key);
         let part = saved.and_then(|saved| {
             let rest = saved.bytes.get(at as usize..).filter(|rest| !rest.is_empty())?;
@@ -164,11 +195,11 @@ impl NodeCore {
     pub(crate) fn base_saved(&mut self, key: &DocKey, bytes: Option<Vec<u8>>) {
         let waiting = self.bases.saving.remove(key).unwrap_or_default();
         if let Some(bytes) = bytes.filter(|bytes| bytes.len() <= BASE_LEN_MAX) {
-            let changes = self.docs.status(key).map_or(0, |status| status.changes);
             let (of, made_ms) = (Digest::of("cauldron/base/v0", &bytes), self.now.boottime_ms);
-            self.bases.saved.insert(key.clone(), Saved { bytes, of, changes, made_ms });
+            let saved = Saved { bytes, of, state: self.doc_state(key), made_ms, used_ms: made_ms };
+            self.bases.saved.insert(key.clone(), saved);
             while self.bases.saved.len() > SAVED_MAX {
-                let oldest = self.bases.saved.iter().min_by_key(|(_, saved)| saved.made_ms).map(|(key, _)| key.clone());
+                let oldest = self.bases.saved.iter().min_by_key(|(_, saved)| saved.used_ms).map(|(key, _)| key.clone());
                 oldest.map(|key| self.bases.saved.remove(&key));
             }
         }
@@ -181,15 +212,18 @@ impl NodeCore {
     }
 
     pub(crate) fn base_listed(&mut self, link: LinkId, list: BaseList) {
-        if !self.bases.listing.remove(&(link, list.scope.clone())) || !self.shares(link, &list.scope) {
+        let asked = self.bases.listing.remove(&(link, list.scope.clone())).is_some();
+        if !asked || !self.shares(link, &list.scope) {
             *self.refused.entry("unasked_frame".into()).or_default() += 1;
             return;
         }
         for offer in list.docs.into_iter().take(LIST_MAX) {
             let Ok(doc) = offer.doc.parse::<DocId>() else { continue };
             let key = DocKey { scope: list.scope.clone(), doc };
-            let here = self.docs.status(&key).map_or(0, |status| status.changes);
-            let known = self.bases.queue.iter().any(|(_, queued)| *queued == key);
+            let here = self.docs.size(&key).map_or(0, |(changes, _)| changes);
+            let known = self.bases.queue.iter().any(|(_, queued)| *queued == key)
+                || self.bases.pull.as_ref().is_some_and(|pull| pull.key == key)
+                || self.bases.loading.contains_key(&key);
             if offer.changes >= self.worth() && offer.changes / 2 >= here && !known {
                 self.bases.queue.push_back((link, key));
             }
@@ -201,12 +235,13 @@ impl NodeCore {
     /// Asks for the facts of a scope when no document of it is under way any more: taking facts in would delay it.
     fn release(&mut self, scope: &Scope) {
         if !self.bases.busy_with(scope) {
-            self.sync(SyncInput::Release { scope: scope.clone() });
+            self.sync(SyncInput::Release { scope: scope.clone(), tried: true });
         }
     }
 
+    /// One at a time: what is fetched is unpacked before the next.
     fn pull_next(&mut self) {
-        while self.bases.pull.is_none() {
+        while self.bases.pull.is_none() && self.bases.loading.is_empty() {
             let Some((link, key)) = self.bases.queue.pop_front() else { return };
             if !self.shares(link, &key.scope) {
                 continue;
@@ -228,6 +263,10 @@ impl NodeCore {
 
     pub(crate) fn base_part(&mut self, link: LinkId, part: BasePart) {
         let now_ms = self.now.boottime_ms;
+        if !self.shares(link, &part.scope) {
+            *self.refused.entry("foreign_scope".into()).or_default() += 1;
+            return;
+        }
         let asked =
             |pull: &Pull| pull.link == link && pull.key.scope == part.scope && pull.key.doc.to_string() == part.doc;
         let Some(pull) = self.bases.pull.as_mut().filter(|pull| asked(pull)) else {
@@ -263,12 +302,7 @@ impl NodeCore {
             return self.base_refused(link, "it is not what it was said to be");
         }
         let (authority, log) = (&self.authority, &self.log);
-        let counts = |fact: &cauldron_identity::Fact| {
-            let begun =
-                authority.member(&fact.header().author).is_some_and(|m| fact.header().incarnation <= m.incarnation);
-            begun && counts(authority, log, fact)
-        };
-        match self.docs.load(&key, &bytes, &Writers(authority), &counts) {
+        match self.docs.load(&key, &bytes, &Writers(authority), &|fact| vouches(authority, log, fact)) {
             Ok(()) => {
                 let scope = key.scope.clone();
                 self.bases.loading.insert(key, link);
@@ -277,8 +311,9 @@ impl NodeCore {
                 self.pulled();
             }
             Err(why) => {
-                self.base_loaded(&key, link, &why);
+                // The next one first: if it is the same peer's, it goes with the link.
                 self.pulled();
+                self.base_loaded(&key, link, &why);
             }
         }
     }
@@ -289,6 +324,7 @@ impl NodeCore {
         if let (Err(why), Some(link)) = (result, link) {
             self.base_loaded(key, link, &why);
         }
+        self.pull_next();
         self.release(&key.scope);
     }
 
@@ -312,20 +348,50 @@ impl NodeCore {
 
     /// Gives up what takes too long.
     pub(crate) fn tend_bases(&mut self) {
-        if self.bases.wake_ms().is_some_and(|at| at <= self.now.boottime_ms) {
+        let now_ms = self.now.boottime_ms;
+        if let Some(pull) = self.bases.pull.as_ref().filter(|pull| pull.deadline_ms <= now_ms) {
+            let slow = pull.link;
+            self.bases.queue.retain(|(link, _)| *link != slow);
             self.pulled();
+        }
+        let late = self.bases.listing.extract_if(.., |_, asked_ms| *asked_ms + PART_MS_MAX <= now_ms);
+        let late: Vec<Scope> = late.map(|((_, scope), _)| scope).collect();
+        late.iter().for_each(|scope| self.release(scope));
+        if self.bases.look_ms <= now_ms {
+            self.bases.look_ms = now_ms + LOOK_MS;
+            self.give_up_ghosts();
+        }
+    }
+
+    /// A fact that somebody signed and nobody has would leave a document waiting for ever, and whoever wrote on top of it.
+    fn give_up_ghosts(&mut self) {
+        let now_ms = self.now.boottime_ms;
+        let before = std::mem::take(&mut self.bases.ghosts);
+        for key in self.docs.unsettled() {
+            let caught_up = |(link, peer): (&LinkId, &crate::core::Peer)| {
+                peer.shared.contains(&key.scope) && self.sync.is_caught_up(&self.log, *link)
+            };
+            if !self.links.iter().any(caught_up) {
+                continue;
+            }
+            let since_ms = before.get(&key).copied().unwrap_or(now_ms);
+            if now_ms >= since_ms + GHOST_MS {
+                self.docs.give_up(&key);
+                self.dirty = true;
+            } else {
+                self.bases.ghosts.insert(key, since_ms);
+            }
         }
     }
 
     /// A link is gone, and with it what it was to give.
     pub(crate) fn bases_down(&mut self, link: LinkId) {
-        let Bases { saving, saved_for, listing, queue, .. } = &mut self.bases;
+        let Bases { saving, listing, queue, .. } = &mut self.bases;
         saving.values_mut().for_each(|waiting| _ = waiting.remove(&link));
-        saved_for.retain(|(of, _), _| *of != link);
         let mut scopes: BTreeSet<Scope> =
             queue.iter().filter(|(of, _)| *of == link).map(|(_, k)| k.scope.clone()).collect();
         queue.retain(|(of, _)| *of != link);
-        listing.retain(|(of, scope)| {
+        listing.retain(|(of, scope), _| {
             if *of == link {
                 scopes.insert(scope.clone());
             }

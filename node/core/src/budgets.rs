@@ -186,6 +186,10 @@ impl NodeCore {
             return Err(Refusal::new("window_range", sentence));
         }
         let holder = self.life_of(&holder.unwrap_or(self.me))?;
+        // Rights of a life that is over are lost, and a window is minted once.
+        if self.escrow.is_ended(&holder) {
+            return Err(refuse(&Refused::NoReceiver { to: holder }));
+        }
         let entry = Entry::Mint(Mint { budget, window, amount, holder, window_ms });
         // Tried on a copy first: a chain that people read should not fill with entries that change nothing.
         let body = EntryBody::new(self.authority.head(), self.authority.index() + 1, &entry);
@@ -198,7 +202,10 @@ impl NodeCore {
         if let Some((id, before)) = self.decider(0).reservation(budget, &purpose) {
             return match before.spent {
                 Some(spent) => Err(refuse(&Refused::Settled { reserve: id, spent })),
-                None if before.amount == amount && before.overdrawn() == 0 => Ok(Reply::Already(id)),
+                // A store that is older than what its node did may hold it as open although it was used.
+                None if before.amount == amount && before.overdrawn() == 0 => {
+                    self.may_use_rights().map(|()| Reply::Already(id))
+                }
                 None => Err(refuse(&Refused::AlreadyReserved { reserve: id })),
             };
         }

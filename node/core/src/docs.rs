@@ -15,10 +15,18 @@ use crate::view::{BlameView, DidView, DocStepView, DocSummary, DocView, SiteView
 
 /// Whether a change in this fact counts: it lies before every cut of its author that the authority chain names, and below
 /// every fork of its chain.
-pub(crate) fn counts(authority: &Authority, log: &cauldron_crdt::FactLog, fact: &Fact) -> bool {
+fn counts(authority: &Authority, log: &cauldron_crdt::FactLog, fact: &Fact) -> bool {
     let header = fact.header();
     let forked = log.fork_seq(&ChainId::of(header)).is_some_and(|seq| header.seq >= seq);
     !forked && !authority.is_beyond_end(header, fact.id())
+}
+
+/// Whether a fact that vouches for a base does: it counts, in a life that was begun, and no other stands in its place.
+pub(crate) fn vouches(authority: &Authority, log: &cauldron_crdt::FactLog, fact: &Fact) -> bool {
+    let header = fact.header();
+    let begun = authority.member(&header.author).is_some_and(|m| header.incarnation <= m.incarnation);
+    let known = log.id_at(&ChainId::of(header), header.seq);
+    begun && known.is_none_or(|id| id == fact.id()) && counts(authority, log, fact)
 }
 
 impl NodeCore {
@@ -45,6 +53,7 @@ impl NodeCore {
         if std::mem::take(&mut self.recount) {
             let (authority, log) = (&self.authority, &self.log);
             self.docs.recount(&|fact| counts(authority, log, fact));
+            self.docs.recheck(&|fact| vouches(authority, log, fact));
         }
         // Before its own past is confirmed, a node does not know what it has said already.
         if self.may_write().is_ok() {
@@ -160,7 +169,7 @@ impl NodeCore {
     /// How many changes of a document are here without the signed facts that carried them.
     #[must_use]
     pub fn doc_to_come(&self, key: &DocKey) -> u64 {
-        self.docs.status(key).map_or(0, |status| status.missing)
+        self.docs.size(key).map_or(0, |(_, missing)| missing)
     }
 
     /// Whether this node holds anything of a document.

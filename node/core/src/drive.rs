@@ -252,6 +252,7 @@ impl NodeCore {
             // Nobody is left to be asked; but whoever has just spoken may claim more.
             if spoke.and_then(|link| self.claims_more(link)) == Some(true) {
                 self.life.claimed(self.now.boottime_ms);
+                self.rights_confirmed &= self.life.is_confirmed();
             }
             return;
         }
@@ -269,7 +270,8 @@ impl NodeCore {
             }
         }
         // Rights lie in the mesh alone, which everybody shares.
-        self.rights_confirmed |= !beyond && knows_life && asked.contains(&Scope::mesh());
+        let vouched = self.rights_confirmed || (knows_life && asked.contains(&Scope::mesh()));
+        self.rights_confirmed = !beyond && vouched;
         // A peer vouches only for what it reads itself: each scope needs somebody who shares it.
         if beyond {
             self.life.claimed(self.now.boottime_ms);

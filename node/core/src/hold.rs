@@ -42,13 +42,17 @@ impl NodeCore {
     pub(crate) fn recall_held(&mut self) {
         let scope = Scope::mesh();
         let own = self.log.iter_scope(&scope).filter(|f| f.header().author == self.me && f.header().kind == KIND_HELD);
-        self.hold.index = own.filter_map(|f| f.decode_body::<Held>().ok()).map(|h| h.index).max().unwrap_or(0);
+        // Only words that are true of the chain as it is: a term may have put others in their places.
+        let true_words = own
+            .filter_map(|f| f.decode_body::<Held>().ok())
+            .filter(|h| self.authority.index_of(&h.head) == Some(h.index));
+        self.hold.index = true_words.map(|h| h.index).max().unwrap_or(0);
     }
 
     /// Says that this node holds the authority chain up to its head, when it is time.
     pub(crate) fn hold(&mut self) {
         let (Some(head), index) = (self.authority.head(), self.authority.index()) else { return };
-        let due = !self.is_sequencer() && self.hold_at(index, head.as_bytes()) <= self.now.boottime_ms;
+        let due = self.hold_at(index, head.as_bytes()) <= self.now.boottime_ms;
         if !(due || self.trust_is_news()) || self.may_write().is_err() {
             return;
         }
@@ -62,7 +66,7 @@ impl NodeCore {
 
     /// When the chain up to `index` is to be spoken of, boot time in milliseconds.
     fn hold_at(&mut self, index: u64, head: &[u8]) -> u64 {
-        if index <= self.hold.index {
+        if self.is_sequencer() || index <= self.hold.index {
             (self.hold.since_ms, self.hold.due) = (None, None);
             return u64::MAX;
         }
@@ -87,7 +91,10 @@ impl NodeCore {
     /// people who signed it watch who holds it.
     fn is_waited_for(&self, index: u64) -> bool {
         let from = usize::try_from(self.hold.index).unwrap_or(usize::MAX);
-        let cut = |applied: &cauldron_identity::authority::Applied| matches!(applied.entry, Some(Entry::Cut(_)));
+        // A term cuts who was sequencer before. What was refused cuts nobody.
+        let cut = |applied: &cauldron_identity::authority::Applied| {
+            applied.refused.is_none() && matches!(applied.entry, Some(Entry::Cut(_) | Entry::Term(_)))
+        };
         let enrolled = self.authority.member(&self.me).is_some_and(|m| m.index > self.authority.covered());
         (enrolled && index > self.authority.covered()) || self.authority.entries().skip(from).any(cut)
     }

@@ -57,13 +57,16 @@ impl NodeCore {
     /// The chain may have grown, or a term may have taken entries out of it.
     pub(crate) fn after_entries(&mut self) {
         let (n, sequencer) = (self.authority.term(), self.authority.sequencer().spiffe_id.clone());
-        if std::mem::replace(&mut self.term_seen, n) != n && self.opened {
-            self.tell(Event::Term { n, sequencer });
+        if std::mem::replace(&mut self.term_seen, n) != n {
+            // What this node said it holds may not be the chain any more.
+            self.recall_held();
+            if self.opened {
+                self.tell(Event::Term { n, sequencer });
+            }
         }
         let unjudged = std::mem::take(&mut self.work.unjudged);
         self.work.unjudged = self.take_terms(&unjudged);
         self.become_incarnation();
-        // What this node said it holds may not be the chain any more.
         self.hold.index = self.hold.index.min(self.authority.index());
         self.seen_index = u64::MAX;
         (self.recount, self.rights_moved, self.dirty) = (true, true, true);

@@ -91,7 +91,16 @@ pub struct MintArgs {
 struct Every(Option<Duration>);
 
 fn every(text: &str) -> Result<Every, String> {
-    if text == "none" { Ok(Every(None)) } else { duration(text).map(|d| Every(Some(d))) }
+    match text {
+        "none" => Ok(Every(None)),
+        _ => match duration(text)? {
+            // It would be a budget without time, for good.
+            short if short.as_millis() == 0 => {
+                Err("a window lasts a millisecond or more; a limit without time is `none`".into())
+            }
+            every => Ok(Every(Some(every))),
+        },
+    }
 }
 
 /// `budgets grant`.

@@ -5,9 +5,9 @@
 //! facts it rests on are on disk.
 
 use std::ops::ControlFlow;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use cauldron_coordinator::owner::VerifiedPermit;
@@ -396,13 +396,20 @@ impl Engine {
                 self.effects.probe(Question { permit, operation, idempotency_key });
             }
             Output::Work(work) => {
-                let back = self.back.clone();
+                let (back, work) = (self.back.clone(), Arc::new(Mutex::new(Some(work))));
+                let theirs = work.clone();
                 let build = move || {
+                    let work = theirs.lock().unwrap_or_else(PoisonError::into_inner).take();
                     // A loop that has ended needs no document: the facts are on disk.
-                    let _ = back.send(Job::Input(Input::Worked(Box::new(work.run(&crate::scratch::unpack)))));
+                    let done = work.map(|work| Job::Input(Input::Worked(Box::new(work.run(&crate::scratch::unpack)))));
+                    let _ = done.map(|done| back.send(done));
                 };
                 if let Err(error) = std::thread::Builder::new().name("documents".into()).spawn(build) {
-                    tracing::error!(%error, "no thread for building a document; it stays as it was until the next start");
+                    tracing::warn!(%error, "no thread for a document: all else waits until it is done");
+                    if let Some(work) = work.lock().unwrap_or_else(PoisonError::into_inner).take() {
+                        let done = work.run(&crate::scratch::unpack);
+                        self.core.handle(self.clock.now(), Input::Worked(Box::new(done)));
+                    }
                 }
             }
             Output::Reply { ticket, result } => {

@@ -180,6 +180,7 @@ fn authors_that_do_not_count_here_are_nobodys_lie_and_a_later_cut_goes_back_to_t
     // The reader's own word hangs on what is about to go.
     let own = new.set("hq", "c.state", "here");
     new.docs.recount(&counts);
+    new.docs.recheck(&counts);
     assert!(!new.rows().contains_key("hq"), "{:?}", new.rows());
     assert_eq!(missing(&new), 0);
     facts[10..].iter().for_each(|fact| _ = new.docs.apply(fact, counts(fact)));
@@ -247,4 +248,60 @@ fn a_base_replaces_less_and_never_more() {
     load(&mut ahead, &sites(), &bytes, &|_| true).expect("sound");
     assert_eq!(ahead.rows()["hq"]["c.state"], Field::from("more"));
     assert_eq!(missing(&ahead), 0);
+}
+
+#[test]
+fn what_rests_on_a_fact_that_never_comes_is_said_again() {
+    let (mut a, mut b, facts) = two_authors();
+    // Signed, packed, and told nobody.
+    a.set("lyon", "a.state", "secret");
+    let bytes = packed(&mut a, &sites());
+    let mut new = Node::new(3);
+    load(&mut new, &sites(), &bytes, &|_| true).expect("sound");
+    let own = new.set("hq", "c.state", "here");
+    new.take(&facts);
+    assert_eq!(missing(&new), 1);
+    b.take(std::slice::from_ref(&own));
+    assert!(!b.rows().contains_key("hq"), "it waits for what nobody has");
+    assert_eq!(new.docs.unsettled(), [sites()]);
+
+    // Everything that anybody has is here, and has been for long.
+    new.docs.give_up(&sites());
+    assert_eq!((missing(&new), new.rows()["lyon"]["a.state"].clone()), (0, Field::from("a19")));
+    new.docs.give_up(&sites());
+    let again = new.heal();
+    assert!(!again.is_empty() && new.docs.unsettled().is_empty());
+    b.take(&again);
+    assert_eq!((new.rows()["hq"]["c.state"].clone(), new.digest(&sites())), (Field::from("here"), b.digest(&sites())));
+    let more = new.set("hq", "c.state", "still here");
+    b.take(&[more]);
+    assert_eq!(b.rows()["hq"]["c.state"], Field::from("still here"));
+    // It comes after all.
+    let late = a.log.iter().last().expect("written").clone();
+    for node in [&mut new, &mut b] {
+        node.take(std::slice::from_ref(&late));
+        assert_eq!(node.rows()["hq"]["c.state"], Field::from("still here"));
+    }
+    assert_eq!(new.digest(&sites()), b.digest(&sites()));
+}
+
+#[test]
+fn a_base_brings_nobody_more_documents_than_one_may_write() {
+    let (mut a, mut new) = (Node::new(1), Node::new(3));
+    let name = |n: usize| doc(&format!("config/d{n}"));
+    let edit = Edit::Row { row: "r".into(), fields: BTreeMap::from([("k".to_owned(), Some(Field::Int(1)))]) };
+    let all: Vec<Vec<u8>> = (0..limits::DOCS_PER_WRITER_MAX)
+        .map(|n| {
+            a.edit(&name(n), &edit);
+            packed(&mut a, &name(n))
+        })
+        .collect();
+    for (n, bytes) in all.iter().enumerate() {
+        load(&mut new, &name(n), bytes, &|_| true).expect("within the bound");
+    }
+    // The author has others, elsewhere.
+    let mut twin = Node::new(1);
+    twin.edit(&name(99), &edit);
+    let bytes = packed(&mut twin, &name(99));
+    assert_eq!(load(&mut new, &name(99), &bytes, &|_| true), Err(BaseError::Author));
 }

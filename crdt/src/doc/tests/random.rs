@@ -73,6 +73,7 @@ proptest! {
         for (step, pick) in picks.into_iter().chain([0, 1, 2].into_iter().cycle().take(3 * written.len())).enumerate() {
             if step == cut_at {
                 node.docs.recount(&counts);
+                node.docs.recheck(&counts);
             }
             if step == usize::from(base.0) {
                 for key in peer.docs.keys().cloned().collect::<Vec<_>>() {
@@ -86,6 +87,7 @@ proptest! {
             }
         }
         node.docs.recount(&counts);
+        node.docs.recheck(&counts);
         prop_assert_eq!(state(&mut node), state(&mut reference));
         for (key, ..) in state(&mut node) {
             prop_assert!(loads(&mut node.docs, &key));
