@@ -53,6 +53,8 @@ pub struct Weather {
     pub budget_ms: Option<Ms>,
     /// How long the windows of the budget that has some are.
     pub window_ms: Ms,
+    /// How long the council takes to answer a forked authority chain with a term, at least and at most.
+    pub term_ms: (Ms, Ms),
     /// From so many missing facts on a node fetches documents in one piece first.
     pub far_facts: u64,
 }
@@ -163,6 +165,7 @@ impl Weather {
             budget_ms: None,
             window_ms: 3_600_000,
             far_facts: 1_024,
+            term_ms: (3_000, 60_000),
         };
         // A term of the council may take out what a rotation rests on: what becomes of that is a person's to see to.
         if weather.faults.lie_ms.is_none() {
@@ -183,12 +186,22 @@ impl Weather {
         let often = Some(turbulence_ms / 4);
         if planted::active("fork-not-frozen") {
             (self.faults.lie_ms, self.rotate_ms) = (often, None);
+            // One branch must have spread before the other is met.
+            (self.faults.partition_ms, self.sites) = (Some(15_000), vec![2, 2]);
+            (self.write_ms, self.budget_ms, self.agents.proposals) = (None, None, 2);
+            (self.faults.lie_ms, self.turbulence_ms, self.term_ms) = (Some(15_000), 120_000, (60_000, 90_000));
         }
         if planted::active("activate-unheard") {
             (self.faults.lie_ms, self.rotate_ms) = (None, Some(3_000));
         }
         if planted::active("coordinator-may-enrol-people") || planted::active("deny-not-final") {
             self.faults.forge_ms = often;
+        }
+        if planted::active("deny-not-final") {
+            (self.agents.proposals, self.people.deny, self.people.look_ms) = (9, 30, 2_000);
+        }
+        if planted::active("high-water-not-persisted") {
+            (self.faults.jump_ms, self.faults.power_ms) = (Some(20_000), Some(20_000));
         }
         if planted::active("time-reset-unheard") {
             self.faults.jump_ms = Some(20_000);
@@ -255,6 +268,7 @@ impl Weather {
             budget_ms: None,
             window_ms: 3_600_000,
             far_facts: 1_024,
+            term_ms: (3_000, 60_000),
         }
     }
 }

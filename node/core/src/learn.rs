@@ -125,8 +125,6 @@ impl NodeCore {
         if header.scope == Scope::authority() {
             let before = self.authority.frozen();
             self.authority.forked(header.author, header.incarnation, header.seq);
-            // A term may have waited for it.
-            self.after_entries();
             if let Some(seq) = self.authority.frozen().filter(|seq| before != Some(*seq)) {
                 self.tell(Event::Frozen { seq });
             }

@@ -280,7 +280,8 @@ impl World {
         reached!(self, "fork.shown");
         self.note(HQ, "LIES", base.id.as_bytes(), || format!("to place {victim} behind {}", base.id.short()));
         self.history.lie = Some((Some(base.id), index - 1, self.queue.now()));
-        let delay = self.rng.between(3_000, 60_000);
+        let (least, most) = self.weather.term_ms;
+        let delay = self.rng.between(least, most);
         self.queue.after(delay, Happening::Term);
     }
 
