@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use cauldron_crdt::doc::check::NotUnpacked;
 use cauldron_crdt::escrow::invariants;
 use cauldron_fuzz::chunks::{chunks, door};
 use cauldron_fuzz::hostile::MACHINE;
@@ -95,7 +96,9 @@ impl Node {
                 Output::Close { link, .. } => self.core.handle(self.now, Input::LinkDown { link }),
                 Output::Work(work) => self.core.handle(
                     self.now,
-                    Input::Worked(Box::new(work.run(&|_| Err(NotUnpacked::Untried("a process of its own does that".to_owned()))))),
+                    Input::Worked(Box::new(
+                        work.run(&|_| Err(NotUnpacked::Untried("a process of its own does that".to_owned()))),
+                    )),
                 ),
                 Output::Idle { .. } => return,
                 _ => {}
