@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use cauldron_identity::Fact;
 
+use super::check::NotUnpacked;
 use super::document::{Document, Writer};
 use super::{BaseError, Changed, DocKey, Documents, Slot, base, check, limits};
 use crate::log::Access;
@@ -93,9 +94,9 @@ impl Documents {
             }
             Job::Loaded(Err(why)) => Done::Loaded(Err(why)),
             Job::Saved(bytes) => Done::Saved(bytes),
-            // It was never run.
+            // It was never run, which is nobody's lie.
             Job::Save(_) => Done::Saved(None),
-            Job::Load(_) => Done::Loaded(Err(BaseError::Malformed)),
+            Job::Load(_) => Done::Loaded(Err(BaseError::Chunk(NotUnpacked::Untried("nobody did".into())))),
         }
     }
 

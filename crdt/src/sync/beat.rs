@@ -1,8 +1,8 @@
 //! When a link's digest is sent: soon after a change, and ever more seldom while nothing changes.
 //!
 //! A digest finds what push lost. What was pushed and lost is a change at its sender, so the sender's digest shows it within
-//! [`DIGEST_EVERY_MS`]; the peer, which differs, answers with its own at once, is told the heads that it lacks, and asks for
-//! them. Nothing of this waits for a beat that has become slow: only a link whose ends agreed, and at which nothing changed
+//! [`DIGEST_EVERY_MS`]; the peer, which differs, answers with its own at once, or [`TELL_AGAIN_MS`] after its
+//! last, is told the heads that it lacks, and asks for them. Nothing of this waits for a beat that has become slow: only a link whose ends agreed, and at which nothing changed
 //! since, has one.
 
 use crate::limits::{DIGEST_EVERY_MS, DIGEST_IDLE_MS, TELL_AGAIN_MS};

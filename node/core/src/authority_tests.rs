@@ -3,17 +3,12 @@
 use std::collections::BTreeMap;
 
 use cauldron_identity::authority::{Cut, Enrol, Entry, EntryBody, Issuance, IssuedKind, Person, Term};
-use cauldron_identity::charter::{Charter, ClassAges, Seat};
-use cauldron_identity::{AuthorKey, Clock, Confidence, Digest, FactId, SignedCharter, SpiffeId};
+use cauldron_identity::charter::Seat;
+use cauldron_identity::{Clock, Digest, FactId, SignedCharter, SpiffeId};
 
 use crate::enrol::{Believed, EnrolError, EnrolReply, Grant, Have, Outcome, Part};
-use crate::{Command, Input, Misbehave, NodeConfig, NodeCore, Output, Refusal, Reply, Seed};
-
-const NOW: Clock = Clock { wall_ms: 1_800_000_000_000, boottime_ms: 1_000, confidence: Confidence::Confirmed };
-
-fn key(n: u8) -> AuthorKey {
-    AuthorKey::from_seed(&[n; 32])
-}
+use crate::testing::{NOW, charter, config, key};
+use crate::{Command, Input, NodeCore, Output, Refusal, Reply};
 
 fn seat(n: u8, name: &str) -> Seat {
     Seat { author: key(n).public(), spiffe_id: format!("spiffe://acme.test/coordinator/{name}") }
@@ -28,23 +23,7 @@ struct Hq {
 
 impl Hq {
     fn found() -> Self {
-        let charter = Charter {
-            v: 0,
-            trust_domain: "acme.test".into(),
-            root_keys: vec![Digest::of("root", b"")],
-            council: vec![key(2).public().into()],
-            threshold: 1,
-            recovery: vec![key(3).public().into()],
-            sequencer: seat(1, "hq"),
-            coordinators: vec![seat(1, "hq")],
-            policy_authors: vec![key(2).public().into()],
-            rp_id: "localhost".into(),
-            vote_origins: vec![],
-            class_ages: ClassAges::default(),
-            retention_floor_days: 1,
-            created_ms: 0,
-        };
-        let charter = SignedCharter::sign(&charter, &[&key(2)]);
+        let charter = charter(seat(1, "hq"));
         let disk = BTreeMap::new();
         let mut hq = Self { core: open(&charter, &disk), charter, disk };
         hq.save();
@@ -98,19 +77,7 @@ impl Hq {
 }
 
 fn open(charter: &SignedCharter, disk: &BTreeMap<Vec<u8>, Vec<u8>>) -> NodeCore {
-    let config = NodeConfig {
-        key: key(1),
-        spiffe_id: SpiffeId::new("spiffe://acme.test/coordinator/hq").expect("id"),
-        charter: charter.clone(),
-        mesh: charter.mesh_id(),
-        used_before: false,
-        boot_id: "boot".into(),
-        bootstrap: vec![],
-        terms: vec![],
-        seed: Seed([0; 32]),
-        far_facts: cauldron_crdt::limits::FAR_FACTS,
-        misbehave: Misbehave::default(),
-    };
+    let config = config(key(1), "spiffe://acme.test/coordinator/hq", charter);
     NodeCore::open(config, disk.clone(), NOW).expect("it opens")
 }
 

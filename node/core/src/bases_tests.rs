@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, VecDeque};
 use cauldron_crdt::doc::{DocKey, Edit, Field, check};
 use cauldron_crdt::limits::HOLD_MS_MAX;
 use cauldron_identity::authority::{Enrol, Entry};
-use cauldron_identity::charter::{Charter, ClassAges, Seat};
-use cauldron_identity::{AuthorKey, Clock, Confidence, Digest, Scope, SignedCharter, SpiffeId};
+use cauldron_identity::charter::Seat;
+use cauldron_identity::{AuthorKey, Clock, Digest, Scope, SignedCharter, SpiffeId};
 
 use crate::frame::{BaseAsk, BaseOffer, Frame};
-use crate::{Command, Event, Input, LinkId, Misbehave, NodeConfig, NodeCore, Output, Seed};
+use crate::testing::{NOW, charter, config, key};
+use crate::{Command, Event, Input, LinkId, NodeConfig, NodeCore, Output};
 
 const HQ: usize = 0;
 const LYON: usize = 1;
@@ -19,8 +20,9 @@ const PORTO: &str = "spiffe://acme.test/site/porto/node/porto";
 const FAR: u64 = 8;
 const EDITS: u64 = 120;
 
-fn key(n: usize) -> AuthorKey {
-    AuthorKey::from_seed(&[u8::try_from(n).expect("few") + 1; 32])
+/// The author of a node.
+fn author(node: usize) -> AuthorKey {
+    key(if node == HQ { 1 } else { 4 })
 }
 
 fn id(name: &str) -> SpiffeId {
@@ -49,21 +51,9 @@ struct Pair {
     told: usize,
 }
 
-fn open(n: usize, charter: &SignedCharter, now: Clock) -> NodeCore {
-    let config = NodeConfig {
-        key: key(n),
-        spiffe_id: id(NAMES[n]),
-        charter: charter.clone(),
-        mesh: charter.mesh_id(),
-        used_before: false,
-        boot_id: "boot".into(),
-        bootstrap: vec![],
-        terms: vec![],
-        seed: Seed([0; 32]),
-        far_facts: FAR,
-        misbehave: Misbehave::default(),
-    };
-    NodeCore::open(config, BTreeMap::new(), now).expect("it opens")
+fn open(n: usize, charter: &SignedCharter) -> NodeCore {
+    let config = NodeConfig { far_facts: FAR, ..config(author(n), NAMES[n], charter) };
+    NodeCore::open(config, BTreeMap::new(), NOW).expect("it opens")
 }
 
 /// Text that does not shrink much, so that a base has several parts.
@@ -74,28 +64,10 @@ fn noise(n: u64) -> String {
 impl Pair {
     /// hq has written much; lyon is enrolled and has heard of nothing.
     fn new(tamper: Tamper) -> Self {
-        let seat = Seat { author: key(HQ).public(), spiffe_id: NAMES[HQ].into() };
-        let charter = Charter {
-            v: 0,
-            trust_domain: "acme.test".into(),
-            root_keys: vec![Digest::of("root", b"")],
-            council: vec![key(8).public().into()],
-            threshold: 1,
-            recovery: vec![],
-            sequencer: seat.clone(),
-            coordinators: vec![seat],
-            policy_authors: vec![key(8).public().into()],
-            rp_id: "localhost".into(),
-            vote_origins: vec![],
-            class_ages: ClassAges::default(),
-            retention_floor_days: 1,
-            created_ms: 0,
-        };
-        let charter = SignedCharter::sign(&charter, &[&key(8)]);
-        let now = Clock { wall_ms: 1_800_000_000_000, boottime_ms: 1_000, confidence: Confidence::Confirmed };
+        let charter = charter(Seat { author: author(HQ).public(), spiffe_id: NAMES[HQ].into() });
         let mut pair = Self {
-            cores: [open(HQ, &charter, now), open(LYON, &charter, now)],
-            now,
+            cores: [open(HQ, &charter), open(LYON, &charter)],
+            now: NOW,
             link: None,
             links: 0,
             flying: VecDeque::new(),
@@ -104,8 +76,8 @@ impl Pair {
             in_one_piece: Vec::new(),
             told: 0,
         };
-        for (name, author) in [(NAMES[LYON], key(LYON)), (PORTO, key(2))] {
-            let entry = Entry::Enrol(Enrol::new(&charter.mesh_id(), &author, &id(name)));
+        for (name, of) in [(NAMES[LYON], author(LYON)), (PORTO, key(5))] {
+            let entry = Entry::Enrol(Enrol::new(&charter.mesh_id(), &of, &id(name)));
             pair.cores[HQ].write_entry(&entry).expect("the sequencer enrols");
         }
         for n in 0..EDITS {
@@ -125,7 +97,7 @@ impl Pair {
         self.links += 1;
         self.link = Some(self.links);
         for (node, other) in [(HQ, LYON), (LYON, HQ)] {
-            let up = Input::LinkUp { link: self.links, spiffe_id: id(NAMES[other]), author: key(other).public() };
+            let up = Input::LinkUp { link: self.links, spiffe_id: id(NAMES[other]), author: author(other).public() };
             self.cores[node].handle(self.now, up);
         }
         self.settle();

@@ -47,6 +47,8 @@ mod verify;
 mod authority_tests;
 #[cfg(test)]
 mod bases_tests;
+#[cfg(test)]
+mod testing;
 
 pub use crate::budgets::{BudgetAct, WINDOWS_AHEAD_MAX};
 pub use crate::config::{Misbehave, NodeConfig, OpenError};

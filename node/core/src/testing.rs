@@ -1,0 +1,51 @@
+//! A small mesh for tests of cores.
+
+use cauldron_identity::charter::{Charter, ClassAges, Seat};
+use cauldron_identity::{AuthorKey, Clock, Confidence, Digest, SignedCharter, SpiffeId};
+
+use crate::{Misbehave, NodeConfig, Seed};
+
+pub(crate) const NOW: Clock =
+    Clock { wall_ms: 1_800_000_000_000, boottime_ms: 1_000, confidence: Confidence::Confirmed };
+
+pub(crate) fn key(n: u8) -> AuthorKey {
+    AuthorKey::from_seed(&[n; 32])
+}
+
+/// A charter with one coordinator, whose council is key 2, and whose recovery key is 3.
+pub(crate) fn charter(sequencer: Seat) -> SignedCharter {
+    let charter = Charter {
+        v: 0,
+        trust_domain: "acme.test".into(),
+        root_keys: vec![Digest::of("root", b"")],
+        council: vec![key(2).public().into()],
+        threshold: 1,
+        recovery: vec![key(3).public().into()],
+        coordinators: vec![sequencer.clone()],
+        sequencer,
+        policy_authors: vec![key(2).public().into()],
+        rp_id: "localhost".into(),
+        vote_origins: vec![],
+        class_ages: ClassAges::default(),
+        retention_floor_days: 1,
+        created_ms: 0,
+    };
+    SignedCharter::sign(&charter, &[&key(2)])
+}
+
+/// What a node is told that has never run.
+pub(crate) fn config(key: AuthorKey, spiffe_id: &str, charter: &SignedCharter) -> NodeConfig {
+    NodeConfig {
+        key,
+        spiffe_id: SpiffeId::new(spiffe_id).expect("an id"),
+        charter: charter.clone(),
+        mesh: charter.mesh_id(),
+        used_before: false,
+        boot_id: "boot".into(),
+        bootstrap: vec![],
+        terms: vec![],
+        seed: Seed([0; 32]),
+        far_facts: cauldron_crdt::limits::FAR_FACTS,
+        misbehave: Misbehave::default(),
+    }
+}
