@@ -121,6 +121,15 @@ pub const DOC_CHANGES_MAX: u64 = 20_000;
 pub const DOC_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// Operations in the history of a document epoch: 10 per change on average; bounds what run-length encoding hides.
 pub const DOC_OPS_MAX: u64 = 200_000;
+/// Changes in an epoch, its beginning not counted, after which readers end it: while they agree, a fifth of it is still free.
+pub const EPOCH_CHANGES: u64 = DOC_CHANGES_MAX * 4 / 5;
+/// An epoch that is four fifths full in another measure ends after so many changes: what its beginning takes up already must
+/// not make readers end one after the other.
+pub const EPOCH_CHANGES_MIN: u64 = 1_000;
+/// Readers who must have folded an epoch to the same hash (architecture §3).
+pub const SEAL_READERS: usize = 2;
+/// Seals of one author in one life for one epoch; each may cost every reader a fold.
+pub const SEALS_MAX: usize = 4;
 /// Guarantees §4: changes that wait for others, per author.
 pub const WAITING_MAX: usize = 1024;
 /// Guarantees §4: bytes of changes that wait for others, per author.

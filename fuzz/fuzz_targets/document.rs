@@ -117,7 +117,7 @@ impl Writer {
 }
 
 fn change(n: u8, change: Vec<u8>, round: u32, keeps: Option<u64>) -> Vec<u8> {
-    to_cbor(&DocChange { doc: document(n).doc.to_string(), epoch: 0, change, round, keeps })
+    to_cbor(&DocChange { doc: document(n).doc.to_string(), change, round, keeps, ..DocChange::default() })
 }
 
 /// A chunk is magic (4) ‖ checksum (4) ‖ what the checksum covers.

@@ -198,6 +198,7 @@ impl Mesh {
             terms: vec![],
             seed: Seed([9; 32]),
             far_facts: cauldron_crdt::limits::FAR_FACTS,
+            epoch_changes: 16,
             misbehave: Misbehave::default(),
         }
     }

@@ -24,6 +24,7 @@
 //! | `activate-unheard` | a root key signs although not every member has said to trust it |
 //! | `cut-change-stays` | what a cut author wrote beyond its cut stays in documents |
 //! | `reissue-forgotten` | what an honest author wrote on top of cut changes is not said again |
+//! | `late-forgotten` | what an author wrote to an epoch of a document that had ended is not said again |
 //! | `restore-unlinked` | a store is opened although its facts do not link |
 //! | `fork-not-frozen` | leases of a sequencer that is proven to lie still count |
 //! | `grant-from-nothing` | a node grants more of a budget than it holds |
@@ -58,15 +59,19 @@
 //! | `vouched-told-alone` | a fact leaves alone before its own signature was looked at |
 //! | `base-tips-unchecked` | a document in one piece is taken although its authors signed something else |
 //! | `base-outlives-cut` | what a document in one piece brought stays when an author of it is cut |
+//! | `genesis-unchecked` | an epoch in one piece is taken although its readers sealed something else |
+//! | `seal-of-one` | one reader alone ends an epoch |
 
 /// The bugs of ranges and of documents in one piece.
-pub const RANGE_NAMES: [&str; 6] = [
+pub const RANGE_NAMES: [&str; 8] = [
     "range-interior-unchecked-prev",
     "bomb-unbounded",
     "unfair-order",
     "vouched-told-alone",
     "base-tips-unchecked",
     "base-outlives-cut",
+    "genesis-unchecked",
+    "seal-of-one",
 ];
 
 /// The bugs of the wires.
@@ -76,7 +81,7 @@ pub const WIRE_NAMES: [&str; 3] = ["resumption-on", "guard-off", "path-check-off
 pub const MODEL_NAMES: [&str; 2] = ["credit-counted-twice", "refund-by-timeout"];
 
 /// The bugs that the simulator must find; `activate` accepts them, in a build with the feature.
-pub const NAMES: [&str; 25] = [
+pub const NAMES: [&str; 26] = [
     "owner-trusts-coordinator",
     "vote-not-bound-to-terms",
     "same-person-twice",
@@ -98,6 +103,7 @@ pub const NAMES: [&str; 25] = [
     "fork-not-frozen",
     "cut-change-stays",
     "reissue-forgotten",
+    "late-forgotten",
     "grant-from-nothing",
     "reserve-not-durable",
     "rights-unconfirmed",

@@ -45,6 +45,8 @@ pub const MARKS: &[(&str, &str)] = &[
     ("cut.member", "an enrolled author was cut"),
     ("cut.early", "an author was cut before its last facts"),
     ("document.in_one_piece", "a node that lacked many facts took a document in one piece"),
+    ("document.sealed", "a reader sealed an epoch of a document"),
+    ("document.late", "an author said again what it had written to an epoch that had ended"),
     ("document.said_again", "an honest author said again what it had written on top of cut changes"),
     ("join.reply_lost", "a token was redeemed and the reply was lost"),
     (

@@ -57,6 +57,8 @@ pub struct Weather {
     pub term_ms: (Ms, Ms),
     /// From so many missing facts on a node fetches documents in one piece first.
     pub far_facts: u64,
+    /// How many changes an epoch of a document takes.
+    pub epoch_changes: u64,
 }
 
 /// How long a commit takes.
@@ -165,6 +167,7 @@ impl Weather {
             budget_ms: None,
             window_ms: 3_600_000,
             far_facts: 1_024,
+            epoch_changes: 16_000,
             term_ms: (3_000, 60_000),
         };
         // A term of the council may take out what a rotation rests on: what becomes of that is a person's to see to.
@@ -176,11 +179,12 @@ impl Weather {
         weather.budget_ms = every(rng, 60, 400, 3_000);
         weather.window_ms = *rng.pick(&[15_000, 60_000, 3_600_000]).unwrap_or(&3_600_000);
         weather.far_facts = *rng.pick(&[8, 8, 1_024]).unwrap_or(&8);
+        weather.epoch_changes = *rng.pick(&[6, 12, 40, 16_000]).unwrap_or(&12);
         weather.favour_the_planted(turbulence_ms);
         weather
     }
 
-    /// A planted bug that only rare weather brings out is looked for in that weather: the search has ten seconds, on any
+    /// A planted bug that only rare weather brings out is looked for in that weather: the search has half a minute, on any
     /// machine. Without a planted bug nothing changes.
     fn favour_the_planted(&mut self, turbulence_ms: Ms) {
         let often = Some(turbulence_ms / 4);
@@ -214,6 +218,9 @@ impl Weather {
         }
         if planted::active("cut-change-stays") || planted::active("reissue-forgotten") {
             (self.faults.cut_ms, self.write_ms, self.cut_early) = (often, Some(1_500), 90);
+        }
+        if planted::active("late-forgotten") {
+            (self.faults.partition_ms, self.write_ms, self.epoch_changes) = (Some(20_000), Some(1_000), 6);
         }
         if planted::active("grant-from-nothing") || planted::active("reserve-not-durable") {
             self.budget_ms = Some(800);
@@ -268,6 +275,7 @@ impl Weather {
             budget_ms: None,
             window_ms: 3_600_000,
             far_facts: 1_024,
+            epoch_changes: 16_000,
             term_ms: (3_000, 60_000),
         }
     }

@@ -6,7 +6,7 @@ use std::process::{ExitCode, Stdio};
 use crate::forward::cargo;
 
 /// Bug, and package and name of the test that must fail with it.
-const CAUGHT_BY: [(&str, &str, &str); 9] = [
+const CAUGHT_BY: [(&str, &str, &str); 11] = [
     ("resumption-on", "cauldron-mesh", "a_session_is_never_resumed_so_a_distrusted_peer_is_verified_again"),
     ("guard-off", "cauldron-mesh", "withdrawn_trust_ends_live_connections_and_keeps_them_out"),
     ("path-check-off", "cauldron-mesh", "no_bad_certificate_is_let_in_by_either_side"),
@@ -24,6 +24,8 @@ const CAUGHT_BY: [(&str, &str, &str); 9] = [
         "cauldron-crdt",
         "authors_that_do_not_count_here_are_nobodys_lie_and_a_later_cut_goes_back_to_the_facts",
     ),
+    ("genesis-unchecked", "cauldron-crdt", "an_epoch_in_one_piece_begins_from_what_its_readers_sealed"),
+    ("seal-of-one", "cauldron-crdt", "one_reader_ends_nothing"),
 ];
 
 /// Runs each test without its bug, where it must hold, and with it, where it must not.

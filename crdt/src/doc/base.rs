@@ -8,20 +8,22 @@
 //! facts will come. The first costs nothing; where the facts say otherwise once they are here, the document is built anew
 //! from them; and where they do not come, the base is given up, and who had written on top of it says its part again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use automerge::{ActorId, Automerge};
 use cauldron_identity::codec::{from_cbor, to_cbor};
-use cauldron_identity::{Fact, SealedFact, planted};
+use cauldron_identity::{Digest, Fact, SealedFact, planted};
 use minicbor::{Decode, Encode};
 
 use super::check::{self, NotUnpacked};
 use super::document::{Document, Writer};
 use super::engine::Engine;
+use super::epoch::{EpochId, Epochs};
 use super::fence::{Source, screen};
-use super::{DocChange, DocKey, KIND, Unfit, actor_of, change_of, limits};
+use super::genesis::{self, Genesis};
+use super::{DocChange, DocKey, KIND, KIND_SEAL, Seal, Unfit, actor_of, change_of, limits};
 use crate::log::{Access, Refusal};
 
 /// The last change of one actor: a signed fact, whose body follows from the chunk.
@@ -35,6 +37,8 @@ struct Tip {
     round: u32,
     #[n(2)]
     keeps: Option<u64>,
+    #[n(3)]
+    again: Option<u64>,
 }
 
 /// What travels.
@@ -51,6 +55,12 @@ struct Packed {
     /// One per actor.
     #[n(3)]
     tips: Vec<Tip>,
+    /// What the epoch began from; none for the first.
+    #[n(4)]
+    genesis: Option<Digest>,
+    /// The seals of two readers who folded the epoch before to it.
+    #[n(5)]
+    seals: Vec<SealedFact>,
 }
 
 /// Why a base is not taken.
@@ -79,6 +89,9 @@ pub enum BaseError {
 /// A base whose vouching facts were checked.
 #[derive(Debug)]
 pub(super) struct Checked {
+    id: EpochId,
+    /// Who wrote the beginning of the epoch.
+    begins: Option<ActorId>,
     chunk: Vec<u8>,
     tips: BTreeMap<ActorId, (Tip, Arc<Fact>)>,
 }
@@ -94,9 +107,8 @@ pub(super) struct Base {
 /// A document that is to be packed.
 #[derive(Debug)]
 pub(super) struct Saving {
-    doc: String,
     engine: Automerge,
-    tips: Vec<Tip>,
+    packed: Packed,
 }
 
 impl BaseError {
@@ -113,23 +125,46 @@ impl BaseError {
 
 impl Saving {
     /// Takes what is needed of a document that lacks no fact.
-    pub fn of(document: &Document) -> Option<Self> {
+    pub fn of(epochs: &Epochs) -> Option<Self> {
+        let document = epochs.here().filter(|_| epochs.unproven() == 0)?;
         if document.fence.bare() > 0 || document.cost() > 0 || document.fence.accepted().is_empty() {
             return None;
         }
         let mut tips = Vec::new();
         for hash in document.fence.tips() {
-            let fact = document.fence.find(hash)?.fact()?;
+            let held = document.fence.find(hash)?;
+            let Some(fact) = held.fact() else { continue };
             let body = DocChange::of(fact)?;
-            tips.push(Tip { fact: fact.sealed().without_body(), round: body.round, keeps: body.keeps });
+            tips.push(Tip {
+                fact: fact.sealed().without_body(),
+                round: body.round,
+                keeps: body.keeps,
+                again: body.again,
+            });
         }
-        let packed = Self { doc: document.key.doc.to_string(), engine: document.engine.doc.clone(), tips };
-        (packed.tips.len() <= limits::BASE_TIPS_MAX).then_some(packed)
+        let (doc, id) = (document.key.doc.to_string(), document.id);
+        let seals = epochs.seals_of(&id);
+        let packed = Packed { doc, epoch: id.number, genesis: id.genesis, chunk: Vec::new(), tips, seals };
+        let fits = packed.tips.len() <= limits::BASE_TIPS_MAX;
+        fits.then(|| Self { engine: document.engine.doc.clone(), packed })
     }
 
     pub fn run(self) -> Option<Vec<u8>> {
         let chunk = catch_unwind(AssertUnwindSafe(|| self.engine.save())).ok()?;
-        Some(to_cbor(&Packed { doc: self.doc, epoch: 0, chunk, tips: self.tips }))
+        Some(to_cbor(&Packed { chunk, ..self.packed }))
+    }
+}
+
+impl Epochs {
+    /// Two seals that count, by which an epoch began.
+    fn seals_of(&self, id: &EpochId) -> Vec<SealedFact> {
+        let before = self.next.iter().filter(|(_, next)| *next == id);
+        let votes = before.filter_map(|(before, _)| self.votes.get(before)).flatten();
+        let mut by_author = BTreeMap::new();
+        for vote in votes.filter(|vote| vote.counts && Some(vote.next) == id.genesis) {
+            by_author.entry(vote.fact.header().author).or_insert_with(|| vote.fact.sealed().clone());
+        }
+        by_author.into_values().take(limits::SEAL_READERS).collect()
     }
 }
 
@@ -137,6 +172,51 @@ impl Base {
     pub fn has(&self, writer: &Writer) -> bool {
         self.actors.values().any(|of| of == writer)
     }
+}
+
+/// Checks a fact that vouches for something in a document.
+fn open(
+    key: &DocKey,
+    kind: &str,
+    sealed: &SealedFact,
+    access: &dyn Access,
+    counts: &dyn Fn(&Fact) -> bool,
+) -> Result<Fact, BaseError> {
+    let header = sealed.peek().map_err(|why| BaseError::Tip(why.into()))?;
+    if header.scope != key.scope || header.kind != kind {
+        return Err(BaseError::Malformed);
+    }
+    let known = access.author_key(&header.author).ok_or(BaseError::Author)?;
+    if !access.may_write(&header.author, &header.scope, &header.kind) {
+        return Err(BaseError::Author);
+    }
+    let fact = sealed.clone().open(&known).map_err(|why| BaseError::Tip(why.into()))?;
+    if counts(&fact) { Ok(fact) } else { Err(BaseError::Author) }
+}
+
+/// Checks the seals by which an epoch began. Gives who wrote its beginning; none for the first epoch.
+fn read_seals(
+    key: &DocKey,
+    id: &EpochId,
+    sealed: &[SealedFact],
+    access: &dyn Access,
+    counts: &dyn Fn(&Fact) -> bool,
+) -> Result<Option<ActorId>, BaseError> {
+    let Some(next) = id.genesis else { return Ok(None) };
+    let (mut readers, mut begins) = (BTreeSet::new(), None);
+    for sealed in sealed.iter().take(limits::SEAL_READERS) {
+        let fact = open(key, KIND_SEAL, sealed, access, counts)?;
+        let seal: Seal = super::read_body(&fact).ok_or(BaseError::Malformed)?;
+        let (before, heads) = seal.read().ok_or(BaseError::Malformed)?;
+        let actor = genesis::actor_of(key, &before, &heads);
+        let same = begins.as_ref().is_none_or(|known| *known == actor);
+        if seal.doc != key.doc.to_string() || before.then(next) != *id || seal.next != next || !same {
+            return Err(BaseError::Malformed);
+        }
+        begins = Some(actor);
+        readers.insert(fact.header().author);
+    }
+    if readers.len() < limits::SEAL_READERS { Err(BaseError::Unsigned) } else { Ok(begins) }
 }
 
 impl Checked {
@@ -153,54 +233,65 @@ impl Checked {
         counts: &dyn Fn(&Fact) -> bool,
     ) -> Result<Self, BaseError> {
         let packed: Packed = from_cbor(bytes).map_err(|_| BaseError::Malformed)?;
-        if packed.doc != key.doc.to_string()
-            || packed.epoch != 0
-            || !(1..=limits::BASE_TIPS_MAX).contains(&packed.tips.len())
-        {
+        let id = EpochId::of(packed.epoch, packed.genesis).ok_or(BaseError::Malformed)?;
+        let tips_min = usize::from(id == EpochId::FIRST);
+        if packed.doc != key.doc.to_string() || !(tips_min..=limits::BASE_TIPS_MAX).contains(&packed.tips.len()) {
             return Err(BaseError::Malformed);
         }
+        let begins = read_seals(key, &id, &packed.seals, access, counts)?;
         let mut tips = BTreeMap::new();
         for tip in packed.tips {
-            let header = tip.fact.peek().map_err(|why| BaseError::Tip(why.into()))?;
-            if header.scope != key.scope || header.kind != KIND || tip.round > limits::DOC_ROUNDS_MAX {
+            if tip.round > limits::DOC_ROUNDS_MAX {
                 return Err(BaseError::Malformed);
             }
-            let known = access.author_key(&header.author).ok_or(BaseError::Author)?;
-            if !access.may_write(&header.author, &header.scope, &header.kind) {
-                return Err(BaseError::Author);
-            }
-            let fact = tip.fact.clone().without_body().open(&known).map_err(|why| BaseError::Tip(why.into()))?;
-            if !counts(&fact) {
-                return Err(BaseError::Author);
-            }
-            let actor = actor_of(key, 0, &header.author, header.incarnation, tip.round);
+            let fact = open(key, KIND, &tip.fact.clone().without_body(), access, counts)?;
+            let header = fact.header();
+            let actor = actor_of(key, &id, &header.author, header.incarnation, tip.round);
             if tips.insert(actor, (tip, Arc::new(fact))).is_some() {
                 return Err(BaseError::Malformed);
             }
         }
-        Ok(Self { chunk: packed.chunk, tips })
+        Ok(Self { id, begins, chunk: packed.chunk, tips })
     }
 
     /// Builds the document. `unpack` turns the chunk into plain changes: [`super::check::unpack`], in a process of its own
     /// where strangers' bytes may come.
     pub fn build(&self, key: &DocKey, unpack: &check::Unpack<'_>) -> Result<Document, BaseError> {
         let changes = unpack(&self.chunk).map_err(BaseError::Chunk)?;
-        let mut document = Document::new(key.clone());
+        let mut document = Document::new(key.clone(), self.id);
+        let mut genesis = Vec::new();
         let mut batch = Vec::with_capacity(changes.len());
         for bytes in changes {
             let actor = change_of(&bytes).map(|c| c.actor_id().clone()).ok_or(BaseError::Change(Unfit::Malformed))?;
-            if !self.tips.contains_key(&actor) {
+            let change = screen(&actor, &bytes).map_err(BaseError::Change)?;
+            let bytes: Arc<[u8]> = bytes.into();
+            let source = if self.begins.as_ref() == Some(&actor) {
+                genesis.push((change.hash(), bytes.clone()));
+                Source::Genesis(bytes)
+            } else if self.tips.contains_key(&actor) {
+                Source::Base(bytes)
+            } else {
+                return Err(BaseError::Unsigned);
+            };
+            document.fence.accept(&change, source).map_err(BaseError::Change)?;
+            batch.push(change);
+        }
+        if let Some((actor, id)) = self.begins.as_ref().zip(self.id.genesis) {
+            if genesis::name_of(actor, genesis.iter().map(|(hash, _)| *hash)) != id
+                && !planted::active("genesis-unchecked")
+            {
                 return Err(BaseError::Unsigned);
             }
-            let change = screen(&actor, &bytes).map_err(BaseError::Change)?;
-            document.fence.accept(&change, Source::Base(bytes.into())).map_err(BaseError::Change)?;
-            batch.push(change);
+            let changes = genesis.into_iter().map(|(_, bytes)| bytes).collect();
+            let genesis = Genesis { id: self.id, actor: actor.clone(), changes, origins: Vec::new() };
+            document.genesis = Some(Arc::new(genesis));
         }
         for (actor, (tip, fact)) in &self.tips {
             let last = document.fence.of_actor(actor).last().and_then(|hash| document.fence.find(hash));
             let change = last.and_then(|held| held.change()).ok_or(BaseError::Unsigned)?;
-            let (doc, change) = (key.doc.to_string(), change.raw_bytes().to_vec());
-            let body = to_cbor(&DocChange { doc, epoch: 0, change, round: tip.round, keeps: tip.keeps });
+            let change = change.raw_bytes().to_vec();
+            let (round, keeps, again) = (tip.round, tip.keeps, tip.again);
+            let body = to_cbor(&DocChange { change, round, keeps, again, ..document.body() });
             let whole = SealedFact::new(tip.fact.header.clone(), tip.fact.signature, Some(body));
             if whole.check_body(fact.header()).is_err() && !planted::active("base-tips-unchecked") {
                 return Err(BaseError::Unsigned);

@@ -9,7 +9,9 @@ use cauldron_identity::{AuthorId, Digest, Fact};
 
 use super::base::Base;
 use super::engine::Engine;
+use super::epoch::EpochId;
 use super::fence::{Fence, Source, screen};
+use super::genesis::{End, Genesis};
 use super::{Applied, DocChange, DocKey, Unfit, View, actor_of, limits, look};
 
 /// Who writes: an author in one of its lives.
@@ -33,7 +35,7 @@ pub(super) struct Chain {
     /// Of those beyond a cut, how many were marked as such, counted from the start of `fed`.
     marked: usize,
     /// Changes in the facts looked at, with the place of the first that carried each.
-    own: BTreeMap<ChangeHash, usize>,
+    pub own: BTreeMap<ChangeHash, usize>,
     /// How often the writer began anew, because what it followed was taken out.
     pub round: u32,
     /// The first one blocks the rest, so that the verdict on each is the same everywhere.
@@ -47,10 +49,19 @@ pub(super) struct Chain {
     pub stuck: bool,
 }
 
-/// A document and all that is needed to build it anew.
+/// One epoch of a document, and all that is needed to build it anew.
 #[derive(Debug)]
 pub(super) struct Document {
     pub key: DocKey,
+    pub id: EpochId,
+    /// What it began from; none for the first epoch.
+    pub genesis: Option<Arc<Genesis>>,
+    /// How it ended, if it did.
+    pub end: Option<End>,
+    /// What it folds to at some heads; nothing where it does not fold.
+    pub folds: BTreeMap<Vec<ChangeHash>, Option<Arc<Genesis>>>,
+    pub to_fold: BTreeSet<Vec<ChangeHash>>,
+    pub last_fold: Option<Vec<ChangeHash>>,
     pub chains: BTreeMap<Writer, Chain>,
     pub fence: Fence,
     pub engine: Engine,
@@ -80,10 +91,17 @@ impl Chain {
 }
 
 impl Document {
-    pub fn new(key: DocKey) -> Self {
+    /// An epoch with nothing in it.
+    pub fn new(key: DocKey, id: EpochId) -> Self {
         let fence = Fence::new(key.doc.kind());
         Self {
             key,
+            id,
+            genesis: None,
+            end: None,
+            folds: BTreeMap::new(),
+            to_fold: BTreeSet::new(),
+            last_fold: None,
             chains: BTreeMap::new(),
             fence,
             engine: Engine::new(),
@@ -121,7 +139,7 @@ impl Document {
             return 1 + self.fence.accepted().len();
         }
         if !self.touched {
-            return 0;
+            return if self.to_fold.is_empty() { 0 } else { 1 + self.fence.accepted().len() };
         }
         1 + self.chains.values().map(|c| c.counting - c.taken).sum::<usize>()
     }
@@ -130,7 +148,9 @@ impl Document {
     pub fn step(&mut self) {
         if self.stale {
             self.rebuild();
-        } else if self.touched {
+        } else if !self.touched {
+            self.fold();
+        } else {
             self.touched = false;
             let batch = self.decide();
             if self.settle_base() || batch.is_empty() {
@@ -343,7 +363,7 @@ impl Document {
     }
 
     pub fn actor(&self, writer: &Writer, round: u32) -> ActorId {
-        actor_of(&self.key, 0, &writer.0, writer.1, round)
+        actor_of(&self.key, &self.id, &writer.0, writer.1, round)
     }
 
     fn take_out(&mut self, out: BTreeMap<ChangeHash, Unfit>) {
@@ -357,6 +377,19 @@ impl Document {
             }
             self.news.push(fact);
         }
+    }
+
+    /// Takes out what does not count any more, and back in what does again; false when all counts as before.
+    pub fn recount_all(&mut self, counts: &dyn Fn(&Fact) -> bool) -> bool {
+        let ends = self.chains.iter().filter_map(|(writer, chain)| {
+            // Mostly everything counts: one look per chain.
+            let all = chain.fed.last().is_none_or(|fact| counts(fact));
+            let counting = if all { chain.fed.len() } else { chain.fed.partition_point(|fact| counts(fact)) };
+            (counting != chain.counting).then_some((*writer, counting))
+        });
+        let ends: Vec<(Writer, usize)> = ends.collect();
+        ends.iter().for_each(|(writer, counting)| self.recount(writer, *counting));
+        !ends.is_empty()
     }
 
     /// Only the first `counting` facts of a writer count from here on.
@@ -385,7 +418,11 @@ impl Document {
     /// Decides everything anew, from the facts: what was cut counts again, something is poison, or a base counts no more.
     pub(super) fn replay(&mut self) {
         let (chains, poison) = (std::mem::take(&mut self.chains), std::mem::take(&mut self.poison));
-        *self = Self { poison, ..Self::new(self.key.clone()) };
+        // It could begin so before.
+        let begun = self.genesis.clone().and_then(|genesis| Self::begin(self.key.clone(), genesis));
+        let new = begun.unwrap_or_else(|| Self::new(self.key.clone(), self.id));
+        let (folds, to_fold) = (std::mem::take(&mut self.folds), std::mem::take(&mut self.to_fold));
+        *self = Self { poison, folds, to_fold, last_fold: self.last_fold.take(), ..new };
         self.refeed(chains);
     }
 
@@ -420,7 +457,7 @@ impl Document {
             return Applied::Refused(*why);
         }
         if self.fence.holds(&hash) {
-            return Applied::Yes;
+            return if self.is_outside(&hash) { Applied::Refused(Unfit::Late) } else { Applied::Yes };
         }
         let place = chain.fed.iter().position(|f| f.id() == fact.id());
         if place.is_some_and(|place| place >= chain.counting) {
@@ -457,7 +494,8 @@ impl Document {
 
     /// One hash for the set of changes held.
     pub fn digest(&self) -> Digest {
-        let all: Vec<u8> = self.fence.hashes().flat_map(|hash| hash.0).collect();
+        let begun = self.id.genesis.iter().flat_map(|genesis| *genesis.as_bytes());
+        let all: Vec<u8> = begun.chain(self.fence.hashes().flat_map(|hash| hash.0)).collect();
         Digest::of("cauldron/document/v0", &all)
     }
 

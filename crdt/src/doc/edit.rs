@@ -5,7 +5,7 @@ use std::num::NonZeroU64;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use automerge::legacy::{ElementId, Key, ObjectId, Op, OpId, OpType};
-use automerge::{ActorId, Change, ChangeHash, ExpandedChange, ObjId, ObjType, ROOT, ReadDoc, ScalarValue};
+use automerge::{ActorId, Automerge, Change, ChangeHash, ExpandedChange, ObjId, ObjType, ROOT, ReadDoc, ScalarValue};
 use cauldron_identity::codec::to_cbor;
 
 use super::document::{Document, Writer};
@@ -22,6 +22,8 @@ pub(super) struct Draft<'d> {
     round: u32,
     /// Set when the writer begins a round with this: how many changes of the last one stay.
     keeps: Option<u64>,
+    /// Set when the writer says again with this what had been left outside earlier epochs: up to which of its facts.
+    again: Option<u64>,
     seq: u64,
     start_op: u64,
     deps: Vec<ChangeHash>,
@@ -45,12 +47,18 @@ impl<'d> Draft<'d> {
             doc,
             round,
             keeps: anew.then_some(kept),
+            again: None,
             seq: own.len() as u64 + 1,
             start_op: doc.fence.next_op(),
             actor,
             deps,
             ops: Vec::new(),
         }
+    }
+
+    /// Says with the first change that nothing more is to be said of earlier epochs, up to a fact of the writer's own.
+    pub fn says_again(&mut self, seq: u64) {
+        self.again = Some(seq);
     }
 
     pub fn is_empty(&self) -> bool {
@@ -151,7 +159,8 @@ impl<'d> Draft<'d> {
     /// The bodies of the facts to append, in this order.
     pub fn finish(self) -> Result<Vec<Vec<u8>>, Unfit> {
         let mut bodies = Vec::new();
-        let (mut seq, mut start_op, mut deps, mut keeps) = (self.seq, self.start_op, self.deps, self.keeps);
+        let (mut seq, mut start_op, mut deps) = (self.seq, self.start_op, self.deps);
+        let (mut keeps, mut again) = (self.keeps, self.again);
         for ops in self.ops.chunks(limits::EDIT_OPS_MAX) {
             let expanded = ExpandedChange {
                 operations: ops.to_vec(),
@@ -171,8 +180,11 @@ impl<'d> Draft<'d> {
             deps = vec![screen(&self.actor, &change)?.hash()];
             seq += 1;
             start_op += ops.len() as u64;
-            let (doc, round) = (self.doc.key.doc.to_string(), self.round);
-            bodies.push(to_cbor(&DocChange { doc, epoch: 0, change, round, keeps: keeps.take() }));
+            let body = DocChange { change, round: self.round, keeps: keeps.take(), ..self.doc.body() };
+            bodies.push(to_cbor(&DocChange { again: again.take(), ..body }));
+        }
+        if let Some(again) = again {
+            bodies.push(to_cbor(&DocChange { again: Some(again), round: self.round, ..self.doc.body() }));
         }
         Ok(bodies)
     }
@@ -180,16 +192,21 @@ impl<'d> Draft<'d> {
 
 /// The characters of notes as they are shown: the text each stands in, and the operation that inserted it.
 pub(super) fn elements(doc: &Document) -> Vec<(ObjectId, OpId)> {
-    let engine = &doc.engine.doc;
-    let mut elements = Vec::new();
-    for text in look::texts(engine).iter().rev() {
-        let Some(object) = object_id(text) else { continue };
-        elements.extend(engine.list_range(text, ..).filter_map(|item| Some((object.clone(), op_id(&item.id())?))));
-    }
-    elements
+    let known = |(text, id, _): (ObjId, ObjId, String)| Some((object_id(&text)?, op_id(&id)?));
+    elements_of(&doc.engine.doc).into_iter().filter_map(known).collect()
 }
 
-fn op_id(id: &ObjId) -> Option<OpId> {
+/// The same of any engine, with what each character is.
+pub(super) fn elements_of(engine: &Automerge) -> Vec<(ObjId, ObjId, String)> {
+    let texts = look::texts(engine);
+    let of = |text: &ObjId| {
+        let items = engine.list_range(text, ..).map(|item| (text.clone(), item.id(), look::character(&item)));
+        items.collect::<Vec<_>>()
+    };
+    texts.iter().rev().flat_map(of).collect()
+}
+
+pub(super) fn op_id(id: &ObjId) -> Option<OpId> {
     match id {
         ObjId::Root => None,
         ObjId::Id(counter, actor, _) => Some(OpId(*counter, actor.clone())),
@@ -201,6 +218,12 @@ fn object_id(id: &ObjId) -> Option<ObjectId> {
 }
 
 impl Document {
+    /// The body of a fact about it, without a change.
+    pub(super) fn body(&self) -> DocChange {
+        let (epoch, genesis) = (self.id.number, self.id.genesis);
+        DocChange { doc: self.key.doc.to_string(), epoch, genesis, ..DocChange::default() }
+    }
+
     /// The bodies of the facts that say `edit` in the writer's name; none when the document says so already.
     pub fn draft(&mut self, writer: &Writer, edit: &Edit) -> Result<Vec<Vec<u8>>, Unfit> {
         if self.cost() > 0 || self.waits(writer) || self.is_bare(writer) {

@@ -21,6 +21,8 @@ pub(super) enum Source {
     Fact(Arc<Fact>),
     /// A base: these are the change's bytes, its fact is not here yet.
     Base(Arc<[u8]>),
+    /// The beginning of an epoch: these are the change's bytes, and no fact carries them.
+    Genesis(Arc<[u8]>),
 }
 
 /// A change that the document holds.
@@ -28,6 +30,8 @@ pub(super) enum Source {
 pub(super) struct Accepted {
     pub hash: ChangeHash,
     pub max_op: u64,
+    /// Its actor's index.
+    actor: u16,
     /// By actor's index, how many of its changes lie in the past, this one included.
     clock: Box<[u32]>,
     pub source: Source,
@@ -38,14 +42,19 @@ impl Accepted {
     pub fn fact(&self) -> Option<&Arc<Fact>> {
         match &self.source {
             Source::Fact(fact) => Some(fact),
-            Source::Base(_) => None,
+            Source::Base(_) | Source::Genesis(_) => None,
         }
+    }
+
+    /// Whether its fact is still to come.
+    fn is_bare(&self) -> bool {
+        matches!(self.source, Source::Base(_))
     }
 
     pub fn change(&self) -> Option<Change> {
         match &self.source {
             Source::Fact(fact) => super::change_in(fact),
-            Source::Base(bytes) => super::change_of(bytes),
+            Source::Base(bytes) | Source::Genesis(bytes) => super::change_of(bytes),
         }
     }
 }
@@ -81,10 +90,30 @@ pub(super) struct Checked {
     ops: BTreeMap<OpRef, Known>,
 }
 
-/// A change's place in history.
-struct Past {
+/// What lies behind a change or behind some heads.
+#[derive(Debug)]
+pub(super) struct Past {
     max_op: u64,
+    /// By actor's index, how many of its changes.
     clock: Vec<u32>,
+}
+
+/// What a past takes up.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Room {
+    pub changes: u64,
+    pub bytes: u64,
+    pub ops: u64,
+    pub writers: usize,
+}
+
+impl Past {
+    fn join(&mut self, held: &Accepted) {
+        self.max_op = self.max_op.max(held.max_op);
+        for (known, seq) in self.clock.iter_mut().zip(&held.clock) {
+            *known = (*known).max(*seq);
+        }
+    }
 }
 
 impl Fence {
@@ -137,13 +166,13 @@ impl Fence {
 
     /// Whose facts are missing: the actors of changes that only a base has shown.
     pub fn is_bare(&self, actor: &ActorId) -> bool {
-        self.of_actor(actor).iter().filter_map(|hash| self.find(hash)).any(|held| held.fact().is_none())
+        self.of_actor(actor).iter().filter_map(|hash| self.find(hash)).any(Accepted::is_bare)
     }
 
     /// Notes the fact of a change; false when the document does not hold the change.
     pub fn adopt(&mut self, hash: &ChangeHash, fact: &Arc<Fact>) -> bool {
         let Some(place) = self.places.get(hash) else { return false };
-        if let Some(held) = self.accepted.get_mut(*place).filter(|held| held.fact().is_none()) {
+        if let Some(held) = self.accepted.get_mut(*place).filter(|held| held.is_bare()) {
             held.source = Source::Fact(fact.clone());
             self.bare -= 1;
         }
@@ -188,6 +217,33 @@ impl Fence {
         self.find(self.of_actor(actor).get(index)?)
     }
 
+    /// How many changes of each actor lie behind these heads; none when one of them is not held.
+    pub fn past(&self, heads: &[ChangeHash]) -> Option<Past> {
+        let mut past = Past { max_op: 0, clock: vec![0; self.names.len()] };
+        heads.iter().try_for_each(|head| self.find(head).map(|held| past.join(held)))?;
+        Some(past)
+    }
+
+    /// Whether a change that is held lies in a past.
+    pub fn is_in(&self, past: &Past, hash: &ChangeHash) -> bool {
+        self.find(hash).is_some_and(|held| {
+            let seq = |clock: &[u32]| clock.get(usize::from(held.actor)).copied().unwrap_or(0);
+            seq(&held.clock) <= seq(&past.clock)
+        })
+    }
+
+    /// Changes, bytes, operations and writers of a past.
+    pub fn room(&self, past: &Past) -> Room {
+        let mut room = Room::default();
+        for (seq, held) in past.clock.iter().zip(&self.actors).filter(|(seq, _)| **seq > 0) {
+            let last = usize::try_from(seq.saturating_sub(1)).unwrap_or(usize::MAX);
+            let (bytes, ops) = held.sums.get(last).copied().unwrap_or((0, 0));
+            room.changes += u64::from(*seq);
+            (room.bytes, room.ops, room.writers) = (room.bytes + bytes, room.ops + ops, room.writers + 1);
+        }
+        room
+    }
+
     /// Whether all causes of a change are decided.
     pub fn decidable(&self, change: &Change) -> bool {
         change.deps().iter().all(|dep| self.places.contains_key(dep) || self.refused.contains_key(dep))
@@ -221,7 +277,7 @@ impl Fence {
         held.hashes.push(hash);
         let (max_op, clock) = (past.max_op, past.clock.into_boxed_slice());
         self.bare += usize::from(matches!(source, Source::Base(_)));
-        self.accepted.push(Accepted { hash, max_op, clock, source });
+        self.accepted.push(Accepted { hash, max_op, actor, clock, source });
         Ok(())
     }
 
@@ -238,7 +294,8 @@ impl Fence {
         self.actors[usize::from(actor)].hashes.push(hash);
         self.actors[usize::from(actor)].sums.push((0, 0));
         let clock = vec![0; self.names.len()].into_boxed_slice();
-        self.accepted.push(Accepted { hash, max_op: change.max_op(), clock, source: Source::Fact(fact.clone()) });
+        let source = Source::Fact(fact.clone());
+        self.accepted.push(Accepted { hash, max_op: change.max_op(), actor, clock, source });
     }
 
     fn index_of(&mut self, actor: &ActorId) -> Result<u16, Unfit> {
@@ -262,14 +319,7 @@ impl Fence {
         if change.seq() != own.len() as u64 + 1 || own.last().is_some_and(|last| !change.deps().contains(last)) {
             return Err(Unfit::Seq);
         }
-        let mut past = Past { max_op: 0, clock: vec![0; self.names.len()] };
-        for dep in change.deps() {
-            let dep = self.find(dep).ok_or(Unfit::Seq)?;
-            past.max_op = past.max_op.max(dep.max_op);
-            for (known, seq) in past.clock.iter_mut().zip(&dep.clock) {
-                *known = (*known).max(*seq);
-            }
-        }
+        let mut past = self.past(change.deps()).ok_or(Unfit::Seq)?;
         // Also keeps the counters below Automerge's 32 bits.
         if change.start_op().get() != past.max_op + 1 {
             return Err(Unfit::StartOp);
@@ -284,20 +334,12 @@ impl Fence {
 
     /// Bounds the history behind a change. Only the past counts, so every node draws the line at the same change.
     fn check_room(&self, change: &Change, actor: u16, past: &Past) -> Result<(), Unfit> {
-        let (mut changes, mut bytes, mut ops) = (1, change.raw_bytes().len() as u64, change.len() as u64);
-        let mut writers = 0;
-        for (index, (seq, held)) in past.clock.iter().zip(&self.actors).enumerate() {
-            writers += usize::from(*seq > 0 && index != usize::from(actor));
-            changes += u64::from(*seq);
-            let last = usize::try_from(seq.saturating_sub(1)).unwrap_or(usize::MAX);
-            let (b, o) = if *seq == 0 { (0, 0) } else { held.sums.get(last).copied().unwrap_or((0, 0)) };
-            bytes += b;
-            ops += o;
-        }
-        let full = changes > limits::DOC_CHANGES_MAX
-            || bytes > limits::DOC_BYTES_MAX
-            || ops > limits::DOC_OPS_MAX
-            || writers >= limits::DOC_ACTORS_MAX;
+        let room = self.room(past);
+        let others = room.writers - usize::from(past.clock.get(usize::from(actor)).is_some_and(|seq| *seq > 0));
+        let full = room.changes + 1 > limits::DOC_CHANGES_MAX
+            || room.bytes + change.raw_bytes().len() as u64 > limits::DOC_BYTES_MAX
+            || room.ops + change.len() as u64 > limits::DOC_OPS_MAX
+            || others >= limits::DOC_ACTORS_MAX;
         if full { Err(Unfit::Full) } else { Ok(()) }
     }
 
@@ -339,7 +381,7 @@ impl Fence {
         let held = |actor: u16| actors.get(usize::from(actor)).map_or(0, |a| a.hashes.len());
         self.ops.retain(|id, op| op.seq as usize <= held(id.actor));
         self.heads = self.places.keys().copied().collect();
-        self.bare = self.accepted.iter().filter(|change| change.fact().is_none()).count();
+        self.bare = self.accepted.iter().filter(|change| change.is_bare()).count();
         for change in &self.accepted {
             for dep in change.change().map(|c| c.deps().to_vec()).unwrap_or_default() {
                 self.heads.remove(&dep);

@@ -64,8 +64,8 @@ pub struct Blame {
     pub field: String,
     /// The value; for the text of notes, a piece of it by one author in one change.
     pub value: Field,
-    /// Who set it.
-    pub author: AuthorId,
+    /// Who set it; none when that was in an earlier epoch whose facts are still to come.
+    pub author: Option<AuthorId>,
     /// The fact that set it, once it is here.
     pub fact: Option<Arc<Fact>>,
     /// Whether others set it at the same time and lost: they follow, this is the value that is shown.
@@ -88,6 +88,11 @@ pub(super) fn read(kind: Kind, doc: &Automerge) -> View {
     let texts = texts(doc);
     let text: Vec<String> = texts.iter().rev().filter_map(|text| doc.text(text).ok()).collect();
     View::Note { title, text: text.concat() }
+}
+
+/// The operation that gave notes the title that is shown.
+pub(super) fn title(doc: &Automerge) -> Option<ObjId> {
+    doc.get(ROOT, TITLE).ok().flatten().map(|(_, id)| id)
 }
 
 /// The texts of notes, in ascending order of their ids: the last one is what a plain reader would see.
@@ -129,25 +134,37 @@ pub(super) fn field(doc: &Automerge, row: &str, key: &str) -> Option<(Field, Obj
 /// Where a value comes from.
 struct Origin {
     change: ChangeHash,
-    author: AuthorId,
+    /// None when it lies in an epoch before, whose facts are still to come.
+    author: Option<AuthorId>,
     fact: Option<Arc<Fact>>,
+}
+
+impl Origin {
+    fn is(&self, other: &Self) -> bool {
+        let fact = |origin: &Self| origin.fact.as_ref().map(|fact| fact.id());
+        self.change == other.change && fact(self) == fact(other)
+    }
 }
 
 impl Document {
     pub(super) fn fact_of(&self, id: &ObjId) -> Option<Arc<Fact>> {
         let ObjId::Id(counter, actor, _) = id else { return None };
-        self.fence.change_of(*counter, actor).and_then(|change| change.fact().cloned())
+        match self.begun_at(id) {
+            Some((counter, genesis)) => genesis.fact_of(counter).cloned(),
+            None => self.fence.change_of(*counter, actor).and_then(|change| change.fact().cloned()),
+        }
     }
 
     /// The change that an operation came in: its hash, who wrote it, and its fact, once it is here.
     fn origin(&self, id: &ObjId) -> Option<Origin> {
         let ObjId::Id(counter, actor, _) = id else { return None };
         let change = self.fence.change_of(*counter, actor)?;
-        let author = match change.fact() {
-            Some(fact) => fact.header().author,
-            None => self.base.as_ref()?.actors.get(actor)?.0,
+        let fact = self.fact_of(id);
+        let author = match &fact {
+            Some(fact) => Some(fact.header().author),
+            None => self.base.as_ref().and_then(|base| base.actors.get(actor)).map(|writer| writer.0),
         };
-        Some(Origin { change: change.hash, author, fact: change.fact().cloned() })
+        Some(Origin { change: change.hash, author, fact })
     }
 
     /// Who set what is shown. Values that lost against one set at the same time follow it.
@@ -213,7 +230,7 @@ impl Document {
             let Some(origin) = self.origin(&item.id()) else { continue };
             let character = character(&item);
             match &mut piece {
-                Some((text, of)) if of.change == origin.change => text.push_str(&character),
+                Some((text, of)) if of.is(&origin) => text.push_str(&character),
                 other => {
                     end(other.take());
                     *other = Some((character, origin));
@@ -224,22 +241,18 @@ impl Document {
     }
 
     /// Every change of the document whose fact is here, in an order in which they apply, then those that are left out.
-    pub fn history(&self) -> Vec<Step> {
-        let mut steps: Vec<Step> = self
-            .fence
-            .accepted()
-            .iter()
-            .filter_map(|accepted| accepted.fact())
-            .map(|fact| Step { fact: fact.clone(), left_out: None, did: self.did(fact) })
-            .collect();
-        for fact in self.chains.values().flat_map(|chain| &chain.fed) {
-            let left_out = match self.verdict(fact) {
-                super::Applied::Refused(why) => why,
-                super::Applied::Waiting => Unfit::Waits,
-                _ => continue,
-            };
-            steps.push(Step { fact: fact.clone(), left_out: Some(left_out), did: self.did(fact) });
-        }
+    pub fn history(&self, verdict: &dyn Fn(&Self, &Fact) -> super::Applied) -> Vec<Step> {
+        let left_out = |fact: &Fact| match verdict(self, fact) {
+            super::Applied::Refused(why) => Some(why),
+            super::Applied::Waiting => Some(Unfit::Waits),
+            super::Applied::Yes => None,
+        };
+        let step = |fact: &Arc<Fact>, left_out| Step { fact: fact.clone(), left_out, did: self.did(fact) };
+        let accepted = self.fence.accepted().iter().filter_map(|accepted| accepted.fact());
+        let mut steps: Vec<Step> = accepted.map(|fact| step(fact, left_out(fact))).collect();
+        let fed = self.chains.values().flat_map(|chain| &chain.fed);
+        let others = fed.map(|fact| (fact, left_out(fact))).filter(|(_, why)| why.is_some_and(|why| !why.is_late()));
+        steps.extend(others.map(|(fact, why)| step(fact, why)));
         steps
     }
 
@@ -278,7 +291,7 @@ impl Document {
     }
 }
 
-fn character(item: &ListRangeItem<'_>) -> String {
+pub(super) fn character(item: &ListRangeItem<'_>) -> String {
     match &item.value {
         ValueRef::Scalar(ScalarValueRef::Str(text)) => text.to_string(),
         _ => String::new(),

@@ -16,7 +16,7 @@ use automerge::legacy::{Op, OpId};
 use automerge::{ActorId, Change};
 use cauldron_identity::codec::from_cbor;
 use cauldron_identity::ids::domain_hash;
-use cauldron_identity::{AuthorId, Digest, Fact, FactId, Scope, planted};
+use cauldron_identity::{AuthorId, Digest, Fact, FactId, Header, Scope, planted};
 use minicbor::{Decode, Encode};
 
 mod base;
@@ -24,33 +24,42 @@ pub mod check;
 mod document;
 mod edit;
 mod engine;
+mod epoch;
 mod fence;
 mod field;
+mod genesis;
+mod late;
 mod look;
 mod name;
 mod prescan;
 mod profile;
 mod reissue;
+mod seal;
+mod shown;
 #[cfg(test)]
 mod tests;
 mod verdict;
 mod work;
 
 pub use base::BaseError;
+pub use epoch::EpochId;
 pub use field::{Edit, Field, Rows, View};
 pub use look::{Blame, Did, Step};
 pub use name::{DocId, DocIdError, Kind};
+pub use seal::{KIND_SEAL, Seal, SealDue};
+pub use shown::DocStatus;
 pub use verdict::{Applied, Unfit};
 pub use work::{Done, Work};
 
 use crate::limits;
 use document::{Document, Writer};
+use epoch::{Epochs, Slot};
 
 /// The kind of the facts that carry changes.
 pub const KIND: &str = "doc.change";
 
 /// The body of a [`KIND`] fact.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode)]
 #[cbor(map)]
 pub struct DocChange {
     /// Which document: a [`DocId`].
@@ -59,7 +68,7 @@ pub struct DocChange {
     /// Which epoch of it.
     #[n(1)]
     pub epoch: u32,
-    /// One plain Automerge change chunk.
+    /// One plain Automerge change chunk; empty where only `again` is said.
     #[cbor(n(2), with = "minicbor::bytes")]
     pub change: Vec<u8>,
     /// How often its author began anew in this document, because what it followed was taken out.
@@ -68,6 +77,13 @@ pub struct DocChange {
     /// In the first change of a round but the first: how many changes of the round before stay.
     #[n(4)]
     pub keeps: Option<u64>,
+    /// What the epoch began from; none for the first.
+    #[n(5)]
+    pub genesis: Option<Digest>,
+    /// Up to which fact of its chain its author has said again, with this fact and those that follow, what it had written to epochs
+    /// that had ended. All of its earlier lives are covered.
+    #[n(6)]
+    pub again: Option<u64>,
 }
 
 /// A document of a scope.
@@ -88,35 +104,34 @@ pub struct Changed {
     pub fact: Option<FactId>,
 }
 
-#[derive(Debug)]
-enum Slot {
-    Here(Box<Document>),
-    /// Being built; what people see meanwhile, and the facts that came since.
-    Away {
-        view: Arc<View>,
-        pending: Vec<(Arc<Fact>, bool)>,
-    },
-}
-
 /// The documents of one node.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Documents {
     me: Option<Writer>,
-    slots: BTreeMap<DocKey, Slot>,
+    docs: BTreeMap<DocKey, Epochs>,
     /// Which documents of a scope each writer wrote to.
     written: BTreeMap<(Scope, Writer), BTreeSet<DocId>>,
     changed: VecDeque<Changed>,
     work: VecDeque<Work>,
-    /// Documents in which this node's own changes may have been taken out.
+    /// Documents in which this node's own changes may have been taken out, or left outside.
     owing: BTreeSet<DocKey>,
+    /// How many changes an epoch takes.
+    epoch_changes: u64,
+}
+
+impl Default for Documents {
+    fn default() -> Self {
+        Self::with_epoch(limits::EPOCH_CHANGES)
+    }
 }
 
 /// Nobody can write as somebody else's actor, and no change can be carried over to another document: the id is derived,
 /// not chosen.
 #[must_use]
-pub fn actor_of(key: &DocKey, epoch: u32, author: &AuthorId, incarnation: u32, round: u32) -> ActorId {
+pub fn actor_of(key: &DocKey, epoch: &EpochId, author: &AuthorId, incarnation: u32, round: u32) -> ActorId {
     let mut input = Vec::new();
-    input.extend_from_slice(&epoch.to_be_bytes());
+    input.extend_from_slice(&epoch.number.to_be_bytes());
+    epoch.genesis.iter().for_each(|genesis| input.extend_from_slice(genesis.as_bytes()));
     input.extend_from_slice(author.as_bytes());
     input.extend_from_slice(&incarnation.to_be_bytes());
     input.extend_from_slice(&round.to_be_bytes());
@@ -130,8 +145,12 @@ impl DocChange {
     }
 
     fn of(fact: &Fact) -> Option<Self> {
-        Self::read(fact.body()?)
+        read_body(fact)
     }
+}
+
+fn read_body<T: for<'b> Decode<'b, ()>>(fact: &Fact) -> Option<T> {
+    from_cbor(fact.body()?).ok()
 }
 
 /// The change in a fact's body, as far as its bytes are one. Whose it is, is not checked.
@@ -146,7 +165,11 @@ fn change_of(bytes: &[u8]) -> Option<Change> {
 
 /// A fact's operations with their ids; none when Automerge panics over them, as it does over some that the fence refuses.
 fn operations(fact: &Fact) -> Vec<(Op, OpId)> {
-    let Some(change) = change_in(fact) else { return Vec::new() };
+    DocChange::of(fact).map_or_else(Vec::new, |body| operations_in(&body.change))
+}
+
+fn operations_in(bytes: &[u8]) -> Vec<(Op, OpId)> {
+    let Some(change) = change_of(bytes) else { return Vec::new() };
     let ops = catch_unwind(AssertUnwindSafe(|| change.decode().operations)).unwrap_or_default();
     let first = change.start_op().get();
     ops.into_iter().zip(first..).map(|(op, counter)| (op, OpId(counter, change.actor_id().clone()))).collect()
@@ -159,23 +182,40 @@ impl Documents {
         Self::default()
     }
 
+    /// None yet, of which an epoch takes so many changes: every node of a mesh the same.
+    #[must_use]
+    pub fn with_epoch(changes: u64) -> Self {
+        Self {
+            me: None,
+            docs: BTreeMap::new(),
+            written: BTreeMap::new(),
+            changed: VecDeque::new(),
+            work: VecDeque::new(),
+            owing: BTreeSet::new(),
+            epoch_changes: changes,
+        }
+    }
+
     /// Names this node's own author, in whose name [`Documents::edit`] writes.
     pub fn set_author(&mut self, author: &AuthorId, incarnation: u32) {
         let me = (*author, incarnation);
         self.me = Some(me);
-        let lost = |slot: &Slot| matches!(slot, Slot::Here(document) if document.has_lost(&me));
-        self.owing.extend(self.slots.iter().filter(|(_, slot)| lost(slot)).map(|(key, _)| key.clone()));
+        let lost = |epochs: &Epochs| !epochs.is_plain() || epochs.here().is_some_and(|document| document.has_lost(&me));
+        self.owing.extend(self.docs.iter().filter(|(_, epochs)| lost(epochs)).map(|(key, _)| key.clone()));
     }
 
     /// Takes a `doc.change` fact. `counts` is false when it lies beyond a cut of its author, or of a fork.
     pub fn apply(&mut self, fact: &Arc<Fact>, counts: bool) -> Applied {
         match self.feed(fact, counts) {
-            Ok(key) => {
-                self.settle(&key);
-                match self.slots.get(&key) {
-                    Some(Slot::Here(document)) => document.verdict(fact),
-                    _ => Applied::Waiting,
+            Ok((key, epoch)) => {
+                self.settle(&key, &epoch);
+                let held = &self.epochs(&key).held;
+                if !held.contains_key(&epoch) {
+                    // Somebody wrote to what may follow on one of these.
+                    let before = held.keys().filter(|id| id.number.checked_add(1) == Some(epoch.number));
+                    before.copied().collect::<Vec<_>>().iter().for_each(|id| self.settle(&key, id));
                 }
+                self.verdict(&key, fact).unwrap_or(Applied::Waiting)
             }
             Err(applied) => applied,
         }
@@ -185,13 +225,23 @@ impl Documents {
     ///
     /// # Errors
     /// What becomes of a change that no document takes.
-    pub fn feed(&mut self, fact: &Arc<Fact>, counts: bool) -> Result<DocKey, Applied> {
-        let body = DocChange::of(fact).ok_or(Applied::Refused(Unfit::Malformed))?;
-        let doc: DocId = body.doc.parse().map_err(|_| Applied::Refused(Unfit::Malformed))?;
-        if body.epoch != 0 {
-            return Err(Applied::Other);
+    pub fn feed(&mut self, fact: &Arc<Fact>, counts: bool) -> Result<(DocKey, EpochId), Applied> {
+        let malformed = Applied::Refused(Unfit::Malformed);
+        let body = DocChange::of(fact).ok_or(malformed)?;
+        let epoch = EpochId::of(body.epoch, body.genesis).ok_or(malformed)?;
+        let key = self.room(fact.header(), body.doc.parse().map_err(|_| malformed)?)?;
+        let epochs = self.epochs(&key);
+        if let Some(again) = body.again {
+            epochs.note_again(fact, again);
         }
-        let header = fact.header();
+        if body.again.is_none() || !body.change.is_empty() {
+            epochs.feed(&epoch, fact.clone(), counts);
+        }
+        Ok((key, epoch))
+    }
+
+    /// The document that a fact writes to, if its writer may write to one more.
+    fn room(&mut self, header: &Header, doc: DocId) -> Result<DocKey, Applied> {
         let writer = (header.author, header.incarnation);
         let written = self.written.entry((header.scope.clone(), writer)).or_default();
         if !written.contains(&doc) {
@@ -201,48 +251,64 @@ impl Documents {
             }
             written.insert(doc.clone());
         }
-        let key = DocKey { scope: header.scope.clone(), doc };
-        let slot = self.slots.entry(key.clone());
-        match slot.or_insert_with(|| Slot::Here(Box::new(Document::new(key.clone())))) {
-            Slot::Here(document) => document.feed(fact.clone(), counts),
-            Slot::Away { pending, .. } => pending.push((fact.clone(), counts)),
-        }
-        Ok(key)
+        Ok(DocKey { scope: header.scope.clone(), doc })
+    }
+
+    fn epochs(&mut self, key: &DocKey) -> &mut Epochs {
+        self.docs.entry(key.clone()).or_insert_with(|| Epochs::new(key))
     }
 
     /// Decides what was fed.
     pub fn settle_all(&mut self) {
-        let keys: Vec<DocKey> = self.slots.keys().cloned().collect();
-        keys.iter().for_each(|key| self.settle(key));
+        let keys: Vec<DocKey> = self.docs.keys().cloned().collect();
+        keys.iter().for_each(|key| self.settle(key, &EpochId::FIRST));
     }
 
-    fn settle(&mut self, key: &DocKey) {
-        while let Some(Slot::Here(document)) = self.slots.get_mut(key) {
+    /// Decides what was fed to an epoch, and what follows from it.
+    fn settle(&mut self, key: &DocKey, epoch: &EpochId) {
+        let mut todo = vec![*epoch];
+        while let Some(id) = todo.pop() {
+            if self.decide(key, &id) {
+                todo.extend(self.turn(key, &id));
+            }
+        }
+    }
+
+    /// Decides what was fed to one epoch; false when that is done elsewhere.
+    fn decide(&mut self, key: &DocKey, id: &EpochId) -> bool {
+        let Some(slot) = self.docs.get_mut(key).and_then(|epochs| epochs.held.get_mut(id)) else { return false };
+        while let Slot::Here(document) = slot {
             match document.cost() {
                 0 => break,
                 cost if cost <= limits::DOC_INLINE_MAX => document.step(),
                 _ => {
                     let away = Slot::Away { view: document.view(), pending: Vec::new() };
-                    if let Some(Slot::Here(document)) = self.slots.insert(key.clone(), away) {
+                    if let Slot::Here(document) = std::mem::replace(slot, away) {
                         self.work.push_back(Work::build(key.clone(), document));
                     }
-                    return;
+                    return false;
                 }
             }
         }
-        self.collect(key);
+        self.collect(key, id);
+        matches!(self.docs.get(key).and_then(|epochs| epochs.held.get(id)), Some(Slot::Here(_)))
     }
 
     /// Tells what changed, and whether something is to be written again.
-    fn collect(&mut self, key: &DocKey) {
-        let Some(Slot::Here(document)) = self.slots.get_mut(key) else { return };
+    fn collect(&mut self, key: &DocKey, id: &EpochId) {
+        let Some(epochs) = self.docs.get_mut(key) else { return };
+        let in_use = epochs.current() == *id;
+        let Some(document) = epochs.held.get_mut(id).and_then(Slot::here_mut) else { return };
         debug_assert!(document.is_true(), "{} holds other changes than its fence", key.doc);
         let news = std::mem::take(&mut document.news);
-        self.changed.extend(news.iter().map(|fact| Changed { key: key.clone(), fact: Some(fact.id()) }));
         // What others do later may make something missing that was not at first.
         let moved = std::mem::take(&mut document.lost) || !news.is_empty();
-        if moved && self.me.is_some_and(|me| document.has_lost(&me)) && !planted::active("reissue-forgotten") {
+        let owes = !in_use || self.me.is_some_and(|me| document.has_lost(&me));
+        if moved && owes && !planted::active("reissue-forgotten") {
             self.owing.insert(key.clone());
+        }
+        if in_use {
+            self.changed.extend(news.iter().map(|fact| Changed { key: key.clone(), fact: Some(fact.id()) }));
         }
     }
 
@@ -258,32 +324,27 @@ impl Documents {
         if planted::active("cut-change-stays") {
             return;
         }
-        let keys: Vec<DocKey> = self.slots.keys().cloned().collect();
-        for key in keys {
-            let Some(Slot::Here(document)) = self.slots.get_mut(&key) else { continue };
-            let ends = document.chains.iter().filter_map(|(writer, chain)| {
-                // Mostly everything counts: one look per chain.
-                let all = chain.fed.last().is_none_or(|fact| counts(fact));
-                let counting = if all { chain.fed.len() } else { chain.fed.partition_point(|fact| counts(fact)) };
-                (counting != chain.counting).then_some((*writer, counting))
-            });
-            let ends: Vec<(Writer, usize)> = ends.collect();
-            ends.iter().for_each(|(writer, counting)| document.recount(writer, *counting));
-            if !ends.is_empty() {
-                self.settle(&key);
+        for key in self.docs.keys().cloned().collect::<Vec<_>>() {
+            let Some(epochs) = self.docs.get_mut(&key) else { continue };
+            let mut moved = epochs.recount(counts);
+            for (id, slot) in &mut epochs.held {
+                if slot.here_mut().is_some_and(|document| document.recount_all(counts)) {
+                    moved.insert(*id);
+                }
             }
+            moved.iter().for_each(|id| self.settle(&key, id));
         }
     }
 
     /// Goes back to the facts where a base counts no more. `vouches` answers for the facts that it rests on, which may not be
     /// here.
     pub fn recheck(&mut self, vouches: &dyn Fn(&Fact) -> bool) {
-        let keys: Vec<DocKey> = self.slots.keys().cloned().collect();
-        for key in keys {
-            let Some(Slot::Here(document)) = self.slots.get_mut(&key) else { continue };
-            if document.recheck_base(vouches) {
-                self.settle(&key);
-            }
+        for key in self.docs.keys().cloned().collect::<Vec<_>>() {
+            let Some(epochs) = self.docs.get_mut(&key) else { continue };
+            let gone = |(_, slot): &mut (&EpochId, &mut Slot)| slot.here_mut().is_some_and(|d| d.recheck_base(vouches));
+            let gone: Vec<EpochId> =
+                epochs.held.iter_mut().filter_map(|mut held| gone(&mut held).then_some(*held.0)).collect();
+            gone.iter().for_each(|id| self.settle(&key, id));
         }
     }
 
@@ -298,10 +359,11 @@ impl Documents {
         if others.is_some_and(|docs| !docs.contains(&key.doc) && docs.len() >= limits::DOCS_PER_WRITER_MAX) {
             return Err(Unfit::TooManyDocs);
         }
-        match self.slots.get_mut(key) {
-            Some(Slot::Here(document)) => document.draft(&me, edit),
-            Some(Slot::Away { .. }) => Err(Unfit::NotWritable),
-            None => Document::new(key.clone()).draft(&me, edit),
+        match self.docs.get_mut(key) {
+            // Which epoch is in use is known when nothing is being built.
+            Some(epochs) if !epochs.is_quiet() => Err(Unfit::NotWritable),
+            Some(epochs) => epochs.here_mut().ok_or(Unfit::NotWritable)?.draft(&me, edit),
+            None => Document::new(key.clone(), EpochId::FIRST).draft(&me, edit),
         }
     }
 
@@ -311,11 +373,20 @@ impl Documents {
         let me = self.me?;
         let (mut later, mut found) = (Vec::new(), None);
         while let Some(key) = self.owing.pop_first() {
-            let Some(Slot::Here(document)) = self.slots.get_mut(&key) else {
-                later.push(key);
-                continue;
+            let Some(epochs) = self.docs.get_mut(&key) else { continue };
+            let lost = match epochs.here_mut() {
+                Some(document) if document.has_lost(&me) => document.reissue(&me),
+                _ => Ok(Vec::new()),
             };
-            match document.reissue(&me) {
+            let bodies = match lost {
+                Ok(bodies) if bodies.is_empty() && !planted::active("late-forgotten") => epochs.late(&me),
+                other => {
+                    // What is outside is said again on top of it.
+                    later.push(key.clone());
+                    other
+                }
+            };
+            match bodies {
                 Ok(bodies) if bodies.is_empty() => {}
                 Ok(bodies) => {
                     found = Some((key, bodies));
@@ -335,117 +406,4 @@ impl Documents {
     pub fn changed(&mut self) -> Option<Changed> {
         self.changed.pop_front()
     }
-
-    /// The documents, by scope and name.
-    pub fn keys(&self) -> impl Iterator<Item = &DocKey> {
-        self.slots.keys()
-    }
-
-    /// A document as people see it.
-    #[must_use]
-    pub fn view(&self, key: &DocKey) -> Option<Arc<View>> {
-        match self.slots.get(key)? {
-            Slot::Here(document) => Some(document.view()),
-            Slot::Away { view, .. } => Some(view.clone()),
-        }
-    }
-
-    /// What is known of a document beside its content.
-    #[must_use]
-    pub fn status(&self, key: &DocKey) -> Option<DocStatus> {
-        match self.slots.get(key)? {
-            Slot::Here(document) => Some(DocStatus {
-                building: false,
-                changes: document.fence.accepted().len() as u64,
-                waiting: document.waiting() as u64,
-                refused: document.fence.refused().len() as u64,
-                missing: document.fence.bare() as u64,
-                digest: Some(document.digest()),
-            }),
-            Slot::Away { pending, .. } => {
-                let waiting = pending.len() as u64;
-                Some(DocStatus { building: true, changes: 0, waiting, refused: 0, missing: 0, digest: None })
-            }
-        }
-    }
-
-    /// How many changes a document holds, and how many of them without their facts; none while it is being built.
-    #[must_use]
-    pub fn size(&self, key: &DocKey) -> Option<(u64, u64)> {
-        match self.slots.get(key)? {
-            Slot::Here(document) => Some((document.fence.accepted().len() as u64, document.fence.bare() as u64)),
-            Slot::Away { .. } => None,
-        }
-    }
-
-    /// How many changes were refused or taken out.
-    #[must_use]
-    pub fn left_out(&self, key: &DocKey) -> u64 {
-        match self.slots.get(key) {
-            Some(Slot::Here(document)) => document.fence.refused().len() as u64,
-            _ => 0,
-        }
-    }
-
-    /// The facts whose changes are in a document, in an order in which they apply, as far as they are here; none while it
-    /// is being built.
-    #[must_use]
-    pub fn facts(&self, key: &DocKey) -> Vec<Arc<Fact>> {
-        match self.slots.get(key) {
-            Some(Slot::Here(document)) => document.fence.accepted().iter().filter_map(|a| a.fact().cloned()).collect(),
-            _ => Vec::new(),
-        }
-    }
-
-    /// Documents that miss something this node wrote, because what it followed was taken out.
-    #[must_use]
-    pub fn owed(&self) -> Vec<DocKey> {
-        let Some(me) = self.me else { return Vec::new() };
-        let owed = |slot: &Slot| matches!(slot, Slot::Here(document) if document.misses(&me));
-        self.slots.iter().filter(|(_, slot)| owed(slot)).map(|(key, _)| key.clone()).collect()
-    }
-
-    /// Every change of a document with what it did; none while it is being built.
-    #[must_use]
-    pub fn history(&self, key: &DocKey) -> Option<Vec<Step>> {
-        match self.slots.get(key)? {
-            Slot::Here(document) => catch_unwind(AssertUnwindSafe(|| document.history())).ok(),
-            Slot::Away { .. } => None,
-        }
-    }
-
-    /// Who set what a document shows; none while it is being built.
-    #[must_use]
-    pub fn blame(&self, key: &DocKey) -> Option<Vec<Blame>> {
-        match self.slots.get(key)? {
-            Slot::Here(document) => catch_unwind(AssertUnwindSafe(|| document.blame())).ok(),
-            Slot::Away { .. } => None,
-        }
-    }
-
-    /// Whether a change is in a document, by the fact that carried it; none while it is being built.
-    #[must_use]
-    pub fn verdict(&self, key: &DocKey, fact: &Fact) -> Option<Applied> {
-        match self.slots.get(key)? {
-            Slot::Here(document) => Some(document.verdict(fact)),
-            Slot::Away { .. } => None,
-        }
-    }
-}
-
-/// What is known of a document beside its content.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct DocStatus {
-    /// It is being built: what is shown is older, or nothing.
-    pub building: bool,
-    /// Changes in it.
-    pub changes: u64,
-    /// Changes that wait for others.
-    pub waiting: u64,
-    /// Changes that were refused or taken out.
-    pub refused: u64,
-    /// Changes in it whose facts are still to come.
-    pub missing: u64,
-    /// One hash for the set of changes in it: equal at two nodes exactly when the documents are.
-    pub digest: Option<Digest>,
 }

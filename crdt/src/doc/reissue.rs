@@ -9,26 +9,44 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use automerge::ScalarValue;
-use automerge::legacy::{ElementId, Key, ObjectId, OpId, OpType};
+use automerge::legacy::{ElementId, Key, ObjectId, Op, OpId, OpType};
 use cauldron_identity::Fact;
 
 use super::document::{Chain, Document, Writer};
 use super::edit::{Draft, elements};
 use super::field::Field;
+use super::genesis::Moved;
 use super::profile::{Made, Slot, TITLE};
 use super::{DocChange, Unfit, change_in, limits, look, operations};
 
-/// Operations that were taken out, by id.
+/// Operations that are not in the document, by id.
 #[derive(Default)]
-struct Lost {
+pub(super) struct Lost {
     /// Maps of rows.
     rows: BTreeMap<OpId, String>,
     /// Characters, and behind which element they stood.
     characters: BTreeMap<OpId, ElementId>,
+    /// Characters of earlier epochs that are in later ones.
+    pub moved: Moved,
 }
 
 /// What an author had said, in the end: row and field, the value or its removal, and the time of it.
-type Said = BTreeMap<(String, String), (Option<Field>, u64)>;
+pub(super) type Said = BTreeMap<(String, String), (Option<Field>, u64)>;
+
+impl Lost {
+    /// Notes what an operation made.
+    pub fn note(&mut self, op: &Op, id: OpId) {
+        match (&op.key, &op.action) {
+            (Key::Map(row), OpType::Make(_)) if op.obj == ObjectId::Root => {
+                self.rows.insert(id, row.to_string());
+            }
+            (Key::Seq(after), OpType::Put(_)) if op.insert => {
+                self.characters.insert(id, after.clone());
+            }
+            _ => {}
+        }
+    }
+}
 
 impl Document {
     /// Facts of this writer's present round whose changes were taken out because of others.
@@ -74,47 +92,42 @@ impl Document {
         let lost = self.lost_ops();
         let mut draft = Draft::new(self, writer);
         if self.key.doc.kind().is_table() {
-            let mut made = BTreeMap::new();
-            for ((row, key), (value, hlc)) in self.said(&facts, &lost) {
-                // What somebody said later stands.
-                let later = look::field(&self.engine.doc, &row, &key)
-                    .and_then(|(_, id)| self.fact_of(&id))
-                    .is_some_and(|fact| fact.header().hlc > hlc);
-                if !later {
-                    draft.field(&row, &key, value.as_ref(), &mut made);
-                }
-            }
+            let mut said = Said::new();
+            self.said(&facts, &lost, &mut said);
+            self.set_again(said, &mut draft);
         } else {
             self.write_again(&facts, &lost, &mut draft);
         }
         if draft.is_empty() { Ok(Vec::new()) } else { draft.finish() }
     }
 
+    /// Sets the fields of a table again, unless somebody did so later.
+    pub(super) fn set_again(&self, said: Said, draft: &mut Draft<'_>) {
+        let mut made = BTreeMap::new();
+        for ((row, key), (value, hlc)) in said {
+            let later = look::field(&self.engine.doc, &row, &key)
+                .and_then(|(_, id)| self.fact_of(&id))
+                .is_some_and(|fact| fact.header().hlc > hlc);
+            if !later {
+                draft.field(&row, &key, value.as_ref(), &mut made);
+            }
+        }
+    }
+
     /// What everybody's changes that are not in the document made.
-    fn lost_ops(&self) -> Lost {
+    pub(super) fn lost_ops(&self) -> Lost {
         let mut lost = Lost::default();
         for fact in self.chains.values().flat_map(|chain| &chain.fed) {
             if change_in(fact).is_none_or(|change| self.fence.holds(&change.hash())) {
                 continue;
             }
-            for (op, id) in operations(fact) {
-                match (&op.key, &op.action) {
-                    (Key::Map(row), OpType::Make(_)) if op.obj == ObjectId::Root => {
-                        lost.rows.insert(id, row.to_string());
-                    }
-                    (Key::Seq(after), OpType::Put(_)) if op.insert => {
-                        lost.characters.insert(id, after.clone());
-                    }
-                    _ => {}
-                }
-            }
+            operations(fact).into_iter().for_each(|(op, id)| lost.note(&op, id));
         }
         lost
     }
 
     /// The last word of these facts on each field of a table.
-    fn said(&self, facts: &[Arc<Fact>], lost: &Lost) -> Said {
-        let mut said = Said::new();
+    pub(super) fn said(&self, facts: &[Arc<Fact>], lost: &Lost, said: &mut Said) {
         for fact in facts {
             for (op, _) in operations(fact) {
                 let (Key::Map(key), ObjectId::Id(map)) = (&op.key, &op.obj) else { continue };
@@ -127,14 +140,17 @@ impl Document {
                     OpType::Put(scalar) => Field::of(scalar),
                     _ => None,
                 };
-                said.insert((row, key.to_string()), (value, fact.header().hlc));
+                let hlc = fact.header().hlc;
+                let word = said.entry((row, key.to_string())).or_insert((None, 0));
+                if word.1 <= hlc {
+                    *word = (value, hlc);
+                }
             }
         }
-        said
     }
 
     /// Inserts and deletes the same characters again, each behind the nearest one before it that is still there.
-    fn write_again(&self, facts: &[Arc<Fact>], lost: &Lost, draft: &mut Draft<'_>) {
+    pub(super) fn write_again(&self, facts: &[Arc<Fact>], lost: &Lost, draft: &mut Draft<'_>) {
         let shown: BTreeMap<OpId, ObjectId> = elements(self).into_iter().map(|(text, id)| (id, text)).collect();
         let deleted: BTreeSet<OpId> = facts
             .iter()
@@ -158,6 +174,7 @@ impl Document {
             }
         }
         for element in deleted {
+            let element = lost.moved.to(element);
             if let Some(text) = shown.get(&element) {
                 draft.delete(text, element);
             }
@@ -179,11 +196,12 @@ impl Document {
             if let Some((object, new)) = again.get(element) {
                 return (object.clone(), ElementId::Id(new.clone()));
             }
-            if let Some(object) = self.text_of(element) {
-                return (object, after);
+            let element = lost.moved.to(element.clone());
+            if let Some(object) = self.text_of(&element) {
+                return (object, ElementId::Id(element));
             }
-            // A character stands behind an earlier one, so this ends.
-            after = lost.characters.get(element).cloned().unwrap_or(ElementId::Head);
+            // A character stands behind an earlier one, and moves to later epochs only, so this ends.
+            after = lost.characters.get(&element).cloned().unwrap_or(ElementId::Head);
         }
         // What was begun in this round goes on behind its last character; else at the start of the text.
         match again.values().last() {

@@ -7,8 +7,6 @@ pub enum Applied {
     Yes,
     /// It waits for changes it follows, or for an earlier one of its author.
     Waiting,
-    /// It belongs to another document or epoch.
-    Other,
     /// It is not taken, at this node and at every other.
     Refused(Unfit),
 }
@@ -50,7 +48,7 @@ pub enum Unfit {
     #[error("the change follows a refused one")]
     RefusedDep,
     /// The document's epoch is full.
-    #[error("the document's epoch is full")]
+    #[error("the document's epoch is full; it goes on when two readers have sealed it")]
     Full,
     /// Too many changes of its author were refused.
     #[error("too many changes of this author were refused")]
@@ -64,6 +62,12 @@ pub enum Unfit {
     /// Its author took it back and began anew, because something it followed was taken out.
     #[error("its author took the change back")]
     Withdrawn,
+    /// Its epoch had ended before it, and its author has not said it again yet.
+    #[error("its epoch had ended before it; its author is to say it again in the one in use")]
+    Late,
+    /// Its epoch had ended before it, and its author has said it again since.
+    #[error("its epoch had ended before it; its author has said it again since, where nobody had said otherwise later")]
+    SaidAgain,
     /// It begins anew where it must not, too often, or without saying what it keeps.
     #[error("the change begins anew where it must not")]
     Round,
@@ -82,6 +86,11 @@ pub enum Unfit {
 }
 
 impl Unfit {
+    /// Whether it is a change that was good, and came when its epoch had ended.
+    pub(super) fn is_late(self) -> bool {
+        matches!(self, Self::Late | Self::SaidAgain)
+    }
+
     /// A stable name for counters.
     #[must_use]
     pub fn code(self) -> &'static str {
@@ -102,6 +111,8 @@ impl Unfit {
             Self::Poison => "poison",
             Self::Cut => "cut",
             Self::Withdrawn => "withdrawn",
+            Self::Late => "late",
+            Self::SaidAgain => "said-again",
             Self::Round => "round",
             Self::Waits => "waits",
             Self::TooManyDocs => "too-many-documents",

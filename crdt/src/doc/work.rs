@@ -6,7 +6,8 @@ use cauldron_identity::Fact;
 
 use super::check::NotUnpacked;
 use super::document::{Document, Writer};
-use super::{BaseError, Changed, DocKey, Documents, Slot, base, check, limits};
+use super::epoch::{Epochs, Slot};
+use super::{BaseError, Changed, DocKey, Documents, base, check, limits};
 use crate::log::Access;
 
 /// What takes too long for the loop. Call [`Work::run`], on a thread of its own where there is one, and give it back with
@@ -81,11 +82,13 @@ impl Documents {
         let Work { key, job } = work;
         match job {
             Job::Build(mut document) => {
-                if let Some(Slot::Away { pending, .. }) = self.slots.remove(&key) {
+                let id = document.id;
+                let held = &mut self.epochs(&key).held;
+                if let Some(Slot::Away { pending, .. }) = held.remove(&id) {
                     pending.into_iter().for_each(|(fact, counts)| document.feed(fact, counts));
                 }
-                self.slots.insert(key.clone(), Slot::Here(document));
-                self.settle(&key);
+                held.insert(id, Slot::Here(document));
+                self.settle(&key, &id);
                 Done::Built
             }
             Job::Loaded(Ok(document)) => {
@@ -102,19 +105,23 @@ impl Documents {
 
     /// A base takes the place of a document that holds less.
     fn succeed(&mut self, key: &DocKey, mut document: Box<Document>) {
-        match self.slots.remove(key) {
+        let (epochs, id) = (self.epochs(key), document.id);
+        match epochs.held.remove(&id) {
             Some(Slot::Here(held)) if held.fence.accepted().len() < document.fence.accepted().len() => {
                 document.succeed(*held);
             }
             None => {}
             Some(more) => {
-                self.slots.insert(key.clone(), more);
+                epochs.held.insert(id, more);
                 return;
             }
         }
-        self.slots.insert(key.clone(), Slot::Here(document));
+        epochs.begin(document);
+        if id.number > 0 {
+            epochs.vouched = Some(id);
+        }
         self.changed.push_back(Changed { key: key.clone(), fact: None });
-        self.settle(key);
+        self.settle(key, &id);
     }
 
     /// Whether one more document of this writer is within its bound, those counted that only a base has shown.
@@ -123,9 +130,9 @@ impl Documents {
         if written.is_some_and(|docs| docs.contains(&key.doc)) {
             return true;
         }
-        let shown = self.slots.iter().filter(|(other, slot)| {
+        let shown = self.docs.iter().filter(|(other, epochs)| {
             let new = other.scope == key.scope && !written.is_some_and(|docs| docs.contains(&other.doc));
-            new && matches!(slot, Slot::Here(document) if document.base.as_ref().is_some_and(|base| base.has(writer)))
+            new && epochs.has(writer)
         });
         written.map_or(0, BTreeSet::len) + shown.count() < limits::DOCS_PER_WRITER_MAX
     }
@@ -134,24 +141,30 @@ impl Documents {
     #[must_use]
     pub fn unsettled(&self) -> Vec<DocKey> {
         let Some(me) = self.me else { return Vec::new() };
-        let open = |slot: &Slot| matches!(slot, Slot::Here(document) if document.base.is_some() || document.waits(&me));
-        self.slots.iter().filter(|(_, slot)| open(slot)).map(|(key, _)| key.clone()).collect()
+        let open = |document: &Document| document.base.is_some() || document.waits(&me);
+        let open = |epochs: &Epochs| epochs.unproven() > 0 || epochs.here().is_some_and(open);
+        self.docs.iter().filter(|(_, epochs)| open(epochs)).map(|(key, _)| key.clone()).collect()
     }
 
     /// Waits no longer for what is missing in a document: call it when everything that anybody has is here.
     pub fn give_up(&mut self, key: &DocKey) {
         let Some(me) = self.me else { return };
-        let Some(Slot::Here(document)) = self.slots.get_mut(key) else { return };
-        if document.give_up(&me) {
+        let Some(epochs) = self.docs.get_mut(key).filter(|epochs| epochs.is_quiet()) else { return };
+        let id = epochs.current();
+        let unproven = epochs.unproven() > 0;
+        if unproven {
+            // The facts do not lead there.
+            epochs.vouched = None;
+        }
+        if epochs.held.get_mut(&id).and_then(Slot::here_mut).is_some_and(|document| document.give_up(&me)) || unproven {
             self.owing.insert(key.clone());
-            self.settle(key);
+            self.settle(key, &id);
         }
     }
 
     /// Has a document packed for others, as [`Work`]: false when it cannot be now, or facts of it are missing.
     pub fn save(&mut self, key: &DocKey) -> bool {
-        let Some(Slot::Here(document)) = self.slots.get(key) else { return false };
-        let Some(saving) = base::Saving::of(document) else { return false };
+        let Some(saving) = self.docs.get(key).and_then(base::Saving::of) else { return false };
         self.work.push_back(Work { key: key.clone(), job: Job::Save(Box::new(saving)) });
         true
     }

@@ -30,6 +30,9 @@ pub struct NodeConfig {
     /// From so many facts of a scope on that are missing here, documents are fetched in one piece before them;
     /// [`cauldron_crdt::limits::FAR_FACTS`] unless a test wants fewer.
     pub far_facts: u64,
+    /// How many changes an epoch of a document takes, at every node of the mesh; [`cauldron_crdt::limits::EPOCH_CHANGES`] unless a
+    /// test wants fewer.
+    pub epoch_changes: u64,
     /// What it does wrong on purpose; nothing by default.
     pub misbehave: Misbehave,
 }

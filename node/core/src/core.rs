@@ -77,6 +77,7 @@ pub struct NodeCore {
     pub(crate) refused: BTreeMap<String, u64>,
     pub(crate) work: Work,
     pub(crate) hold: Hold,
+    pub(crate) seals: crate::seals::Seals,
     /// Who spoke last, and has not been asked yet what it knows of this node's own chains.
     pub(crate) spoke: Option<LinkId>,
     /// Suspensions that each author says it enforces.
@@ -201,7 +202,7 @@ impl NodeCore {
         let mut core = Self {
             me,
             role,
-            docs: Documents::new(),
+            docs: Documents::with_epoch(config.epoch_changes),
             escrow: Escrow::new(),
             bases: crate::bases::Bases::default(),
             far_facts: config.far_facts,
@@ -228,6 +229,7 @@ impl NodeCore {
             refused: BTreeMap::new(),
             work: Work::default(),
             hold: Hold::default(),
+            seals: crate::seals::Seals::default(),
             spoke: None,
             acknowledged: BTreeMap::new(),
             roots: RootsKnown::default(),

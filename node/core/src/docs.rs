@@ -15,7 +15,7 @@ use crate::view::{BlameView, DidView, DocStepView, DocSummary, DocView, SiteView
 
 /// Whether a change in this fact counts: it lies before every cut of its author that the authority chain names, and below
 /// every fork of its chain.
-fn counts(authority: &Authority, log: &cauldron_crdt::FactLog, fact: &Fact) -> bool {
+pub(crate) fn counts(authority: &Authority, log: &cauldron_crdt::FactLog, fact: &Fact) -> bool {
     let header = fact.header();
     let forked = log.fork_seq(&ChainId::of(header)).is_some_and(|seq| header.seq >= seq);
     !forked && !authority.is_beyond_end(header, fact.id())
@@ -39,11 +39,13 @@ impl NodeCore {
             self.docs.feed(fact, counts).err().unwrap_or(Applied::Waiting)
         };
         match applied {
-            Applied::Refused(why @ (Unfit::Cut | Unfit::RefusedDep | Unfit::Withdrawn)) => {
+            Applied::Refused(
+                why @ (Unfit::Cut | Unfit::RefusedDep | Unfit::Withdrawn | Unfit::Late | Unfit::SaidAgain),
+            ) => {
                 *self.refused.entry(why.code().to_owned()).or_default() += 1;
             }
             Applied::Refused(why) => self.count_refusal(why.code(), format!("a change of a document: {why}")),
-            Applied::Yes | Applied::Waiting | Applied::Other => {}
+            Applied::Yes | Applied::Waiting => {}
         }
     }
 
@@ -57,11 +59,11 @@ impl NodeCore {
         }
         // Before its own past is confirmed, a node does not know what it has said already.
         if self.may_write().is_ok() {
-            while let Some((key, bodies)) = self.docs.reissue() {
+            'all: while let Some((key, bodies)) = self.docs.reissue() {
                 for body in bodies {
                     if let Err(why) = self.append(key.scope.clone(), KIND_CHANGE, vec![], body, None) {
                         self.count_refusal(why.code, why.reason);
-                        break;
+                        break 'all;
                     }
                 }
             }
@@ -153,15 +155,17 @@ impl NodeCore {
         Some(DocSummary {
             scope: key.scope.to_string(),
             doc: key.doc.to_string(),
-            state: match (status.building, status.missing) {
-                (true, _) => "building",
-                (false, 0) => "current",
-                (false, _) => "back-filling",
+            state: match (status.building, status.missing, status.epochs_missing) {
+                (true, ..) => "building",
+                (false, 0, 0) => "current",
+                _ => "back-filling",
             },
+            epoch: status.epoch,
             changes: status.changes,
             waiting: status.waiting,
             left_out: status.refused,
             to_come: status.missing,
+            epochs_to_come: status.epochs_missing,
             digest: status.digest.map(|digest| digest.to_string()),
         })
     }
@@ -170,6 +174,12 @@ impl NodeCore {
     #[must_use]
     pub fn doc_to_come(&self, key: &DocKey) -> u64 {
         self.docs.size(key).map_or(0, |(_, missing)| missing)
+    }
+
+    /// How many epochs before the one in use are not proven by facts here.
+    #[must_use]
+    pub fn doc_epochs_to_come(&self, key: &DocKey) -> u32 {
+        self.docs.status(key).map_or(0, |status| status.epochs_missing)
     }
 
     /// Whether this node holds anything of a document.
@@ -232,8 +242,8 @@ impl NodeCore {
                 shown: !lost,
                 fact: b.fact.as_ref().map(|fact| fact.id().to_string()),
                 at: b.fact.as_ref().map(|fact| Time(fact.header().wall_ms())),
-                author: b.author.to_string(),
-                by: self.authority.member(&b.author).map(|m| m.spiffe_id.to_string()),
+                author: b.author.map(|author| author.to_string()),
+                by: b.author.and_then(|author| self.authority.member(&author)).map(|m| m.spiffe_id.to_string()),
             }
         };
         Some(blame.into_iter().map(view).collect())

@@ -10,7 +10,7 @@ use cauldron_coordinator::bodies::{
 use cauldron_coordinator::coordinate::{self, Act, Limits};
 use cauldron_coordinator::ledger::{Recorded, Report};
 use cauldron_coordinator::policy::{Bundle, Engine};
-use cauldron_crdt::doc::{DocId, DocKey, Edit, Field, KIND as KIND_CHANGE};
+use cauldron_crdt::doc::{DocId, DocKey, Edit, Field, KIND as KIND_CHANGE, KIND_SEAL};
 use cauldron_crdt::escrow::{KIND_CREDIT, KIND_DEBIT, KIND_REFUSE, KIND_RESERVE, KIND_SETTLE};
 use cauldron_identity::authority::{KIND_HELD, KIND_ISSUED, KIND_ROOTS};
 use cauldron_identity::codec::to_cbor;
@@ -43,6 +43,7 @@ impl NodeCore {
             }
             KIND_DEBIT | KIND_CREDIT | KIND_REFUSE | KIND_RESERVE | KIND_SETTLE => {}
             KIND_CHANGE => self.fold_change(fact),
+            KIND_SEAL => self.fold_seal(fact),
             KIND_ROOTS => self.roots.heard_roots(fact),
             KIND_ISSUED => self.heard_issued(fact),
             KIND_BUNDLE => {}

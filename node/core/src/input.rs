@@ -240,7 +240,7 @@ pub enum Timer {
     Time,
     /// Nobody has confirmed this node's own heads; go on alone.
     Confirm,
-    /// Say how far this node holds the authority chain.
+    /// Say how far this node holds the authority chain, or that an epoch of a document ends.
     Hold,
 }
 

@@ -38,6 +38,7 @@ mod life;
 mod names;
 mod roots;
 mod runway;
+mod seals;
 mod show;
 mod story;
 mod terms;

@@ -3,7 +3,7 @@
 use cauldron_coordinator::bodies::{Evidence, KIND_PROPOSAL};
 use cauldron_coordinator::ledger::{State, Status};
 use cauldron_coordinator::vote::present_decision;
-use cauldron_crdt::doc::{DocChange, KIND as KIND_CHANGE};
+use cauldron_crdt::doc::{DocChange, KIND as KIND_CHANGE, KIND_SEAL, Seal};
 use cauldron_identity::authority::KIND_HELD;
 use cauldron_identity::{Clock, Fact, FactId};
 use serde_json::{Value, json};
@@ -199,6 +199,10 @@ impl NodeCore {
             KIND_CHANGE => match fact.decode_body::<DocChange>() {
                 Ok(change) => format!("changes {}", change.doc),
                 Err(_) => "changes a document that cannot be read".into(),
+            },
+            KIND_SEAL => match fact.decode_body::<Seal>() {
+                Ok(seal) => format!("seals epoch {} of {}", seal.epoch, seal.doc),
+                Err(_) => "seals a document that cannot be read".into(),
             },
             KIND_PROPOSAL => {
                 let p = self.ledger.proposal(&fact.id());

@@ -46,6 +46,7 @@ pub(crate) fn config(key: AuthorKey, spiffe_id: &str, charter: &SignedCharter) -
         terms: vec![],
         seed: Seed([0; 32]),
         far_facts: cauldron_crdt::limits::FAR_FACTS,
+        epoch_changes: cauldron_crdt::limits::EPOCH_CHANGES,
         misbehave: Misbehave::default(),
     }
 }

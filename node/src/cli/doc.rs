@@ -18,6 +18,7 @@ const DOCS: &[Field] = &[
     field("DOCUMENT", "/doc", As::Text),
     field("SCOPE", "/scope", As::Text),
     field("STATE", "/state", As::Text),
+    field("EPOCH", "/epoch", As::Text),
     field("CHANGES", "/changes", As::Text),
     field("WAITING", "/waiting", As::Text),
     field("LEFT OUT", "/left_out", As::Text),
@@ -143,11 +144,16 @@ pub(super) async fn run(client: &Client, format: Format, command: &Command) -> R
         Command::Write(args) => write(client, format, args).await,
         Command::History { named, limit } => {
             let steps = client.get(&path(named, "/history", &format!("&limit={limit}"))?).await?;
-            let to_come = steps["to_come"].as_u64().filter(|n| *n > 0);
-            let note =
-                to_come.map(|n| format!("({n} more changes are in it; the facts that carry them are still to come)\n"));
-            let empty = if note.is_some() { "" } else { "no change yet" };
-            print(format, &steps, || rows(items(&steps), STEPS, empty, now) + &note.unwrap_or_default())
+            let some = |field: &str| steps[field].as_u64().filter(|n| *n > 0);
+            let mut note = String::new();
+            if let Some(n) = some("to_come") {
+                note += &format!("({n} more changes are in it; the facts that carry them are still to come)\n");
+            }
+            if let Some(n) = some("epochs_to_come") {
+                note += &format!("({n} epochs came before; their facts are still to come)\n");
+            }
+            let empty = if note.is_empty() { "no change yet" } else { "" };
+            print(format, &steps, || rows(items(&steps), STEPS, empty, now) + &note)
         }
         Command::Blame(named) => {
             let blame = client.get(&path(named, "/blame", "")?).await?;

@@ -9,6 +9,7 @@
 //! | `permit:forge-permit` | a coordinator permits what nobody approved |
 //! | `clock:+<duration>` | the machine slept that long: its wall clock and its boot time are ahead by it |
 //! | `wall:+<duration>` | somebody set the wall clock ahead |
+//! | `epoch:<n>` | an epoch of a document takes `n` changes; every node of the mesh must be told the same |
 //!
 //! Several are separated by commas.
 //!
@@ -26,6 +27,8 @@ pub struct Fault {
     point: Option<String>,
     /// What the core does wrong.
     pub misbehave: Misbehave,
+    /// How many changes an epoch of a document takes.
+    pub epoch_changes: Option<u64>,
 }
 
 impl Fault {
@@ -51,6 +54,10 @@ impl Fault {
         let mut fault = Self::default();
         for one in text.split(',') {
             let ahead = |prefix| one.strip_prefix(prefix).map(humantime::parse_duration);
+            if let Some(Ok(changes)) = one.strip_prefix("epoch:").map(str::parse) {
+                fault.epoch_changes = Some(changes);
+                continue;
+            }
             match (one, ahead("clock:+"), ahead("wall:+")) {
                 ("effect.before:kill" | "effect.after:kill" | "effect.ended:kill" | "enrol.reply:kill", ..) => {
                     fault.point = one.strip_suffix(":kill").map(str::to_owned);
@@ -61,7 +68,7 @@ impl Fault {
                 _ => {
                     return Err(CliError::config(format!("{NAME}: {one:?} is no fault point")).hint(
                         "use effect.before:kill, effect.after:kill, effect.ended:kill, enrol.reply:kill, \
-                         permit:forge-permit, clock:+30d or wall:+30d",
+                         permit:forge-permit, clock:+30d, wall:+30d or epoch:100",
                     ));
                 }
             }

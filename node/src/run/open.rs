@@ -135,6 +135,7 @@ pub(super) fn open_node(
         used_before,
         seed: Seed(chance::bytes()),
         far_facts: cauldron_crdt::limits::FAR_FACTS,
+        epoch_changes: fault.epoch_changes.unwrap_or(cauldron_crdt::limits::EPOCH_CHANGES),
         misbehave: fault.misbehave,
     };
     let core = NodeCore::open(settings, records, clock.now()).map_err(|e| {

@@ -16,7 +16,10 @@ const WORKERS: usize = 2;
 const FRESH_SEEDS: u64 = 1_000_000;
 /// How long a planted bug may live.
 #[cfg(feature = "planted")]
-const PLANTED_MAX: Duration = Duration::from_secs(10);
+const PLANTED_MAX: Duration = Duration::from_secs(30);
+/// For how long worlds without one are run beside them.
+#[cfg(feature = "planted")]
+const CLEAN_FOR: Duration = Duration::from_secs(10);
 
 /// Seeded worlds of node cores.
 #[derive(Debug, Parser)]
@@ -280,7 +283,7 @@ fn planted() -> ExitCode {
     }
     let begun = Instant::now();
     let clean = (0..)
-        .take_while(|_| begun.elapsed() < PLANTED_MAX)
+        .take_while(|_| begun.elapsed() < CLEAN_FOR)
         .map(|s| run::seed(s, None, false))
         .find(|r| r.violation.is_some());
     let time = begun.elapsed().as_secs_f64();

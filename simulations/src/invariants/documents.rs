@@ -6,6 +6,7 @@ use cauldron_crdt::doc::DocKey;
 use cauldron_identity::FactId;
 use cauldron_identity::authority::ChainEnd;
 use cauldron_node_core::NodeCore;
+use cauldron_node_core::view::DocStepView;
 
 use super::{Holds, Violation};
 use crate::world::World;
@@ -18,6 +19,10 @@ pub(super) fn the_same_everywhere(world: &World) -> Holds {
         let Some(core) = m.core.as_ref() else { continue };
         for key in core.documents() {
             let to_come = core.doc_to_come(&key);
+            if core.doc_epochs_to_come(&key) > 0 {
+                let text = format!("{} still waits for the facts of epochs of {}", m.name, key.doc);
+                return Err(Violation::new("CONVERGE", text));
+            }
             if to_come > 0 {
                 let text = format!("{} still waits for the facts of {to_come} changes of {}", m.name, key.doc);
                 return Err(Violation::new("CONVERGE", text));
@@ -94,9 +99,22 @@ pub(super) fn nothing_beyond_a_cut(world: &World) -> Holds {
     Ok(())
 }
 
-/// HEAL: what an honest author wrote on top of changes that were taken out, it has said again.
+/// HEAL: what an honest author wrote on top of changes that were taken out, or to an epoch that had ended, it has said again.
 pub(super) fn nothing_honest_is_missing(world: &World) -> Holds {
+    let honest: BTreeSet<String> =
+        world.machines.iter().filter(|m| world.is_in_good_standing(m)).map(|m| m.author.to_string()).collect();
+    let late = cauldron_crdt::doc::Unfit::Late.to_string();
     for m in world.machines.iter().filter(|m| world.is_in_good_standing(m)) {
+        let Some(core) = m.core.as_ref() else { continue };
+        for key in core.documents() {
+            let steps = core.doc_history(&key).unwrap_or_default();
+            let of = |step: &&DocStepView| honest.contains(&step.author) && step.left_out.as_ref() == Some(&late);
+            if let Some(step) = steps.iter().find(of) {
+                let text =
+                    format!("{} shows in {} as late what {} wrote at {}", m.name, key.doc, step.author, step.seq);
+                return Err(Violation::new("HEAL", text));
+            }
+        }
         if let Some(key) = m.core.as_ref().and_then(|core| core.documents_owed().into_iter().next()) {
             let text = format!("{} has not said again in {} what it lost", m.name, key.doc);
             return Err(Violation::new("HEAL", text));

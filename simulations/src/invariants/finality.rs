@@ -226,6 +226,10 @@ pub(super) fn mark_hard_places(world: &mut World, place: Place, fact: &Known) {
                 reached!(world, "restore.incarnated");
             }
         }
+        cauldron_crdt::doc::KIND_SEAL => reached!(world, "document.sealed"),
+        cauldron_crdt::doc::KIND if fact.body::<DocChange>().is_some_and(|change| change.again.is_some()) => {
+            reached!(world, "document.late");
+        }
         cauldron_crdt::doc::KIND if fact.body::<DocChange>().is_some_and(|change| change.round > 0) => {
             reached!(world, "document.said_again");
         }

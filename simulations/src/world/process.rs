@@ -42,6 +42,7 @@ impl World {
         m.resumed_at = (m.process > 0 && used).then_some(now);
         let clock = m.clock.read(now);
         let (boot_id, used_before, far_facts) = (m.clock.boot_id(&m.name), m.process > 0, self.weather.far_facts);
+        let epoch_changes = self.weather.epoch_changes;
         let config = || NodeConfig {
             key: m.key(),
             spiffe_id: m.spiffe_id.clone(),
@@ -51,6 +52,7 @@ impl World {
             bootstrap: bootstrap.to_vec(),
             seed,
             far_facts,
+            epoch_changes,
             misbehave: cauldron_node_core::Misbehave::default(),
             used_before,
             terms: vec![],

@@ -67,7 +67,7 @@ fn a_newcomer_reads_and_writes_at_once_and_the_facts_come_afterwards() {
     assert!(new.docs.history(&sites()).expect("built").is_empty(), "no fact is here yet");
     let blame = new.docs.blame(&sites()).expect("built");
     assert!(blame.iter().all(|b| b.fact.is_none()), "{blame:?}");
-    assert_eq!(blame[0].author, a.key.author_id());
+    assert_eq!(blame[0].author, Some(a.key.author_id()));
     assert!(!new.docs.save(&sites()), "only who holds the facts passes it on");
 
     let own = new.set("hq", "c.state", "new here");
@@ -103,7 +103,7 @@ fn notes_come_in_one_piece_too() {
 }
 
 /// A base with another chunk.
-fn with_chunk(bytes: &[u8], change: impl FnOnce(Automerge) -> Vec<u8>) -> Vec<u8> {
+pub(super) fn with_chunk(bytes: &[u8], change: impl FnOnce(Automerge) -> Vec<u8>) -> Vec<u8> {
     use minicbor::bytes::ByteVec;
     let mut decoder = minicbor::Decoder::new(bytes);
     decoder.map().expect("a map");
@@ -130,7 +130,7 @@ fn what_nobody_signed_is_not_taken() {
     let more = with_chunk(&good, |mut doc| {
         use automerge::transaction::Transactable as _;
         // In the name of an author, and in one of its own.
-        let actor = actor_of(&sites(), 0, &key(2).author_id(), 0, 0);
+        let actor = actor_of(&sites(), &EpochId::FIRST, &key(2).author_id(), 0, 0);
         doc.set_actor(actor);
         let mut transaction = doc.transaction();
         let row = transaction.put_object(automerge::ROOT, "porto", automerge::ObjType::Map).expect("fits");

@@ -164,7 +164,7 @@ fn beginning_anew_is_bounded_and_must_say_what_stays() {
     let first = a.set("lyon", "a.state", "up");
     reader.take(std::slice::from_ref(&first));
     let begin = |round: u32, keeps: Option<u64>| {
-        let mut fresh = Document::new(sites());
+        let mut fresh = Document::new(sites(), EpochId::FIRST);
         let writer = (key(1).author_id(), 0);
         fresh.chains.entry(writer).or_default().round = round;
         let mut body =

@@ -125,7 +125,10 @@ fn documents_of_one_scope_keep_apart_and_watchers_hear_of_each() {
     assert_eq!(b.docs.apply(&elsewhere, true), Applied::Refused(Unfit::Actor), "nor to another scope");
     body.epoch = 1;
     let later = a.sign(cauldron_identity::codec::to_cbor(&body));
-    assert_eq!(b.docs.apply(&later, true), Applied::Other);
+    assert_eq!(b.docs.apply(&later, true), Applied::Refused(Unfit::Malformed), "no epoch is called so");
+    body.genesis = Some(Digest::from_bytes([7; 32]));
+    let later = a.sign(cauldron_identity::codec::to_cbor(&body));
+    assert_eq!(b.docs.apply(&later, true), Applied::Waiting, "one that nobody here knows waits");
 }
 
 #[test]
@@ -137,7 +140,7 @@ fn one_writer_cannot_open_documents_without_end() {
     }
     let more = doc("notes/more");
     assert_eq!(a.docs.edit(&more, &Edit::Title("t".into())), Err(Unfit::TooManyDocs));
-    let bodies = Document::new(more.clone()).draft(&(a.key.author_id(), 0), &Edit::Title("t".into()));
+    let bodies = Document::new(more.clone(), EpochId::FIRST).draft(&(a.key.author_id(), 0), &Edit::Title("t".into()));
     let fact = a.sign(bodies.expect("fits").remove(0));
     assert_eq!(b.docs.apply(&fact, true), Applied::Refused(Unfit::TooManyDocs));
     assert_eq!(b.docs.view(&more), None);

@@ -14,11 +14,11 @@ fn author(seed: u8) -> AuthorId {
 }
 
 fn actor(seed: u8, key: &DocKey) -> ActorId {
-    actor_of(key, 0, &author(seed), 0, 0)
+    actor_of(key, &EpochId::FIRST, &author(seed), 0, 0)
 }
 
 pub(super) fn raw_body(key: &DocKey, change: Vec<u8>) -> Vec<u8> {
-    to_cbor(&DocChange { doc: key.doc.to_string(), epoch: 0, change, round: 0, keeps: None })
+    to_cbor(&DocChange { doc: key.doc.to_string(), change, ..DocChange::default() })
 }
 
 fn body_of(key: &DocKey, mut change: ExpandedChange) -> Vec<u8> {
@@ -38,7 +38,7 @@ fn honest(key: &DocKey) -> ExpandedChange {
 
 /// Whether what the document became can be saved and loaded again.
 pub(super) fn loads(docs: &mut Documents, key: &DocKey) -> bool {
-    let Some(Slot::Here(document)) = docs.slots.get_mut(key) else { return true };
+    let Some(document) = docs.docs.get_mut(key).and_then(Epochs::here_mut) else { return true };
     let saved = document.engine.doc.save();
     let view = document.view();
     Automerge::load(&saved).is_ok_and(|doc| look::read(key.doc.kind(), &doc) == *view)
@@ -276,7 +276,7 @@ fn poison_that_reaches_the_engine_is_taken_out_again() {
     for spoil in spoils {
         for batch in [1, 3] {
             let (mut other, mut bad) = (Node::new(2), Node::new(1));
-            let mut document = Document::new(sites());
+            let mut document = Document::new(sites(), EpochId::FIRST);
             let first = other.set("porto", "b.state", "up");
             document.feed(first, true);
             document.step();

@@ -10,6 +10,7 @@ use crate::log::{Draft, FactLog};
 use crate::testing::{MESH, key};
 
 mod base;
+mod epoch;
 mod heal;
 mod honest;
 mod hostile;
@@ -40,17 +41,28 @@ impl Node {
         Self { key, log: FactLog::new(MESH), docs, hlc: 1 }
     }
 
+    /// One whose epochs take few changes.
+    pub fn with_epoch(seed: u8, changes: u64) -> Self {
+        let mut node = Self { docs: Documents::with_epoch(changes), ..Self::new(seed) };
+        node.docs.set_author(&node.key.author_id(), 0);
+        node
+    }
+
     /// A fact of this node with any body.
     pub fn sign(&mut self, body: Vec<u8>) -> Arc<Fact> {
         self.sign_in(Scope::mesh(), body)
     }
 
     pub fn sign_in(&mut self, scope: Scope, body: Vec<u8>) -> Arc<Fact> {
+        self.sign_as(KIND, scope, body)
+    }
+
+    pub fn sign_as(&mut self, kind: &str, scope: Scope, body: Vec<u8>) -> Arc<Fact> {
         self.hlc += 1;
         let draft = Draft {
             scope,
             incarnation: 0,
-            kind: KIND.into(),
+            kind: kind.into(),
             deps: vec![],
             body,
             hlc: self.hlc << 16,
@@ -84,8 +96,29 @@ impl Node {
     pub fn take(&mut self, facts: &[Arc<Fact>]) {
         self.hlc = facts.iter().map(|f| f.header().wall_ms()).max().unwrap_or(0).max(self.hlc);
         for fact in facts {
-            self.docs.apply(fact, true);
+            match fact.header().kind.as_str() {
+                KIND_SEAL => self.docs.apply_seal(fact, true),
+                _ => self.docs.apply(fact, true),
+            };
         }
+    }
+
+    /// Signs the seals that are due, as the node core does after a while.
+    pub fn seal(&mut self) -> Vec<Arc<Fact>> {
+        let mut seals = Vec::new();
+        for due in self.docs.seals_due() {
+            let mut body = self.docs.seal(&due);
+            if body.is_none() {
+                work(&mut self.docs);
+                body = self.docs.seal(&due);
+            }
+            let Some(body) = body else { continue };
+            let fact = self.sign_as(KIND_SEAL, due.key.scope.clone(), body);
+            self.docs.apply_seal(&fact, true);
+            work(&mut self.docs);
+            seals.push(fact);
+        }
+        seals
     }
 
     pub fn rows(&mut self) -> Rows {

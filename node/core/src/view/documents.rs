@@ -15,14 +15,18 @@ pub struct DocSummary {
     /// `current`; `building` while what is shown is older than what is here; `back-filling` while it came in one piece and
     /// facts of it are still to come.
     pub state: &'static str,
-    /// Changes in it.
+    /// The epoch in use; the first is 0.
+    pub epoch: u32,
+    /// Changes in it, those of all its epochs.
     pub changes: u64,
     /// Changes that wait for others.
     pub waiting: u64,
-    /// Changes that were refused or taken out.
+    /// Changes that were refused, taken out, or outside when their epoch ended.
     pub left_out: u64,
     /// Changes in it whose signed facts are still to come.
     pub to_come: u64,
+    /// Epochs before the one in use whose signed facts are still to come.
+    pub epochs_to_come: u32,
     /// Equal at two nodes exactly when the documents are; none while it is being built.
     pub digest: Option<String>,
 }
@@ -103,8 +107,8 @@ pub struct BlameView {
     pub fact: Option<String>,
     /// When, by its author's clock; none while the fact is still to come.
     pub at: Option<Time>,
-    /// Its author.
-    pub author: String,
+    /// Its author; none while the facts of the epoch in which it was set are still to come.
+    pub author: Option<String>,
     /// The author's SPIFFE ID.
     pub by: Option<String>,
 }

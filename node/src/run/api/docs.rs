@@ -56,6 +56,8 @@ pub struct History {
     items: Vec<DocStepView>,
     /// Changes in the document whose signed facts are still to come, and that are not listed.
     to_come: u64,
+    /// Epochs before the one in use whose facts are still to come.
+    epochs_to_come: u32,
 }
 
 /// What is read of a document that is held and not being built.
@@ -95,13 +97,15 @@ pub async fn history(
     Query(query): Query<HistoryQuery>,
 ) -> Answer<History> {
     let key = key(&kind, &name, query.scope.as_deref())?;
-    let read = |core: &NodeCore, key: &DocKey| Some((core.doc_history(key)?, core.doc_to_come(key)));
-    let (mut items, to_come) = built(&context, key, read).await?;
+    let read = |core: &NodeCore, key: &DocKey| {
+        Some((core.doc_history(key)?, core.doc_to_come(key), core.doc_epochs_to_come(key)))
+    };
+    let (mut items, to_come, epochs_to_come) = built(&context, key, read).await?;
     let limit = query.limit.unwrap_or(STEPS);
     if limit > 0 && items.len() > limit {
         items.drain(..items.len() - limit);
     }
-    Ok(Json(History { items, to_come }))
+    Ok(Json(History { items, to_come, epochs_to_come }))
 }
 
 /// Who set what a document shows.

@@ -1,0 +1,291 @@
+//! What an epoch begins from: a document folded to what it says at some heads.
+//!
+//! The same heads give the same bytes at every node: rows, fields and characters in their order, written by an actor that is
+//! derived from the heads. What is folded away is who else had set a field at the same time and lost, and what was there before.
+//! Who set what stays known as long as the facts do.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroU64;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use automerge::legacy::{ElementId, Key, ObjectId, Op, OpId, OpType};
+use automerge::{ActorId, Change, ChangeHash, ExpandedChange, ObjId, ObjType, ScalarValue};
+use cauldron_identity::ids::domain_hash;
+use cauldron_identity::{Digest, Fact};
+
+use super::document::Document;
+use super::edit::{elements_of, op_id};
+use super::engine::Engine;
+use super::epoch::EpochId;
+use super::fence::{Past, Source, screen};
+use super::profile::{TEXT, TITLE};
+use super::{DocKey, View, limits, look, prescan};
+
+/// Where an operation of a genesis comes from.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Origin {
+    /// The fact that had said so; none for what says nothing by itself, and in a base.
+    pub fact: Option<Arc<Fact>>,
+    /// The character's operation in the epoch before.
+    pub op: Option<OpId>,
+}
+
+/// What an epoch begins from.
+#[derive(Debug)]
+pub(super) struct Genesis {
+    pub id: EpochId,
+    pub actor: ActorId,
+    /// Plain changes, in order.
+    pub changes: Vec<Arc<[u8]>>,
+    /// By operation; empty when it came in one piece.
+    pub origins: Vec<Origin>,
+}
+
+/// How an epoch ended.
+#[derive(Debug)]
+pub(super) struct End {
+    pub next: EpochId,
+    pub past: Past,
+}
+
+/// Who writes the beginning of the epoch that follows on `of` at `heads`: nobody, and everybody the same.
+pub(super) fn actor_of(key: &DocKey, of: &EpochId, heads: &[ChangeHash]) -> ActorId {
+    let mut input = of.number.to_be_bytes().to_vec();
+    input.extend_from_slice(of.genesis.as_ref().map_or(&[0; 32], |genesis| genesis.as_bytes()));
+    heads.iter().for_each(|head| input.extend_from_slice(&head.0));
+    input.extend_from_slice(format!("{}\0{}", key.scope, key.doc).as_bytes());
+    ActorId::from(&domain_hash("cauldron/doc-genesis/v0", &input)[..prescan::ACTOR_LEN])
+}
+
+/// The name of a genesis: all of it, hence also what it follows on.
+pub(super) fn name_of(actor: &ActorId, changes: impl IntoIterator<Item = ChangeHash>) -> Digest {
+    let mut input = actor.to_bytes().to_vec();
+    changes.into_iter().for_each(|hash| input.extend_from_slice(&hash.0));
+    Digest::of("cauldron/doc-genesis/v0", &input)
+}
+
+/// Operations of a genesis, as they come.
+struct Writing {
+    actor: ActorId,
+    ops: Vec<Op>,
+    origins: Vec<Origin>,
+}
+
+impl Writing {
+    fn push(&mut self, obj: ObjectId, key: Key, action: OpType, insert: bool, origin: Origin) -> OpId {
+        self.ops.push(Op { action, obj, key, pred: vec![].into(), insert });
+        self.origins.push(origin);
+        OpId(self.ops.len() as u64, self.actor.clone())
+    }
+
+    fn changes(&self) -> Option<Vec<Change>> {
+        let mut changes: Vec<Change> = Vec::new();
+        let mut start_op = 1;
+        for (ops, seq) in self.ops.chunks(limits::EDIT_OPS_MAX).zip(1..) {
+            let expanded = ExpandedChange {
+                operations: ops.to_vec(),
+                actor_id: self.actor.clone(),
+                hash: None,
+                seq,
+                start_op: NonZeroU64::new(start_op)?,
+                time: 0,
+                message: None,
+                deps: changes.last().map(Change::hash).into_iter().collect(),
+                extra_bytes: Vec::new(),
+                author: None,
+            };
+            let bytes = Change::from(expanded).raw_bytes().to_vec();
+            changes.push(screen(&self.actor, &bytes).ok()?);
+            start_op += ops.len() as u64;
+        }
+        Some(changes)
+    }
+}
+
+impl Genesis {
+    /// Folds a document to what it says at `heads`; none when Automerge cannot, or when an epoch could not begin from it.
+    pub fn fold(document: &Document, heads: &[ChangeHash]) -> Option<Self> {
+        let folded = catch_unwind(AssertUnwindSafe(|| Self::folded(document, heads))).ok().flatten()?;
+        let folded = Arc::new(folded);
+        Document::begin(document.key.clone(), folded.clone())?;
+        Arc::into_inner(folded)
+    }
+
+    fn folded(document: &Document, heads: &[ChangeHash]) -> Option<Self> {
+        let past = document.fence.past(heads)?;
+        let held = document.fence.accepted().iter().filter(|held| document.fence.is_in(&past, &held.hash));
+        let engine = Engine::of(&held.map(|held| held.change()).collect::<Option<Vec<_>>>()?)?;
+        let actor = actor_of(&document.key, &document.id, heads);
+        let mut writing = Writing { actor: actor.clone(), ops: Vec::new(), origins: Vec::new() };
+        match look::read(document.key.doc.kind(), &engine.doc) {
+            View::Table(rows) => {
+                for (row, fields) in rows {
+                    let map = OpType::Make(ObjType::Map);
+                    let row_key = Key::Map(row.as_str().into());
+                    let map = ObjectId::Id(writing.push(ObjectId::Root, row_key, map, false, Origin::default()));
+                    for (key, value) in fields {
+                        let id = look::field(&engine.doc, &row, &key).map(|(_, id)| id);
+                        let fact = id.and_then(|id| document.fact_of(&id));
+                        let origin = Origin { fact, op: None };
+                        writing.push(map.clone(), Key::Map(key.into()), OpType::Put(value.scalar()), false, origin);
+                    }
+                }
+            }
+            View::Note { title, .. } => Self::fold_note(document, &engine, &title, &mut writing),
+        }
+        let changes = writing.changes()?;
+        let id = document.id.then(name_of(&actor, changes.iter().map(Change::hash)));
+        let changes = changes.iter().map(|change| change.raw_bytes().into()).collect();
+        Some(Self { id, actor, changes, origins: writing.origins })
+    }
+
+    fn fold_note(document: &Document, engine: &Engine, title: &str, writing: &mut Writing) {
+        if !title.is_empty() {
+            let id = look::title(&engine.doc);
+            let origin = Origin { fact: id.and_then(|id| document.fact_of(&id)), op: None };
+            let put = OpType::Put(ScalarValue::Str(title.into()));
+            writing.push(ObjectId::Root, Key::Map(TITLE.into()), put, false, origin);
+        }
+        let characters = elements_of(&engine.doc);
+        if characters.is_empty() {
+            return;
+        }
+        let make = OpType::Make(ObjType::Text);
+        let text = ObjectId::Id(writing.push(ObjectId::Root, Key::Map(TEXT.into()), make, false, Origin::default()));
+        let mut after = ElementId::Head;
+        for (_, id, character) in characters {
+            let fact = document.fact_of(&id);
+            let put = OpType::Put(ScalarValue::Str(character.into()));
+            let origin = Origin { fact, op: op_id(&id) };
+            after = ElementId::Id(writing.push(text.clone(), Key::Seq(after), put, true, origin));
+        }
+    }
+
+    fn origin(&self, counter: u64) -> Option<&Origin> {
+        self.origins.get(usize::try_from(counter.checked_sub(1)?).ok()?)
+    }
+
+    /// The fact that had said what an operation of it says.
+    pub fn fact_of(&self, counter: u64) -> Option<&Arc<Fact>> {
+        self.origin(counter)?.fact.as_ref()
+    }
+
+    /// Where the characters of the epoch before went.
+    pub fn moved(&self) -> impl Iterator<Item = (OpId, OpId)> {
+        let old = self.origins.iter().zip(1..).filter_map(|(origin, counter)| Some((origin.op.clone()?, counter)));
+        old.map(|(old, counter)| (old, OpId(counter, self.actor.clone())))
+    }
+}
+
+impl Document {
+    /// An epoch at its beginning; none when it cannot begin so.
+    pub fn begin(key: DocKey, genesis: Arc<Genesis>) -> Option<Self> {
+        let mut document = Self::new(key, genesis.id);
+        let mut batch = Vec::with_capacity(genesis.changes.len());
+        for bytes in &genesis.changes {
+            let change = screen(&genesis.actor, bytes).ok()?;
+            document.fence.accept(&change, Source::Genesis(bytes.clone())).ok()?;
+            batch.push(change);
+        }
+        document.engine = Engine::of(&batch)?;
+        document.genesis = Some(genesis);
+        Some(document)
+    }
+
+    /// How many changes it holds beside its beginning.
+    pub fn written(&self) -> u64 {
+        (self.fence.accepted().len() - self.begun()) as u64
+    }
+
+    fn begun(&self) -> usize {
+        self.genesis.as_ref().map_or(0, |genesis| genesis.changes.len())
+    }
+
+    /// Whether the epoch may end at these heads: it is nearly full there. `changes` is how many it takes beside its beginning.
+    pub fn may_end(&self, heads: &[ChangeHash], changes: u64) -> bool {
+        let Some(past) = self.fence.past(heads) else { return false };
+        let own = self.genesis.iter().flat_map(|genesis| self.fence.of_actor(&genesis.actor).last());
+        if !own.into_iter().all(|last| self.fence.is_in(&past, last)) {
+            // It would lose what it began from.
+            return false;
+        }
+        let room = self.fence.room(&past);
+        let written = room.changes.saturating_sub(self.begun() as u64);
+        let nearly = |used: u64, max: u64| used >= max / 5 * 4;
+        let full = nearly(room.bytes, limits::DOC_BYTES_MAX)
+            || nearly(room.ops, limits::DOC_OPS_MAX)
+            || nearly(room.writers as u64, limits::DOC_ACTORS_MAX as u64);
+        written >= changes || (full && written >= limits::EPOCH_CHANGES_MIN.min(changes))
+    }
+
+    /// What it folds to at these heads, once it was folded: [`Document::want_fold`].
+    pub fn folded(&self, heads: &[ChangeHash]) -> Option<&Option<Arc<Genesis>>> {
+        self.folds.get(heads)
+    }
+
+    /// Has it folded in the next steps.
+    pub fn want_fold(&mut self, heads: &[ChangeHash]) {
+        if !self.folds.contains_key(heads) {
+            self.to_fold.insert(heads.to_vec());
+        }
+    }
+
+    /// The heads it was folded at last.
+    pub fn last_fold(&self) -> Option<&Vec<ChangeHash>> {
+        self.last_fold.as_ref()
+    }
+
+    /// Folds once; false when there is nothing to fold.
+    pub(super) fn fold(&mut self) -> bool {
+        let Some(heads) = self.to_fold.pop_first() else { return false };
+        let genesis = Genesis::fold(self, &heads).map(Arc::new);
+        self.folds.insert(heads.clone(), genesis);
+        self.last_fold = Some(heads);
+        true
+    }
+
+    /// What it began from, where that was folded here: then who said what in it is known.
+    pub fn know_origins(&mut self, genesis: &Arc<Genesis>) {
+        if self.genesis.as_ref().is_some_and(|own| own.id == genesis.id && own.origins.len() < genesis.origins.len()) {
+            self.genesis = Some(genesis.clone());
+        }
+    }
+
+    /// Whether a change that it holds was left outside when the epoch ended.
+    pub fn is_outside(&self, hash: &ChangeHash) -> bool {
+        self.end.as_ref().is_some_and(|end| !self.fence.is_in(&end.past, hash))
+    }
+
+    /// How many changes it holds that were left outside.
+    pub fn outside(&self) -> u64 {
+        if self.end.is_none() {
+            return 0;
+        }
+        self.fence.hashes().filter(|hash| self.is_outside(hash)).count() as u64
+    }
+
+    /// The genesis operation behind an id, by its counter.
+    pub fn begun_at(&self, id: &ObjId) -> Option<(u64, &Genesis)> {
+        let ObjId::Id(counter, actor, _) = id else { return None };
+        self.genesis.as_deref().filter(|genesis| genesis.actor == *actor).map(|genesis| (*counter, genesis))
+    }
+}
+
+/// Where the characters of earlier epochs are in later ones.
+#[derive(Debug, Default)]
+pub(super) struct Moved(BTreeMap<OpId, OpId>);
+
+impl Moved {
+    pub fn add(&mut self, genesis: &Genesis) {
+        self.0.extend(genesis.moved());
+    }
+
+    /// The latest place of a character.
+    pub fn to(&self, mut element: OpId) -> OpId {
+        while let Some(next) = self.0.get(&element) {
+            element = next.clone();
+        }
+        element
+    }
+}
