@@ -95,13 +95,24 @@ pub struct DocKey {
     pub doc: DocId,
 }
 
-/// A change took effect, or left.
+/// What a document says may be different now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Changed {
-    /// In which document.
+    /// Which document.
     pub key: DocKey,
-    /// The fact that carried it; none when many came at once, in a base.
-    pub fact: Option<FactId>,
+    /// Why.
+    pub what: What,
+}
+
+/// Why a document may say something different.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum What {
+    /// The change in this fact took effect, or left.
+    Change(FactId),
+    /// Many changes came at once, in a base.
+    Base,
+    /// Another epoch is in use.
+    Epoch(u32),
 }
 
 /// The documents of one node.
@@ -308,7 +319,7 @@ impl Documents {
             self.owing.insert(key.clone());
         }
         if in_use {
-            self.changed.extend(news.iter().map(|fact| Changed { key: key.clone(), fact: Some(fact.id()) }));
+            self.changed.extend(news.iter().map(|fact| Changed { key: key.clone(), what: What::Change(fact.id()) }));
         }
     }
 

@@ -14,7 +14,7 @@ use minicbor::{Decode, Encode};
 use super::document::Document;
 use super::epoch::{EpochId, Epochs, Slot};
 use super::genesis::End;
-use super::{Applied, Changed, DocKey, Documents, Unfit, limits};
+use super::{Applied, Changed, DocKey, Documents, Unfit, What, limits};
 
 /// The kind of the facts that carry seals.
 pub const KIND_SEAL: &str = "doc.seal";
@@ -210,10 +210,11 @@ impl Documents {
         let Some(epochs) = self.docs.get_mut(key) else { return Vec::new() };
         let before = (epochs.current(), epochs.next.get(id).copied());
         let todo = epochs.turn(id, changes);
-        if before.0 != epochs.current() {
-            self.changed.push_back(Changed { key: key.clone(), fact: None });
+        let current = epochs.current();
+        if before.0 != current {
+            self.changed.push_back(Changed { key: key.clone(), what: What::Epoch(current.number) });
         }
-        if before != (epochs.current(), epochs.next.get(id).copied()) {
+        if before != (current, epochs.next.get(id).copied()) {
             self.owing.insert(key.clone());
         }
         todo

@@ -7,7 +7,7 @@ use cauldron_identity::Fact;
 use super::check::NotUnpacked;
 use super::document::{Document, Writer};
 use super::epoch::{Epochs, Slot};
-use super::{BaseError, Changed, DocKey, Documents, base, check, limits};
+use super::{BaseError, Changed, DocKey, Documents, What, base, check, limits};
 use crate::log::Access;
 
 /// What takes too long for the loop. Call [`Work::run`], on a thread of its own where there is one, and give it back with
@@ -120,7 +120,7 @@ impl Documents {
         if id.number > 0 {
             epochs.vouched = Some(id);
         }
-        self.changed.push_back(Changed { key: key.clone(), fact: None });
+        self.changed.push_back(Changed { key: key.clone(), what: What::Base });
         self.settle(key, &id);
     }
 

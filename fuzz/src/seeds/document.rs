@@ -22,6 +22,7 @@ pub const ROW: &str = "lyon";
 const CHANGE: u8 = 0;
 const BODY: u8 = 2;
 const SET: u8 = 3;
+const SEAL: u8 = 6;
 
 /// One of [`NAMES`].
 #[must_use]
@@ -127,7 +128,14 @@ pub(super) fn seeds() -> Vec<Seed> {
         let bodies: Vec<_> = lyon.iter().map(|body| to(0, BODY, body)).collect();
         let said: Vec<_> =
             [(0, "up"), (1, "up"), (0, "down")].map(|(who, text)| to(who, SET, text.as_bytes())).to_vec();
+        let words = ["up", "down", "up", "off", "on"];
+        let mut sealed: Vec<_> = (0..5).map(|n| to(n % 2, SET, words[usize::from(n)].as_bytes())).collect();
+        // Each hears the other, and they agree that the epoch ends; then they go on.
+        sealed.extend([0, 1, 0, 1].map(|who| to(who, SEAL, b"")));
+        sealed.extend([0, 1, 0, 1, 0, 1].map(|who| to(who, SET, format!("{who} goes on").as_bytes())));
+        sealed.extend([0, 1, 0, 1].map(|who| to(who, SEAL, b"")));
         all.extend([
+            seed("document", format!("{name}-sealed"), join(sealed)),
             seed("document", format!("{name}-one"), join(changes(0, &lyon))),
             seed("document", format!("{name}-two"), join(both)),
             seed("document", format!("{name}-bodies"), join(bodies)),

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use cauldron_crdt::doc::{DocKey, Edit, Field, check};
+use cauldron_crdt::doc::{DocKey, Edit, Field, What, check};
 use cauldron_crdt::limits::HOLD_MS_MAX;
 use cauldron_identity::authority::{Enrol, Entry};
 use cauldron_identity::charter::Seat;
@@ -132,7 +132,7 @@ impl Pair {
                 self.cores.iter_mut().for_each(|core| core.handle(self.now, Input::LinkDown { link }));
             }
             Output::Work(work) => self.cores[node].handle(self.now, Input::Worked(Box::new(work.run(&check::unpack)))),
-            Output::Event(Event::Document { fact: None, .. }) => {
+            Output::Event(Event::Document { what: What::Base, .. }) => {
                 self.in_one_piece.push(self.cores[node].document_facts(&document()).len() as u64);
             }
             _ => {}

@@ -74,7 +74,7 @@ impl NodeCore {
         while let Some(changed) = self.docs.changed() {
             if self.opened {
                 let (scope, doc) = (changed.key.scope.to_string(), changed.key.doc.to_string());
-                self.tell(Event::Document { scope, doc, fact: changed.fact });
+                self.tell(Event::Document { scope, doc, what: changed.what });
             }
         }
     }

@@ -3,7 +3,7 @@
 use cauldron_coordinator::bodies::Proposal;
 use cauldron_coordinator::owner::VerifiedPermit;
 use cauldron_coordinator::vote::SignedVote;
-use cauldron_crdt::doc::{DocKey, Edit, Work};
+use cauldron_crdt::doc::{DocKey, Edit, What, Work};
 use cauldron_identity::authority::{EntryBody, Issuance, Trust};
 use cauldron_identity::{FactId, PublicKey, SpiffeId};
 
@@ -322,14 +322,15 @@ pub enum Event {
         /// What was wrong.
         detail: String,
     },
-    /// A change took effect in a document, or was taken out.
+    /// A document may say something different: a change took effect or was taken out, many came at once in one piece, or another
+    /// epoch is in use.
     Document {
         /// Its scope.
         scope: String,
         /// Its name.
         doc: String,
-        /// The fact that carries the change; none when many came at once, in one piece.
-        fact: Option<FactId>,
+        /// Which.
+        what: What,
     },
     /// An author signed two facts for one place.
     Fork {

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use cauldron_coordinator::owner::VerifiedPermit;
+use cauldron_crdt::doc::What;
 use cauldron_identity::FactId;
 use cauldron_node_core::{Command, Event, Input, LinkId, NodeCore, Output, Record, Refusal, Reply};
 use cauldron_store::{Store, StoreError, WriteBatch};
@@ -354,12 +355,11 @@ impl Engine {
                     tracing::warn!(code, detail, silent, "refused");
                 }
             }
-            Event::Document { scope, doc, fact: Some(fact) } => {
-                tracing::debug!(scope, doc, fact = %fact.short(), "document changed");
-            }
-            Event::Document { scope, doc, fact: None } => {
-                tracing::info!(scope, doc, "document taken in one piece; the facts behind it follow");
-            }
+            Event::Document { scope, doc, what } => match what {
+                What::Change(fact) => tracing::debug!(scope, doc, fact = %fact.short(), "document changed"),
+                What::Base => tracing::info!(scope, doc, "document taken in one piece; the facts behind it follow"),
+                What::Epoch(epoch) => tracing::info!(scope, doc, epoch, "the document goes on in another epoch"),
+            },
             Event::Fork { author } => {
                 tracing::error!(author, "two facts signed for one place of a chain; the evidence is kept");
             }

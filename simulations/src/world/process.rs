@@ -1,6 +1,7 @@
 //! The life of a process: start, inputs, outputs in order, death between any two of them.
 
 use cauldron_coordinator::bodies::{KIND_ENDED, KIND_PERMIT, KIND_STARTED};
+use cauldron_crdt::doc::What;
 use cauldron_identity::authority::{Entry, EntryBody, KIND_ENTRY};
 use cauldron_identity::ids::sha256;
 use cauldron_node_core::{Event, Input, NodeConfig, NodeCore, Output, Record, Seed};
@@ -295,7 +296,7 @@ impl World {
 
     fn told(&mut self, place: Place, event: &Event) {
         self.note(place, "event", &[], || format!("{event:?}"));
-        if matches!(event, Event::Document { fact: None, .. }) {
+        if matches!(event, Event::Document { what: What::Base, .. }) {
             reached!(self, "document.in_one_piece");
         }
         if matches!(event, Event::State { state: "read_only", .. })

@@ -119,6 +119,60 @@ fn who_lacks_very_many_facts_reads_and_writes_before_they_are_here() {
 }
 
 #[test]
+fn a_full_document_goes_on_and_what_came_late_is_said_again() {
+    let mut mesh = Mesh::found();
+    for node in [&mut mesh.hq, &mut mesh.lyon, &mut mesh.porto] {
+        node.stop();
+        node.set_env("CAULDRON_FAULT", Some("epoch:40"));
+        node.start();
+        node.until_up();
+    }
+    mesh.until_converged();
+    let of = |node: &Node, field: &str| node.get("/v1/docs/config/main")[field].clone();
+    write_many(&mesh.hq, 10);
+    eventually("lyon reads it", || of(&mesh.lyon, "changes") == 10);
+    // lyon is cut off and goes on writing; the others fill the epoch and end it.
+    mesh.hq.stop();
+    mesh.porto.stop();
+    mesh.lyon.run(&["doc", "set", "config/main", "late", "note=written in the dark"]).ok();
+    mesh.lyon.stop();
+    mesh.hq.start();
+    mesh.porto.start();
+    mesh.hq.until_up();
+    mesh.porto.until_up();
+    write_many(&mesh.hq, 40);
+    eventually("hq and porto sealed it", || of(&mesh.hq, "epoch") == 1 && of(&mesh.porto, "epoch") == 1);
+    mesh.hq.run(&["doc", "set", "config/main", "proxy", "port=443"]).ok();
+    assert_eq!(mesh.porto.logged("the document goes on in another epoch"), 1, "{}", mesh.porto.log());
+
+    mesh.lyon.start();
+    mesh.lyon.until_up();
+    eventually("porto reads what came late", || value(&mesh.porto, "late", "note") == "written in the dark");
+    eventually("all hold the same", || {
+        let digest = of(&mesh.hq, "digest");
+        of(&mesh.lyon, "digest") == digest && of(&mesh.porto, "digest") == digest && of(&mesh.lyon, "epoch") == 1
+    });
+    let history = mesh.porto.items("/v1/docs/config/main/history?limit=0");
+    let late: Vec<_> = history.iter().filter(|step| !step["left_out"].is_null()).collect();
+    assert!(
+        late.len() == 1 && late[0]["left_out"].as_str().is_some_and(|why| why.contains("said it again")),
+        "{late:?}"
+    );
+    // Who set a value in the epoch before is still known, and which fact says so.
+    let blame = mesh.porto.items("/v1/docs/config/main/blame");
+    let hq = mesh.hq.get("/v1/self")["author"].clone();
+    let old = |b: &&serde_json::Value| b["row"].as_str().is_some_and(|row| row.starts_with('r'));
+    assert!(blame.iter().filter(old).all(|b| b["author"] == hq && b["fact"].is_string()), "{blame:?}");
+    let seals = mesh.porto.items("/v1/audit?limit=200&kind=doc.seal");
+    let ends = seals.iter().filter(|f| f["summary"] == "seals epoch 0 of config/main").count();
+    assert!(ends >= 2, "{seals:?}");
+
+    mesh.porto.restart();
+    mesh.porto.until_up();
+    eventually("a restart leads to the same", || of(&mesh.porto, "digest") == of(&mesh.hq, "digest"));
+}
+
+#[test]
 fn a_cut_takes_an_authors_changes_out_and_nobody_elses() {
     let mut mesh = Mesh::found();
     mesh.until_converged();

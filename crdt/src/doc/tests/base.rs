@@ -63,7 +63,7 @@ fn a_newcomer_reads_and_writes_at_once_and_the_facts_come_afterwards() {
     let mut new = Node::new(3);
     load(&mut new, &sites(), &bytes, &|_| true).expect("sound");
     assert_eq!((new.rows(), new.digest(&sites()), missing(&new)), (a.rows(), a.digest(&sites()), 40));
-    assert!(matches!(new.docs.changed(), Some(Changed { fact: None, .. })), "watchers hear of it once");
+    assert!(matches!(new.docs.changed(), Some(Changed { what: What::Base, .. })), "watchers hear of it once");
     assert!(new.docs.history(&sites()).expect("built").is_empty(), "no fact is here yet");
     let blame = new.docs.blame(&sites()).expect("built");
     assert!(blame.iter().all(|b| b.fact.is_none()), "{blame:?}");

@@ -109,8 +109,8 @@ fn documents_of_one_scope_keep_apart_and_watchers_hear_of_each() {
     b.take(&[one.clone(), two[0].clone()]);
     assert_eq!(b.rows()["lyon"]["a.state"], Field::from("up"));
     let heard: Vec<Changed> = std::iter::from_fn(|| b.docs.changed()).collect();
-    let other = Changed { key: doc("board/other"), fact: Some(two[0].id()) };
-    assert_eq!(heard, [Changed { key: sites(), fact: Some(one.id()) }, other]);
+    let other = Changed { key: doc("board/other"), what: What::Change(two[0].id()) };
+    assert_eq!(heard, [Changed { key: sites(), what: What::Change(one.id()) }, other]);
     // A change cannot be carried over to another document: its actor is derived from the name.
     let mut body = DocChange::of(&one).expect("a body");
     body.doc = "board/third".into();

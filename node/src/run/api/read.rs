@@ -7,6 +7,7 @@ use axum::extract::{Path, Query, State};
 use axum::response::sse::{Event as Message, KeepAlive, Sse};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use cauldron_crdt::doc::What;
 use cauldron_identity::FactId;
 use cauldron_identity::codec::to_cbor;
 use cauldron_node_core::view::{
@@ -366,7 +367,14 @@ fn message(event: &Event) -> Message {
             ("peer", json!({ "spiffe_id": spiffe_id.to_string(), "admitted": admitted }))
         }
         Event::Refused { code, detail } => ("refused", json!({ "code": code, "detail": detail })),
-        Event::Document { scope, doc, fact } => ("document", json!({ "scope": scope, "doc": doc, "fact": fact })),
+        Event::Document { scope, doc, what } => {
+            let (fact, epoch) = match what {
+                What::Change(fact) => (Some(fact), None),
+                What::Base => (None, None),
+                What::Epoch(epoch) => (None, Some(epoch)),
+            };
+            ("document", json!({ "scope": scope, "doc": doc, "fact": fact, "epoch": epoch }))
+        }
         Event::Fork { author } => ("fork", json!({ "author": author })),
         Event::Term { n, sequencer } => ("term", json!({ "n": n, "sequencer": sequencer })),
         Event::Frozen { seq } => ("frozen", json!({ "seq": seq })),
