@@ -226,6 +226,64 @@ mod tests {
         assert_eq!(bytes, want);
         assert_eq!(Frame::decode(&bytes), Ok(frame));
         assert_eq!(Frame::Again.encode(), [VERSION, AGAIN]);
+
+        let scope = Scope::site("lyon").expect("a name");
+        let named = [[0x69].as_slice(), b"site/lyon"].concat();
+        let (author, id) = (AuthorId::from_bytes([1; 32]), FactId::from_bytes([5; 32]));
+        let head = Head { author, incarnation: 2, seq: 3, id };
+        let first = Some(Part { round: 4, part: 1, more: false });
+        let frame = Frame::Have(Have { first, scopes: vec![ScopeHeads { scope: scope.clone(), heads: vec![head] }] });
+        let want = [
+            [VERSION, HAVE, 0xa2, 0x00, 0xa3, 0x00, 0x04, 0x01, 0x01, 0x02, 0xf4, 0x01, 0x81, 0xa2, 0x00].as_slice(),
+            &named,
+            [0x01, 0x81, 0x84, 0x58, 0x20].as_slice(),
+            [1; 32].as_slice(),
+            [0x02, 0x03, 0x58, 0x20].as_slice(),
+            [5; 32].as_slice(),
+        ];
+        assert_eq!(frame.encode(), want.concat());
+        assert_eq!(Frame::decode(&want.concat()), Ok(frame));
+    }
+
+    /// What carries whole facts is pinned by its hash; the facts themselves are pinned in the identity crate.
+    #[test]
+    fn frames_with_facts_are_pinned() {
+        let key = crate::testing::key(1);
+        let body = |n: u8| crate::log::Draft {
+            scope: Scope::mesh(),
+            incarnation: 0,
+            kind: "note".into(),
+            deps: vec![],
+            body: vec![n],
+            hlc: 7 << 16,
+            traceparent: None,
+        };
+        let sealed = |n| {
+            let mut log = crate::FactLog::new(crate::testing::MESH);
+            log.append(&key, body(n)).expect("fits").sealed().clone()
+        };
+        let (one, other) = (sealed(1), sealed(2));
+        let digest = ScopeDigest { scope: Scope::mesh(), digest: cauldron_identity::Digest::from_bytes([3; 32]) };
+        let frames = [
+            Frame::Facts(Facts { request: Some(5), facts: vec![one.clone()] }),
+            Frame::Facts(Facts { request: None, facts: vec![other.clone()] }),
+            Frame::Evidence(Box::new(Evidence::new(&[one], &[other]))),
+            Frame::Digests(Digests { round: 9, scopes: vec![digest] }),
+        ];
+        let hashes = frames.map(|frame| {
+            let bytes = frame.encode();
+            assert_eq!(Frame::decode(&bytes), Ok(frame));
+            cauldron_identity::Digest::of("golden", &bytes).to_string()
+        });
+        assert_eq!(
+            hashes,
+            [
+                "ac8670ee8255b99b825995bca4b01245ac7d16eabede70ac0035be4cefdae722",
+                "21af5b9c56548a6975ba429992399ac88c8d667c82f510ddfa8e0a1c0d515d60",
+                "2c9cd1b06d5089a1cfad05ee5fe1edb74e6b69e8c8473048d618ceb7cbdc9bb7",
+                "a2a6f72c5e096bc14acc02bd991a99b0d950124dd5c7b2b08bca78c94311973a",
+            ]
+        );
     }
 
     #[test]

@@ -11,6 +11,7 @@ use crate::testing::{MESH, key};
 
 mod base;
 mod epoch;
+mod golden;
 mod heal;
 mod honest;
 mod hostile;
