@@ -8,6 +8,7 @@ mod approve;
 mod fsync;
 mod grown;
 pub mod identity;
+mod million;
 mod newcomer;
 mod partition;
 mod renewal;

@@ -12,7 +12,7 @@ use cauldron_crdt::{Access, ChainId, Draft, FactLog, Record};
 use cauldron_identity::{AuthorId, AuthorKey, Fact, MeshId, PublicKey, Scope, SealedFact};
 use cauldron_store::{CACHE_BYTES_DEFAULT, RedbStore, Store, WriteBatch, record};
 
-use crate::{Bound, Figure, Report, grown, partition};
+use crate::{Bound, Figure, Report, grown, million, partition};
 
 pub(crate) const MESH: MeshId = MeshId::from_bytes([7; 32]);
 /// Facts in one commit.
@@ -61,6 +61,7 @@ pub fn measure() -> Result<Report, String> {
     figures.extend(crate::newcomer::figures()?);
     figures.extend(grown::figures()?);
     figures.extend(partition::figures()?);
+    figures.extend(million::figures()?);
     Ok(Report { figures })
 }
 

@@ -3,6 +3,7 @@
 //! Every seed draws its *configuration* too, and each fault is absent from many seeds: a fixed configuration missed three
 //! of five planted bugs, a drawn one with slow disks found them all (swarm testing, Groce et al., 2012).
 
+use cauldron_crdt::limits::HOT_BYTES_MAX;
 use cauldron_identity::planted;
 
 use crate::queue::Ms;
@@ -57,6 +58,8 @@ pub struct Weather {
     pub term_ms: (Ms, Ms),
     /// From so many missing facts on a node fetches documents in one piece first.
     pub far_facts: u64,
+    /// Bytes of facts that a log keeps in memory; what is older is read from the disk.
+    pub hot_bytes: usize,
 }
 
 /// How long a commit takes.
@@ -165,6 +168,7 @@ impl Weather {
             budget_ms: None,
             window_ms: 3_600_000,
             far_facts: 1_024,
+            hot_bytes: HOT_BYTES_MAX,
             term_ms: (3_000, 60_000),
         };
         // A term of the council may take out what a rotation rests on: what becomes of that is a person's to see to.
@@ -176,6 +180,7 @@ impl Weather {
         weather.budget_ms = every(rng, 60, 400, 3_000);
         weather.window_ms = *rng.pick(&[15_000, 60_000, 3_600_000]).unwrap_or(&3_600_000);
         weather.far_facts = *rng.pick(&[8, 8, 1_024]).unwrap_or(&8);
+        weather.hot_bytes = *rng.pick(&[0, 0, 20_000, HOT_BYTES_MAX]).unwrap_or(&0);
         weather.favour_the_planted(turbulence_ms);
         weather
     }
@@ -220,6 +225,9 @@ impl Weather {
         }
         if planted::active("refund-by-timeout") || planted::active("credit-counted-twice") {
             (self.budget_ms, self.faults.forge_ms) = (Some(800), often);
+        }
+        if planted::active("cold-before-durable") {
+            self.hot_bytes = 0;
         }
         if planted::active("rights-unconfirmed") {
             (self.budget_ms, self.faults.kill_ms) = (Some(400), Some(10_000));
@@ -268,6 +276,7 @@ impl Weather {
             budget_ms: None,
             window_ms: 3_600_000,
             far_facts: 1_024,
+            hot_bytes: HOT_BYTES_MAX,
             term_ms: (3_000, 60_000),
         }
     }

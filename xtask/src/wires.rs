@@ -1,12 +1,12 @@
 //! `cargo xtask planted`: the bugs that no simulated world meets, each of which a named test must catch: in the wires, by
-//! real handshakes; in ranges and documents in one piece, by a peer that lies on purpose; in escrow, by its model.
+//! real handshakes; in ranges, documents in one piece and facts on disk, by a peer or a disk that lies on purpose; in escrow, by its model.
 
 use std::process::{ExitCode, Stdio};
 
 use crate::forward::cargo;
 
 /// Bug, and package and name of the test that must fail with it.
-const CAUGHT_BY: [(&str, &str, &str); 9] = [
+const CAUGHT_BY: [(&str, &str, &str); 10] = [
     ("resumption-on", "cauldron-mesh", "a_session_is_never_resumed_so_a_distrusted_peer_is_verified_again"),
     ("guard-off", "cauldron-mesh", "withdrawn_trust_ends_live_connections_and_keeps_them_out"),
     ("path-check-off", "cauldron-mesh", "no_bad_certificate_is_let_in_by_either_side"),
@@ -24,6 +24,7 @@ const CAUGHT_BY: [(&str, &str, &str); 9] = [
         "cauldron-crdt",
         "authors_that_do_not_count_here_are_nobodys_lie_and_a_later_cut_goes_back_to_the_facts",
     ),
+    ("cold-unproven", "cauldron-crdt", "a_damaged_archive_record_is_missing_and_reported"),
 ];
 
 /// Runs each test without its bug, where it must hold, and with it, where it must not.
