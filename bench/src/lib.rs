@@ -13,6 +13,7 @@ mod newcomer;
 mod partition;
 mod renewal;
 pub mod report;
+mod shelf;
 pub mod spine;
 pub mod state;
 mod workload_api;

@@ -10,12 +10,13 @@ use std::time::{Duration, Instant};
 
 use cauldron_crdt::limits::HOT_BYTES_MAX;
 use cauldron_crdt::log::INDEX_HEAD;
-use cauldron_crdt::{Archive, ChainId, Draft, FactLog, Record, Restoring};
+use cauldron_crdt::{ChainId, Draft, FactLog, Record, Restoring};
 use cauldron_identity::{AuthorKey, MeshId, Scope};
 use cauldron_store::{CACHE_BYTES_DEFAULT, RedbStore, Store, WriteBatch, record};
 use cauldron_tests::{Mesh, Node, Plan};
 
 use crate::partition::{facts, until};
+use crate::shelf::{Shelf, kind_of};
 use crate::state::{line, put};
 use crate::{Bound, Figure, approve, spine};
 
@@ -29,20 +30,6 @@ const RSS_MB_MAX: f64 = 150.0;
 const KIND: &str = "telemetry";
 /// What the kernel may still take back after a start.
 const SETTLE: Duration = Duration::from_secs(3);
-
-struct Shelf(Arc<RedbStore>);
-
-impl Archive for Shelf {
-    fn read(&self, key: &[u8]) -> Result<Option<Vec<u8>>, String> {
-        let value = self.0.get(key).map_err(|e| e.to_string())?;
-        let body = |value: &Vec<u8>| record::unwrap(key, kind_of(key), value).map(<[u8]>::to_vec);
-        value.as_ref().map(body).transpose().map_err(|e| e.to_string())
-    }
-}
-
-fn kind_of(key: &[u8]) -> u8 {
-    key.first().copied().unwrap_or_default()
-}
 
 pub(crate) fn figures() -> Result<Vec<Figure>, String> {
     spine::build()?;

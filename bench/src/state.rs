@@ -228,7 +228,7 @@ fn grown(figures: &mut Vec<Figure>) -> Result<(), String> {
             target: Some(Bound::AtMost(1.25)),
         },
         Figure {
-            name: "resident memory per 100,000 facts in the log".to_owned(),
+            name: "resident memory per 100,000 facts, where a log keeps all in memory".to_owned(),
             value: held as f64 * 100_000.0 / LONG as f64 / 1e6,
             unit: "MB",
             yardstick: None,
