@@ -11,7 +11,6 @@ use cauldron_identity::codec::{from_cbor, to_cbor};
 use cauldron_identity::{AuthorId, Digest, FactId, MeshId, Scope};
 use minicbor::{Decode, Encode};
 
-use super::places::Places;
 use super::record::fact_key;
 use super::rows::Note;
 use super::{Archive, ChainId, FactLog, cold};
@@ -127,8 +126,7 @@ impl FactLog {
         if (Head { digest: rows.digest, ..head }).sealed().digest != digest {
             return None;
         }
-        let ids = log.chains.values().flat_map(|c| c.ids.iter().zip(1..).map(|(id, seq)| (*id, c.no, seq)));
-        log.places = ids.collect::<Places>();
+        log.place_all();
         // Nothing came between: the last fact of each chain is where the index says, and none follows.
         let follows = |id, c: &super::Chain| archive.read(&fact_key(id, c.len() + 1)) != Ok(None);
         let ends = log.chains.iter().all(|(id, c)| log.at(id, c.len()).is_some() && !follows(id, c));

@@ -285,6 +285,13 @@ impl FactLog {
     }
 
     fn push(&mut self, chain: ChainId, fact: Fact) -> Arc<Fact> {
+        let (no, fact) = self.push_unplaced(chain, fact);
+        self.places.insert(fact.id(), no, fact.header().seq);
+        fact
+    }
+
+    /// Leaves it to [`FactLog::place_all`] that the fact is found by its id.
+    fn push_unplaced(&mut self, chain: ChainId, fact: Fact) -> (u32, Arc<Fact>) {
         let fact = Arc::new(fact);
         let note = self.kinds.note(fact.header());
         self.digests.forget(&chain.scope);
@@ -293,9 +300,13 @@ impl FactLog {
         c.ids.push(fact.id());
         c.notes.push(note);
         c.hot.insert(fact.header().seq, fact.clone());
-        self.places.insert(fact.id(), no, fact.header().seq);
         self.hot.came(no, &fact);
-        fact
+        (no, fact)
+    }
+
+    fn place_all(&mut self) {
+        let ids = self.chains.values().flat_map(|c| c.ids.iter().zip(1..).map(|(id, seq)| (*id, c.no, seq)));
+        self.places = ids.collect();
     }
 
     /// Takes the last fact of a chain out again.

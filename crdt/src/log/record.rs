@@ -135,6 +135,9 @@ impl Restoring {
             log.restore_fact(&chain, sealed).map_err(|why| refused(place(&chain, seq), why))?;
             log.chill_restored();
         }
+        if !indexed {
+            log.place_all();
+        }
         for mark in &marks {
             if indexed { log.restore_marked(mark) } else { log.restore_mark(mark) }
         }
@@ -237,7 +240,7 @@ impl FactLog {
         if header.prev != self.id_at(chain, held) && !planted::active("restore-unlinked") {
             return Err(Refusal::Diverged { seq: held });
         }
-        self.push(chain.clone(), fact);
+        self.push_unplaced(chain.clone(), fact);
         Ok(())
     }
 
