@@ -1,7 +1,7 @@
 //! The start of a process, on whatever the disk holds.
 
 use cauldron_identity::AuthorKey;
-use cauldron_node_core::{NodeConfig, NodeCore, Opening, Seed};
+use cauldron_node_core::{NodeConfig, NodeCore, Opening, Output, Seed};
 
 use super::{HQ, World};
 use crate::disk::Disk;
@@ -64,17 +64,25 @@ impl World {
                 return self.break_off(Violation::new("TAMPER", text));
             }
         }
-        if dice.percent(30)
+        let mut indexed = false;
+        if dice.percent(15)
             && let Ok(whole) = open(&without_index(&m.disk).into_iter().collect())
         {
             reached!(self, "store.indexed");
+            indexed = true;
             whole.index().for_each(|record| m.disk.write(&record));
             if let Err(violation) = invariants::index(&m.name, clock, whole, open(&m.disk)) {
                 return self.break_off(violation);
             }
         }
         match open(&m.disk) {
-            Ok(core) => m.core = Some(core),
+            Ok(mut core) => {
+                // That the index goes first was just seen. Here it takes no time, so that a world is the same without one.
+                if indexed && let Output::Persist(first) = core.poll() {
+                    m.disk.write(&first);
+                }
+                m.core = Some(core);
+            }
             Err(why) => {
                 let text = format!("{} cannot open its own store: {why}", m.name);
                 return self.break_off(Violation::new("RECOVERY", text));
