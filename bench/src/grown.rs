@@ -1,12 +1,16 @@
 //! What a fact costs as history grows: appended and stored at its author, packed, unpacked, linked and stored at a peer.
 
 use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
+use cauldron_crdt::limits::HOT_BYTES_MAX;
 use cauldron_crdt::{ChainId, FactLog};
 use cauldron_identity::{Scope, SealedFact};
 use cauldron_store::{CACHE_BYTES_DEFAULT, RedbStore, Store, WriteBatch};
 
+use crate::shelf::Shelf;
 use crate::state::{MESH, Open, draft, key, line, processor_time, put};
 use crate::{Bound, Figure};
 
@@ -19,26 +23,32 @@ const BATCH: usize = 250;
 /// Flat: so much dearer at the longest history than at the shortest, where the store's tree is two levels lower.
 const GROWTH_MAX: f64 = 1.5;
 
-/// One end: its log and its store.
+/// One end: its log, and the store that has what the log no longer keeps in memory.
 struct End {
     log: FactLog,
-    store: RedbStore,
+    store: Arc<RedbStore>,
 }
 
 impl End {
-    fn commit(&self, facts: &[SealedFact]) -> Result<(), String> {
+    fn open(path: &Path) -> Result<Self, String> {
+        let store = Arc::new(RedbStore::open(path, CACHE_BYTES_DEFAULT).map_err(|e| e.to_string())?);
+        Ok(Self { log: FactLog::over(MESH, Arc::new(Shelf(store.clone())), HOT_BYTES_MAX), store })
+    }
+
+    fn commit(&mut self, facts: &[SealedFact]) -> Result<(), String> {
         let mut batch = WriteBatch::new();
         facts.iter().try_for_each(|fact| put(&mut batch, fact))?;
-        self.store.commit(batch).map_err(|e| e.to_string())
+        self.store.commit(batch).map_err(|e| e.to_string())?;
+        self.log.chill();
+        Ok(())
     }
 }
 
 /// Processor time per fact at each length of history, the shortest being the yardstick.
 pub(crate) fn figures() -> Result<Vec<Figure>, String> {
     let folder = tempfile::tempdir().map_err(|e| e.to_string())?;
-    let open = |name: &str| RedbStore::open(folder.path().join(name), CACHE_BYTES_DEFAULT).map_err(|e| e.to_string());
-    let mut author = End { log: FactLog::new(MESH), store: open("author")? };
-    let mut peer = End { log: FactLog::new(MESH), store: open("peer")? };
+    let mut author = End::open(&folder.path().join("author"))?;
+    let mut peer = End::open(&folder.path().join("peer"))?;
     let (mut figures, mut first) = (Vec::new(), None);
     for at in AT {
         while author.log.len() < at {

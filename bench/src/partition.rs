@@ -7,6 +7,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use cauldron_crdt::log::INDEX_HEAD;
 use cauldron_crdt::{ChainId, Draft, FactLog, Record};
 use cauldron_identity::{AuthorKey, MeshId, Scope};
 use cauldron_store::{CACHE_BYTES_DEFAULT, RedbStore, Store, WriteBatch, record};
@@ -121,6 +122,8 @@ fn write_alone(dir: &Path, mesh: MeshId) -> Result<Vec<Stored>, String> {
 fn commit(store: &RedbStore, records: &[Stored], size: usize) -> Result<(), String> {
     for chunk in records.chunks(size) {
         let mut batch = WriteBatch::new();
+        // The index of the stop before does not know of these.
+        batch.delete(INDEX_HEAD);
         for (key, value) in chunk {
             batch.put(key.clone(), value.clone());
         }
@@ -137,7 +140,7 @@ fn raw_s(folder: &Path, records: &[Stored]) -> Result<f64, String> {
 }
 
 /// Facts that a node holds, as it says itself; none while it does not answer.
-fn facts(node: &Node) -> u64 {
+pub(crate) fn facts(node: &Node) -> u64 {
     let own = node.try_get("/v1/self").map(|answer| answer.json()).unwrap_or_default();
     own["facts"].as_u64().unwrap_or(0)
 }
@@ -147,7 +150,7 @@ fn one_state(mesh: &Mesh) -> bool {
     hash(&mesh.hq) == hash(&mesh.lyon)
 }
 
-fn until(what: &str, holds: impl Fn() -> bool) -> Result<(), String> {
+pub(crate) fn until(what: &str, holds: impl Fn() -> bool) -> Result<(), String> {
     let began = Instant::now();
     while !holds() {
         if began.elapsed() > PATIENCE {

@@ -72,7 +72,7 @@ fn size() -> Result<Figure, String> {
 }
 
 /// `VmRSS` of `/proc/<pid>/status`, which counts in KiB (proc_pid_status(5)).
-fn rss_mb(pid: u32) -> Result<f64, String> {
+pub(crate) fn rss_mb(pid: u32) -> Result<f64, String> {
     let path = format!("/proc/{pid}/status");
     let text = std::fs::read_to_string(&path).map_err(|error| format!("cannot read {path}: {error}"))?;
     let kib = text

@@ -18,7 +18,7 @@ pub mod sync;
 
 pub use doc::Documents;
 pub use escrow::Escrow;
-pub use log::{Access, ChainId, Draft, Evidence, FactLog, Head, Inserted, Record, Refusal};
+pub use log::{Access, Archive, ChainId, Draft, Evidence, FactLog, Head, Inserted, Record, Refusal, Restoring, Row};
 pub use sync::{LinkId, Sync, SyncInput, SyncOutput};
 
 #[cfg(test)]

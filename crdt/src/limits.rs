@@ -39,6 +39,15 @@ pub const SETTLE_FACTS: usize = 128;
 /// Between two such goes, milliseconds: about a seventh of a core, and a million facts in seven minutes.
 pub const SETTLE_EVERY_MS: u64 = 50;
 
+/// Facts of the log in memory, bytes: what peers and folds ask for again is new, and the store reads the rest in some 10 µs.
+pub const HOT_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// A full frame of facts is read again at once while it is passed on.
+const _: () = assert!(HOT_BYTES_MAX >= 2 * BULK_RAW_LEN_MAX);
+/// Kinds that a log knows by number; this build has some thirty. Of further ones only the fact itself tells its kind.
+pub const KINDS_MAX: u16 = 1_024;
+/// Facts in one chunk of the index that a clean stop leaves: a value of some 240 KiB.
+pub const INDEX_ROWS: usize = 6_000;
+
 /// Heads per `Have` frame: a head takes at most 84 bytes, so that a frame of one scope stays below the control bound.
 pub const HEADS_PER_FRAME_MAX: usize = 512;
 const _: () = assert!(HEADS_PER_FRAME_MAX * 84 + 1024 <= CONTROL_FRAME_LEN_MAX);

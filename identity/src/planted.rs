@@ -29,6 +29,8 @@
 //! | `fork-not-frozen` | leases of a sequencer that is proven to lie still count |
 //! | `grant-from-nothing` | a node grants more of a budget than it holds |
 //! | `reserve-not-durable` | a reservation is answered for and told, and never written to disk |
+//! | `cold-before-durable` | a fact leaves memory before the store has it |
+//! | `index-outlives-its-store` | what a clean stop left is believed although the store went on |
 //! | `rights-unconfirmed` | after a restart rights are used before any peer has confirmed what was done with them |
 //!
 //! Bugs of the wires, which no simulated world has; `cargo xtask planted` runs the test of real handshakes that must catch
@@ -48,8 +50,8 @@
 //! | `credit-counted-twice` | a grant that was credited may be credited again |
 //! | `refund-by-timeout` | a grantor takes back what the receiver has not credited yet |
 //!
-//! Bugs of ranges and of documents in one piece, which need a peer that lies on purpose; `cargo xtask planted` runs the named
-//! test of the state crate for each:
+//! Bugs of ranges, of documents in one piece and of facts on disk, which need a peer or a disk that lies on purpose; `cargo
+//! xtask planted` runs the named test of the state crate for each:
 //!
 //! | name | what it breaks |
 //! |---|---|
@@ -58,12 +60,13 @@
 //! | `unfair-order` | the first author in order is always served first |
 //! | `vouched-told-alone` | a fact leaves alone before its own signature was looked at |
 //! | `base-tips-unchecked` | a document in one piece is taken although its authors signed something else |
+//! | `cold-unproven` | what the store gives back is believed without its id |
 //! | `base-outlives-cut` | what a document in one piece brought stays when an author of it is cut |
 //! | `genesis-unchecked` | an epoch in one piece is taken although its readers sealed something else |
 //! | `seal-of-one` | one reader alone ends an epoch |
 
-/// The bugs of ranges and of documents in one piece.
-pub const RANGE_NAMES: [&str; 8] = [
+/// The bugs of ranges, of documents in one piece and of facts on disk.
+pub const RANGE_NAMES: [&str; 9] = [
     "range-interior-unchecked-prev",
     "bomb-unbounded",
     "unfair-order",
@@ -72,6 +75,7 @@ pub const RANGE_NAMES: [&str; 8] = [
     "base-outlives-cut",
     "genesis-unchecked",
     "seal-of-one",
+    "cold-unproven",
 ];
 
 /// The bugs of the wires.
@@ -81,7 +85,7 @@ pub const WIRE_NAMES: [&str; 3] = ["resumption-on", "guard-off", "path-check-off
 pub const MODEL_NAMES: [&str; 2] = ["credit-counted-twice", "refund-by-timeout"];
 
 /// The bugs that the simulator must find; `activate` accepts them, in a build with the feature.
-pub const NAMES: [&str; 26] = [
+pub const NAMES: [&str; 28] = [
     "owner-trusts-coordinator",
     "vote-not-bound-to-terms",
     "same-person-twice",
@@ -108,6 +112,8 @@ pub const NAMES: [&str; 26] = [
     "reserve-not-durable",
     "rights-unconfirmed",
     "restore-unlinked",
+    "cold-before-durable",
+    "index-outlives-its-store",
 ];
 
 /// One of [`WIRE_NAMES`] or [`RANGE_NAMES`], for every thread: tests run wherever the runtime puts them.

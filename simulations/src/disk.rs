@@ -1,7 +1,10 @@
 //! A machine's disk, and the commit that is running on it.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use cauldron_crdt::Archive;
+use cauldron_crdt::log::INDEX_HEAD;
 use cauldron_node_core::Record;
 
 use crate::queue::Ms;
@@ -11,10 +14,33 @@ use crate::weather::DiskWeather;
 /// Commits longer than this count as slow in the table of hard places.
 pub const SLOW_MS: Ms = 200;
 
-/// What survives a loss of power.
-#[derive(Debug, Clone, Default)]
+/// What survives a loss of power. A clone is a copy, not the same disk.
+#[derive(Debug, Default)]
 pub struct Disk {
-    durable: BTreeMap<Vec<u8>, Vec<u8>>,
+    durable: Arc<Mutex<Records>>,
+}
+
+type Records = BTreeMap<Vec<u8>, Vec<u8>>;
+
+impl Clone for Disk {
+    fn clone(&self) -> Self {
+        self.durable().clone().into_iter().collect()
+    }
+}
+
+impl FromIterator<(Vec<u8>, Vec<u8>)> for Disk {
+    fn from_iter<I: IntoIterator<Item = (Vec<u8>, Vec<u8>)>>(records: I) -> Self {
+        Self { durable: Arc::new(Mutex::new(records.into_iter().collect())) }
+    }
+}
+
+/// The same disk, for a process to read from.
+struct Reader(Arc<Mutex<Records>>);
+
+impl Archive for Reader {
+    fn read(&self, key: &[u8]) -> Result<Option<Vec<u8>>, String> {
+        Ok(self.0.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned())
+    }
 }
 
 /// Records on their way to the platter.
@@ -29,24 +55,40 @@ pub struct Commit {
 }
 
 impl Disk {
+    fn durable(&self) -> MutexGuard<'_, Records> {
+        self.durable.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A way for a process to read what is durable, now and later.
+    #[must_use]
+    pub fn archive(&self) -> Arc<dyn Archive> {
+        Arc::new(Reader(self.durable.clone()))
+    }
+
     /// Makes one record durable.
     pub fn write(&mut self, record: &Record) {
         match &record.value {
-            Some(value) => self.durable.insert(record.key.clone(), value.clone()),
-            None => self.durable.remove(&record.key),
+            Some(value) => self.durable().insert(record.key.clone(), value.clone()),
+            None => self.durable().remove(&record.key),
         };
+    }
+
+    /// Makes a record durable that no process wrote which takes the index away first.
+    pub fn slip_in(&mut self, record: &Record) {
+        self.durable().remove(INDEX_HEAD);
+        self.write(record);
     }
 
     /// Every record, as a process finds them when it starts.
     #[must_use]
     pub fn records(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
-        self.durable.iter().map(|(key, value)| (key.clone(), value.clone())).collect()
+        self.durable().iter().map(|(key, value)| (key.clone(), value.clone())).collect()
     }
 
     /// One record.
     #[must_use]
-    pub fn get(&self, key: &[u8]) -> Option<&[u8]> {
-        self.durable.get(key).map(Vec::as_slice)
+    pub fn get(&self, key: &[u8]) -> Option<Vec<u8>> {
+        self.durable().get(key).cloned()
     }
 }
 

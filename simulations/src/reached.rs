@@ -13,6 +13,8 @@ pub const MARKS: &[(&str, &str)] = &[
     ("crash.before_reply", "a process died between a commit and the reply that rests on it"),
     ("crash.before_send", "a process died between a commit and a frame that rests on it"),
     ("store.tampered", "a fact of a store was changed, exchanged, cut short or taken out before a start"),
+    ("store.indexed", "a store was opened by the index of a clean stop, and gave the node that its records give"),
+    ("store.cold", "a node ran without any of its facts in memory"),
     ("probe.applied", "after a crash the connector found the effect in place"),
     ("probe.absent", "after a crash the connector found no effect"),
     ("probe.ended", "after a crash the connector saw that what was done is over"),

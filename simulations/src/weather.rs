@@ -3,6 +3,7 @@
 //! Every seed draws its *configuration* too, and each fault is absent from many seeds: a fixed configuration missed three
 //! of five planted bugs, a drawn one with slow disks found them all (swarm testing, Groce et al., 2012).
 
+use cauldron_crdt::limits::HOT_BYTES_MAX;
 use cauldron_identity::planted;
 
 use crate::queue::Ms;
@@ -59,6 +60,8 @@ pub struct Weather {
     pub far_facts: u64,
     /// How many changes an epoch of a document takes.
     pub epoch_changes: u64,
+    /// Bytes of facts that a log keeps in memory; what is older is read from the disk.
+    pub hot_bytes: usize,
 }
 
 /// How long a commit takes.
@@ -168,6 +171,7 @@ impl Weather {
             window_ms: 3_600_000,
             far_facts: 1_024,
             epoch_changes: 16_000,
+            hot_bytes: HOT_BYTES_MAX,
             term_ms: (3_000, 60_000),
         };
         // A term of the council may take out what a rotation rests on: what becomes of that is a person's to see to.
@@ -180,6 +184,7 @@ impl Weather {
         weather.window_ms = *rng.pick(&[15_000, 60_000, 3_600_000]).unwrap_or(&3_600_000);
         weather.far_facts = *rng.pick(&[8, 8, 1_024]).unwrap_or(&8);
         weather.epoch_changes = *rng.pick(&[6, 12, 40, 16_000]).unwrap_or(&12);
+        weather.hot_bytes = *rng.pick(&[0, 0, 20_000, HOT_BYTES_MAX]).unwrap_or(&0);
         weather.favour_the_planted(turbulence_ms);
         weather
     }
@@ -227,6 +232,9 @@ impl Weather {
         }
         if planted::active("refund-by-timeout") || planted::active("credit-counted-twice") {
             (self.budget_ms, self.faults.forge_ms) = (Some(800), often);
+        }
+        if planted::active("cold-before-durable") {
+            self.hot_bytes = 0;
         }
         if planted::active("rights-unconfirmed") {
             (self.budget_ms, self.faults.kill_ms) = (Some(400), Some(10_000));
@@ -276,6 +284,7 @@ impl Weather {
             window_ms: 3_600_000,
             far_facts: 1_024,
             epoch_changes: 16_000,
+            hot_bytes: HOT_BYTES_MAX,
             term_ms: (3_000, 60_000),
         }
     }

@@ -1,12 +1,12 @@
 //! `cargo xtask planted`: the bugs that no simulated world meets, each of which a named test must catch: in the wires, by
-//! real handshakes; in ranges and documents in one piece, by a peer that lies on purpose; in escrow, by its model.
+//! real handshakes; in ranges, documents in one piece and facts on disk, by a peer or a disk that lies on purpose; in escrow, by its model.
 
 use std::process::{ExitCode, Stdio};
 
 use crate::forward::cargo;
 
 /// Bug, and package and name of the test that must fail with it.
-const CAUGHT_BY: [(&str, &str, &str); 11] = [
+const CAUGHT_BY: [(&str, &str, &str); 12] = [
     ("resumption-on", "cauldron-mesh", "a_session_is_never_resumed_so_a_distrusted_peer_is_verified_again"),
     ("guard-off", "cauldron-mesh", "withdrawn_trust_ends_live_connections_and_keeps_them_out"),
     ("path-check-off", "cauldron-mesh", "no_bad_certificate_is_let_in_by_either_side"),
@@ -26,6 +26,7 @@ const CAUGHT_BY: [(&str, &str, &str); 11] = [
     ),
     ("genesis-unchecked", "cauldron-crdt", "an_epoch_in_one_piece_begins_from_what_its_readers_sealed"),
     ("seal-of-one", "cauldron-crdt", "one_reader_ends_nothing"),
+    ("cold-unproven", "cauldron-crdt", "a_damaged_archive_record_is_missing_and_reported"),
 ];
 
 /// Runs each test without its bug, where it must hold, and with it, where it must not.

@@ -39,6 +39,20 @@ pub const KIND_RESTRICTION: &str = "restriction";
 /// Fact kind of a packed [`crate::policy::Bundle`], in `mesh`.
 pub const KIND_BUNDLE: &str = "policy.bundle";
 
+/// Every kind that the ledger looks into.
+pub const KINDS: [&str; 10] = [
+    KIND_PROPOSAL,
+    KIND_DECISION,
+    KIND_VOTE,
+    KIND_PERMIT,
+    KIND_STARTED,
+    KIND_DONE,
+    KIND_FAILED,
+    KIND_UNKNOWN,
+    KIND_ENDED,
+    KIND_RESTRICTION,
+];
+
 /// Byte strings as text in the JSON view; ours hold JSON or opaque bytes.
 pub(crate) fn bytes_as_text<S: serde::Serializer>(bytes: &[u8], s: S) -> Result<S::Ok, S::Error> {
     match serde_json::from_slice::<serde_json::Value>(bytes) {

@@ -28,8 +28,8 @@ pub use timeline::Event;
 
 use crate::bodies::{
     Decision, Done, Ended, Failed, KIND_DECISION, KIND_DONE, KIND_ENDED, KIND_FAILED, KIND_PERMIT, KIND_PROPOSAL,
-    KIND_RESTRICTION, KIND_STARTED, KIND_UNKNOWN, KIND_VOTE, Order, Permit, Proposal, Restriction, Started, Target,
-    Unknown,
+    KIND_RESTRICTION, KIND_STARTED, KIND_UNKNOWN, KIND_VOTE, KINDS, Order, Permit, Proposal, Restriction, Started,
+    Target, Unknown,
 };
 use crate::vote::SignedVote;
 
@@ -105,6 +105,12 @@ impl Ledger {
         Self::default()
     }
 
+    /// Whether [`Ledger::insert`] looks into a fact of `kind`; of any other it takes nothing.
+    #[must_use]
+    pub fn reads(kind: &str) -> bool {
+        KINDS.contains(&kind)
+    }
+
     /// Takes one verified fact in.
     pub fn insert(&mut self, fact: &Fact) -> Inserted {
         let taken = match fact.header().kind.as_str() {
@@ -127,7 +133,10 @@ impl Ledger {
             }
             KIND_ENDED => read(fact).map(|r: Recorded<Ended>| self.insert_report(r.body.started, r.map(Report::Ended))),
             KIND_RESTRICTION => read(fact).map(|r| self.restrictions.insert(r.id, r).is_none()),
-            _ => return Inserted::NotGovernance,
+            other => {
+                debug_assert!(!Self::reads(other), "{other} is said to be read");
+                return Inserted::NotGovernance;
+            }
         };
         match taken {
             Ok(true) => Inserted::New,

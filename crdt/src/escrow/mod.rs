@@ -25,7 +25,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cauldron_identity::{Fact, FactId, Scope};
 
-use crate::log::FactLog;
+use crate::log::{FactLog, Row};
 
 mod balance;
 mod body;
@@ -100,8 +100,29 @@ impl Escrow {
         for header in log.evidence(&mesh).filter_map(crate::log::Evidence::header) {
             escrow.fork(Life { author: header.author, incarnation: header.incarnation }, header.seq);
         }
-        log.iter_scope(&mesh).for_each(|fact| _ = escrow.fold(fact));
+        for row in log.rows_in(&mesh) {
+            if row.kind.is_some_and(|kind| !Self::reads(kind)) {
+                escrow.fold_unread(&row);
+            } else if let Some(fact) = log.at(row.chain, row.seq) {
+                escrow.fold(&fact);
+            }
+        }
         escrow
+    }
+
+    /// Whether a fact of `kind` has a body for the books.
+    #[must_use]
+    pub fn reads(kind: &str) -> bool {
+        [KIND_DEBIT, KIND_CREDIT, KIND_REFUSE, KIND_RESERVE, KIND_SETTLE].contains(&kind)
+    }
+
+    /// [`Escrow::fold`], of a fact whose kind is none of those that [`Escrow::reads`]: where it stands is enough.
+    pub fn fold_unread(&mut self, row: &Row<'_>) -> Folded {
+        if row.chain.scope != Scope::mesh() {
+            return Folded::Known;
+        }
+        let life = Life { author: row.chain.author, incarnation: row.chain.incarnation };
+        self.fold_body(Place { life, seq: row.seq, id: row.id }, None)
     }
 
     /// Takes the next fact of a chain. Every fact of `mesh` belongs here, those of other kinds too: they say how far a

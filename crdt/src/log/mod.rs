@@ -6,19 +6,26 @@ use std::sync::Arc;
 use cauldron_identity::{AuthorId, AuthorKey, Fact, FactId, HeaderDraft, MeshId, PublicKey, Scope, SealedFact};
 use minicbor::{Decode, Encode};
 
+mod cold;
 mod digest;
 mod evidence;
+mod index;
+mod places;
 mod range;
 mod record;
 mod refusal;
+mod rows;
 #[cfg(test)]
 mod tests;
 mod vouched;
 
+pub use cold::{Archive, Damage};
 pub use evidence::Evidence;
+pub use index::INDEX_HEAD;
 pub use range::Taken;
-pub use record::{Record, RestoreError};
+pub use record::{Record, RestoreError, Restoring};
 pub use refusal::Refusal;
+pub use rows::Row;
 pub use vouched::{Mark, Settled};
 
 use crate::limits;
@@ -95,8 +102,14 @@ pub struct Draft {
 
 #[derive(Debug, Default)]
 struct Chain {
-    /// `facts[i].seq == i + 1`.
-    facts: Vec<Arc<Fact>>,
+    /// Its number in [`FactLog::names`].
+    no: u32,
+    /// `ids[i]` is the fact of `seq` `i + 1`.
+    ids: Vec<FactId>,
+    /// As long as `ids`: what is known of each without reading it.
+    notes: Vec<rows::Note>,
+    /// By `seq`, those in memory.
+    hot: BTreeMap<u64, Arc<Fact>>,
     /// The lowest position known to be forked.
     fork: Option<Box<Evidence>>,
     vouched: vouched::Vouched,
@@ -110,7 +123,11 @@ struct Chain {
 pub struct FactLog {
     mesh: MeshId,
     chains: BTreeMap<ChainId, Chain>,
-    places: BTreeMap<FactId, (ChainId, u64)>,
+    /// Every chain by its number.
+    names: Vec<ChainId>,
+    kinds: rows::Kinds,
+    places: places::Places,
+    hot: cold::Hot,
     digests: digest::Digests,
     /// Chains with work for [`FactLog::settle`].
     unsettled: BTreeSet<ChainId>,
@@ -127,13 +144,26 @@ impl ChainId {
 }
 
 impl FactLog {
-    /// An empty log of `mesh`.
+    /// An empty log of `mesh` that keeps every fact in memory.
     #[must_use]
     pub fn new(mesh: MeshId) -> Self {
+        Self::with_hot(mesh, cold::Hot::default())
+    }
+
+    /// An empty log of `mesh` that keeps up to `hot_bytes_max` bytes of facts in memory, and reads the others.
+    #[must_use]
+    pub fn over(mesh: MeshId, archive: Arc<dyn Archive>, hot_bytes_max: usize) -> Self {
+        Self::with_hot(mesh, cold::Hot::new(Some(archive), hot_bytes_max))
+    }
+
+    fn with_hot(mesh: MeshId, hot: cold::Hot) -> Self {
         Self {
             mesh,
             chains: BTreeMap::new(),
-            places: BTreeMap::new(),
+            names: Vec::new(),
+            kinds: rows::Kinds::default(),
+            places: places::Places::default(),
+            hot,
             digests: digest::Digests::default(),
             unsettled: BTreeSet::new(),
             damaged: BTreeSet::new(),
@@ -158,7 +188,7 @@ impl FactLog {
         }
         let chain = ChainId::of(&header);
         let id = sealed.id();
-        if self.places.contains_key(&id) {
+        if self.id_at(&chain, header.seq) == Some(id) {
             if self.is_seen(&chain, header.seq) || sealed.body().is_none() {
                 return Ok(Inserted::Duplicate);
             }
@@ -246,7 +276,7 @@ impl FactLog {
         }
         let mesh = Scope::mesh();
         for dep in &draft.deps {
-            let realm = self.places.get(dep).map(|(chain, _)| chain.scope.realm());
+            let realm = self.place_of(dep).map(|(chain, _)| chain.scope.realm());
             if realm.is_some_and(|r| r != draft.scope.realm() && r != mesh.realm()) {
                 return Err(Refusal::ForeignDep { dep: *dep });
             }
@@ -255,11 +285,49 @@ impl FactLog {
     }
 
     fn push(&mut self, chain: ChainId, fact: Fact) -> Arc<Fact> {
-        let fact = Arc::new(fact);
-        self.digests.forget(&chain.scope);
-        self.places.insert(fact.id(), (chain.clone(), fact.header().seq));
-        self.chains.entry(chain).or_default().facts.push(fact.clone());
+        let (no, fact) = self.push_unplaced(chain, fact);
+        self.places.insert(fact.id(), no, fact.header().seq);
         fact
+    }
+
+    /// Leaves it to [`FactLog::place_all`] that the fact is found by its id.
+    fn push_unplaced(&mut self, chain: ChainId, fact: Fact) -> (u32, Arc<Fact>) {
+        let fact = Arc::new(fact);
+        let note = self.kinds.note(fact.header());
+        self.digests.forget(&chain.scope);
+        let c = self.chain_mut(&chain);
+        let no = c.no;
+        c.ids.push(fact.id());
+        c.notes.push(note);
+        c.hot.insert(fact.header().seq, fact.clone());
+        self.hot.came(no, &fact);
+        (no, fact)
+    }
+
+    fn place_all(&mut self) {
+        let ids = self.chains.values().flat_map(|c| c.ids.iter().zip(1..).map(|(id, seq)| (*id, c.no, seq)));
+        self.places = ids.collect();
+    }
+
+    /// Takes the last fact of a chain out again.
+    fn pop(&mut self, id: &ChainId) {
+        let Some(c) = self.chains.get_mut(id) else { return };
+        let seq = c.len();
+        if let Some(last) = c.ids.pop() {
+            c.notes.pop();
+            self.places.remove(last, c.no, seq);
+            c.hot.remove(&seq).iter().for_each(|fact| self.hot.left(fact));
+            self.digests.forget(&id.scope);
+        }
+    }
+
+    fn chain_mut(&mut self, id: &ChainId) -> &mut Chain {
+        if !self.chains.contains_key(id) {
+            let no = u32::try_from(self.names.len()).unwrap_or(u32::MAX);
+            self.names.push(id.clone());
+            self.chains.insert(id.clone(), Chain { no, ..Chain::default() });
+        }
+        self.chains.entry(id.clone()).or_default()
     }
 
     fn fork(&mut self, chain: ChainId, second: &Fact) -> Result<Inserted, Refusal> {
@@ -271,34 +339,40 @@ impl FactLog {
     fn freeze(&mut self, chain: ChainId, evidence: Evidence) -> Box<Evidence> {
         let evidence = Box::new(evidence);
         self.digests.forget(&chain.scope);
-        self.chains.entry(chain).or_default().fork = Some(evidence.clone());
+        self.chain_mut(&chain).fork = Some(evidence.clone());
         evidence
     }
 
-    /// The fact named `id`.
+    /// The fact named `id`: from memory, or from the archive.
     #[must_use]
-    pub fn get(&self, id: &FactId) -> Option<&Arc<Fact>> {
-        let (chain, seq) = self.places.get(id)?;
-        self.at(chain, *seq)
+    pub fn get(&self, id: &FactId) -> Option<Arc<Fact>> {
+        let (chain, seq) = self.place_of(id)?;
+        self.at(chain, seq)
     }
 
-    /// The fact at a position.
+    /// Whether the fact named `id` is held.
     #[must_use]
-    pub fn at(&self, chain: &ChainId, seq: u64) -> Option<&Arc<Fact>> {
-        let index = usize::try_from(seq.checked_sub(1)?).ok()?;
-        self.chains.get(chain)?.facts.get(index)
+    pub fn contains(&self, id: &FactId) -> bool {
+        self.place_of(id).is_some()
+    }
+
+    /// Where the fact named `id` stands.
+    #[must_use]
+    pub fn place_of(&self, id: &FactId) -> Option<(&ChainId, u64)> {
+        let places = self.places.of(id).filter_map(|(no, seq)| Some((self.names.get(usize::try_from(no).ok()?)?, seq)));
+        places.into_iter().find(|(chain, seq)| self.id_at(chain, *seq) == Some(*id))
     }
 
     /// The id of the fact at a position; none for position 0.
     #[must_use]
     pub fn id_at(&self, chain: &ChainId, seq: u64) -> Option<FactId> {
-        self.at(chain, seq).map(|fact| fact.id())
+        self.chains.get(chain)?.id_at(seq)
     }
 
     /// The last position held of `chain`; 0 when nothing is.
     #[must_use]
     pub fn held(&self, chain: &ChainId) -> u64 {
-        self.chains.get(chain).map_or(0, |c| c.facts.len() as u64)
+        self.chains.get(chain).map_or(0, Chain::len)
     }
 
     /// The lowest position of `chain` that is known to be forked.
@@ -335,14 +409,15 @@ impl FactLog {
         self.chains.get(chain)?.fork.as_deref()
     }
 
-    /// Every fact, in an order that depends on nothing but the set: by scope, author, incarnation, seq.
-    pub fn iter(&self) -> impl Iterator<Item = &Arc<Fact>> {
-        self.chains.values().flat_map(|chain| &chain.facts)
+    /// Every fact, in an order that depends on nothing but the set: by scope, author, incarnation, seq. It reads what is
+    /// not in memory, so it is for rare questions: see [`FactLog::rows`].
+    pub fn iter(&self) -> impl Iterator<Item = Arc<Fact>> {
+        self.chains.iter().flat_map(|(id, c)| (1..=c.len()).filter_map(|seq| self.at(id, seq)))
     }
 
-    /// Every fact of `scope`, by author, incarnation, seq.
-    pub fn iter_scope<'l>(&'l self, scope: &'l Scope) -> impl Iterator<Item = &'l Arc<Fact>> {
-        self.chains_of(scope).flat_map(|(_, chain)| &chain.facts)
+    /// Every fact of `scope`, by author, incarnation, seq; as [`FactLog::iter`].
+    pub fn iter_scope<'l>(&'l self, scope: &'l Scope) -> impl Iterator<Item = Arc<Fact>> + 'l {
+        self.chains_of(scope).flat_map(|(id, c)| (1..=c.len()).filter_map(|seq| self.at(id, seq)))
     }
 
     /// The scopes of which something is held, in the order of service.
@@ -362,7 +437,7 @@ impl FactLog {
     /// Whether nothing is held.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.places.is_empty()
+        self.len() == 0
     }
 
     fn chains_of<'l>(&'l self, scope: &'l Scope) -> impl Iterator<Item = (&'l ChainId, &'l Chain)> {
@@ -372,11 +447,18 @@ impl FactLog {
 }
 
 impl Chain {
+    fn len(&self) -> u64 {
+        self.ids.len() as u64
+    }
+
+    fn id_at(&self, seq: u64) -> Option<FactId> {
+        self.ids.get(usize::try_from(seq.checked_sub(1)?).ok()?).copied()
+    }
+
     /// The last fact below any fork.
     fn head(&self, chain: &ChainId) -> Option<Head> {
         let below = self.fork.as_ref().map_or(u64::MAX, |e| e.seq() - 1);
-        let count = usize::try_from(below).unwrap_or(usize::MAX).min(self.facts.len());
-        let last = self.facts.get(count.checked_sub(1)?)?;
-        Some(Head { author: chain.author, incarnation: chain.incarnation, seq: count as u64, id: last.id() })
+        let seq = below.min(self.len());
+        Some(Head { author: chain.author, incarnation: chain.incarnation, seq, id: self.id_at(seq)? })
     }
 }

@@ -179,9 +179,9 @@ impl FactLog {
     /// signature was seen to be good: where that needs it, the range is cut shorter, and when nothing is left, it goes on
     /// to the next such fact, at most [`VOUCH_SPAN`](crate::limits::VOUCH_SPAN) small ones away.
     #[must_use]
-    pub fn range(&self, chain: &ChainId, from: u64, to: u64, bytes_max: usize) -> Vec<&Arc<Fact>> {
+    pub fn range(&self, chain: &ChainId, from: u64, to: u64, bytes_max: usize) -> Vec<Arc<Fact>> {
         let (mut bytes, mut end) = (0, 0);
-        let mut facts: Vec<&Arc<Fact>> = Vec::new();
+        let mut facts: Vec<Arc<Fact>> = Vec::new();
         for seq in from.max(1)..=self.held(chain) {
             let Some(fact) = self.at(chain, seq) else { break };
             bytes += fact.sealed().wire_len();
@@ -200,7 +200,7 @@ impl FactLog {
 
     /// Whether each of these facts of `chain` may leave alone.
     #[must_use]
-    pub fn all_seen(&self, chain: &ChainId, facts: &[&Arc<Fact>]) -> bool {
+    pub fn all_seen(&self, chain: &ChainId, facts: &[Arc<Fact>]) -> bool {
         self.chains.get(chain).is_some_and(|c| facts.iter().all(|fact| c.vouched.is_seen(fact.header().seq)))
     }
 }

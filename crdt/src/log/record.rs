@@ -1,11 +1,12 @@
 //! How the log is kept on disk, and how it comes back.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use cauldron_identity::codec::{from_cbor, to_cbor};
-use cauldron_identity::{MeshId, SealedFact, planted};
+use cauldron_identity::{Fact, FactId, MeshId, SealedFact, planted};
 
-use super::{Access, ChainId, Evidence, FactLog, Mark, Refusal};
+use super::{Access, Archive, ChainId, Damage, Evidence, FactLog, Mark, Refusal};
 
 const FACT_PREFIX: &[u8] = b"f/";
 const EVIDENCE_PREFIX: &[u8] = b"e/";
@@ -50,11 +51,112 @@ pub enum RestoreError {
         /// The key, in hex.
         key: String,
     },
+    /// A record that was there a moment ago.
+    #[error(transparent)]
+    Damaged(Damage),
+}
+
+/// Builds a log from its records as they are read from the store, so that memory holds no more facts than the log may.
+///
+/// Where the store has an index that holds together, facts need not be given; those that are, are passed over. Ids, body
+/// hashes and the links of each chain are checked; signatures, which were checked before anything was stored or are named
+/// by a [`Mark`], only by [`FactLog::check`].
+#[derive(Debug)]
+pub struct Restoring {
+    log: FactLog,
+    indexed: bool,
+    /// Facts that came before the one they follow.
+    waiting: BTreeMap<(ChainId, u64), SealedFact>,
+    marks: Vec<Mark>,
+}
+
+impl Restoring {
+    /// Begins with what the archive's index says, or with nothing.
+    #[must_use]
+    pub fn from(mesh: MeshId, archive: Arc<dyn Archive>, hot_bytes_max: usize) -> Self {
+        match FactLog::indexed(mesh, &archive, hot_bytes_max) {
+            Some(log) => Self::of(log, true),
+            None => Self::over(mesh, archive, hot_bytes_max),
+        }
+    }
+
+    /// Begins with nothing, whatever index there is.
+    #[must_use]
+    pub fn over(mesh: MeshId, archive: Arc<dyn Archive>, hot_bytes_max: usize) -> Self {
+        Self::of(FactLog::over(mesh, archive, hot_bytes_max), false)
+    }
+
+    /// Begins with nothing, and keeps every fact in memory.
+    #[must_use]
+    pub fn new(mesh: MeshId) -> Self {
+        Self::of(FactLog::new(mesh), false)
+    }
+
+    fn of(log: FactLog, indexed: bool) -> Self {
+        Self { log, indexed, waiting: BTreeMap::new(), marks: Vec::new() }
+    }
+
+    /// Whether facts need not be given.
+    #[must_use]
+    pub fn is_indexed(&self) -> bool {
+        self.indexed
+    }
+
+    /// Takes the next record. In the order of the keys it costs no more memory than a log may take.
+    ///
+    /// # Errors
+    /// It does not hold.
+    pub fn take(&mut self, record: Record) -> Result<(), RestoreError> {
+        match record {
+            Record::Fact(_) if self.indexed => {}
+            Record::Fact(sealed) => {
+                let header = sealed.peek().map_err(|e| refused("a fact".into(), e.into()))?;
+                let chain = ChainId::of(&header);
+                if header.seq == self.log.held(&chain) + 1 {
+                    self.log.restore_fact(&chain, sealed).map_err(|why| refused(place(&chain, header.seq), why))?;
+                    self.log.chill_restored();
+                } else {
+                    self.waiting.insert((chain, header.seq), sealed);
+                }
+            }
+            Record::Evidence(evidence) => self.log.restore_evidence(evidence)?,
+            Record::Mark(mark) => self.marks.push(mark),
+        }
+        Ok(())
+    }
+
+    /// The log, once every record was taken.
+    ///
+    /// # Errors
+    /// A gap, or a record that does not hold.
+    pub fn done(self) -> Result<FactLog, RestoreError> {
+        let Self { mut log, indexed, waiting, marks } = self;
+        for ((chain, seq), sealed) in waiting {
+            log.restore_fact(&chain, sealed).map_err(|why| refused(place(&chain, seq), why))?;
+            log.chill_restored();
+        }
+        if !indexed {
+            log.place_all();
+        }
+        for mark in &marks {
+            if indexed { log.restore_marked(mark) } else { log.restore_mark(mark) }
+        }
+        match log.damage() {
+            Some(damage) => Err(RestoreError::Damaged(damage.clone())),
+            None => Ok(log),
+        }
+    }
 }
 
 impl Record {
     /// The prefixes under which [`Record`]s are kept.
     pub const PREFIXES: [&'static [u8]; 3] = [FACT_PREFIX, EVIDENCE_PREFIX, MARK_PREFIX];
+
+    /// Whether a key is one of the index that a clean stop leaves; no [`Record`] has it.
+    #[must_use]
+    pub fn is_index(key: &[u8]) -> bool {
+        key.starts_with(super::index::PREFIX)
+    }
 
     /// The key to store it under.
     ///
@@ -100,8 +202,7 @@ impl Record {
 }
 
 impl FactLog {
-    /// Brings the log back from its records, in any order. Ids, body hashes and the links of each chain are checked;
-    /// signatures, which were checked before anything was stored or are named by a [`Mark`], only when `access` is given.
+    /// Brings the log back from its records, in any order, with every fact in memory: see [`Restoring`].
     ///
     /// # Errors
     /// The first record that does not hold, or the first gap.
@@ -110,25 +211,16 @@ impl FactLog {
         records: impl IntoIterator<Item = Record>,
         access: Option<&dyn Access>,
     ) -> Result<Self, RestoreError> {
-        let mut log = Self::new(mesh);
-        let mut waiting: BTreeMap<(ChainId, u64), SealedFact> = BTreeMap::new();
-        let mut marks = Vec::new();
+        let mut restoring = Restoring::of(Self::new(mesh), false);
         for record in records {
-            match record {
-                Record::Fact(sealed) => {
-                    let header = sealed.peek().map_err(|e| refused("a fact".into(), e.into()))?;
-                    waiting.insert((ChainId::of(&header), header.seq), sealed);
-                }
-                Record::Evidence(evidence) => log.restore_evidence(evidence, access)?,
-                Record::Mark(mark) => marks.push(mark),
+            if let (Record::Evidence(evidence), Some(access)) = (&record, access) {
+                evidence.verify(mesh, access).map_err(|why| refused("evidence of a fork".into(), why))?;
             }
+            restoring.take(record)?;
         }
-        for ((chain, seq), sealed) in waiting {
-            log.restore_fact(&chain, sealed).map_err(|why| refused(place(&chain, seq), why))?;
-        }
-        marks.iter().for_each(|mark| log.restore_mark(mark));
+        let log = restoring.done()?;
         if let Some(access) = access {
-            log.check_signatures(access)?;
+            log.check(access)?;
         }
         Ok(log)
     }
@@ -148,38 +240,73 @@ impl FactLog {
         if header.prev != self.id_at(chain, held) && !planted::active("restore-unlinked") {
             return Err(Refusal::Diverged { seq: held });
         }
-        self.push(chain.clone(), fact);
+        self.push_unplaced(chain.clone(), fact);
         Ok(())
     }
 
-    /// Every signature, except where a mark says that a later one of the same chain stands for it.
-    fn check_signatures(&self, access: &dyn Access) -> Result<(), RestoreError> {
-        for fact in self.iter() {
-            let (chain, seq, author) = (ChainId::of(fact.header()), fact.header().seq, fact.header().author);
-            if self.is_seen(&chain, seq) {
-                let key = access.author_key(&author).ok_or(Refusal::UnknownAuthor { author });
-                let signed = key.and_then(|key| fact.check_signature(&key).map_err(Refusal::from));
-                signed.map_err(|why| refused(place(&chain, seq), why))?;
+    /// Everything again from the bytes, of facts in memory and of those that are not: evidence, ids, bodies, links, and
+    /// every signature except where a later one of the same chain is known to stand for it.
+    ///
+    /// # Errors
+    /// The first record that does not hold.
+    pub fn check(&self, access: &dyn Access) -> Result<(), RestoreError> {
+        for (id, c) in &self.chains {
+            if let Some(evidence) = &c.fork {
+                evidence.verify(self.mesh, access).map_err(|why| refused("evidence of a fork".into(), why))?;
+            }
+            let (mut before, mut key) = (None, None);
+            for seq in 1..=c.len() {
+                let fact = self.at(id, seq).ok_or_else(|| self.damaged_record(id, seq))?;
+                let checked = self.check_fact(id, seq, before, &fact).and_then(|()| match c.vouched.is_seen(seq) {
+                    false => Ok(()),
+                    true => {
+                        let unknown = Refusal::UnknownAuthor { author: id.author };
+                        let known = *key.get_or_insert_with(|| access.author_key(&id.author));
+                        fact.check_signature(&known.ok_or(unknown)?).map_err(Refusal::from)
+                    }
+                });
+                checked.map_err(|why| refused(place(id, seq), why))?;
+                before = Some(fact.id());
             }
         }
         Ok(())
     }
 
+    fn check_fact(&self, id: &ChainId, seq: u64, before: Option<FactId>, fact: &Fact) -> Result<(), Refusal> {
+        let again = fact.sealed().clone().reopen()?;
+        let header = again.header();
+        if header.mesh != self.mesh {
+            return Err(Refusal::WrongMesh { found: header.mesh });
+        }
+        if again.body().is_none() {
+            return Err(Refusal::BodyMissing);
+        }
+        if ChainId::of(header) != *id || header.seq != seq {
+            return Err(Refusal::Hole { seq });
+        }
+        if header.prev != before || Some(again.id()) != self.id_at(id, seq) {
+            return Err(Refusal::Diverged { seq: seq - 1 });
+        }
+        Ok(())
+    }
+
+    fn damaged_record(&self, id: &ChainId, seq: u64) -> RestoreError {
+        let unknown = || Damage { place: place(id, seq), detail: "it cannot be read".into() };
+        RestoreError::Damaged(self.damage().cloned().unwrap_or_else(unknown))
+    }
+
     /// Everything from which [`FactLog::restore`] makes an equal log.
     pub fn records(&self) -> impl Iterator<Item = Record> {
         self.chains.iter().flat_map(|(id, chain)| {
-            let facts = chain.facts.iter().map(|fact| Record::Fact(fact.sealed().clone()));
+            let facts = (1..=chain.len()).filter_map(|seq| self.at(id, seq));
+            let facts = facts.map(|fact| Record::Fact(fact.sealed().clone()));
             let evidence = chain.fork.as_deref().cloned().map(Record::Evidence);
             facts.chain(evidence).chain(chain.vouched.to_mark(id).map(Record::Mark))
         })
     }
 
-    fn restore_evidence(&mut self, evidence: Evidence, access: Option<&dyn Access>) -> Result<(), RestoreError> {
-        let header = match access {
-            Some(access) => evidence.verify(self.mesh, access),
-            None => evidence.consistent(),
-        };
-        let header = header.map_err(|why| refused("evidence of a fork".into(), why))?;
+    fn restore_evidence(&mut self, evidence: Evidence) -> Result<(), RestoreError> {
+        let header = evidence.consistent().map_err(|why| refused("evidence of a fork".into(), why))?;
         let chain = ChainId::of(&header);
         // Evidence of a lower position may have come later: the lowest counts.
         if self.fork_seq(&chain).is_none_or(|known| header.seq < known) {
@@ -193,8 +320,13 @@ fn refused(place: String, why: Refusal) -> RestoreError {
     RestoreError::Refused { place, why }
 }
 
-fn place(chain: &ChainId, seq: u64) -> String {
+pub(super) fn place(chain: &ChainId, seq: u64) -> String {
     format!("{} of {} ({}), position {seq}", chain.scope, chain.author, chain.incarnation)
+}
+
+/// The key of the fact at a position.
+pub(super) fn fact_key(chain: &ChainId, seq: u64) -> Vec<u8> {
+    key(FACT_PREFIX, chain, Some(seq))
 }
 
 fn key(prefix: &[u8], chain: &ChainId, seq: Option<u64>) -> Vec<u8> {

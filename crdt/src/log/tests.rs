@@ -5,6 +5,7 @@ use super::*;
 use crate::limits::{VOUCH_SPAN, VOUCHED_LEN_MAX};
 use crate::testing::{MESH, Members, draft, key, scopes};
 
+mod cold;
 mod range;
 
 fn members() -> Members {
@@ -261,6 +262,7 @@ fn keys_are_those_that_the_store_documents() {
     }
     let all = [cauldron_store::keys::FACT, cauldron_store::keys::EVIDENCE, cauldron_store::keys::VOUCHED];
     assert_eq!(Record::PREFIXES, all);
+    assert!(Record::is_index(cauldron_store::keys::INDEX) && INDEX_HEAD.starts_with(cauldron_store::keys::INDEX));
     assert_eq!(to_cbor(&evidence(&chain_of(1, &Scope::mesh(), 1)[0], &chain_of(2, &Scope::mesh(), 1)[0]))[0], 0xa2);
 }
 

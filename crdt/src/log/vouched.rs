@@ -89,6 +89,11 @@ impl Vouched {
         self.bad.remove(&seq);
     }
 
+    /// Positions that are unseen, and bad.
+    pub fn unproven(&self) -> (&BTreeSet<u64>, &BTreeSet<u64>) {
+        (&self.unseen, &self.bad)
+    }
+
     /// What there is to keep of it, if anything.
     pub fn to_mark(&self, chain: &ChainId) -> Option<Mark> {
         self.span().map(|span| Mark::new(chain, Some(span)))
@@ -137,20 +142,19 @@ impl FactLog {
         while left > 0
             && let Some(id) = self.unsettled.first().cloned()
         {
-            let Some((c, key)) = self.chains.get_mut(&id).zip(access.author_key(&id.author)) else {
+            let Some(key) = access.author_key(&id.author).filter(|_| self.chains.contains_key(&id)) else {
                 self.unsettled.remove(&id);
                 continue;
             };
             while left > 0
-                && let Some(seq) = c.vouched.unseen.pop_first()
+                && let Some(seq) = self.vouched_mut(&id).and_then(|vouched| vouched.unseen.pop_first())
             {
                 left -= 1;
-                let fact = usize::try_from(seq - 1).ok().and_then(|index| c.facts.get(index));
-                if fact.is_some_and(|fact| fact.check_signature(&key).is_ok()) {
+                if self.at(&id, seq).is_some_and(|fact| fact.check_signature(&key).is_ok()) {
                     settled.good += 1;
                 } else {
                     settled.bad += 1;
-                    c.vouched.bad.insert(seq);
+                    self.vouched_mut(&id).map(|vouched| vouched.bad.insert(seq));
                 }
             }
             settled.records.extend(self.mark(&id));
@@ -185,22 +189,28 @@ impl FactLog {
         Some(Record::Mark(Mark::new(id, span)))
     }
 
+    fn vouched_mut(&mut self, id: &ChainId) -> Option<&mut Vouched> {
+        self.chains.get_mut(id).map(|c| &mut c.vouched)
+    }
+
     /// Takes a copy of a held fact whose signature is good, where the one held was not seen to be.
     pub(super) fn mend(&mut self, id: &ChainId, fact: Fact) -> Inserted {
         let seq = fact.header().seq;
-        let index = usize::try_from(seq.saturating_sub(1)).unwrap_or(usize::MAX);
-        let Some(c) = self.chains.get_mut(id) else { return Inserted::Duplicate };
-        let Some(held) = c.facts.get_mut(index).filter(|held| held.id() == fact.id()) else {
+        if self.id_at(id, seq) != Some(fact.id()) {
             return Inserted::Duplicate;
-        };
+        }
+        let held = self.at(id, seq);
+        let Some(c) = self.chains.get_mut(id) else { return Inserted::Duplicate };
         c.vouched.saw(seq);
         // The mark follows when the rest is looked at.
         self.unsettled.insert(id.clone());
-        if held.sealed().signature == fact.sealed().signature {
+        if held.is_some_and(|held| held.sealed().signature == fact.sealed().signature) {
             return Inserted::Duplicate;
         }
-        *held = Arc::new(fact);
-        Inserted::Mended(held.clone())
+        let fact = Arc::new(fact);
+        c.hot.insert(seq, fact.clone()).iter().for_each(|old| self.hot.left(old));
+        self.hot.came(c.no, &fact);
+        Inserted::Mended(fact)
     }
 
     /// After a start: what the mark says, as far as the facts are there.
@@ -209,21 +219,52 @@ impl FactLog {
     /// since they are all durable before one leaves; they are fetched again.
     pub(super) fn restore_mark(&mut self, mark: &Mark) {
         let id = mark.chain();
-        let Some(c) = self.chains.get_mut(&id).filter(|_| mark.from >= 1 && mark.from <= mark.to) else { return };
-        let held = c.facts.len() as u64;
-        for seq in mark.from..=held.min(mark.to.saturating_sub(1)) {
-            let index = usize::try_from(seq - 1).unwrap_or(usize::MAX);
-            let Some(fact) = c.facts.get(index) else { break };
-            // Whether a range ended here is not known any more.
-            if !always_seen(fact, Some(c.facts.get(index + 1).unwrap_or(fact))) {
-                c.vouched.unseen.insert(seq);
-            }
+        if !self.chains.contains_key(&id) || mark.from < 1 || mark.from > mark.to {
+            return;
         }
-        c.vouched.marked = Some((mark.from, mark.to));
-        while let Some(last) = c.facts.pop_if(|last| c.vouched.unseen.contains(&last.header().seq)) {
-            c.vouched.unseen.remove(&last.header().seq);
-            self.places.remove(&last.id());
+        let mut unseen = BTreeSet::new();
+        let mut fact = self.at(&id, mark.from);
+        for seq in mark.from..=self.held(&id).min(mark.to.saturating_sub(1)) {
+            let next = self.at(&id, seq + 1);
+            let Some(this) = fact else { break };
+            // Whether a range ended here is not known any more.
+            if !always_seen(&this, Some(next.as_ref().unwrap_or(&this))) {
+                unseen.insert(seq);
+            }
+            fact = next;
+        }
+        if let Some(vouched) = self.vouched_mut(&id) {
+            vouched.unseen.append(&mut unseen);
+            vouched.marked = Some((mark.from, mark.to));
+        }
+        while let held = self.held(&id)
+            && self.vouched_mut(&id).is_some_and(|vouched| vouched.unseen.remove(&held))
+        {
+            self.pop(&id);
         }
         self.unsettled.insert(id);
+    }
+
+    /// After a start from an index: it says what is unproven; the mark, what the store says of it.
+    pub(super) fn restore_marked(&mut self, mark: &Mark) {
+        if mark.from >= 1
+            && mark.from <= mark.to
+            && let Some(vouched) = self.vouched_mut(&mark.chain())
+        {
+            vouched.marked = Some((mark.from, mark.to));
+        }
+    }
+
+    /// Says of a chain what an index kept: positions whose signature is unseen, and bad.
+    pub(super) fn restore_vouched(&mut self, id: &ChainId, unseen: BTreeSet<u64>, bad: BTreeSet<u64>) {
+        let Some(vouched) = self.vouched_mut(id) else { return };
+        let (work, damaged) = (!unseen.is_empty(), !bad.is_empty());
+        (vouched.unseen, vouched.bad) = (unseen, bad);
+        if work {
+            self.unsettled.insert(id.clone());
+        }
+        if damaged {
+            self.damaged.insert(id.clone());
+        }
     }
 }

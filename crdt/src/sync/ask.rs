@@ -253,7 +253,7 @@ fn pushed(l: &mut Link, log: &FactLog, facts: Vec<SealedFact>) -> Result<Usable,
         if fits && (open || chain.scope.lane() != Lane::Data) {
             usable.facts.push((chain, id, fact));
         } else {
-            usable.unasked += u64::from(log.get(&id).is_none());
+            usable.unasked += u64::from(!log.contains(&id));
             usable.unasked_bytes += fact.wire_len();
         }
     }

@@ -64,7 +64,7 @@ impl Unpackable {
 
 impl Bulk {
     /// Packs `facts`, unless they are too much for one frame.
-    pub fn pack(request: u32, facts: &[&Arc<Fact>]) -> Option<Self> {
+    pub fn pack(request: u32, facts: &[Arc<Fact>]) -> Option<Self> {
         let envelopes: Vec<&SealedFact> = facts.iter().map(|fact| fact.sealed()).collect();
         let raw = to_cbor(&envelopes);
         let len = u32::try_from(raw.len()).ok()?;
@@ -99,7 +99,6 @@ impl Bulk {
 pub fn packed(facts: &[SealedFact]) -> Option<Vec<u8>> {
     let facts: Option<Vec<Arc<Fact>>> = facts.iter().map(|fact| fact.clone().reopen().ok().map(Arc::new)).collect();
     let facts = facts?;
-    let facts: Vec<&Arc<Fact>> = facts.iter().collect();
     Bulk::pack(0, &facts).map(|bulk| Frame::Bulk(bulk).encode())
 }
 
@@ -137,7 +136,7 @@ pub(super) fn answer(log: &FactLog, range: &Range) -> Frame {
     Frame::Facts(Facts { request: Some(range.request), facts })
 }
 
-fn alone(log: &FactLog, range: &Range, facts: &[&Arc<Fact>]) -> bool {
+fn alone(log: &FactLog, range: &Range, facts: &[Arc<Fact>]) -> bool {
     log.all_seen(&range.chain(), facts) || planted::active("vouched-told-alone")
 }
 
@@ -171,7 +170,6 @@ mod tests {
         let facts: Vec<Arc<Fact>> = (0..300)
             .map(|n: u32| log.append(&key(1), draft(&Scope::mesh(), format!("line {n}").as_bytes())).expect("appends"))
             .collect();
-        let facts: Vec<&Arc<Fact>> = facts.iter().collect();
         let bulk = Bulk::pack(1, &facts).expect("fits");
         assert!(
             bulk.packing == Packing::Lz4 && bulk.content.len() * 10 < bulk.len as usize * 8,

@@ -5,6 +5,7 @@
 //! | `f/` | scope text, 0x00, author (32 bytes), incarnation (u32 BE), seq (u64 BE) | the sealed fact | `cauldron-crdt`, `FactLog` |
 //! | `e/` | as `f/`: the position where a chain forked | both branches, sealed headers | `cauldron-crdt`, `FactLog` |
 //! | `v/` | as `f/`, without the seq | what of a chain a later signature vouches for | `cauldron-crdt`, `FactLog` |
+//! | `x/` | number (u32 BE): 0 the head, then the chunks | what a clean stop leaves so that facts need not be read | `cauldron-crdt`, `FactLog` |
 //! | `m/` | a name | what the node knows of itself: schema, mesh, incarnation, marks | `cauldron-node-core` |
 //! | `l/` | a name | what is local and never replicated: leases, checkpoints | `cauldron-node-core` |
 //!
@@ -16,6 +17,8 @@ pub const FACT: &[u8] = b"f/";
 pub const EVIDENCE: &[u8] = b"e/";
 /// What of a chain a later signature vouches for.
 pub const VOUCHED: &[u8] = b"v/";
+/// What a clean stop leaves so that the next start need not read the facts.
+pub const INDEX: &[u8] = b"x/";
 /// What the node knows of itself.
 pub const META: &[u8] = b"m/";
 /// Local state that is never replicated.
@@ -52,7 +55,7 @@ mod tests {
 
     #[test]
     fn prefixes_do_not_overlap_and_keys_are_readable() {
-        let all = [FACT, EVIDENCE, VOUCHED, META, LOCAL];
+        let all = [FACT, EVIDENCE, VOUCHED, INDEX, META, LOCAL];
         for (i, a) in all.iter().enumerate() {
             assert!(all.iter().skip(i + 1).all(|b| !a.starts_with(b) && !b.starts_with(a)));
         }

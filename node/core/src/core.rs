@@ -22,6 +22,7 @@ use crate::hold::Hold;
 use crate::input::{Event, Input, LinkId, Output, Record, Refusal, Reply, Seed, Ticket};
 use crate::life::Life;
 use crate::local::{self, Local, Token};
+use crate::opening::Opening;
 use crate::roots::RootsKnown;
 
 /// A peer at the other end of a link.
@@ -172,7 +173,7 @@ impl Access for Writers<'_> {
 }
 
 impl NodeCore {
-    /// Opens a node from the records of its store, in any order.
+    /// Opens a node from the records of its store, in any order, and keeps all facts in memory.
     ///
     /// # Errors
     /// [`OpenError`]; nothing is written then.
@@ -181,21 +182,22 @@ impl NodeCore {
         records: impl IntoIterator<Item = (Vec<u8>, Vec<u8>)>,
         now: Clock,
     ) -> Result<Self, OpenError> {
+        let mut opening = Opening::new(config.mesh);
+        records.into_iter().try_for_each(|(key, value)| opening.take(&key, &value))?;
+        Self::open_with(config, opening, now)
+    }
+
+    /// Opens a node from what was taken of its store.
+    ///
+    /// # Errors
+    /// [`OpenError`]; nothing is written then.
+    pub fn open_with(config: NodeConfig, mut opening: Opening, now: Clock) -> Result<Self, OpenError> {
         let charter = config.charter.open(&config.mesh).map_err(OpenError::Charter)?;
         let role = Role::of(&config.spiffe_id).map_err(|e| OpenError::Role(e.to_string()))?;
         let me = config.key.author_id();
         let authority = Authority::new(config.mesh, charter).map_err(OpenError::Role)?;
-        let (mut facts, mut locals) = (Vec::new(), Vec::new());
-        for (key, value) in records {
-            if key.starts_with(local::PREFIX) {
-                let decoded = Local::decode(&key, &value);
-                let source = |source| OpenError::Local { key: String::from_utf8_lossy(&key).into_owned(), source };
-                locals.push(decoded.map_err(source)?);
-            } else {
-                facts.push(LogRecord::read(&key, &value).map_err(OpenError::Log)?);
-            }
-        }
-        let log = FactLog::restore(config.mesh, facts, None).map_err(OpenError::Log)?;
+        let locals = std::mem::take(&mut opening.locals);
+        let (log, no_index) = opening.done()?;
         let born = locals.contains(&Local::Born);
         let behind = locals.iter().find_map(|l| if let Local::Behind(life) = l { Some(*life) } else { None });
         let used_before = born || config.used_before;
@@ -250,8 +252,9 @@ impl NodeCore {
             misbehave: config.misbehave,
         };
         core.rights_confirmed = core.life.is_confirmed();
+        no_index.into_iter().for_each(|record| core.persist(record));
         let terms = core.restore_locals(locals);
-        core.refold(&terms);
+        core.refold(&terms)?;
         core.bootstrap(config.bootstrap, &config.terms)?;
         core.check_seat()?;
         core.settle_in(born, behind);
@@ -284,27 +287,6 @@ impl NodeCore {
             }
         }
         terms
-    }
-
-    /// Folds everything that the log holds, authority first.
-    fn refold(&mut self, terms: &[EntryBody]) {
-        let facts: Vec<Arc<Fact>> = self.log.iter().cloned().collect();
-        for fact in facts.iter().filter(|f| f.header().scope == Scope::authority()) {
-            self.authority.apply(fact);
-        }
-        let forks: Vec<_> =
-            self.log.evidence(&Scope::authority()).filter_map(cauldron_crdt::Evidence::header).collect();
-        for header in forks {
-            self.authority.forked(header.author, header.incarnation, header.seq);
-        }
-        self.authority.apply_terms(terms);
-        self.forget_terms();
-        self.become_incarnation();
-        self.fork_rights();
-        for fact in facts.iter().filter(|f| f.header().scope != Scope::authority()) {
-            self.fold(fact);
-        }
-        self.docs.settle_all();
     }
 
     /// Takes the facts the node starts with; those already held are skipped. A term among the entries says who may have written
@@ -360,6 +342,7 @@ impl NodeCore {
     /// Takes one input in. Drain [`NodeCore::poll`] afterwards.
     pub fn handle(&mut self, now: Clock, input: Input) {
         self.now = now;
+        self.log.chill();
         match input {
             Input::LinkUp { link, spiffe_id, author } => self.link_up(link, spiffe_id, author),
             Input::DataLinkUp { link, author } => self.data_link_up(link, author),

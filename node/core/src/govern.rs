@@ -70,7 +70,7 @@ impl NodeCore {
         if self.policy.bundle == Some(active.activate.bundle) && self.policy.digest == Some(active.activate.digest) {
             return;
         }
-        let Some(fact) = self.log.get(&active.activate.bundle).cloned() else {
+        let Some(fact) = self.log.get(&active.activate.bundle) else {
             self.policy.engine = None;
             self.policy.problem =
                 Some(format!("policy {} is active, its bundle has not arrived yet", active.activate.version));

@@ -41,9 +41,11 @@ impl NodeCore {
     /// What this node has said in its log.
     pub(crate) fn recall_held(&mut self) {
         let scope = Scope::mesh();
-        let own = self.log.iter_scope(&scope).filter(|f| f.header().author == self.me && f.header().kind == KIND_HELD);
+        let own = self.log.rows_in(&scope).filter(|row| row.chain.author == self.me);
+        let held = own.filter(|row| row.kind.is_none_or(|kind| kind == KIND_HELD));
+        let held = held.filter_map(|row| self.log.at(row.chain, row.seq)).filter(|f| f.header().kind == KIND_HELD);
         // Only words that are true of the chain as it is: a term may have put others in their places.
-        let true_words = own
+        let true_words = held
             .filter_map(|f| f.decode_body::<Held>().ok())
             .filter(|h| self.authority.index_of(&h.head) == Some(h.index));
         self.hold.index = true_words.map(|h| h.index).max().unwrap_or(0);
@@ -58,7 +60,7 @@ impl NodeCore {
         }
         let body = to_cbor(&Held { head, index, suspensions: vec![], trust: self.roots.own.clone() });
         // A term is in no log: what names it as a cause would never be whole.
-        let deps = if self.log.get(&head).is_some() { vec![head] } else { vec![] };
+        let deps = if self.log.contains(&head) { vec![head] } else { vec![] };
         if self.append(Scope::mesh(), KIND_HELD, deps, body, None).is_ok() {
             self.hold = Hold { index, since_ms: None, due: None };
         }

@@ -12,7 +12,7 @@ use crate::local;
 impl NodeCore {
     pub(crate) fn offered(&mut self, link: LinkId, sealed: SealedFact) {
         let id = sealed.id();
-        let settled = |h: &Header| self.vouched_for(h).filter(|_| self.log.get(&id).is_none());
+        let settled = |h: &Header| self.vouched_for(h).filter(|_| !self.log.contains(&id));
         let answer = match sealed.peek().ok().and_then(|h| self.unknown_life(&h).or_else(|| settled(&h))) {
             Some(why) => Err(why),
             None => self.log.insert(sealed, &Writers(&self.authority)),

@@ -36,6 +36,7 @@ mod hold;
 mod learn;
 mod life;
 mod names;
+mod opening;
 mod roots;
 mod runway;
 mod seals;
@@ -49,11 +50,14 @@ mod authority_tests;
 #[cfg(test)]
 mod bases_tests;
 #[cfg(test)]
+mod opening_tests;
+#[cfg(test)]
 mod testing;
 
 pub use crate::budgets::{BudgetAct, WINDOWS_AHEAD_MAX};
 pub use crate::config::{Misbehave, NodeConfig, OpenError};
 pub use crate::core::NodeCore;
+pub use crate::opening::Opening;
 pub use govern::OPEN_PER_AGENT_MAX;
 pub use input::{
     Command, EffectResult, Event, Input, LinkId, Output, Probe, Record, Refusal, Reply, Seed, Ticket, Timer,

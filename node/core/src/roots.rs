@@ -391,14 +391,14 @@ impl NodeCore {
     /// What was issued, newest first, to one identity or to all: as far as this node may read.
     #[must_use]
     pub fn issued_view(&self, to: Option<&str>, limit: usize) -> Vec<IssuanceView> {
-        let mut facts: Vec<_> = self.log.iter().filter(|f| f.header().kind == KIND_ISSUED).collect();
+        let mut facts: Vec<_> = self.log.of_kind(KIND_ISSUED).collect();
         facts.sort_by_key(|fact| std::cmp::Reverse((fact.header().hlc, fact.id())));
         let lines = facts.into_iter().flat_map(|fact| {
             let issued = fact.decode_body::<Issued>().map(|body| body.issued).unwrap_or_default();
-            issued.into_iter().rev().map(move |issuance| (fact, issuance))
+            issued.into_iter().rev().map(move |issuance| (fact.clone(), issuance))
         });
         let asked = lines.filter(|(_, issuance)| to.is_none_or(|to| issuance.spiffe_id == to));
-        let view = |(fact, issuance): (&std::sync::Arc<Fact>, Issuance)| IssuanceView {
+        let view = |(fact, issuance): (std::sync::Arc<Fact>, Issuance)| IssuanceView {
             fact: fact.id().to_string(),
             issued: Time(fact.header().wall_ms()),
             by: self.name_of(&fact.header().author),

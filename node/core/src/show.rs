@@ -54,8 +54,8 @@ const PREFIX_LEN_MIN: usize = 4;
 impl NodeCore {
     /// The W3C `traceparent` that a fact carries.
     #[must_use]
-    pub fn traceparent_of(&self, fact: &FactId) -> Option<&str> {
-        self.log.get(fact)?.header().traceparent.as_deref()
+    pub fn traceparent_of(&self, fact: &FactId) -> Option<String> {
+        self.log.get(fact)?.header().traceparent.clone()
     }
 
     pub(crate) fn seen(&self, now: Clock, as_of_ms: u64, observer: String, source: &'static str) -> Seen {
@@ -88,7 +88,7 @@ impl NodeCore {
             limit_ms: classes.into_iter().map(|(name, class)| (name, age_ms_max(class, ages))).collect(),
             granted_by,
         };
-        let future = self.log.iter().filter(|f| f.header().wall_ms() > now.wall_ms.saturating_add(FUTURE_MS)).count();
+        let ahead_s = u32::try_from(now.wall_ms.saturating_add(FUTURE_MS) / 1_000).unwrap_or(u32::MAX);
         SelfView {
             spiffe_id: self.spiffe_id.to_string(),
             site: self.role.site().map(str::to_owned),
@@ -101,7 +101,7 @@ impl NodeCore {
             lease: (!self.role.is_mesh_coordinator()).then_some(lease),
             policy: self.authority.policy().map(|p| p.activate.version),
             facts: self.log.len() as u64,
-            future_facts: future as u64,
+            future_facts: self.log.count_beyond(ahead_s),
             refused: self.refused.clone(),
             seen: self.seen_here(now),
         }
@@ -176,7 +176,7 @@ impl NodeCore {
         let view = |scope: &Scope| ScopeView {
             scope: scope.to_string(),
             chains: self.log.vector(scope).len() as u64,
-            facts: self.log.iter_scope(scope).count() as u64,
+            facts: self.log.count_in(scope),
         };
         SyncView {
             state_hash: realms.into_iter().map(hash).collect(),
@@ -338,7 +338,9 @@ impl NodeCore {
         if text.len() < PREFIX_LEN_MIN || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
             return Err(format!("{text:?} is no id; give at least its first {PREFIX_LEN_MIN} characters"));
         }
-        let mut matches = self.log.iter().map(|f| f.id()).filter(|id| id.to_string().starts_with(text));
+        let first = text.get(..2).and_then(|first| u8::from_str_radix(first, 16).ok());
+        let near = self.log.rows().map(|row| row.id).filter(|id| id.as_bytes().first().copied() == first);
+        let mut matches = near.filter(|id| id.to_string().starts_with(text));
         match (matches.next(), matches.next()) {
             (None, _) => Err(format!("no fact here begins with {text}")),
             (Some(id), None) => Ok(id),

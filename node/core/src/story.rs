@@ -147,10 +147,16 @@ impl NodeCore {
     /// The newest facts, oldest first.
     #[must_use]
     pub fn audit_tail(&self, limit: usize, kind: Option<&str>) -> Vec<AuditEntry> {
-        let mut facts: Vec<_> = self.log.iter().filter(|f| kind.is_none_or(|k| f.header().kind == k)).collect();
+        let asked = || self.log.rows().filter(|row| kind.is_none_or(|kind| row.kind.is_none_or(|known| known == kind)));
+        // Only what may be among them is read.
+        let mut seconds: Vec<u32> = asked().map(|row| row.wall_s).collect();
+        seconds.sort_unstable_by(|a, b| b.cmp(a));
+        let oldest = seconds.get(limit.saturating_sub(1)).copied().unwrap_or(0);
+        let newest = asked().filter(|row| row.wall_s >= oldest).filter_map(|row| self.log.at(row.chain, row.seq));
+        let mut facts: Vec<_> = newest.filter(|fact| kind.is_none_or(|kind| fact.header().kind == kind)).collect();
         facts.sort_by_key(|f| (f.header().hlc, f.id()));
         let skip = facts.len().saturating_sub(limit);
-        facts.into_iter().skip(skip).map(|f| self.audit_entry(f)).collect()
+        facts.iter().skip(skip).map(|f| self.audit_entry(f)).collect()
     }
 
     /// Every fact of a lineage's story, in the order of its authors' clocks.
@@ -160,7 +166,7 @@ impl NodeCore {
         let events = self.ledger.timeline(&lineage, &self.authority);
         let entry = |event: cauldron_coordinator::ledger::Event| {
             let fact = self.log.get(&event.id)?;
-            let mut entry = self.audit_entry(fact);
+            let mut entry = self.audit_entry(&fact);
             entry.summary = event.says;
             if let Some(void) = event.void {
                 entry.summary.push_str(&format!(" (counts for nothing: {void})"));

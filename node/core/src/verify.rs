@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use cauldron_coordinator::ledger::{Ledger, Report};
-use cauldron_crdt::FactLog;
 use cauldron_identity::authority::KIND_HELD;
 use cauldron_identity::{AuthorId, Authority, Scope};
 
@@ -20,17 +19,18 @@ impl NodeCore {
         };
         let scope = Scope::authority();
         self.log.iter_scope(&scope).for_each(|fact| {
-            authority.apply(fact);
+            authority.apply(&fact);
         });
         authority.apply_terms(self.authority.terms().map(|(_, body)| body));
-        self.log.iter().filter(|f| f.header().kind == KIND_HELD).for_each(|fact| {
-            authority.apply(fact);
+        self.log.of_kind(KIND_HELD).for_each(|fact| {
+            authority.apply(&fact);
         });
         checks.push(self.verify_chains(&authority));
         checks.push(verify_authority(&authority));
         let mut ledger = Ledger::new();
-        self.log.iter().for_each(|fact| {
-            ledger.insert(fact);
+        let read = self.log.rows().filter(|row| row.kind.is_none_or(Ledger::reads));
+        read.filter_map(|row| self.log.at(row.chain, row.seq)).for_each(|fact| {
+            ledger.insert(&fact);
         });
         for (author, ends) in ledger.suspensions(&authority) {
             authority.suspend(author, &ends);
@@ -57,14 +57,13 @@ impl NodeCore {
 
     /// Every header, link, body hash and signature, as if it came from a stranger.
     fn verify_chains(&self, authority: &Authority) -> Check {
-        let restored = FactLog::restore(self.authority.mesh(), self.log.records(), Some(&Writers(authority)));
-        match restored {
-            Ok(log) => {
-                let signed = match log.unproven() {
+        match self.log.check(&Writers(authority)) {
+            Ok(()) => {
+                let signed = match self.log.unproven() {
                     0 => "each signed and linked".to_owned(),
                     some => format!("all linked, {some} signed by way of a later one, the rest each"),
                 };
-                Check { name: "chains", ok: true, detail: format!("{} facts, {signed}", log.len()) }
+                Check { name: "chains", ok: true, detail: format!("{} facts, {signed}", self.log.len()) }
             }
             Err(why) => Check { name: "chains", ok: false, detail: why.to_string() },
         }

@@ -21,7 +21,7 @@ mod misc;
 mod people;
 mod policy;
 mod roots;
-mod start;
+pub(crate) mod start;
 mod store;
 mod verify;
 

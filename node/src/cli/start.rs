@@ -383,7 +383,7 @@ fn shell(path: &Path) -> String {
 }
 
 #[cfg(test)]
-pub(super) fn request_for_tests() -> Request {
+pub(crate) fn request_for_tests() -> Request {
     Request {
         name: "hq".into(),
         trust_domain: TrustDomain::new("acme.test").expect("a trust domain"),

@@ -1,10 +1,12 @@
 //! What is on disk, checked while the node is stopped.
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
-use cauldron_crdt::{Access, FactLog, Record};
+use cauldron_crdt::limits::HOT_BYTES_MAX;
+use cauldron_crdt::{Access, FactLog, Record, Restoring};
 use cauldron_identity::authority::{KIND_ENTRY, KIND_HELD};
-use cauldron_identity::{AuthorId, Authority, PublicKey, Scope, SealedFact};
+use cauldron_identity::{AuthorId, Authority, MeshId, PublicKey, Scope};
 use cauldron_store::{CACHE_BYTES_DEFAULT, Health, RedbStore, Store, record};
 use clap::Subcommand;
 use jiff::Timestamp;
@@ -16,6 +18,7 @@ use crate::error::{CliError, Kind};
 use crate::founding::read_charter;
 use crate::output::{print, rows};
 use crate::paths::DataDir;
+use crate::run::archive::{StoreArchive, kind_of};
 
 /// `store …`.
 #[derive(Debug, Subcommand)]
@@ -52,7 +55,8 @@ pub(super) fn run(global: &Global, command: &Command) -> Result<(), CliError> {
         };
         CliError::new(kind, format!("cannot open {}", path.display())).because(&e).hint(e.hint())
     })?;
-    let checks = [pages(&store), chains(&store, &dir)];
+    let store: Arc<dyn Store> = Arc::new(store);
+    let checks = [pages(store.as_ref()), chains(&store, &dir)];
     let ok = checks.iter().all(|c| c["ok"] == true);
     let value = json!({ "ok": ok, "checks": checks });
     print(global.output, &value, || rows(&checks, CHECKS, "", Timestamp::now()))?;
@@ -80,69 +84,69 @@ fn pages(store: &dyn Store) -> Value {
     )
 }
 
-fn chains(store: &dyn Store, dir: &DataDir) -> Value {
+fn chains(store: &Arc<dyn Store>, dir: &DataDir) -> Value {
     check("chains", verify_chains(store, dir).map_err(|e| e.to_string().replace('\n', " ")))
 }
 
 /// Every record's checksum, every fact's id, body and link, and every signature under the authority that the facts themselves
 /// build on the pinned charter.
-fn verify_chains(store: &dyn Store, dir: &DataDir) -> Result<String, CliError> {
+fn verify_chains(store: &Arc<dyn Store>, dir: &DataDir) -> Result<String, CliError> {
     let damaged = |what: String| CliError::integrity(what);
     let Some(binding) = dir.binding()? else { return Err(CliError::config("the data directory is bound to no node")) };
     let (_, charter) = read_charter(dir, &binding.mesh)?;
-    let (records, local) = read_records(store)?;
-    let facts: Vec<SealedFact> =
-        records.iter().filter_map(|r| if let Record::Fact(f) = r { Some(f.clone()) } else { None }).collect();
+    let (log, local) = read_log(store, binding.mesh)?;
     let mut authority = Authority::new(binding.mesh, charter).map_err(damaged)?;
-    let log = FactLog::restore(binding.mesh, records.iter().cloned(), None)
-        .map_err(|e| damaged("a chain is broken".into()).because(&e))?;
-    let of_kind = |kind: &'static str| log.iter().filter(move |f| f.header().kind == kind);
-    of_kind(KIND_ENTRY).chain(of_kind(KIND_HELD)).for_each(|fact| {
-        authority.apply(fact);
+    log.of_kind(KIND_ENTRY).chain(log.of_kind(KIND_HELD)).for_each(|fact| {
+        authority.apply(&fact);
     });
-    let checked = FactLog::restore(binding.mesh, records, Some(&Rules(&authority)))
+    log.check(&Rules(&authority))
         .map_err(|e| damaged("a signature or writer rule does not hold".into()).because(&e))?;
-    let signed = match checked.unproven() {
+    let signed = match log.unproven() {
         0 => "each signed and linked".to_owned(),
         some => format!("all linked, {some} signed by way of a later one, the rest each"),
     };
-    Ok(format!("{} facts in {} scopes, {signed}; {local} local records", facts.len(), log.scopes().len()))
+    Ok(format!("{} facts in {} scopes, {signed}; {local} local records", log.len(), log.scopes().len()))
 }
 
-fn read_records(store: &dyn Store) -> Result<(Vec<Record>, usize), CliError> {
-    let (mut records, mut local, mut broken) = (Vec::new(), 0, None);
+/// The log by its records, whatever index there is, and the number of local records.
+fn read_log(store: &Arc<dyn Store>, mesh: MeshId) -> Result<(FactLog, usize), CliError> {
+    let archive = Arc::new(StoreArchive(store.clone()));
+    let (mut restoring, mut local, mut broken) = (Restoring::over(mesh, archive, HOT_BYTES_MAX), 0, None);
     let scanned = store.scan(b"", &mut |key, value| {
-        let kind = key.first().copied().unwrap_or_default();
-        let read = record::unwrap(key, kind, value).map_err(|e| e.to_string()).and_then(|body| {
-            let replicated = Record::PREFIXES.iter().any(|prefix| key.starts_with(prefix));
-            if replicated { Record::read(key, body).map(Some).map_err(|e| e.to_string()) } else { Ok(None) }
-        });
-        match read {
-            Ok(Some(record)) => records.push(record),
-            Ok(None) => local += 1,
+        let taken =
+            record::unwrap(key, kind_of(key), value).map_err(|e| CliError::integrity(e.to_string())).and_then(|body| {
+                if Record::PREFIXES.iter().any(|prefix| key.starts_with(prefix)) {
+                    let record = Record::read(key, body).map_err(|e| CliError::integrity(e.to_string()))?;
+                    restoring.take(record).map_err(|e| CliError::integrity("a chain is broken").because(&e))?;
+                } else if !Record::is_index(key) {
+                    local += 1;
+                }
+                Ok(())
+            });
+        match taken {
+            Ok(()) => ControlFlow::Continue(()),
             Err(why) => {
                 broken = Some(why);
-                return ControlFlow::Break(());
+                ControlFlow::Break(())
             }
         }
-        ControlFlow::Continue(())
     });
     scanned.map_err(|e| CliError::integrity("the store cannot be read").because(&e).hint(e.hint()))?;
-    match broken {
-        Some(why) => Err(CliError::integrity(why)),
-        None => Ok((records, local)),
-    }
+    broken.map_or(Ok(()), Err)?;
+    let log = restoring.done().map_err(|e| CliError::integrity("a chain is broken").because(&e))?;
+    Ok((log, local))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::founding::{self, found};
+    use cauldron_identity::SealedFact;
     use cauldron_store::{MemStore, WriteBatch};
 
     type Records = Vec<(Vec<u8>, Vec<u8>)>;
 
-    fn founded() -> (tempfile::TempDir, DataDir, MemStore) {
+    fn founded() -> (tempfile::TempDir, DataDir, Arc<dyn Store>) {
         let temporary = tempfile::tempdir().expect("temporary directory");
         let dir = DataDir::new(temporary.path().join("hq"));
         found(&dir, &super::super::start::request_for_tests()).unwrap_or_else(|e| panic!("{e}"));
@@ -154,13 +158,13 @@ mod tests {
             batch.put(key.clone(), record::wrap(&key, key[0], &fact.value()));
         }
         store.commit(batch).expect("committed");
-        (temporary, dir, store)
+        (temporary, dir, Arc::new(store))
     }
 
     #[test]
     fn a_founders_store_verifies() {
         let (_temporary, dir, store) = founded();
-        assert_eq!(pages(&store)["ok"], true);
+        assert_eq!(pages(store.as_ref())["ok"], true);
         let told = verify_chains(&store, &dir).unwrap_or_else(|e| panic!("{e}"));
         assert_eq!(told, "3 facts in 2 scopes, each signed and linked; 0 local records");
     }
@@ -183,7 +187,7 @@ mod tests {
                 batch.put(key, value);
             });
             store.commit(batch).expect("committed");
-            verify_chains(&store, &dir).expect_err("found").to_string()
+            verify_chains(&(Arc::new(store) as Arc<dyn Store>), &dir).expect_err("found").to_string()
         };
         let flipped = rewrite(&|records| records[0].1.iter_mut().last().into_iter().for_each(|b| *b ^= 1));
         assert!(flipped.contains("the checksum does not match"), "{flipped}");

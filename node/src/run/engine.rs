@@ -28,6 +28,8 @@ const JOBS_MAX: usize = 256;
 const BATCH_MAX: usize = 256;
 /// Events that a slow follower of `/v1/events` may lag behind before it is told that it missed some.
 const EVENTS_MAX: usize = 1_024;
+/// Bytes of the index in one commit: a stop must not take the memory that the log does without.
+const INDEX_COMMIT: usize = 4 * 1024 * 1024;
 /// The longest sleep without a timer; only bounds the drift of the clock mark.
 const SLEEP_MAX: Duration = Duration::from_secs(5);
 
@@ -275,8 +277,9 @@ impl Engine {
             for read in std::mem::take(&mut self.reads) {
                 read(&self.core);
             }
+            self.sound()?;
             if stop {
-                return Ok(());
+                return self.leave_index();
             }
         }
     }
@@ -316,11 +319,35 @@ impl Engine {
                 other => rest.push(other),
             }
         }
+        // Nothing that rests on a fact which could not be read gets out.
+        self.sound()?;
         self.commit(batch)?;
         for output in rest {
             self.act(output);
         }
         Ok(())
+    }
+
+    /// Whether every record came back as it was kept.
+    fn sound(&self) -> Result<(), StoreError> {
+        let Some(damage) = self.core.damage() else { return Ok(()) };
+        tracing::error!(%damage, "a record of the store is damaged; the node stops");
+        Err(StoreError::Corrupt { place: damage.place.clone(), detail: damage.detail.clone() })
+    }
+
+    /// After everything else is on disk: what lets the next start do without reading the facts. Its head is the last
+    /// commit, and the first thing that the next start takes away.
+    fn leave_index(&mut self) -> Result<(), StoreError> {
+        let (mut batch, mut bytes) = (WriteBatch::new(), 0);
+        for record in self.core.index() {
+            bytes += record.value.as_ref().map_or(0, Vec::len);
+            put(&mut batch, record);
+            if bytes >= INDEX_COMMIT {
+                self.store.commit(std::mem::take(&mut batch))?;
+                bytes = 0;
+            }
+        }
+        self.commit(batch)
     }
 
     fn commit(&mut self, batch: WriteBatch) -> Result<(), StoreError> {

@@ -9,6 +9,7 @@ pub mod facts;
 pub mod federation;
 
 mod agents;
+pub(crate) mod archive;
 mod effects;
 mod enrolment;
 mod external;
@@ -37,7 +38,7 @@ use cauldron_agents::connector::blocklist::Blocklist;
 use cauldron_identity::{AuthorKey, MeshId};
 use cauldron_mesh::{Mesh, MeshConfig, MeshHandle};
 use cauldron_node_core::Command;
-use cauldron_store::Store;
+use cauldron_store::{Store, StoreError};
 use tokio::sync::{mpsc, watch};
 
 use crate::clock::SystemClock;
@@ -121,7 +122,7 @@ async fn run_node(config: Arc<Config>) -> Result<(), CliError> {
         start = enter(&config, mesh, &author, ca.as_deref(), holder.as_deref()) => start?,
         () = stop_signal.wait() => return Ok(()),
     };
-    let node = open_node(&config, mesh, &author, start, store.as_ref(), &fault, used_before)?;
+    let node = open_node(&config, mesh, &author, start, &store, &fault, used_before)?;
     let door = Door { gate, health: sockets.health, bundle: sockets.bundle, foreign, stop, stopped };
     let issuers = Issuers { ca, holder, fault, roots: Arc::default() };
     let running = Running::start(config.clone(), mesh, author, issuers, store, node, door, hands)?;
@@ -215,7 +216,7 @@ struct Running {
     clock: SystemClock,
     stop: watch::Sender<bool>,
     stop_threads: Arc<AtomicBool>,
-    core: Option<std::thread::JoinHandle<Result<(), cauldron_store::StoreError>>>,
+    core: Option<std::thread::JoinHandle<Result<(), StoreError>>>,
     threads: Vec<std::thread::JoinHandle<()>>,
 }
 
@@ -378,6 +379,11 @@ impl Running {
         let _ = tokio::time::timeout(STOP_MAX, self.mesh.shutdown()).await;
         match result {
             Ok(Some(Ok(Ok(())))) | Ok(None) => Ok(()),
+            Ok(Some(Ok(Err(e @ StoreError::Corrupt { .. })))) => {
+                Err(CliError::integrity("a record of the store is damaged; the node has stopped")
+                    .because(&e)
+                    .hint(e.hint()))
+            }
             Ok(Some(Ok(Err(e)))) => Err(CliError::integrity("the store did not confirm a write; the node has stopped")
                 .because(&e)
                 .hint("check the disk and its free space, then start the node again: what was acknowledged is there")),

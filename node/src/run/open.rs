@@ -1,6 +1,5 @@
 //! From a data directory to a core that can run: the store, the SVID, the charter, the clock.
 
-use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use cauldron_identity::authority::{EntryBody, Issuance};
@@ -9,6 +8,7 @@ use cauldron_mesh::SvidSource;
 use cauldron_node_core::{NodeConfig, NodeCore, Seed};
 use cauldron_store::{RedbStore, Store};
 
+use super::archive::read_store;
 use super::fault::Fault;
 use super::root_keeper::RootKeeper;
 use super::site::SiteHolder;
@@ -112,13 +112,13 @@ pub(super) fn open_node(
     mesh: MeshId,
     author: &AuthorKey,
     start: Start,
-    store: &dyn Store,
+    store: &Arc<dyn Store>,
     fault: &Fault,
     used_before: bool,
 ) -> Result<Opened, CliError> {
-    let records = read_records(store)?;
-    let noted = records.iter().find(|(key, _)| *key == cauldron_node_core::local::note_key(CLOCK_NOTE));
-    let stored: Option<Mark> = noted.and_then(|(_, value)| cauldron_identity::codec::from_cbor(value).ok());
+    let opening = read_store(store, mesh)?;
+    let noted = opening.note(CLOCK_NOTE);
+    let stored: Option<Mark> = noted.and_then(|value| cauldron_identity::codec::from_cbor(value).ok());
     let mark = match stored {
         Some(mark) => Some(mark),
         None => founding::read_clock(&config.node.dir)?,
@@ -138,11 +138,7 @@ pub(super) fn open_node(
         epoch_changes: fault.epoch_changes.unwrap_or(cauldron_crdt::limits::EPOCH_CHANGES),
         misbehave: fault.misbehave,
     };
-    let core = NodeCore::open(settings, records, clock.now()).map_err(|e| {
-        CliError::integrity("this node cannot start on its store").because(&e).hint(
-            "keep the data directory as it is; restore it from a backup, or give the box a new identity with a new token",
-        )
-    })?;
+    let core = NodeCore::open_with(settings, opening, clock.now()).map_err(|e| unusable(&e))?;
     let identity = start.identity;
     let source = SvidSource::new(identity.chain, &identity.key, identity.bundles, clock::certificate_clock())
         .map_err(|e| CliError::integrity("the SVID cannot be used for TLS").because(&e))?;
@@ -152,28 +148,9 @@ pub(super) fn open_node(
     Ok(Opened { core, clock, source, issued: start.issued })
 }
 
-/// A record as the core takes it.
-type KeyValue = (Vec<u8>, Vec<u8>);
-
-/// Every record, out of its checked envelope.
-fn read_records(store: &dyn Store) -> Result<Vec<KeyValue>, CliError> {
-    let mut records = Vec::new();
-    let mut damaged = None;
-    let scanned = store.scan(b"", &mut |key, value| {
-        let kind = key.first().copied().unwrap_or_default();
-        match cauldron_store::record::unwrap(key, kind, value) {
-            Ok(body) => {
-                records.push((key.to_vec(), body.to_vec()));
-                ControlFlow::Continue(())
-            }
-            Err(e) => {
-                damaged = Some(e);
-                ControlFlow::Break(())
-            }
-        }
-    });
-    match scanned.err().or(damaged) {
-        None => Ok(records),
-        Some(e) => Err(CliError::integrity("a record of the store is damaged").because(&e)),
-    }
+/// The store does not let this node start.
+pub(super) fn unusable(why: &cauldron_node_core::OpenError) -> CliError {
+    CliError::integrity("this node cannot start on its store").because(why).hint(
+        "keep the data directory as it is; restore it from a backup, or give the box a new identity with a new token",
+    )
 }

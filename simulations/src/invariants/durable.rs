@@ -36,8 +36,8 @@ pub(super) fn no_regress(world: &World, place: Place, record: &Record) -> Holds 
     let m = &world.machines[place];
     let before = m.disk.get(&record.key).filter(|_| record.key.starts_with(FACT_PREFIX));
     match before {
-        Some(before) if record.value.as_deref() != Some(before) => {
-            let was = Known::of_record(&record.key, before);
+        Some(before) if record.value.as_ref() != Some(&before) => {
+            let was = Known::of_record(&record.key, &before);
             let is = record.value.as_deref().and_then(|value| Known::of_record(&record.key, value));
             if was.as_ref().zip(is.as_ref()).is_some_and(|(was, is)| was.id == is.id) {
                 return Ok(());

@@ -8,6 +8,7 @@ mod decision;
 mod documents;
 mod durable;
 mod finality;
+mod index;
 mod links;
 pub mod model;
 mod once;
@@ -18,6 +19,7 @@ mod scan;
 mod tamper;
 
 pub use finality::fold;
+pub(crate) use index::index;
 pub(crate) use scan::publish;
 pub(crate) use tamper::tampered;
 

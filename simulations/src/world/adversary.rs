@@ -291,7 +291,7 @@ impl World {
         let Ok(key) = stored.key() else { return };
         let m = &mut self.machines[place];
         // What a crash left half done at this place of the chain would be a third branch.
-        m.disk.write(&Record { key, value: Some(stored.value()) });
+        m.disk.slip_in(&Record { key, value: Some(stored.value()) });
         m.recall();
         if let Some(known) = Known::of_sealed(fact.sealed().clone()) {
             self.history.durable(&known);
@@ -423,7 +423,7 @@ impl World {
         let fact = Fact::seal(&m.key(), draft, body);
         let stored = LogRecord::Fact(fact.sealed().clone());
         let record = Record { key: stored.key().ok()?, value: Some(stored.value()) };
-        m.disk.write(&record);
+        m.disk.slip_in(&record);
         m.recall();
         let known = Known::of_sealed(fact.sealed().clone())?;
         self.history.durable(&known);

@@ -15,6 +15,7 @@ pub mod machine;
 pub mod people;
 pub mod process;
 pub mod roots;
+mod start;
 mod wires;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

@@ -4,17 +4,15 @@ use cauldron_coordinator::bodies::{KIND_ENDED, KIND_PERMIT, KIND_STARTED};
 use cauldron_crdt::doc::What;
 use cauldron_identity::authority::{Entry, EntryBody, KIND_ENTRY};
 use cauldron_identity::ids::sha256;
-use cauldron_node_core::{Event, Input, NodeConfig, NodeCore, Output, Record, Seed};
+use cauldron_node_core::{Event, Input, Output, Record};
 
 use super::machine::{Arriving, Restored};
 use super::{HQ, Happening, World};
 use crate::disk::{Commit, Disk, SLOW_MS};
 use crate::facts::Known;
-use crate::invariants::model::Model;
 use crate::invariants::{self, Violation};
 use crate::network::Place;
 use crate::reached;
-use crate::rng::Rng;
 
 /// How a process ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,64 +24,6 @@ pub enum Death {
 }
 
 impl World {
-    /// Starts a process on a machine that has none.
-    pub(crate) fn start(&mut self, place: Place) {
-        let seed = Seed(self.rng.bytes());
-        let now = self.queue.now();
-        let (charter, mesh) = (self.founding.charter.clone(), self.founding.mesh);
-        let hq_author = self.machines[HQ].author;
-        let m = &mut self.machines[place];
-        let Some(bootstrap) = m.bootstrap.clone() else { return };
-        if m.is_up() {
-            return;
-        }
-        m.recall();
-        m.life_at_start = Model::new(&self.founding, hq_author, m).incarnation(&m.author);
-        let used = m.known.values().any(|f| f.header.author == m.author);
-        m.resumed_at = (m.process > 0 && used).then_some(now);
-        let clock = m.clock.read(now);
-        let (boot_id, used_before, far_facts) = (m.clock.boot_id(&m.name), m.process > 0, self.weather.far_facts);
-        let epoch_changes = self.weather.epoch_changes;
-        let config = || NodeConfig {
-            key: m.key(),
-            spiffe_id: m.spiffe_id.clone(),
-            charter: charter.clone(),
-            mesh,
-            boot_id: boot_id.clone(),
-            bootstrap: bootstrap.to_vec(),
-            seed,
-            far_facts,
-            epoch_changes,
-            misbehave: cauldron_node_core::Misbehave::default(),
-            used_before,
-            terms: vec![],
-        };
-        // Chance of its own: whether a store is tampered with changes nothing that follows.
-        let mut dice = Rng::new(seed.0.iter().fold(0, |sum, byte| sum << 7 ^ u64::from(*byte)));
-        if dice.percent(30)
-            && let Some((what, records)) = invariants::tampered(&mut dice, m.disk.records())
-        {
-            reached!(self, "store.tampered");
-            if NodeCore::open(config(), records, clock).is_ok() {
-                let text = format!("{} opened its store although a fact in it was {what}", m.name);
-                return self.break_off(Violation::new("TAMPER", text));
-            }
-        }
-        match NodeCore::open(config(), m.disk.records(), clock) {
-            Ok(core) => m.core = Some(core),
-            Err(why) => {
-                let text = format!("{} cannot open its own store: {why}", m.name);
-                return self.break_off(Violation::new("RECOVERY", text));
-            }
-        }
-        self.note(place, "start", &[], String::new);
-        self.drain(place, false);
-        self.pump(place);
-        for (a, b) in self.network.pairs_of(place).collect::<Vec<_>>() {
-            self.redial(a, b);
-        }
-    }
-
     /// Hands an input to a process, now or when it is able to listen.
     pub(crate) fn give(&mut self, place: Place, arriving: Arriving) {
         let blocking = self.weather.disk.blocking;
@@ -127,11 +67,15 @@ impl World {
     }
 
     /// Takes every output of the core into the outbox, and looks at what the node now says it keeps.
-    fn drain(&mut self, place: Place, stranger: bool) {
+    pub(super) fn drain(&mut self, place: Place, stranger: bool) {
         loop {
             let Some(core) = self.machines[place].core.as_mut() else { return };
             match core.poll() {
                 Output::Idle { until } => {
+                    if let Some(damage) = core.damage().cloned() {
+                        let text = format!("{} cannot read its own store: {damage}", self.machines[place].name);
+                        return self.break_off(Violation::new("RECOVERY", text));
+                    }
                     self.machines[place].wake_for = until.map(|(_, timer)| timer);
                     self.set_alarm(place, until.map(|(at, _)| at));
                     return;

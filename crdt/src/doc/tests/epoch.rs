@@ -150,7 +150,7 @@ fn what_a_late_writer_wrote_to_an_epoch_that_had_ended_is_merged() {
 }
 
 fn all_facts(nodes: &[&Node]) -> Vec<Arc<Fact>> {
-    nodes.iter().flat_map(|node| node.log.iter().cloned()).collect()
+    nodes.iter().flat_map(|node| node.log.iter()).collect()
 }
 
 #[test]

@@ -93,7 +93,7 @@ fn what_somebody_said_later_stands() {
     let author = bad.key.author_id();
     // Another, who had seen only what stays, writes the same field after the honest author did.
     let mut third = Node::new(4);
-    let stays = bad.log.at(&crate::log::ChainId { scope: Scope::mesh(), author, incarnation: 0 }, 1).cloned();
+    let stays = bad.log.at(&crate::log::ChainId { scope: Scope::mesh(), author, incarnation: 0 }, 1);
     third.take(&[stays.expect("there")]);
     third.hlc = 100;
     let later = third.set("porto", "b.state", "flooded");

@@ -401,7 +401,7 @@ fn sealed_facts_of_a_log_give_the_same_books_as_their_bodies() {
     }
     append(&mut log, KIND_DEBIT, b"not a debit".to_vec(), vec![]);
     log.append(&key(1), crate::testing::draft(&Scope::site("lyon").expect("a name"), b"")).expect("appends");
-    log.iter().for_each(|fact| _ = books.fold(fact));
+    log.iter().for_each(|fact| _ = books.fold(&fact));
     let mut again = Escrow::of_log(&log);
     again.mint(MINT, 1, &mint);
     assert_eq!(again, books);

@@ -132,7 +132,7 @@ fn a_bad_signature_is_found_kept_in_mind_and_mended() {
     let taken = take(&mut log, 1, &facts);
     assert_eq!((taken.mended.len(), taken.duplicates, log.unproven()), (37, 40, 0));
     assert!(matches!(taken.mark, Some(Record::Mark(_))) && log.damaged().count() == 0);
-    assert!(log.iter().map(|fact| fact.sealed()).eq(&facts));
+    assert!(log.iter().map(|fact| fact.sealed().clone()).eq(facts));
 }
 
 #[test]

@@ -83,7 +83,7 @@ fn garbled_signatures_are_blamed_on_nobody_passed_on_by_nobody_and_mended_by_ano
     pass(&mut world, 10_000);
     let log = &world.nodes[1].log;
     assert_eq!(log.unproven(), 0);
-    assert!(log.iter().map(|f| f.sealed()).eq(&facts));
+    assert!(log.iter().map(|f| f.sealed().clone()).eq(facts));
     assert_eq!((world.closed.len(), stats(&world).facts_mended), (0, 96));
 }
 
@@ -297,7 +297,7 @@ proptest! {
         world.calm(false);
         for node in &world.nodes {
             prop_assert_eq!(node.log.unproven(), 0);
-            let alone = |f: &std::sync::Arc<cauldron_identity::Fact>| {
+            let alone = |f: std::sync::Arc<cauldron_identity::Fact>| {
                 world.members.0.get::<AuthorId>(&f.header().author).is_some_and(|(key, _)| f.check_signature(key).is_ok())
             };
             prop_assert!(node.log.iter().all(alone));
