@@ -137,6 +137,8 @@ pub const EPOCH_CHANGES: u64 = DOC_CHANGES_MAX * 4 / 5;
 pub const EPOCH_CHANGES_MIN: u64 = 1_000;
 /// Readers who must have folded an epoch to the same hash (architecture §3).
 pub const SEAL_READERS: usize = 2;
+/// Epochs in a row that begin nowhere any more and are looked into for what is to be said again; each costs a fold.
+pub const EPOCHS_GONE_MAX: usize = 8;
 /// Seals of one author in one life for one epoch; each may cost every reader a fold.
 pub const SEALS_MAX: usize = 4;
 /// Guarantees §4: changes that wait for others, per author.
@@ -161,6 +163,11 @@ pub const DOC_INLINE_MAX: usize = 512;
 /// Operations in one of the changes that a long edit is split into.
 pub const EDIT_OPS_MAX: usize = 5_000;
 const _: () = assert!(EDIT_OPS_MAX as u64 <= CHANGE_OPS_MAX);
+/// Bytes that an operation takes in a change at most, its key and value not counted: ten columns of numbers.
+pub const OP_LEN: usize = 40;
+/// Bytes of operations in one of those changes, counted generously: what is around them fits beside.
+pub const EDIT_LEN_MAX: usize = 224 * 1024;
+const _: () = assert!(EDIT_LEN_MAX + 256 * 48 + 1024 < CHANGE_LEN_MAX);
 
 /// Grants of one life, budget and window that were neither credited nor refused. A receiver that is away for days must not
 /// draw an ever longer tail of small grants; the rest is granted when it answers.

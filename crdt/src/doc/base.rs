@@ -39,6 +39,8 @@ struct Tip {
     keeps: Option<u64>,
     #[n(3)]
     again: Option<u64>,
+    #[n(4)]
+    more: Option<bool>,
 }
 
 /// What travels.
@@ -135,12 +137,8 @@ impl Saving {
             let held = document.fence.find(hash)?;
             let Some(fact) = held.fact() else { continue };
             let body = DocChange::of(fact)?;
-            tips.push(Tip {
-                fact: fact.sealed().without_body(),
-                round: body.round,
-                keeps: body.keeps,
-                again: body.again,
-            });
+            let fact = fact.sealed().without_body();
+            tips.push(Tip { fact, round: body.round, keeps: body.keeps, again: body.again, more: body.more });
         }
         let (doc, id) = (document.key.doc.to_string(), document.id);
         let seals = epochs.seals_of(&id);
@@ -158,11 +156,14 @@ impl Saving {
 impl Epochs {
     /// Two seals that count, by which an epoch began.
     fn seals_of(&self, id: &EpochId) -> Vec<SealedFact> {
-        let before = self.next.iter().filter(|(_, next)| *next == id);
-        let votes = before.filter_map(|(before, _)| self.votes.get(before)).flatten();
+        let before =
+            self.ends.iter().filter_map(|(of, ends)| ends.iter().find(|found| found.next == *id).map(|f| (of, f)));
         let mut by_author = BTreeMap::new();
-        for vote in votes.filter(|vote| vote.counts && Some(vote.next) == id.genesis) {
-            by_author.entry(vote.fact.header().author).or_insert_with(|| vote.fact.sealed().clone());
+        for (of, found) in before {
+            let votes = self.votes.get(of).into_iter().flatten();
+            for vote in votes.filter(|vote| vote.counts && Some(vote.next) == id.genesis && vote.heads == found.heads) {
+                by_author.entry(vote.fact.header().author).or_insert_with(|| vote.fact.sealed().clone());
+            }
         }
         by_author.into_values().take(limits::SEAL_READERS).collect()
     }
@@ -290,8 +291,8 @@ impl Checked {
             let last = document.fence.of_actor(actor).last().and_then(|hash| document.fence.find(hash));
             let change = last.and_then(|held| held.change()).ok_or(BaseError::Unsigned)?;
             let change = change.raw_bytes().to_vec();
-            let (round, keeps, again) = (tip.round, tip.keeps, tip.again);
-            let body = to_cbor(&DocChange { change, round, keeps, again, ..document.body() });
+            let (round, keeps, again, more) = (tip.round, tip.keeps, tip.again, tip.more);
+            let body = to_cbor(&DocChange { change, round, keeps, again, more, ..document.body() });
             let whole = SealedFact::new(tip.fact.header.clone(), tip.fact.signature, Some(body));
             if whole.check_body(fact.header()).is_err() && !planted::active("base-tips-unchecked") {
                 return Err(BaseError::Unsigned);

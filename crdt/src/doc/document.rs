@@ -61,7 +61,6 @@ pub(super) struct Document {
     /// What it folds to at some heads; nothing where it does not fold.
     pub folds: BTreeMap<Vec<ChangeHash>, Option<Arc<Genesis>>>,
     pub to_fold: BTreeSet<Vec<ChangeHash>>,
-    pub last_fold: Option<Vec<ChangeHash>>,
     pub chains: BTreeMap<Writer, Chain>,
     pub fence: Fence,
     pub engine: Engine,
@@ -101,7 +100,6 @@ impl Document {
             end: None,
             folds: BTreeMap::new(),
             to_fold: BTreeSet::new(),
-            last_fold: None,
             chains: BTreeMap::new(),
             fence,
             engine: Engine::new(),
@@ -422,7 +420,7 @@ impl Document {
         let begun = self.genesis.clone().and_then(|genesis| Self::begin(self.key.clone(), genesis));
         let new = begun.unwrap_or_else(|| Self::new(self.key.clone(), self.id));
         let (folds, to_fold) = (std::mem::take(&mut self.folds), std::mem::take(&mut self.to_fold));
-        *self = Self { poison, folds, to_fold, last_fold: self.last_fold.take(), ..new };
+        *self = Self { poison, folds, to_fold, ..new };
         self.refeed(chains);
     }
 

@@ -158,10 +158,10 @@ impl<'d> Draft<'d> {
 
     /// The bodies of the facts to append, in this order.
     pub fn finish(self) -> Result<Vec<Vec<u8>>, Unfit> {
-        let mut bodies = Vec::new();
+        let mut bodies: Vec<DocChange> = Vec::new();
         let (mut seq, mut start_op, mut deps) = (self.seq, self.start_op, self.deps);
-        let (mut keeps, mut again) = (self.keeps, self.again);
-        for ops in self.ops.chunks(limits::EDIT_OPS_MAX) {
+        let (mut keeps, again) = (self.keeps, self.again);
+        for ops in pieces(&self.ops) {
             let expanded = ExpandedChange {
                 operations: ops.to_vec(),
                 actor_id: self.actor.clone(),
@@ -180,14 +180,47 @@ impl<'d> Draft<'d> {
             deps = vec![screen(&self.actor, &change)?.hash()];
             seq += 1;
             start_op += ops.len() as u64;
-            let body = DocChange { change, round: self.round, keeps: keeps.take(), ..self.doc.body() };
-            bodies.push(to_cbor(&DocChange { again: again.take(), ..body }));
+            bodies.push(DocChange { change, round: self.round, keeps: keeps.take(), again, ..self.doc.body() });
         }
-        if let Some(again) = again {
-            bodies.push(to_cbor(&DocChange { again: Some(again), round: self.round, ..self.doc.body() }));
+        if bodies.is_empty() && again.is_some() {
+            bodies.push(DocChange { again, round: self.round, ..self.doc.body() });
         }
+        // Only the last one says that all is said.
+        for body in bodies.iter_mut().rev().skip(1).filter(|body| body.again.is_some()) {
+            body.more = Some(true);
+        }
+        let bodies = bodies.iter().map(to_cbor).collect();
         Ok(bodies)
     }
+}
+
+/// Operations in pieces that each fit into a change. What an epoch begins from is cut so too: at every node alike.
+pub(super) fn pieces(ops: &[Op]) -> impl Iterator<Item = &[Op]> {
+    let mut rest = ops;
+    std::iter::from_fn(move || {
+        let mut len = 0;
+        let fits = |op: &&Op| {
+            len += length(op);
+            len <= limits::EDIT_LEN_MAX
+        };
+        let count = rest.iter().take(limits::EDIT_OPS_MAX).take_while(fits).count().max(1).min(rest.len());
+        let piece = rest.get(..count).filter(|piece| !piece.is_empty());
+        rest = rest.get(count..).unwrap_or_default();
+        piece
+    })
+}
+
+/// At least as many bytes as an operation takes in a change.
+fn length(op: &Op) -> usize {
+    let key = match &op.key {
+        Key::Map(key) => key.len(),
+        Key::Seq(_) => 0,
+    };
+    let value = match &op.action {
+        OpType::Put(ScalarValue::Str(text)) => text.len(),
+        _ => 0,
+    };
+    limits::OP_LEN + key + value + op.pred.len() * limits::OP_LEN
 }
 
 /// The characters of notes as they are shown: the text each stands in, and the operation that inserted it.

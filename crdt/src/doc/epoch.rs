@@ -3,15 +3,17 @@
 //! A history is bounded, so now and then readers fold a document to what it says, and everybody goes on from there with a new
 //! history. Two of them must have folded the same changes to the same hash; what they sign is a [`Seal`](super::Seal). An
 //! epoch is a document of its own: its verdicts are functions of the facts in it. Which epoch follows on which is a function of the
-//! facts too, so every node comes to the same one, and where two follow on one (two sides of a partition ended it), to the
-//! one with the smaller hash. What is left outside is said again by its author in the epoch in use.
+//! facts too, so every node comes to the same one, also where two follow on one because two sides of a partition ended it. What
+//! is left outside is said again by its author in the epoch in use.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use automerge::ChangeHash;
 use cauldron_identity::{AuthorId, Digest, Fact};
 
 use super::document::{Document, Writer};
+use super::late::Mark;
 use super::seal::Vote;
 use super::{DocKey, View};
 
@@ -36,19 +38,30 @@ pub(super) enum Slot {
 }
 
 /// All epochs of one document.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Epochs {
     pub held: BTreeMap<EpochId, Slot>,
     /// Facts of epochs whose beginning is not known here.
     pub ahead: BTreeMap<EpochId, Vec<(Arc<Fact>, bool)>>,
     /// Who said that an epoch ends, and how.
     pub votes: BTreeMap<EpochId, Vec<Vote>>,
-    /// What follows on an epoch that ended.
-    pub next: BTreeMap<EpochId, EpochId>,
+    /// The ends of an epoch that hold. More than one where readers did not know of each other.
+    pub ends: BTreeMap<EpochId, Vec<Found>>,
+    /// From the first epoch to the last that the facts here lead to.
+    way: Vec<EpochId>,
     /// An epoch that came in one piece: two readers vouched for it, and the facts before it may be missing.
     pub vouched: Option<EpochId>,
-    /// Up to which fact of its own (life and position) an author has said again what had been left outside.
-    pub again: BTreeMap<AuthorId, (u32, u64)>,
+    /// Where an author said again what had been left outside.
+    pub marks: BTreeMap<AuthorId, Vec<Mark>>,
+}
+
+/// An end that holds: enough readers found it, and it was found again here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Found {
+    pub next: EpochId,
+    pub heads: Vec<ChangeHash>,
+    /// Changes that it takes along.
+    pub changes: u64,
 }
 
 impl EpochId {
@@ -90,33 +103,98 @@ impl Slot {
 }
 
 impl Epochs {
-    pub fn new(key: &DocKey) -> Self {
-        let first = Slot::Here(Box::new(Document::new(key.clone(), EpochId::FIRST)));
-        Self {
-            held: BTreeMap::from([(EpochId::FIRST, first)]),
-            ahead: BTreeMap::new(),
-            votes: BTreeMap::new(),
-            next: BTreeMap::new(),
-            vouched: None,
-            again: BTreeMap::new(),
+    /// The first epoch is there as soon as something was written to the document.
+    pub fn begin_first(&mut self, key: &DocKey) {
+        if self.held.is_empty() {
+            self.held.insert(EpochId::FIRST, Slot::Here(Box::new(Document::new(key.clone(), EpochId::FIRST))));
+            self.refresh();
         }
     }
 
     /// The epochs from the first one to the last that the facts here lead to.
-    pub fn path(&self) -> Vec<EpochId> {
-        let follows = |id: &EpochId| self.next.get(id).copied().filter(|next| self.held.contains_key(next));
-        std::iter::successors(Some(EpochId::FIRST), follows).collect()
+    pub fn path(&self) -> &[EpochId] {
+        &self.way
+    }
+
+    fn proven(&self) -> EpochId {
+        self.way.last().copied().unwrap_or_default()
     }
 
     /// The epoch in use.
     pub fn current(&self) -> EpochId {
-        let proven = self.path().last().copied().unwrap_or_default();
+        let proven = self.proven();
         self.vouched.filter(|vouched| vouched.number > proven.number).unwrap_or(proven)
+    }
+
+    /// Which of two ends holds, where both do: the one with more epochs behind it, then the one that takes more along, then the
+    /// smaller hash. So an old epoch cannot be ended once more to lead away from what came after it.
+    fn leads(&self, ends: &[Found], depths: &BTreeMap<EpochId, usize>) -> Option<Found> {
+        let rank = |found: &&Found| {
+            let behind = depths.get(&found.next).copied();
+            (behind, found.changes, std::cmp::Reverse(found.next))
+        };
+        ends.iter().filter(|found| self.held.contains_key(&found.next)).max_by_key(rank).cloned()
+    }
+
+    /// Walks anew from the first epoch to the one in use, and notes in each how it ended.
+    pub fn refresh(&mut self) {
+        let mut depths: BTreeMap<EpochId, usize> = BTreeMap::new();
+        for id in self.held.keys().rev() {
+            let next = self.ends.get(id).into_iter().flatten().filter_map(|found| depths.get(&found.next));
+            let depth = next.max().map_or(0, |depth| depth + 1);
+            depths.insert(*id, depth);
+        }
+        let leads: BTreeMap<EpochId, Found> =
+            self.ends.iter().filter_map(|(id, ends)| Some((*id, self.leads(ends, &depths)?))).collect();
+        let first = self.held.contains_key(&EpochId::FIRST).then_some(EpochId::FIRST);
+        self.way = std::iter::successors(first, |id| leads.get(id).map(|found| found.next)).collect();
+        for (id, slot) in &mut self.held {
+            if let Some(document) = slot.here_mut() {
+                document.ends_so(leads.get(id));
+            }
+        }
+        self.know_origins();
+        // What came in one piece is proven by now, or the facts lead elsewhere.
+        if let Some(vouched) =
+            self.vouched.take_if(|vouched| vouched.number <= self.way.last().map_or(0, |id| id.number))
+            && !self.way.contains(&vouched)
+        {
+            self.forget(&vouched);
+        }
+    }
+
+    /// Who said what in the beginning of an epoch that came in one piece is known once the one before was folded here.
+    fn know_origins(&mut self) {
+        let bare = self.held.iter().filter(|(_, slot)| slot.here().is_some_and(Document::lacks_origins));
+        for id in bare.map(|(id, _)| *id).collect::<Vec<_>>() {
+            let genesis = self.held.values().filter_map(Slot::here).find_map(|document| document.folded_to(&id));
+            if let Some((genesis, document)) = genesis.zip(self.held.get_mut(&id).and_then(Slot::here_mut)) {
+                document.genesis = Some(genesis);
+            }
+        }
+    }
+
+    /// Lets go of an epoch that the facts do not lead to; its facts wait.
+    pub fn forget(&mut self, id: &EpochId) {
+        let Some(slot) = self.held.remove(id) else { return };
+        let ahead = self.ahead.entry(*id).or_default();
+        match slot {
+            Slot::Here(document) => {
+                for chain in document.chains.into_values() {
+                    let counting = chain.counting;
+                    ahead.extend(chain.fed.into_iter().enumerate().map(|(place, fact)| (fact, place < counting)));
+                }
+            }
+            Slot::Away { pending, .. } => ahead.extend(pending),
+        }
+        if ahead.is_empty() {
+            self.ahead.remove(id);
+        }
     }
 
     /// How many epochs came before the one in use whose facts are not all here.
     pub fn unproven(&self) -> u32 {
-        self.current().number - self.path().last().map_or(0, |proven| proven.number)
+        self.current().number - self.proven().number
     }
 
     pub fn slot(&self) -> Option<&Slot> {
@@ -140,7 +218,7 @@ impl Epochs {
 
     /// Whether the first epoch is all there is.
     pub fn is_plain(&self) -> bool {
-        self.held.len() == 1 && self.ahead.is_empty()
+        self.held.len() <= 1 && self.ahead.is_empty()
     }
 
     /// Takes a fact into the epoch that it names.
@@ -158,14 +236,16 @@ impl Epochs {
             document.feed(fact, counts);
         }
         self.held.insert(id, Slot::Here(document));
+        self.refresh();
     }
 
-    /// Counts facts anew that are in no document, and votes; gives the epochs whose votes count otherwise now.
-    pub fn recount(&mut self, counts: &dyn Fn(&Fact) -> bool) -> BTreeSet<EpochId> {
+    /// Counts facts anew that are in no document, votes and marks; gives the epochs whose votes count otherwise now, and whether
+    /// some marks do.
+    pub fn recount(&mut self, counts: &dyn Fn(&Fact) -> bool) -> (BTreeSet<EpochId>, bool) {
         for (fact, counted) in self.ahead.values_mut().flatten() {
             *counted = counts(fact);
         }
-        let mut moved = BTreeSet::new();
+        let (mut moved, mut marks) = (BTreeSet::new(), false);
         for (id, votes) in &mut self.votes {
             for vote in votes {
                 let now = counts(&vote.fact);
@@ -174,7 +254,11 @@ impl Epochs {
                 }
             }
         }
-        moved
+        for mark in self.marks.values_mut().flatten() {
+            let now = counts(&mark.fact);
+            marks |= now != std::mem::replace(&mut mark.counts, now);
+        }
+        (moved, marks)
     }
 
     /// Whether a writer has a change in the epoch in use or before.

@@ -17,7 +17,7 @@ use cauldron_identity::{Digest, Fact};
 use super::document::Document;
 use super::edit::{elements_of, op_id};
 use super::engine::Engine;
-use super::epoch::EpochId;
+use super::epoch::{EpochId, Found};
 use super::fence::{Past, Source, screen};
 use super::profile::{TEXT, TITLE};
 use super::{DocKey, View, limits, look, prescan};
@@ -45,8 +45,8 @@ pub(super) struct Genesis {
 /// How an epoch ended.
 #[derive(Debug)]
 pub(super) struct End {
-    pub next: EpochId,
-    pub past: Past,
+    heads: Vec<ChangeHash>,
+    past: Past,
 }
 
 /// Who writes the beginning of the epoch that follows on `of` at `heads`: nobody, and everybody the same.
@@ -82,7 +82,7 @@ impl Writing {
     fn changes(&self) -> Option<Vec<Change>> {
         let mut changes: Vec<Change> = Vec::new();
         let mut start_op = 1;
-        for (ops, seq) in self.ops.chunks(limits::EDIT_OPS_MAX).zip(1..) {
+        for (ops, seq) in super::edit::pieces(&self.ops).zip(1..) {
             let expanded = ExpandedChange {
                 operations: ops.to_vec(),
                 actor_id: self.actor.clone(),
@@ -202,21 +202,24 @@ impl Document {
         self.genesis.as_ref().map_or(0, |genesis| genesis.changes.len())
     }
 
-    /// Whether the epoch may end at these heads: it is nearly full there. `changes` is how many it takes beside its beginning.
-    pub fn may_end(&self, heads: &[ChangeHash], changes: u64) -> bool {
-        let Some(past) = self.fence.past(heads) else { return false };
-        let own = self.genesis.iter().flat_map(|genesis| self.fence.of_actor(&genesis.actor).last());
-        if !own.into_iter().all(|last| self.fence.is_in(&past, last)) {
-            // It would lose what it began from.
-            return false;
-        }
+    /// How many changes the epoch takes along if it ends at these heads; none when it may not: they are not all held, some lie
+    /// behind others or leave out what the epoch began from, or it is not nearly full there. `changes` is how many it takes.
+    pub fn may_end(&self, heads: &[ChangeHash], changes: u64) -> Option<u64> {
+        let past = self.fence.past(heads)?;
         let room = self.fence.room(&past);
         let written = room.changes.saturating_sub(self.begun() as u64);
         let nearly = |used: u64, max: u64| used >= max / 5 * 4;
         let full = nearly(room.bytes, limits::DOC_BYTES_MAX)
             || nearly(room.ops, limits::DOC_OPS_MAX)
             || nearly(room.writers as u64, limits::DOC_ACTORS_MAX as u64);
-        written >= changes || (full && written >= limits::EPOCH_CHANGES_MIN.min(changes))
+        let due = written >= changes || (full && written >= limits::EPOCH_CHANGES_MIN.min(changes));
+        let own = self.genesis.iter().flat_map(|genesis| self.fence.of_actor(&genesis.actor).last());
+        let whole = own.into_iter().all(|last| self.fence.is_in(&past, last));
+        let behind = |head: &ChangeHash| {
+            let past = self.fence.past(std::slice::from_ref(head));
+            past.is_some_and(|past| heads.iter().any(|other| other != head && self.fence.is_in(&past, other)))
+        };
+        (due && whole && !heads.iter().any(behind)).then_some(written)
     }
 
     /// What it folds to at these heads, once it was folded: [`Document::want_fold`].
@@ -231,24 +234,35 @@ impl Document {
         }
     }
 
-    /// The heads it was folded at last.
-    pub fn last_fold(&self) -> Option<&Vec<ChangeHash>> {
-        self.last_fold.as_ref()
+    /// Heads at which it was folded and may end.
+    pub fn folded_heads(&self, changes: u64) -> Option<&Vec<ChangeHash>> {
+        let mut sound = self.folds.iter().filter(|(_, genesis)| genesis.is_some()).map(|(heads, _)| heads);
+        sound.find(|heads| self.may_end(heads, changes).is_some())
+    }
+
+    /// What an epoch began from, if it follows on this one and that was folded here.
+    pub fn folded_to(&self, id: &EpochId) -> Option<Arc<Genesis>> {
+        self.folds.values().flatten().find(|genesis| genesis.id == *id).cloned()
     }
 
     /// Folds once; false when there is nothing to fold.
     pub(super) fn fold(&mut self) -> bool {
         let Some(heads) = self.to_fold.pop_first() else { return false };
         let genesis = Genesis::fold(self, &heads).map(Arc::new);
-        self.folds.insert(heads.clone(), genesis);
-        self.last_fold = Some(heads);
+        self.folds.insert(heads, genesis);
         true
     }
 
-    /// What it began from, where that was folded here: then who said what in it is known.
-    pub fn know_origins(&mut self, genesis: &Arc<Genesis>) {
-        if self.genesis.as_ref().is_some_and(|own| own.id == genesis.id && own.origins.len() < genesis.origins.len()) {
-            self.genesis = Some(genesis.clone());
+    /// Whether it is not known who said what in what it began from.
+    pub fn lacks_origins(&self) -> bool {
+        self.genesis.as_ref().is_some_and(|genesis| genesis.origins.is_empty() && !genesis.changes.is_empty())
+    }
+
+    /// Notes how it ended.
+    pub fn ends_so(&mut self, found: Option<&Found>) {
+        if self.end.as_ref().map(|end| &end.heads) != found.map(|found| &found.heads) {
+            let end = |found: &Found| Some(End { heads: found.heads.clone(), past: self.fence.past(&found.heads)? });
+            self.end = found.and_then(end);
         }
     }
 
@@ -259,10 +273,8 @@ impl Document {
 
     /// How many changes it holds that were left outside.
     pub fn outside(&self) -> u64 {
-        if self.end.is_none() {
-            return 0;
-        }
-        self.fence.hashes().filter(|hash| self.is_outside(hash)).count() as u64
+        let inside = |end: &End| self.fence.room(&end.past).changes.saturating_sub(self.begun() as u64);
+        self.end.as_ref().map_or(0, |end| self.written().saturating_sub(inside(end)))
     }
 
     /// The genesis operation behind an id, by its counter.

@@ -2,114 +2,236 @@
 //!
 //! Nothing of it is lost silently. It stays in its author's signed facts and in `doc history`; its author, who alone may speak in its
 //! own name, says its last word on each field again, unless somebody spoke later, and writes its characters where
-//! their neighbours are now. What is said again is marked up to a fact of its own, so that it is said once.
+//! their neighbours are now.
+//!
+//! What says something again is marked as a copy, and the last of several carries a [`Mark`]. The rule is one sentence: what lies
+//! outside is owed, unless it is itself a copy, or lies before a mark that is inside. So where another way through the epochs turns
+//! out to hold, copies that are outside then count for nothing, and what they had said is owed again by itself.
 
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use automerge::ChangeHash;
+use automerge::legacy::{ElementId, Key, OpId, OpType};
 use cauldron_identity::{AuthorId, Fact};
 
 use super::document::{Document, Writer};
 use super::edit::Draft;
-use super::epoch::{Epochs, Slot};
+use super::epoch::{EpochId, Epochs, Slot};
+use super::genesis::Genesis;
 use super::reissue::{Lost, Said};
-use super::{Unfit, operations};
+use super::{DocChange, Unfit, change_of, limits, operations};
+
+/// Everything that its author had left outside up to a place in its chain is said again here.
+#[derive(Debug)]
+pub(super) struct Mark {
+    pub fact: Arc<Fact>,
+    epoch: EpochId,
+    /// The change that came with it; none where there was nothing to say.
+    change: Option<ChangeHash>,
+    up_to: u64,
+    /// False beyond a cut.
+    pub counts: bool,
+}
+
+/// An epoch, and what an author wrote outside it.
+type Left<'e> = (&'e Document, Vec<Arc<Fact>>);
 
 /// A fact's place among its author's: life and position.
 fn place(fact: &Fact) -> (u32, u64) {
     (fact.header().incarnation, fact.header().seq)
 }
 
-/// An epoch, and what an author wrote outside it.
-type Left<'e> = (&'e Document, Vec<Arc<Fact>>);
+impl Mark {
+    /// The mark in a fact, if it carries one.
+    pub fn of(fact: &Arc<Fact>, body: &DocChange, epoch: EpochId, counts: bool) -> Option<Self> {
+        let up_to = body.again.filter(|_| body.more != Some(true))?;
+        // Nobody speaks for what it has not said yet.
+        let up_to = up_to.min(fact.header().seq - 1);
+        let change = change_of(&body.change).map(|change| change.hash());
+        Some(Self { fact: fact.clone(), epoch, change, up_to, counts })
+    }
+
+    fn covers(&self, fact: &Fact) -> bool {
+        place(fact) <= (self.fact.header().incarnation, self.up_to)
+    }
+}
 
 impl Document {
-    /// Facts of an author behind a place that are not in the epoch as it ended; all where the epoch in use does not follow on
-    /// this one. Without those that the author took back itself or that no document would take.
-    fn left(&self, author: &AuthorId, behind: (u32, u64), led_on: bool) -> Vec<Arc<Fact>> {
+    /// Facts that are not in the epoch as it ended; all where the epoch in use does not follow on this one. Without those that
+    /// their authors took back themselves, or said again in a later round, or that no document would take.
+    fn left(&self, led_on: bool) -> Vec<Arc<Fact>> {
         let mut left = Vec::new();
-        for (_, chain) in self.chains.iter().filter(|(writer, _)| writer.0 == *author) {
+        for (writer, chain) in &self.chains {
             for (hash, at) in chain.own.iter().filter(|(_, at)| **at < chain.counting) {
-                let Some(fact) = chain.fed.get(*at).filter(|fact| place(fact) > behind) else { continue };
-                let fault = self.fence.refused().get(hash).is_some_and(|why| *why != Unfit::RefusedDep);
+                let Some(fact) = chain.fed.get(*at) else { continue };
+                let present = || DocChange::of(fact).is_some_and(|body| body.round == chain.round);
+                let fault = match self.fence.refused().get(hash) {
+                    Some(Unfit::RefusedDep) => !present(),
+                    Some(_) => true,
+                    None => !self.fence.holds(hash) && chain.stuck && !present(),
+                };
                 let inside = led_on && self.fence.holds(hash) && !self.is_outside(hash);
-                if !fault && !inside {
+                // A copy is nobody's word: what it had said counts by itself.
+                if !fault && !inside && !is_copy(fact) {
+                    debug_assert_eq!(*writer, (fact.header().author, fact.header().incarnation));
                     left.push(fact.clone());
                 }
             }
         }
-        left.sort_by_key(|fact| place(fact));
+        left.sort_by_key(|fact| (fact.header().author, place(fact)));
         left
     }
 }
 
 impl Epochs {
-    /// What an author is to say again, by epoch; none while that is not known.
-    fn owed(&self, author: &AuthorId) -> Option<Vec<Left<'_>>> {
-        if self.held.len() == 1 {
+    /// Notes a mark.
+    pub fn note_again(&mut self, mark: Mark) {
+        self.marks.entry(mark.fact.header().author).or_default().push(mark);
+    }
+
+    /// Whether what a mark stands for shows in the epoch in use.
+    fn is_inside(&self, mark: &Mark) -> bool {
+        let led_on = self.path().contains(&mark.epoch) || mark.epoch == self.current();
+        let document = self.held.get(&mark.epoch).and_then(Slot::here);
+        let shows = |hash: &ChangeHash| document.is_some_and(|d| d.fence.holds(hash) && !d.is_outside(hash));
+        mark.counts && led_on && mark.change.as_ref().is_none_or(shows)
+    }
+
+    /// Whether an author has said a fact again where it shows.
+    pub fn has_said_again(&self, fact: &Fact) -> bool {
+        let marks = self.marks.get(&fact.header().author).into_iter().flatten();
+        marks.into_iter().any(|mark| mark.covers(fact) && self.is_inside(mark))
+    }
+
+    /// An epoch as it was before anything was cut, to understand what was written on top of it: also one that begins nowhere
+    /// any more, as far as seals and facts tell.
+    fn as_it_was(&self, id: &EpochId, far: usize) -> Option<Document> {
+        let mut document = match self.held.get(id).and_then(Slot::here) {
+            Some(held) => {
+                let genesis = held.genesis.clone();
+                let begun = genesis.and_then(|genesis| Document::begin(held.key.clone(), genesis));
+                let mut document = begun.unwrap_or_else(|| Document::new(held.key.clone(), *id));
+                held.chains.values().flat_map(|chain| &chain.fed).for_each(|fact| document.feed(fact.clone(), true));
+                document
+            }
+            None => {
+                let (of, heads) = self.named(id)?;
+                let before = self.as_it_was(&of, far.checked_sub(1)?)?;
+                let genesis = Genesis::fold(&before, heads).filter(|genesis| genesis.id == *id)?;
+                let mut document = Document::begin(before.key.clone(), Arc::new(genesis))?;
+                self.ahead.get(id)?.iter().for_each(|(fact, _)| document.feed(fact.clone(), true));
+                document
+            }
+        };
+        while document.cost() > 0 {
+            document.step();
+        }
+        Some(document)
+    }
+
+    /// What somebody said an epoch follows on, and at which heads.
+    fn named(&self, id: &EpochId) -> Option<(EpochId, &[ChangeHash])> {
+        // Only what lies just before it can name it.
+        let before = EpochId { number: id.number.checked_sub(1)?, genesis: None };
+        let all = self.votes.range(before..).take_while(|(of, _)| of.number == before.number);
+        let mut all = all.flat_map(|(of, votes)| votes.iter().map(move |vote| (*of, vote)));
+        all.find(|(of, vote)| of.then(vote.next) == *id).map(|(of, vote)| (of, vote.heads.as_slice()))
+    }
+
+    /// Whether an epoch begins nowhere any more: what it followed on was cut.
+    pub fn is_gone(&self, id: &EpochId) -> bool {
+        let mut id = *id;
+        for _ in 0..limits::EPOCHS_GONE_MAX {
+            let Some((of, heads)) = self.named(&id).filter(|_| !self.held.contains_key(&id)) else { return false };
+            if let Some(before) = self.held.get(&of).and_then(Slot::here) {
+                return heads.iter().any(|head| before.fence.refused().contains_key(head));
+            }
+            id = of;
+        }
+        false
+    }
+
+    /// Epochs that begin nowhere any more and to which an author wrote what counts.
+    fn gone(&self, author: &AuthorId) -> Vec<Document> {
+        let own = |(fact, counts): &(Arc<Fact>, bool)| *counts && fact.header().author == *author;
+        let written = self.ahead.iter().filter(|(id, facts)| facts.iter().any(own) && self.is_gone(id));
+        written.filter_map(|(id, _)| self.as_it_was(id, limits::EPOCHS_GONE_MAX)).collect()
+    }
+
+    /// Whether a fact of an epoch that is not held counts.
+    fn counts_ahead(&self, id: &EpochId, fact: &Fact) -> bool {
+        self.ahead.get(id).into_iter().flatten().any(|(known, counts)| *counts && known.id() == fact.id())
+    }
+
+    /// Everything that lies outside, by epoch; none while that is not known.
+    fn outside<'e>(&'e self, gone: &'e [Document]) -> Option<Vec<Left<'e>>> {
+        if self.held.len() <= 1 && gone.is_empty() {
             return Some(Vec::new());
         }
         if !self.is_quiet() || self.unproven() > 0 {
             return None;
         }
-        let (current, behind) = (self.current(), self.again.get(author).copied().unwrap_or_default());
-        let path = self.path();
+        let current = self.current();
         let others = self.held.iter().filter(|(id, _)| **id != current).filter_map(|(_, slot)| slot.here());
-        let left = others.map(|document| (document, document.left(author, behind, path.contains(&document.id))));
-        Some(left.filter(|(_, facts)| !facts.is_empty()).collect())
+        let left = others.map(|document| (document, document.left(self.path().contains(&document.id))));
+        let gone = gone.iter().map(|document| {
+            let mut facts = document.left(false);
+            facts.retain(|fact| self.counts_ahead(&document.id, fact));
+            (document, facts)
+        });
+        Some(left.chain(gone).filter(|(_, facts)| !facts.is_empty()).collect())
+    }
+
+    /// Of what lies outside, what an author has to say again.
+    fn owed(&self, author: &AuthorId, outside: &[Left<'_>]) -> BTreeSet<(u32, u64)> {
+        let own = outside.iter().flat_map(|(_, facts)| facts).filter(|fact| fact.header().author == *author);
+        own.filter(|fact| !self.has_said_again(fact)).map(|fact| place(fact)).collect()
     }
 
     /// Whether something that an author said is to be said again.
     pub fn owes(&self, author: &AuthorId) -> bool {
-        self.owed(author).is_some_and(|owed| !owed.is_empty())
-    }
-
-    /// Whether an author has said a fact again.
-    pub fn has_said_again(&self, fact: &Fact) -> bool {
-        self.again.get(&fact.header().author).is_some_and(|again| *again >= place(fact))
-    }
-
-    /// Notes up to where an author has said again what had been left outside.
-    pub fn note_again(&mut self, fact: &Fact, again: u64) {
-        let header = fact.header();
-        // Nobody speaks for what it has not said yet.
-        let to = (header.incarnation, again.min(header.seq - 1));
-        let known = self.again.entry(header.author).or_default();
-        *known = to.max(*known);
+        let gone = self.gone(author);
+        self.outside(&gone).is_some_and(|outside| !self.owed(author, &outside).is_empty())
     }
 
     /// The bodies of the facts that say again what this writer had said outside the epoch in use; none when there is nothing.
     pub fn late(&self, writer: &Writer) -> Result<Vec<Vec<u8>>, Unfit> {
-        let owed = self.owed(&writer.0).ok_or(Unfit::NotWritable)?;
-        if owed.is_empty() {
-            return Ok(Vec::new());
-        }
+        let gone = self.gone(&writer.0);
+        let outside = self.outside(&gone).ok_or(Unfit::NotWritable)?;
+        let owed = self.owed(&writer.0, &outside);
+        let Some(last) = owed.last() else { return Ok(Vec::new()) };
         let ready = |document: &&Document| document.base.is_none() && !document.waits(writer);
         let document = self.here().filter(ready).ok_or(Unfit::NotWritable)?;
+        let is_owed = |fact: &Fact| fact.header().author == writer.0 && owed.contains(&place(fact));
         let draft = || {
             let mut draft = Draft::new(document, writer);
-            let facts = owed.iter().flat_map(|(_, facts)| facts);
-            let up_to = facts.filter(|fact| place(fact).0 == writer.1).map(|fact| place(fact).1).max();
-            draft.says_again(up_to.unwrap_or(0).max(self.again.get(&writer.0).map_or(0, |again| again.1)));
+            draft.says_again(if last.0 == writer.1 { last.1 } else { 0 });
             if document.key.doc.kind().is_table() {
                 let mut said = Said::new();
-                for (of, facts) in &owed {
+                for (of, facts) in &outside {
                     of.said(facts, &of.lost_ops(), &mut said);
                 }
+                // What somebody else said last, out there, is for that one to say again.
+                said.retain(|_, word| is_owed(&word.fact));
                 document.set_again(said, &mut draft);
             } else {
-                let facts: Vec<Arc<Fact>> = owed.iter().flat_map(|(_, facts)| facts.iter().cloned()).collect();
-                document.write_again(&facts, &self.characters(), &mut draft);
+                let all = outside.iter().flat_map(|(_, facts)| facts);
+                let (own, others): (Vec<&Arc<Fact>>, Vec<&Arc<Fact>>) = all.partition(|fact| is_owed(fact));
+                let own: Vec<Arc<Fact>> = own.into_iter().cloned().collect();
+                document.write_again(&own, &self.characters(&gone, &others), &mut draft);
             }
             draft.finish()
         };
         catch_unwind(AssertUnwindSafe(draft)).map_err(|_| Unfit::Poison)?
     }
 
-    /// Every character of every epoch: behind which one it was written, and where it is now.
-    fn characters(&self) -> Lost {
+    /// Every character of every epoch: behind which one it was written, and where it is now. And which of them others deleted
+    /// outside.
+    fn characters(&self, gone: &[Document], others: &[&Arc<Fact>]) -> Lost {
         let mut lost = Lost::default();
-        for document in self.held.values().filter_map(Slot::here) {
+        for document in self.held.values().filter_map(Slot::here).chain(gone) {
             for fact in document.chains.values().flat_map(|chain| &chain.fed) {
                 operations(fact).into_iter().for_each(|(op, id)| lost.note(&op, id));
             }
@@ -120,9 +242,19 @@ impl Epochs {
         }
         // Only along the way to the epoch in use: what others began from shows nowhere.
         for id in self.path() {
-            let genesis = self.held.get(&id).and_then(Slot::here).and_then(|document| document.genesis.as_ref());
+            let genesis = self.held.get(id).and_then(Slot::here).and_then(|document| document.genesis.as_ref());
             genesis.into_iter().for_each(|genesis| lost.moved.add(genesis));
         }
+        let deleted = others.iter().flat_map(|fact| operations(fact)).filter_map(|(op, _)| match (op.key, op.action) {
+            (Key::Seq(ElementId::Id(element)), OpType::Delete) => Some(element),
+            _ => None,
+        });
+        lost.deleted = deleted.collect::<BTreeSet<OpId>>();
         lost
     }
+}
+
+/// Whether a fact says something again.
+pub(super) fn is_copy(fact: &Fact) -> bool {
+    DocChange::of(fact).is_some_and(|body| body.again.is_some())
 }

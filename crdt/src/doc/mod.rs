@@ -54,6 +54,7 @@ pub use work::{Done, Work};
 use crate::limits;
 use document::{Document, Writer};
 use epoch::{Epochs, Slot};
+use late::Mark;
 
 /// The kind of the facts that carry changes.
 pub const KIND: &str = "doc.change";
@@ -80,10 +81,13 @@ pub struct DocChange {
     /// What the epoch began from; none for the first.
     #[n(5)]
     pub genesis: Option<Digest>,
-    /// Up to which fact of its chain its author has said again, with this fact and those that follow, what it had written to epochs
-    /// that had ended. All of its earlier lives are covered.
+    /// This says again what its author had written to epochs that had ended, up to this place in its chain and in all of its
+    /// earlier lives.
     #[n(6)]
     pub again: Option<u64>,
+    /// More of it follows: only what has no such successor says that all is said. True or absent.
+    #[n(7)]
+    pub more: Option<bool>,
 }
 
 /// A document of a scope.
@@ -220,10 +224,13 @@ impl Documents {
         match self.feed(fact, counts) {
             Ok((key, epoch)) => {
                 self.settle(&key, &epoch);
-                let held = &self.epochs(&key).held;
-                if !held.contains_key(&epoch) {
+                if !self.epochs(&key).held.contains_key(&epoch) {
+                    if self.me.is_some_and(|me| me.0 == fact.header().author) {
+                        self.owing.insert(key.clone());
+                    }
                     // Somebody wrote to what may follow on one of these.
-                    let before = held.keys().filter(|id| id.number.checked_add(1) == Some(epoch.number));
+                    let before =
+                        self.epochs(&key).held.keys().filter(|id| id.number.checked_add(1) == Some(epoch.number));
                     before.copied().collect::<Vec<_>>().iter().for_each(|id| self.settle(&key, id));
                 }
                 self.verdict(&key, fact).unwrap_or(Applied::Waiting)
@@ -242,8 +249,9 @@ impl Documents {
         let epoch = EpochId::of(body.epoch, body.genesis).ok_or(malformed)?;
         let key = self.room(fact.header(), body.doc.parse().map_err(|_| malformed)?)?;
         let epochs = self.epochs(&key);
-        if let Some(again) = body.again {
-            epochs.note_again(fact, again);
+        epochs.begin_first(&key);
+        if let Some(mark) = Mark::of(fact, &body, epoch, counts) {
+            epochs.note_again(mark);
         }
         if body.again.is_none() || !body.change.is_empty() {
             epochs.feed(&epoch, fact.clone(), counts);
@@ -266,7 +274,7 @@ impl Documents {
     }
 
     fn epochs(&mut self, key: &DocKey) -> &mut Epochs {
-        self.docs.entry(key.clone()).or_insert_with(|| Epochs::new(key))
+        self.docs.entry(key.clone()).or_default()
     }
 
     /// Decides what was fed.
@@ -337,7 +345,10 @@ impl Documents {
         }
         for key in self.docs.keys().cloned().collect::<Vec<_>>() {
             let Some(epochs) = self.docs.get_mut(&key) else { continue };
-            let mut moved = epochs.recount(counts);
+            let (mut moved, marks) = epochs.recount(counts);
+            if marks {
+                self.owing.insert(key.clone());
+            }
             for (id, slot) in &mut epochs.held {
                 if slot.here_mut().is_some_and(|document| document.recount_all(counts)) {
                     moved.insert(*id);
@@ -404,7 +415,7 @@ impl Documents {
                     break;
                 }
                 Err(Unfit::NotWritable) => later.push(key),
-                // What no document would take, nobody misses.
+                // It is looked at again when something more is known.
                 Err(_) => {}
             }
         }

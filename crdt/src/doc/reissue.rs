@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use automerge::ScalarValue;
 use automerge::legacy::{ElementId, Key, ObjectId, Op, OpId, OpType};
-use cauldron_identity::Fact;
+use cauldron_identity::{Fact, FactId};
 
 use super::document::{Chain, Document, Writer};
 use super::edit::{Draft, elements};
@@ -28,10 +28,23 @@ pub(super) struct Lost {
     characters: BTreeMap<OpId, ElementId>,
     /// Characters of earlier epochs that are in later ones.
     pub moved: Moved,
+    /// Characters that others deleted.
+    pub deleted: BTreeSet<OpId>,
 }
 
-/// What an author had said, in the end: row and field, the value or its removal, and the time of it.
-pub(super) type Said = BTreeMap<(String, String), (Option<Field>, u64)>;
+/// The last word on a field: the value or its removal, and the fact that says so.
+pub(super) struct Word {
+    value: Option<Field>,
+    pub fact: Arc<Fact>,
+}
+
+/// What was said in the end, by row and field.
+pub(super) type Said = BTreeMap<(String, String), Word>;
+
+/// Which of two words is the last one.
+fn last(fact: &Fact) -> (u64, FactId) {
+    (fact.header().hlc, fact.id())
+}
 
 impl Lost {
     /// Notes what an operation made.
@@ -55,7 +68,8 @@ impl Document {
         let actor = self.actor(writer, chain.round);
         let refused = self.fence.refused();
         let lost = |fact: &&Arc<Fact>| {
-            DocChange::of(fact).is_some_and(|body| body.round == chain.round)
+            // A copy is nobody's word: what it had said is owed by itself.
+            DocChange::of(fact).is_some_and(|body| body.round == chain.round && body.again.is_none())
                 && change_in(fact).is_some_and(|change| {
                     let waits = chain.stuck && !self.fence.holds(&change.hash());
                     *change.actor_id() == actor && (waits || refused.get(&change.hash()) == Some(&Unfit::RefusedDep))
@@ -104,12 +118,10 @@ impl Document {
     /// Sets the fields of a table again, unless somebody did so later.
     pub(super) fn set_again(&self, said: Said, draft: &mut Draft<'_>) {
         let mut made = BTreeMap::new();
-        for ((row, key), (value, hlc)) in said {
-            let later = look::field(&self.engine.doc, &row, &key)
-                .and_then(|(_, id)| self.fact_of(&id))
-                .is_some_and(|fact| fact.header().hlc > hlc);
-            if !later {
-                draft.field(&row, &key, value.as_ref(), &mut made);
+        for ((row, key), word) in said {
+            let now = look::field(&self.engine.doc, &row, &key).and_then(|(_, id)| self.fact_of(&id));
+            if now.is_none_or(|now| last(&now) < last(&word.fact)) {
+                draft.field(&row, &key, word.value.as_ref(), &mut made);
             }
         }
     }
@@ -140,10 +152,9 @@ impl Document {
                     OpType::Put(scalar) => Field::of(scalar),
                     _ => None,
                 };
-                let hlc = fact.header().hlc;
-                let word = said.entry((row, key.to_string())).or_insert((None, 0));
-                if word.1 <= hlc {
-                    *word = (value, hlc);
+                let place = (row, key.to_string());
+                if said.get(&place).is_none_or(|word| last(&word.fact) <= last(fact)) {
+                    said.insert(place, Word { value, fact: fact.clone() });
                 }
             }
         }
@@ -162,10 +173,14 @@ impl Document {
             .collect();
         let mut again: BTreeMap<OpId, (ObjectId, OpId)> = BTreeMap::new();
         let mut title = None;
-        for (op, id) in facts.iter().flat_map(|fact| operations(fact)) {
+        for (fact, (op, id)) in facts.iter().flat_map(|fact| operations(fact).into_iter().map(move |op| (fact, op))) {
             match (&op.key, &op.action) {
-                (Key::Map(key), OpType::Put(ScalarValue::Str(text))) if key == TITLE => title = Some(text.to_string()),
-                (Key::Seq(after), OpType::Put(ScalarValue::Str(text))) if op.insert && !deleted.contains(&id) => {
+                (Key::Map(key), OpType::Put(ScalarValue::Str(text))) if key == TITLE => {
+                    title = Some((text.to_string(), fact))
+                }
+                (Key::Seq(after), OpType::Put(ScalarValue::Str(text)))
+                    if op.insert && !deleted.contains(&id) && !lost.deleted.contains(&id) =>
+                {
                     let (object, after) = self.anchor(after.clone(), lost, &again, draft);
                     let new = draft.insert(&object, after, text);
                     again.insert(id, (object, new));
@@ -179,8 +194,11 @@ impl Document {
                 draft.delete(text, element);
             }
         }
-        if let Some(title) = title {
-            draft.title(&title);
+        if let Some((title, fact)) = title {
+            let now = look::title(&self.engine.doc).and_then(|id| self.fact_of(&id));
+            if now.is_none_or(|now| last(&now) < last(fact)) {
+                draft.title(&title);
+            }
         }
     }
 

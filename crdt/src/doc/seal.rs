@@ -12,8 +12,7 @@ use cauldron_identity::{AuthorId, Digest, Fact, planted};
 use minicbor::{Decode, Encode};
 
 use super::document::Document;
-use super::epoch::{EpochId, Epochs, Slot};
-use super::genesis::End;
+use super::epoch::{EpochId, Epochs, Found, Slot};
 use super::{Applied, Changed, DocKey, Documents, Unfit, What, limits};
 
 /// The kind of the facts that carry seals.
@@ -90,26 +89,26 @@ impl Epochs {
     /// Looks at how an epoch ends, and takes in the epochs that begin then. Gives those that there is something to do for.
     fn turn(&mut self, id: &EpochId, changes: u64) -> Vec<EpochId> {
         let findings = self.findings(id);
-        let Some(Slot::Here(document)) = self.held.get_mut(id) else { return Vec::new() };
+        // Of a document in one piece it is not known yet who said what.
+        let here = self.held.get_mut(id).and_then(Slot::here_mut).filter(|document| document.base.is_none());
+        let Some(document) = here else { return Vec::new() };
         let readers = if planted::active("seal-of-one") { 1 } else { limits::SEAL_READERS };
-        let (mut wanted, mut end, mut begun) = (false, None, Vec::new());
-        for ((next, heads), authors) in &findings {
-            let next = id.then(*next);
+        let (mut wanted, mut ends, mut begun) = (false, Vec::new(), Vec::new());
+        for ((next, heads), authors) in findings {
+            let next = id.then(next);
             let stands = authors.len() >= readers;
             // What does not stand is of use where somebody wrote on top of it.
             let asked = stands || self.ahead.contains_key(&next);
-            if !asked || !document.may_end(heads, changes) {
-                continue;
-            }
-            match document.folded(heads) {
+            let Some(takes) = document.may_end(&heads, changes).filter(|_| asked) else { continue };
+            match document.folded(&heads) {
                 None => {
-                    document.want_fold(heads);
+                    document.want_fold(&heads);
                     wanted = true;
                 }
                 Some(Some(genesis)) if genesis.id == next => {
                     begun.push(genesis.clone());
-                    if stands && end.is_none() {
-                        end = document.fence.past(heads).map(|past| End { next, past });
+                    if stands {
+                        ends.push(Found { next, heads, changes: takes });
                     }
                 }
                 // Two readers lie, or one reader twice.
@@ -120,21 +119,20 @@ impl Epochs {
             return vec![*id];
         }
         let key = document.key.clone();
-        match &end {
-            Some(end) => self.next.insert(*id, end.next),
-            None => self.next.remove(id),
-        };
-        document.end = end;
+        if ends.is_empty() {
+            self.ends.remove(id);
+        } else {
+            self.ends.insert(*id, ends);
+        }
         let mut todo = Vec::new();
-        for genesis in begun {
+        for genesis in begun.into_iter().filter(|genesis| !self.held.contains_key(&genesis.id)).collect::<Vec<_>>() {
             let id = genesis.id;
-            if let Some(known) = self.held.get_mut(&id) {
-                known.here_mut().into_iter().for_each(|document| document.know_origins(&genesis));
-            } else if let Some(document) = Document::begin(key.clone(), genesis) {
+            if let Some(document) = Document::begin(key.clone(), genesis) {
                 self.begin(Box::new(document));
                 todo.push(id);
             }
         }
+        self.refresh();
         todo
     }
 
@@ -149,22 +147,23 @@ impl Epochs {
         if mine >= limits::SEALS_MAX {
             return None;
         }
-        let may_end = |finding: &Finding| document.may_end(&finding.1, changes);
         let findings = self.findings(&id);
         let others = findings.into_iter().filter(|(_, authors)| !authors.is_empty());
         // The same one for all who have the same choice.
-        let first = others.into_iter().find(|(finding, _)| {
-            let folds = document.folded(&finding.1);
-            let wrong = folds.is_some_and(|g| g.as_ref().is_none_or(|g| g.id != id.then(finding.0)));
-            may_end(finding) && !wrong
+        let first = others.into_iter().find(|((next, heads), _)| {
+            let folds = document.folded(heads);
+            let wrong = folds.is_some_and(|g| g.as_ref().is_none_or(|g| g.id != id.then(*next)));
+            !wrong && document.may_end(heads, changes).is_some()
         });
         match first {
             Some((_, authors)) if authors.contains(me) => None,
             Some((finding, _)) => Some(Some(finding)),
             None => {
                 let heads: Vec<ChangeHash> = document.fence.heads().iter().copied().collect();
-                let fits = heads.len() <= limits::CHANGE_DEPS_MAX && document.may_end(&heads, changes);
-                fits.then_some(None)
+                // Where it does not fold, nobody has anything to say until more was written.
+                let folds = document.folded(&heads).is_none_or(Option::is_some);
+                let fits = heads.len() <= limits::CHANGE_DEPS_MAX && document.may_end(&heads, changes).is_some();
+                (fits && folds).then_some(None)
             }
         }
     }
@@ -191,7 +190,8 @@ impl Documents {
         let seal = super::read_body::<Seal>(fact).ok_or(malformed)?;
         let (epoch, heads) = seal.read().ok_or(malformed)?;
         let header = fact.header();
-        let key = self.room(header, seal.doc.parse().map_err(|_| malformed)?)?;
+        // A reader seals what others wrote: that makes no document, and counts as none of its own.
+        let key = DocKey { scope: header.scope.clone(), doc: seal.doc.parse().map_err(|_| malformed)? };
         let votes = self.epochs(&key).votes.entry(epoch).or_default();
         let same = |vote: &&Vote| {
             let of = vote.fact.header();
@@ -208,13 +208,14 @@ impl Documents {
     pub(super) fn turn(&mut self, key: &DocKey, id: &EpochId) -> Vec<EpochId> {
         let changes = self.epoch_changes;
         let Some(epochs) = self.docs.get_mut(key) else { return Vec::new() };
-        let before = (epochs.current(), epochs.next.get(id).copied());
+        let before = (epochs.current(), epochs.ends.clone());
         let todo = epochs.turn(id, changes);
         let current = epochs.current();
+        let moved = before != (current, epochs.ends.clone());
         if before.0 != current {
             self.changed.push_back(Changed { key: key.clone(), what: What::Epoch(current.number) });
         }
-        if before != (current, epochs.next.get(id).copied()) {
+        if moved {
             self.owing.insert(key.clone());
         }
         todo
@@ -242,8 +243,8 @@ impl Documents {
         let document = epochs.here_mut()?;
         let heads = match finding {
             Some((_, heads)) => heads,
-            // What was folded last still serves: a busy document has other heads by now.
-            None => match document.last_fold().filter(|heads| document.may_end(heads, self.epoch_changes)) {
+            // What was folded before still serves: a busy document has other heads by now.
+            None => match document.folded_heads(self.epoch_changes) {
                 Some(heads) => heads.clone(),
                 None => document.fence.heads().iter().copied().collect(),
             },

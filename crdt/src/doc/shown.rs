@@ -7,6 +7,7 @@ use cauldron_identity::{Digest, Fact};
 
 use super::document::Document;
 use super::epoch::{Epochs, Slot};
+use super::late;
 use super::look::{Blame, Step};
 use super::{Applied, DocChange, DocKey, Documents, EpochId, Unfit, View};
 
@@ -22,17 +23,17 @@ impl Epochs {
     }
 
     fn late_verdict(&self, fact: &Fact) -> Applied {
-        Applied::Refused(if self.has_said_again(fact) { Unfit::SaidAgain } else { Unfit::Late })
+        // What a copy had said is owed by itself.
+        let said = self.has_said_again(fact) || late::is_copy(fact);
+        Applied::Refused(if said { Unfit::SaidAgain } else { Unfit::Late })
     }
 
     /// The documents of the epochs up to the one in use, in order, whose changes are in it.
     fn in_it(&self) -> impl Iterator<Item = &Document> {
-        let mut ids = self.path();
         let current = self.current();
-        if ids.last() != Some(&current) {
-            ids.push(current);
-        }
-        ids.into_iter().filter_map(|id| self.held.get(&id)?.here())
+        let beyond = (self.path().last() != Some(&current)).then_some(current);
+        let ids = self.path().iter().copied().chain(beyond);
+        ids.filter_map(|id| self.held.get(&id)?.here())
     }
 
     /// How many changes it holds, all epochs together, and how many of them without their facts.
@@ -57,7 +58,7 @@ impl Epochs {
 impl Documents {
     /// The documents, by scope and name.
     pub fn keys(&self) -> impl Iterator<Item = &DocKey> {
-        self.docs.keys()
+        self.docs.iter().filter(|(_, epochs)| !epochs.held.is_empty()).map(|(key, _)| key)
     }
 
     /// A document as people see it.
@@ -72,7 +73,7 @@ impl Documents {
     /// What is known of a document beside its content.
     #[must_use]
     pub fn status(&self, key: &DocKey) -> Option<DocStatus> {
-        let epochs = self.docs.get(key)?;
+        let epochs = self.docs.get(key).filter(|epochs| !epochs.held.is_empty())?;
         let away = epochs.held.values().map(|slot| match slot {
             Slot::Here(_) => 0,
             Slot::Away { pending, .. } => pending.len() as u64,
@@ -90,6 +91,12 @@ impl Documents {
             missing,
             digest: here.map(Document::digest),
         })
+    }
+
+    /// Whether something of a document is being built.
+    #[must_use]
+    pub fn is_building(&self, key: &DocKey) -> bool {
+        self.docs.get(key).is_some_and(|epochs| !epochs.is_quiet())
     }
 
     /// How many changes a document holds, and how many of them without their facts; none while it is being built.
@@ -134,9 +141,17 @@ impl Documents {
             for (id, slot) in &epochs.held {
                 all.extend(slot.here()?.history(&|document, fact| epochs.verdict(id, document, fact)));
             }
-            let waiting = epochs.ahead.values().flatten();
-            let step = |fact: &Arc<Fact>| Step { fact: fact.clone(), left_out: Some(Unfit::Waits), did: Vec::new() };
-            all.extend(waiting.map(|(fact, _)| step(fact)));
+            for (id, facts) in &epochs.ahead {
+                let left_out = |fact: &Fact| match epochs.late_verdict(fact) {
+                    Applied::Refused(why) if epochs.is_gone(id) => Some(why),
+                    _ => Some(Unfit::Waits),
+                };
+                let step = |fact: &Arc<Fact>| Step { fact: fact.clone(), left_out: left_out(fact), did: Vec::new() };
+                all.extend(facts.iter().map(|(fact, counts)| match counts {
+                    true => step(fact),
+                    false => Step { left_out: Some(Unfit::Cut), ..step(fact) },
+                }));
+            }
             // Those that are in it first.
             all.sort_by_key(|step| step.left_out.is_some());
             Some(all)

@@ -106,8 +106,17 @@ impl Documents {
     /// A base takes the place of a document that holds less.
     fn succeed(&mut self, key: &DocKey, mut document: Box<Document>) {
         let (epochs, id) = (self.epochs(key), document.id);
+        epochs.begin_first(key);
+        let current = epochs.current();
+        if id != current && id.number <= current.number {
+            // The facts here lead further already.
+            return;
+        }
         match epochs.held.remove(&id) {
             Some(Slot::Here(held)) if held.fence.accepted().len() < document.fence.accepted().len() => {
+                if let Some(genesis) = held.genesis.clone() {
+                    document.genesis = Some(genesis);
+                }
                 document.succeed(*held);
             }
             None => {}
@@ -117,9 +126,10 @@ impl Documents {
             }
         }
         epochs.begin(document);
-        if id.number > 0 {
-            epochs.vouched = Some(id);
+        if let Some(before) = epochs.vouched.replace(id).filter(|before| *before != id) {
+            epochs.forget(&before);
         }
+        epochs.refresh();
         self.changed.push_back(Changed { key: key.clone(), what: What::Base });
         self.settle(key, &id);
     }
@@ -150,12 +160,13 @@ impl Documents {
     pub fn give_up(&mut self, key: &DocKey) {
         let Some(me) = self.me else { return };
         let Some(epochs) = self.docs.get_mut(key).filter(|epochs| epochs.is_quiet()) else { return };
-        let id = epochs.current();
         let unproven = epochs.unproven() > 0;
-        if unproven {
+        if let Some(vouched) = epochs.vouched.take_if(|_| unproven) {
             // The facts do not lead there.
-            epochs.vouched = None;
+            epochs.forget(&vouched);
+            epochs.refresh();
         }
+        let id = epochs.current();
         if epochs.held.get_mut(&id).and_then(Slot::here_mut).is_some_and(|document| document.give_up(&me)) || unproven {
             self.owing.insert(key.clone());
             self.settle(key, &id);

@@ -68,14 +68,18 @@ impl NodeCore {
                 }
             }
         }
-        while let Some(work) = self.docs.work() {
-            self.outputs.push_back(Output::Work(Box::new(work)));
-        }
         while let Some(changed) = self.docs.changed() {
             if self.opened {
                 let (scope, doc) = (changed.key.scope.to_string(), changed.key.doc.to_string());
                 self.tell(Event::Document { scope, doc, what: changed.what });
             }
+        }
+    }
+
+    /// Sends away what takes too long for the loop.
+    pub(crate) fn send_work(&mut self) {
+        while let Some(work) = self.docs.work() {
+            self.outputs.push_back(Output::Work(Box::new(work)));
         }
     }
 
@@ -99,8 +103,8 @@ impl NodeCore {
             let sentence = "nodes write their sites' boards themselves; use a document of another kind";
             return Err(Refusal::new("boards_write_themselves", sentence));
         }
-        let now = self.docs.status(key).and_then(|status| status.digest).map(|digest| digest.to_string());
-        if if_digest.is_some() && if_digest != now.as_deref() {
+        let now = || self.docs.status(key).and_then(|status| status.digest).map(|digest| digest.to_string());
+        if if_digest.is_some() && if_digest != now().as_deref() {
             let sentence = format!("{} was changed meanwhile; read it again", key.doc);
             return Err(Refusal::new("changed_meanwhile", sentence));
         }

@@ -216,7 +216,7 @@ impl NodeCore {
         self.tend_bases();
         self.dirty |= self.deadline_at_ms.is_some_and(|at| at <= now_ms);
         self.dirty |= self.hold.wake_ms().is_some_and(|at| at <= now_ms);
-        self.dirty |= self.seals.wake_ms().is_some_and(|at| at <= now_ms);
+        self.dirty |= self.seals.is_due(now_ms);
         // Each round may write facts that make others possible; governance is a finite ladder, so this ends.
         while std::mem::take(&mut self.dirty) {
             if self.authority.index() != self.seen_index {
@@ -230,6 +230,7 @@ impl NodeCore {
             }
             self.tend_documents();
             self.seal();
+            self.send_work();
             self.tend_budgets();
             self.hold();
             self.acknowledge();
@@ -387,7 +388,7 @@ impl NodeCore {
         timers.extend(self.sync_at_ms.map(|at| (at, Timer::Sync)));
         timers.extend(self.bases.wake_ms().map(|at| (at, Timer::Sync)));
         timers.extend(self.deadline_at_ms.map(|at| (at, Timer::Expiry)));
-        let speaks = [self.hold.wake_ms(), self.seals.wake_ms()].into_iter().flatten().min();
+        let speaks = [self.hold.wake_ms(), self.seals.wake_ms(self.now.boottime_ms)].into_iter().flatten().min();
         timers.extend(speaks.filter(|_| self.may_write().is_ok()).map(|at| (at, Timer::Hold)));
         timers.extend(self.life.wake_ms().map(|at| (at.max(self.work.incarnate_at_ms), Timer::Confirm)));
         let soonest = timers.into_iter().min();

@@ -15,7 +15,7 @@ use crate::hold::share;
 
 /// A document that is due is sealed within this for each member of the mesh, milliseconds.
 const SEAL_MS: u64 = 20;
-/// What had to be folded first is looked at again after this, milliseconds.
+/// What could not be sealed is looked at again after this, milliseconds.
 const FOLD_MS: u64 = 1_000;
 
 /// When this node says that an epoch ends.
@@ -25,9 +25,14 @@ pub(crate) struct Seals {
 }
 
 impl Seals {
-    /// When there is something to say, boot time in milliseconds.
-    pub(crate) fn wake_ms(&self) -> Option<u64> {
-        self.due.values().min().copied()
+    /// Whether it is time to look.
+    pub(crate) fn is_due(&self, now_ms: u64) -> bool {
+        self.due.values().any(|at| *at <= now_ms)
+    }
+
+    /// When there is something to say, boot time in milliseconds. What is being folded comes back by itself.
+    pub(crate) fn wake_ms(&self, now_ms: u64) -> Option<u64> {
+        self.due.values().filter(|at| **at > now_ms).min().copied()
     }
 }
 
@@ -53,7 +58,8 @@ impl NodeCore {
         };
         let all = if self.may_write().is_ok() { self.docs.seals_due() } else { Vec::new() };
         let all: Vec<SealDue> = all.into_iter().filter(may).collect();
-        self.seals.due.retain(|due, _| all.contains(due));
+        // While it is being folded, nothing is due.
+        self.seals.due.retain(|due, _| all.contains(due) || self.docs.is_building(&due.key));
         let window = SEAL_MS * self.authority.members().count() as u64;
         for due in all {
             let next = due.next.or(due.epoch.genesis);
@@ -65,7 +71,9 @@ impl NodeCore {
                 continue;
             }
             let Some(body) = self.docs.seal(&due) else {
-                self.seals.due.insert(due, now_ms + FOLD_MS);
+                if !self.docs.is_building(&due.key) {
+                    self.seals.due.insert(due, now_ms + FOLD_MS);
+                }
                 continue;
             };
             self.seals.due.remove(&due);

@@ -5,19 +5,19 @@ use proptest::prelude::*;
 use super::base::{load, packed};
 use super::*;
 
-const CHANGES: u64 = 8;
+pub(super) const CHANGES: u64 = 8;
 
-fn node(seed: u8) -> Node {
+pub(super) fn node(seed: u8) -> Node {
     crate::testing::wake();
     Node::with_epoch(seed, CHANGES)
 }
 
-fn epoch(node: &Node, key: &DocKey) -> u32 {
+pub(super) fn epoch(node: &Node, key: &DocKey) -> u32 {
     node.docs.status(key).expect("held").epoch
 }
 
 /// Everybody takes what everybody else said, until nobody has anything to say.
-fn exchange(nodes: &mut [&mut Node], news: Vec<Arc<Fact>>) -> Vec<Arc<Fact>> {
+pub(super) fn exchange(nodes: &mut [&mut Node], news: Vec<Arc<Fact>>) -> Vec<Arc<Fact>> {
     let (mut all, mut news) = (Vec::new(), news);
     while !news.is_empty() {
         for node in nodes.iter_mut() {
@@ -34,7 +34,7 @@ fn exchange(nodes: &mut [&mut Node], news: Vec<Arc<Fact>>) -> Vec<Arc<Fact>> {
     all
 }
 
-fn same(nodes: &mut [&mut Node], key: &DocKey) {
+pub(super) fn same(nodes: &mut [&mut Node], key: &DocKey) {
     let state = |node: &mut &mut Node| (node.docs.view(key), node.digest(key), epoch(node, key));
     let first = state(&mut nodes[0]);
     for node in nodes.iter_mut().skip(1) {
@@ -44,7 +44,7 @@ fn same(nodes: &mut [&mut Node], key: &DocKey) {
 }
 
 /// Two readers fill an epoch, and seal it.
-fn sealed() -> (Node, Node, Vec<Arc<Fact>>) {
+pub(super) fn sealed() -> (Node, Node, Vec<Arc<Fact>>) {
     let (mut a, mut b) = (node(1), node(2));
     let mut facts = Vec::new();
     for n in 0..CHANGES {
@@ -114,7 +114,7 @@ fn notes_go_on_character_by_character() {
 }
 
 /// A third writer that was cut off while two others ended the epoch.
-fn late() -> (Node, Node, Node, Vec<Arc<Fact>>) {
+pub(super) fn late() -> (Node, Node, Node, Vec<Arc<Fact>>) {
     let (mut a, mut b, mut c) = (node(1), node(2), node(3));
     let fact = a.set("lyon", "a.k0", "first");
     let mut facts = exchange(&mut [&mut a, &mut b, &mut c], vec![fact]);
@@ -149,7 +149,7 @@ fn what_a_late_writer_wrote_to_an_epoch_that_had_ended_is_merged() {
     assert_eq!((again.heal(), again.docs.owed()), (vec![], vec![]));
 }
 
-fn all_facts(nodes: &[&Node]) -> Vec<Arc<Fact>> {
+pub(super) fn all_facts(nodes: &[&Node]) -> Vec<Arc<Fact>> {
     nodes.iter().flat_map(|node| node.log.iter()).collect()
 }
 

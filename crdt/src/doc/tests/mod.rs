@@ -17,6 +17,7 @@ mod honest;
 mod hostile;
 mod notes;
 mod random;
+mod turns;
 
 pub(super) fn sites() -> DocKey {
     DocKey { scope: Scope::mesh(), doc: DocId::sites() }
