@@ -45,7 +45,7 @@ pub const HOT_BYTES_MAX: usize = 16 * 1024 * 1024;
 const _: () = assert!(HOT_BYTES_MAX >= 2 * BULK_RAW_LEN_MAX);
 /// Kinds that a log knows by number; this build has some thirty. Of further ones only the fact itself tells its kind.
 pub const KINDS_MAX: u16 = 1_024;
-/// Facts in one chunk of the index that a clean stop leaves: a value of some 240 KiB.
+/// Facts in one chunk of the index that a clean stop leaves: a value of some 250 KiB.
 pub const INDEX_ROWS: usize = 6_000;
 
 /// Heads per `Have` frame: a head takes at most 84 bytes, so that a frame of one scope stays below the control bound.

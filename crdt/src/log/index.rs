@@ -21,8 +21,8 @@ pub(super) const PREFIX: &[u8] = b"x/";
 pub const INDEX_HEAD: &[u8] = b"x/\0\0\0\0";
 /// Of this layout. A start that finds another one reads the facts.
 const VERSION: u8 = 0;
-/// Id, second, kind and whether it is shelved.
-const ROW_LEN: usize = 32 + 4 + 2 + 1;
+/// Id, clock, kind and whether it is shelved.
+const ROW_LEN: usize = 32 + 8 + 2 + 1;
 
 #[derive(Debug, Encode, Decode)]
 #[cbor(map)]
@@ -179,16 +179,16 @@ impl Chunks<'_> {
         let row = self.chunk.get(self.at..self.at + ROW_LEN)?;
         self.at += ROW_LEN;
         let (id, rest) = row.split_first_chunk::<32>()?;
-        let (wall_s, rest) = rest.split_first_chunk::<4>()?;
+        let (hlc, rest) = rest.split_first_chunk::<8>()?;
         let (kind, shelved) = rest.split_first_chunk::<2>()?;
-        let (wall_s, kind) = (u32::from_be_bytes(*wall_s), u16::from_be_bytes(*kind));
-        Some((FactId::from_bytes(*id), Note { wall_s, kind, shelved: shelved == [1] }))
+        let (hlc, kind) = (u64::from_be_bytes(*hlc), u16::from_be_bytes(*kind));
+        Some((FactId::from_bytes(*id), Note { hlc, kind, shelved: shelved == [1] }))
     }
 }
 
 fn push_row(chunk: &mut Vec<u8>, id: FactId, note: Note) {
     chunk.extend_from_slice(id.as_bytes());
-    chunk.extend_from_slice(&note.wall_s.to_be_bytes());
+    chunk.extend_from_slice(&note.hlc.to_be_bytes());
     chunk.extend_from_slice(&note.kind.to_be_bytes());
     chunk.push(u8::from(note.shelved));
 }

@@ -18,16 +18,16 @@ pub struct Row<'l> {
     pub id: FactId,
     /// Its kind; none when the log knows of too many kinds: then only the fact tells.
     pub kind: Option<&'l str>,
-    /// The second in its author's clock; what lies beyond 2106 is all one.
-    pub wall_s: u32,
+    /// Its author's hybrid clock, as in the header.
+    pub hlc: u64,
     /// Whether it was said that no fold needs it: [`FactLog::shelve`].
     pub shelved: bool,
 }
 
-/// The same in 8 bytes.
+/// The same in 16 bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Note {
-    pub wall_s: u32,
+    pub hlc: u64,
     pub kind: u16,
     pub shelved: bool,
 }
@@ -41,8 +41,7 @@ pub(super) struct Kinds {
 
 impl Kinds {
     pub fn note(&mut self, header: &Header) -> Note {
-        let wall_s = u32::try_from(header.wall_ms() / 1_000).unwrap_or(u32::MAX);
-        Note { wall_s, kind: self.number(&header.kind), shelved: false }
+        Note { hlc: header.hlc, kind: self.number(&header.kind), shelved: false }
     }
 
     /// [`KINDS_MAX`] stands for every kind that came when the table was full.
@@ -96,10 +95,10 @@ impl FactLog {
         self.chains_of(scope).map(|(_, c)| c.len()).sum()
     }
 
-    /// Number of facts from beyond a second of their authors' clocks.
+    /// Number of facts whose authors' clocks stood beyond `wall_ms`.
     #[must_use]
-    pub fn count_beyond(&self, wall_s: u32) -> u64 {
-        self.chains.values().map(|c| c.notes.iter().filter(|note| note.wall_s > wall_s).count() as u64).sum()
+    pub fn count_beyond(&self, wall_ms: u64) -> u64 {
+        self.chains.values().map(|c| c.notes.iter().filter(|note| note.hlc >> 16 > wall_ms).count() as u64).sum()
     }
 
     /// Every fact of `kind`. Only those are read, and those whose kind is not known.
@@ -122,8 +121,8 @@ impl FactLog {
         let (ids, notes) = (c.ids.get(skip..).unwrap_or_default(), c.notes.get(skip..).unwrap_or_default());
         let noted = ids.iter().zip(notes).zip(skip as u64 + 1..);
         noted.map(move |((id, note), seq)| {
-            let (wall_s, kind, shelved) = (note.wall_s, self.kinds.name(note.kind), note.shelved);
-            Row { chain, seq, id: *id, kind, wall_s, shelved }
+            let (hlc, kind, shelved) = (note.hlc, self.kinds.name(note.kind), note.shelved);
+            Row { chain, seq, id: *id, kind, hlc, shelved }
         })
     }
 }

@@ -88,7 +88,6 @@ impl NodeCore {
             limit_ms: classes.into_iter().map(|(name, class)| (name, age_ms_max(class, ages))).collect(),
             granted_by,
         };
-        let ahead_s = u32::try_from(now.wall_ms.saturating_add(FUTURE_MS) / 1_000).unwrap_or(u32::MAX);
         SelfView {
             spiffe_id: self.spiffe_id.to_string(),
             site: self.role.site().map(str::to_owned),
@@ -101,7 +100,7 @@ impl NodeCore {
             lease: (!self.role.is_mesh_coordinator()).then_some(lease),
             policy: self.authority.policy().map(|p| p.activate.version),
             facts: self.log.len() as u64,
-            future_facts: self.log.count_beyond(ahead_s),
+            future_facts: self.log.count_beyond(now.wall_ms.saturating_add(FUTURE_MS)),
             refused: self.refused.clone(),
             seen: self.seen_here(now),
         }

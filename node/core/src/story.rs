@@ -1,8 +1,11 @@
 //! Proposals, approvals and the audit, as people and programs read them.
 
+use std::collections::BTreeMap;
+
 use cauldron_coordinator::bodies::{Evidence, KIND_PROPOSAL};
 use cauldron_coordinator::ledger::{State, Status};
 use cauldron_coordinator::vote::present_decision;
+use cauldron_crdt::Row;
 use cauldron_crdt::doc::{DocChange, KIND as KIND_CHANGE, KIND_SEAL, Seal};
 use cauldron_identity::authority::KIND_HELD;
 use cauldron_identity::{Clock, Fact, FactId};
@@ -147,16 +150,21 @@ impl NodeCore {
     /// The newest facts, oldest first.
     #[must_use]
     pub fn audit_tail(&self, limit: usize, kind: Option<&str>) -> Vec<AuditEntry> {
-        let asked = || self.log.rows().filter(|row| kind.is_none_or(|kind| row.kind.is_none_or(|known| known == kind)));
-        // Only what may be among them is read.
-        let mut seconds: Vec<u32> = asked().map(|row| row.wall_s).collect();
-        seconds.sort_unstable_by(|a, b| b.cmp(a));
-        let oldest = seconds.get(limit.saturating_sub(1)).copied().unwrap_or(0);
-        let newest = asked().filter(|row| row.wall_s >= oldest).filter_map(|row| self.log.at(row.chain, row.seq));
-        let mut facts: Vec<_> = newest.filter(|fact| kind.is_none_or(|kind| fact.header().kind == kind)).collect();
-        facts.sort_by_key(|f| (f.header().hlc, f.id()));
-        let skip = facts.len().saturating_sub(limit);
-        facts.iter().skip(skip).map(|f| self.audit_entry(f)).collect()
+        // Only those that are shown are read, and those whose kind nothing else tells.
+        let is_asked = |row: &Row<'_>| match (kind, row.kind) {
+            (Some(kind), Some(known)) => known == kind,
+            (Some(kind), None) => self.log.at(row.chain, row.seq).is_some_and(|fact| fact.header().kind == kind),
+            (None, _) => true,
+        };
+        let mut newest = BTreeMap::new();
+        for row in self.log.rows().filter(is_asked) {
+            newest.insert((row.hlc, row.id), (row.chain, row.seq));
+            if newest.len() > limit {
+                newest.pop_first();
+            }
+        }
+        let facts = newest.into_values().filter_map(|(chain, seq)| self.log.at(chain, seq));
+        facts.map(|fact| self.audit_entry(&fact)).collect()
     }
 
     /// Every fact of a lineage's story, in the order of its authors' clocks.
