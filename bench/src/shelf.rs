@@ -14,6 +14,15 @@ impl Archive for Shelf {
         let body = |value: &Vec<u8>| record::unwrap(key, kind_of(key), value).map(<[u8]>::to_vec);
         value.as_ref().map(body).transpose().map_err(|e| e.to_string())
     }
+
+    fn read_many(&self, keys: &[Vec<u8>]) -> Result<Vec<Option<Vec<u8>>>, String> {
+        let values = self.0.get_many(keys).map_err(|e| e.to_string())?;
+        let body = |(key, value): (&Vec<u8>, &Option<Vec<u8>>)| {
+            let body = value.as_ref().map(|value| record::unwrap(key, kind_of(key), value).map(<[u8]>::to_vec));
+            body.transpose().map_err(|e| e.to_string())
+        };
+        keys.iter().zip(&values).map(body).collect()
+    }
 }
 
 /// Which kind of record lies under a key.

@@ -12,6 +12,7 @@ pub const MARKS: &[(&str, &str)] = &[
     ("crash.end_to_ended", "a process died between the end of an effect and the record of it"),
     ("crash.before_reply", "a process died between a commit and the reply that rests on it"),
     ("crash.before_send", "a process died between a commit and a frame that rests on it"),
+    ("store.left_aside", "a start took facts out of the store that nothing vouched for when the process died"),
     ("store.tampered", "a fact of a store was changed, exchanged, cut short or taken out before a start"),
     ("store.indexed", "a store was opened by the index of a clean stop, and gave the node that its records give"),
     ("store.cold", "a node ran without any of its facts in memory"),

@@ -19,7 +19,18 @@ pub trait Archive: Send + Sync {
     /// # Errors
     /// A sentence: the record is damaged, or the store cannot be read.
     fn read(&self, key: &[u8]) -> Result<Option<Vec<u8>>, String>;
+
+    /// The values under many keys at once, in their order.
+    ///
+    /// # Errors
+    /// As for [`Archive::read`].
+    fn read_many(&self, keys: &[Vec<u8>]) -> Result<Vec<Option<Vec<u8>>>, String> {
+        keys.iter().map(|key| self.read(key)).collect()
+    }
 }
+
+/// Facts that are read back in one go before they leave memory.
+const EVICT_AT_ONCE: usize = 256;
 
 /// A record that the archive does not give back as it was kept.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -90,10 +101,18 @@ impl Hot {
         Ok(fact)
     }
 
-    /// Whether the archive gives back exactly this fact: then it is durable.
-    fn gives_back(&self, chain: &ChainId, fact: &Fact) -> bool {
-        let kept = self.archive.as_ref().and_then(|archive| archive.read(&fact_key(chain, fact.header().seq)).ok());
-        kept.flatten().is_some_and(|kept| kept == to_cbor(fact.sealed())) || planted::active("cold-before-durable")
+    /// How many of these facts, from the first on, the archive gives back exactly: they are durable.
+    fn gives_back(&self, facts: &[Arc<Fact>]) -> usize {
+        let keys: Vec<Vec<u8>> =
+            facts.iter().map(|fact| fact_key(&ChainId::of(fact.header()), fact.header().seq)).collect();
+        let kept = self.archive.as_ref().and_then(|archive| archive.read_many(&keys).ok()).unwrap_or_default();
+        if planted::active("cold-before-durable") {
+            return facts.len();
+        }
+        let same = |(fact, kept): &(&Arc<Fact>, Option<Vec<u8>>)| {
+            kept.as_ref().is_some_and(|kept| *kept == to_cbor(fact.sealed()))
+        };
+        facts.iter().zip(kept).take_while(same).count()
     }
 }
 
@@ -122,31 +141,62 @@ impl FactLog {
     /// Lets the oldest facts leave memory while it holds more than its bound. A fact leaves once the archive gives it
     /// back byte for byte, so it does not matter how far the caller's commits have come.
     pub fn chill(&mut self) {
-        self.evict(|hot, chain, fact| hot.gives_back(chain, fact));
+        // A little more is let in first, so that many are read back at once.
+        if self.hot.bytes <= self.hot.bytes_max + self.hot.bytes_max / 64 {
+            return;
+        }
+        loop {
+            let oldest = self.oldest();
+            let durable = self.hot.gives_back(&oldest.iter().map(|(_, fact)| fact.clone()).collect::<Vec<_>>());
+            // What came later is no more durable than the first that is not.
+            let (all, some) = (durable == oldest.len(), durable > 0);
+            for (place, _) in oldest.into_iter().take(durable) {
+                self.leave(place);
+            }
+            if !(all && some) {
+                return;
+            }
+        }
     }
 
     /// The same for facts that were just read from the archive.
     pub(super) fn chill_restored(&mut self) {
-        self.evict(|_, _, _| true);
+        while self.hot.bytes > self.hot.bytes_max
+            && let Some(place) = self.hot.order.front().copied()
+        {
+            self.leave(place);
+        }
     }
 
-    fn evict(&mut self, durable: impl Fn(&Hot, &ChainId, &Fact) -> bool) {
-        while self.hot.bytes > self.hot.bytes_max
-            && let Some((no, seq)) = self.hot.order.front().copied()
-        {
-            let place = usize::try_from(no).ok().and_then(|no| self.names.get(no));
-            let held = place.and_then(|chain| Some((chain, self.chains.get_mut(chain)?)));
-            if let Some((chain, c)) = held
-                && let Some(fact) = c.hot.get(&seq)
-            {
-                // What came later is no more durable than this.
-                if !durable(&self.hot, chain, fact) {
-                    return;
-                }
-                self.hot.left(fact);
-                c.hot.remove(&seq);
+    /// The oldest facts in memory, as many as must leave it, and at most as many as are looked at in one go.
+    fn oldest(&mut self) -> Vec<((u32, u64), Arc<Fact>)> {
+        let (mut oldest, mut left) = (Vec::new(), self.hot.bytes);
+        for place in &self.hot.order {
+            if left <= self.hot.bytes_max || oldest.len() == EVICT_AT_ONCE {
+                break;
             }
-            self.hot.order.pop_front();
+            let chain = usize::try_from(place.0).ok().and_then(|no| self.names.get(no));
+            let fact = chain.and_then(|chain| self.chains.get(chain)?.hot.get(&place.1));
+            if let Some(fact) = fact {
+                left = left.saturating_sub(cost(fact));
+                oldest.push((*place, fact.clone()));
+            }
+        }
+        oldest
+    }
+
+    /// Lets the oldest facts go up to this place.
+    fn leave(&mut self, upto: (u32, u64)) {
+        while let Some(place) = self.hot.order.pop_front() {
+            let chain = usize::try_from(place.0).ok().and_then(|no| self.names.get(no));
+            if let Some(c) = chain.and_then(|chain| self.chains.get_mut(chain))
+                && let Some(fact) = c.hot.remove(&place.1)
+            {
+                self.hot.left(&fact);
+            }
+            if place == upto {
+                return;
+            }
         }
     }
 }

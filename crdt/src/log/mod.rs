@@ -133,6 +133,8 @@ pub struct FactLog {
     unsettled: BTreeSet<ChainId>,
     /// Chains with a signature that is bad.
     damaged: BTreeSet<ChainId>,
+    /// Keys of records that a start left aside.
+    left_aside: Vec<Vec<u8>>,
 }
 
 impl ChainId {
@@ -167,6 +169,7 @@ impl FactLog {
             digests: digest::Digests::default(),
             unsettled: BTreeSet::new(),
             damaged: BTreeSet::new(),
+            left_aside: Vec::new(),
         }
     }
 
@@ -310,6 +313,12 @@ impl FactLog {
     }
 
     /// Takes the last fact of a chain out again.
+    /// Keys of facts that lie in the store and not in the log, because nothing vouched for them when the process died: to be
+    /// taken out of the store before anything else, or the next start would take them for proven.
+    pub fn left_aside(&mut self) -> Vec<Vec<u8>> {
+        std::mem::take(&mut self.left_aside)
+    }
+
     fn pop(&mut self, id: &ChainId) {
         let Some(c) = self.chains.get_mut(id) else { return };
         let seq = c.len();

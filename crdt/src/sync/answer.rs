@@ -58,8 +58,12 @@ impl Sync {
                     break;
                 }
                 let Some(range) = l.serve.pop_front() else { break };
-                let bytes = bulk::answer(log, &range).encode();
+                let (answer, last) = bulk::answer(log, &range);
+                let bytes = answer.encode();
                 l.served(bytes.len());
+                // The peer has it now: what follows on it is pushed.
+                let pushed = l.pushed.entry(range.chain()).or_default();
+                *pushed = last.max(*pushed);
                 self.outputs.push_back(SyncOutput::Send { link, bytes });
             }
         }

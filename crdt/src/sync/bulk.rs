@@ -116,10 +116,11 @@ fn grown_max(packed: usize) -> usize {
     packed.saturating_mul(BULK_GROWTH_MAX).min(BULK_RAW_LEN_MAX)
 }
 
-/// The answer to a request. Restrictions and authority always travel as single facts, each of which is verified; so does
+/// The answer to a request, and the position that it goes to. Restrictions and authority always travel as single facts, each of which is verified; so does
 /// a short range, unless a fact in it may not leave alone.
-pub(super) fn answer(log: &FactLog, range: &Range) -> Frame {
+pub(super) fn answer(log: &FactLog, range: &Range) -> (Frame, u64) {
     let chain = range.chain();
+    let last = |facts: &[Arc<Fact>]| facts.last().map_or(0, |fact| fact.header().seq);
     if chain.scope.lane() == Lane::Data {
         for len_max in [BULK_TRY_LEN, FACTS_LEN_MAX] {
             let facts = log.range(&chain, range.from, range.to, len_max);
@@ -127,13 +128,14 @@ pub(super) fn answer(log: &FactLog, range: &Range) -> Frame {
                 break;
             }
             if let Some(bulk) = Bulk::pack(range.request, &facts) {
-                return Frame::Bulk(bulk);
+                return (Frame::Bulk(bulk), last(&facts));
             }
         }
     }
     let facts = log.range(&chain, range.from, range.to, FACTS_LEN_MAX);
+    let last = last(&facts);
     let facts = facts.into_iter().map(|fact| fact.sealed().clone()).collect();
-    Frame::Facts(Facts { request: Some(range.request), facts })
+    (Frame::Facts(Facts { request: Some(range.request), facts }), last)
 }
 
 fn alone(log: &FactLog, range: &Range, facts: &[Arc<Fact>]) -> bool {

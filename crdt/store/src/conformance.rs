@@ -63,6 +63,8 @@ fn the_last_write_of_a_batch_wins(store: &dyn Store) {
     assert_eq!(get(store, b"a"), Some(b"2".to_vec()));
     assert_eq!(get(store, b"b"), None);
     assert_eq!(get(store, b"c"), Some(b"3".to_vec()));
+    let many = store.get_many(&[b"c".to_vec(), b"b".to_vec(), b"a".to_vec()]).expect("readable");
+    assert_eq!(many, [Some(b"3".to_vec()), None, Some(b"2".to_vec())]);
 }
 
 fn scans_are_ordered_bounded_by_the_prefix_and_breakable(store: &dyn Store) {

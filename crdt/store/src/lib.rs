@@ -42,6 +42,12 @@ pub trait Store: Send + Sync {
     /// [`StoreError::Corrupt`] or [`StoreError::Io`].
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
 
+    /// The values of many keys, in their order, as of one commit.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] or [`StoreError::Io`].
+    fn get_many(&self, keys: &[Vec<u8>]) -> Result<Vec<Option<Vec<u8>>>, StoreError>;
+
     /// Calls `visit` with each key that starts with `prefix`, and its value, in ascending order of the keys' bytes,
     /// until `visit` breaks. The scan sees one commit: what is written meanwhile does not show.
     ///

@@ -43,6 +43,11 @@ impl Store for MemStore {
         Ok(self.map.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned())
     }
 
+    fn get_many(&self, keys: &[Vec<u8>]) -> Result<Vec<Option<Vec<u8>>>, StoreError> {
+        let map = self.map.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(keys.iter().map(|key| map.get(key).cloned()).collect())
+    }
+
     fn scan(&self, prefix: &[u8], visit: &mut Visit<'_>) -> Result<(), StoreError> {
         // Copied, so that `visit` may use the store.
         let found: Vec<_> = {

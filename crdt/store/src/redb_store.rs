@@ -79,6 +79,22 @@ impl RedbStore {
     }
 }
 
+impl RedbStore {
+    fn get_all(&self, keys: &[impl AsRef<[u8]>]) -> Result<Vec<Option<Vec<u8>>>, StoreError> {
+        fenced(&self.path, || {
+            let failed = |error: redb::Error| failure(&self.path, "read", error);
+            let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
+            let transaction = database.begin_read().map_err(|error| failed(error.into()))?;
+            let table = transaction.open_table(TABLE).map_err(|error| failed(error.into()))?;
+            let value = |key: &[u8]| -> Result<Option<Vec<u8>>, StoreError> {
+                let found = table.get(key).map_err(|error| failed(error.into()))?;
+                Ok(found.map(|value| value.value().to_vec()))
+            };
+            keys.iter().map(|key| value(key.as_ref())).collect()
+        })
+    }
+}
+
 impl Store for RedbStore {
     fn commit(&self, batch: WriteBatch) -> Result<(), StoreError> {
         if let Some(refusal) = self.suspected() {
@@ -91,14 +107,11 @@ impl Store for RedbStore {
     }
 
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        fenced(&self.path, || {
-            let failed = |error: redb::Error| failure(&self.path, "read", error);
-            let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
-            let transaction = database.begin_read().map_err(|error| failed(error.into()))?;
-            let table = transaction.open_table(TABLE).map_err(|error| failed(error.into()))?;
-            let found = table.get(key).map_err(|error| failed(error.into()))?;
-            Ok(found.map(|value| value.value().to_vec()))
-        })
+        self.get_all(&[key]).map(|mut found| found.pop().flatten())
+    }
+
+    fn get_many(&self, keys: &[Vec<u8>]) -> Result<Vec<Option<Vec<u8>>>, StoreError> {
+        self.get_all(keys)
     }
 
     fn scan(&self, prefix: &[u8], visit: &mut Visit<'_>) -> Result<(), StoreError> {

@@ -210,6 +210,13 @@ impl World {
                 self.break_off(violation);
             }
             let m = &mut self.machines[place];
+            if record.value.is_none()
+                && let Some(gone) = m.disk.get(&record.key).and_then(|value| Known::of_record(&record.key, &value))
+            {
+                reached!(self, "store.left_aside");
+                m.known.remove(&gone.id);
+                m.durable.remove(&gone.id);
+            }
             m.disk.write(record);
             if let Some(fact) = record.value.as_deref().and_then(|value| Known::of_record(&record.key, value)) {
                 m.durable.insert(fact.id);

@@ -184,7 +184,7 @@ fn restrictions_and_authority_never_come_as_a_range() {
         world.nodes[2].log.insert(fact.clone(), &world.members).expect("new");
     }
     let answer = crate::sync::bulk::answer(&world.nodes[2].log, &asked[0]);
-    assert!(matches!(answer, Frame::Facts(f) if f.facts == facts));
+    assert!(matches!(answer.0, Frame::Facts(f) if f.facts == facts));
     play(&mut world, &Frame::Bulk(plain(asked[0].request, &facts)));
     assert_eq!((world.closed.clone(), world.nodes[1].log.len()), (vec!["malformed"], 0));
 }
