@@ -61,6 +61,8 @@ pub(super) struct Document {
     /// What it folds to at some heads; nothing where it does not fold.
     pub folds: BTreeMap<Vec<ChangeHash>, Option<Arc<Genesis>>>,
     pub to_fold: BTreeSet<Vec<ChangeHash>>,
+    /// What was folded, at its beginning, until it is asked for.
+    pub begun: BTreeMap<EpochId, Box<Document>>,
     pub chains: BTreeMap<Writer, Chain>,
     pub fence: Fence,
     pub engine: Engine,
@@ -100,6 +102,7 @@ impl Document {
             end: None,
             folds: BTreeMap::new(),
             to_fold: BTreeSet::new(),
+            begun: BTreeMap::new(),
             chains: BTreeMap::new(),
             fence,
             engine: Engine::new(),

@@ -22,6 +22,9 @@ use super::fence::{Past, Source, screen};
 use super::profile::{TEXT, TITLE};
 use super::{DocKey, View, limits, look, prescan};
 
+/// Epochs at their beginning that are kept ready.
+const BEGUN_MAX: usize = 2;
+
 /// Where an operation of a genesis comes from.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Origin {
@@ -105,11 +108,12 @@ impl Writing {
 
 impl Genesis {
     /// Folds a document to what it says at `heads`; none when Automerge cannot, or when an epoch could not begin from it.
-    pub fn fold(document: &Document, heads: &[ChangeHash]) -> Option<Self> {
+    /// Gives the epoch at its beginning with it.
+    pub fn fold(document: &Document, heads: &[ChangeHash]) -> Option<(Arc<Self>, Document)> {
         let folded = catch_unwind(AssertUnwindSafe(|| Self::folded(document, heads))).ok().flatten()?;
         let folded = Arc::new(folded);
-        Document::begin(document.key.clone(), folded.clone())?;
-        Arc::into_inner(folded)
+        let begun = Document::begin(document.key.clone(), folded.clone())?;
+        Some((folded, begun))
     }
 
     fn folded(document: &Document, heads: &[ChangeHash]) -> Option<Self> {
@@ -248,9 +252,21 @@ impl Document {
     /// Folds once; false when there is nothing to fold.
     pub(super) fn fold(&mut self) -> bool {
         let Some(heads) = self.to_fold.pop_first() else { return false };
-        let genesis = Genesis::fold(self, &heads).map(Arc::new);
+        let (genesis, begun) = Genesis::fold(self, &heads).unzip();
+        if let Some(begun) = begun {
+            self.begun.insert(begun.id, Box::new(begun));
+            while self.begun.len() > BEGUN_MAX {
+                self.begun.pop_first();
+            }
+        }
         self.folds.insert(heads, genesis);
         true
+    }
+
+    /// An epoch that follows on this one, at its beginning: ready from the fold, or made anew.
+    pub fn take_begun(&mut self, genesis: Arc<Genesis>) -> Option<Box<Self>> {
+        let ready = self.begun.remove(&genesis.id);
+        ready.or_else(|| Self::begin(self.key.clone(), genesis).map(Box::new))
     }
 
     /// Whether it is not known who said what in what it began from.

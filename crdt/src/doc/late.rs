@@ -119,8 +119,7 @@ impl Epochs {
             None => {
                 let (of, heads) = self.named(id)?;
                 let before = self.as_it_was(&of, far.checked_sub(1)?)?;
-                let genesis = Genesis::fold(&before, heads).filter(|genesis| genesis.id == *id)?;
-                let mut document = Document::begin(before.key.clone(), Arc::new(genesis))?;
+                let (_, mut document) = Genesis::fold(&before, heads).filter(|(genesis, _)| genesis.id == *id)?;
                 self.ahead.get(id)?.iter().for_each(|(fact, _)| document.feed(fact.clone(), true));
                 document
             }

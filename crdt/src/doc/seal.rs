@@ -11,7 +11,6 @@ use cauldron_identity::codec::to_cbor;
 use cauldron_identity::{AuthorId, Digest, Fact, planted};
 use minicbor::{Decode, Encode};
 
-use super::document::Document;
 use super::epoch::{EpochId, Epochs, Found, Slot};
 use super::{Applied, Changed, DocKey, Documents, Unfit, What, limits};
 
@@ -88,7 +87,8 @@ impl Epochs {
 
     /// Looks at how an epoch ends, and takes in the epochs that begin then. Gives those that there is something to do for.
     fn turn(&mut self, id: &EpochId, changes: u64) -> Vec<EpochId> {
-        let findings = self.findings(id);
+        let (of, findings) = (id, self.findings(id));
+        let known: BTreeSet<EpochId> = self.held.keys().copied().collect();
         // Of a document in one piece it is not known yet who said what.
         let here = self.held.get_mut(id).and_then(Slot::here_mut).filter(|document| document.base.is_none());
         let Some(document) = here else { return Vec::new() };
@@ -118,17 +118,17 @@ impl Epochs {
         if wanted {
             return vec![*id];
         }
-        let key = document.key.clone();
         if ends.is_empty() {
             self.ends.remove(id);
         } else {
             self.ends.insert(*id, ends);
         }
         let mut todo = Vec::new();
-        for genesis in begun.into_iter().filter(|genesis| !self.held.contains_key(&genesis.id)).collect::<Vec<_>>() {
+        for genesis in begun {
             let id = genesis.id;
-            if let Some(document) = Document::begin(key.clone(), genesis) {
-                self.begin(Box::new(document));
+            let before = self.held.get_mut(of).and_then(Slot::here_mut).filter(|_| !known.contains(&id));
+            if let Some(document) = before.and_then(|before| before.take_begun(genesis)) {
+                self.begin(document);
                 todo.push(id);
             }
         }
