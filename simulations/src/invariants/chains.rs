@@ -115,8 +115,12 @@ pub(super) fn old_life_is_over(world: &World, place: Place, fact: &Arc<Known>) -
             .is_some_and(|f| f.header.scope == fact.header.scope && f.header.incarnation == fact.header.incarnation)
     };
     let again = fact.header.incarnation > m.life_at_start;
-    let could_know = restored.admitted || restored.told.contains(&fact.header.scope) || again;
-    if could_know && restored.lost.keys().any(lost_here) {
+    let told = restored.admitted || restored.told.contains(&fact.header.scope);
+    // Of a life that it does not remember only those know that it was used who hold something of it.
+    let known = |id: &cauldron_identity::FactId| {
+        told || world.machines.iter().enumerate().any(|(at, other)| at != place && other.known.contains_key(id))
+    };
+    if (told || again) && restored.lost.keys().any(|id| lost_here(id) && known(id)) {
         let text = format!(
             "{} was restored, was shown more of its own chain in {}, and still wrote {} {} in life {}",
             m.name,
