@@ -101,18 +101,38 @@ impl Hot {
         Ok(fact)
     }
 
-    /// How many of these facts, from the first on, the archive gives back exactly: they are durable.
+    /// How many of these facts, from the first on, the archive gives back exactly: they are durable. What is not there yet, or
+    /// not in its latest form, is no damage; anything else is, and is told while the fact itself is still in memory.
     fn gives_back(&self, facts: &[Arc<Fact>]) -> usize {
-        let keys: Vec<Vec<u8>> =
-            facts.iter().map(|fact| fact_key(&ChainId::of(fact.header()), fact.header().seq)).collect();
-        let kept = self.archive.as_ref().and_then(|archive| archive.read_many(&keys).ok()).unwrap_or_default();
         if planted::active("cold-before-durable") {
             return facts.len();
         }
-        let same = |(fact, kept): &(&Arc<Fact>, Option<Vec<u8>>)| {
-            kept.as_ref().is_some_and(|kept| *kept == to_cbor(fact.sealed()))
-        };
-        facts.iter().zip(kept).take_while(same).count()
+        let Some((archive, first)) = self.archive.as_ref().zip(facts.first()) else { return 0 };
+        let key = |fact: &Arc<Fact>| fact_key(&ChainId::of(fact.header()), fact.header().seq);
+        // In the middle of a large commit nothing is there: one look tells.
+        if archive.read(&key(first)) == Ok(None) {
+            return 0;
+        }
+        let keys: Vec<Vec<u8>> = facts.iter().map(key).collect();
+        let kept = archive.read_many(&keys);
+        let one_by_one = || keys.iter().map(|key| archive.read(key)).collect::<Vec<_>>();
+        let kept = kept.map_or_else(|_| one_by_one(), |kept| kept.into_iter().map(Ok).collect());
+        for (at, (fact, kept)) in facts.iter().zip(kept).enumerate() {
+            let detail = match kept {
+                Ok(Some(kept)) if kept == to_cbor(fact.sealed()) => continue,
+                Ok(None) => return at,
+                Ok(Some(kept)) => match from_cbor::<SealedFact>(&kept).map(|sealed| sealed.id()) {
+                    Ok(id) if id == fact.id() => return at,
+                    Ok(id) => format!("it is another fact, {id}"),
+                    Err(why) => why.to_string(),
+                },
+                Err(why) => why,
+            };
+            let place = place(&ChainId::of(fact.header()), fact.header().seq);
+            self.damage.get_or_init(|| Damage { place, detail });
+            return at;
+        }
+        facts.len()
     }
 }
 

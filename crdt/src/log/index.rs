@@ -140,8 +140,9 @@ impl FactLog {
             return None;
         }
         let c = self.chain_mut(&id);
-        c.ids.reserve_exact(facts);
-        c.notes.reserve_exact(facts);
+        // No more than a chunk proves.
+        c.ids.reserve_exact(facts.min(INDEX_ROWS));
+        c.notes.reserve_exact(facts.min(INDEX_ROWS));
         for _ in 0..facts {
             let (fact, note) = rows.next()?;
             c.ids.push(fact);

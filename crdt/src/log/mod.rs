@@ -133,8 +133,8 @@ pub struct FactLog {
     unsettled: BTreeSet<ChainId>,
     /// Chains with a signature that is bad.
     damaged: BTreeSet<ChainId>,
-    /// Keys of records that a start left aside.
-    left_aside: Vec<Vec<u8>>,
+    /// Facts that a start left aside.
+    left_aside: Vec<(ChainId, u64)>,
 }
 
 impl ChainId {
@@ -314,9 +314,13 @@ impl FactLog {
 
     /// Takes the last fact of a chain out again.
     /// Keys of facts that lie in the store and not in the log, because nothing vouched for them when the process died: to be
-    /// taken out of the store before anything else, or the next start would take them for proven.
-    pub fn left_aside(&mut self) -> Vec<Vec<u8>> {
-        std::mem::take(&mut self.left_aside)
+    /// taken out of the store before anything else, or the next start would take them for proven. Behind that, the marks of
+    /// their chains are to be kept, which say no more of them.
+    pub fn left_aside(&mut self) -> (Vec<Vec<u8>>, Vec<Record>) {
+        let aside = std::mem::take(&mut self.left_aside);
+        let keys = aside.iter().map(|(chain, seq)| record::fact_key(chain, *seq)).collect();
+        let chains: BTreeSet<ChainId> = aside.into_iter().map(|(chain, _)| chain).collect();
+        (keys, chains.iter().filter_map(|chain| self.mark(chain)).collect())
     }
 
     fn pop(&mut self, id: &ChainId) {

@@ -240,7 +240,7 @@ impl FactLog {
         while let held = self.held(&id)
             && self.vouched_mut(&id).is_some_and(|vouched| vouched.unseen.remove(&held))
         {
-            self.left_aside.push(super::record::fact_key(&id, held));
+            self.left_aside.push((id.clone(), held));
             self.pop(&id);
         }
         self.unsettled.insert(id);

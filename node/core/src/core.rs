@@ -253,7 +253,9 @@ impl NodeCore {
         };
         core.rights_confirmed = core.life.is_confirmed();
         no_index.into_iter().for_each(|record| core.persist(record));
-        core.log.left_aside().into_iter().for_each(|key| core.persist(Record { key, value: None }));
+        let (aside, marks) = core.log.left_aside();
+        aside.into_iter().for_each(|key| core.persist(Record { key, value: None }));
+        marks.iter().for_each(|mark| core.keep(mark));
         let terms = core.restore_locals(locals);
         core.refold(&terms)?;
         core.bootstrap(config.bootstrap, &config.terms)?;

@@ -48,8 +48,9 @@ impl NodeCore {
             self.log.insert_range(chain, from, facts, &Writers(&self.authority))
         };
         self.sync.handle(self.now.boottime_ms, &self.log, SyncInput::RangeAnswered { link, chain, taken: &taken });
-        taken.mark.iter().for_each(|mark| self.keep(mark));
+        // The mark says no more of what was mended, so that is durable before it.
         taken.mended.iter().for_each(|fact| self.keep(&LogRecord::Fact(fact.sealed().clone())));
+        taken.mark.iter().for_each(|mark| self.keep(mark));
         if !taken.new.is_empty() && chain.author == self.me && chain.incarnation == self.incarnation {
             self.fall_behind();
         }
@@ -88,7 +89,7 @@ impl NodeCore {
         }
     }
 
-    fn keep(&mut self, record: &LogRecord) {
+    pub(crate) fn keep(&mut self, record: &LogRecord) {
         if let Ok(key) = record.key() {
             self.persist(Record { key, value: Some(record.value()) });
         }

@@ -202,7 +202,8 @@ mod tests {
 
         let (known, core) = node.open();
         assert!(known, "nobody asked for it yet");
-        let (_, ended) = node.run(core, |node| ask(node, |core| core.audit_tail(usize::MAX, Some("telemetry")).len()));
+        let asked = node.run(core, |node| ask(node, |core| core.audit_tail(usize::MAX, Some("telemetry")).len()));
+        let (None, ended) = asked else { panic!("nobody is told what lacks a fact: {asked:?}") };
         let Err(StoreError::Corrupt { place, detail }) = ended else { panic!("{ended:?}") };
         assert!(place.contains("site/lyon") && place.contains("position 2"), "{place}");
         assert!(detail.contains("checksum"), "{detail}");

@@ -61,7 +61,9 @@ pub struct Question {
 }
 
 /// A look at the core's state.
-type Read = Box<dyn FnOnce(&NodeCore) + Send>;
+type Read = Box<dyn FnOnce(&NodeCore) -> Answer + Send>;
+/// What a read found, ready to be told.
+type Answer = Box<dyn FnOnce() + Send>;
 
 enum Job {
     Input(Input),
@@ -154,8 +156,9 @@ impl Handle {
     ) -> Result<T, Stopped> {
         let (answer, answered) = oneshot::channel();
         let job = Job::Read(Box::new(move |core| {
+            let found = read(core);
             // The asker may be gone; then nobody needs the answer.
-            let _ = answer.send(read(core));
+            Box::new(move || drop(answer.send(found)))
         }));
         let jobs = self.jobs.clone();
         tokio::task::spawn_blocking(move || jobs.send(job)).await.map_err(|_| Stopped)?.map_err(|_| Stopped)?;
@@ -274,11 +277,13 @@ impl Engine {
                 self.core.handle(now, Input::Tick);
             }
             self.carry_out()?;
-            for read in std::mem::take(&mut self.reads) {
-                read(&self.core);
-            }
+            let answers: Vec<Answer> =
+                std::mem::take(&mut self.reads).into_iter().map(|read| read(&self.core)).collect();
+            // What lacks a damaged fact is told to nobody.
             self.sound()?;
+            answers.into_iter().for_each(|answer| answer());
             if stop {
+                self.carry_out()?;
                 return self.leave_index();
             }
         }

@@ -200,6 +200,26 @@ fn a_damaged_archive_record_is_missing_and_reported() {
 }
 
 #[test]
+fn damage_is_told_while_the_fact_is_still_in_memory_and_what_is_not_there_yet_is_none() {
+    let facts = chain_of(1, &Scope::mesh(), 4);
+    let shelf = Arc::new(Shelf::default());
+    let mut log = over(&shelf);
+    facts.iter().for_each(|fact| assert!(insert(&mut log, fact).is_ok()));
+    let keep = |fact: &SealedFact| shelf.keep(&Record::Fact(fact.clone()));
+    keep(&facts[0]);
+    log.chill();
+    assert!(log.damage().is_none(), "the others are on their way");
+    let key = |fact: &SealedFact| Record::Fact(fact.clone()).key().expect("a key");
+    facts[1..].iter().for_each(keep);
+    shelf.change(&key(&facts[2]), &|value: &mut Vec<u8>| value.truncate(9));
+    log.chill();
+    let told = log.damage().expect("told").to_string();
+    assert!(told.contains("position 3"), "{told}");
+    let chain = chain(1, &Scope::mesh());
+    assert!((1..=4).all(|seq| log.at(&chain, seq).is_some()), "nothing was let go of");
+}
+
+#[test]
 fn an_index_brings_back_what_the_records_do() {
     let (shelf, mut log, _) = cold();
     log.shelve(&chain(1, &Scope::mesh()), 2);

@@ -218,7 +218,7 @@ fn after_a_crash_within_a_range_only_what_is_proven_is_held() {
             assert_eq!(back.len() as u64, expected);
             // What nothing vouches for leaves the store too: without the mark it would pass for proven.
             let aside: Vec<Vec<u8>> = (expected + 1..=kept as u64).rev().map(|seq| fact_key(&chain(), seq)).collect();
-            assert_eq!(back.left_aside(), aside);
+            assert_eq!(back.left_aside().0, aside);
             // And the rest is taken as ever.
             assert_eq!(code(&take(&mut back, expected + 1, &facts[expected as usize..])), None);
             assert_eq!(back.held(&chain()), 70);
