@@ -132,8 +132,8 @@ pub const DOC_BYTES_MAX: u64 = 16 * 1024 * 1024;
 pub const DOC_OPS_MAX: u64 = 200_000;
 /// Changes in an epoch, its beginning not counted, after which readers end it: while they agree, a fifth of it is still free.
 pub const EPOCH_CHANGES: u64 = DOC_CHANGES_MAX * 4 / 5;
-/// An epoch that is four fifths full in another measure ends after so many changes: what its beginning takes up already must
-/// not make readers end one after the other.
+/// An epoch that is four fifths full in another measure ends after so many changes, or when a tenth of that measure was added to
+/// what it began from: that alone must not make readers end one after the other.
 pub const EPOCH_CHANGES_MIN: u64 = 1_000;
 /// Readers who must have folded an epoch to the same hash (architecture §3).
 pub const SEAL_READERS: usize = 2;

@@ -321,8 +321,8 @@ impl Document {
             return true;
         }
         let waits = self.waits(me);
-        if let Some(chain) = self.chains.get_mut(me).filter(|_| waits) {
-            chain.stuck = true;
+        if waits {
+            self.stop_waiting(me);
         }
         waits
     }

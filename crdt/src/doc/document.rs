@@ -85,6 +85,11 @@ pub(super) struct Document {
 }
 
 impl Chain {
+    /// Whether all of it was looked at: there was room for what must wait.
+    pub fn is_read(&self) -> bool {
+        self.taken >= self.counting
+    }
+
     /// Whether nothing of it is still to be decided.
     pub fn is_decided(&self) -> bool {
         self.taken >= self.counting && self.waiting.is_empty()
@@ -129,7 +134,7 @@ impl Document {
     }
 
     /// The change in a fact, if it is its writer's own: another's could be copied to have it refused.
-    fn own_change(&self, writer: &Writer, fact: &Fact) -> Option<Change> {
+    pub(super) fn own_change(&self, writer: &Writer, fact: &Fact) -> Option<Change> {
         let body = DocChange::of(fact)?;
         screen(&self.actor(writer, body.round), &body.change).ok()
     }
@@ -391,6 +396,16 @@ impl Document {
         let ends: Vec<(Writer, usize)> = ends.collect();
         ends.iter().for_each(|(writer, counting)| self.recount(writer, *counting));
         !ends.is_empty()
+    }
+
+    /// What waits of this writer does so no longer: nobody has what it follows.
+    pub(super) fn stop_waiting(&mut self, writer: &Writer) {
+        if let Some(chain) = self.chains.get_mut(writer) {
+            chain.stuck = true;
+            chain.waiting.clear();
+            chain.waiting_bytes = 0;
+            self.touched = true;
+        }
     }
 
     /// Only the first `counting` facts of a writer count from here on.

@@ -126,26 +126,26 @@ impl Epochs {
         self.vouched.filter(|vouched| vouched.number > proven.number).unwrap_or(proven)
     }
 
-    /// Which of two ends holds, where both do: the one with more epochs behind it, then the one that takes more along, then the
-    /// smaller hash. So an old epoch cannot be ended once more to lead away from what came after it.
-    fn leads(&self, ends: &[Found], depths: &BTreeMap<EpochId, usize>) -> Option<Found> {
+    /// Which of several ends holds: the one by which most changes lead on, its own and those of the epochs behind it, then the one with
+    /// the smaller hash. So an old epoch cannot be ended once more to lead away from what came after it, but by as much work.
+    fn leads(&self, ends: &[Found], behind: &BTreeMap<EpochId, u64>) -> Option<Found> {
         let rank = |found: &&Found| {
-            let behind = depths.get(&found.next).copied();
-            (behind, found.changes, std::cmp::Reverse(found.next))
+            let changes = found.changes.saturating_add(behind.get(&found.next).copied().unwrap_or(0));
+            (changes, std::cmp::Reverse(found.next))
         };
         ends.iter().filter(|found| self.held.contains_key(&found.next)).max_by_key(rank).cloned()
     }
 
     /// Walks anew from the first epoch to the one in use, and notes in each how it ended.
     pub fn refresh(&mut self) {
-        let mut depths: BTreeMap<EpochId, usize> = BTreeMap::new();
+        let (mut behind, mut leads): (BTreeMap<EpochId, u64>, BTreeMap<EpochId, Found>) = Default::default();
         for id in self.held.keys().rev() {
-            let next = self.ends.get(id).into_iter().flatten().filter_map(|found| depths.get(&found.next));
-            let depth = next.max().map_or(0, |depth| depth + 1);
-            depths.insert(*id, depth);
+            if let Some(found) = self.ends.get(id).and_then(|ends| self.leads(ends, &behind)) {
+                let further = behind.get(&found.next).copied().unwrap_or(0);
+                behind.insert(*id, found.changes.saturating_add(further));
+                leads.insert(*id, found);
+            }
         }
-        let leads: BTreeMap<EpochId, Found> =
-            self.ends.iter().filter_map(|(id, ends)| Some((*id, self.leads(ends, &depths)?))).collect();
         let first = self.held.contains_key(&EpochId::FIRST).then_some(EpochId::FIRST);
         self.way = std::iter::successors(first, |id| leads.get(id).map(|found| found.next)).collect();
         for (id, slot) in &mut self.held {
@@ -177,18 +177,20 @@ impl Epochs {
     /// Lets go of an epoch that the facts do not lead to; its facts wait.
     pub fn forget(&mut self, id: &EpochId) {
         let Some(slot) = self.held.remove(id) else { return };
-        let ahead = self.ahead.entry(*id).or_default();
+        let mut facts = Vec::new();
         match slot {
             Slot::Here(document) => {
                 for chain in document.chains.into_values() {
                     let counting = chain.counting;
-                    ahead.extend(chain.fed.into_iter().enumerate().map(|(place, fact)| (fact, place < counting)));
+                    facts.extend(chain.fed.into_iter().enumerate().map(|(place, fact)| (fact, place < counting)));
                 }
             }
-            Slot::Away { pending, .. } => ahead.extend(pending),
+            Slot::Away { pending, .. } => facts.extend(pending),
         }
-        if ahead.is_empty() {
-            self.ahead.remove(id);
+        // In the order of their chains: what is ahead already came later.
+        facts.extend(self.ahead.remove(id).unwrap_or_default());
+        if !facts.is_empty() {
+            self.ahead.insert(*id, facts);
         }
     }
 

@@ -18,7 +18,7 @@ use super::document::Document;
 use super::edit::{elements_of, op_id};
 use super::engine::Engine;
 use super::epoch::{EpochId, Found};
-use super::fence::{Past, Source, screen};
+use super::fence::{Past, Room, Source, screen};
 use super::profile::{TEXT, TITLE};
 use super::{DocKey, View, limits, look, prescan};
 
@@ -202,6 +202,13 @@ impl Document {
         (self.fence.accepted().len() - self.begun()) as u64
     }
 
+    /// What its beginning takes up.
+    fn room_begun(&self) -> Room {
+        let last = self.genesis.iter().flat_map(|genesis| self.fence.of_actor(&genesis.actor).last());
+        let past = last.copied().next().and_then(|last| self.fence.past(&[last]));
+        past.map_or_else(Room::default, |past| self.fence.room(&past))
+    }
+
     fn begun(&self) -> usize {
         self.genesis.as_ref().map_or(0, |genesis| genesis.changes.len())
     }
@@ -210,20 +217,26 @@ impl Document {
     /// behind others or leave out what the epoch began from, or it is not nearly full there. `changes` is how many it takes.
     pub fn may_end(&self, heads: &[ChangeHash], changes: u64) -> Option<u64> {
         let past = self.fence.past(heads)?;
-        let room = self.fence.room(&past);
-        let written = room.changes.saturating_sub(self.begun() as u64);
-        let nearly = |used: u64, max: u64| used >= max / 5 * 4;
-        let full = nearly(room.bytes, limits::DOC_BYTES_MAX)
-            || nearly(room.ops, limits::DOC_OPS_MAX)
-            || nearly(room.writers as u64, limits::DOC_ACTORS_MAX as u64);
-        let due = written >= changes || (full && written >= limits::EPOCH_CHANGES_MIN.min(changes));
+        let (room, begun) = (self.fence.room(&past), self.room_begun());
+        let written = room.changes.saturating_sub(begun.changes);
+        // Nearly full, and not by what it began from alone: epochs must not turn for ever.
+        let nearly = |used: u64, begun: u64, max: u64| {
+            let added = used.saturating_sub(begun);
+            used >= max / 5 * 4 && (written >= limits::EPOCH_CHANGES_MIN || added >= max / 10)
+        };
+        let full = nearly(room.bytes, begun.bytes, limits::DOC_BYTES_MAX)
+            || nearly(room.ops, begun.ops, limits::DOC_OPS_MAX)
+            || nearly(room.writers as u64, begun.writers as u64, limits::DOC_ACTORS_MAX as u64);
+        if written < changes && !full {
+            return None;
+        }
         let own = self.genesis.iter().flat_map(|genesis| self.fence.of_actor(&genesis.actor).last());
         let whole = own.into_iter().all(|last| self.fence.is_in(&past, last));
         let behind = |head: &ChangeHash| {
             let past = self.fence.past(std::slice::from_ref(head));
             past.is_some_and(|past| heads.iter().any(|other| other != head && self.fence.is_in(&past, other)))
         };
-        (due && whole && !heads.iter().any(behind)).then_some(written)
+        (whole && !heads.iter().any(behind)).then_some(written)
     }
 
     /// What it folds to at these heads, once it was folded: [`Document::want_fold`].
@@ -302,16 +315,28 @@ impl Document {
 
 /// Where the characters of earlier epochs are in later ones.
 #[derive(Debug, Default)]
-pub(super) struct Moved(BTreeMap<OpId, OpId>);
+pub(super) struct Moved {
+    forth: BTreeMap<OpId, OpId>,
+    back: BTreeMap<OpId, OpId>,
+}
 
 impl Moved {
+    /// Of an epoch that leads to the one in use.
     pub fn add(&mut self, genesis: &Genesis) {
-        self.0.extend(genesis.moved());
+        self.forth.extend(genesis.moved());
     }
 
-    /// The latest place of a character.
+    /// Of an epoch that leads elsewhere.
+    pub fn add_back(&mut self, genesis: &Genesis) {
+        self.back.extend(genesis.moved().map(|(old, new)| (new, old)));
+    }
+
+    /// The latest place of a character: from where the ways part, on the one that leads to the epoch in use.
     pub fn to(&self, mut element: OpId) -> OpId {
-        while let Some(next) = self.0.get(&element) {
+        while let Some(before) = self.back.get(&element) {
+            element = before.clone();
+        }
+        while let Some(next) = self.forth.get(&element) {
             element = next.clone();
         }
         element

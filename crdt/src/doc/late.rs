@@ -8,17 +8,18 @@
 //! outside is owed, unless it is itself a copy, or lies before a mark that is inside. So where another way through the epochs turns
 //! out to hold, copies that are outside then count for nothing, and what they had said is owed again by itself.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use automerge::ChangeHash;
-use automerge::legacy::{ElementId, Key, OpId, OpType};
+use automerge::legacy::{ElementId, Key, ObjectId, OpId, OpType};
 use cauldron_identity::{AuthorId, Fact};
 
 use super::document::{Document, Writer};
-use super::edit::Draft;
+use super::edit::{Draft, elements};
 use super::epoch::{EpochId, Epochs, Slot};
+use super::fence::Source;
 use super::genesis::Genesis;
 use super::reissue::{Lost, Said};
 use super::{DocChange, Unfit, change_of, limits, operations};
@@ -59,6 +60,31 @@ impl Mark {
 }
 
 impl Document {
+    /// An epoch with nothing in it but what lies behind these heads, whatever was cut or taken back since.
+    fn behind(&self, heads: &[ChangeHash]) -> Option<Self> {
+        let begun = self.genesis.clone().and_then(|genesis| Self::begin(self.key.clone(), genesis));
+        let mut document = begun.unwrap_or_else(|| Self::new(self.key.clone(), self.id));
+        let mut all = BTreeMap::new();
+        for (writer, chain) in &self.chains {
+            let own = chain.fed.iter().filter_map(|fact| Some((self.own_change(writer, fact)?, fact)));
+            own.for_each(|(change, fact)| _ = all.entry(change.hash()).or_insert((change, fact)));
+        }
+        let (mut needed, mut todo) = (BTreeMap::new(), heads.to_vec());
+        while let Some(hash) = todo.pop() {
+            if !document.fence.holds(&hash)
+                && let Some((change, fact)) = all.remove(&hash)
+            {
+                todo.extend(change.deps());
+                needed.insert((change.start_op(), hash), (change, fact));
+            }
+        }
+        // What a change follows has smaller counters.
+        for (change, fact) in needed.into_values() {
+            document.fence.accept(&change, Source::Fact(fact.clone())).ok()?;
+        }
+        Some(document)
+    }
+
     /// Facts that are not in the epoch as it ended; all where the epoch in use does not follow on this one. Without those that
     /// their authors took back themselves, or said again in a later round, or that no document would take.
     fn left(&self, led_on: bool) -> Vec<Arc<Fact>> {
@@ -105,25 +131,15 @@ impl Epochs {
         marks.into_iter().any(|mark| mark.covers(fact) && self.is_inside(mark))
     }
 
-    /// An epoch as it was before anything was cut, to understand what was written on top of it: also one that begins nowhere
-    /// any more, as far as seals and facts tell.
+    /// An epoch that begins nowhere any more, as far as seals and facts tell: to understand what was written to it.
     fn as_it_was(&self, id: &EpochId, far: usize) -> Option<Document> {
-        let mut document = match self.held.get(id).and_then(Slot::here) {
-            Some(held) => {
-                let genesis = held.genesis.clone();
-                let begun = genesis.and_then(|genesis| Document::begin(held.key.clone(), genesis));
-                let mut document = begun.unwrap_or_else(|| Document::new(held.key.clone(), *id));
-                held.chains.values().flat_map(|chain| &chain.fed).for_each(|fact| document.feed(fact.clone(), true));
-                document
-            }
-            None => {
-                let (of, heads) = self.named(id)?;
-                let before = self.as_it_was(&of, far.checked_sub(1)?)?;
-                let (_, mut document) = Genesis::fold(&before, heads).filter(|(genesis, _)| genesis.id == *id)?;
-                self.ahead.get(id)?.iter().for_each(|(fact, _)| document.feed(fact.clone(), true));
-                document
-            }
+        let (of, heads) = self.named(id)?;
+        let before = match self.held.get(&of).and_then(Slot::here) {
+            Some(held) => held.behind(heads)?,
+            None => self.as_it_was(&of, far.checked_sub(1)?)?.behind(heads)?,
         };
+        let (_, mut document) = Genesis::fold(&before, heads).filter(|(genesis, _)| genesis.id == *id)?;
+        self.ahead.get(id)?.iter().for_each(|(fact, _)| document.feed(fact.clone(), true));
         while document.cost() > 0 {
             document.step();
         }
@@ -219,11 +235,39 @@ impl Epochs {
                 let all = outside.iter().flat_map(|(_, facts)| facts);
                 let (own, others): (Vec<&Arc<Fact>>, Vec<&Arc<Fact>>) = all.partition(|fact| is_owed(fact));
                 let own: Vec<Arc<Fact>> = own.into_iter().cloned().collect();
-                document.write_again(&own, &self.characters(&gone, &others), &mut draft);
+                let characters = self.characters(&gone, &others);
+                self.take_back_pieces(writer, &characters, document, &mut draft);
+                document.write_again(&own, &characters, &mut draft);
             }
             draft.finish()
         };
         catch_unwind(AssertUnwindSafe(draft)).map_err(|_| Unfit::Poison)?
+    }
+
+    /// Deletes the characters of copies of which the end came between two pieces: all of it is said anew.
+    fn take_back_pieces(&self, writer: &Writer, characters: &Lost, document: &Document, draft: &mut Draft<'_>) {
+        let marks = || self.marks.get(&writer.0).into_iter().flatten().filter(|mark| self.is_inside(mark));
+        let shown: BTreeMap<OpId, ObjectId> = elements(document).into_iter().map(|(text, id)| (id, text)).collect();
+        let led_on = self.held.iter().filter(|(id, _)| self.path().contains(id) || **id == self.current());
+        for of in led_on.filter_map(|(_, slot)| slot.here()) {
+            for (of_writer, chain) in of.chains.iter().filter(|(of, _)| of.0 == writer.0) {
+                let own = chain.fed.iter().filter(|fact| DocChange::of(fact).is_some_and(|b| b.more == Some(true)));
+                for fact in own {
+                    let Some(change) = of.own_change(of_writer, fact) else { continue };
+                    let inside = of.fence.holds(&change.hash()) && !of.is_outside(&change.hash());
+                    let whole = marks().any(|mark| place(&mark.fact) > place(fact) && mark.epoch == of.id);
+                    if !inside || whole {
+                        continue;
+                    }
+                    for (op, id) in super::operations_in(change.raw_bytes()).into_iter().filter(|(op, _)| op.insert) {
+                        let id = characters.moved.to(id);
+                        if let Some(text) = shown.get(&id).filter(|_| matches!(op.action, OpType::Put(_))) {
+                            draft.delete(text, id);
+                        }
+                    }
+                }
+            }
+        }
     }
 
     /// Every character of every epoch: behind which one it was written, and where it is now. And which of them others deleted
@@ -231,18 +275,18 @@ impl Epochs {
     fn characters(&self, gone: &[Document], others: &[&Arc<Fact>]) -> Lost {
         let mut lost = Lost::default();
         for document in self.held.values().filter_map(Slot::here).chain(gone) {
-            for fact in document.chains.values().flat_map(|chain| &chain.fed) {
-                operations(fact).into_iter().for_each(|(op, id)| lost.note(&op, id));
-            }
+            document.note_own(&mut lost, |_| true);
             let Some(genesis) = &document.genesis else { continue };
             for (op, id) in genesis.changes.iter().flat_map(|bytes| super::operations_in(bytes)) {
                 lost.note(&op, id);
             }
         }
-        // Only along the way to the epoch in use: what others began from shows nowhere.
-        for id in self.path() {
-            let genesis = self.held.get(id).and_then(Slot::here).and_then(|document| document.genesis.as_ref());
-            genesis.into_iter().for_each(|genesis| lost.moved.add(genesis));
+        for document in self.held.values().filter_map(Slot::here).chain(gone) {
+            match &document.genesis {
+                Some(genesis) if self.path().contains(&document.id) => lost.moved.add(genesis),
+                Some(genesis) => lost.moved.add_back(genesis),
+                None => {}
+            }
         }
         let deleted = others.iter().flat_map(|fact| operations(fact)).filter_map(|(op, _)| match (op.key, op.action) {
             (Key::Seq(ElementId::Id(element)), OpType::Delete) => Some(element),

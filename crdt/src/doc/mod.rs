@@ -408,8 +408,14 @@ impl Documents {
                     other
                 }
             };
+            let fits = |bodies: &Vec<Vec<u8>>, epochs: &mut Epochs| {
+                let first = bodies.first().filter(|body| DocChange::read(body).is_some_and(|b| !b.change.is_empty()));
+                first.is_none_or(|body| epochs.here_mut().is_some_and(|d| d.would_accept(&me, body).is_ok()))
+            };
             match bodies {
                 Ok(bodies) if bodies.is_empty() => {}
+                // There is no room for it: it is looked at again when the epoch turns.
+                Ok(bodies) if !fits(&bodies, epochs) => {}
                 Ok(bodies) => {
                     found = Some((key, bodies));
                     break;

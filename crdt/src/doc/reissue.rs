@@ -8,16 +8,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use automerge::ScalarValue;
 use automerge::legacy::{ElementId, Key, ObjectId, Op, OpId, OpType};
+use automerge::{ChangeHash, ScalarValue};
 use cauldron_identity::{Fact, FactId};
 
 use super::document::{Chain, Document, Writer};
 use super::edit::{Draft, elements};
 use super::field::Field;
 use super::genesis::Moved;
+use super::late::is_copy;
 use super::profile::{Made, Slot, TITLE};
-use super::{DocChange, Unfit, change_in, limits, look, operations};
+use super::{DocChange, Unfit, change_in, limits, look, operations, operations_in};
 
 /// Operations that are not in the document, by id.
 #[derive(Default)]
@@ -51,10 +52,10 @@ impl Lost {
     pub fn note(&mut self, op: &Op, id: OpId) {
         match (&op.key, &op.action) {
             (Key::Map(row), OpType::Make(_)) if op.obj == ObjectId::Root => {
-                self.rows.insert(id, row.to_string());
+                self.rows.entry(id).or_insert_with(|| row.to_string());
             }
             (Key::Seq(after), OpType::Put(_)) if op.insert => {
-                self.characters.insert(id, after.clone());
+                self.characters.entry(id).or_insert_with(|| after.clone());
             }
             _ => {}
         }
@@ -93,8 +94,9 @@ impl Document {
     /// The bodies of the facts that say again what this writer lost; none when nothing of it is missing.
     pub fn reissue(&mut self, writer: &Writer) -> Result<Vec<Vec<u8>>, Unfit> {
         // Who said what last is known when all facts are here.
-        let waits = self.waits(writer) && !self.chains.get(writer).is_some_and(|chain| chain.stuck);
-        if self.cost() > 0 || waits || self.base.is_some() {
+        let chain = self.chains.get(writer);
+        let waits = self.waits(writer) && !chain.is_some_and(|chain| chain.stuck);
+        if self.cost() > 0 || waits || !chain.is_none_or(Chain::is_read) || self.base.is_some() {
             return Err(Unfit::NotWritable);
         }
         let doc = &*self;
@@ -120,7 +122,8 @@ impl Document {
         let mut made = BTreeMap::new();
         for ((row, key), word) in said {
             let now = look::field(&self.engine.doc, &row, &key).and_then(|(_, id)| self.fact_of(&id));
-            if now.is_none_or(|now| last(&now) < last(&word.fact)) {
+            // What a copy says was weighed by what it repeats.
+            if now.is_none_or(|now| is_copy(&now) || last(&now) < last(&word.fact)) {
                 draft.field(&row, &key, word.value.as_ref(), &mut made);
             }
         }
@@ -129,13 +132,19 @@ impl Document {
     /// What everybody's changes that are not in the document made.
     pub(super) fn lost_ops(&self) -> Lost {
         let mut lost = Lost::default();
-        for fact in self.chains.values().flat_map(|chain| &chain.fed) {
-            if change_in(fact).is_none_or(|change| self.fence.holds(&change.hash())) {
-                continue;
-            }
-            operations(fact).into_iter().for_each(|(op, id)| lost.note(&op, id));
-        }
+        self.note_own(&mut lost, |hash| !self.fence.holds(hash));
         lost
+    }
+
+    /// Notes what the changes of these hashes made, each its writer's own: what somebody claims in another's name is nothing.
+    pub(super) fn note_own(&self, lost: &mut Lost, which: impl Fn(&ChangeHash) -> bool) {
+        for (writer, chain) in &self.chains {
+            for change in chain.fed.iter().filter_map(|fact| self.own_change(writer, fact)) {
+                if which(&change.hash()) {
+                    operations_in(change.raw_bytes()).into_iter().for_each(|(op, id)| lost.note(&op, id));
+                }
+            }
+        }
     }
 
     /// The last word of these facts on each field of a table.
@@ -196,7 +205,7 @@ impl Document {
         }
         if let Some((title, fact)) = title {
             let now = look::title(&self.engine.doc).and_then(|id| self.fact_of(&id));
-            if now.is_none_or(|now| last(&now) < last(fact)) {
+            if now.is_none_or(|now| is_copy(&now) || last(&now) < last(fact)) {
                 draft.title(&title);
             }
         }
@@ -210,7 +219,11 @@ impl Document {
         again: &BTreeMap<OpId, (ObjectId, OpId)>,
         draft: &mut Draft<'_>,
     ) -> (ObjectId, ElementId) {
-        while let ElementId::Id(element) = &after {
+        // What was refused may stand behind itself.
+        let mut seen = BTreeSet::new();
+        while let ElementId::Id(element) = &after
+            && seen.insert(element.clone())
+        {
             if let Some((object, new)) = again.get(element) {
                 return (object.clone(), ElementId::Id(new.clone()));
             }
@@ -218,7 +231,6 @@ impl Document {
             if let Some(object) = self.text_of(&element) {
                 return (object, ElementId::Id(element));
             }
-            // A character stands behind an earlier one, and moves to later epochs only, so this ends.
             after = lost.characters.get(&element).cloned().unwrap_or(ElementId::Head);
         }
         // What was begun in this round goes on behind its last character; else at the start of the text.

@@ -99,7 +99,7 @@ impl Epochs {
             let stands = authors.len() >= readers;
             // What does not stand is of use where somebody wrote on top of it.
             let asked = stands || self.ahead.contains_key(&next);
-            let Some(takes) = document.may_end(&heads, changes).filter(|_| asked) else { continue };
+            let Some(takes) = asked.then(|| document.may_end(&heads, changes)).flatten() else { continue };
             match document.folded(&heads) {
                 None => {
                     document.want_fold(&heads);
@@ -140,7 +140,7 @@ impl Epochs {
     fn due(&self, me: &AuthorId, changes: u64) -> Option<Option<Finding>> {
         let id = self.current();
         let document = self.here().filter(|d| d.cost() == 0 && d.base.is_none())?;
-        if self.unproven() > 0 || document.written() < limits::EPOCH_CHANGES_MIN.min(changes) {
+        if self.unproven() > 0 {
             return None;
         }
         let mine = self.votes.get(&id).into_iter().flatten().filter(|vote| vote.fact.header().author == *me).count();

@@ -83,11 +83,23 @@ impl Documents {
         match job {
             Job::Build(mut document) => {
                 let id = document.id;
-                let held = &mut self.epochs(&key).held;
-                if let Some(Slot::Away { pending, .. }) = held.remove(&id) {
-                    pending.into_iter().for_each(|(fact, counts)| document.feed(fact, counts));
+                let epochs = self.epochs(&key);
+                match epochs.held.remove(&id) {
+                    Some(Slot::Away { pending, .. }) => {
+                        pending.into_iter().for_each(|(fact, counts)| document.feed(fact, counts));
+                        epochs.held.insert(id, Slot::Here(document));
+                    }
+                    // Meanwhile the facts led elsewhere: all of it is looked at anew.
+                    other => {
+                        for slot in other.into_iter().chain([Slot::Here(document)]) {
+                            epochs.held.insert(id, slot);
+                            epochs.forget(&id);
+                        }
+                        epochs.refresh();
+                        let before = epochs.held.keys().filter(|of| of.number.checked_add(1) == Some(id.number));
+                        before.copied().collect::<Vec<_>>().iter().for_each(|of| self.settle(&key, of));
+                    }
                 }
-                held.insert(id, Slot::Here(document));
                 self.settle(&key, &id);
                 Done::Built
             }

@@ -13,6 +13,9 @@ use crate::core::NodeCore;
 use crate::input::{Event, Output, Refusal, Reply};
 use crate::view::{BlameView, DidView, DocStepView, DocSummary, DocView, SiteView, Time};
 
+/// Documents in which something is said again after one input.
+const REISSUES_MAX: usize = 64;
+
 /// Whether a change in this fact counts: it lies before every cut of its author that the authority chain names, and below
 /// every fork of its chain.
 pub(crate) fn counts(authority: &Authority, log: &cauldron_crdt::FactLog, fact: &Fact) -> bool {
@@ -59,7 +62,9 @@ impl NodeCore {
         }
         // Before its own past is confirmed, a node does not know what it has said already.
         if self.may_write().is_ok() {
-            'all: while let Some((key, bodies)) = self.docs.reissue() {
+            // What is more comes after the next input.
+            'all: for _ in 0..REISSUES_MAX {
+                let Some((key, bodies)) = self.docs.reissue() else { break };
                 for body in bodies {
                     if let Err(why) = self.append(key.scope.clone(), KIND_CHANGE, vec![], body, None) {
                         self.count_refusal(why.code, why.reason);

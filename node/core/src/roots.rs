@@ -391,9 +391,12 @@ impl NodeCore {
     /// What was issued, newest first, to one identity or to all: as far as this node may read.
     #[must_use]
     pub fn issued_view(&self, to: Option<&str>, limit: usize) -> Vec<IssuanceView> {
-        let mut facts: Vec<_> = self.log.of_kind(KIND_ISSUED).collect();
-        facts.sort_by_key(|fact| std::cmp::Reverse((fact.header().hlc, fact.id())));
-        let lines = facts.into_iter().flat_map(|fact| {
+        // Only what is shown is read.
+        let mut rows: Vec<_> = self.log.rows().filter(|row| row.kind.is_none_or(|kind| kind == KIND_ISSUED)).collect();
+        rows.sort_by_key(|row| std::cmp::Reverse((row.hlc, row.id)));
+        let facts = rows.iter().filter_map(|row| self.log.at(row.chain, row.seq));
+        let facts = facts.filter(|fact| fact.header().kind == KIND_ISSUED);
+        let lines = facts.flat_map(|fact| {
             let issued = fact.decode_body::<Issued>().map(|body| body.issued).unwrap_or_default();
             issued.into_iter().rev().map(move |issuance| (fact.clone(), issuance))
         });

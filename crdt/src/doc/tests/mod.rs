@@ -15,6 +15,7 @@ mod golden;
 mod heal;
 mod honest;
 mod hostile;
+mod late;
 mod notes;
 mod random;
 mod turns;

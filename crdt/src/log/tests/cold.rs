@@ -211,7 +211,7 @@ fn damage_is_told_while_the_fact_is_still_in_memory_and_what_is_not_there_yet_is
     assert!(log.damage().is_none(), "the others are on their way");
     let key = |fact: &SealedFact| Record::Fact(fact.clone()).key().expect("a key");
     facts[1..].iter().for_each(keep);
-    shelf.change(&key(&facts[2]), &|value: &mut Vec<u8>| value.truncate(9));
+    shelf.change(&key(&facts[2]), |value: &mut Vec<u8>| value.truncate(9));
     log.chill();
     let told = log.damage().expect("told").to_string();
     assert!(told.contains("position 3"), "{told}");
