@@ -216,13 +216,15 @@ impl Weather {
             self.faults.jump_ms = Some(20_000);
         }
         if planted::active("intent-key-ignored") {
-            (self.agents.repeats, self.budget_ms) = (50, None);
+            (self.agents.repeats, self.budget_ms, self.write_ms) = (50, None, None);
+            self.epoch_changes = 16_000;
         }
         if planted::active("lease-ignored") {
             self.lease_r1_ms = 20_000;
         }
         if planted::active("cut-change-stays") || planted::active("reissue-forgotten") {
             (self.faults.cut_ms, self.write_ms, self.cut_early) = (often, Some(1_500), 90);
+            self.epoch_changes = 16_000;
         }
         if planted::active("late-forgotten") {
             (self.faults.partition_ms, self.write_ms, self.epoch_changes) = (Some(20_000), Some(1_000), 6);
