@@ -1,6 +1,7 @@
 //! Documents: what they say, who said it, and saying something.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use axum::Json;
 use axum::extract::{Path, Query, State};
@@ -48,6 +49,10 @@ fn missing(key: &DocKey) -> Problem {
 fn building(key: &DocKey) -> Problem {
     Problem::unavailable("building", format!("{} is being built from its facts", key.doc)).hint("ask again in a moment")
 }
+
+/// How long an edit waits for a document that cannot be written to, and how often it is tried.
+const BUSY_MAX: Duration = Duration::from_secs(5);
+const BUSY_AGAIN: Duration = Duration::from_millis(50);
 
 /// The changes of a document.
 #[derive(Debug, Serialize, ToSchema)]
@@ -168,7 +173,16 @@ pub async fn edit(
     let key = key(&kind, &name, request.scope.as_deref())?;
     let if_digest = request.if_digest.clone();
     let edit = edit_of(request)?;
-    match context.node.command(Command::Edit { key, edit, if_digest }).await? {
+    let until = Instant::now() + BUSY_MAX;
+    let reply = loop {
+        let command = Command::Edit { key: key.clone(), edit: edit.clone(), if_digest: if_digest.clone() };
+        match context.node.command(command).await {
+            // It is being built, or folded to its next epoch: that takes a second.
+            Err(why) if why.code == "not-writable" && Instant::now() < until => tokio::time::sleep(BUSY_AGAIN).await,
+            reply => break reply?,
+        }
+    };
+    match reply {
         Reply::Recorded(id) => Ok(Json(Edited { id: Some(id.to_string()), level: "local" })),
         _ => Ok(Json(Edited { id: None, level: "local" })),
     }
