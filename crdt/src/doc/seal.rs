@@ -21,7 +21,7 @@ pub const KIND_SEAL: &str = "doc.seal";
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct Seal {
-    /// Which document: a [`DocId`].
+    /// Which document: a [`DocId`](super::DocId).
     #[n(0)]
     pub doc: String,
     /// The epoch that ends.

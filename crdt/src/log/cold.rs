@@ -162,7 +162,7 @@ impl FactLog {
     /// back byte for byte, so it does not matter how far the caller's commits have come.
     pub fn chill(&mut self) {
         // A little more is let in first, so that many are read back at once.
-        if self.hot.bytes <= self.hot.bytes_max + self.hot.bytes_max / 64 {
+        if self.hot.bytes <= self.hot.bytes_max.saturating_add(self.hot.bytes_max / 64) {
             return;
         }
         loop {
