@@ -220,8 +220,8 @@ fn two_sides_that_ended_an_epoch_differently_come_together() {
     );
 }
 
-#[test]
-fn a_cut_reaches_into_epochs_that_ended() {
+/// An epoch that ended with one change of a third author in it, and a change of the second after it.
+pub(super) fn ended_with_one_of_another() -> (Node, Node, Node, Vec<Arc<Fact>>) {
     let (mut a, mut b, mut c) = (node(1), node(2), node(3));
     let mut facts = Vec::new();
     for n in 0..CHANGES {
@@ -230,8 +230,14 @@ fn a_cut_reaches_into_epochs_that_ended() {
         facts.extend(exchange(&mut [&mut a, &mut b, &mut c], vec![fact]));
     }
     let fact = b.set("hq", "b.k", "after");
-    exchange(&mut [&mut a, &mut b, &mut c], vec![fact]);
+    facts.extend(exchange(&mut [&mut a, &mut b, &mut c], vec![fact]));
     assert_eq!(epoch(&a, &sites()), 1);
+    (a, b, c, facts)
+}
+
+#[test]
+fn a_cut_reaches_into_epochs_that_ended() {
+    let (mut a, mut b, c, _) = ended_with_one_of_another();
     let bad = c.key.author_id();
     for node in [&mut a, &mut b] {
         node.cut(&bad, 0);
@@ -362,12 +368,7 @@ proptest! {
             match what {
                 // One learns what there is.
                 0..=2 => {
-                    let own = node.key.author_id();
-                    let news: Vec<_> =
-                        sent[known[who]..].iter().filter(|fact| fact.header().author != own).cloned().collect();
-                    known[who] = sent.len();
-                    node.take(&news);
-                    work(&mut node.docs);
+                    node.hear(&sent, &mut known[who]);
                     sent.extend(node.heal());
                 }
                 3 => sent.extend(node.seal()),

@@ -3,7 +3,7 @@
 use automerge::legacy::{ElementId, Key, ObjectId, OpType};
 use automerge::{Change, ExpandedChange, ScalarValue};
 
-use super::epoch::{CHANGES, epoch, exchange, late, node, same};
+use super::epoch::{CHANGES, ended_with_one_of_another, epoch, exchange, late, node, same};
 use super::*;
 
 fn write(node: &mut Node, key: &DocKey, text: &str) -> Vec<Arc<Fact>> {
@@ -112,15 +112,7 @@ fn an_end_between_two_pieces_of_a_copy_doubles_nothing() {
 
 #[test]
 fn what_was_written_to_an_epoch_that_is_gone_is_understood_whatever_was_taken_back_since() {
-    let (mut a, mut b, mut c) = (node(1), node(2), node(3));
-    let mut facts = Vec::new();
-    for n in 0..CHANGES {
-        let who = if n == 1 { &mut c } else { &mut a };
-        let fact = who.set("lyon", &format!("k.k{n}"), "x");
-        facts.extend(exchange(&mut [&mut a, &mut b, &mut c], vec![fact]));
-    }
-    let fact = b.set("hq", "b.k", "after");
-    facts.extend(exchange(&mut [&mut a, &mut b, &mut c], vec![fact]));
+    let (mut a, b, c, mut facts) = ended_with_one_of_another();
     let bad = c.key.author_id();
     a.cut(&bad, 0);
     work(&mut a.docs);
@@ -128,17 +120,7 @@ fn what_was_written_to_an_epoch_that_is_gone_is_understood_whatever_was_taken_ba
     let healed = a.heal();
     assert!(!healed.is_empty());
     facts.extend(healed);
-    let mut again = Node { docs: Documents::with_epoch(CHANGES), ..b };
-    for fact in &facts {
-        let counts = fact.header().author != bad;
-        match fact.header().kind.as_str() {
-            KIND_SEAL => _ = again.docs.feed_seal(fact, counts),
-            _ => _ = again.docs.feed(fact, counts),
-        }
-    }
-    again.docs.settle_all();
-    again.docs.set_author(&again.key.author_id(), 0);
-    work(&mut again.docs);
+    let mut again = b.started_over(CHANGES, &facts, &|fact| fact.header().author != bad);
     assert_eq!((again.heal().len(), again.docs.owed()), (1, vec![]));
     assert_eq!(again.rows()["hq"]["b.k"], Field::from("after"));
 }

@@ -151,6 +151,30 @@ impl Node {
         facts
     }
 
+    /// Takes what others sent since it last did so.
+    pub fn hear(&mut self, sent: &[Arc<Fact>], known: &mut usize) {
+        let own = self.key.author_id();
+        let news: Vec<_> = sent[*known..].iter().filter(|fact| fact.header().author != own).cloned().collect();
+        *known = sent.len();
+        self.take(&news);
+        work(&mut self.docs);
+    }
+
+    /// The same node after a start with these facts, when it is known which of them count.
+    pub fn started_over(self, changes: u64, facts: &[Arc<Fact>], counts: &dyn Fn(&Fact) -> bool) -> Self {
+        let mut again = Self { docs: Documents::with_epoch(changes), ..self };
+        for fact in facts {
+            match fact.header().kind.as_str() {
+                KIND_SEAL => _ = again.docs.feed_seal(fact, counts(fact)),
+                _ => _ = again.docs.feed(fact, counts(fact)),
+            }
+        }
+        again.docs.settle_all();
+        again.docs.set_author(&again.key.author_id(), 0);
+        work(&mut again.docs);
+        again
+    }
+
     /// Cuts an author behind `seq`.
     pub fn cut(&mut self, author: &AuthorId, seq: u64) {
         let (author, seq) = (*author, seq);

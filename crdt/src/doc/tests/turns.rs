@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 
 use super::base::{load, packed};
-use super::epoch::{CHANGES, all_facts, epoch, exchange, late, node, same};
+use super::epoch::{CHANGES, all_facts, ended_with_one_of_another, epoch, exchange, late, node, same};
 use super::*;
 
 fn cut(nodes: &mut [&mut Node], bad: &AuthorId, seq: u64) {
@@ -215,27 +215,9 @@ fn an_epoch_that_a_cut_opens_again_doubles_nothing() {
 
 #[test]
 fn who_starts_with_a_cut_that_is_known_says_its_part_again_all_the_same() {
-    let (mut a, mut b, mut c) = (node(1), node(2), node(3));
-    let mut facts = Vec::new();
-    for n in 0..CHANGES {
-        let who = if n == 1 { &mut c } else { &mut a };
-        let fact = who.set("lyon", &format!("k.k{n}"), "x");
-        facts.extend(exchange(&mut [&mut a, &mut b, &mut c], vec![fact]));
-    }
-    let fact = b.set("hq", "b.k", "after");
-    facts.extend(exchange(&mut [&mut a, &mut b, &mut c], vec![fact]));
+    let (_, b, c, facts) = ended_with_one_of_another();
     let bad = c.key.author_id();
-    let mut again = Node { docs: Documents::with_epoch(CHANGES), ..b };
-    for fact in &facts {
-        let counts = fact.header().author != bad;
-        match fact.header().kind.as_str() {
-            KIND_SEAL => _ = again.docs.feed_seal(fact, counts),
-            _ => _ = again.docs.feed(fact, counts),
-        }
-    }
-    again.docs.settle_all();
-    again.docs.set_author(&again.key.author_id(), 0);
-    work(&mut again.docs);
+    let mut again = b.started_over(CHANGES, &facts, &|fact| fact.header().author != bad);
     let told = again.docs.history(&sites()).expect("built");
     assert!(told.iter().any(|step| step.left_out == Some(Unfit::Late)));
     assert_eq!((again.heal().len(), again.docs.owed()), (1, vec![]));
@@ -440,12 +422,7 @@ proptest! {
             let node = &mut nodes[who];
             match what {
                 0..=3 => {
-                    let own = node.key.author_id();
-                    let news: Vec<_> =
-                        sent[known[who]..].iter().filter(|fact| fact.header().author != own).cloned().collect();
-                    known[who] = sent.len();
-                    node.take(&news);
-                    work(&mut node.docs);
+                    node.hear(&sent, &mut known[who]);
                     sent.extend(node.heal());
                 }
                 4..=5 => sent.extend(node.seal()),
