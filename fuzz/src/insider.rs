@@ -9,7 +9,7 @@ use cauldron_coordinator::bodies::{
     KIND_STARTED, KIND_UNKNOWN, KIND_VOTE, Order, Restriction,
 };
 use cauldron_coordinator::vote::VoteStatement;
-use cauldron_crdt::doc::KIND as KIND_CHANGE;
+use cauldron_crdt::doc::{KIND as KIND_CHANGE, KIND_SEAL};
 use cauldron_crdt::escrow::{KIND_CREDIT, KIND_DEBIT, KIND_REFUSE, KIND_RESERVE, KIND_SETTLE};
 use cauldron_identity::authority::{
     Enrol, Entry, EntryBody, Incarnate, KIND_ENTRY, KIND_HELD, KIND_ISSUED, KIND_ROOTS,
@@ -21,13 +21,14 @@ use minicbor::Encode;
 use crate::mesh::{ANA, BO, COUNCIL, HQ, LYON, Mesh, PORTO, STRANGER, key, key_of, key_of_author, scopes};
 
 /// What an insider may write; the last is no fact.
-pub const KINDS: [&str; 21] = [
+pub const KINDS: [&str; 22] = [
     KIND_ENTRY,
     KIND_HELD,
     KIND_ROOTS,
     KIND_ISSUED,
     KIND_BUNDLE,
     KIND_CHANGE,
+    KIND_SEAL,
     KIND_PROPOSAL,
     KIND_DECISION,
     KIND_VOTE,
