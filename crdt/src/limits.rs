@@ -139,6 +139,10 @@ pub const EPOCH_CHANGES_MIN: u64 = 1_000;
 pub const SEAL_READERS: usize = 2;
 /// Epochs in a row that begin nowhere any more and are looked into for what is to be said again; each costs a fold.
 pub const EPOCHS_GONE_MAX: usize = 8;
+/// Epochs that are kept open behind the one in use: what is on its way when an epoch ends still finds the one before.
+pub const EPOCHS_OPEN_BEHIND: u32 = 1;
+/// A closed epoch that was opened again so often stays open until the next start: each time all its facts are read.
+pub const EPOCH_REOPENS_MAX: u32 = 4;
 /// Seals of one author in one life for one epoch; each may cost every reader a fold.
 pub const SEALS_MAX: usize = 4;
 /// Guarantees §4: changes that wait for others, per author.

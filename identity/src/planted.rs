@@ -24,6 +24,7 @@
 //! | `activate-unheard` | a root key signs although not every member has said to trust it |
 //! | `cut-change-stays` | what a cut author wrote beyond its cut stays in documents |
 //! | `reissue-forgotten` | what an honest author wrote on top of cut changes is not said again |
+//! | `closed-outlives-cut` | an epoch whose facts are left to the log is not opened when a cut reaches into it |
 //! | `late-forgotten` | what an author wrote to an epoch of a document that had ended is not said again |
 //! | `restore-unlinked` | a store is opened although its facts do not link |
 //! | `fork-not-frozen` | leases of a sequencer that is proven to lie still count |
@@ -85,7 +86,7 @@ pub const WIRE_NAMES: [&str; 3] = ["resumption-on", "guard-off", "path-check-off
 pub const MODEL_NAMES: [&str; 2] = ["credit-counted-twice", "refund-by-timeout"];
 
 /// The bugs that the simulator must find; `activate` accepts them, in a build with the feature.
-pub const NAMES: [&str; 28] = [
+pub const NAMES: [&str; 29] = [
     "owner-trusts-coordinator",
     "vote-not-bound-to-terms",
     "same-person-twice",
@@ -108,6 +109,7 @@ pub const NAMES: [&str; 28] = [
     "cut-change-stays",
     "reissue-forgotten",
     "late-forgotten",
+    "closed-outlives-cut",
     "grant-from-nothing",
     "reserve-not-durable",
     "rights-unconfirmed",

@@ -49,6 +49,8 @@ pub const MARKS: &[(&str, &str)] = &[
     ("cut.early", "an author was cut before its last facts"),
     ("document.in_one_piece", "a node that lacked many facts took a document in one piece"),
     ("document.sealed", "a reader sealed an epoch of a document"),
+    ("document.closed", "a node left the facts of an epoch that had ended to its log"),
+    ("document.reopened", "a node read the facts of such an epoch again"),
     ("document.late", "an author said again what it had written to an epoch that had ended"),
     ("document.said_again", "an honest author said again what it had written on top of cut changes"),
     ("join.reply_lost", "a token was redeemed and the reply was lost"),

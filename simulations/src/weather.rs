@@ -183,7 +183,7 @@ impl Weather {
         weather.budget_ms = every(rng, 60, 400, 3_000);
         weather.window_ms = *rng.pick(&[15_000, 60_000, 3_600_000]).unwrap_or(&3_600_000);
         weather.far_facts = *rng.pick(&[8, 8, 1_024]).unwrap_or(&8);
-        weather.epoch_changes = *rng.pick(&[6, 12, 40, 16_000]).unwrap_or(&12);
+        weather.epoch_changes = *rng.pick(&[4, 12, 40, 16_000]).unwrap_or(&12);
         weather.hot_bytes = *rng.pick(&[0, 0, 20_000, HOT_BYTES_MAX]).unwrap_or(&0);
         weather.favour_the_planted(turbulence_ms);
         weather
@@ -228,6 +228,10 @@ impl Weather {
         }
         if planted::active("late-forgotten") {
             (self.faults.partition_ms, self.write_ms, self.epoch_changes) = (Some(20_000), Some(1_000), 6);
+        }
+        if planted::active("closed-outlives-cut") {
+            (self.faults.cut_ms, self.write_ms, self.cut_early) = (often, Some(1_000), 50);
+            (self.faults.partition_ms, self.epoch_changes) = (None, 4);
         }
         if planted::active("grant-from-nothing") || planted::active("reserve-not-durable") {
             self.budget_ms = Some(800);

@@ -6,12 +6,14 @@
 //! facts too, so every node comes to the same one, also where two follow on one because two sides of a partition ended it. What
 //! is left outside is said again by its author in the epoch in use.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use automerge::ChangeHash;
 use cauldron_identity::{AuthorId, Digest, Fact};
 
+use super::closed::{Closed, Lacking, Place, place_of};
 use super::document::{Document, Writer};
 use super::late::Mark;
 use super::seal::Vote;
@@ -30,6 +32,8 @@ pub struct EpochId {
 #[derive(Debug)]
 pub(super) enum Slot {
     Here(Box<Document>),
+    /// Ended a while ago: its facts are left to the log.
+    Closed(Box<Closed>),
     /// Being built; what people see meanwhile, and the facts that came since.
     Away {
         view: Arc<View>,
@@ -53,6 +57,12 @@ pub(super) struct Epochs {
     pub vouched: Option<EpochId>,
     /// Where an author said again what had been left outside.
     pub marks: BTreeMap<AuthorId, Vec<Mark>>,
+    /// How often each was opened again since the start.
+    pub reopened: BTreeMap<EpochId, u32>,
+    /// At a start: facts that closed epochs need, as they come.
+    pub needed: BTreeMap<Place, Option<Arc<Fact>>>,
+    /// At a start: what closed epochs still lack.
+    pub lacking: Vec<Lacking>,
 }
 
 /// An end that holds: enough readers found it, and it was found again here.
@@ -83,20 +93,26 @@ impl Slot {
     pub fn here(&self) -> Option<&Document> {
         match self {
             Self::Here(document) => Some(document),
-            Self::Away { .. } => None,
+            Self::Closed(_) | Self::Away { .. } => None,
         }
     }
 
     pub fn here_mut(&mut self) -> Option<&mut Document> {
         match self {
             Self::Here(document) => Some(document),
-            Self::Away { .. } => None,
+            Self::Closed(_) | Self::Away { .. } => None,
         }
     }
 
     pub fn feed(&mut self, fact: Arc<Fact>, counts: bool) {
         match self {
             Self::Here(document) => document.feed(fact, counts),
+            // At a start after a crash it is given what it speaks for.
+            Self::Closed(closed) if closed.covers(&place_of(&fact)) => {}
+            Self::Closed(closed) => {
+                closed.pending.push((fact, counts));
+                closed.wanted = true;
+            }
             Self::Away { pending, .. } => pending.push((fact, counts)),
         }
     }
@@ -105,8 +121,8 @@ impl Slot {
 impl Epochs {
     /// The first epoch is there as soon as something was written to the document.
     pub fn begin_first(&mut self, key: &DocKey) {
-        if self.held.is_empty() {
-            self.held.insert(EpochId::FIRST, Slot::Here(Box::new(Document::new(key.clone(), EpochId::FIRST))));
+        if let Entry::Vacant(first) = self.held.entry(EpochId::FIRST) {
+            first.insert(Slot::Here(Box::new(Document::new(key.clone(), EpochId::FIRST))));
             self.refresh();
         }
     }
@@ -114,6 +130,12 @@ impl Epochs {
     /// The epochs from the first one to the last that the facts here lead to.
     pub fn path(&self) -> &[EpochId] {
         &self.way
+    }
+
+    /// Whether an epoch is on the way to the one in use, and ended so.
+    pub fn leads_on(&self, id: &EpochId, found: &Found) -> bool {
+        let after = self.way.iter().position(|of| of == id).and_then(|at| self.way.get(at + 1));
+        after == Some(&found.next)
     }
 
     fn proven(&self) -> EpochId {
@@ -176,9 +198,14 @@ impl Epochs {
 
     /// Lets go of an epoch that the facts do not lead to; its facts wait.
     pub fn forget(&mut self, id: &EpochId) {
+        // What is closed is reopened first.
+        if self.held.get(id).is_none_or(|slot| slot.closed().is_some()) {
+            return self.want(id);
+        }
         let Some(slot) = self.held.remove(id) else { return };
         let mut facts = Vec::new();
         match slot {
+            Slot::Closed(_) => {}
             Slot::Here(document) => {
                 for chain in document.chains.into_values() {
                     let counting = chain.counting;
@@ -215,7 +242,11 @@ impl Epochs {
 
     /// Whether nothing of it is being built: what is the epoch in use now stays it until more facts come.
     pub fn is_quiet(&self) -> bool {
-        self.held.values().all(|slot| slot.here().is_some_and(|document| document.cost() == 0))
+        self.held.values().all(|slot| match slot {
+            Slot::Here(document) => document.cost() == 0,
+            Slot::Closed(closed) => !closed.wanted,
+            Slot::Away { .. } => false,
+        })
     }
 
     /// Whether the first epoch is all there is.

@@ -166,6 +166,11 @@ impl Genesis {
         }
     }
 
+    /// The facts that had said what it says.
+    pub fn facts(&self) -> impl Iterator<Item = &Arc<Fact>> {
+        self.origins.iter().filter_map(|origin| origin.fact.as_ref())
+    }
+
     fn origin(&self, counter: u64) -> Option<&Origin> {
         self.origins.get(usize::try_from(counter.checked_sub(1)?).ok()?)
     }

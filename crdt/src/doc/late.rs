@@ -16,6 +16,7 @@ use automerge::ChangeHash;
 use automerge::legacy::{ElementId, Key, ObjectId, OpId, OpType};
 use cauldron_identity::{AuthorId, Fact};
 
+use super::closed::{Closed, Place, place_of};
 use super::document::{Document, Writer};
 use super::edit::{Draft, elements};
 use super::epoch::{EpochId, Epochs, Slot};
@@ -54,8 +55,8 @@ impl Mark {
         Some(Self { fact: fact.clone(), epoch, change, up_to, counts })
     }
 
-    fn covers(&self, fact: &Fact) -> bool {
-        place(fact) <= (self.fact.header().incarnation, self.up_to)
+    fn covers(&self, life: u32, seq: u64) -> bool {
+        (life, seq) <= (self.fact.header().incarnation, self.up_to)
     }
 }
 
@@ -87,7 +88,7 @@ impl Document {
 
     /// Facts that are not in the epoch as it ended; all where the epoch in use does not follow on this one. Without those that
     /// their authors took back themselves, or said again in a later round, or that no document would take.
-    fn left(&self, led_on: bool) -> Vec<Arc<Fact>> {
+    pub fn left(&self, led_on: bool) -> Vec<Arc<Fact>> {
         let mut left = Vec::new();
         for (writer, chain) in &self.chains {
             for (hash, at) in chain.own.iter().filter(|(_, at)| **at < chain.counting) {
@@ -120,15 +121,30 @@ impl Epochs {
     /// Whether what a mark stands for shows in the epoch in use.
     fn is_inside(&self, mark: &Mark) -> bool {
         let led_on = self.path().contains(&mark.epoch) || mark.epoch == self.current();
-        let document = self.held.get(&mark.epoch).and_then(Slot::here);
-        let shows = |hash: &ChangeHash| document.is_some_and(|d| d.fence.holds(hash) && !d.is_outside(hash));
+        let shows = |hash: &ChangeHash| match self.held.get(&mark.epoch) {
+            Some(Slot::Here(document)) => document.fence.holds(hash) && !document.is_outside(hash),
+            Some(Slot::Closed(closed)) => closed.again.contains(hash),
+            Some(Slot::Away { .. }) | None => false,
+        };
         mark.counts && led_on && mark.change.as_ref().is_none_or(shows)
     }
 
     /// Whether an author has said a fact again where it shows.
     pub fn has_said_again(&self, fact: &Fact) -> bool {
-        let marks = self.marks.get(&fact.header().author).into_iter().flatten();
-        marks.into_iter().any(|mark| mark.covers(fact) && self.is_inside(mark))
+        self.is_said_again(&place_of(fact))
+    }
+
+    /// The same of the fact at a place.
+    pub fn is_said_again(&self, ((author, life), seq): &Place) -> bool {
+        let marks = self.marks.get(author).into_iter().flatten();
+        marks.into_iter().any(|mark| mark.covers(*life, *seq) && self.is_inside(mark))
+    }
+
+    /// Changes that say something again and are in an epoch as it ended.
+    pub fn said_again_in(&self, document: &Document) -> BTreeSet<ChangeHash> {
+        let marks = self.marks.values().flatten().filter(|mark| mark.epoch == document.id);
+        let shows = |hash: &ChangeHash| document.fence.holds(hash) && !document.is_outside(hash);
+        marks.filter_map(|mark| mark.change).filter(shows).collect()
     }
 
     /// An epoch that begins nowhere any more, as far as seals and facts tell: to understand what was written to it.
@@ -147,7 +163,7 @@ impl Epochs {
     }
 
     /// What somebody said an epoch follows on, and at which heads.
-    fn named(&self, id: &EpochId) -> Option<(EpochId, &[ChangeHash])> {
+    pub fn named(&self, id: &EpochId) -> Option<(EpochId, &[ChangeHash])> {
         // Only what lies just before it can name it.
         let before = EpochId { number: id.number.checked_sub(1)?, genesis: None };
         let all = self.votes.range(before..).take_while(|(of, _)| of.number == before.number);
@@ -201,8 +217,9 @@ impl Epochs {
 
     /// Of what lies outside, what an author has to say again.
     fn owed(&self, author: &AuthorId, outside: &[Left<'_>]) -> BTreeSet<(u32, u64)> {
-        let own = outside.iter().flat_map(|(_, facts)| facts).filter(|fact| fact.header().author == *author);
-        own.filter(|fact| !self.has_said_again(fact)).map(|fact| place(fact)).collect()
+        let open = outside.iter().flat_map(|(_, facts)| facts).map(|fact| place_of(fact));
+        let own = open.chain(self.closed().flat_map(Closed::left)).filter(|((of, _), _)| of == author);
+        own.filter(|place| !self.is_said_again(place)).map(|((_, life), seq)| (life, seq)).collect()
     }
 
     /// Whether something that an author said is to be said again.

@@ -21,6 +21,7 @@ use minicbor::{Decode, Encode};
 
 mod base;
 pub mod check;
+mod closed;
 mod document;
 mod edit;
 mod engine;
@@ -42,6 +43,7 @@ mod verdict;
 mod work;
 
 pub use base::BaseError;
+pub use closed::{CLOSED_VERSION, Closing, Positions, Reading, record_name};
 pub use epoch::EpochId;
 pub use field::{Edit, Field, Rows, View};
 pub use look::{Blame, Did, Step};
@@ -130,6 +132,8 @@ pub struct Documents {
     work: VecDeque<Work>,
     /// Documents in which this node's own changes may have been taken out, or left outside.
     owing: BTreeSet<DocKey>,
+    /// Documents of which an epoch may be closed.
+    closable: BTreeSet<DocKey>,
     /// How many changes an epoch takes.
     epoch_changes: u64,
 }
@@ -207,6 +211,7 @@ impl Documents {
             changed: VecDeque::new(),
             work: VecDeque::new(),
             owing: BTreeSet::new(),
+            closable: BTreeSet::new(),
             epoch_changes: changes,
         }
     }
@@ -253,6 +258,7 @@ impl Documents {
         if let Some(mark) = Mark::of(fact, &body, epoch, counts) {
             epochs.note_again(mark);
         }
+        epochs.offer(fact);
         if body.again.is_none() || !body.change.is_empty() {
             epochs.feed(&epoch, fact.clone(), counts);
         }
@@ -280,7 +286,16 @@ impl Documents {
     /// Decides what was fed.
     pub fn settle_all(&mut self) {
         let keys: Vec<DocKey> = self.docs.keys().cloned().collect();
-        keys.iter().for_each(|key| self.settle(key, &EpochId::FIRST));
+        for key in keys {
+            self.epochs(&key).resolve(&key);
+            self.settle_held(&key);
+        }
+    }
+
+    fn settle_held(&mut self, key: &DocKey) {
+        let held: Vec<EpochId> =
+            self.docs.get(key).into_iter().flat_map(|epochs| epochs.held.keys().copied()).collect();
+        held.iter().for_each(|id| self.settle(key, id));
     }
 
     /// Decides what was fed to an epoch, and what follows from it.
@@ -310,7 +325,7 @@ impl Documents {
             }
         }
         self.collect(key, id);
-        matches!(self.docs.get(key).and_then(|epochs| epochs.held.get(id)), Some(Slot::Here(_)))
+        matches!(self.docs.get(key).and_then(|epochs| epochs.held.get(id)), Some(Slot::Here(_) | Slot::Closed(_)))
     }
 
     /// Tells what changed, and whether something is to be written again.
@@ -350,8 +365,14 @@ impl Documents {
                 self.owing.insert(key.clone());
             }
             for (id, slot) in &mut epochs.held {
-                if slot.here_mut().is_some_and(|document| document.recount_all(counts)) {
-                    moved.insert(*id);
+                match slot {
+                    Slot::Here(document) => {
+                        if document.recount_all(counts) {
+                            moved.insert(*id);
+                        }
+                    }
+                    Slot::Closed(closed) => closed.wanted |= !closed.counts_as_before(counts),
+                    Slot::Away { .. } => {}
                 }
             }
             moved.iter().for_each(|id| self.settle(&key, id));
@@ -396,6 +417,10 @@ impl Documents {
         let (mut later, mut found) = (Vec::new(), None);
         while let Some(key) = self.owing.pop_first() {
             let Some(epochs) = self.docs.get_mut(&key) else { continue };
+            if epochs.want_left(&me.0, key.doc.kind().is_table()) {
+                later.push(key);
+                continue;
+            }
             let lost = match epochs.here_mut() {
                 Some(document) if document.has_lost(&me) => document.reissue(&me),
                 _ => Ok(Vec::new()),
@@ -412,6 +437,7 @@ impl Documents {
                 let first = bodies.first().filter(|body| DocChange::read(body).is_some_and(|b| !b.change.is_empty()));
                 first.is_none_or(|body| epochs.here_mut().is_some_and(|d| d.would_accept(&me, body).is_ok()))
             };
+            self.closable.insert(key.clone());
             match bodies {
                 Ok(bodies) if bodies.is_empty() => {}
                 // There is no room for it: it is looked at again when the epoch turns.

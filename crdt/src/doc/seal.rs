@@ -11,6 +11,8 @@ use cauldron_identity::codec::to_cbor;
 use cauldron_identity::{AuthorId, Digest, Fact, planted};
 use minicbor::{Decode, Encode};
 
+use super::closed::Closed;
+use super::document::Document;
 use super::epoch::{EpochId, Epochs, Found, Slot};
 use super::{Applied, Changed, DocKey, Documents, Unfit, What, limits};
 
@@ -60,7 +62,7 @@ pub struct SealDue {
 }
 
 /// What is said of an epoch's end: what follows on it, and at which heads.
-type Finding = (Digest, Vec<ChangeHash>);
+pub(super) type Finding = (Digest, Vec<ChangeHash>);
 
 impl Seal {
     /// The epoch that it ends, and its heads; none when it is not well formed.
@@ -88,11 +90,20 @@ impl Epochs {
     /// Looks at how an epoch ends, and takes in the epochs that begin then. Gives those that there is something to do for.
     fn turn(&mut self, id: &EpochId, changes: u64) -> Vec<EpochId> {
         let (of, findings) = (id, self.findings(id));
+        let readers = if planted::active("seal-of-one") { 1 } else { limits::SEAL_READERS };
+        if let Some(closed) = self.held.get(id).and_then(Slot::closed) {
+            let ends = closed.ends(&findings, readers, &|next| self.ahead.contains_key(next));
+            match ends {
+                Some(ends) => self.note_ends(id, ends),
+                None => self.want(id),
+            }
+            self.refresh();
+            return Vec::new();
+        }
         let known: BTreeSet<EpochId> = self.held.keys().copied().collect();
         // Of a document in one piece it is not known yet who said what.
         let here = self.held.get_mut(id).and_then(Slot::here_mut).filter(|document| document.base.is_none());
         let Some(document) = here else { return Vec::new() };
-        let readers = if planted::active("seal-of-one") { 1 } else { limits::SEAL_READERS };
         let (mut wanted, mut ends, mut begun) = (false, Vec::new(), Vec::new());
         for ((next, heads), authors) in findings {
             let next = id.then(next);
@@ -118,11 +129,7 @@ impl Epochs {
         if wanted {
             return vec![*id];
         }
-        if ends.is_empty() {
-            self.ends.remove(id);
-        } else {
-            self.ends.insert(*id, ends);
-        }
+        self.note_ends(id, ends);
         let mut todo = Vec::new();
         for genesis in begun {
             let id = genesis.id;
@@ -134,6 +141,27 @@ impl Epochs {
         }
         self.refresh();
         todo
+    }
+
+    fn note_ends(&mut self, id: &EpochId, ends: Vec<Found>) {
+        if ends.is_empty() {
+            self.ends.remove(id);
+        } else {
+            self.ends.insert(*id, ends);
+        }
+    }
+
+    /// What was found of an epoch's end, as far as it was looked at.
+    pub fn judged(&self, document: &Document, changes: u64) -> BTreeMap<Finding, Option<u64>> {
+        let judge = |(next, heads): Finding| {
+            let takes = document.may_end(&heads, changes);
+            let holds = match takes {
+                Some(_) => document.folded(&heads)?.as_ref().is_some_and(|g| g.id == document.id.then(next)),
+                None => false,
+            };
+            Some(((next, heads), takes.filter(|_| holds)))
+        };
+        self.findings(&document.id).into_keys().filter_map(judge).collect()
     }
 
     /// What this reader has to say of the end of the epoch in use, if it has.
@@ -166,6 +194,31 @@ impl Epochs {
                 (fits && folds).then_some(None)
             }
         }
+    }
+}
+
+impl Closed {
+    /// The ends that hold; none when one would have to be looked at, or led to another epoch that somebody wrote to.
+    fn ends(
+        &self,
+        findings: &BTreeMap<Finding, BTreeSet<AuthorId>>,
+        readers: usize,
+        ahead: &dyn Fn(&EpochId) -> bool,
+    ) -> Option<Vec<Found>> {
+        let mut ends = Vec::new();
+        for (finding, authors) in findings {
+            let next = self.id.then(finding.0);
+            let (stands, asked) = (authors.len() >= readers, ahead(&next));
+            if !stands && !asked {
+                continue;
+            }
+            let Some(changes) = *self.judged.get(finding)? else { continue };
+            if asked {
+                return None;
+            }
+            ends.push(Found { next, heads: finding.1.clone(), changes });
+        }
+        Some(ends)
     }
 }
 
@@ -212,6 +265,10 @@ impl Documents {
         let todo = epochs.turn(id, changes);
         let current = epochs.current();
         let moved = before != (current, epochs.ends.clone());
+        epochs.check_closed();
+        if epochs.held.len() > limits::EPOCHS_OPEN_BEHIND as usize + 1 {
+            self.closable.insert(key.clone());
+        }
         if before.0 != current {
             self.changed.push_back(Changed { key: key.clone(), what: What::Epoch(current.number) });
         }

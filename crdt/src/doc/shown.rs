@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use cauldron_identity::{Digest, Fact};
 
+use super::closed::{Closed, place_of};
 use super::document::Document;
 use super::epoch::{Epochs, Slot};
 use super::late;
@@ -39,13 +40,17 @@ impl Epochs {
     /// How many changes it holds, all epochs together, and how many of them without their facts.
     fn changes(&self) -> (u64, u64) {
         let held = self.in_it().map(|document| (document.written() - document.outside(), document.fence.bare() as u64));
-        held.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
+        let closed = self.closed().map(Closed::changes).sum();
+        held.fold((closed, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
     }
 
     /// How many changes were refused, taken out or left outside.
     fn left_out(&self) -> u64 {
         let path = self.path();
         let of = |(id, slot): (&EpochId, &Slot)| {
+            if let Some(closed) = slot.closed() {
+                return Some(closed.refused + closed.outside);
+            }
             let document = slot.here()?;
             let led_on = path.contains(id) || self.vouched == Some(*id);
             let outside = if led_on { document.outside() } else { document.written() };
@@ -67,6 +72,7 @@ impl Documents {
         match self.docs.get(key)?.slot()? {
             Slot::Here(document) => Some(document.view()),
             Slot::Away { view, .. } => Some(view.clone()),
+            Slot::Closed(_) => None,
         }
     }
 
@@ -76,6 +82,7 @@ impl Documents {
         let epochs = self.docs.get(key).filter(|epochs| !epochs.held.is_empty())?;
         let away = epochs.held.values().map(|slot| match slot {
             Slot::Here(_) => 0,
+            Slot::Closed(closed) => closed.pending.len() as u64,
             Slot::Away { pending, .. } => pending.len() as u64,
         });
         let waiting = away.sum::<u64>() + epochs.ahead.values().map(Vec::len).sum::<usize>() as u64;
@@ -132,16 +139,24 @@ impl Documents {
         self.docs.iter().filter(|(_, epochs)| owed(epochs)).map(|(key, _)| key.clone()).collect()
     }
 
-    /// Every change of a document with what it did; none while it is being built.
+    /// Every change of a document with what it did, of one epoch, or of all that are not closed: [`Documents::read_closed`] reads
+    /// those. None while it is being built.
     #[must_use]
-    pub fn history(&self, key: &DocKey) -> Option<Vec<Step>> {
+    pub fn history(&self, key: &DocKey, epoch: Option<u32>) -> Option<Vec<Step>> {
         let epochs = self.docs.get(key)?;
+        let asked = |id: &EpochId| epoch.is_none_or(|epoch| epoch == id.number);
         let all = || {
             let mut all = Vec::new();
-            for (id, slot) in &epochs.held {
-                all.extend(slot.here()?.history(&|document, fact| epochs.verdict(id, document, fact)));
+            for (id, slot) in epochs.held.iter().filter(|(id, _)| asked(id)) {
+                match slot {
+                    Slot::Here(document) => {
+                        all.extend(document.history(&|document, fact| epochs.verdict(id, document, fact)));
+                    }
+                    Slot::Closed(_) => {}
+                    Slot::Away { .. } => return None,
+                }
             }
-            for (id, facts) in &epochs.ahead {
+            for (id, facts) in epochs.ahead.iter().filter(|(id, _)| asked(id)) {
                 let left_out = |fact: &Fact| match epochs.late_verdict(fact) {
                     Applied::Refused(why) if epochs.is_gone(id) => Some(why),
                     _ => Some(Unfit::Waits),
@@ -177,6 +192,11 @@ impl Documents {
         let id = EpochId::of(body.epoch, body.genesis)?;
         match epochs.held.get(&id) {
             Some(Slot::Here(document)) => Some(epochs.verdict(&id, document, fact)),
+            Some(Slot::Closed(closed)) => match place_of(fact) {
+                place if closed.is_inside(&place) => Some(Applied::Yes),
+                place if closed.is_left(&place) => Some(epochs.late_verdict(fact)),
+                _ => None,
+            },
             Some(Slot::Away { .. }) => None,
             None => Some(Applied::Waiting),
         }

@@ -19,8 +19,8 @@ use crate::limits::{INDEX_ROWS, KINDS_MAX};
 pub(super) const PREFIX: &[u8] = b"x/";
 /// Key of the head of the index.
 pub const INDEX_HEAD: &[u8] = b"x/\0\0\0\0";
-/// Of this layout. A start that finds another one reads the facts.
-const VERSION: u8 = 0;
+/// Of this layout, and of what shelved facts are summed up in. A start that finds another one reads the facts.
+const VERSION: u8 = crate::doc::CLOSED_VERSION + 1;
 /// Id, clock, kind and whether it is shelved.
 const ROW_LEN: usize = 32 + 8 + 2 + 1;
 

@@ -107,14 +107,21 @@ impl FactLog {
         asked.filter_map(|row| self.at(row.chain, row.seq)).filter(move |fact| fact.header().kind == kind)
     }
 
-    /// Says that no fold needs the fact at a position any more: it is not read when the node opens. It stays what it is
-    /// for everybody else, and an unclean stop forgets that this was said.
-    pub fn shelve(&mut self, chain: &ChainId, seq: u64) {
-        let index = seq.checked_sub(1).and_then(|index| usize::try_from(index).ok());
-        let note = self.chains.get_mut(chain).zip(index).and_then(|(c, index)| c.notes.get_mut(index));
-        if let Some(note) = note {
-            note.shelved = true;
+    /// Says that no fold needs the facts at these positions any more, or that it does again: they are not read when the node opens.
+    /// They stay what they are for everybody else, and an unclean stop forgets that this was said.
+    pub fn shelve(&mut self, chain: &ChainId, seqs: &[u64], shelved: bool) {
+        let Some(c) = self.chains.get_mut(chain) else { return };
+        for seq in seqs {
+            let index = seq.checked_sub(1).and_then(|index| usize::try_from(index).ok());
+            if let Some(note) = index.and_then(|index| c.notes.get_mut(index)) {
+                note.shelved = shelved;
+            }
         }
+    }
+
+    /// Says that folds need every fact again.
+    pub fn shelve_nothing(&mut self) {
+        self.chains.values_mut().flat_map(|c| &mut c.notes).for_each(|note| note.shelved = false);
     }
 
     fn rows_of<'l>(&'l self, chain: &'l ChainId, c: &'l Chain, skip: usize) -> impl Iterator<Item = Row<'l>> {

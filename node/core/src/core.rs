@@ -197,6 +197,7 @@ impl NodeCore {
         let me = config.key.author_id();
         let authority = Authority::new(config.mesh, charter).map_err(OpenError::Role)?;
         let locals = std::mem::take(&mut opening.locals);
+        let indexed = opening.knows_facts();
         let (log, no_index) = opening.done()?;
         let born = locals.contains(&Local::Born);
         let behind = locals.iter().find_map(|l| if let Local::Behind(life) = l { Some(*life) } else { None });
@@ -257,7 +258,7 @@ impl NodeCore {
         aside.into_iter().for_each(|key| core.persist(Record { key, value: None }));
         marks.iter().for_each(|mark| core.keep(mark));
         let terms = core.restore_locals(locals);
-        core.refold(&terms)?;
+        core.refold(&terms, indexed)?;
         core.bootstrap(config.bootstrap, &config.terms)?;
         core.check_seat()?;
         core.settle_in(born, behind);
@@ -268,7 +269,7 @@ impl NodeCore {
 
     /// Returns the terms that were kept: they are judged once the entries are folded.
     fn restore_locals(&mut self, locals: Vec<Local>) -> Vec<EntryBody> {
-        let mut terms = Vec::new();
+        let (mut terms, mut epochs) = (Vec::new(), Vec::new());
         for local in locals {
             match local {
                 Local::Token(id, token) => {
@@ -286,9 +287,11 @@ impl NodeCore {
                     self.work.stored_terms.insert(Term::id(&self.authority.mesh(), &body));
                     terms.push(*body);
                 }
+                Local::Epoch(record) => epochs.push(record),
                 Local::Born | Local::Behind(_) | Local::Unknown => {}
             }
         }
+        self.restore_closed(&epochs);
         terms
     }
 

@@ -73,6 +73,7 @@ impl NodeCore {
                 }
             }
         }
+        self.tend_epochs();
         while let Some(changed) = self.docs.changed() {
             if self.opened {
                 let (scope, doc) = (changed.key.scope.to_string(), changed.key.doc.to_string());
@@ -141,12 +142,6 @@ impl NodeCore {
         self.docs.keys().cloned().collect()
     }
 
-    /// The facts whose changes are in a document.
-    #[must_use]
-    pub fn document_facts(&self, key: &DocKey) -> Vec<Arc<Fact>> {
-        self.docs.facts(key)
-    }
-
     /// Documents in which something that this node wrote was taken out because of others, and is not said again yet.
     #[must_use]
     pub fn documents_owed(&self) -> Vec<DocKey> {
@@ -211,15 +206,14 @@ impl NodeCore {
         Some(DocView { summary: self.doc_summary(key)?, content, seen: self.seen_here(now) })
     }
 
-    /// Every change of a document: those in it, in an order in which they apply, then those that are left out. None
-    /// while it is being built.
+    /// Every change of a document, of one epoch or of all that are not closed: those in it, in an order in which they apply,
+    /// then those that are left out. None while it is being built.
     #[must_use]
-    pub fn doc_history(&self, key: &DocKey) -> Option<Vec<DocStepView>> {
-        let steps = self.docs.history(key)?;
-        Some(steps.iter().map(|step| self.step_view(step)).collect())
+    pub fn doc_history(&self, key: &DocKey, epoch: Option<u32>) -> Option<Vec<DocStepView>> {
+        self.docs.history(key, epoch).map(|steps| self.doc_steps(&steps))
     }
 
-    fn step_view(&self, step: &Step) -> DocStepView {
+    pub(crate) fn step_view(&self, step: &Step) -> DocStepView {
         let header = step.fact.header();
         DocStepView {
             fact: step.fact.id().to_string(),

@@ -21,6 +21,7 @@ pub mod view;
 mod bases;
 mod believed;
 mod budgets;
+mod closing;
 mod command;
 mod config;
 mod core;
@@ -50,11 +51,14 @@ mod authority_tests;
 #[cfg(test)]
 mod bases_tests;
 #[cfg(test)]
+mod closing_tests;
+#[cfg(test)]
 mod opening_tests;
 #[cfg(test)]
 mod testing;
 
 pub use crate::budgets::{BudgetAct, WINDOWS_AHEAD_MAX};
+pub use crate::closing::ClosedHistory;
 pub use crate::config::{Misbehave, NodeConfig, OpenError};
 pub use crate::core::NodeCore;
 pub use crate::opening::Opening;

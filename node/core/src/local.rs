@@ -1,5 +1,6 @@
 //! Records that only this node keeps: join tokens, leases, notes of the shell. Never replicated.
 
+use cauldron_crdt::doc::{DocKey, EpochId, record_name};
 use cauldron_identity::authority::EntryBody;
 use cauldron_identity::codec::{CodecError, from_cbor, to_cbor};
 use cauldron_identity::{AuthorId, FactId};
@@ -17,6 +18,8 @@ const NOTE: &[u8] = b"l/note/";
 const BEHIND: &[u8] = b"l/behind";
 const BORN: &[u8] = b"l/born";
 const TERM: &[u8] = b"l/term/";
+/// Prefix of the records of closed epochs of documents.
+pub const EPOCH: &[u8] = b"l/epoch/";
 
 /// A join token as its issuer remembers it. The secret itself is nowhere on disk.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -46,6 +49,8 @@ pub(crate) enum Local {
     Behind(u32),
     Born,
     Term(Box<EntryBody>),
+    /// An epoch of a document that is closed.
+    Epoch(Vec<u8>),
     /// Written by a later version; kept, not read.
     Unknown,
 }
@@ -61,6 +66,9 @@ impl Local {
         }
         if key.starts_with(TERM) {
             return Ok(Self::Term(Box::new(from_cbor(value)?)));
+        }
+        if key.starts_with(EPOCH) {
+            return Ok(Self::Epoch(value.to_vec()));
         }
         match key {
             LEASE => Ok(Self::Lease(value.to_vec())),
@@ -102,6 +110,16 @@ pub(crate) fn term(id: &FactId, body: &EntryBody) -> Record {
 /// A term that is kept no more.
 pub(crate) fn no_term(id: &FactId) -> Record {
     Record { key: [TERM, id.as_bytes()].concat(), value: None }
+}
+
+/// An epoch of a document that is closed, under its name.
+pub(crate) fn epoch(key: &DocKey, epoch: &EpochId, record: Vec<u8>) -> Record {
+    Record { key: [EPOCH, &record_name(key, epoch)].concat(), value: Some(record) }
+}
+
+/// An epoch that is open again.
+pub(crate) fn no_epoch(key: &DocKey, epoch: &EpochId) -> Record {
+    Record { key: [EPOCH, &record_name(key, epoch)].concat(), value: None }
 }
 
 /// This store has been used by a running node: from now on its heads may lie behind what peers hold.

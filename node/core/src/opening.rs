@@ -88,8 +88,9 @@ fn is_folded(row: &Row<'_>) -> bool {
 }
 
 impl NodeCore {
-    /// Folds everything that the log holds, authority first. What no fold looks into is not read.
-    pub(crate) fn refold(&mut self, terms: &[EntryBody]) -> Result<(), OpenError> {
+    /// Folds everything that the log holds, authority first. What no fold looks into is not read. An index knows what that is of
+    /// closed epochs.
+    pub(crate) fn refold(&mut self, terms: &[EntryBody], indexed: bool) -> Result<(), OpenError> {
         let authority = Scope::authority();
         for fact in self.log.iter_scope(&authority) {
             self.authority.apply(&fact);
@@ -116,6 +117,9 @@ impl NodeCore {
             return Err(OpenError::Log(RestoreError::Damaged(damage.clone())));
         }
         self.docs.settle_all();
+        if !indexed {
+            self.shelve_closed();
+        }
         Ok(())
     }
 

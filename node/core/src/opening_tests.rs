@@ -9,13 +9,13 @@ use cauldron_identity::charter::Seat;
 use cauldron_identity::{Scope, SignedCharter};
 
 use crate::testing::{NOW, charter, config, key};
-use crate::{NodeCore, OpenError, Opening, Output};
+use crate::{NodeConfig, NodeCore, OpenError, Opening, Output};
 
 const HQ: &str = "spiffe://acme.test/coordinator/hq";
 
 /// A disk, and which of its keys were read.
 #[derive(Default)]
-struct Disk {
+pub(crate) struct Disk {
     records: Mutex<BTreeMap<Vec<u8>, Vec<u8>>>,
     read: Mutex<BTreeSet<Vec<u8>>>,
 }
@@ -31,7 +31,7 @@ impl Archive for Disk {
 }
 
 impl Disk {
-    fn put(&self, key: Vec<u8>, value: Option<Vec<u8>>) {
+    pub(crate) fn put(&self, key: Vec<u8>, value: Option<Vec<u8>>) {
         let mut records = self.records.lock().expect("unpoisoned");
         match value {
             Some(value) => records.insert(key, value),
@@ -39,19 +39,32 @@ impl Disk {
         };
     }
 
+    /// Number of records under a prefix.
+    pub(crate) fn count(&self, prefix: &[u8]) -> usize {
+        self.records.lock().expect("unpoisoned").keys().filter(|key| key.starts_with(prefix)).count()
+    }
+
+    /// Makes records under a prefix unreadable; gives how many.
+    pub(crate) fn spoil(&self, prefix: &[u8]) -> usize {
+        let mut records = self.records.lock().expect("unpoisoned");
+        let found = records.iter_mut().filter(|(key, _)| key.starts_with(prefix));
+        found.map(|(_, value)| value.truncate(value.len() / 2)).count()
+    }
+
     fn has_index(&self) -> bool {
         self.records.lock().expect("unpoisoned").contains_key(INDEX_HEAD)
     }
 
     /// Facts read since this was asked last.
-    fn facts_read(&self) -> usize {
+    pub(crate) fn facts_read(&self) -> usize {
         std::mem::take(&mut *self.read.lock().expect("unpoisoned")).iter().filter(|key| key.starts_with(b"f/")).count()
     }
 }
 
-struct Store {
-    charter: SignedCharter,
-    disk: Arc<Disk>,
+pub(crate) struct Store {
+    pub(crate) charter: SignedCharter,
+    pub(crate) disk: Arc<Disk>,
+    pub(crate) epoch_changes: u64,
 }
 
 /// Facts of a kind that nothing here looks into.
@@ -62,10 +75,15 @@ fn telemetry() -> ChainId {
 }
 
 impl Store {
+    /// hq's, with nothing in it.
+    pub(crate) fn empty() -> Self {
+        let seat = Seat { author: key(1).public(), spiffe_id: HQ.into() };
+        Self { charter: charter(seat), disk: Arc::default(), epoch_changes: cauldron_crdt::limits::EPOCH_CHANGES }
+    }
+
     /// hq's, with telemetry on its chain in `mesh`, and a budget fact behind it that nobody minted.
     fn found() -> Self {
-        let seat = Seat { author: key(1).public(), spiffe_id: HQ.into() };
-        let store = Self { charter: charter(seat), disk: Arc::default() };
+        let store = Self::empty();
         let mut log = FactLog::new(store.charter.mesh_id());
         for n in 0..=TELEMETRY {
             let kind = if n < TELEMETRY { "telemetry" } else { cauldron_crdt::escrow::KIND_DEBIT };
@@ -79,17 +97,18 @@ impl Store {
         store
     }
 
-    fn open(&self) -> Result<(bool, NodeCore), OpenError> {
+    pub(crate) fn open(&self) -> Result<(bool, NodeCore), OpenError> {
         let mut opening = Opening::over(self.charter.mesh_id(), self.disk.clone(), 0);
         let known = opening.knows_facts();
         let records = self.disk.records.lock().expect("unpoisoned").clone();
         records.iter().try_for_each(|(key, value)| opening.take(key, value))?;
-        let core = NodeCore::open_with(config(key(1), HQ, &self.charter), opening, NOW)?;
+        let config = NodeConfig { epoch_changes: self.epoch_changes, ..config(key(1), HQ, &self.charter) };
+        let core = NodeCore::open_with(config, opening, NOW)?;
         Ok((known, core))
     }
 
     /// Makes durable what the core says.
-    fn save(&self, core: &mut NodeCore) {
+    pub(crate) fn save(&self, core: &mut NodeCore) {
         loop {
             match core.poll() {
                 Output::Persist(record) => self.disk.put(record.key, record.value),
@@ -99,7 +118,7 @@ impl Store {
         }
     }
 
-    fn stop_in_order(&self, core: &NodeCore) {
+    pub(crate) fn stop_in_order(&self, core: &NodeCore) {
         core.index().for_each(|record| self.disk.put(record.key, record.value));
     }
 }
@@ -144,7 +163,7 @@ fn what_was_shelved_is_not_read_at_a_start_either() {
     let store = Store::found();
     let (_, mut core) = store.open().expect("opens");
     store.save(&mut core);
-    core.log.shelve(&telemetry(), TELEMETRY + 1);
+    core.log.shelve(&telemetry(), &[TELEMETRY + 1], true);
     store.stop_in_order(&core);
     store.disk.facts_read();
     let (_, core) = store.open().expect("opens");

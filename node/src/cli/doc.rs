@@ -65,6 +65,9 @@ pub enum Command {
         /// How many of the newest changes; 0 for all
         #[arg(long, short = 'n', value_name = "N", default_value_t = 50)]
         limit: usize,
+        /// Of this epoch; without it, of the one in use and those behind it that are at hand
+        #[arg(long, value_name = "NUMBER")]
+        epoch: Option<u32>,
     },
     /// Who set what a document shows, when, and by which signed fact
     Blame(Named),
@@ -142,8 +145,9 @@ pub(super) async fn run(client: &Client, format: Format, command: &Command) -> R
         }
         Command::Set(args) => set(client, format, args).await,
         Command::Write(args) => write(client, format, args).await,
-        Command::History { named, limit } => {
-            let steps = client.get(&path(named, "/history", &format!("&limit={limit}"))?).await?;
+        Command::History { named, limit, epoch } => {
+            let of = epoch.map_or_else(String::new, |epoch| format!("&epoch={epoch}"));
+            let steps = client.get(&path(named, "/history", &format!("&limit={limit}{of}"))?).await?;
             let some = |field: &str| steps[field].as_u64().filter(|n| *n > 0);
             let mut note = String::new();
             if let Some(n) = some("to_come") {
@@ -151,6 +155,14 @@ pub(super) async fn run(client: &Client, format: Format, command: &Command) -> R
             }
             if let Some(n) = some("epochs_to_come") {
                 note += &format!("({n} epochs came before; their facts are still to come)\n");
+            }
+            let earlier = steps["earlier"].as_array().filter(|_| epoch.is_none()).map_or(&[][..], Vec::as_slice);
+            if let (Some(first), Some(last)) = (earlier.first(), earlier.last()) {
+                let changes: u64 = earlier.iter().filter_map(|epoch| epoch["changes"].as_u64()).sum();
+                let (first, last) = (&first["epoch"], &last["epoch"]);
+                note += &format!(
+                    "({changes} earlier changes, epochs {first} to {last}: --epoch NUMBER shows one of them)\n"
+                );
             }
             let empty = if note.is_empty() { "no change yet" } else { "" };
             print(format, &steps, || rows(items(&steps), STEPS, empty, now) + &note)

@@ -40,7 +40,7 @@ fn holds_all(key: &DocKey, a: (&Machine, &NodeCore), b: (&Machine, &NodeCore)) -
     let held: BTreeSet<FactId> = b.1.document_facts(key).iter().map(|fact| fact.id()).collect();
     if let Some(fact) = a.1.document_facts(key).iter().find(|fact| !held.contains(&fact.id())) {
         let (id, header) = (fact.id().to_string(), fact.header());
-        let history = b.1.doc_history(key).unwrap_or_default();
+        let history = history(b.1, key);
         let why = history.iter().find(|step| step.fact == id).and_then(|step| step.left_out.clone());
         let text = format!(
             "{} of {}: {} has change {} of {}, {} has not: {}",
@@ -55,6 +55,15 @@ fn holds_all(key: &DocKey, a: (&Machine, &NodeCore), b: (&Machine, &NodeCore)) -
         return Err(Violation::new("CONVERGE", text));
     }
     Ok(())
+}
+
+/// What each change did, in all epochs.
+fn history(core: &NodeCore, key: &DocKey) -> Vec<DocStepView> {
+    let closed =
+        core.doc_closed_epochs(key).into_iter().filter_map(|(epoch, _)| core.doc_closed_history(key, epoch)?.run());
+    let mut steps: Vec<DocStepView> = closed.flat_map(|steps| core.doc_steps(&steps)).collect();
+    steps.extend(core.doc_history(key, None).unwrap_or_default());
+    steps
 }
 
 fn shows_the_same(world: &World, key: &DocKey, a: (&Machine, &NodeCore), b: (&Machine, &NodeCore)) -> Holds {
@@ -107,7 +116,7 @@ pub(super) fn nothing_honest_is_missing(world: &World) -> Holds {
     for m in world.machines.iter().filter(|m| world.is_in_good_standing(m)) {
         let Some(core) = m.core.as_ref() else { continue };
         for key in core.documents() {
-            let steps = core.doc_history(&key).unwrap_or_default();
+            let steps = history(core, &key);
             let of = |step: &&DocStepView| honest.contains(&step.author) && step.left_out.as_ref() == Some(&late);
             if let Some(step) = steps.iter().find(of) {
                 let text =

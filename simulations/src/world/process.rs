@@ -4,6 +4,7 @@ use cauldron_coordinator::bodies::{KIND_ENDED, KIND_PERMIT, KIND_STARTED};
 use cauldron_crdt::doc::What;
 use cauldron_identity::authority::{Entry, EntryBody, KIND_ENTRY};
 use cauldron_identity::ids::sha256;
+use cauldron_node_core::local::EPOCH;
 use cauldron_node_core::{Event, Input, Output, Record};
 
 use super::machine::{Arriving, Restored};
@@ -104,6 +105,11 @@ impl World {
     /// A node puts out a record: from here on it takes the fact in it for known.
     fn keeps(&mut self, place: Place, record: &Record, stranger: bool) {
         let value = record.value.as_deref().unwrap_or_default();
+        if record.key.starts_with(EPOCH) && record.value.is_some() {
+            reached!(self, "document.closed");
+        } else if record.key.starts_with(EPOCH) {
+            reached!(self, "document.reopened");
+        }
         let detail = sha256(&[record.key.as_slice(), value].concat());
         let Some(fact) = Known::of_record(&record.key, value) else {
             self.note(place, "keep", &detail, || {

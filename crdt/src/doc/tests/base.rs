@@ -64,7 +64,7 @@ fn a_newcomer_reads_and_writes_at_once_and_the_facts_come_afterwards() {
     load(&mut new, &sites(), &bytes, &|_| true).expect("sound");
     assert_eq!((new.rows(), new.digest(&sites()), missing(&new)), (a.rows(), a.digest(&sites()), 40));
     assert!(matches!(new.docs.changed(), Some(Changed { what: What::Base, .. })), "watchers hear of it once");
-    assert!(new.docs.history(&sites()).expect("built").is_empty(), "no fact is here yet");
+    assert!(new.history(&sites()).is_empty(), "no fact is here yet");
     let blame = new.docs.blame(&sites()).expect("built");
     assert!(blame.iter().all(|b| b.fact.is_none()), "{blame:?}");
     assert_eq!(blame[0].author, Some(a.key.author_id()));
@@ -83,7 +83,7 @@ fn a_newcomer_reads_and_writes_at_once_and_the_facts_come_afterwards() {
     new.take(std::slice::from_ref(&late));
     a.take(&[late]);
     assert_eq!((new.rows(), new.digest(&sites())), (a.rows(), a.digest(&sites())));
-    assert_eq!(new.docs.history(&sites()).expect("built").len(), 42);
+    assert_eq!(new.history(&sites()).len(), 42);
     assert!(new.docs.blame(&sites()).expect("built").iter().all(|b| b.fact.is_some()));
     packed(&mut new, &sites());
 }

@@ -69,7 +69,7 @@ fn an_epoch_that_two_readers_sealed_goes_on_with_what_the_document_says() {
     let fact = b.set("hq", "b.k", "on");
     facts.extend(exchange(&mut [&mut a, &mut b], vec![fact]));
     same(&mut [&mut a, &mut b], &sites());
-    assert_eq!((a.rows().len(), a.docs.history(&sites()).expect("built").len()), (3, 1 + CHANGES as usize));
+    assert_eq!((a.rows().len(), a.history(&sites()).len()), (3, 1 + CHANGES as usize));
     // Whoever reads it later comes to the same, in whatever order it comes.
     for facts in [facts.clone(), facts.iter().rev().cloned().collect()] {
         let mut late = node(3);
@@ -132,7 +132,7 @@ fn what_a_late_writer_wrote_to_an_epoch_that_had_ended_is_merged() {
     let own = vec![c.set("porto", "c.k", "late"), c.set("lyon", "a.k0", "of c")];
     let later = a.set("lyon", "a.k1", "a again");
     a.take(&own);
-    let told = a.docs.history(&sites()).expect("built");
+    let told = a.history(&sites());
     assert_eq!(told.iter().filter(|step| step.left_out == Some(Unfit::Late)).count(), 2, "told until it is said again");
     assert!(!a.rows().contains_key("porto"));
 
@@ -141,7 +141,7 @@ fn what_a_late_writer_wrote_to_an_epoch_that_had_ended_is_merged() {
     same(&mut [&mut a, &mut b, &mut c], &sites());
     assert_eq!(a.rows()["porto"]["c.k"], Field::from("late"));
     assert_eq!(a.rows()["lyon"]["a.k0"], Field::from("of c"), "it was said after what it replaces");
-    let told = a.docs.history(&sites()).expect("built");
+    let told = a.history(&sites());
     assert_eq!(told.iter().filter(|step| step.left_out == Some(Unfit::SaidAgain)).count(), 2);
     // Once is enough, also after a restart.
     let mut again = node(3);

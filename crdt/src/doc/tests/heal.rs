@@ -38,7 +38,7 @@ fn a_cut_takes_out_what_lies_beyond_and_honest_work_is_said_again() {
     assert_eq!(reader.rows(), healed);
     assert_eq!(reader.digest(&sites()), good.digest(&sites()));
     // Nothing is forgotten: history shows what is left out, and why.
-    let left: Vec<_> = reader.docs.history(&sites()).expect("built").into_iter().filter_map(|s| s.left_out).collect();
+    let left: Vec<_> = reader.history(&sites()).into_iter().filter_map(|s| s.left_out).collect();
     assert_eq!(left.iter().filter(|why| **why == Unfit::Cut).count(), 1);
     assert_eq!(left.len(), 3);
     // And the document is written on.

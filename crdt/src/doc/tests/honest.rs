@@ -154,7 +154,7 @@ fn history_and_blame_name_the_fact() {
     let (two, three) = (a.set("lyon", "a.state", "down"), b.set("lyon", "a.state", "off"));
     let four = b.set("lyon", "b.load", "low");
     a.take(&[three.clone(), four.clone()]);
-    let history = a.docs.history(&sites()).expect("built");
+    let history = a.history(&sites());
     let did: Vec<_> = history.iter().map(|step| (step.fact.id(), step.did.clone(), step.left_out)).collect();
     let set = |field: &str, value: &str| {
         vec![Did::Set { row: "lyon".into(), field: field.into(), value: Field::from(value) }]

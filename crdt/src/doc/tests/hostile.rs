@@ -127,7 +127,7 @@ fn the_same_change_in_a_second_fact_does_nothing_even_beyond_a_cut() {
     assert_eq!(reader.rows(), a.rows());
     reader.cut(&author(1), 1);
     assert_eq!(reader.rows(), a.rows());
-    let beyond = a.sign(reader.docs.history(&sites()).expect("built")[0].fact.body().expect("a body").to_vec());
+    let beyond = a.sign(reader.docs.history(&sites(), None).expect("built")[0].fact.body().expect("a body").to_vec());
     reader.docs.apply(&beyond, false);
     assert_eq!(reader.rows(), a.rows());
 }
@@ -414,7 +414,7 @@ fn every_changed_byte_of_a_change_is_refused_or_harmless() {
                 }
                 assert!(loads(&mut reader.docs, &key), "byte {index} = {value}");
                 // Also what is left out is told, however it was made.
-                assert!(reader.docs.history(&key).is_some_and(|h| h.len() == 2), "byte {index} = {value}");
+                assert!(reader.docs.history(&key, None).is_some_and(|h| h.len() == 2), "byte {index} = {value}");
                 assert!(reader.docs.blame(&key).is_some());
             }
         }

@@ -5,11 +5,13 @@ use std::sync::Arc;
 
 use cauldron_identity::{AuthorKey, Fact};
 
+use super::closed::{Place, place_of};
 use super::*;
 use crate::log::{Draft, FactLog};
 use crate::testing::{MESH, key};
 
 mod base;
+mod closed;
 mod epoch;
 mod golden;
 mod heal;
@@ -34,6 +36,27 @@ pub(super) struct Node {
     pub log: FactLog,
     pub docs: Documents,
     pub hlc: u64,
+    pub shelf: Shelf,
+}
+
+/// What the node core's log and store are to a node's documents.
+#[derive(Default)]
+pub(super) struct Shelf {
+    /// Every fact, and whether it counts.
+    facts: BTreeMap<(Scope, Place), (Arc<Fact>, bool)>,
+    /// What was kept of closed epochs.
+    records: BTreeMap<(DocKey, EpochId), Vec<u8>>,
+    /// Facts that no start reads.
+    shelved: BTreeSet<(Scope, Place)>,
+    /// Epochs that were closed, and opened again.
+    pub closed: usize,
+    pub opened: usize,
+    /// It closes nothing.
+    pub keeps_all: bool,
+}
+
+fn at(fact: &Fact) -> (Scope, Place) {
+    (fact.header().scope.clone(), place_of(fact))
 }
 
 impl Node {
@@ -41,7 +64,7 @@ impl Node {
         let key = key(seed);
         let mut docs = Documents::new();
         docs.set_author(&key.author_id(), 0);
-        Self { key, log: FactLog::new(MESH), docs, hlc: 1 }
+        Self { key, log: FactLog::new(MESH), docs, hlc: 1, shelf: Shelf::default() }
     }
 
     /// One whose epochs take few changes.
@@ -71,7 +94,84 @@ impl Node {
             hlc: self.hlc << 16,
             traceparent: None,
         };
-        self.log.append(&self.key, draft).expect("fits")
+        let fact = self.log.append(&self.key, draft).expect("fits");
+        self.shelf.facts.insert(at(&fact), (fact.clone(), true));
+        fact
+    }
+
+    /// Closes epochs and opens them again, as the node core does after each input.
+    pub fn tend(&mut self) {
+        if self.shelf.keeps_all {
+            return;
+        }
+        for _ in 0..64 {
+            while let Some((key, epoch, positions)) = self.docs.wanted() {
+                self.shelf.opened += 1;
+                self.shelf.records.remove(&(key.clone(), epoch));
+                let places: Vec<Place> = places(&positions).collect();
+                for place in &places {
+                    self.shelf.shelved.remove(&(key.scope.clone(), *place));
+                }
+                let fact = |place: &Place| self.shelf.facts[&(key.scope.clone(), *place)].clone();
+                let facts = places.iter().map(fact).collect();
+                self.docs.reopen(&key, &epoch, facts);
+                work(&mut self.docs);
+            }
+            while let Some(Closing { key, epoch, record }) = self.docs.close() {
+                self.shelf.closed += 1;
+                self.shelf.records.insert((key.clone(), epoch), record);
+                let shelved = self.docs.shelved(&key, Some(&epoch));
+                self.shelf.shelved.extend(places(&shelved).map(|place| (key.scope.clone(), place)));
+            }
+            if self.docs.wanted().is_none() {
+                return;
+            }
+        }
+        panic!("epochs are closed and opened without end");
+    }
+
+    /// The history of all epochs.
+    pub fn history(&self, key: &DocKey) -> Vec<Step> {
+        let mut all = Vec::new();
+        for (epoch, _) in self.docs.closed_epochs(key) {
+            let positions = self.docs.positions(key, epoch).expect("closed");
+            let fact = |place| self.shelf.facts[&(key.scope.clone(), place)].clone();
+            let facts = places(&positions).map(fact).collect();
+            let reading = self.docs.read_closed(key, epoch, facts).expect("begins");
+            all.extend(reading.history().expect("reads"));
+        }
+        all.extend(self.docs.history(key, None).expect("built"));
+        all
+    }
+
+    /// The same node after a stop, in order or not.
+    pub fn restarted(self, in_order: bool) -> Self {
+        let Self { key, log, docs, hlc, mut shelf } = self;
+        let mut again = Documents::with_epoch(docs.epoch_changes);
+        for record in shelf.records.values() {
+            assert!(again.restore(record), "what was kept is of use");
+        }
+        for (place, (fact, counts)) in &shelf.facts {
+            let shelved = shelf.shelved.contains(place);
+            match fact.header().kind.as_str() {
+                _ if shelved && in_order => {}
+                KIND_SEAL => _ = again.feed_seal(fact, *counts),
+                _ => _ = again.feed(fact, *counts),
+            }
+        }
+        again.settle_all();
+        again.set_author(&key.author_id(), 0);
+        let facts = &shelf.facts;
+        again.recount(&|fact| facts.get(&at(fact)).is_some_and(|(_, counts)| *counts));
+        shelf.shelved.clear();
+        for key in again.keys().cloned().collect::<Vec<_>>() {
+            let shelved = again.shelved(&key, None);
+            shelf.shelved.extend(places(&shelved).map(|place| (key.scope.clone(), place)));
+        }
+        let mut again = Self { key, log, docs: again, hlc, shelf };
+        work(&mut again.docs);
+        again.tend();
+        again
     }
 
     pub fn edit(&mut self, key: &DocKey, edit: &Edit) -> Vec<Arc<Fact>> {
@@ -87,6 +187,7 @@ impl Node {
             assert_eq!(self.docs.apply(&fact, true), Applied::Yes, "an own change is taken");
             facts.push(fact);
         }
+        self.tend();
         facts
     }
 
@@ -99,10 +200,12 @@ impl Node {
     pub fn take(&mut self, facts: &[Arc<Fact>]) {
         self.hlc = facts.iter().map(|f| f.header().wall_ms()).max().unwrap_or(0).max(self.hlc);
         for fact in facts {
+            self.shelf.facts.insert(at(fact), (fact.clone(), true));
             match fact.header().kind.as_str() {
                 KIND_SEAL => self.docs.apply_seal(fact, true),
                 _ => self.docs.apply(fact, true),
             };
+            self.tend();
         }
     }
 
@@ -121,6 +224,7 @@ impl Node {
             work(&mut self.docs);
             seals.push(fact);
         }
+        self.tend();
         seals
     }
 
@@ -145,10 +249,16 @@ impl Node {
     /// Writes again what was lost, as the node core does.
     pub fn heal(&mut self) -> Vec<Arc<Fact>> {
         let mut facts = Vec::new();
-        while let Some((_, bodies)) = self.docs.reissue() {
-            facts.extend(self.append(bodies));
+        loop {
+            while let Some((_, bodies)) = self.docs.reissue() {
+                facts.extend(self.append(bodies));
+            }
+            if self.docs.wanted().is_none() {
+                self.tend();
+                return facts;
+            }
+            self.tend();
         }
-        facts
     }
 
     /// Takes what others sent since it last did so.
@@ -158,6 +268,7 @@ impl Node {
         *known = sent.len();
         self.take(&news);
         work(&mut self.docs);
+        self.tend();
     }
 
     /// The same node after a start with these facts, when it is known which of them count.
@@ -178,12 +289,19 @@ impl Node {
     /// Cuts an author behind `seq`.
     pub fn cut(&mut self, author: &AuthorId, seq: u64) {
         let (author, seq) = (*author, seq);
-        self.docs.recount(&|fact| fact.header().author != author || fact.header().seq <= seq);
+        let counts = |fact: &Fact| fact.header().author != author || fact.header().seq <= seq;
+        self.shelf.facts.values_mut().for_each(|(fact, counted)| *counted = counts(fact));
+        self.docs.recount(&counts);
+        self.tend();
     }
 }
 
 pub(super) fn put(row: &str, field: &str, value: &str) -> Edit {
     Edit::Row { row: row.into(), fields: BTreeMap::from([(field.to_owned(), Some(Field::from(value)))]) }
+}
+
+fn places(positions: &[Positions]) -> impl Iterator<Item = Place> {
+    positions.iter().flat_map(|(writer, seqs)| seqs.iter().map(|seq| (*writer, *seq)))
 }
 
 /// Builds what was sent away, as the shell does.

@@ -83,6 +83,6 @@ fn blame_names_who_wrote_which_piece() {
         a.docs.blame(&notes()).expect("built").into_iter().map(|p| (p.value, p.fact.expect("here").id())).collect();
     let piece = |text: &str, fact: &Arc<Fact>| (Field::from(text), fact.id());
     assert_eq!(pieces, [piece("hel", &one[0]), piece("l", &two[0]), piece("o world", &one[0])]);
-    let history = a.docs.history(&notes()).expect("built");
+    let history = a.history(&notes());
     assert_eq!(history[1].did, [Did::Wrote { inserted: "l".into(), deleted: 0 }]);
 }

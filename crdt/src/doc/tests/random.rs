@@ -130,7 +130,7 @@ proptest! {
             reader.docs.apply(&fact, true);
             let garbage = bad.sign(bytes);
             reader.docs.apply(&garbage, true);
-            prop_assert!(reader.docs.history(&key).is_some() && reader.docs.blame(&key).is_some());
+            prop_assert!(reader.docs.history(&key, None).is_some() && reader.docs.blame(&key).is_some());
             prop_assert!(loads(&mut reader.docs, &key));
         }
     }

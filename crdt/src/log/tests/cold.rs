@@ -222,7 +222,7 @@ fn damage_is_told_while_the_fact_is_still_in_memory_and_what_is_not_there_yet_is
 #[test]
 fn an_index_brings_back_what_the_records_do() {
     let (shelf, mut log, _) = cold();
-    log.shelve(&chain(1, &Scope::mesh()), 2);
+    log.shelve(&chain(1, &Scope::mesh()), &[2], true);
     let by_records = restored(&shelf);
     assert!(!by_records.0);
     log.index().for_each(|(key, value)| shelf.put(key, value));
@@ -231,7 +231,7 @@ fn an_index_brings_back_what_the_records_do() {
     assert!(indexed);
     same(&by_index, &log);
     assert_ne!(by_index.rows().position(|row| row.shelved), None, "what was shelved is");
-    by_records.shelve(&chain(1, &Scope::mesh()), 2);
+    by_records.shelve(&chain(1, &Scope::mesh()), &[2], true);
     same(&by_records, &by_index);
     assert!(by_records.index().eq(by_index.index()));
     // It goes on as before.

@@ -33,6 +33,8 @@ pub struct HistoryQuery {
     scope: Option<String>,
     /// How many of the newest changes, 50 when absent; 0 for all.
     limit: Option<usize>,
+    /// Of which epoch; when absent, of all that are not closed.
+    epoch: Option<u32>,
 }
 
 fn key(kind: &str, name: &str, scope: Option<&str>) -> Result<DocKey, Problem> {
@@ -63,13 +65,24 @@ pub struct History {
     to_come: u64,
     /// Epochs before the one in use whose facts are still to come.
     epochs_to_come: u32,
+    /// Epochs that ended a while ago and are read one by one.
+    earlier: Vec<EarlierEpoch>,
+}
+
+/// An epoch that ended a while ago.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct EarlierEpoch {
+    /// Its number.
+    epoch: u32,
+    /// How many changes it holds.
+    changes: u64,
 }
 
 /// What is read of a document that is held and not being built.
 async fn built<T: Send + 'static>(
     context: &Context,
     key: DocKey,
-    read: fn(&NodeCore, &DocKey) -> Option<T>,
+    read: impl FnOnce(&NodeCore, &DocKey) -> Option<T> + Send + 'static,
 ) -> Result<T, Problem> {
     let of = key.clone();
     let found = ask(context, move |core| core.holds_document(&of).then(|| read(core, &of))).await?;
@@ -102,15 +115,27 @@ pub async fn history(
     Query(query): Query<HistoryQuery>,
 ) -> Answer<History> {
     let key = key(&kind, &name, query.scope.as_deref())?;
-    let read = |core: &NodeCore, key: &DocKey| {
-        Some((core.doc_history(key)?, core.doc_to_come(key), core.doc_epochs_to_come(key)))
+    let (of, epoch) = (key.clone(), query.epoch);
+    let read = move |core: &NodeCore, key: &DocKey| {
+        Some((core.doc_history(key, epoch)?, core.doc_to_come(key), core.doc_epochs_to_come(key)))
     };
     let (mut items, to_come, epochs_to_come) = built(&context, key, read).await?;
+    let closed = ask(&context, {
+        let of = of.clone();
+        move |core| (core.doc_closed_epochs(&of), epoch.and_then(|epoch| core.doc_closed_history(&of, epoch)))
+    });
+    let (earlier, closed) = closed.await?;
+    if let Some(closed) = closed {
+        let steps = tokio::task::spawn_blocking(move || closed.run()).await.ok().flatten();
+        let steps = steps.ok_or_else(|| building(&of))?;
+        items = ask(&context, move |core| core.doc_steps(&steps)).await?;
+    }
+    let earlier = earlier.into_iter().map(|(epoch, changes)| EarlierEpoch { epoch, changes }).collect();
     let limit = query.limit.unwrap_or(STEPS);
     if limit > 0 && items.len() > limit {
         items.drain(..items.len() - limit);
     }
-    Ok(Json(History { items, to_come, epochs_to_come }))
+    Ok(Json(History { items, to_come, epochs_to_come, earlier }))
 }
 
 /// Who set what a document shows.

@@ -1,0 +1,105 @@
+//! Epochs of documents that are closed: kept in this node's own records, their facts left to the log.
+
+use std::sync::Arc;
+
+use cauldron_crdt::ChainId;
+use cauldron_crdt::doc::{DocKey, Positions, Reading};
+use cauldron_identity::{Fact, Scope};
+
+use crate::core::NodeCore;
+use crate::docs::counts;
+use crate::local;
+use crate::view::DocStepView;
+
+/// A closed epoch's history, still to be worked out: beside the loop.
+#[derive(Debug)]
+pub struct ClosedHistory(Reading);
+
+impl NodeCore {
+    /// Takes back what was kept of closed epochs, before facts are folded.
+    pub(crate) fn restore_closed(&mut self, records: &[Vec<u8>]) {
+        let useless = records.iter().filter(|record| !self.docs.restore(record)).count();
+        if useless > 0 {
+            self.log.shelve_nothing();
+        }
+    }
+
+    /// Once everything is folded: what closed epochs speak for is not read at the next start.
+    pub(crate) fn shelve_closed(&mut self) {
+        for key in self.documents() {
+            let shelved = self.docs.shelved(&key, None);
+            self.shelve(&key.scope, &shelved, true);
+        }
+    }
+
+    fn shelve(&mut self, scope: &Scope, positions: &[Positions], shelved: bool) {
+        for ((author, incarnation), seqs) in positions {
+            let chain = ChainId { scope: scope.clone(), author: *author, incarnation: *incarnation };
+            self.log.shelve(&chain, seqs, shelved);
+        }
+    }
+
+    /// Lets go of epochs that ended a while ago, and builds anew what is needed again.
+    pub(crate) fn tend_epochs(&mut self) {
+        while let Some((key, epoch, positions)) = self.docs.wanted() {
+            let facts = self.facts_at(&key.scope, &positions);
+            // From here on they are read at a start again.
+            self.shelve(&key.scope, &positions, false);
+            self.persist(local::no_epoch(&key, &epoch));
+            self.docs.reopen(&key, &epoch, facts);
+        }
+        while let Some(closing) = self.docs.close() {
+            self.persist(local::epoch(&closing.key, &closing.epoch, closing.record));
+            let shelved = self.docs.shelved(&closing.key, Some(&closing.epoch));
+            self.shelve(&closing.key.scope, &shelved, true);
+        }
+    }
+
+    /// Facts, each author's in the order of their chain, and whether each counts.
+    fn facts_at(&self, scope: &Scope, positions: &[Positions]) -> Vec<(Arc<Fact>, bool)> {
+        let mut facts = Vec::new();
+        for ((author, incarnation), seqs) in positions {
+            let chain = ChainId { scope: scope.clone(), author: *author, incarnation: *incarnation };
+            let read = seqs.iter().filter_map(|seq| self.log.at(&chain, *seq));
+            facts.extend(read.map(|fact| {
+                let counts = counts(&self.authority, &self.log, &fact);
+                (fact, counts)
+            }));
+        }
+        facts
+    }
+
+    /// The facts whose changes are in a document: those of closed epochs from the log.
+    #[must_use]
+    pub fn document_facts(&self, key: &DocKey) -> Vec<Arc<Fact>> {
+        let closed = self.facts_at(&key.scope, &self.docs.closed_facts(key));
+        closed.into_iter().map(|(fact, _)| fact).chain(self.docs.facts(key)).collect()
+    }
+
+    /// The epochs of a document that are closed, and how many changes each holds: their history is read one by one.
+    #[must_use]
+    pub fn doc_closed_epochs(&self, key: &DocKey) -> Vec<(u32, u64)> {
+        self.docs.closed_epochs(key).collect()
+    }
+
+    /// The history of a closed epoch; none when it is not closed.
+    #[must_use]
+    pub fn doc_closed_history(&self, key: &DocKey, epoch: u32) -> Option<ClosedHistory> {
+        let positions = self.docs.positions(key, epoch)?;
+        self.docs.read_closed(key, epoch, self.facts_at(&key.scope, &positions)).map(ClosedHistory)
+    }
+
+    /// As [`NodeCore::doc_history`], from the steps of a closed epoch.
+    #[must_use]
+    pub fn doc_steps(&self, steps: &[cauldron_crdt::doc::Step]) -> Vec<DocStepView> {
+        steps.iter().map(|step| self.step_view(step)).collect()
+    }
+}
+
+impl ClosedHistory {
+    /// Works it out: some tenths of a second for a full epoch. None when Automerge cannot.
+    #[must_use]
+    pub fn run(self) -> Option<Vec<cauldron_crdt::doc::Step>> {
+        self.0.history()
+    }
+}
