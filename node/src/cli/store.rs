@@ -200,7 +200,7 @@ mod tests {
             }
         }
         let told = verify_chains(&store, &dir).unwrap_or_else(|e| panic!("{e}"));
-        assert_eq!(told, "3 facts in 2 scopes, each signed and linked; 2 of them in 1 packs; 0 local records");
+        assert_eq!(told, "3 facts in 2 scopes, each signed and linked; 3 of them in 2 packs; 0 local records");
         let mut gone = WriteBatch::new();
         gone.delete(pack.remove(0));
         store.commit(gone).expect("committed");
