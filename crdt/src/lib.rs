@@ -18,7 +18,9 @@ pub mod sync;
 
 pub use doc::Documents;
 pub use escrow::Escrow;
-pub use log::{Access, Archive, ChainId, Draft, Evidence, FactLog, Head, Inserted, Record, Refusal, Restoring, Row};
+pub use log::{
+    Access, Archive, ChainId, Draft, Evidence, FactLog, Head, Inserted, Packs, Record, Refusal, Restoring, Row,
+};
 pub use sync::{LinkId, Sync, SyncInput, SyncOutput};
 
 #[cfg(test)]

@@ -48,6 +48,19 @@ pub const KINDS_MAX: u16 = 1_024;
 /// Facts in one chunk of the index that a clean stop leaves: a value of some 250 KiB.
 pub const INDEX_ROWS: usize = 6_000;
 
+/// Facts in one pack: who reads one of them unpacks all.
+pub const PACK_FACTS_MAX: usize = 128;
+/// What a pack may hold and grow to when it is unpacked, bytes; and [`BULK_GROWTH_MAX`] times its own length.
+pub const PACK_RAW_LEN_MAX: usize = 256 * 1024;
+const _: () = assert!(PACK_RAW_LEN_MAX <= BULK_RAW_LEN_MAX);
+/// What a pack of small facts is filled up to, bytes: redb gives a large value a power of two of its pages of 4 KiB, and this
+/// with its key, its envelope and redb's own bookkeeping fits four.
+pub const PACK_LEN_AIM: usize = 16 * 1024 - 256;
+/// Packs that a log keeps unpacked, those that were asked last: as many chains are read in turn without unpacking anew. Of small
+/// facts they take half a MiB.
+pub const PACKS_KEPT: usize = 8;
+const _: () = assert!(PACKS_KEPT * PACK_RAW_LEN_MAX * 4 <= HOT_BYTES_MAX);
+
 /// Heads per `Have` frame: a head takes at most 84 bytes, so that a frame of one scope stays below the control bound.
 pub const HEADS_PER_FRAME_MAX: usize = 512;
 const _: () = assert!(HEADS_PER_FRAME_MAX * 84 + 1024 <= CONTROL_FRAME_LEN_MAX);

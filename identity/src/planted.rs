@@ -62,12 +62,13 @@
 //! | `vouched-told-alone` | a fact leaves alone before its own signature was looked at |
 //! | `base-tips-unchecked` | a document in one piece is taken although its authors signed something else |
 //! | `cold-unproven` | what the store gives back is believed without its id |
+//! | `pack-named-by-first` | a pack of facts takes the place of another that begins with the same fact |
 //! | `base-outlives-cut` | what a document in one piece brought stays when an author of it is cut |
 //! | `genesis-unchecked` | an epoch in one piece is taken although its readers sealed something else |
 //! | `seal-of-one` | one reader alone ends an epoch |
 
 /// The bugs of ranges, of documents in one piece and of facts on disk.
-pub const RANGE_NAMES: [&str; 9] = [
+pub const RANGE_NAMES: [&str; 10] = [
     "range-interior-unchecked-prev",
     "bomb-unbounded",
     "unfair-order",
@@ -77,6 +78,7 @@ pub const RANGE_NAMES: [&str; 9] = [
     "genesis-unchecked",
     "seal-of-one",
     "cold-unproven",
+    "pack-named-by-first",
 ];
 
 /// The bugs of the wires.

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use cauldron_crdt::Archive;
 use cauldron_crdt::log::INDEX_HEAD;
+use cauldron_crdt::{Archive, Packs};
 use cauldron_node_core::Record;
 
+use crate::facts::Known;
 use crate::queue::Ms;
 use crate::rng::Rng;
 use crate::weather::DiskWeather;
@@ -83,6 +84,13 @@ impl Disk {
     #[must_use]
     pub fn records(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
         self.durable().iter().map(|(key, value)| (key.clone(), value.clone())).collect()
+    }
+
+    /// The fact in a record, which may lie in a pack on this disk.
+    #[must_use]
+    pub fn fact(&self, packs: &Packs, key: &[u8], value: &[u8]) -> Option<Known> {
+        let whole = packs.whole(&Reader(self.durable.clone()), key, value.to_vec());
+        Known::of_record(key, &whole.ok()?)
     }
 
     /// One record.

@@ -6,7 +6,7 @@ use std::process::{ExitCode, Stdio};
 use crate::forward::cargo;
 
 /// Bug, and package and name of the test that must fail with it.
-const CAUGHT_BY: [(&str, &str, &str); 12] = [
+const CAUGHT_BY: [(&str, &str, &str); 13] = [
     ("resumption-on", "cauldron-mesh", "a_session_is_never_resumed_so_a_distrusted_peer_is_verified_again"),
     ("guard-off", "cauldron-mesh", "withdrawn_trust_ends_live_connections_and_keeps_them_out"),
     ("path-check-off", "cauldron-mesh", "no_bad_certificate_is_let_in_by_either_side"),
@@ -27,6 +27,7 @@ const CAUGHT_BY: [(&str, &str, &str); 12] = [
     ("genesis-unchecked", "cauldron-crdt", "an_epoch_in_one_piece_begins_from_what_its_readers_sealed"),
     ("seal-of-one", "cauldron-crdt", "one_reader_ends_nothing"),
     ("cold-unproven", "cauldron-crdt", "a_damaged_archive_record_is_missing_and_reported"),
+    ("pack-named-by-first", "cauldron-crdt", "a_mended_fact_wins_and_no_pack_takes_the_place_of_another"),
 ];
 
 /// Runs each test without its bug, where it must hold, and with it, where it must not.

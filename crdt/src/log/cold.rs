@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 use cauldron_identity::codec::{from_cbor, to_cbor};
 use cauldron_identity::{Fact, FactId, SealedFact, planted};
 
+use super::pack::Packs;
 use super::record::{fact_key, place};
 use super::{ChainId, FactLog};
 
@@ -46,6 +47,7 @@ pub struct Damage {
 #[derive(Default)]
 pub(super) struct Hot {
     archive: Option<Arc<dyn Archive>>,
+    packs: Packs,
     bytes_max: usize,
     bytes: usize,
     /// In the order in which they came: number of the chain and position. A fact that is gone may still be named.
@@ -62,6 +64,18 @@ impl std::fmt::Debug for Hot {
 impl Hot {
     pub fn new(archive: Option<Arc<dyn Archive>>, bytes_max: usize) -> Self {
         Self { archive, bytes_max, ..Self::default() }
+    }
+
+    pub fn archive(&self) -> Option<&dyn Archive> {
+        self.archive.as_deref()
+    }
+
+    pub fn packs(&self) -> &Packs {
+        &self.packs
+    }
+
+    pub fn damaged(&self, place: String, detail: String) {
+        self.damage.get_or_init(|| Damage { place, detail });
     }
 
     pub fn came(&mut self, chain: u32, fact: &Fact) {
@@ -81,24 +95,17 @@ impl Hot {
         match self.try_read(chain, seq, id) {
             Ok(fact) => Some(Arc::new(fact)),
             Err(detail) => {
-                self.damage.get_or_init(|| Damage { place: place(chain, seq), detail });
+                self.damaged(place(chain, seq), detail);
                 None
             }
         }
     }
 
     fn try_read(&self, chain: &ChainId, seq: u64, id: FactId) -> Result<Fact, String> {
-        let archive = self.archive.as_ref().ok_or("there is no archive")?;
-        let value = archive.read(&fact_key(chain, seq))?.ok_or("it is missing")?;
-        let sealed: SealedFact = from_cbor(&value).map_err(|why| why.to_string())?;
-        if sealed.body().is_none() {
-            return Err("its body is missing".into());
-        }
-        let fact = sealed.reopen().map_err(|why| why.to_string())?;
-        if fact.id() != id && !planted::active("cold-unproven") {
-            return Err(format!("it is another fact, {}", fact.id()));
-        }
-        Ok(fact)
+        let archive = self.archive().ok_or("there is no archive")?;
+        let key = fact_key(chain, seq);
+        let value = archive.read(&key)?.ok_or("it is missing")?;
+        proven(&self.packs.whole(archive, &key, value)?, id)
     }
 
     /// How many of these facts, from the first on, the archive gives back exactly: they are durable. What is not there yet, or
@@ -107,7 +114,7 @@ impl Hot {
         if planted::active("cold-before-durable") {
             return facts.len();
         }
-        let Some((archive, first)) = self.archive.as_ref().zip(facts.first()) else { return 0 };
+        let Some((archive, first)) = self.archive().zip(facts.first()) else { return 0 };
         let key = |fact: &Arc<Fact>| fact_key(&ChainId::of(fact.header()), fact.header().seq);
         // In the middle of a large commit nothing is there: one look tells.
         if archive.read(&key(first)) == Ok(None) {
@@ -115,10 +122,11 @@ impl Hot {
         }
         let keys: Vec<Vec<u8>> = facts.iter().map(key).collect();
         let kept = archive.read_many(&keys);
-        let one_by_one = || keys.iter().map(|key| archive.read(key)).collect::<Vec<_>>();
-        let kept = kept.map_or_else(|_| one_by_one(), |kept| kept.into_iter().map(Ok).collect());
-        for (at, (fact, kept)) in facts.iter().zip(kept).enumerate() {
-            let detail = match kept {
+        let one_by_one = |_| keys.iter().map(|key| archive.read(key)).collect::<Vec<_>>();
+        let kept = kept.map_or_else(one_by_one, |kept| kept.into_iter().map(Ok).collect());
+        for (at, ((fact, key), kept)) in facts.iter().zip(&keys).zip(kept).enumerate() {
+            let whole = |value| self.packs.whole(archive, key, value);
+            let detail = match kept.and_then(|kept| kept.map(whole).transpose()) {
                 Ok(Some(kept)) if kept == to_cbor(fact.sealed()) => continue,
                 Ok(None) => return at,
                 Ok(Some(kept)) => match from_cbor::<SealedFact>(&kept).map(|sealed| sealed.id()) {
@@ -128,8 +136,7 @@ impl Hot {
                 },
                 Err(why) => why,
             };
-            let place = place(&ChainId::of(fact.header()), fact.header().seq);
-            self.damage.get_or_init(|| Damage { place, detail });
+            self.damaged(place(&ChainId::of(fact.header()), fact.header().seq), detail);
             return at;
         }
         facts.len()
@@ -219,6 +226,19 @@ impl FactLog {
             }
         }
     }
+}
+
+/// The fact `id` in a whole record, which proves it.
+pub(super) fn proven(value: &[u8], id: FactId) -> Result<Fact, String> {
+    let sealed: SealedFact = from_cbor(value).map_err(|why| why.to_string())?;
+    if sealed.body().is_none() {
+        return Err("its body is missing".into());
+    }
+    let fact = sealed.reopen().map_err(|why| why.to_string())?;
+    if fact.id() != id && !planted::active("cold-unproven") {
+        return Err(format!("it is another fact, {}", fact.id()));
+    }
+    Ok(fact)
 }
 
 /// What a fact takes in memory beside its bytes: the parsed header, its strings, the tree's share.

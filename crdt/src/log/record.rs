@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use cauldron_identity::codec::{from_cbor, to_cbor};
-use cauldron_identity::{Fact, FactId, MeshId, SealedFact, planted};
+use cauldron_identity::{AuthorId, Fact, FactId, MeshId, SealedFact, planted};
 
-use super::{Access, Archive, ChainId, Damage, Evidence, FactLog, Mark, Refusal};
+use super::{Access, Archive, ChainId, Damage, Evidence, FactLog, Mark, Pack, Packed, Packs, Refusal, pack};
 
-const FACT_PREFIX: &[u8] = b"f/";
+pub(super) const FACT_PREFIX: &[u8] = b"f/";
 const EVIDENCE_PREFIX: &[u8] = b"e/";
 const MARK_PREFIX: &[u8] = b"v/";
 
@@ -21,6 +21,10 @@ pub enum Record {
     Evidence(Evidence),
     /// What of a chain is proven by later signatures only. One per chain: a new one replaces the one before.
     Mark(Mark),
+    /// In the place of a fact: which pack it lies in.
+    Packed(Packed),
+    /// Many facts.
+    Pack(Pack),
 }
 
 /// Why the stored log cannot be used as it is. Names the record, so that it can be looked at and fetched again.
@@ -68,6 +72,19 @@ pub struct Restoring {
     /// Facts that came before the one they follow.
     waiting: BTreeMap<(ChainId, u64), SealedFact>,
     marks: Vec<Mark>,
+    /// Where there is no archive to read them from: packs, and what lies in them.
+    given: Given,
+    packed: Vec<Packed>,
+}
+
+/// Packs by key.
+#[derive(Debug, Default)]
+struct Given(BTreeMap<Vec<u8>, Vec<u8>>);
+
+impl Archive for Given {
+    fn read(&self, key: &[u8]) -> Result<Option<Vec<u8>>, String> {
+        Ok(self.0.get(key).cloned())
+    }
 }
 
 impl Restoring {
@@ -93,7 +110,8 @@ impl Restoring {
     }
 
     fn of(log: FactLog, indexed: bool) -> Self {
-        Self { log, indexed, waiting: BTreeMap::new(), marks: Vec::new() }
+        let (waiting, marks, given, packed) = Default::default();
+        Self { log, indexed, waiting, marks, given, packed }
     }
 
     /// Whether facts need not be given.
@@ -108,7 +126,7 @@ impl Restoring {
     /// It does not hold.
     pub fn take(&mut self, record: Record) -> Result<(), RestoreError> {
         match record {
-            Record::Fact(_) if self.indexed => {}
+            Record::Fact(_) | Record::Packed(_) if self.indexed => {}
             Record::Fact(sealed) => {
                 let header = sealed.peek().map_err(|e| refused("a fact".into(), e.into()))?;
                 let chain = ChainId::of(&header);
@@ -121,6 +139,18 @@ impl Restoring {
             }
             Record::Evidence(evidence) => self.log.restore_evidence(evidence)?,
             Record::Mark(mark) => self.marks.push(mark),
+            Record::Packed(packed) => match self.log.hot.archive() {
+                Some(archive) => {
+                    let fact = unpacked(self.log.hot.packs(), archive, &packed)?;
+                    self.take(fact)?;
+                }
+                None => self.packed.push(packed),
+            },
+            Record::Pack(pack) if self.log.hot.archive().is_none() => {
+                self.given.0.insert(pack.key(), pack.value());
+            }
+            // It is read when a fact in it is.
+            Record::Pack(_) => {}
         }
         Ok(())
     }
@@ -129,8 +159,13 @@ impl Restoring {
     ///
     /// # Errors
     /// A gap, or a record that does not hold.
-    pub fn done(self) -> Result<FactLog, RestoreError> {
-        let Self { mut log, indexed, waiting, marks } = self;
+    pub fn done(mut self) -> Result<FactLog, RestoreError> {
+        let packs = Packs::default();
+        for packed in std::mem::take(&mut self.packed) {
+            let fact = unpacked(&packs, &self.given, &packed)?;
+            self.take(fact)?;
+        }
+        let Self { mut log, indexed, waiting, marks, .. } = self;
         for ((chain, seq), sealed) in waiting {
             log.restore_fact(&chain, sealed).map_err(|why| refused(place(&chain, seq), why))?;
             log.chill_restored();
@@ -150,7 +185,7 @@ impl Restoring {
 
 impl Record {
     /// The prefixes under which [`Record`]s are kept.
-    pub const PREFIXES: [&'static [u8]; 3] = [FACT_PREFIX, EVIDENCE_PREFIX, MARK_PREFIX];
+    pub const PREFIXES: [&'static [u8]; 4] = [FACT_PREFIX, EVIDENCE_PREFIX, MARK_PREFIX, pack::PREFIX];
 
     /// Whether a key is one of the index that a clean stop leaves; no [`Record`] has it.
     #[must_use]
@@ -167,6 +202,8 @@ impl Record {
             Self::Fact(sealed) => (FACT_PREFIX, sealed.peek()?),
             Self::Evidence(evidence) => (EVIDENCE_PREFIX, evidence.consistent()?),
             Self::Mark(mark) => return Ok(key(MARK_PREFIX, &mark.chain(), None)),
+            Self::Packed(packed) => return Ok(packed.key()),
+            Self::Pack(pack) => return Ok(pack.key()),
         };
         Ok(key(prefix, &ChainId::of(&header), Some(header.seq)))
     }
@@ -178,6 +215,8 @@ impl Record {
             Self::Fact(sealed) => to_cbor(sealed),
             Self::Evidence(evidence) => to_cbor(evidence),
             Self::Mark(mark) => to_cbor(mark),
+            Self::Packed(packed) => packed.value(),
+            Self::Pack(pack) => pack.value(),
         }
     }
 
@@ -187,7 +226,11 @@ impl Record {
     /// [`RestoreError`].
     pub fn read(stored: &[u8], value: &[u8]) -> Result<Self, RestoreError> {
         let unreadable = |detail: String| RestoreError::Unreadable { key: hex(stored), detail };
-        let record = if stored.starts_with(FACT_PREFIX) {
+        let record = if stored.starts_with(FACT_PREFIX) && Packed::is_stub(value) {
+            Self::Packed(Packed::read(stored, value).map_err(unreadable)?)
+        } else if stored.starts_with(pack::PREFIX) {
+            Self::Pack(Pack::read(stored, value).map_err(unreadable)?)
+        } else if stored.starts_with(FACT_PREFIX) {
             Self::Fact(from_cbor(value).map_err(|e| unreadable(e.to_string()))?)
         } else if stored.starts_with(EVIDENCE_PREFIX) {
             Self::Evidence(from_cbor(value).map_err(|e| unreadable(e.to_string()))?)
@@ -329,12 +372,31 @@ pub(super) fn fact_key(chain: &ChainId, seq: u64) -> Vec<u8> {
     key(FACT_PREFIX, chain, Some(seq))
 }
 
-fn key(prefix: &[u8], chain: &ChainId, seq: Option<u64>) -> Vec<u8> {
+/// The fact that lies in a pack, as the record that it was.
+fn unpacked(packs: &Packs, archive: &dyn Archive, packed: &Packed) -> Result<Record, RestoreError> {
+    let fact = packs.fact(archive, packed).and_then(|value| from_cbor(&value).map_err(|why| why.to_string()));
+    let (chain, seq) = packed.place();
+    fact.map(Record::Fact).map_err(|detail| RestoreError::Damaged(Damage { place: place(chain, seq), detail }))
+}
+
+pub(super) fn key(prefix: &[u8], chain: &ChainId, seq: Option<u64>) -> Vec<u8> {
     let scope = chain.scope.to_string();
     let parts: [&[u8]; 5] = [prefix, scope.as_bytes(), &[0], chain.author.as_bytes(), &chain.incarnation.to_be_bytes()];
     let mut key = parts.concat();
     key.extend(seq.iter().flat_map(|seq| seq.to_be_bytes()));
     key
+}
+
+/// [`key`], in reverse: chain and position, and what of the key is left.
+pub(super) fn parse<'k>(prefix: &[u8], key: &'k [u8]) -> Option<(ChainId, u64, &'k [u8])> {
+    let key = key.strip_prefix(prefix)?;
+    let (scope, rest) = key.split_at(key.iter().position(|byte| *byte == 0)?);
+    let (author, rest) = rest.strip_prefix(&[0])?.split_first_chunk::<32>()?;
+    let (incarnation, rest) = rest.split_first_chunk::<4>()?;
+    let (seq, rest) = rest.split_first_chunk::<8>()?;
+    let scope = std::str::from_utf8(scope).ok()?.parse().ok()?;
+    let (author, incarnation) = (AuthorId::from_bytes(*author), u32::from_be_bytes(*incarnation));
+    Some((ChainId { scope, author, incarnation }, u64::from_be_bytes(*seq), rest))
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -6,6 +6,7 @@ use crate::limits::{VOUCH_SPAN, VOUCHED_LEN_MAX};
 use crate::testing::{MESH, Members, draft, key, scopes};
 
 mod cold;
+mod pack;
 mod range;
 
 fn members() -> Members {
@@ -257,11 +258,12 @@ fn keys_are_those_that_the_store_documents() {
             Record::Fact(_) => cauldron_store::keys::FACT,
             Record::Evidence(_) => cauldron_store::keys::EVIDENCE,
             Record::Mark(_) => cauldron_store::keys::VOUCHED,
+            Record::Packed(_) | Record::Pack(_) => panic!("no log has them in memory"),
         };
         assert!(record.key().expect("a key").starts_with(prefix));
     }
-    let all = [cauldron_store::keys::FACT, cauldron_store::keys::EVIDENCE, cauldron_store::keys::VOUCHED];
-    assert_eq!(Record::PREFIXES, all);
+    use cauldron_store::keys::{EVIDENCE, FACT, PACK, VOUCHED};
+    assert_eq!(Record::PREFIXES, [FACT, EVIDENCE, VOUCHED, PACK]);
     assert!(Record::is_index(cauldron_store::keys::INDEX) && INDEX_HEAD.starts_with(cauldron_store::keys::INDEX));
     assert_eq!(to_cbor(&evidence(&chain_of(1, &Scope::mesh(), 1)[0], &chain_of(2, &Scope::mesh(), 1)[0]))[0], 0xa2);
 }

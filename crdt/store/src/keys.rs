@@ -2,8 +2,9 @@
 //!
 //! | prefix | then | value (inside the [envelope](crate::record)) | owner |
 //! |---|---|---|---|
-//! | `f/` | scope text, 0x00, author (32 bytes), incarnation (u32 BE), seq (u64 BE) | the sealed fact | `cauldron-crdt`, `FactLog` |
+//! | `f/` | scope text, 0x00, author (32 bytes), incarnation (u32 BE), seq (u64 BE) | the sealed fact, or a stub that names its pack | `cauldron-crdt`, `FactLog` |
 //! | `e/` | as `f/`: the position where a chain forked | both branches, sealed headers | `cauldron-crdt`, `FactLog` |
+//! | `p/` | as `f/`, the seq of its first fact; then 8 bytes of a hash over key and value | a pack: facts that lie under stubs | `cauldron-crdt`, `FactLog` |
 //! | `v/` | as `f/`, without the seq | what of a chain a later signature vouches for | `cauldron-crdt`, `FactLog` |
 //! | `x/` | number (u32 BE): 0 the head, then the chunks | what a clean stop leaves so that facts need not be read | `cauldron-crdt`, `FactLog` |
 //! | `m/` | a name | what the node knows of itself: schema, mesh, incarnation, marks | `cauldron-node-core` |
@@ -15,6 +16,8 @@
 pub const FACT: &[u8] = b"f/";
 /// Evidence of forks.
 pub const EVIDENCE: &[u8] = b"e/";
+/// Packs of facts.
+pub const PACK: &[u8] = b"p/";
 /// What of a chain a later signature vouches for.
 pub const VOUCHED: &[u8] = b"v/";
 /// What a clean stop leaves so that the next start need not read the facts.
@@ -55,7 +58,7 @@ mod tests {
 
     #[test]
     fn prefixes_do_not_overlap_and_keys_are_readable() {
-        let all = [FACT, EVIDENCE, VOUCHED, INDEX, META, LOCAL];
+        let all = [FACT, EVIDENCE, PACK, VOUCHED, INDEX, META, LOCAL];
         for (i, a) in all.iter().enumerate() {
             assert!(all.iter().skip(i + 1).all(|b| !a.starts_with(b) && !b.starts_with(a)));
         }

@@ -1,5 +1,6 @@
 //! One redb file: every commit is fdatasynced, every open verifies the file, every call runs behind a panic fence.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -11,6 +12,9 @@ use crate::{Health, Store, StoreError, Visit, WriteBatch};
 
 /// redb's own default is 1 GiB, too much for an edge box; measured, 16 to 64 MiB cost nothing on our records.
 pub const CACHE_BYTES_DEFAULT: usize = 32 * 1024 * 1024;
+
+/// A value that became smaller by more than this is taken out and put in again, so that its page is not left half empty.
+const SHRUNK_BYTES: usize = 128;
 
 const TABLE: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("records");
 
@@ -63,11 +67,24 @@ impl RedbStore {
         transaction.set_durability(Durability::Immediate).map_err(|error| failed(error.into()))?;
         {
             let mut table = transaction.open_table(TABLE).map_err(|error| failed(error.into()))?;
+            let mut shrunk = BTreeMap::new();
             for (key, value) in batch.iter() {
-                match value {
+                shrunk.remove(key);
+                let before = match value {
                     Some(value) => table.insert(key, value).map_err(|error| failed(error.into()))?,
                     None => table.remove(key).map_err(|error| failed(error.into()))?,
                 };
+                let before = before.map_or(0, |before| before.value().len());
+                if let Some(value) = value.filter(|value| before > value.len() + SHRUNK_BYTES) {
+                    shrunk.insert(key, value);
+                }
+            }
+            // redb merges pages that have become nearly empty only when something is taken out.
+            for key in shrunk.keys() {
+                table.remove(*key).map_err(|error| failed(error.into()))?;
+            }
+            for (key, value) in shrunk {
+                table.insert(key, value).map_err(|error| failed(error.into()))?;
             }
         }
         transaction.commit().map_err(|error| failed(error.into()))

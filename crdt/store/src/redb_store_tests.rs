@@ -134,3 +134,30 @@ fn after_one_failed_fsync_no_commit_is_ever_accepted_again() {
     assert!(matches!(&second, StoreError::Suspect { cause, .. } if cause.contains("EIO by test")), "{second:?}");
     assert_eq!(store.check().expect("answers"), Health::Suspect);
 }
+
+#[test]
+fn what_shrank_leaves_no_pages_half_empty_and_the_last_write_still_wins() {
+    use redb::ReadableTableMetadata;
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("store.redb");
+    filled(&path);
+    let store = RedbStore::open(&path, CACHE_BYTES_DEFAULT).expect("opens");
+    let pages = || {
+        let database = store.database.read().expect("unpoisoned");
+        let table = database.begin_read().expect("reads").open_table(TABLE).expect("there");
+        table.stats().expect("counted").leaf_pages()
+    };
+    let (before, mut shrink) = (pages(), WriteBatch::new());
+    for i in 0..200 {
+        shrink.put(format!("f/{i:04}"), "stub");
+    }
+    // Written twice: smaller, then as large as before; and smaller, then gone.
+    shrink.put("f/0007", "y".repeat(500)).delete("f/0008");
+    store.commit(shrink).expect("commits");
+    let after = pages();
+    assert!(after * 8 < before, "{after} of {before}");
+    let value = |key: &str| store.get(key.as_bytes()).expect("reads");
+    assert_eq!((value("f/0007"), value("f/0008")), (Some("y".repeat(500).into()), None));
+    let kept = |i: &u32| value(&format!("f/{i:04}")) == Some(b"stub".to_vec());
+    assert_eq!((0..200).filter(kept).count(), 198);
+}

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use cauldron_coordinator::lease::{LeaseAsk, LeaseGrant};
 use cauldron_crdt::escrow::{Body, Credit, Debit, Reserve, Settle, Source};
-use cauldron_crdt::{Draft, Evidence, FactLog, Sync, SyncInput, SyncOutput};
+use cauldron_crdt::log::Pack;
+use cauldron_crdt::{ChainId, Draft, Evidence, FactLog, Sync, SyncInput, SyncOutput};
 use cauldron_identity::authority::{Amend, ChainEnd, Cut, Enrol, Entry, Incarnate, KIND_ENTRY, KIND_HELD, Term};
 use cauldron_identity::budget::{Budget, Life, Mint};
 use cauldron_identity::charter::Seat;
@@ -255,6 +256,19 @@ fn document_deeds() -> Vec<Vec<u8>> {
     bodies.iter().map(|body| deed(LYON, "mesh", cauldron_crdt::doc::KIND, 0, body)).collect()
 }
 
+/// A pack of four facts of hq in `mesh`, where the target's stubs stand.
+fn pack() -> Vec<u8> {
+    let mut log = FactLog::new(FOUNDED.id);
+    let mut fact = |hlc| {
+        let (scope, kind, body) = (Scope::mesh(), "note".to_owned(), b"body".to_vec());
+        let draft = Draft { scope, incarnation: 0, kind, deps: vec![], body, hlc, traceparent: None };
+        log.append(key(HQ), draft).expect("fits").sealed().clone()
+    };
+    let facts: Vec<(u64, SealedFact)> = (1..=4).map(|seq| (seq, fact(seq))).collect();
+    let chain = ChainId { scope: Scope::mesh(), author: key(HQ).author_id(), incarnation: 0 };
+    Pack::of(&chain, &facts).value()
+}
+
 fn records() -> Vec<Seed> {
     let sealed = |fact: &Fact| -> SealedFact { fact.sealed().clone() };
     let own: Vec<Vec<u8>> = chain()[..2].iter().flat_map(|fact| [Vec::new(), to_cbor(&sealed(fact))]).collect();
@@ -286,5 +300,6 @@ fn records() -> Vec<Seed> {
         seed("store", "facts", through(0, join(own))),
         seed("store", "kept", through(0, join(kept))),
         seed("store", "value", through(1, b"body")),
+        seed("store", "pack", through(2, pack())),
     ]
 }

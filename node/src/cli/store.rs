@@ -94,7 +94,7 @@ fn verify_chains(store: &Arc<dyn Store>, dir: &DataDir) -> Result<String, CliErr
     let damaged = |what: String| CliError::integrity(what);
     let Some(binding) = dir.binding()? else { return Err(CliError::config("the data directory is bound to no node")) };
     let (_, charter) = read_charter(dir, &binding.mesh)?;
-    let (log, local) = read_log(store, binding.mesh)?;
+    let (log, Beside { local, packs, packed }) = read_log(store, binding.mesh)?;
     let mut authority = Authority::new(binding.mesh, charter).map_err(damaged)?;
     log.of_kind(KIND_ENTRY).chain(log.of_kind(KIND_HELD)).for_each(|fact| {
         authority.apply(&fact);
@@ -105,21 +105,34 @@ fn verify_chains(store: &Arc<dyn Store>, dir: &DataDir) -> Result<String, CliErr
         0 => "each signed and linked".to_owned(),
         some => format!("all linked, {some} signed by way of a later one, the rest each"),
     };
-    Ok(format!("{} facts in {} scopes, {signed}; {local} local records", log.len(), log.scopes().len()))
+    let packs = if packs > 0 { format!("; {packed} of them in {packs} packs") } else { String::new() };
+    Ok(format!("{} facts in {} scopes, {signed}{packs}; {local} local records", log.len(), log.scopes().len()))
 }
 
-/// The log by its records, whatever index there is, and the number of local records.
-fn read_log(store: &Arc<dyn Store>, mesh: MeshId) -> Result<(FactLog, usize), CliError> {
+/// What a store holds beside whole facts.
+#[derive(Default)]
+struct Beside {
+    local: usize,
+    packs: usize,
+    /// Facts that lie in packs.
+    packed: usize,
+}
+
+/// The log by its records, whatever index there is, and what else was found.
+fn read_log(store: &Arc<dyn Store>, mesh: MeshId) -> Result<(FactLog, Beside), CliError> {
     let archive = Arc::new(StoreArchive(store.clone()));
-    let (mut restoring, mut local, mut broken) = (Restoring::over(mesh, archive, HOT_BYTES_MAX), 0, None);
+    let (mut restoring, mut beside, mut broken) =
+        (Restoring::over(mesh, archive, HOT_BYTES_MAX), Beside::default(), None);
     let scanned = store.scan(b"", &mut |key, value| {
         let taken =
             record::unwrap(key, kind_of(key), value).map_err(|e| CliError::integrity(e.to_string())).and_then(|body| {
                 if Record::PREFIXES.iter().any(|prefix| key.starts_with(prefix)) {
                     let record = Record::read(key, body).map_err(|e| CliError::integrity(e.to_string()))?;
+                    beside.packs += usize::from(matches!(record, Record::Pack(_)));
+                    beside.packed += usize::from(matches!(record, Record::Packed(_)));
                     restoring.take(record).map_err(|e| CliError::integrity("a chain is broken").because(&e))?;
                 } else if !Record::is_index(key) {
-                    local += 1;
+                    beside.local += 1;
                 }
                 Ok(())
             });
@@ -134,7 +147,7 @@ fn read_log(store: &Arc<dyn Store>, mesh: MeshId) -> Result<(FactLog, usize), Cl
     scanned.map_err(|e| CliError::integrity("the store cannot be read").because(&e).hint(e.hint()))?;
     broken.map_or(Ok(()), Err)?;
     let log = restoring.done().map_err(|e| CliError::integrity("a chain is broken").because(&e))?;
-    Ok((log, local))
+    Ok((log, beside))
 }
 
 #[cfg(test)]
@@ -167,6 +180,32 @@ mod tests {
         assert_eq!(pages(store.as_ref())["ok"], true);
         let told = verify_chains(&store, &dir).unwrap_or_else(|e| panic!("{e}"));
         assert_eq!(told, "3 facts in 2 scopes, each signed and linked; 0 local records");
+    }
+
+    #[test]
+    fn facts_in_packs_verify_and_a_pack_that_is_gone_is_found() {
+        let (_temporary, dir, store) = founded();
+        let mesh = dir.binding().unwrap_or_else(|e| panic!("{e}")).expect("bound").mesh;
+        let (log, _) = read_log(&store, mesh).unwrap_or_else(|e| panic!("{e}"));
+        let mut pack = Vec::new();
+        for chain in log.chains() {
+            let seqs: Vec<u64> = (1..=log.held(chain)).collect();
+            for batch in log.pack(chain, &seqs) {
+                pack.push(batch[0].0.clone());
+                let mut writes = WriteBatch::new();
+                batch.into_iter().for_each(|(key, value)| {
+                    writes.put(key.clone(), record::wrap(&key, key[0], &value));
+                });
+                store.commit(writes).expect("committed");
+            }
+        }
+        let told = verify_chains(&store, &dir).unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!(told, "3 facts in 2 scopes, each signed and linked; 3 of them in 2 packs; 0 local records");
+        let mut gone = WriteBatch::new();
+        gone.delete(pack.remove(0));
+        store.commit(gone).expect("committed");
+        let why = verify_chains(&store, &dir).expect_err("found").to_string();
+        assert!(why.contains("position 1 is damaged: its pack") && why.contains("is missing"), "{why}");
     }
 
     #[test]

@@ -42,7 +42,9 @@ pub fn read_store(store: &Arc<dyn Store>, mesh: MeshId) -> Result<Opening, CliEr
     let known = opening.knows_facts();
     tracing::debug!(indexed = known, "the store is read");
     for first in 0..=u8::MAX {
-        if keys::INDEX.starts_with(&[first]) || (known && keys::FACT.starts_with(&[first])) {
+        // What a pack holds is read through the keys of its facts.
+        let passed = [keys::INDEX, keys::PACK].iter().any(|prefix| prefix.starts_with(&[first]));
+        if passed || (known && keys::FACT.starts_with(&[first])) {
             continue;
         }
         let mut broken = None;
@@ -81,7 +83,7 @@ mod tests {
     use crate::trace::Traceparent;
     use cauldron_coordinator::owner::VerifiedPermit;
     use cauldron_crdt::log::INDEX_HEAD;
-    use cauldron_crdt::{Draft, FactLog, Record};
+    use cauldron_crdt::{ChainId, Draft, FactLog, Record};
     use cauldron_identity::Scope;
     use cauldron_node_core::{LinkId, Misbehave, NodeConfig, NodeCore, Seed};
     use cauldron_store::{MemStore, StoreError, WriteBatch};
@@ -187,6 +189,42 @@ mod tests {
         });
         assert_eq!(again.0, (facts, false), "while it runs there is none");
         assert!(again.1.is_ok() && node.has_index());
+    }
+
+    #[test]
+    fn facts_in_packs_are_read_at_every_start_and_a_lost_pack_is_named() {
+        let (node, keys) = Site::found();
+        let all = |node: &engine::Handle| ask(node, |core| core.audit_tail(usize::MAX, Some("telemetry")).len());
+        let (_, core) = node.open();
+        node.run(core, |_| ()).1.expect("ends in order");
+
+        let archive = Arc::new(StoreArchive(node.store.clone()));
+        let log = FactLog::indexed(node.mesh, &(archive as Arc<dyn Archive>), HOT_BYTES_MAX).expect("left in order");
+        let author = read_author(&node.dir).expect("a key").author_id();
+        let chain = ChainId { scope: Scope::site("lyon").expect("a name"), author, incarnation: 0 };
+        let (mut pack, mut batch) = (Vec::new(), WriteBatch::new());
+        for (key, value) in log.pack(&chain, &[1, 2]).flatten() {
+            batch.put(key.clone(), record::wrap(&key, kind_of(&key), &value));
+            pack.extend((!keys.contains(&key)).then_some(key));
+        }
+        node.store.commit(batch).expect("committed");
+        assert_eq!(pack.len(), 1);
+
+        for indexed in [true, false] {
+            let (known, core) = node.open();
+            assert_eq!(known, indexed);
+            let (told, ended) = node.run(core, all);
+            assert!(told == Some(3) && ended.is_ok());
+            let mut batch = WriteBatch::new();
+            batch.delete(INDEX_HEAD);
+            node.store.commit(batch).expect("committed");
+        }
+        let mut batch = WriteBatch::new();
+        batch.delete(pack.remove(0));
+        node.store.commit(batch).expect("committed");
+        let Err(told) = read_store(&node.store, node.mesh) else { panic!("a fact is missing") };
+        let why = told.to_string();
+        assert!(why.contains("position 1") && why.contains("its pack"), "{why}");
     }
 
     #[test]

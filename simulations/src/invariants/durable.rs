@@ -1,5 +1,6 @@
 //! Promises and disks.
 
+use cauldron_crdt::Packs;
 use cauldron_node_core::Record;
 
 use super::{Holds, Violation};
@@ -31,14 +32,15 @@ pub(super) fn ack_durable(world: &World) -> Holds {
 }
 
 /// NO-REGRESS: a fact on a disk is never removed and never overwritten by another. A copy of it with a better signature
-/// is the same fact; and the end of a range that nothing vouched for when the process died goes again.
+/// is the same fact, and so is one in a pack that is on the disk; and the end of a range that nothing vouched for when the process died goes again.
 pub(super) fn no_regress(world: &World, place: Place, record: &Record) -> Holds {
     let m = &world.machines[place];
     let before = m.disk.get(&record.key).filter(|_| record.key.starts_with(FACT_PREFIX));
     match before {
         Some(before) if record.value.as_ref() != Some(&before) => {
-            let was = Known::of_record(&record.key, &before);
-            let is = record.value.as_deref().and_then(|value| Known::of_record(&record.key, value));
+            let packs = Packs::default();
+            let was = m.disk.fact(&packs, &record.key, &before);
+            let is = record.value.as_deref().and_then(|value| m.disk.fact(&packs, &record.key, value));
             if was.as_ref().zip(is.as_ref()).is_some_and(|(was, is)| was.id == is.id) {
                 return Ok(());
             }

@@ -1,5 +1,7 @@
 //! Stores that somebody has written to with other hands than the node's.
 
+use cauldron_crdt::Record;
+use cauldron_crdt::log::Packed;
 use cauldron_identity::SealedFact;
 use cauldron_identity::codec::{from_cbor, to_cbor};
 
@@ -32,7 +34,8 @@ pub(crate) fn tampered(rng: &mut Rng, mut records: Records) -> Option<(&'static 
         }
         1 => {
             let other = *rng.pick(&facts)?;
-            if other == at {
+            // Two facts of one pack have one stub.
+            if records[other].1 == records[at].1 {
                 return None;
             }
             let value = std::mem::take(&mut records[at].1);
@@ -43,6 +46,13 @@ pub(crate) fn tampered(rng: &mut Rng, mut records: Records) -> Option<(&'static 
             let value = &mut records[at].1;
             value.truncate(rng.index(value.len()));
             "cut short"
+        }
+        _ if Packed::is_stub(&records[at].1) => {
+            let Ok(Record::Packed(packed)) = Record::read(&records[at].0, &records[at].1) else { return None };
+            let pack = records.iter_mut().find(|(key, _)| *key == packed.pack_key())?;
+            let byte = rng.index(pack.1.len());
+            pack.1[byte] ^= 1 << rng.below(8);
+            "changed by one bit in its pack"
         }
         _ => {
             let sealed: SealedFact = from_cbor(&records[at].1).ok()?;

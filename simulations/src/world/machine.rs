@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use cauldron_crdt::Packs;
 use cauldron_identity::authority::EntryBody;
 use cauldron_identity::codec::from_cbor;
 use cauldron_identity::{AuthorId, AuthorKey, FactId, PublicKey, Scope, SealedFact, SpiffeId};
@@ -10,7 +11,7 @@ use cauldron_node_core::{Input, LinkId, NodeCore, Output, Timer};
 
 use crate::clock::MachineClock;
 use crate::disk::{Commit, Disk};
-use crate::facts::{FACT_PREFIX, Facts, Known};
+use crate::facts::{FACT_PREFIX, Facts};
 use crate::network::Place;
 use crate::queue::Ms;
 use crate::world::blocklist::Blocklist;
@@ -192,9 +193,10 @@ impl Machine {
     /// Reads the facts on its disk, as a new process finds them.
     pub fn recall(&mut self) {
         self.known = Facts::new();
+        let packs = Packs::default();
         for (key, value) in self.disk.records() {
             if key.starts_with(FACT_PREFIX)
-                && let Some(fact) = Known::of_record(&key, &value)
+                && let Some(fact) = self.disk.fact(&packs, &key, &value)
             {
                 self.known.insert(fact.id, Arc::new(fact));
             }

@@ -1,6 +1,7 @@
 //! The life of a process: start, inputs, outputs in order, death between any two of them.
 
 use cauldron_coordinator::bodies::{KIND_ENDED, KIND_PERMIT, KIND_STARTED};
+use cauldron_crdt::Packs;
 use cauldron_crdt::doc::What;
 use cauldron_identity::authority::{Entry, EntryBody, KIND_ENTRY};
 use cauldron_identity::ids::sha256;
@@ -217,7 +218,8 @@ impl World {
             }
             let m = &mut self.machines[place];
             if record.value.is_none()
-                && let Some(gone) = m.disk.get(&record.key).and_then(|value| Known::of_record(&record.key, &value))
+                && let Some(gone) =
+                    m.disk.get(&record.key).and_then(|value| m.disk.fact(&Packs::default(), &record.key, &value))
             {
                 reached!(self, "store.left_aside");
                 m.known.remove(&gone.id);

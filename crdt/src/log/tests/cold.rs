@@ -7,7 +7,7 @@ use crate::log::{Archive, INDEX_HEAD, Restoring};
 
 /// A store: what was committed, and nothing else.
 #[derive(Default)]
-struct Shelf(Mutex<BTreeMap<Vec<u8>, Vec<u8>>>);
+pub(super) struct Shelf(pub Mutex<BTreeMap<Vec<u8>, Vec<u8>>>);
 
 impl Archive for Shelf {
     fn read(&self, key: &[u8]) -> Result<Option<Vec<u8>>, String> {
@@ -16,42 +16,42 @@ impl Archive for Shelf {
 }
 
 impl Shelf {
-    fn put(&self, key: Vec<u8>, value: Vec<u8>) {
+    pub fn put(&self, key: Vec<u8>, value: Vec<u8>) {
         self.0.lock().expect("unpoisoned").insert(key, value);
     }
 
-    fn keep(&self, record: &Record) {
+    pub fn keep(&self, record: &Record) {
         self.put(record.key().expect("a key"), record.value());
     }
 
-    fn change(&self, key: &[u8], change: impl FnOnce(&mut Vec<u8>)) {
+    pub fn change(&self, key: &[u8], change: impl FnOnce(&mut Vec<u8>)) {
         change(self.0.lock().expect("unpoisoned").get_mut(key).expect("kept"));
     }
 
-    fn records(&self) -> Vec<Record> {
+    pub fn records(&self) -> Vec<Record> {
         let kept = self.0.lock().expect("unpoisoned");
         let of_log = kept.iter().filter(|(key, _)| !key.starts_with(b"x/"));
         of_log.map(|(key, value)| Record::read(key, value).expect("a record")).collect()
     }
 }
 
-fn over(shelf: &Arc<Shelf>) -> FactLog {
+pub(super) fn over(shelf: &Arc<Shelf>) -> FactLog {
     FactLog::over(MESH, shelf.clone(), 0)
 }
 
-fn restored(shelf: &Arc<Shelf>) -> (bool, Result<FactLog, RestoreError>) {
+pub(super) fn restored(shelf: &Arc<Shelf>) -> (bool, Result<FactLog, RestoreError>) {
     let mut restoring = Restoring::from(MESH, shelf.clone(), 0);
     let indexed = restoring.is_indexed();
     let taken = shelf.records().into_iter().try_for_each(|record| restoring.take(record));
     (indexed, taken.and_then(|()| restoring.done()))
 }
 
-fn chain(seed: u8, scope: &Scope) -> ChainId {
+pub(super) fn chain(seed: u8, scope: &Scope) -> ChainId {
     ChainId { scope: scope.clone(), author: key(seed).author_id(), incarnation: 0 }
 }
 
 /// A log of which everything is on the shelf and nothing in memory, and its twin that keeps all in memory.
-fn cold() -> (Arc<Shelf>, FactLog, FactLog) {
+pub(super) fn cold() -> (Arc<Shelf>, FactLog, FactLog) {
     crate::testing::wake();
     let shelf = Arc::new(Shelf::default());
     let (mut log, (twin, records)) = (over(&shelf), filled());
@@ -59,7 +59,7 @@ fn cold() -> (Arc<Shelf>, FactLog, FactLog) {
         match record {
             Record::Fact(fact) => _ = insert(&mut log, fact).expect("new"),
             Record::Evidence(evidence) => _ = log.insert_evidence(evidence.clone(), &members()).expect("proof"),
-            Record::Mark(_) => {}
+            Record::Mark(_) | Record::Packed(_) | Record::Pack(_) => {}
         }
         shelf.keep(record);
     }
@@ -68,7 +68,7 @@ fn cold() -> (Arc<Shelf>, FactLog, FactLog) {
     (shelf, log, twin)
 }
 
-fn same(one: &FactLog, other: &FactLog) {
+pub(super) fn same(one: &FactLog, other: &FactLog) {
     assert_eq!(one.state_hash_of(&scopes()), other.state_hash_of(&scopes()));
     assert!(one.iter().eq(other.iter()));
     assert!(one.rows().eq(other.rows()));
@@ -139,7 +139,7 @@ fn a_fork_against_a_cold_fact_is_proven() {
     assert_eq!(evidence.verify(MESH, &members()).map(|header| header.seq), Ok(2));
 }
 
-fn changed(fact: &SealedFact) -> SealedFact {
+pub(super) fn changed(fact: &SealedFact) -> SealedFact {
     SealedFact::new(fact.header.clone(), chain_of(2, &Scope::mesh(), 1)[0].signature, fact.body().map(<[u8]>::to_vec))
 }
 
