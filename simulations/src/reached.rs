@@ -50,6 +50,7 @@ pub const MARKS: &[(&str, &str)] = &[
     ("document.in_one_piece", "a node that lacked many facts took a document in one piece"),
     ("document.sealed", "a reader sealed an epoch of a document"),
     ("document.closed", "a node left the facts of an epoch that had ended to its log"),
+    ("document.packed", "a node packed facts that the seals of an epoch cover"),
     ("document.reopened", "a node read the facts of such an epoch again"),
     ("document.late", "an author said again what it had written to an epoch that had ended"),
     ("document.said_again", "an honest author said again what it had written on top of cut changes"),

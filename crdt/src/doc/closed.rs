@@ -126,6 +126,8 @@ pub struct Closing {
     pub epoch: EpochId,
     /// To be given to [`Documents::restore`] at the next start.
     pub record: Vec<u8>,
+    /// Where the facts are that its seals cover.
+    pub sealed: Vec<Positions>,
 }
 
 /// The positions of an author in one life.
@@ -184,6 +186,11 @@ impl Closed {
     /// All facts that were written to it.
     pub fn positions(&self) -> Vec<Positions> {
         self.chains.iter().map(|(writer, written)| (*writer, written.fed.iter().collect())).collect()
+    }
+
+    /// The facts whose changes are in it, as it ended.
+    fn sealed(&self) -> Vec<Positions> {
+        self.chains.iter().map(|(writer, written)| (*writer, written.inside.iter().collect())).collect()
     }
 
     /// Whether each fact counts that did, and no other.
@@ -313,10 +320,10 @@ impl Documents {
             let Some(epochs) = self.docs.get_mut(&key) else { continue };
             let me = self.me.as_ref().map(|me| &me.0);
             let Some(closed) = epochs.closable(me, self.epoch_changes) else { continue };
-            let (epoch, record) = (closed.id, closed.record(&key));
+            let (epoch, record, sealed) = (closed.id, closed.record(&key), closed.sealed());
             epochs.held.insert(epoch, Slot::Closed(Box::new(closed)));
             self.closable.insert(key.clone());
-            return Some(Closing { key, epoch, record });
+            return Some(Closing { key, epoch, record, sealed });
         }
         None
     }
@@ -356,9 +363,7 @@ impl Documents {
     /// Where the facts are whose changes are in closed epochs.
     #[must_use]
     pub fn closed_facts(&self, key: &DocKey) -> Vec<Positions> {
-        let closed = self.docs.get(key).into_iter().flat_map(Epochs::closed);
-        let inside = closed.flat_map(|closed| closed.chains.iter());
-        inside.map(|(writer, written)| (*writer, written.inside.iter().collect())).collect()
+        self.docs.get(key).into_iter().flat_map(Epochs::closed).flat_map(Closed::sealed).collect()
     }
 
     /// Facts of closed epochs that no start needs to read, as long as those stay closed: of one of them, or of all.

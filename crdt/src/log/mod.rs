@@ -24,7 +24,7 @@ mod vouched;
 pub use cold::{Archive, Damage};
 pub use evidence::Evidence;
 pub use index::INDEX_HEAD;
-pub use pack::{Pack, Packed, Packs, stubbed};
+pub use pack::{PREFIX as PACK_PREFIX, Pack, Packed, Packs, stubbed};
 pub use packing::{PackBatch, Packing};
 pub use range::Taken;
 pub use record::{Record, RestoreError, Restoring};

@@ -18,7 +18,8 @@ use super::record::{FACT_PREFIX, fact_key, key, parse};
 use super::{Archive, ChainId, PackBatch};
 use crate::limits::{BULK_GROWTH_MAX, PACK_FACTS_MAX, PACK_RAW_LEN_MAX, PACKS_KEPT};
 
-pub(super) const PREFIX: &[u8] = b"p/";
+/// Prefix of the keys of packs.
+pub const PREFIX: &[u8] = b"p/";
 
 /// The beginning of a hash over a pack's place and content.
 type Check = ByteArray<CHECK_LEN>;

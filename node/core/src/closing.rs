@@ -1,15 +1,25 @@
 //! Epochs of documents that are closed: kept in this node's own records, their facts left to the log.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use cauldron_crdt::ChainId;
-use cauldron_crdt::doc::{DocKey, Positions, Reading};
+use cauldron_crdt::doc::{Closing, DocKey, Positions, Reading};
 use cauldron_identity::{Fact, Scope};
 
 use crate::core::NodeCore;
 use crate::docs::counts;
+use crate::input::Record;
 use crate::local;
 use crate::view::DocStepView;
+
+/// Facts that are packed after one input: some 30 ms.
+const PACK_FACTS: usize = 512;
+
+/// Epochs that were closed. Their facts are packed, then what is kept of them is durable: so after a crash in between they are
+/// closed and packed once more.
+#[derive(Debug, Default)]
+pub(crate) struct Packing(VecDeque<(Closing, Vec<(ChainId, Vec<u64>)>)>);
 
 /// A closed epoch's history, still to be worked out: beside the loop.
 #[derive(Debug)]
@@ -45,14 +55,44 @@ impl NodeCore {
             let facts = self.facts_at(&key.scope, &positions);
             // From here on they are read at a start again.
             self.shelve(&key.scope, &positions, false);
+            self.packing.0.retain(|(closing, _)| (&closing.key, &closing.epoch) != (&key, &epoch));
             self.persist(local::no_epoch(&key, &epoch));
             self.docs.reopen(&key, &epoch, facts);
         }
         while let Some(closing) = self.docs.close() {
-            self.persist(local::epoch(&closing.key, &closing.epoch, closing.record));
-            let shelved = self.docs.shelved(&closing.key, Some(&closing.epoch));
-            self.shelve(&closing.key.scope, &shelved, true);
+            let chain = |(author, incarnation)| ChainId { scope: closing.key.scope.clone(), author, incarnation };
+            let sealed = closing.sealed.iter().map(|(writer, seqs)| (chain(*writer), seqs.clone()));
+            let left = sealed.collect();
+            self.packing.0.push_back((closing, left));
         }
+        self.pack();
+    }
+
+    /// Packs facts that the seals of closed epochs cover, as many as there is time for after one input.
+    fn pack(&mut self) {
+        let mut time = PACK_FACTS;
+        while time > 0
+            && let Some((_, left)) = self.packing.0.front_mut()
+        {
+            let Some((chain, seqs)) = left.last_mut().filter(|(_, seqs)| !seqs.is_empty()) else {
+                if left.pop().is_none() {
+                    self.packed();
+                }
+                continue;
+            };
+            let now: Vec<u64> = seqs.drain(..seqs.len().min(time)).collect();
+            time = time.saturating_sub(now.len());
+            let records: Vec<_> = self.log.pack(chain, &now).flatten().collect();
+            records.into_iter().for_each(|(key, value)| self.persist(Record { key, value: Some(value) }));
+        }
+    }
+
+    /// All facts of the first epoch are packed.
+    fn packed(&mut self) {
+        let Some((Closing { key, epoch, record, .. }, _)) = self.packing.0.pop_front() else { return };
+        self.persist(local::epoch(&key, &epoch, record));
+        let shelved = self.docs.shelved(&key, Some(&epoch));
+        self.shelve(&key.scope, &shelved, true);
     }
 
     /// Facts, each author's in the order of their chain, and whether each counts.

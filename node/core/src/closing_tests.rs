@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use cauldron_crdt::doc::{DocId, DocKey, Documents, Edit, Field, KIND, KIND_SEAL};
-use cauldron_crdt::{Draft, FactLog, Record as LogRecord};
+use cauldron_crdt::{ChainId, Draft, FactLog, Record as LogRecord};
 use cauldron_identity::{Fact, Scope};
 
-use crate::NodeCore;
 use crate::opening_tests::Store;
 use crate::testing::{NOW, key};
+use crate::{NodeCore, Output};
 
 /// What an epoch takes here.
 const CHANGES: u64 = 8;
@@ -157,4 +157,38 @@ fn what_comes_for_a_closed_epoch_opens_it_in_the_store_too() {
     let steps = core.doc_history(&sites(), Some(0)).expect("open");
     let late = steps.iter().find(|step| step.fact == fact.id().to_string()).expect("told");
     assert!(late.left_out.is_some() && steps.len() as u64 == CHANGES + 1, "{}", steps.len());
+}
+
+#[test]
+fn what_seals_cover_is_packed_before_its_summary_is_kept_and_nothing_else() {
+    let (store, pair) = store();
+    let (_, mut core) = store.open().expect("opens");
+    let mut kept = Vec::new();
+    loop {
+        match core.poll() {
+            Output::Persist(record) => {
+                kept.push(String::from_utf8_lossy(&record.key[..3]).into_owned());
+                store.disk.put(record.key, record.value);
+            }
+            Output::Idle { .. } => break,
+            _ => {}
+        }
+    }
+    let (packs, stubs) = (store.disk.count(b"p/"), kept.iter().filter(|prefix| prefix.starts_with("f/")).count());
+    // The last epoch but one is open, and its facts lie where they did; so do seals.
+    assert!(packs > 0 && stubs > 0 && stubs as u64 <= 4 * CHANGES, "{packs} packs, {stubs} stubs");
+    let first = |prefix: &str| kept.iter().position(|of| of.starts_with(prefix));
+    assert!(first("p/") < first("f/") && first("f/") < first("l/e"), "{kept:?}");
+    let before = told(&core);
+    let (_, mut core) = store.open().expect("opens");
+    assert!(told(&core) == before, "all of it comes back");
+    store.save(&mut core);
+    store.stop_in_order(&core);
+    let (known, core) = store.open().expect("opens");
+    assert!(known && told(&core) == before);
+    for fact in &pair.facts {
+        let header = fact.header();
+        let chain = ChainId { scope: header.scope.clone(), author: header.author, incarnation: header.incarnation };
+        assert_eq!(core.log.at(&chain, header.seq).as_ref(), Some(fact), "to the byte");
+    }
 }

@@ -79,6 +79,8 @@ pub struct NodeCore {
     pub(crate) work: Work,
     pub(crate) hold: Hold,
     pub(crate) seals: crate::seals::Seals,
+    /// Closed epochs whose facts are being packed.
+    pub(crate) packing: crate::closing::Packing,
     /// Who spoke last, and has not been asked yet what it knows of this node's own chains.
     pub(crate) spoke: Option<LinkId>,
     /// Suspensions that each author says it enforces.
@@ -233,6 +235,7 @@ impl NodeCore {
             work: Work::default(),
             hold: Hold::default(),
             seals: crate::seals::Seals::default(),
+            packing: crate::closing::Packing::default(),
             spoke: None,
             acknowledged: BTreeMap::new(),
             roots: RootsKnown::default(),

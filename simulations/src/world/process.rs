@@ -111,6 +111,9 @@ impl World {
         } else if record.key.starts_with(EPOCH) {
             reached!(self, "document.reopened");
         }
+        if record.key.starts_with(cauldron_crdt::log::PACK_PREFIX) {
+            reached!(self, "document.packed");
+        }
         let detail = sha256(&[record.key.as_slice(), value].concat());
         let Some(fact) = Known::of_record(&record.key, value) else {
             self.note(place, "keep", &detail, || {

@@ -117,7 +117,7 @@ impl Node {
                 self.docs.reopen(&key, &epoch, facts);
                 work(&mut self.docs);
             }
-            while let Some(Closing { key, epoch, record }) = self.docs.close() {
+            while let Some(Closing { key, epoch, record, .. }) = self.docs.close() {
                 self.shelf.closed += 1;
                 self.shelf.records.insert((key.clone(), epoch), record);
                 let shelved = self.docs.shelved(&key, Some(&epoch));
