@@ -19,7 +19,13 @@ const PACK_FACTS: usize = 512;
 /// Epochs that were closed. Their facts are packed, then what is kept of them is durable: so after a crash in between they are
 /// closed and packed once more.
 #[derive(Debug, Default)]
-pub(crate) struct Packing(VecDeque<(Closing, Vec<(ChainId, Vec<u64>)>)>);
+pub(crate) struct Packing(VecDeque<Unpacked>);
+
+#[derive(Debug)]
+struct Unpacked {
+    closing: Closing,
+    left: Vec<(ChainId, Vec<u64>)>,
+}
 
 /// A closed epoch's history, still to be worked out: beside the loop.
 #[derive(Debug)]
@@ -55,7 +61,7 @@ impl NodeCore {
             let facts = self.facts_at(&key.scope, &positions);
             // From here on they are read at a start again.
             self.shelve(&key.scope, &positions, false);
-            self.packing.0.retain(|(closing, _)| (&closing.key, &closing.epoch) != (&key, &epoch));
+            self.packing.0.retain(|of| (&of.closing.key, &of.closing.epoch) != (&key, &epoch));
             self.persist(local::no_epoch(&key, &epoch));
             self.docs.reopen(&key, &epoch, facts);
         }
@@ -63,7 +69,7 @@ impl NodeCore {
             let chain = |(author, incarnation)| ChainId { scope: closing.key.scope.clone(), author, incarnation };
             let sealed = closing.sealed.iter().map(|(writer, seqs)| (chain(*writer), seqs.clone()));
             let left = sealed.collect();
-            self.packing.0.push_back((closing, left));
+            self.packing.0.push_back(Unpacked { closing, left });
         }
         self.pack();
     }
@@ -72,7 +78,7 @@ impl NodeCore {
     fn pack(&mut self) {
         let mut time = PACK_FACTS;
         while time > 0
-            && let Some((_, left)) = self.packing.0.front_mut()
+            && let Some(Unpacked { left, .. }) = self.packing.0.front_mut()
         {
             let Some((chain, seqs)) = left.last_mut().filter(|(_, seqs)| !seqs.is_empty()) else {
                 if left.pop().is_none() {
@@ -89,7 +95,8 @@ impl NodeCore {
 
     /// All facts of the first epoch are packed.
     fn packed(&mut self) {
-        let Some((Closing { key, epoch, record, .. }, _)) = self.packing.0.pop_front() else { return };
+        let Some(Unpacked { closing, .. }) = self.packing.0.pop_front() else { return };
+        let Closing { key, epoch, record, .. } = closing;
         self.persist(local::epoch(&key, &epoch, record));
         let shelved = self.docs.shelved(&key, Some(&epoch));
         self.shelve(&key.scope, &shelved, true);

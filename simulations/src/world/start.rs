@@ -67,7 +67,11 @@ impl World {
             }
         }
         let mut indexed = false;
-        if dice.percent(15)
+        // A stop in order comes after whatever a start has to make durable.
+        let keeps_nothing =
+            |disk: &Disk| open(&without_index(disk).into_iter().collect()).is_ok_and(|mut core| !persists(&mut core));
+        if dice.percent(20)
+            && keeps_nothing(&m.disk)
             && let Ok(whole) = open(&without_index(&m.disk).into_iter().collect())
         {
             reached!(self, "store.indexed");
@@ -100,6 +104,16 @@ impl World {
 }
 
 /// The records of a disk as an unclean stop leaves them.
+fn persists(core: &mut NodeCore) -> bool {
+    loop {
+        match core.poll() {
+            Output::Persist(_) => return true,
+            Output::Idle { .. } => return false,
+            _ => {}
+        }
+    }
+}
+
 fn without_index(disk: &Disk) -> Vec<(Vec<u8>, Vec<u8>)> {
     disk.records().into_iter().filter(|(key, _)| !cauldron_crdt::Record::is_index(key)).collect()
 }

@@ -173,6 +173,62 @@ fn a_full_document_goes_on_and_what_came_late_is_said_again() {
 }
 
 #[test]
+fn epochs_that_ended_a_while_ago_are_packed_and_read_by_number() {
+    let mut mesh = Mesh::found();
+    for node in [&mut mesh.hq, &mut mesh.lyon, &mut mesh.porto] {
+        node.stop();
+        node.set_env("CAULDRON_FAULT", Some("epoch:40"));
+        node.start();
+        node.until_up();
+    }
+    mesh.until_converged();
+    let of = |node: &Node, field: &str| node.get("/v1/docs/config/main")[field].clone();
+    let mut written = 0;
+    while of(&mesh.hq, "epoch").as_u64() < Some(4) {
+        for _ in 0..20 {
+            let body = serde_json::json!({ "row": format!("r{}", written % 5), "fields": { "value": written } });
+            assert_eq!(mesh.hq.post("/v1/docs/config/main", &body).status, 200);
+            written += 1;
+        }
+        assert!(written < 1_000, "it does not turn");
+    }
+    let history = |node: &Node, of: &str| node.get(&format!("/v1/docs/config/main/history?limit=0{of}"));
+    let earlier = |node: &Node| history(node, "")["earlier"].as_array().map_or(0, Vec::len);
+    eventually("hq and porto leave the first three to their logs", || {
+        earlier(&mesh.hq) == 3 && earlier(&mesh.porto) == 3 && of(&mesh.hq, "digest") == of(&mesh.porto, "digest")
+    });
+    let read = |node: &Node| {
+        let all: Vec<_> = (0..=4).map(|epoch| history(node, &format!("&epoch={epoch}"))["items"].clone()).collect();
+        (all, node.get("/v1/docs/config/main/blame")["items"].clone(), of(node, "changes"))
+    };
+    let before = read(&mesh.porto);
+    let steps: usize = before.0.iter().filter_map(|epoch| epoch.as_array()).map(Vec::len).sum();
+    // What came when its epoch had ended is said again, unless it was said otherwise since.
+    assert!(steps >= written && before.2.as_u64() > Some(4 * 40), "{steps} of {written}, {}", before.2);
+    let dir = mesh.porto.dir().display().to_string();
+    let table = |more: &[&str]| {
+        let args = [&["doc", "history", "config/main", "--node", &dir], more].concat();
+        cauldron_tests::cauldron(mesh.folder(), &args).ok().out
+    };
+    let shown = table(&["-n", "1"]);
+    assert!(shown.contains("epochs 0 to 2: --epoch NUMBER"), "{shown}");
+    let shown = table(&["-n", "0", "--epoch", "1"]);
+    assert!(shown.lines().count() > 40 && !shown.contains("--epoch NUMBER"), "{shown}");
+
+    // A stop in order, one that is none, and a new node that is given old facts: nobody can tell.
+    mesh.porto.restart();
+    mesh.porto.until_up();
+    eventually("a restart leads to the same", || read(&mesh.porto) == before);
+    mesh.porto.kill9();
+    mesh.porto.start();
+    mesh.porto.until_up();
+    eventually("so does a crash", || read(&mesh.porto) == before);
+    mesh.porto.stop();
+    let verified = mesh.porto.run(&["store", "verify"]).ok().out;
+    assert!(verified.contains(" packs"), "{verified}");
+}
+
+#[test]
 fn a_cut_takes_an_authors_changes_out_and_nobody_elses() {
     let mut mesh = Mesh::found();
     mesh.until_converged();
