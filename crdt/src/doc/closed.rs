@@ -136,11 +136,9 @@ pub type Positions = ((AuthorId, u32), Vec<u64>);
 impl Closed {
     /// The summary of an epoch that ended so; none when it cannot be closed now.
     fn of(document: &Document, found: &Found, epochs: &Epochs, changes: u64) -> Option<Self> {
-        let undecided = document.chains.values().any(|chain| !chain.is_decided());
-        if document.cost() > 0 || document.base.is_some() || document.fence.bare() > 0 || undecided {
-            return None;
-        }
-        let next = document.folded_to(&found.next).filter(|_| !document.lacks_origins())?;
+        // What waits for changes that nobody has waits on: when they come, it is built anew.
+        let whole = document.cost() == 0 && document.base.is_none() && document.fence.bare() == 0;
+        let next = document.folded_to(&found.next).filter(|_| whole && !document.lacks_origins())?;
         let mut chains: BTreeMap<Writer, Written> = BTreeMap::new();
         for (writer, chain) in &document.chains {
             let fact = |index: Option<usize>| index.and_then(|index| chain.fed.get(index)).cloned();
@@ -258,17 +256,25 @@ impl Epochs {
         None
     }
 
-    /// Epochs to which something was written that they do not lead to.
-    fn roots(&self) -> BTreeSet<EpochId> {
-        self.ahead.keys().filter_map(|id| self.root(id)).collect()
+    /// Epochs on top of which an author wrote, and that do not lead there: to say it again it is to be understood.
+    fn roots(&self, author: &AuthorId) -> BTreeSet<EpochId> {
+        let own = |(fact, counts): &(Arc<Fact>, bool)| *counts && fact.header().author == *author;
+        let written = self.ahead.iter().filter(|(_, facts)| facts.iter().any(own));
+        written.filter_map(|(id, _)| self.root(id)).collect()
     }
 
-    /// Wants what cannot stay closed: it leads elsewhere, or what was written on top of it is to be understood.
-    pub fn check_closed(&mut self) {
-        if self.closed().next().is_none() || !self.is_quiet() {
+    /// Wants what cannot stay closed: it leads elsewhere, is in use again, or what was written on top of it is to be understood.
+    pub fn check_closed(&mut self, me: Option<&AuthorId>) {
+        self.want(&self.current());
+        // Most often nothing has changed that could matter.
+        if !self.unchecked || !self.is_quiet() {
             return;
         }
-        let roots = self.roots();
+        self.unchecked = false;
+        if self.closed().next().is_none() {
+            return;
+        }
+        let roots = me.map(|me| self.roots(me)).unwrap_or_default();
         let moved = |closed: &&Closed| roots.contains(&closed.id) || !self.leads_on(&closed.id, &closed.found);
         let wanted: Vec<EpochId> = self.closed().filter(moved).map(|closed| closed.id).collect();
         wanted.iter().for_each(|id| self.want(id));
@@ -277,12 +283,13 @@ impl Epochs {
     /// Wants what is needed to say again what an author wrote outside closed epochs: what others left there, too, and for a text the
     /// way that its characters went since. False when nothing is missing.
     pub fn want_left(&mut self, author: &AuthorId, is_table: bool) -> bool {
-        let owed = |closed: &&Closed| closed.left().any(|place| place.0.0 == *author && !self.is_said_again(&place));
-        let Some(first) = self.closed().find(owed).map(|closed| closed.id) else { return false };
-        let needed = |closed: &&Closed| (!is_table && closed.id >= first) || closed.left().next().is_some();
+        if self.closed().next().is_none() || !self.owes(author) {
+            return false;
+        }
+        let needed = |closed: &&Closed| !is_table || closed.left().next().is_some();
         let wanted: Vec<EpochId> = self.closed().filter(needed).map(|closed| closed.id).collect();
         wanted.iter().for_each(|id| self.want(id));
-        true
+        !wanted.is_empty()
     }
 
     /// The first epoch on the way to the one in use that can be closed.
@@ -297,15 +304,13 @@ impl Epochs {
         let mut open = self.path().iter().filter(open).peekable();
         // Most often nothing is.
         open.peek()?;
-        if me.is_some_and(|me| self.owes(me)) {
-            return None;
-        }
-        let roots = self.roots();
-        open.filter(|id| !roots.contains(id)).find_map(|id| {
+        let roots = me.map(|me| self.roots(me)).unwrap_or_default();
+        let closed = open.filter(|id| !roots.contains(id)).find_map(|id| {
             let document = self.held.get(id)?.here()?;
             let found = self.ends.get(id)?.iter().find(|found| self.leads_on(id, found))?;
             Closed::of(document, found, self, changes)
-        })
+        });
+        closed.filter(|_| !me.is_some_and(|me| self.owes(me)))
     }
 }
 
@@ -322,16 +327,25 @@ impl Documents {
             let Some(closed) = epochs.closable(me, self.epoch_changes) else { continue };
             let (epoch, record, sealed) = (closed.id, closed.record(&key), closed.sealed());
             epochs.held.insert(epoch, Slot::Closed(Box::new(closed)));
+            epochs.unchecked = true;
             self.closable.insert(key.clone());
             return Some(Closing { key, epoch, record, sealed });
         }
         None
     }
 
-    /// A closed epoch that is to be built anew, with the positions of its facts: see [`Documents::reopen`].
+    /// A closed epoch that is to be built anew, with the positions of its facts: see [`Documents::reopen`]. Of one document one at
+    /// a time.
     #[must_use]
     pub fn wanted(&self) -> Option<(DocKey, EpochId, Vec<Positions>)> {
-        self.docs.iter().find_map(|(key, epochs)| {
+        let is_built = |epochs: &Epochs| {
+            epochs.held.values().all(|slot| match slot {
+                Slot::Here(document) => document.cost() == 0,
+                Slot::Closed(_) => true,
+                Slot::Away { .. } => false,
+            })
+        };
+        self.docs.iter().filter(|(_, epochs)| is_built(epochs)).find_map(|(key, epochs)| {
             let closed = epochs.closed().find(|closed| closed.wanted)?;
             Some((key.clone(), closed.id, closed.positions()))
         })
@@ -340,7 +354,11 @@ impl Documents {
     /// Builds a closed epoch anew, from its facts, and whether each counts: each author's in the order of their chain.
     pub fn reopen(&mut self, key: &DocKey, id: &EpochId, facts: Vec<(Arc<Fact>, bool)>) {
         let epochs = self.epochs(key);
+        if epochs.held.get(id).is_none_or(|slot| slot.closed().is_none()) {
+            return;
+        }
         let Some(Slot::Closed(closed)) = epochs.held.remove(id) else { return };
+        epochs.unchecked = true;
         *epochs.reopened.entry(*id).or_default() += 1;
         let begins = closed.begins.or_else(|| epochs.genesis_of(id));
         let begun = match begins {

@@ -57,6 +57,10 @@ pub(super) struct Epochs {
     pub vouched: Option<EpochId>,
     /// Where an author said again what had been left outside.
     pub marks: BTreeMap<AuthorId, Vec<Mark>>,
+    /// What was said of where an epoch begins: which one it follows on, and at which heads.
+    pub named: BTreeMap<EpochId, BTreeSet<(EpochId, Vec<ChangeHash>)>>,
+    /// Something has changed since it was last looked at what cannot stay closed.
+    pub unchecked: bool,
     /// How often each was opened again since the start.
     pub reopened: BTreeMap<EpochId, u32>,
     /// At a start: facts that closed epochs need, as they come.
@@ -203,6 +207,7 @@ impl Epochs {
             return self.want(id);
         }
         let Some(slot) = self.held.remove(id) else { return };
+        self.unchecked = true;
         let mut facts = Vec::new();
         match slot {
             Slot::Closed(_) => {}
@@ -258,7 +263,10 @@ impl Epochs {
     pub fn feed(&mut self, id: &EpochId, fact: Arc<Fact>, counts: bool) {
         match self.held.get_mut(id) {
             Some(slot) => slot.feed(fact, counts),
-            None => self.ahead.entry(*id).or_default().push((fact, counts)),
+            None => {
+                self.unchecked = true;
+                self.ahead.entry(*id).or_default().push((fact, counts));
+            }
         }
     }
 
@@ -269,6 +277,7 @@ impl Epochs {
             document.feed(fact, counts);
         }
         self.held.insert(id, Slot::Here(document));
+        self.unchecked = true;
         self.refresh();
     }
 

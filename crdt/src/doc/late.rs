@@ -164,11 +164,7 @@ impl Epochs {
 
     /// What somebody said an epoch follows on, and at which heads.
     pub fn named(&self, id: &EpochId) -> Option<(EpochId, &[ChangeHash])> {
-        // Only what lies just before it can name it.
-        let before = EpochId { number: id.number.checked_sub(1)?, genesis: None };
-        let all = self.votes.range(before..).take_while(|(of, _)| of.number == before.number);
-        let mut all = all.flat_map(|(of, votes)| votes.iter().map(move |vote| (*of, vote)));
-        all.find(|(of, vote)| of.then(vote.next) == *id).map(|(of, vote)| (of, vote.heads.as_slice()))
+        self.named.get(id)?.first().map(|(of, heads)| (*of, heads.as_slice()))
     }
 
     /// Whether an epoch begins nowhere any more: what it followed on was cut.

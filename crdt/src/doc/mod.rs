@@ -371,7 +371,10 @@ impl Documents {
                             moved.insert(*id);
                         }
                     }
-                    Slot::Closed(closed) => closed.wanted |= !closed.counts_as_before(counts),
+                    Slot::Closed(closed) => {
+                        closed.pending.iter_mut().for_each(|(fact, counted)| *counted = counts(fact));
+                        closed.wanted |= !closed.counts_as_before(counts);
+                    }
                     Slot::Away { .. } => {}
                 }
             }
@@ -402,7 +405,7 @@ impl Documents {
         if others.is_some_and(|docs| !docs.contains(&key.doc) && docs.len() >= limits::DOCS_PER_WRITER_MAX) {
             return Err(Unfit::TooManyDocs);
         }
-        match self.docs.get_mut(key) {
+        match self.docs.get_mut(key).filter(|epochs| !epochs.held.is_empty()) {
             // Which epoch is in use is known when nothing is being built.
             Some(epochs) if !epochs.is_quiet() => Err(Unfit::NotWritable),
             Some(epochs) => epochs.here_mut().ok_or(Unfit::NotWritable)?.draft(&me, edit),

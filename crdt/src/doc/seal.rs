@@ -92,7 +92,8 @@ impl Epochs {
         let (of, findings) = (id, self.findings(id));
         let readers = if planted::active("seal-of-one") { 1 } else { limits::SEAL_READERS };
         if let Some(closed) = self.held.get(id).and_then(Slot::closed) {
-            let ends = closed.ends(&findings, readers, &|next| self.ahead.contains_key(next));
+            let ends = closed
+                .ends(&findings, readers, &|next| self.ahead.contains_key(next), &|next| self.held.contains_key(next));
             match ends {
                 Some(ends) => self.note_ends(id, ends),
                 None => self.want(id),
@@ -144,6 +145,7 @@ impl Epochs {
     }
 
     fn note_ends(&mut self, id: &EpochId, ends: Vec<Found>) {
+        self.unchecked |= self.ends.get(id).map_or(&[][..], Vec::as_slice) != ends;
         if ends.is_empty() {
             self.ends.remove(id);
         } else {
@@ -204,6 +206,7 @@ impl Closed {
         findings: &BTreeMap<Finding, BTreeSet<AuthorId>>,
         readers: usize,
         ahead: &dyn Fn(&EpochId) -> bool,
+        held: &dyn Fn(&EpochId) -> bool,
     ) -> Option<Vec<Found>> {
         let mut ends = Vec::new();
         for (finding, authors) in findings {
@@ -213,7 +216,7 @@ impl Closed {
                 continue;
             }
             let Some(changes) = *self.judged.get(finding)? else { continue };
-            if asked {
+            if asked || !held(&next) {
                 return None;
             }
             ends.push(Found { next, heads: finding.1.clone(), changes });
@@ -253,7 +256,10 @@ impl Documents {
         if votes.iter().filter(same).count() >= limits::SEALS_MAX {
             return Err(Applied::Refused(Unfit::Banned));
         }
-        votes.push(Vote { fact: fact.clone(), heads, next: seal.next, counts });
+        votes.push(Vote { fact: fact.clone(), heads: heads.clone(), next: seal.next, counts });
+        let epochs = self.epochs(&key);
+        epochs.named.entry(epoch.then(seal.next)).or_default().insert((epoch, heads));
+        epochs.unchecked = true;
         Ok((key, epoch))
     }
 
@@ -265,7 +271,7 @@ impl Documents {
         let todo = epochs.turn(id, changes);
         let current = epochs.current();
         let moved = before != (current, epochs.ends.clone());
-        epochs.check_closed();
+        epochs.check_closed(self.me.as_ref().map(|me| &me.0));
         if epochs.held.len() > limits::EPOCHS_OPEN_BEHIND as usize + 1 {
             self.closable.insert(key.clone());
         }

@@ -9,7 +9,7 @@ use super::closed::{Closed, place_of};
 use super::document::Document;
 use super::epoch::{Epochs, Slot};
 use super::late;
-use super::look::{Blame, Step};
+use super::look::{self, Blame, Step};
 use super::{Applied, DocChange, DocKey, Documents, EpochId, Unfit, View};
 
 impl Epochs {
@@ -72,7 +72,8 @@ impl Documents {
         match self.docs.get(key)?.slot()? {
             Slot::Here(document) => Some(document.view()),
             Slot::Away { view, .. } => Some(view.clone()),
-            Slot::Closed(_) => None,
+            // It is being built anew.
+            Slot::Closed(_) => Some(Arc::new(look::empty(key.doc.kind()))),
         }
     }
 

@@ -89,6 +89,14 @@ impl Documents {
                         pending.into_iter().for_each(|(fact, counts)| document.feed(fact, counts));
                         epochs.held.insert(id, Slot::Here(document));
                     }
+                    // It was closed meanwhile: what that does not speak for has it built anew.
+                    Some(Slot::Closed(closed)) => {
+                        epochs.held.insert(id, Slot::Closed(closed));
+                        for chain in document.chains.into_values() {
+                            let facts = chain.fed.into_iter().enumerate();
+                            facts.for_each(|(at, fact)| epochs.feed(&id, fact, at < chain.counting));
+                        }
+                    }
                     // Meanwhile the facts led elsewhere: all of it is looked at anew.
                     other => {
                         for slot in other.into_iter().chain([Slot::Here(document)]) {

@@ -32,12 +32,17 @@ struct Unpacked {
 pub struct ClosedHistory(Reading);
 
 impl NodeCore {
-    /// Takes back what was kept of closed epochs, before facts are folded.
-    pub(crate) fn restore_closed(&mut self, records: &[Vec<u8>]) {
-        let useless = records.iter().filter(|record| !self.docs.restore(record)).count();
-        if useless > 0 {
+    /// Takes back what was kept of closed epochs, before facts are folded. False when some of it is of no use: then every fact
+    /// is read.
+    pub(crate) fn restore_closed(&mut self, records: Vec<Record>) -> bool {
+        let mut is_useless = |record: &Record| !record.value.as_ref().is_some_and(|value| self.docs.restore(value));
+        let useless: Vec<Record> = records.into_iter().filter(|record| is_useless(record)).collect();
+        let whole = useless.is_empty();
+        if !whole {
             self.log.shelve_nothing();
         }
+        useless.into_iter().for_each(|record| self.persist(Record { value: None, ..record }));
+        whole
     }
 
     /// Once everything is folded: what closed epochs speak for is not read at the next start.
@@ -59,7 +64,8 @@ impl NodeCore {
     pub(crate) fn tend_epochs(&mut self) {
         while let Some((key, epoch, positions)) = self.docs.wanted() {
             let facts = self.facts_at(&key.scope, &positions);
-            // From here on they are read at a start again.
+            // It may have to say something again, and from here on its facts are read at a start again.
+            self.dirty = true;
             self.shelve(&key.scope, &positions, false);
             self.packing.0.retain(|of| (&of.closing.key, &of.closing.epoch) != (&key, &epoch));
             self.persist(local::no_epoch(&key, &epoch));

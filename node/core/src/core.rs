@@ -260,8 +260,8 @@ impl NodeCore {
         let (aside, marks) = core.log.left_aside();
         aside.into_iter().for_each(|key| core.persist(Record { key, value: None }));
         marks.iter().for_each(|mark| core.keep(mark));
-        let terms = core.restore_locals(locals);
-        core.refold(&terms, indexed)?;
+        let (terms, whole) = core.restore_locals(locals);
+        core.refold(&terms, indexed && whole)?;
         core.bootstrap(config.bootstrap, &config.terms)?;
         core.check_seat()?;
         core.settle_in(born, behind);
@@ -270,8 +270,9 @@ impl NodeCore {
         Ok(core)
     }
 
-    /// Returns the terms that were kept: they are judged once the entries are folded.
-    fn restore_locals(&mut self, locals: Vec<Local>) -> Vec<EntryBody> {
+    /// Returns the terms that were kept: they are judged once the entries are folded. And whether all that was kept of closed
+    /// epochs is of use.
+    fn restore_locals(&mut self, locals: Vec<Local>) -> (Vec<EntryBody>, bool) {
         let (mut terms, mut epochs) = (Vec::new(), Vec::new());
         for local in locals {
             match local {
@@ -294,8 +295,8 @@ impl NodeCore {
                 Local::Born | Local::Behind(_) | Local::Unknown => {}
             }
         }
-        self.restore_closed(&epochs);
-        terms
+        let whole = self.restore_closed(epochs);
+        (terms, whole)
     }
 
     /// Takes the facts the node starts with; those already held are skipped. A term among the entries says who may have written

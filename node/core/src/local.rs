@@ -50,7 +50,7 @@ pub(crate) enum Local {
     Born,
     Term(Box<EntryBody>),
     /// An epoch of a document that is closed.
-    Epoch(Vec<u8>),
+    Epoch(Record),
     /// Written by a later version; kept, not read.
     Unknown,
 }
@@ -68,7 +68,7 @@ impl Local {
             return Ok(Self::Term(Box::new(from_cbor(value)?)));
         }
         if key.starts_with(EPOCH) {
-            return Ok(Self::Epoch(value.to_vec()));
+            return Ok(Self::Epoch(Record { key: key.to_vec(), value: Some(value.to_vec()) }));
         }
         match key {
             LEASE => Ok(Self::Lease(value.to_vec())),

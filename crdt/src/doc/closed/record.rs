@@ -299,6 +299,7 @@ impl Epochs {
                 self.begin(Box::new(document));
             }
         }
+        self.unchecked = true;
         self.refresh();
     }
 }

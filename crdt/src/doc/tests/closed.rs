@@ -24,7 +24,7 @@ fn epoch_or_none(node: &Node) -> Option<u32> {
 }
 
 /// What anybody can ask of a document.
-fn told(node: &mut Node, key: &DocKey) -> BTreeSet<String> {
+pub(super) fn told(node: &mut Node, key: &DocKey) -> BTreeSet<String> {
     let history = node.history(key).into_iter().map(|step| {
         let (header, epoch) = (step.fact.header(), DocChange::of(&step.fact).map(|body| body.epoch));
         let place = (header.author, header.seq, epoch);

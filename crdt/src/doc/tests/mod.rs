@@ -18,8 +18,10 @@ mod heal;
 mod honest;
 mod hostile;
 mod late;
+mod lockstep;
 mod notes;
 mod random;
+mod reopened;
 mod turns;
 
 pub(super) fn sites() -> DocKey {
@@ -37,6 +39,7 @@ pub(super) struct Node {
     pub docs: Documents,
     pub hlc: u64,
     pub shelf: Shelf,
+    pub life: u32,
 }
 
 /// What the node core's log and store are to a node's documents.
@@ -64,7 +67,7 @@ impl Node {
         let key = key(seed);
         let mut docs = Documents::new();
         docs.set_author(&key.author_id(), 0);
-        Self { key, log: FactLog::new(MESH), docs, hlc: 1, shelf: Shelf::default() }
+        Self { key, log: FactLog::new(MESH), docs, hlc: 1, shelf: Shelf::default(), life: 0 }
     }
 
     /// One whose epochs take few changes.
@@ -87,7 +90,7 @@ impl Node {
         self.hlc += 1;
         let draft = Draft {
             scope,
-            incarnation: 0,
+            incarnation: self.life,
             kind: kind.into(),
             deps: vec![],
             body,
@@ -146,7 +149,23 @@ impl Node {
 
     /// The same node after a stop, in order or not.
     pub fn restarted(self, in_order: bool) -> Self {
-        let Self { key, log, docs, hlc, mut shelf } = self;
+        let mut again = self.starting(in_order);
+        work(&mut again.docs);
+        again.tend();
+        again
+    }
+
+    /// Begins a new life with nothing.
+    pub fn reborn(seed: u8, changes: u64) -> Self {
+        let mut node = Self::with_epoch(seed, changes);
+        node.life = 1;
+        node.docs.set_author(&node.key.author_id(), 1);
+        node
+    }
+
+    /// The same, before anything that takes long was done.
+    pub fn starting(self, in_order: bool) -> Self {
+        let Self { key, log, docs, hlc, mut shelf, life } = self;
         let mut again = Documents::with_epoch(docs.epoch_changes);
         for record in shelf.records.values() {
             assert!(again.restore(record), "what was kept is of use");
@@ -160,7 +179,7 @@ impl Node {
             }
         }
         again.settle_all();
-        again.set_author(&key.author_id(), 0);
+        again.set_author(&key.author_id(), life);
         let facts = &shelf.facts;
         again.recount(&|fact| facts.get(&at(fact)).is_some_and(|(_, counts)| *counts));
         shelf.shelved.clear();
@@ -168,10 +187,7 @@ impl Node {
             let shelved = again.shelved(&key, None);
             shelf.shelved.extend(places(&shelved).map(|place| (key.scope.clone(), place)));
         }
-        let mut again = Self { key, log, docs: again, hlc, shelf };
-        work(&mut again.docs);
-        again.tend();
-        again
+        Self { key, log, docs: again, hlc, shelf, life }
     }
 
     pub fn edit(&mut self, key: &DocKey, edit: &Edit) -> Vec<Arc<Fact>> {
@@ -284,6 +300,28 @@ impl Node {
         again.docs.set_author(&again.key.author_id(), 0);
         work(&mut again.docs);
         again
+    }
+
+    /// Only what `counts` says does.
+    pub fn recounted(&mut self, counts: &dyn Fn(&Fact) -> bool) {
+        self.shelf.facts.values_mut().for_each(|(fact, counted)| *counted = counts(fact));
+        self.docs.recount(counts);
+        work(&mut self.docs);
+        self.tend();
+    }
+
+    /// Takes facts, some of which do not count.
+    pub fn take_counting(&mut self, facts: &[Arc<Fact>], counts: &dyn Fn(&Fact) -> bool) {
+        self.hlc = facts.iter().map(|f| f.header().wall_ms()).max().unwrap_or(0).max(self.hlc);
+        for fact in facts {
+            self.shelf.facts.insert(at(fact), (fact.clone(), counts(fact)));
+            match fact.header().kind.as_str() {
+                KIND_SEAL => self.docs.apply_seal(fact, counts(fact)),
+                _ => self.docs.apply(fact, counts(fact)),
+            };
+            work(&mut self.docs);
+            self.tend();
+        }
     }
 
     /// Cuts an author behind `seq`.
