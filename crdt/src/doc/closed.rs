@@ -134,11 +134,9 @@ pub struct Closing {
 pub type Positions = ((AuthorId, u32), Vec<u64>);
 
 impl Closed {
-    /// The summary of an epoch that ended so; none when it cannot be closed now.
+    /// The summary of an epoch that ended so.
     fn of(document: &Document, found: &Found, epochs: &Epochs, changes: u64) -> Option<Self> {
-        // What waits for changes that nobody has waits on: when they come, it is built anew.
-        let whole = document.cost() == 0 && document.base.is_none() && document.fence.bare() == 0;
-        let next = document.folded_to(&found.next).filter(|_| whole && !document.lacks_origins())?;
+        let next = document.folded_to(&found.next)?;
         let mut chains: BTreeMap<Writer, Written> = BTreeMap::new();
         for (writer, chain) in &document.chains {
             let fact = |index: Option<usize>| index.and_then(|index| chain.fed.get(index)).cloned();
@@ -169,6 +167,13 @@ impl Closed {
             pending: Vec::new(),
             wanted: false,
         })
+    }
+
+    /// Whether an epoch that ended so can be closed. What waits for changes that nobody has waits on: when they come, it is built
+    /// anew.
+    fn fits(document: &Document, found: &Found) -> bool {
+        let whole = document.cost() == 0 && document.base.is_none() && document.fence.bare() == 0;
+        whole && !document.lacks_origins() && document.folded_to(&found.next).is_some()
     }
 
     /// Whether it speaks for a fact.
@@ -305,17 +310,20 @@ impl Epochs {
         // Most often nothing is.
         open.peek()?;
         let roots = me.map(|me| self.roots(me)).unwrap_or_default();
-        let closed = open.filter(|id| !roots.contains(id)).find_map(|id| {
+        let (document, found) = open.filter(|id| !roots.contains(id)).find_map(|id| {
             let document = self.held.get(id)?.here()?;
             let found = self.ends.get(id)?.iter().find(|found| self.leads_on(id, found))?;
-            Closed::of(document, found, self, changes)
-        });
-        closed.filter(|_| !me.is_some_and(|me| self.owes(me)))
+            Closed::fits(document, found).then_some((document, found))
+        })?;
+        if me.is_some_and(|me| self.owes(me)) {
+            return None;
+        }
+        Closed::of(document, found, self, changes)
     }
 }
 
 impl Documents {
-    /// Lets go of an epoch that ended a while ago. Its facts but those of [`Documents::needed`] need not be read any more.
+    /// Lets go of an epoch that ended a while ago: [`Documents::shelved`] says which of its facts no start needs to read.
     #[must_use]
     pub fn close(&mut self) -> Option<Closing> {
         while let Some(key) = self.closable.pop_first() {
