@@ -154,6 +154,8 @@ pub const SEAL_READERS: usize = 2;
 pub const EPOCHS_GONE_MAX: usize = 8;
 /// Epochs that are kept open behind the one in use: what is on its way when an epoch ends still finds the one before.
 pub const EPOCHS_OPEN_BEHIND: u32 = 1;
+/// Facts of an epoch, those that were refused included, beyond which it stays open: what is kept of a closed one names each.
+pub const CLOSED_FACTS_MAX: u64 = 1 << 20;
 /// A closed epoch that was opened again so often stays open until the next start: each time all its facts are read.
 pub const EPOCH_REOPENS_MAX: u32 = 4;
 /// Seals of one author in one life for one epoch; each may cost every reader a fold.

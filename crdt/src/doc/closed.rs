@@ -173,7 +173,11 @@ impl Closed {
     /// anew.
     fn fits(document: &Document, found: &Found) -> bool {
         let whole = document.cost() == 0 && document.base.is_none() && document.fence.bare() == 0;
-        whole && !document.lacks_origins() && document.folded_to(&found.next).is_some()
+        let facts = document.chains.values().map(|chain| chain.fed.len() as u64).sum::<u64>();
+        facts <= limits::CLOSED_FACTS_MAX
+            && whole
+            && !document.lacks_origins()
+            && document.folded_to(&found.next).is_some()
     }
 
     /// Whether it speaks for a fact.

@@ -49,7 +49,7 @@ impl Epochs {
         let path = self.path();
         let of = |(id, slot): (&EpochId, &Slot)| {
             if let Some(closed) = slot.closed() {
-                return Some(closed.refused + closed.outside);
+                return Some(closed.refused.saturating_add(closed.outside));
             }
             let document = slot.here()?;
             let led_on = path.contains(id) || self.vouched == Some(*id);

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use cauldron_coordinator::lease::{LeaseAsk, LeaseGrant};
+use cauldron_crdt::doc::{DocId, DocKey, Documents, Edit, Field, KIND as KIND_CHANGE, KIND_SEAL};
 use cauldron_crdt::escrow::{Body, Credit, Debit, Reserve, Settle, Source};
 use cauldron_crdt::log::Pack;
 use cauldron_crdt::{ChainId, Draft, Evidence, FactLog, Sync, SyncInput, SyncOutput};
@@ -16,6 +17,56 @@ use super::{Seed, seed};
 use crate::chunks::{join, through};
 use crate::insider::{Deed, deed};
 use crate::mesh::{FOUNDED, HQ, LYON, Mesh, NOW, PORTO, STRANGER, charter, key, person, scopes, spiffe_id};
+
+/// What a node keeps of a closed epoch: two readers of one document, of which two epochs ended.
+fn closed_epoch() -> Vec<u8> {
+    let mut docs = [HQ, LYON].map(|who| {
+        let mut docs = Documents::with_epoch(4);
+        docs.set_author(&key(who).author_id(), 0);
+        docs
+    });
+    let mut logs = [FactLog::new(FOUNDED.id), FactLog::new(FOUNDED.id)];
+    let sites = DocKey { scope: Scope::mesh(), doc: DocId::sites() };
+    for n in 1.. {
+        let fields = [("lyon.k".to_owned(), Some(Field::Int(n)))].into();
+        let edit = docs[0].edit(&sites, &Edit::Row { row: "lyon".into(), fields }).expect("fits");
+        let mut said: Vec<(usize, &str, Vec<u8>)> = edit.into_iter().map(|body| (0, KIND_CHANGE, body)).collect();
+        loop {
+            for (who, kind, body) in std::mem::take(&mut said) {
+                let draft = Draft {
+                    scope: Scope::mesh(),
+                    incarnation: 0,
+                    kind: kind.into(),
+                    deps: vec![],
+                    body,
+                    hlc: n as u64,
+                    traceparent: None,
+                };
+                let fact = logs[who].append(key([HQ, LYON][who]), draft).expect("fits");
+                for docs in &mut docs {
+                    if kind == KIND_SEAL {
+                        docs.apply_seal(&fact, true)
+                    } else {
+                        docs.apply(&fact, true)
+                    };
+                }
+            }
+            for (who, docs) in docs.iter_mut().enumerate() {
+                for due in docs.seals_due() {
+                    let body = docs.seal(&due).or_else(|| docs.seal(&due));
+                    said.extend(body.map(|body| (who, KIND_SEAL, body)));
+                }
+            }
+            if said.is_empty() {
+                break;
+            }
+        }
+        if let Some(closing) = docs[0].close() {
+            return closing.record;
+        }
+    }
+    unreachable!("two epochs end")
+}
 
 pub(super) fn seeds() -> Vec<Seed> {
     [facts(), charters(), entries(), frames(), records()].concat()
@@ -287,13 +338,15 @@ fn records() -> Vec<Seed> {
     }
     let token =
         to_cbor(&Token { secret_hash: [1; 32], spiffe_id: spiffe_id(STRANGER).to_string(), expires_ms: NOW.wall_ms });
-    let kept: [(&[u8], &[u8]); 6] = [
+    let epoch = closed_epoch();
+    let kept: [(&[u8], &[u8]); 7] = [
         (b"l/born", b""),
         (b"l/behind", &[0]),
         (b"l/lease", &to_cbor(&None::<u8>)),
         (b"l/note/x", b"note"),
         (&[b"l/token/".as_slice(), &[1; 16]].concat(), &token),
         (&[b"l/term/".as_slice(), &[2; 32]].concat(), &term),
+        (b"l/epoch/mesh", &epoch),
     ];
     let kept: Vec<&[u8]> = kept.iter().flat_map(|(key, value)| [*key, *value]).collect();
     vec![

@@ -16,6 +16,7 @@ use super::{Closed, Place, Runs, Written, place_of};
 use crate::doc::document::{Document, Writer};
 use crate::doc::epoch::{EpochId, Epochs, Found, Slot};
 use crate::doc::{DocKey, Documents};
+use crate::limits;
 
 /// Of this layout, and of the rules by which changes are judged: a record of another version is none.
 pub const CLOSED_VERSION: u8 = 0;
@@ -205,7 +206,12 @@ impl Record {
             let writer = nth(&self.writers, chain.writer)?;
             let sound = |runs: &Vec<(u64, u64)>| {
                 let ascends = runs.iter().all(|(first, last)| 1 <= *first && first <= last);
-                (ascends && runs.is_sorted_by(|a, b| a.1 < b.0)).then(|| Runs(runs.clone()))
+                let facts = runs.iter().try_fold(0_u64, |sum, (first, last)| {
+                    let here = last.checked_sub(*first)?.checked_add(1)?;
+                    sum.checked_add(here).filter(|sum| *sum <= limits::CLOSED_FACTS_MAX)
+                });
+                let bounded = facts.is_some() && runs.iter().all(|(_, last)| *last < u64::MAX);
+                (ascends && bounded && runs.is_sorted_by(|a, b| a.1 < b.0)).then(|| Runs(runs.clone()))
             };
             let (fed, inside, left) = (sound(&chain.fed)?, sound(&chain.inside)?, sound(&chain.left)?);
             let at = |index: Option<u64>| index.and_then(|index| fed.nth(index)).map(|seq| (writer, seq));

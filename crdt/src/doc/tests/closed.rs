@@ -142,6 +142,12 @@ fn what_was_kept_and_is_damaged_or_of_another_version_is_of_no_use() {
             }
         }
     }
+    // One that names more facts than there can be.
+    let many = [0x1b, 0, 0, 0, 1, 0, 0, 0, 0];
+    // The first run of positions, from 1 to 8.
+    let fed = record.windows(3).position(|bytes| bytes == [0x82, 1, CHANGES as u8]).expect("there") + 2;
+    let other = [&record[..fed], &many, &record[fed + 1..]].concat();
+    assert!(!Documents::with_epoch(CHANGES).restore(&other));
     let version = record.iter().position(|byte| *byte == CLOSED_VERSION).expect("there");
     let mut other = record;
     other[version] = CLOSED_VERSION + 1;
