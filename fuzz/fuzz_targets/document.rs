@@ -87,7 +87,7 @@ fuzz_target!(init: ready(), |input: &[u8]| hostile(input, MACHINE, |input| {
     let next = ana.write(0, "last").expect("the board takes it");
     assert_eq!(docs.apply(&next, true), Applied::Yes, "an honest change after hostile ones");
     for name in (0..3).map(document) {
-        assert_eq!(docs.view(&name).is_some(), docs.history(&name).is_some() && docs.blame(&name).is_some());
+        assert_eq!(docs.view(&name).is_some(), docs.history(&name, None).is_some() && docs.blame(&name).is_some());
     }
 }));
 
@@ -106,7 +106,7 @@ fn build(docs: &mut Documents) {
 }
 
 fn tells_as(docs: &Documents, fact: &Fact, why: Unfit) -> bool {
-    let steps = docs.history(&document(0)).unwrap_or_default();
+    let steps = docs.history(&document(0), None).unwrap_or_default();
     steps.iter().any(|step| step.fact.id() == fact.id() && step.left_out == Some(why))
 }
 
