@@ -353,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bomb_is_not_unpacked_and_a_wrong_length_is_told() {
+    fn a_pack_that_is_a_bomb_or_lies_about_its_length_is_not_unpacked() {
         let (chain, facts) = facts(9, b"body");
         let good = Pack::of(&chain, &facts);
         assert!(good.unpack().is_ok());
