@@ -27,7 +27,7 @@ fn closed_epoch() -> Vec<u8> {
     });
     let mut logs = [FactLog::new(FOUNDED.id), FactLog::new(FOUNDED.id)];
     let sites = DocKey { scope: Scope::mesh(), doc: DocId::sites() };
-    for n in 1.. {
+    for n in 1..100 {
         let fields = [("lyon.k".to_owned(), Some(Field::Int(n)))].into();
         let edit = docs[0].edit(&sites, &Edit::Row { row: "lyon".into(), fields }).expect("fits");
         let mut said: Vec<(usize, &str, Vec<u8>)> = edit.into_iter().map(|body| (0, KIND_CHANGE, body)).collect();
@@ -61,6 +61,7 @@ fn closed_epoch() -> Vec<u8> {
                 break;
             }
         }
+        assert!(docs[0].reissue().is_none(), "nobody was late");
         if let Some(closing) = docs[0].close() {
             return closing.record;
         }
