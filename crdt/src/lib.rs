@@ -14,6 +14,7 @@ pub mod doc;
 pub mod escrow;
 pub mod limits;
 pub mod log;
+mod runs;
 pub mod sync;
 
 pub use doc::Documents;

@@ -18,6 +18,7 @@ use super::epoch::{EpochId, Epochs, Found, Slot};
 use super::genesis::Genesis;
 use super::seal::Finding;
 use super::{DocKey, Documents, limits};
+use crate::runs::Runs;
 
 mod read;
 mod record;
@@ -31,50 +32,6 @@ pub(super) type Place = (Writer, u64);
 
 pub(super) fn place_of(fact: &Fact) -> Place {
     ((fact.header().author, fact.header().incarnation), fact.header().seq)
-}
-
-/// Positions, as the first and the last of each run.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Runs(pub Vec<(u64, u64)>);
-
-impl Runs {
-    /// Positions come in ascending order.
-    pub fn push(&mut self, seq: u64) {
-        match self.0.last_mut().filter(|(_, last)| last.checked_add(1) == Some(seq)) {
-            Some((_, last)) => *last = seq,
-            None => self.0.push((seq, seq)),
-        }
-    }
-
-    pub fn of(seqs: impl IntoIterator<Item = u64>) -> Self {
-        let mut runs = Self::default();
-        seqs.into_iter().collect::<BTreeSet<u64>>().into_iter().for_each(|seq| runs.push(seq));
-        runs
-    }
-
-    pub fn holds(&self, seq: u64) -> bool {
-        let at = self.0.partition_point(|(_, last)| *last < seq);
-        self.0.get(at).is_some_and(|(first, _)| *first <= seq)
-    }
-
-    pub fn iter(&self) -> impl Iterator<Item = u64> + '_ {
-        self.0.iter().flat_map(|(first, last)| *first..=*last)
-    }
-
-    /// The position at an index.
-    pub fn nth(&self, index: u64) -> Option<u64> {
-        let mut left = index;
-        self.0.iter().find_map(|(first, last)| {
-            let here = last - first + 1;
-            let found = (left < here).then(|| first + left);
-            left = left.saturating_sub(here);
-            found
-        })
-    }
-
-    pub fn len(&self) -> u64 {
-        self.0.iter().map(|(first, last)| last - first + 1).sum()
-    }
 }
 
 /// One writer's facts in a closed epoch.
@@ -366,17 +323,13 @@ impl Documents {
     /// Builds a closed epoch anew, from its facts, and whether each counts: each author's in the order of their chain.
     pub fn reopen(&mut self, key: &DocKey, id: &EpochId, facts: Vec<(Arc<Fact>, bool)>) {
         let epochs = self.epochs(key);
-        if epochs.held.get(id).is_none_or(|slot| slot.closed().is_none()) {
+        let Some(begun) = epochs.held.get(id).and_then(Slot::closed).map(|closed| epochs.begin_again(key, closed))
+        else {
             return;
-        }
+        };
         let Some(Slot::Closed(closed)) = epochs.held.remove(id) else { return };
         epochs.unchecked = true;
         *epochs.reopened.entry(*id).or_default() += 1;
-        let begins = closed.begins.or_else(|| epochs.genesis_of(id));
-        let begun = match begins {
-            Some(genesis) => Document::begin(key.clone(), genesis),
-            None => (*id == EpochId::FIRST).then(|| Document::new(key.clone(), *id)),
-        };
         let facts = facts.into_iter().chain(closed.pending);
         match begun {
             Some(mut document) => {
@@ -412,6 +365,14 @@ impl Documents {
 }
 
 impl Epochs {
+    /// A closed epoch at its beginning; none while that is not at hand.
+    fn begin_again(&self, key: &DocKey, closed: &Closed) -> Option<Document> {
+        match closed.begins.clone().or_else(|| self.genesis_of(&closed.id)) {
+            Some(genesis) => Document::begin(key.clone(), genesis),
+            None => (closed.id == EpochId::FIRST).then(|| Document::new(key.clone(), closed.id)),
+        }
+    }
+
     /// What an epoch begins from, by the one before it.
     fn genesis_of(&self, id: &EpochId) -> Option<Arc<Genesis>> {
         self.held.values().find_map(|slot| match slot {

@@ -92,9 +92,7 @@ impl Epochs {
         let (of, findings) = (id, self.findings(id));
         let readers = if planted::active("seal-of-one") { 1 } else { limits::SEAL_READERS };
         if let Some(closed) = self.held.get(id).and_then(Slot::closed) {
-            let ends = closed
-                .ends(&findings, readers, &|next| self.ahead.contains_key(next), &|next| self.held.contains_key(next));
-            match ends {
+            match self.ends_of_closed(closed, &findings, readers) {
                 Some(ends) => self.note_ends(id, ends),
                 None => self.want(id),
             }
@@ -142,6 +140,29 @@ impl Epochs {
         }
         self.refresh();
         todo
+    }
+
+    /// The ends of a closed epoch that hold; none when one was not looked at, or leads to an epoch that is not at hand.
+    fn ends_of_closed(
+        &self,
+        closed: &Closed,
+        findings: &BTreeMap<Finding, BTreeSet<AuthorId>>,
+        readers: usize,
+    ) -> Option<Vec<Found>> {
+        let mut ends = Vec::new();
+        for (finding, authors) in findings {
+            let next = closed.id.then(finding.0);
+            let (stands, asked) = (authors.len() >= readers, self.ahead.contains_key(&next));
+            if !stands && !asked {
+                continue;
+            }
+            let Some(changes) = *closed.judged.get(finding)? else { continue };
+            if !self.held.contains_key(&next) {
+                return None;
+            }
+            ends.push(Found { next, heads: finding.1.clone(), changes });
+        }
+        Some(ends)
     }
 
     fn note_ends(&mut self, id: &EpochId, ends: Vec<Found>) {
@@ -196,32 +217,6 @@ impl Epochs {
                 (fits && folds).then_some(None)
             }
         }
-    }
-}
-
-impl Closed {
-    /// The ends that hold; none when one would have to be looked at, or led to another epoch that somebody wrote to.
-    fn ends(
-        &self,
-        findings: &BTreeMap<Finding, BTreeSet<AuthorId>>,
-        readers: usize,
-        ahead: &dyn Fn(&EpochId) -> bool,
-        held: &dyn Fn(&EpochId) -> bool,
-    ) -> Option<Vec<Found>> {
-        let mut ends = Vec::new();
-        for (finding, authors) in findings {
-            let next = self.id.then(finding.0);
-            let (stands, asked) = (authors.len() >= readers, ahead(&next));
-            if !stands && !asked {
-                continue;
-            }
-            let Some(changes) = *self.judged.get(finding)? else { continue };
-            if asked || !held(&next) {
-                return None;
-            }
-            ends.push(Found { next, heads: finding.1.clone(), changes });
-        }
-        Some(ends)
     }
 }
 

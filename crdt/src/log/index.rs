@@ -15,6 +15,7 @@ use super::record::fact_key;
 use super::rows::Note;
 use super::{Archive, ChainId, FactLog, cold};
 use crate::limits::{INDEX_ROWS, KINDS_MAX};
+use crate::runs::Runs;
 
 pub(super) const PREFIX: &[u8] = b"x/";
 /// Key of the head of the index.
@@ -89,6 +90,7 @@ impl FactLog {
     fn head_of(&self, chunks: u32, digest: Digest) -> Vec<u8> {
         let indexed = |(id, c): (&ChainId, &super::Chain)| {
             let (unseen, bad) = c.vouched.unproven();
+            let runs = |positions: &BTreeSet<u64>| Runs::of(positions.iter().copied()).pairs().to_vec();
             let (scope, author, incarnation) = (id.scope.clone(), id.author, id.incarnation);
             Indexed { scope, author, incarnation, facts: c.len(), unseen: runs(unseen), bad: runs(bad) }
         };
@@ -202,19 +204,7 @@ fn chunk_key(number: u32) -> Vec<u8> {
     [PREFIX, &number.to_be_bytes()].concat()
 }
 
-fn runs(positions: &BTreeSet<u64>) -> Vec<(u64, u64)> {
-    let mut runs: Vec<(u64, u64)> = Vec::new();
-    for seq in positions {
-        match runs.last_mut().filter(|(_, last)| last.checked_add(1) == Some(*seq)) {
-            Some((_, last)) => *last = *seq,
-            None => runs.push((*seq, *seq)),
-        }
-    }
-    runs
-}
-
 /// None when a run names what the chain does not have.
 fn positions(runs: &[(u64, u64)], held: u64) -> Option<BTreeSet<u64>> {
-    let sound = runs.iter().all(|(first, last)| 1 <= *first && first <= last && *last <= held);
-    sound.then(|| runs.iter().flat_map(|(first, last)| *first..=*last).collect())
+    Runs::read(runs, held, held).map(|runs| runs.iter().collect())
 }

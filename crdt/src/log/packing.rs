@@ -11,8 +11,8 @@ use super::record::{fact_key, place};
 use super::{ChainId, FactLog};
 use crate::limits::{PACK_FACTS_MAX, PACK_LEN_AIM, PACK_RAW_LEN_MAX};
 
-/// One pack and what stands under the keys of its facts from then on: keys and values, the pack first. To be made durable
-/// together or not at all.
+/// One pack and what stands under the keys of its facts from then on: keys and values, the pack first. To be made durable in this
+/// order, or together.
 pub type PackBatch = Vec<(Vec<u8>, Vec<u8>)>;
 
 /// Packs facts of one chain as it is asked: see [`FactLog::pack`].
@@ -35,7 +35,8 @@ impl FactLog {
     /// Left as they are: facts that are not durable yet in their latest form, those that are in a pack already, and those
     /// that a pack would not make smaller. What `seqs` names twice or out of order is passed over.
     ///
-    /// Each batch must be made durable in one commit, behind every [`Record`](super::Record) that was kept before.
+    /// Of each batch the pack must be durable with the first of the others or before, and all of it behind every
+    /// [`Record`](super::Record) that was kept before. What of it a crash takes away leaves whole records.
     #[must_use]
     pub fn pack<'l>(&'l self, chain: &'l ChainId, seqs: &'l [u64]) -> Packing<'l> {
         Packing { log: self, chain, left: seqs, last: 0, ready: VecDeque::new() }

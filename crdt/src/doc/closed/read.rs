@@ -8,7 +8,7 @@ use cauldron_identity::Fact;
 
 use super::{Closed, Place, Positions, place_of};
 use crate::doc::document::Document;
-use crate::doc::epoch::{EpochId, Epochs, Found};
+use crate::doc::epoch::{Epochs, Found};
 use crate::doc::late::is_copy;
 use crate::doc::{Applied, DocKey, Documents, Step, Unfit};
 
@@ -65,12 +65,7 @@ impl Documents {
     #[must_use]
     pub fn read_closed(&self, key: &DocKey, epoch: u32, facts: Vec<(Arc<Fact>, bool)>) -> Option<Reading> {
         let (epochs, closed) = (self.docs.get(key)?, self.closed_of(key, epoch)?);
-        let begins = closed.begins.clone();
-        let mut document = match begins.or_else(|| epochs.genesis_of(&closed.id)) {
-            Some(genesis) => Document::begin(key.clone(), genesis)?,
-            None if closed.id == EpochId::FIRST => Document::new(key.clone(), closed.id),
-            None => return None,
-        };
+        let mut document = epochs.begin_again(key, closed)?;
         facts.into_iter().for_each(|(fact, counts)| document.feed(fact, counts));
         let said = closed.left().filter(|place| epochs.is_said_again(place)).collect();
         Some(Reading { document, found: closed.found.clone(), said })

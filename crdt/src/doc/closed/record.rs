@@ -12,11 +12,12 @@ use minicbor::{Decode, Encode};
 
 use super::super::fence::screen;
 use super::super::genesis::{self, Genesis, Origin};
-use super::{Closed, Place, Runs, Written, place_of};
+use super::{Closed, Place, Written, place_of};
 use crate::doc::document::{Document, Writer};
 use crate::doc::epoch::{EpochId, Epochs, Found, Slot};
 use crate::doc::{DocKey, Documents};
 use crate::limits;
+use crate::runs::Runs;
 
 /// Of this layout, and of the rules by which changes are judged: a record of another version is none.
 pub const CLOSED_VERSION: u8 = 0;
@@ -149,10 +150,10 @@ impl Closed {
         let origins = origins.collect();
         let chains = self.chains.iter().map(|(writer, written)| Chain {
             writer: writers.number(writer),
-            fed: written.fed.0.clone(),
+            fed: written.fed.pairs().to_vec(),
             counting: written.counting,
-            inside: written.inside.0.clone(),
-            left: written.left.0.clone(),
+            inside: written.inside.pairs().to_vec(),
+            left: written.left.pairs().to_vec(),
         });
         let chains = chains.collect();
         let judged = self.judged.iter().map(|((next, heads), takes)| Judged {
@@ -204,16 +205,8 @@ impl Record {
         let (mut chains, mut edges) = (BTreeMap::new(), BTreeMap::new());
         for chain in &self.chains {
             let writer = nth(&self.writers, chain.writer)?;
-            let sound = |runs: &Vec<(u64, u64)>| {
-                let ascends = runs.iter().all(|(first, last)| 1 <= *first && first <= last);
-                let facts = runs.iter().try_fold(0_u64, |sum, (first, last)| {
-                    let here = last.checked_sub(*first)?.checked_add(1)?;
-                    sum.checked_add(here).filter(|sum| *sum <= limits::CLOSED_FACTS_MAX)
-                });
-                let bounded = facts.is_some() && runs.iter().all(|(_, last)| *last < u64::MAX);
-                (ascends && bounded && runs.is_sorted_by(|a, b| a.1 < b.0)).then(|| Runs(runs.clone()))
-            };
-            let (fed, inside, left) = (sound(&chain.fed)?, sound(&chain.inside)?, sound(&chain.left)?);
+            let read = |runs: &[(u64, u64)]| Runs::read(runs, u64::MAX, limits::CLOSED_FACTS_MAX);
+            let (fed, inside, left) = (read(&chain.fed)?, read(&chain.inside)?, read(&chain.left)?);
             let at = |index: Option<u64>| index.and_then(|index| fed.nth(index)).map(|seq| (writer, seq));
             edges.insert(writer, (at(chain.counting.checked_sub(1)), at(Some(chain.counting))));
             chains.insert(writer, Written { fed, counting: chain.counting, inside, left, edge: (None, None) });
