@@ -182,17 +182,7 @@ proptest! {
                     let node = nodes.remove(who);
                     nodes.insert(who, node.restarted(value % 2 == 0));
                 }
-                _ if what % 3 > 0 => {
-                    let row = ["lyon", "porto", "hq"][usize::from(row % 3)];
-                    sent.extend(node.edit(&sites(), &put(row, &format!("k.k{}", value % 4), &value.to_string())));
-                }
-                _ => {
-                    let key = doc("notes/a");
-                    let length = node.text(&key).chars().count();
-                    let at = usize::from(row) % (length + 1);
-                    let remove = usize::from(value % 3).min(length - at);
-                    sent.extend(node.edit(&key, &Edit::Text { at, remove, insert: format!("{value}") }));
-                }
+                _ => sent.extend(node.scribble(&if what % 3 > 0 { sites() } else { doc("notes/a") }, row, value)),
             }
         }
         let [a, b, c] = &mut nodes[..] else { panic!("three") };

@@ -372,17 +372,7 @@ proptest! {
                     sent.extend(node.heal());
                 }
                 3 => sent.extend(node.seal()),
-                _ if what % 2 == 0 => {
-                    let row = ["lyon", "porto", "hq"][usize::from(row % 3)];
-                    sent.extend(node.edit(&sites(), &put(row, &format!("k.k{}", value % 4), &value.to_string())));
-                }
-                _ => {
-                    let key = doc("notes/a");
-                    let length = node.text(&key).chars().count();
-                    let at = usize::from(row) % (length + 1);
-                    let remove = usize::from(value % 3).min(length - at);
-                    sent.extend(node.edit(&key, &Edit::Text { at, remove, insert: format!("{value}") }));
-                }
+                _ => sent.extend(node.scribble(&if what % 2 == 0 { sites() } else { doc("notes/a") }, row, value)),
             }
         }
         let [a, b, c] = &mut nodes[..] else { panic!("three") };

@@ -90,18 +90,8 @@ impl World {
                 self.nodes[2] = node;
                 self.known[2].clear();
             }
-            _ if self.key.doc.kind().is_table() => {
-                let row = ["lyon", "porto", "hq"][usize::from(row % 3)];
-                let key = self.key.clone();
-                let facts = self.nodes[who].edit(&key, &put(row, &format!("k.k{}", value % 4), &value.to_string()));
-                self.send(who, facts);
-            }
             _ => {
-                let key = self.key.clone();
-                let length = self.nodes[who].text(&key).chars().count();
-                let at = usize::from(row) % (length + 1);
-                let remove = usize::from(value % 3).min(length - at);
-                let facts = self.nodes[who].edit(&key, &Edit::Text { at, remove, insert: format!("{value}") });
+                let facts = self.nodes[who].scribble(&self.key, row, value);
                 self.send(who, facts);
             }
         }

@@ -195,6 +195,18 @@ impl Node {
         self.append(bodies)
     }
 
+    /// Sets one of a few fields, or writes to a text somewhere, as chance has it.
+    pub fn scribble(&mut self, key: &DocKey, place: u8, value: u8) -> Vec<Arc<Fact>> {
+        if key.doc.kind().is_table() {
+            let row = ["lyon", "porto", "hq"][usize::from(place % 3)];
+            return self.edit(key, &put(row, &format!("k.k{}", value % 4), &value.to_string()));
+        }
+        let length = self.text(key).chars().count();
+        let at = usize::from(place) % (length + 1);
+        let remove = usize::from(value % 3).min(length - at);
+        self.edit(key, &Edit::Text { at, remove, insert: format!("{value}") })
+    }
+
     /// Signs bodies and takes them as the node core does.
     pub fn append(&mut self, bodies: Vec<Vec<u8>>) -> Vec<Arc<Fact>> {
         let mut facts = Vec::new();

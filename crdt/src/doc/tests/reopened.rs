@@ -31,6 +31,17 @@ fn fill_note(nodes: &mut [&mut Node], epochs: u32) -> Vec<Arc<Fact>> {
     facts
 }
 
+/// The third node in its second life, which has heard these facts.
+fn reborn(keeps_all: bool, facts: &[Arc<Fact>]) -> Node {
+    let mut node = Node::reborn(3, CHANGES);
+    node.shelf.keeps_all = keeps_all;
+    node.take(facts);
+    work(&mut node.docs);
+    node.tend();
+    node.heal();
+    node
+}
+
 #[test]
 fn text_of_an_earlier_life_is_said_again_where_it_stood() {
     let texts = [true, false].map(|keeps_all| {
@@ -41,12 +52,7 @@ fn text_of_an_earlier_life_is_said_again_where_it_stood() {
         let late = c.edit(&key, &Edit::Text { at: 5, remove: 0, insert: " LATE".into() });
         let more = c.edit(&key, &Edit::Text { at: 0, remove: 1, insert: "A".into() });
         facts.extend(fill_note(&mut [&mut a, &mut b], 4));
-        let mut c = Node::reborn(3, CHANGES);
-        c.shelf.keeps_all = keeps_all;
-        c.take(&facts);
-        work(&mut c.docs);
-        c.tend();
-        c.heal();
+        let mut c = reborn(keeps_all, &facts);
         let closed = c.docs.closed_epochs(&key).count();
         assert_eq!(closed > 0, !keeps_all);
         c.take(&[late, more].concat());
@@ -80,12 +86,7 @@ fn an_older_own_word_does_not_override_a_later_one_of_another() {
         let mut seen = BTreeSet::new();
         facts.retain(|fact| seen.insert(fact.id()));
         assert_eq!(a.rows()["hq"]["x.k"], Field::from("later, of d"));
-        let mut c = Node::reborn(3, CHANGES);
-        c.shelf.keeps_all = keeps_all;
-        c.take(&facts);
-        work(&mut c.docs);
-        c.tend();
-        c.heal();
+        let mut c = reborn(keeps_all, &facts);
         assert_eq!(c.docs.closed_epochs(&sites()).count() > 0, !keeps_all);
         c.take(&[late]);
         work(&mut c.docs);
