@@ -13,18 +13,30 @@ use crate::input::Record;
 use crate::local;
 use crate::view::DocStepView;
 
-/// Facts that are packed after one input: some 30 ms.
-const PACK_FACTS: usize = 512;
+/// Facts that are packed in one go, some 15 ms, and how long the loop is left alone then, milliseconds.
+const PACK_FACTS: usize = 256;
+const PACK_PAUSE_MS: u64 = 50;
 
 /// Epochs that were closed. Their facts are packed, then what is kept of them is durable: so after a crash in between they are
 /// closed and packed once more.
 #[derive(Debug, Default)]
-pub(crate) struct Packing(VecDeque<Unpacked>);
+pub(crate) struct Packing {
+    queue: VecDeque<Unpacked>,
+    /// Not before this, boot time in milliseconds.
+    not_before_ms: u64,
+}
 
 #[derive(Debug)]
 struct Unpacked {
     closing: Closing,
     left: Vec<(ChainId, Vec<u64>)>,
+}
+
+impl Packing {
+    /// When there is something to pack, boot time in milliseconds.
+    pub(crate) fn wake_ms(&self) -> Option<u64> {
+        (!self.queue.is_empty()).then_some(self.not_before_ms)
+    }
 }
 
 /// A closed epoch's history, still to be worked out: beside the loop.
@@ -67,7 +79,7 @@ impl NodeCore {
             // It may have to say something again, and from here on its facts are read at a start again.
             self.dirty = true;
             self.shelve(&key.scope, &positions, false);
-            self.packing.0.retain(|of| (&of.closing.key, &of.closing.epoch) != (&key, &epoch));
+            self.packing.queue.retain(|of| (&of.closing.key, &of.closing.epoch) != (&key, &epoch));
             self.persist(local::no_epoch(&key, &epoch));
             self.docs.reopen(&key, &epoch, facts);
         }
@@ -75,16 +87,19 @@ impl NodeCore {
             let chain = |(author, incarnation)| ChainId { scope: closing.key.scope.clone(), author, incarnation };
             let sealed = closing.sealed.iter().map(|(writer, seqs)| (chain(*writer), seqs.clone()));
             let left = sealed.collect();
-            self.packing.0.push_back(Unpacked { closing, left });
+            self.packing.queue.push_back(Unpacked { closing, left });
         }
-        self.pack();
     }
 
-    /// Packs facts that the seals of closed epochs cover, as many as there is time for after one input.
-    fn pack(&mut self) {
+    /// Packs facts that the seals of closed epochs cover, as many as there is time for at once.
+    pub(crate) fn pack(&mut self) {
+        if self.packing.wake_ms().is_none_or(|at| at > self.now.boottime_ms) {
+            return;
+        }
+        self.packing.not_before_ms = self.now.boottime_ms + PACK_PAUSE_MS;
         let mut time = PACK_FACTS;
         while time > 0
-            && let Some(Unpacked { left, .. }) = self.packing.0.front_mut()
+            && let Some(Unpacked { left, .. }) = self.packing.queue.front_mut()
         {
             let Some((chain, seqs)) = left.last_mut().filter(|(_, seqs)| !seqs.is_empty()) else {
                 if left.pop().is_none() {
@@ -101,7 +116,7 @@ impl NodeCore {
 
     /// All facts of the first epoch are packed.
     fn packed(&mut self) {
-        let Some(Unpacked { closing, .. }) = self.packing.0.pop_front() else { return };
+        let Some(Unpacked { closing, .. }) = self.packing.queue.pop_front() else { return };
         let Closing { key, epoch, record, .. } = closing;
         self.persist(local::epoch(&key, &epoch, record));
         let shelved = self.docs.shelved(&key, Some(&epoch));
@@ -133,6 +148,12 @@ impl NodeCore {
     #[must_use]
     pub fn doc_closed_epochs(&self, key: &DocKey) -> Vec<(u32, u64)> {
         self.docs.closed_epochs(key).collect()
+    }
+
+    /// The number of the epoch in use; none when this node holds nothing of the document.
+    #[must_use]
+    pub fn doc_epoch(&self, key: &DocKey) -> Option<u32> {
+        self.docs.status(key).map(|status| status.epoch)
     }
 
     /// The history of a closed epoch; none when it is not closed.

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use cauldron_crdt::doc::{DocId, DocKey, Documents, Edit, Field, KIND, KIND_SEAL};
 use cauldron_crdt::{ChainId, Draft, FactLog, Record as LogRecord};
-use cauldron_identity::{Fact, Scope};
+use cauldron_identity::{Clock, Fact, Scope};
 
 use crate::opening_tests::Store;
 use crate::testing::{NOW, key};
-use crate::{NodeCore, Output};
+use crate::{Input, NodeCore, Output, Timer};
 
 /// What an epoch takes here.
 const CHANGES: u64 = 8;
@@ -64,10 +64,14 @@ impl Pair {
 
 /// A store with a document of several epochs.
 fn store() -> (Store, Pair) {
+    store_of(5)
+}
+
+fn store_of(epochs: i64) -> (Store, Pair) {
     let mut store = Store::empty();
     store.epoch_changes = CHANGES;
     let mut pair = Pair::new(&store);
-    (0..5 * CHANGES as i64).for_each(|n| pair.set(n));
+    (0..epochs * CHANGES as i64).for_each(|n| pair.set(n));
     for fact in &pair.facts {
         let record = LogRecord::Fact(fact.sealed().clone());
         store.disk.put(record.key().expect("a key"), Some(record.value()));
@@ -157,6 +161,20 @@ fn what_comes_for_a_closed_epoch_opens_it_in_the_store_too() {
     let steps = core.doc_history(&sites(), Some(0)).expect("open");
     let late = steps.iter().find(|step| step.fact == fact.id().to_string()).expect("told");
     assert!(late.left_out.is_some() && steps.len() as u64 == CHANGES + 1, "{}", steps.len());
+}
+
+#[test]
+fn many_facts_are_packed_one_part_after_the_other_without_anybody_asking() {
+    let (store, _) = store_of(40);
+    let (_, mut core) = store.open().expect("opens");
+    let until = store.save(&mut core);
+    let at_first = store.disk.count(b"l/epoch/");
+    assert!((1..39).contains(&at_first), "{at_first}");
+    let (at_ms, timer) = until.expect("it wants to go on");
+    assert_eq!(timer, Timer::Pack);
+    core.handle(Clock { boottime_ms: at_ms, ..NOW }, Input::Tick);
+    store.save(&mut core);
+    assert_eq!(store.disk.count(b"l/epoch/"), 39, "as many as are closed");
 }
 
 #[test]

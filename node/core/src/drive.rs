@@ -242,6 +242,7 @@ impl NodeCore {
             self.own();
             self.deadline_at_ms = self.next_deadline();
         }
+        self.pack();
         self.keep_lease();
         self.keep_time();
         self.tell_state();
@@ -388,6 +389,7 @@ impl NodeCore {
         timers.extend(self.sync_at_ms.map(|at| (at, Timer::Sync)));
         timers.extend(self.bases.wake_ms().map(|at| (at, Timer::Sync)));
         timers.extend(self.deadline_at_ms.map(|at| (at, Timer::Expiry)));
+        timers.extend(self.packing.wake_ms().map(|at| (at, Timer::Pack)));
         let speaks = [self.hold.wake_ms(), self.seals.wake_ms(self.now.boottime_ms)].into_iter().flatten().min();
         timers.extend(speaks.filter(|_| self.may_write().is_ok()).map(|at| (at, Timer::Hold)));
         timers.extend(self.life.wake_ms().map(|at| (at.max(self.work.incarnate_at_ms), Timer::Confirm)));

@@ -242,6 +242,8 @@ pub enum Timer {
     Confirm,
     /// Say how far this node holds the authority chain, or that an epoch of a document ends.
     Hold,
+    /// Go on packing the facts of epochs that ended.
+    Pack,
 }
 
 /// What the shell must do next, in this order.

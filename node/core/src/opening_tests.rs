@@ -9,7 +9,7 @@ use cauldron_identity::charter::Seat;
 use cauldron_identity::{Scope, SignedCharter};
 
 use crate::testing::{NOW, charter, config, key};
-use crate::{NodeConfig, NodeCore, OpenError, Opening, Output};
+use crate::{NodeConfig, NodeCore, OpenError, Opening, Output, Timer};
 
 const HQ: &str = "spiffe://acme.test/coordinator/hq";
 
@@ -107,12 +107,12 @@ impl Store {
         Ok((known, core))
     }
 
-    /// Makes durable what the core says.
-    pub(crate) fn save(&self, core: &mut NodeCore) {
+    /// Makes durable what the core says; gives when it wants to be woken, and why.
+    pub(crate) fn save(&self, core: &mut NodeCore) -> Option<(u64, Timer)> {
         loop {
             match core.poll() {
                 Output::Persist(record) => self.disk.put(record.key, record.value),
-                Output::Idle { .. } => return,
+                Output::Idle { until } => return until,
                 _ => {}
             }
         }
