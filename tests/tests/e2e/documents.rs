@@ -118,8 +118,8 @@ fn who_lacks_very_many_facts_reads_and_writes_before_they_are_here() {
     assert_eq!((history["items"].as_array().map(Vec::len), history["to_come"].as_u64()), (Some(EDITS + 1), Some(0)));
 }
 
-#[test]
-fn a_full_document_goes_on_and_what_came_late_is_said_again() {
+/// A mesh in which an epoch takes 40 changes.
+fn with_short_epochs() -> Mesh {
     let mut mesh = Mesh::found();
     for node in [&mut mesh.hq, &mut mesh.lyon, &mut mesh.porto] {
         node.stop();
@@ -128,6 +128,12 @@ fn a_full_document_goes_on_and_what_came_late_is_said_again() {
         node.until_up();
     }
     mesh.until_converged();
+    mesh
+}
+
+#[test]
+fn a_full_document_goes_on_and_what_came_late_is_said_again() {
+    let mut mesh = with_short_epochs();
     let of = |node: &Node, field: &str| node.get("/v1/docs/config/main")[field].clone();
     write_many(&mesh.hq, 10);
     eventually("lyon reads it", || of(&mesh.lyon, "changes") == 10);
@@ -174,14 +180,7 @@ fn a_full_document_goes_on_and_what_came_late_is_said_again() {
 
 #[test]
 fn epochs_that_ended_a_while_ago_are_packed_and_read_by_number() {
-    let mut mesh = Mesh::found();
-    for node in [&mut mesh.hq, &mut mesh.lyon, &mut mesh.porto] {
-        node.stop();
-        node.set_env("CAULDRON_FAULT", Some("epoch:40"));
-        node.start();
-        node.until_up();
-    }
-    mesh.until_converged();
+    let mut mesh = with_short_epochs();
     let of = |node: &Node, field: &str| node.get("/v1/docs/config/main")[field].clone();
     let mut written = 0;
     while of(&mesh.hq, "epoch").as_u64() < Some(4) {
@@ -212,6 +211,8 @@ fn epochs_that_ended_a_while_ago_are_packed_and_read_by_number() {
     };
     let shown = table(&["-n", "1"]);
     assert!(shown.contains("epochs 0 to 2: --epoch NUMBER"), "{shown}");
+    let answer = mesh.porto.try_get("/v1/docs/config/main/history?epoch=99").expect("an answer");
+    assert!(answer.status == 400 && answer.body.contains("is in epoch 4, there is no 99 yet"), "{}", answer.body);
     let shown = table(&["-n", "0", "--epoch", "1"]);
     assert!(shown.lines().count() > 40 && !shown.contains("--epoch NUMBER"), "{shown}");
 

@@ -117,14 +117,15 @@ pub async fn history(
     let key = key(&kind, &name, query.scope.as_deref())?;
     let (of, epoch) = (key.clone(), query.epoch);
     let read = move |core: &NodeCore, key: &DocKey| {
-        Some((core.doc_history(key, epoch)?, core.doc_to_come(key), core.doc_epochs_to_come(key)))
+        let closed = epoch.and_then(|epoch| core.doc_closed_history(key, epoch));
+        let to_come = (core.doc_to_come(key), core.doc_epochs_to_come(key));
+        Some((core.doc_history(key, epoch)?, closed, core.doc_closed_epochs(key), core.doc_epoch(key)?, to_come))
     };
-    let (mut items, to_come, epochs_to_come) = built(&context, key, read).await?;
-    let closed = ask(&context, {
-        let of = of.clone();
-        move |core| (core.doc_closed_epochs(&of), epoch.and_then(|epoch| core.doc_closed_history(&of, epoch)))
-    });
-    let (earlier, closed) = closed.await?;
+    let (mut items, closed, earlier, in_use, (to_come, epochs_to_come)) = built(&context, key, read).await?;
+    if let Some(epoch) = epoch.filter(|epoch| *epoch > in_use) {
+        let text = format!("{} is in epoch {in_use}, there is no {epoch} yet", of.doc);
+        return Err(Problem::bad_request("epoch", text));
+    }
     if let Some(closed) = closed {
         let steps = tokio::task::spawn_blocking(move || closed.run()).await.ok().flatten();
         let steps = steps.ok_or_else(|| building(&of))?;
