@@ -7,11 +7,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use cauldron_identity::authority::{ActivePolicy, Authority};
 use cauldron_identity::{AuthorId, Clock, Confidence, Digest, FactId, Scope};
 
-use crate::action::Action;
-use crate::bodies::{Decision, Evaluation, Obligations, Outcome, Permit, PolicyRef, Proposal, RiskClass};
-use crate::input::{Observer, build};
+use crate::action::{Action, Catalogue};
+use crate::bodies::{
+    Decision, Evaluation, Obligations, Outcome, Permit, PolicyRef, Proposal, Resolution, RiskClass, WindowClosed,
+    undo_digest,
+};
+use crate::input::{Input, Observer, build, reported};
+use crate::json::canonical;
 use crate::lease::LeaseAge;
-use crate::ledger::{Ballot, Ledger, PERMIT_MS_MAX, Recorded, State, Status, entitled};
+use crate::ledger::{Ballot, Ledger, PERMIT_MS_MAX, Recorded, State, Status, entitled, modified};
 use crate::policy::Engine;
 
 /// How much a coordinator takes on (guarantees §4). What is above waits, undecided.
@@ -44,6 +48,26 @@ pub enum Act {
         deps: Vec<FactId>,
         /// The body.
         body: Decision,
+        /// The document that was judged: to be kept by its digest, so that the decision can be judged again.
+        input: Input,
+    },
+    /// Write the proposal that policy made of another one.
+    Modify {
+        /// Where.
+        scope: Scope,
+        /// What it rests on.
+        deps: Vec<FactId>,
+        /// The body.
+        body: Box<Proposal>,
+    },
+    /// Write that the time to object is over.
+    Close {
+        /// Where.
+        scope: Scope,
+        /// What it rests on.
+        deps: Vec<FactId>,
+        /// The body.
+        body: WindowClosed,
     },
     /// Write a permit.
     Permit {
@@ -117,24 +141,71 @@ impl<'a> Desk<'a> {
                 && d.body.policy.class_version == class_version
                 && self.ledger.decision_grants(p, d, self.authority)
         });
-        let own: Vec<Outcome> = own.map(|d| d.body.outcome).collect();
-        if own.iter().all(|outcome| *outcome == Outcome::Defer) {
+        let own: Vec<&Recorded<Decision>> = own.collect();
+        if own.iter().all(|d| d.body.outcome == Outcome::Defer) {
             // A deferral is judged again until it comes to something else.
             let again = |act: &Act| matches!(act, Act::Decide { body, .. } if body.outcome == Outcome::Defer);
-            return self.decide(p).filter(|act| own.is_empty() || !again(act));
+            return self.decide(p, own.first().copied()).filter(|act| own.is_empty() || !again(act));
         }
-        if status.state == State::Approved { self.permit(p, status) } else { None }
+        match status.state {
+            State::Approved => self.permit(p, status),
+            State::Evaluated => own.iter().find_map(|d| self.modify(p, d)),
+            State::VetoWindow => own.iter().find_map(|d| self.close(p, d)),
+            _ => None,
+        }
     }
 
-    fn decide(&self, p: &Recorded<Proposal>) -> Option<Act> {
+    /// Policy asked for other arguments: the child that has them. What policy said is written either way, so a child that cannot be
+    /// made leaves its parent where it is, until it lapses.
+    fn modify(&self, p: &Recorded<Proposal>, d: &Recorded<Decision>) -> Option<Act> {
+        if d.body.outcome != Outcome::Modify {
+            return None;
+        }
+        let mut body = modified(p, &d.body)?;
+        (body.created_ms, body.expires_ms) = (self.clock.wall_ms, p.body.expires_ms);
+        if body.expires_ms <= body.created_ms {
+            return None;
+        }
+        Some(Act::Modify { scope: p.header.scope.clone(), deps: vec![p.id, d.id], body: Box::new(body) })
+    }
+
+    /// Nobody objected while they could.
+    fn close(&self, p: &Recorded<Proposal>, d: &Recorded<Decision>) -> Option<Act> {
+        let (until_ms, _) = self.ledger.awaits_silence(p, d, self.authority)?;
+        if self.clock.confidence == Confidence::Unknown || self.clock.wall_ms < until_ms {
+            return None;
+        }
+        let body = WindowClosed {
+            proposal: p.id,
+            decision: d.id,
+            authority_head: self.authority.head(),
+            votes: self
+                .ledger
+                .votes_on(&p.id)
+                .map(crate::vote::SignedVote::id)
+                .collect::<BTreeSet<_>>()
+                .into_iter()
+                .collect(),
+            closed_ms: self.clock.wall_ms,
+        };
+        Some(Act::Close { scope: p.header.scope.clone(), deps: vec![p.id, d.id], body })
+    }
+
+    fn decide(&self, p: &Recorded<Proposal>, deferred: Option<&Recorded<Decision>>) -> Option<Act> {
         let member = self.authority.member(self.me)?;
         let lease = LeaseAge::Ms(0);
         let observer = Observer { spiffe_id: &member.spiffe_id, lease, resource_version: None };
         let input = build(self.ledger, self.authority, self.clock, &observer, &p.id)?;
-        let evaluation = match Action::of_proposal(&p.body) {
+        let evaluation = match Action::of_proposal(self.engine.catalogue(), &p.body) {
             Ok(action) => self.floor(&action, p, self.engine.evaluate(&input)),
             Err(e) => refuse(&self.engine.evaluate(&input), format!("schema: {}", flatten(&e))),
         };
+        let resolves = deferred.map(|d| Resolution {
+            deferred: d.id,
+            reason: d.body.rules.clone(),
+            deferred_ms: d.body.decided_ms,
+        });
+        let reported = reported(self.ledger, self.authority, p, self.clock.wall_ms);
         let body = Decision {
             proposal: p.id,
             outcome: evaluation.outcome,
@@ -145,8 +216,13 @@ impl<'a> Desk<'a> {
             authority_head: self.authority.head(),
             risk: evaluation.risk,
             decided_ms: self.clock.wall_ms,
+            requester: self.ledger.requester(p),
+            session_head: p.body.session.as_ref().and_then(|s| s.prev),
+            resolves,
+            modify: evaluation.modify,
+            reported: canonical(&reported).ok(),
         };
-        Some(Act::Decide { scope: p.header.scope.clone(), deps: vec![p.id], body })
+        Some(Act::Decide { scope: p.header.scope.clone(), deps: vec![p.id], body, input })
     }
 
     /// What no policy can waive: the owner would refuse it anyway, so people should not be asked.
@@ -155,7 +231,10 @@ impl<'a> Desk<'a> {
         if class == RiskClass::R3 && self.authority.charter().coordinators.len() < 2 {
             return refuse(&evaluation, "floor.r3: a mesh with one coordinator refuses class R3".to_owned());
         }
-        let seats: u32 = evaluation.obligations.approvals.iter().fold(0, |sum, n| sum.saturating_add(n.n));
+        let seats = evaluation.obligations.seats_min();
+        if evaluation.outcome == Outcome::Modify {
+            return evaluation;
+        }
         if seats < votes_min(class) && evaluation.outcome != Outcome::Deny {
             let needed = votes_min(class);
             return refuse(
@@ -175,30 +254,62 @@ impl<'a> Desk<'a> {
         let decision = self.ledger.decisions_on(&p.id).find(|d| Some(d.id) == status.decision)?;
         let now_ms = self.clock.wall_ms;
         let votes = Ballot::new(self.ledger, self.authority, p, &decision.body).approving(now_ms);
+        let obligations = &decision.body.obligations;
+        let silence = obligations.veto.as_ref().and_then(|v| self.ledger.silence(p, decision, v, self.authority));
         let execute_by_ms = now_ms.saturating_add(self.limits.permit_ms.min(PERMIT_MS_MAX));
         let body = Permit {
-            proposal: p.id,
-            lineage: p.body.lineage(p.id),
-            decision: decision.id,
             votes: votes.into_iter().collect::<BTreeSet<Digest>>().into_iter().collect(),
-            owner: owner.author,
-            incarnation: owner.incarnation,
-            resource: p.body.resource.clone(),
-            expected_version: p.body.expected_version.clone(),
-            args_digest: p.body.args_digest,
-            max_uses: 1,
             issued_ms: now_ms,
             execute_by_ms: execute_by_ms.min(decision.body.obligations.decide_by_ms).min(p.body.expires_ms),
             authority_head: self.authority.head(),
-            policy: decision.body.policy.clone(),
-            terms: decision.body.terms(),
+            window: silence.map(|w| w.id),
+            ..permit_for(
+                (p.id, &p.body),
+                (decision.id, &decision.body),
+                (owner.author, owner.incarnation),
+                self.engine.catalogue(),
+            )
         };
-        Some(Act::Permit { scope: p.header.scope.clone(), deps: vec![p.id, decision.id], body })
+        let deps = [Some(p.id), Some(decision.id), body.window].into_iter().flatten().collect();
+        Some(Act::Permit { scope: p.header.scope.clone(), deps, body })
     }
 
     fn policy_ref(&self, class: &str) -> PolicyRef {
         let class_version = self.engine.class_version(class);
         PolicyRef { entry: self.policy.entry, digest: self.policy.activate.digest, class_version }
+    }
+}
+
+/// What a permit says that follows from proposal and decision. Votes, times and the word on silence are its coordinator's to add.
+#[must_use]
+pub fn permit_for(
+    (proposal, p): (FactId, &Proposal),
+    (decision, d): (FactId, &Decision),
+    (owner, incarnation): (AuthorId, u32),
+    catalogue: &Catalogue,
+) -> Permit {
+    let undo = Action::of_proposal(catalogue, p).ok().and_then(|action| action.undo(catalogue).ok().flatten());
+    Permit {
+        proposal,
+        lineage: p.lineage(proposal),
+        decision,
+        votes: vec![],
+        owner,
+        incarnation,
+        resource: p.resource.clone(),
+        expected_version: p.expected_version.clone(),
+        args_digest: p.args_digest,
+        max_uses: 1,
+        issued_ms: 0,
+        execute_by_ms: 0,
+        authority_head: None,
+        policy: d.policy.clone(),
+        terms: d.terms(),
+        window: None,
+        budgets: d.obligations.reserve.clone(),
+        sandbox: d.obligations.sandbox.clone(),
+        post_checks: d.obligations.post_checks.clone(),
+        undo: undo.map(|action| undo_digest(&action.action_class(), action.bytes())),
     }
 }
 
@@ -214,7 +325,7 @@ pub fn votes_min(class: RiskClass) -> u32 {
 
 fn refuse(evaluation: &Evaluation, why: String) -> Evaluation {
     let obligations = Obligations::none(evaluation.obligations.decide_by_ms);
-    Evaluation { outcome: Outcome::Deny, obligations, rules: vec![why], ..evaluation.clone() }
+    Evaluation { outcome: Outcome::Deny, obligations, rules: vec![why], modify: None, ..evaluation.clone() }
 }
 
 /// An error with its sources in one line.

@@ -3,16 +3,20 @@
 //! Coordinator and owner build it alike, each from what it holds itself. Everything variable (time, freshness, votes,
 //! restrictions) is in it, so a decision can be replayed from its input. Integers only: shares are parts per million.
 
+use std::collections::BTreeSet;
+
 use cauldron_identity::{Authority, Clock, Digest, FactId, SpiffeId};
 use serde_json::{Value, json};
 
-use crate::bodies::Proposal;
+use crate::bodies::{Assurance, Proposal};
 use crate::json::{canonical, rfc3339};
 use crate::lease::LeaseAge;
-use crate::ledger::{Ledger, Recorded};
+use crate::ledger::{HISTORY_MAX, Ledger, Recorded, State};
 
 /// Version of the document's shape.
 pub const VERSION: u32 = 1;
+/// Proposals of an agent's build that are looked at for how it fared lately.
+const RECENT_MAX: usize = 32;
 
 /// The node that judges.
 #[derive(Debug, Clone, Copy)]
@@ -64,6 +68,12 @@ impl Input {
         Digest::of("cauldron/input/v1", &bytes)
     }
 
+    /// `after_ms` after the proposal's creation, so that two judges name the same time.
+    #[must_use]
+    pub fn after_ms(&self, after_ms: u64) -> u64 {
+        self.created_ms.saturating_add(after_ms)
+    }
+
     /// The deadline of a rule that gives people `within_ms`: counted from the proposal's creation, not from when
     /// somebody judged it, so that two judges agree on the terms.
     #[must_use]
@@ -83,6 +93,7 @@ pub fn build(
 ) -> Option<Input> {
     let recorded = ledger.proposal(id)?;
     let p = &recorded.body;
+    let steps = steps_of(ledger, recorded);
     let document = json!({
         "v": VERSION,
         "now": rfc3339(clock.wall_ms),
@@ -90,17 +101,88 @@ pub fn build(
         "clock": clock.confidence,
         "node": node(authority, observer),
         "proposal": proposal(recorded),
-        "agent": agent(ledger, authority, recorded),
-        "principal": {},
-        "confidence": {"raw_ppm": p.confidence_ppm, "method": p.confidence_method},
-        "history": [],
-        "taint": p.taint,
+        "agent": agent(ledger, authority, recorded, clock.wall_ms),
+        "principal": principal(ledger, recorded),
+        "confidence": {"raw_ppm": p.confidence_ppm, "method": p.confidence_method, "calibration": p.calibration},
+        "history": history(ledger, authority, &steps, clock.wall_ms),
+        "taint": taint(ledger, authority, recorded, &steps),
         "budgets": [],
         "resource": resource(ledger, authority, observer, p),
         "votes": votes(ledger, authority, recorded, clock.wall_ms),
     });
     let (created_ms, expires_ms) = (p.created_ms, p.expires_ms);
     Some(Input { document, action_class: p.action_class.clone(), created_ms, expires_ms })
+}
+
+impl Input {
+    /// The same document with what a coordinator reported: a second look, which can only be stricter.
+    #[must_use]
+    pub fn with_reported(mut self, reported: Value) -> Self {
+        if let Some(map) = self.document.as_object_mut() {
+            map.insert("reported".into(), reported);
+        }
+        self
+    }
+}
+
+/// What a coordinator tells owners beside its decision: how the agent's proposals fared wherever this coordinator reads.
+#[must_use]
+pub fn reported(ledger: &Ledger, authority: &Authority, p: &Recorded<Proposal>, now_ms: u64) -> Value {
+    json!({ "agent": { "recent": recent(ledger, authority, &p.body.agent_build, now_ms) } })
+}
+
+/// The steps of the session before a proposal, or before what it came from.
+fn steps_of<'a>(ledger: &'a Ledger, p: &'a Recorded<Proposal>) -> Vec<&'a Recorded<Proposal>> {
+    ledger.ancestors(p).find(|a| a.body.session.is_some()).map(|step| ledger.history(step)).unwrap_or_default()
+}
+
+fn principal(ledger: &Ledger, p: &Recorded<Proposal>) -> Value {
+    let requester = ledger.requester(p);
+    json!({ "sub": requester.principal, "role": requester.role, "delegation": requester.delegation })
+}
+
+fn history(ledger: &Ledger, authority: &Authority, steps: &[&Recorded<Proposal>], now_ms: u64) -> Value {
+    let newest = &steps[steps.len().saturating_sub(HISTORY_MAX)..];
+    let one = |p: &&Recorded<Proposal>| {
+        let state = ledger.status(&p.id, authority, now_ms).map(|s| s.state);
+        json!({
+            "class": p.body.action_class,
+            "operation": p.body.operation,
+            "resource": p.body.resource,
+            "digest": p.body.args_digest,
+            "outcome": state,
+            "labels": ledger.labels_of(p, authority).collect::<BTreeSet<_>>(),
+            "age_s": now_ms.saturating_sub(p.body.created_ms) / 1_000,
+        })
+    };
+    newest.iter().map(one).collect()
+}
+
+/// Labels of everything that shaped a proposal: what it says itself, and what its session has read before.
+fn taint(
+    ledger: &Ledger,
+    authority: &Authority,
+    p: &Recorded<Proposal>,
+    steps: &[&Recorded<Proposal>],
+) -> BTreeSet<String> {
+    let read = steps.iter().flat_map(|step| ledger.labels_of(step, authority).map(str::to_owned));
+    let said = steps.iter().copied().chain([p]).flat_map(|p| p.body.taint.iter().cloned());
+    read.chain(said).collect()
+}
+
+/// How the latest proposals of an agent's build came out.
+fn recent(ledger: &Ledger, authority: &Authority, build: &Digest, now_ms: u64) -> Value {
+    const HOUR_MS: u64 = 3_600_000;
+    const MONTH_MS: u64 = 30 * 86_400_000;
+    let (mut denied_1h, mut contested_30d, mut failed_1h) = (0u64, 0u64, 0u64);
+    for p in ledger.newest_of(build, RECENT_MAX) {
+        let age_ms = now_ms.saturating_sub(p.body.created_ms);
+        let Some(status) = ledger.status(&p.id, authority, now_ms).filter(|_| age_ms <= MONTH_MS) else { continue };
+        denied_1h += u64::from(age_ms <= HOUR_MS && status.state == State::Denied);
+        failed_1h += u64::from(age_ms <= HOUR_MS && matches!(status.state, State::Failed | State::Unknown));
+        contested_30d += u64::from(status.contested);
+    }
+    json!({ "denied_1h": denied_1h, "failed_1h": failed_1h, "contested_30d": contested_30d })
 }
 
 fn node(authority: &Authority, observer: &Observer<'_>) -> Value {
@@ -122,12 +204,13 @@ fn proposal(recorded: &Recorded<Proposal>) -> Value {
     view
 }
 
-fn agent(ledger: &Ledger, authority: &Authority, recorded: &Recorded<Proposal>) -> Value {
+fn agent(ledger: &Ledger, authority: &Authority, recorded: &Recorded<Proposal>, now_ms: u64) -> Value {
     let killed: Vec<String> = ledger.restrictions_on(recorded, authority).map(|(_, o)| o.reason).collect();
     json!({
         "spiffe": recorded.body.agent,
         "build_digest": recorded.body.agent_build,
         "level": "L1",
+        "recent": recent(ledger, authority, &recorded.body.agent_build, now_ms),
         "killed": killed,
     })
 }
@@ -149,7 +232,8 @@ fn votes(ledger: &Ledger, authority: &Authority, recorded: &Recorded<Proposal>, 
             "sub": v.statement.person,
             "groups": v.groups,
             "choice": v.statement.choice,
-            "assurance": v.kind,
+            "credential": v.kind,
+            "assurance": Assurance::of(v.kind),
             "dwell_ms": v.statement.dwell_ms,
             "expired": v.statement.expires_ms < now_ms,
         })

@@ -39,6 +39,25 @@ pub fn from_canonical(bytes: &[u8]) -> Result<Value, JsonError> {
     if canonical(&value)? == bytes { Ok(value) } else { Err(JsonError::NotCanonical) }
 }
 
+/// Applies a JSON merge patch (RFC 7396): members replace, `null` removes, objects merge.
+pub fn merge_patch(target: &mut Value, patch: &Value) {
+    let Value::Object(patch) = patch else {
+        *target = patch.clone();
+        return;
+    };
+    if !target.is_object() {
+        *target = Value::Object(serde_json::Map::new());
+    }
+    let Value::Object(map) = target else { return };
+    for (key, change) in patch {
+        if change.is_null() {
+            map.remove(key);
+        } else {
+            merge_patch(map.entry(key.clone()).or_insert(Value::Null), change);
+        }
+    }
+}
+
 fn sort(value: &Value) -> Result<Value, JsonError> {
     Ok(match value {
         Value::Object(map) => {
@@ -80,6 +99,32 @@ fn civil(days: u64) -> (u64, u64, u64) {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    /// The examples of RFC 7396, appendix A, but for those with a float.
+    #[test]
+    fn merge_patches_are_those_of_rfc_7396() {
+        for (target, patch, result) in [
+            (json!({"a":"b"}), json!({"a":"c"}), json!({"a":"c"})),
+            (json!({"a":"b"}), json!({"b":"c"}), json!({"a":"b","b":"c"})),
+            (json!({"a":"b"}), json!({"a":null}), json!({})),
+            (json!({"a":"b","b":"c"}), json!({"a":null}), json!({"b":"c"})),
+            (json!({"a":["b"]}), json!({"a":"c"}), json!({"a":"c"})),
+            (json!({"a":"c"}), json!({"a":["b"]}), json!({"a":["b"]})),
+            (json!({"a":{"b":"c"}}), json!({"a":{"b":"d","c":null}}), json!({"a":{"b":"d"}})),
+            (json!({"a":[{"b":"c"}]}), json!({"a":[1]}), json!({"a":[1]})),
+            (json!(["a", "b"]), json!(["c", "d"]), json!(["c", "d"])),
+            (json!({"a":"b"}), json!(["c"]), json!(["c"])),
+            (json!({"a":"foo"}), json!(null), json!(null)),
+            (json!({"a":"foo"}), json!("bar"), json!("bar")),
+            (json!({"e":null}), json!({"a":1}), json!({"e":null,"a":1})),
+            (json!([1, 2]), json!({"a":"b","c":null}), json!({"a":"b"})),
+            (json!({}), json!({"a":{"bb":{"ccc":null}}}), json!({"a":{"bb":{}}})),
+        ] {
+            let mut patched = target.clone();
+            merge_patch(&mut patched, &patch);
+            assert_eq!(patched, result, "{target} with {patch}");
+        }
+    }
 
     #[test]
     fn one_value_has_one_encoding() {

@@ -4,7 +4,7 @@
 //!
 //! * [`bodies`]: what the governance facts carry; [`action`]: the operations that this build knows.
 //! * [`policy`]: Rego bundles, evaluated in process; [`input`]: the one document they judge.
-//! * [`vote`]: statements signed by people, bound to the terms they saw.
+//! * [`signed`]: what people say, under a credential of theirs; [`vote`]: their votes, bound to the terms they saw.
 //! * [`ledger`]: the pure fold of governance facts into the state of every proposal.
 //! * [`coordinate`]: what a coordinator writes next: decisions and permits.
 //! * [`owner`]: the last judge. Only it makes a [`owner::VerifiedPermit`], and nothing acts without one.
@@ -24,6 +24,7 @@ pub mod ledger;
 pub mod owner;
 pub mod policy;
 pub mod quorum;
+pub mod signed;
 pub mod vote;
 
 pub use cauldron_identity::planted;

@@ -12,7 +12,7 @@ use cauldron_identity::{
     AuthorId, AuthorKey, Clock, Confidence, Digest, Fact, FactId, HeaderDraft, Scope, SignedCharter, SpiffeId,
 };
 
-use crate::action::{Action, BlockAddress};
+use crate::action::Action;
 use crate::bodies::*;
 use crate::coordinate::{Act, Limits, step};
 use crate::lease::LeaseAge;
@@ -33,26 +33,11 @@ pub fn spiffe(path: &str) -> SpiffeId {
 
 /// A sound proposal of lyon's agent to block `address` for an hour.
 pub fn proposal(address: &str) -> Proposal {
-    let block = BlockAddress::new(address.parse().expect("address"), 3600, "brute force").expect("valid");
-    let action = Action::BlockAddress(block);
-    let args = action.args().expect("canonical");
-    let resource = format!("lyon/lyon/blocklist/{}", action.object());
+    let action = Action::block(address, 3600, "brute force").expect("valid");
+    let agent = spiffe("/site/lyon/node/lyon/agent/sshd-bruteforce").to_string();
     Proposal {
-        lineage: None,
-        agent: spiffe("/site/lyon/node/lyon/agent/sshd-bruteforce").to_string(),
         agent_build: Digest::of("build", b"1"),
-        site: "lyon".into(),
-        module: action.module().into(),
-        action_class: action.action_class(),
-        operation: action.operation().into(),
-        conflict_key: resource.clone(),
-        resource,
-        expected_version: None,
-        args_digest: Proposal::digest_of_args(&args),
-        args,
-        reversibility: Reversibility::Reversible,
         undo_plan: "remove the line".into(),
-        risk: RiskClass::R1,
         confidence_ppm: 900_000,
         confidence_method: "test".into(),
         rationale: "9 failed logins in 10 minutes".into(),
@@ -64,9 +49,9 @@ pub fn proposal(address: &str) -> Proposal {
             labels: vec!["untrusted:log".into()],
         }],
         taint: vec!["untrusted:log".into()],
-        intent_key: action.intent_key(NOW - 600_000),
         created_ms: NOW,
         expires_ms: NOW + 12 * 3_600_000,
+        ..action.proposal("lyon", "lyon", &agent, &crate::json::rfc3339(NOW - 600_000))
     }
 }
 
@@ -277,6 +262,8 @@ impl World {
         let one = |world: &mut Self, act: &Act| match act {
             Act::Decide { scope, body, .. } => world.put(author, &scope.to_string(), KIND_DECISION, body),
             Act::Permit { scope, body, .. } => world.put(author, &scope.to_string(), KIND_PERMIT, body),
+            Act::Modify { scope, body, .. } => world.put(author, &scope.to_string(), KIND_PROPOSAL, &**body),
+            Act::Close { scope, body, .. } => world.put(author, &scope.to_string(), KIND_WINDOW, body),
         };
         acts.iter().map(|act| one(self, act)).collect()
     }
@@ -424,6 +411,7 @@ impl World {
             after_version: None,
             until_ms: None,
             done_ms: self.clock.wall_ms,
+            labels: vec![],
         };
         self.put(3, "site/lyon", KIND_DONE, &done)
     }

@@ -39,6 +39,12 @@ pub enum Choice {
     /// No. Final, whatever else is said.
     #[n(3)]
     Deny,
+    /// Not by silence: ends a veto window, and people must approve.
+    #[n(4)]
+    Object,
+    /// A remark for those who decide; it changes nothing.
+    #[n(5)]
+    Comment,
 }
 
 /// What the person signs.
@@ -90,6 +96,14 @@ pub struct VoteStatement {
     /// Makes each statement unique.
     #[n(14)]
     pub nonce: Digest,
+}
+
+impl Choice {
+    /// Whether it only ever holds back.
+    #[must_use]
+    pub fn restricts(self) -> bool {
+        matches!(self, Self::Deny | Self::Object)
+    }
 }
 
 /// A statement as signed: body of a `vote` fact.
@@ -178,6 +192,14 @@ pub enum VoteError {
     Signature,
 }
 
+impl VerifiedVote {
+    /// The author that would have this key; none has it, unless somebody votes with a node's.
+    #[must_use]
+    pub fn key_author(&self) -> cauldron_identity::AuthorId {
+        self.key.author_id()
+    }
+}
+
 impl VoteStatement {
     /// Hash of the encoded statement: the vote's identity.
     #[must_use]
@@ -226,15 +248,17 @@ impl SignedVote {
         }
         let index = match statement.authority_head {
             // A no needs no head: one that names an entry of a branch which is not held here would lapse here.
-            Some(_) if statement.choice == Choice::Deny => authority.index(),
+            Some(_) if statement.choice.restricts() => authority.index(),
             Some(head) => authority.index_of(&head).ok_or(VoteError::HeadUnknown)?,
             None => 0,
         };
         let has_it = |p: &&Person| p.credentials.iter().any(|c| c.id() == statement.credential);
         // An approval needs a person in good standing; a no counts for good, whatever became of who said it.
         let then = match statement.choice {
-            Choice::Deny => authority.person_ever(&statement.person, index).find(has_it),
-            Choice::Approve | Choice::Abstain | Choice::Withdraw => authority.person_at(&statement.person, index),
+            Choice::Deny | Choice::Object => authority.person_ever(&statement.person, index).find(has_it),
+            Choice::Approve | Choice::Abstain | Choice::Withdraw | Choice::Comment => {
+                authority.person_at(&statement.person, index)
+            }
         };
         let then = then.ok_or_else(|| VoteError::Person(statement.person.clone()))?;
         let credential = then.credentials.iter().find(|c| c.id() == statement.credential);
@@ -311,7 +335,7 @@ pub fn present(id: &FactId, p: &Proposal, evaluation: &Evaluation) -> Presentati
         line("rule", rule.clone());
     }
     for need in &evaluation.obligations.approvals {
-        line("needs", format!("{} of group {}", need.n, need.group));
+        line("needs", need.to_string());
     }
     line("decide by", rfc3339(evaluation.obligations.decide_by_ms));
     line("proposal", id.to_string());
@@ -422,7 +446,7 @@ mod tests {
         other.evidence[0].text.push('x');
         assert_ne!(shown, present(&id, &other, &e).digest());
         let mut stricter = e.clone();
-        stricter.obligations.approvals[0].n += 1;
+        stricter.obligations.approvals[0].any_of[0].n += 1;
         assert_ne!(shown, present(&id, &p, &stricter).digest());
         assert!(present(&id, &p, &e).text().contains("security.address.block on lyon/lyon/blocklist/198.51.100.7"));
     }

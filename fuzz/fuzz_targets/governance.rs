@@ -4,7 +4,7 @@
 //! Input: messages, each a deed (fuzz/src/insider.rs). Any order of the facts gives the same ledger.
 #![no_main]
 
-use cauldron_coordinator::action::Action;
+use cauldron_coordinator::action::{Action, Catalogue};
 use cauldron_coordinator::bodies::KIND_BUNDLE;
 use cauldron_coordinator::coordinate::{Limits, step};
 use cauldron_coordinator::lease::LeaseAge;
@@ -39,7 +39,7 @@ fuzz_target!(init: { ready(); std::sync::LazyLock::force(&ENGINE) }, |input: &[u
         mesh.authority.suspend(author, &ends);
     }
     for proposal in ledger.proposals() {
-        let _ = (Action::of_proposal(&proposal.body), ledger.status(&proposal.id, &mesh.authority, NOW.wall_ms));
+        let _ = (Action::of_proposal(Catalogue::built_in(), &proposal.body), ledger.status(&proposal.id, &mesh.authority, NOW.wall_ms));
         let _ = ledger.open(&mesh.authority, NOW.wall_ms);
     }
     let _ = step(&ledger, &mesh.authority, Some(&ENGINE), &NOW, &key(HQ).author_id(), &Limits::default());

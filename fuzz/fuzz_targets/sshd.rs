@@ -5,7 +5,7 @@
 
 use cauldron_agents::security::sshd::{Config, SshdBruteforce};
 use cauldron_agents::source::LineRef;
-use cauldron_coordinator::action::Action;
+use cauldron_coordinator::action::{Action, Catalogue};
 use cauldron_fuzz::hostile::MACHINE;
 use cauldron_fuzz::{hostile, ready};
 use libfuzzer_sys::fuzz_target;
@@ -17,8 +17,8 @@ fuzz_target!(init: ready(), |input: &[u8]| hostile(input, MACHINE, |log| {
         let line_no = index as u64 + 1;
         if let Some(finding) = agent.observe(LineRef { bytes, line_no, offset }) {
             let draft = agent.draft(&finding);
-            let args = cauldron_coordinator::json::canonical(&draft.args).expect("arguments without fractions");
-            let action = Action::parse(&draft.operation, &args).expect("an action that the mesh knows");
+            let action = Action::new(Catalogue::built_in(), &draft.operation, Some(&draft.connector), &draft.args)
+                .expect("an action that the mesh knows");
             assert_eq!(action.object(), draft.object);
             assert!(!finding.source.is_loopback() && !finding.source.is_multicast(), "{} is nobody's", finding.source);
             agent.settled(finding.source);

@@ -13,7 +13,7 @@ use std::str::FromStr;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use cauldron_coordinator::action::{Action, Resource};
+use cauldron_coordinator::action::{Action, Catalogue, Resource};
 use cauldron_coordinator::json;
 use cauldron_fuzz::chunks::door;
 use cauldron_fuzz::hostile::Memory;
@@ -44,8 +44,8 @@ fuzz_target!(init: ready(), |input: &[u8]| hostile(input, MEMORY, |input| {
             drop(JoinToken::decode(&text).map(|token| assert_eq!(JoinToken::decode(&token.encode()), Ok(token))));
         }
         6 => drop(json::from_canonical(rest).map(|value| assert_eq!(json::canonical(&value).as_deref(), Ok(rest)))),
-        _ => drop(Action::parse("security.address.block", rest).map(|action| {
-            assert_eq!(action.args().as_deref(), Ok(rest), "two encodings of one action");
+        _ => drop(Action::parse(Catalogue::built_in(), "security.address.block/blocklist", rest).map(|action| {
+            assert_eq!(action.bytes(), rest, "two encodings of one action");
         })),
     }
 }));

@@ -47,8 +47,11 @@ use serde::Serialize;
 /// let back_door = Blocklist::apply;
 /// ```
 pub trait Connector {
-    /// Operation, resource and arguments.
-    fn schema(&self) -> Schema;
+    /// Third part of a resource `<site>/<node>/<connector>/<object>`.
+    fn name(&self) -> &str;
+
+    /// What it can do: operations that have an action schema for this connector.
+    fn operations(&self) -> &[&'static str];
 
     /// How a stale owner is kept from acting.
     fn fencing(&self) -> Fencing;
@@ -72,17 +75,6 @@ pub trait Connector {
     /// # Errors
     /// What is due stays due: sweep again.
     fn sweep(&mut self, now_ms: u64) -> Result<Vec<Ended>, ConnectorError>;
-}
-
-/// What a connector can do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Schema {
-    /// `<module>.<object>.<verb>`.
-    pub operation: &'static str,
-    /// Third part of a resource `<site>/<node>/<connector>/<object>`.
-    pub connector: &'static str,
-    /// Names of the arguments it reads, with their meaning and unit.
-    pub args: &'static [(&'static str, &'static str)],
 }
 
 /// How the actuator keeps a stale owner from acting.

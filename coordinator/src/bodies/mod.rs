@@ -1,20 +1,32 @@
-//! What the governance facts carry: deterministic CBOR maps with integer keys, v0.
+//! What the governance facts carry: deterministic CBOR maps with integer keys.
 //!
 //! Digests and signatures are always over stored bytes; the `serde` form of each body is a view for people and the API.
 //! Fields that a build does not know survive, because facts keep their raw bytes.
 
+mod deputy;
+mod hand;
+mod obligation;
 mod outcome;
 mod proposal;
 mod restriction;
 mod ruling;
+mod session;
 
 #[cfg(test)]
 mod tests;
 
+pub use deputy::{DEPUTY_MS_MAX, Deputy, DeputyStatement};
+pub use hand::{Hand, HandStatement};
+pub use obligation::{
+    Assurance, DELEGATES, DISTINCT, Escalation, GroupNeed, Need, Obligations, SELF_SERVED, VetoWindow,
+};
 pub use outcome::{Done, Ended, Failed, Started, Unknown};
-pub use proposal::{Evidence, Proposal, Reversibility, RiskClass};
+pub use proposal::{Amount, Blast, Calibration, Evidence, Proposal, Reversibility, RiskClass};
 pub use restriction::{ORDER_NAMESPACE, Order, Restriction, RestrictionError, Target};
-pub use ruling::{Decision, Evaluation, GroupNeed, Obligations, Outcome, Permit, PolicyRef, terms};
+pub use ruling::{
+    Decision, Evaluation, Outcome, Permit, PolicyRef, Requester, Resolution, WindowClosed, terms, undo_digest,
+};
+pub use session::{DELEGATION_MAX, Delegated, SessionStep};
 
 /// Fact kind of a [`Proposal`].
 pub const KIND_PROPOSAL: &str = "proposal";
@@ -34,13 +46,17 @@ pub const KIND_FAILED: &str = "failed";
 pub const KIND_UNKNOWN: &str = "unknown";
 /// Fact kind of an [`Ended`].
 pub const KIND_ENDED: &str = "ended";
+/// Fact kind of a [`WindowClosed`].
+pub const KIND_WINDOW: &str = "window-closed";
+/// Fact kind of a [`Deputy`].
+pub const KIND_DEPUTY: &str = "deputy";
 /// Fact kind of a [`Restriction`]; in `#restrict` lanes only.
 pub const KIND_RESTRICTION: &str = "restriction";
 /// Fact kind of a packed [`crate::policy::Bundle`], in `mesh`.
 pub const KIND_BUNDLE: &str = "policy.bundle";
 
 /// Every kind that the ledger looks into.
-pub const KINDS: [&str; 10] = [
+pub const KINDS: [&str; 12] = [
     KIND_PROPOSAL,
     KIND_DECISION,
     KIND_VOTE,
@@ -51,6 +67,8 @@ pub const KINDS: [&str; 10] = [
     KIND_UNKNOWN,
     KIND_ENDED,
     KIND_RESTRICTION,
+    KIND_WINDOW,
+    KIND_DEPUTY,
 ];
 
 /// Byte strings as text in the JSON view; ours hold JSON or opaque bytes.
@@ -58,5 +76,13 @@ pub(crate) fn bytes_as_text<S: serde::Serializer>(bytes: &[u8], s: S) -> Result<
     match serde_json::from_slice::<serde_json::Value>(bytes) {
         Ok(value) => serde::Serialize::serialize(&value, s),
         Err(_) => s.serialize_str(&String::from_utf8_lossy(bytes)),
+    }
+}
+
+/// The same, of what may be absent.
+pub(crate) fn optional_bytes_as_text<S: serde::Serializer>(bytes: &Option<Vec<u8>>, s: S) -> Result<S::Ok, S::Error> {
+    match bytes {
+        Some(bytes) => bytes_as_text(bytes, s),
+        None => s.serialize_none(),
     }
 }

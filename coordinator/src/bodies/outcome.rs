@@ -62,6 +62,10 @@ pub struct Done {
     /// When, milliseconds since the Unix epoch.
     #[n(6)]
     pub done_ms: u64,
+    /// Labels of what came back: they travel into every later step of the session.
+    #[n(7)]
+    #[cbor(default)]
+    pub labels: Vec<String>,
 }
 
 /// The effect did not happen.

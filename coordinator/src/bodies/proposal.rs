@@ -1,8 +1,11 @@
 //! A proposal: what an agent wants, why, and how it is taken back.
 
+use cauldron_identity::codec::to_cbor;
 use cauldron_identity::{Digest, FactId};
 use minicbor::{Decode, Encode};
 use serde::Serialize;
+
+use super::{Hand, SessionStep};
 
 /// How much an action can harm (governance §4). The class that counts is the highest that schema, policy or proposal name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Encode, Decode, Serialize, serde::Deserialize)]
@@ -22,8 +25,8 @@ pub enum RiskClass {
     R3,
 }
 
-/// Whether an effect can be taken back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode, Serialize)]
+/// Whether an effect can be taken back. Ordered: the later, the worse.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Encode, Decode, Serialize, serde::Deserialize)]
 #[cbor(index_only)]
 #[serde(rename_all = "snake_case")]
 pub enum Reversibility {
@@ -133,6 +136,84 @@ pub struct Proposal {
     /// When it lapses: a timeout is a deny.
     #[n(22)]
     pub expires_ms: u64,
+    /// The proposal that this one edits, modifies or takes up again.
+    #[n(23)]
+    pub parent: Option<FactId>,
+    /// The step of a session that it is.
+    #[n(24)]
+    pub session: Option<SessionStep>,
+    /// For whom the agent acts: a person's id, or a workload's SPIFFE ID.
+    #[n(25)]
+    pub on_behalf_of: Option<String>,
+    /// Digest of the model that reasoned, where one did.
+    #[n(26)]
+    pub agent_model: Option<Digest>,
+    /// Digest of the prompt it was given.
+    #[n(27)]
+    pub agent_prompt: Option<Digest>,
+    /// Digest of the tool schemas it could choose from.
+    #[n(28)]
+    pub agent_tools: Option<Digest>,
+    /// What the raw score means, where that was measured.
+    #[n(29)]
+    pub calibration: Option<Calibration>,
+    /// How far it reaches.
+    #[n(30)]
+    #[cbor(default)]
+    pub blast: Vec<Blast>,
+    /// What would change, as text for people: a unified diff where the connector can make one. Made by the resource's owner.
+    #[n(31)]
+    pub dry_run: Option<String>,
+    /// What else was thought of.
+    #[n(32)]
+    #[cbor(default)]
+    pub alternatives: Vec<String>,
+    /// Rights of budgets that it needs.
+    #[n(33)]
+    #[cbor(default)]
+    pub budgets: Vec<Amount>,
+    /// The signature of the person who wrote or edited it, where one did.
+    #[n(34)]
+    pub hand: Option<Hand>,
+}
+
+/// How good the agent's scores were so far.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Serialize)]
+#[cbor(map)]
+pub struct Calibration {
+    /// Share of right decisions among those with such a score, parts per million.
+    #[n(0)]
+    pub right_ppm: u32,
+    /// How many decisions that rests on.
+    #[n(1)]
+    pub n: u64,
+    /// Digest of the table it was read from.
+    #[n(2)]
+    pub table: Digest,
+}
+
+/// How much of one thing an action reaches.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Encode, Decode, Serialize, serde::Deserialize)]
+#[cbor(map)]
+pub struct Blast {
+    /// What: `hosts`, `rows`, a currency in minor units.
+    #[n(0)]
+    pub what: String,
+    /// How many.
+    #[n(1)]
+    pub n: u64,
+}
+
+/// An amount of one budget.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Encode, Decode, Serialize, serde::Deserialize)]
+#[cbor(map)]
+pub struct Amount {
+    /// The budget's name.
+    #[n(0)]
+    pub budget: String,
+    /// Rights, in the budget's unit.
+    #[n(1)]
+    pub amount: u64,
 }
 
 impl Proposal {
@@ -145,6 +226,13 @@ impl Proposal {
     /// What `args_digest` must be for `args`.
     #[must_use]
     pub fn digest_of_args(args: &[u8]) -> Digest {
-        Digest::of("cauldron/args/v0", args)
+        Digest::of("cauldron/args/v1", args)
+    }
+
+    /// What its [`Hand`] signs: everything in it but the signature and the times, which the node that records it sets.
+    #[must_use]
+    pub fn content(&self) -> Digest {
+        let bare = Self { hand: None, created_ms: 0, expires_ms: 0, ..self.clone() };
+        Digest::of("cauldron/proposal-content/v1", &to_cbor(&bare))
     }
 }

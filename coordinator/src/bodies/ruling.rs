@@ -5,7 +5,7 @@ use cauldron_identity::{AuthorId, Digest, FactId};
 use minicbor::{Decode, Encode};
 use serde::Serialize;
 
-use super::RiskClass;
+use super::{Amount, Delegated, Obligations, Proposal, RiskClass};
 
 /// What policy says. Ordered by strictness, so that the stricter of two is their maximum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Encode, Decode, Serialize)]
@@ -15,67 +15,18 @@ pub enum Outcome {
     /// Policy alone allows it.
     #[n(0)]
     Allow,
-    /// People must approve.
+    /// Not so, but with other arguments: a child proposal, which is judged anew.
     #[n(1)]
+    Modify,
+    /// People must approve.
+    #[n(2)]
     StepUp,
     /// Not now: new facts are needed.
-    #[n(2)]
+    #[n(3)]
     Defer,
     /// No.
-    #[n(3)]
+    #[n(4)]
     Deny,
-}
-
-/// How many people of a group must approve.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Encode, Decode, Serialize)]
-#[cbor(map)]
-pub struct GroupNeed {
-    /// The approver group.
-    #[n(0)]
-    pub group: String,
-    /// Distinct people of it.
-    #[n(1)]
-    pub n: u32,
-}
-
-/// What must be met before the effect.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Serialize)]
-#[cbor(map)]
-pub struct Obligations {
-    /// Approvals, all of them needed; one person fills one seat. Sorted by group.
-    #[n(0)]
-    pub approvals: Vec<GroupNeed>,
-    /// Until when; a timeout is a deny. Milliseconds since the Unix epoch.
-    #[n(1)]
-    pub decide_by_ms: u64,
-    /// Who may not fill a seat beside the proposer: `self-served` bars votes whose page came from the proposing or
-    /// owning node. Sorted.
-    #[n(2)]
-    pub distinct_from: Vec<String>,
-}
-
-impl Obligations {
-    /// Nothing to meet but the deadline.
-    #[must_use]
-    pub fn none(decide_by_ms: u64) -> Self {
-        Self { approvals: Vec::new(), decide_by_ms, distinct_from: Vec::new() }
-    }
-
-    /// Both sets of obligations at once: the larger need per group, the earlier deadline, every exclusion.
-    #[must_use]
-    pub fn union(&self, other: &Self) -> Self {
-        let mut needs = std::collections::BTreeMap::new();
-        for need in self.approvals.iter().chain(&other.approvals) {
-            let n: &mut u32 = needs.entry(need.group.clone()).or_default();
-            *n = (*n).max(need.n);
-        }
-        let distinct: std::collections::BTreeSet<_> = self.distinct_from.iter().chain(&other.distinct_from).collect();
-        Self {
-            approvals: needs.into_iter().filter(|(_, n)| *n > 0).map(|(group, n)| GroupNeed { group, n }).collect(),
-            decide_by_ms: self.decide_by_ms.min(other.decide_by_ms),
-            distinct_from: distinct.into_iter().cloned().collect(),
-        }
-    }
 }
 
 /// What an evaluation came to.
@@ -89,6 +40,9 @@ pub struct Evaluation {
     pub rules: Vec<String>,
     /// The class that policy gives the action.
     pub risk: RiskClass,
+    /// For [`Outcome::Modify`]: a JSON merge patch (RFC 7396) for the arguments, canonical.
+    #[serde(serialize_with = "super::optional_bytes_as_text", skip_serializing_if = "Option::is_none")]
+    pub modify: Option<Vec<u8>>,
     /// Digest of the input document.
     pub input_digest: Digest,
     /// The version of the rules for this action class.
@@ -103,7 +57,59 @@ pub fn terms(proposal: &FactId, class_version: &Digest, outcome: Outcome, obliga
     bytes.extend_from_slice(class_version.as_bytes());
     bytes.extend_from_slice(&to_cbor(&outcome));
     bytes.extend_from_slice(&to_cbor(obligations));
-    Digest::of("cauldron/terms/v0", &bytes)
+    Digest::of("cauldron/terms/v1", &bytes)
+}
+
+/// For whom, by whom and by what right something is decided: on every decision, so that one alone says it.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Serialize)]
+#[cbor(map)]
+pub struct Requester {
+    /// The agent's SPIFFE ID.
+    #[n(0)]
+    pub agent: String,
+    /// For whom it acts.
+    #[n(1)]
+    pub principal: Option<String>,
+    /// In which role.
+    #[n(2)]
+    pub role: Option<String>,
+    /// How the right came to it.
+    #[n(3)]
+    #[cbor(default)]
+    pub delegation: Vec<Delegated>,
+    /// The session.
+    #[n(4)]
+    pub session: Option<Digest>,
+}
+
+impl Requester {
+    /// The requester of a proposal.
+    #[must_use]
+    pub fn of(p: &Proposal) -> Self {
+        let session = p.session.as_ref();
+        Self {
+            agent: p.agent.clone(),
+            principal: session.map(|s| s.principal.clone()).or_else(|| p.on_behalf_of.clone()),
+            role: session.map(|s| s.role.clone()),
+            delegation: session.map(|s| s.delegation.clone()).unwrap_or_default(),
+            session: session.map(|s| s.id),
+        }
+    }
+}
+
+/// How a deferral came to its end.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Serialize)]
+#[cbor(map)]
+pub struct Resolution {
+    /// The deferral.
+    #[n(0)]
+    pub deferred: FactId,
+    /// Why it was deferred.
+    #[n(1)]
+    pub reason: Vec<String>,
+    /// When it was deferred, milliseconds since the Unix epoch.
+    #[n(2)]
+    pub deferred_ms: u64,
 }
 
 /// Which policy judged.
@@ -152,6 +158,23 @@ pub struct Decision {
     /// When, milliseconds since the Unix epoch.
     #[n(8)]
     pub decided_ms: u64,
+    /// For whom it decides.
+    #[n(9)]
+    pub requester: Requester,
+    /// The step of the session that came before, where there is one: the history it judged ends there.
+    #[n(10)]
+    pub session_head: Option<FactId>,
+    /// The deferral that this one resolves.
+    #[n(11)]
+    pub resolves: Option<Resolution>,
+    /// For [`Outcome::Modify`]: a JSON merge patch (RFC 7396) for the arguments, canonical.
+    #[cbor(n(12), with = "minicbor::bytes")]
+    #[serde(serialize_with = "super::optional_bytes_as_text", skip_serializing_if = "Option::is_none")]
+    pub modify: Option<Vec<u8>>,
+    /// What the coordinator knows and the owner may not, canonical JSON: `input.reported` of the owner's second evaluation.
+    #[cbor(n(13), with = "minicbor::bytes")]
+    #[serde(serialize_with = "super::optional_bytes_as_text", skip_serializing_if = "Option::is_none")]
+    pub reported: Option<Vec<u8>>,
 }
 
 impl Decision {
@@ -169,6 +192,7 @@ impl Decision {
             obligations: self.obligations.clone(),
             rules: self.rules.clone(),
             risk: self.risk,
+            modify: self.modify.clone(),
             input_digest: self.input_digest,
             class_version: self.policy.class_version,
         }
@@ -224,4 +248,49 @@ pub struct Permit {
     /// What the votes agreed to.
     #[n(14)]
     pub terms: Digest,
+    /// Where silence allowed: the fact that says nobody objected in time.
+    #[n(15)]
+    pub window: Option<FactId>,
+    /// Rights that the owner must reserve before it starts.
+    #[n(16)]
+    #[cbor(default)]
+    pub budgets: Vec<Amount>,
+    /// Restrictions under which the connector works.
+    #[n(17)]
+    #[cbor(default)]
+    pub sandbox: Vec<String>,
+    /// Checks that must hold after the effect.
+    #[n(18)]
+    #[cbor(default)]
+    pub post_checks: Vec<String>,
+    /// Digest of the action that takes it back, which is permitted with it: see [`undo_digest`].
+    #[n(19)]
+    pub undo: Option<Digest>,
+}
+
+/// Names the action that takes another back.
+#[must_use]
+pub fn undo_digest(class: &str, args: &[u8]) -> Digest {
+    Digest::of("cauldron/undo/v1", &[class.as_bytes(), b"\0", args].concat())
+}
+
+/// Body of a `window-closed` fact: a coordinator says that the time to object is over, and what it holds by then.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Serialize)]
+#[cbor(map)]
+pub struct WindowClosed {
+    /// The proposal.
+    #[n(0)]
+    pub proposal: FactId,
+    /// The decision whose window it is.
+    #[n(1)]
+    pub decision: FactId,
+    /// The authority chain as the coordinator holds it.
+    #[n(2)]
+    pub authority_head: Option<FactId>,
+    /// Every vote on the proposal that it holds, by the hash of the statement. Sorted.
+    #[n(3)]
+    pub votes: Vec<Digest>,
+    /// When, milliseconds since the Unix epoch.
+    #[n(4)]
+    pub closed_ms: u64,
 }

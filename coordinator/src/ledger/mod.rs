@@ -6,7 +6,10 @@
 //! What grants (decisions, permits, approvals) counts only while its author may say it and stands. What restricts
 //! (denials, restrictions) and what happened (starts, outcomes) counts whatever becomes of its author.
 
+mod child;
+mod deputies;
 mod rights;
+mod session;
 mod state;
 mod tally;
 mod timeline;
@@ -21,17 +24,20 @@ use cauldron_identity::codec::CodecError;
 use cauldron_identity::{Digest, Fact, FactId, Header, Scope};
 use minicbor::Decode;
 
+pub use child::{GENERATIONS_MAX, modified};
+pub use deputies::Deputised;
 pub use rights::{Owner, entitled};
+pub use session::HISTORY_MAX;
 pub use state::{Denial, DenialKind, PERMIT_MS_MAX, State, Status};
-pub use tally::{Ballot, SELF_SERVED};
+pub use tally::{APPROVALS_PER_HOUR_MAX, Ballot};
 pub use timeline::Event;
 
 use crate::bodies::{
-    Decision, Done, Ended, Failed, KIND_DECISION, KIND_DONE, KIND_ENDED, KIND_FAILED, KIND_PERMIT, KIND_PROPOSAL,
-    KIND_RESTRICTION, KIND_STARTED, KIND_UNKNOWN, KIND_VOTE, KINDS, Order, Permit, Proposal, Restriction, Started,
-    Target, Unknown,
+    Decision, Deputy, Done, Ended, Failed, KIND_DECISION, KIND_DEPUTY, KIND_DONE, KIND_ENDED, KIND_FAILED, KIND_PERMIT,
+    KIND_PROPOSAL, KIND_RESTRICTION, KIND_STARTED, KIND_UNKNOWN, KIND_VOTE, KIND_WINDOW, KINDS, Order, Permit,
+    Proposal, Restriction, Started, Target, Unknown, WindowClosed,
 };
-use crate::vote::SignedVote;
+use crate::vote::{Choice, SignedVote};
 
 /// A body with the fact that carried it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,17 +89,34 @@ pub enum Inserted {
     Unreadable(CodecError),
 }
 
+/// A resource, and what somebody wants of it.
+type IntentOn = (String, String);
+
 /// Governance facts, indexed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Ledger {
     proposals: BTreeMap<FactId, Recorded<Proposal>>,
     lineages: BTreeMap<FactId, BTreeSet<FactId>>,
+    intents: BTreeMap<IntentOn, BTreeSet<FactId>>,
+    children: BTreeMap<FactId, BTreeSet<FactId>>,
+    /// By the build of the agent and the time.
+    builds: BTreeMap<Digest, BTreeSet<(u64, FactId)>>,
+    /// Steps of a session, by their index.
+    sessions: BTreeMap<Digest, BTreeMap<u64, BTreeSet<FactId>>>,
     decisions: BTreeMap<FactId, BTreeMap<FactId, Recorded<Decision>>>,
+    windows: BTreeMap<FactId, BTreeMap<FactId, Recorded<WindowClosed>>>,
     /// By proposal; a signed statement may be carried by several facts.
     votes: BTreeMap<FactId, BTreeMap<SignedVote, BTreeMap<FactId, Header>>>,
+    /// When a person approved, and what: for the rate at which one may.
+    approvals: BTreeMap<String, BTreeMap<(u64, Digest), SignedVote>>,
+    deputies: BTreeMap<String, BTreeMap<Deputy, BTreeSet<FactId>>>,
     permits: BTreeMap<FactId, Recorded<Permit>>,
     permits_of: BTreeMap<FactId, BTreeSet<FactId>>,
     starts: BTreeMap<FactId, Recorded<Started>>,
+    starts_of: BTreeMap<FactId, BTreeSet<FactId>>,
+    starts_on: BTreeMap<IntentOn, BTreeSet<FactId>>,
+    starts_in: BTreeMap<FactId, BTreeSet<FactId>>,
+    started_on: BTreeMap<FactId, BTreeSet<FactId>>,
     reports: BTreeMap<FactId, BTreeMap<FactId, Recorded<Report>>>,
     restrictions: BTreeMap<FactId, Recorded<Restriction>>,
 }
@@ -123,7 +146,11 @@ impl Ledger {
                 self.permits_of.entry(r.body.proposal).or_default().insert(r.id);
                 self.permits.insert(r.id, r).is_none()
             }),
-            KIND_STARTED => read(fact).map(|r| self.starts.insert(r.id, r).is_none()),
+            KIND_STARTED => read(fact).map(|r| self.insert_start(r)),
+            KIND_WINDOW => read(fact).map(|r: Recorded<WindowClosed>| {
+                self.windows.entry(r.body.proposal).or_default().insert(r.id, r).is_none()
+            }),
+            KIND_DEPUTY => self.insert_deputy(fact),
             KIND_DONE => read(fact).map(|r: Recorded<Done>| self.insert_report(r.body.started, r.map(Report::Done))),
             KIND_FAILED => {
                 read(fact).map(|r: Recorded<Failed>| self.insert_report(r.body.started, r.map(Report::Failed)))
@@ -146,15 +173,43 @@ impl Ledger {
     }
 
     fn insert_proposal(&mut self, recorded: Recorded<Proposal>) -> bool {
-        self.lineages.entry(recorded.body.lineage(recorded.id)).or_default().insert(recorded.id);
-        self.proposals.insert(recorded.id, recorded).is_none()
+        let (id, p) = (recorded.id, &recorded.body);
+        self.lineages.entry(p.lineage(id)).or_default().insert(id);
+        self.intents.entry((p.resource.clone(), p.intent_key.clone())).or_default().insert(id);
+        self.builds.entry(p.agent_build).or_default().insert((p.created_ms, id));
+        if let Some(parent) = p.parent {
+            self.children.entry(parent).or_default().insert(id);
+        }
+        if let Some(step) = &p.session {
+            self.sessions.entry(step.id).or_default().entry(step.index).or_default().insert(id);
+        }
+        self.proposals.insert(id, recorded).is_none()
+    }
+
+    fn insert_start(&mut self, recorded: Recorded<Started>) -> bool {
+        let (id, s) = (recorded.id, &recorded.body);
+        self.starts_of.entry(s.proposal).or_default().insert(id);
+        self.starts_in.entry(s.lineage).or_default().insert(id);
+        self.started_on.entry(s.permit).or_default().insert(id);
+        self.starts_on.entry((s.resource.clone(), s.intent_key.clone())).or_default().insert(id);
+        self.starts.insert(id, recorded).is_none()
     }
 
     fn insert_vote(&mut self, fact: &Fact) -> Result<bool, CodecError> {
         let recorded: Recorded<SignedVote> = read(fact)?;
         let statement = recorded.body.statement().map_err(|e| CodecError::Shape(e.to_string()))?;
+        if statement.choice == Choice::Approve {
+            let at = (statement.issued_ms, recorded.body.id());
+            self.approvals.entry(statement.person).or_default().insert(at, recorded.body.clone());
+        }
         let carriers = self.votes.entry(statement.proposal).or_default().entry(recorded.body).or_default();
         Ok(carriers.insert(recorded.id, recorded.header).is_none())
+    }
+
+    fn insert_deputy(&mut self, fact: &Fact) -> Result<bool, CodecError> {
+        let recorded: Recorded<Deputy> = read(fact)?;
+        let statement = recorded.body.statement().map_err(|e| CodecError::Shape(e.to_string()))?;
+        Ok(self.deputies.entry(statement.person).or_default().entry(recorded.body).or_default().insert(recorded.id))
     }
 
     fn insert_report(&mut self, started: FactId, report: Recorded<Report>) -> bool {
@@ -218,6 +273,33 @@ impl Ledger {
     /// All starts, in the order of their ids.
     pub fn starts(&self) -> impl Iterator<Item = &Recorded<Started>> {
         self.starts.values()
+    }
+
+    /// The starts on one permit.
+    pub fn starts_on_permit(&self, permit: &FactId) -> impl Iterator<Item = &Recorded<Started>> {
+        self.started_on.get(permit).into_iter().flatten().filter_map(|id| self.starts.get(id))
+    }
+
+    /// The starts of one lineage.
+    pub fn starts_in(&self, lineage: &FactId) -> impl Iterator<Item = &Recorded<Started>> {
+        self.starts_in.get(lineage).into_iter().flatten().filter_map(|id| self.starts.get(id))
+    }
+
+    /// What coordinators said of the time to object to one proposal.
+    pub fn windows_on(&self, proposal: &FactId) -> impl Iterator<Item = &Recorded<WindowClosed>> {
+        self.windows.get(proposal).into_iter().flat_map(BTreeMap::values)
+    }
+
+    /// The newest proposals of an agent's build, the newest first.
+    pub fn newest_of(&self, build: &Digest, most: usize) -> impl Iterator<Item = &Recorded<Proposal>> {
+        let of = self.builds.get(build).into_iter().flatten().rev().take(most);
+        of.filter_map(|(_, id)| self.proposals.get(id))
+    }
+
+    /// The proposals that want the same of the same resource.
+    pub fn same_intent(&self, resource: &str, intent_key: &str) -> impl Iterator<Item = &Recorded<Proposal>> {
+        let key = (resource.to_owned(), intent_key.to_owned());
+        self.intents.get(&key).into_iter().flatten().filter_map(|id| self.proposals.get(id))
     }
 
     /// What was reported about a start.

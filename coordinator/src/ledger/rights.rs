@@ -3,6 +3,7 @@
 use cauldron_identity::authority::{Authority, Standing};
 use cauldron_identity::{AuthorId, FactId, Header, Role, Scope, SpiffeId};
 
+use super::child::When;
 use super::{Ledger, Recorded};
 use crate::action::Resource;
 use crate::bodies::{Decision, Permit, Proposal, Started};
@@ -38,23 +39,34 @@ impl Ledger {
         Some(Owner { author: *author, incarnation: member.incarnation, spiffe_id })
     }
 
-    /// Whether a proposal may be acted on at all: its author stands, is the agent's own node, and wrote it into its
-    /// site's scope.
+    /// Whether a proposal may be acted on at all: its author stands and may write it, it lies in its site's scope, and it follows
+    /// what it says it follows.
     ///
     /// # Errors
     /// A sentence.
     pub fn proposal_counts(&self, p: &Recorded<Proposal>, authority: &Authority) -> Result<(), String> {
         stands(&p.header, p.id, authority)?;
         let agent = SpiffeId::new(&p.body.agent).map_err(|e| format!("the agent {:?}: {e}", p.body.agent))?;
+        let Ok(Role::Agent { site, .. }) = Role::of(&agent) else {
+            return Err(format!("{} is no agent of a node", p.body.agent));
+        };
+        let home = p.header.scope.to_string() == format!("site/{site}") && p.body.site == site;
+        if !home {
+            return Err(format!("it is not in the scope of its site {site}"));
+        }
+        self.follows(p, self.is_own(p, authority), When::Now, authority)?;
+        self.session_counts(p, authority)
+    }
+
+    /// Whether a proposal's author is the node of its agent.
+    pub(super) fn is_own(&self, p: &Recorded<Proposal>, authority: &Authority) -> bool {
+        let Ok(agent) = SpiffeId::new(&p.body.agent) else { return false };
         let node = authority.member(&p.header.author).map(|m| (&m.spiffe_id, &m.role));
         match (Role::of(&agent), node) {
-            (Ok(Role::Agent { site, node, .. }), Some((id, Role::Node { site: s, node: n })))
-                if site == *s && node == *n && agent.trust_domain() == id.trust_domain() =>
-            {
-                let home = p.header.scope.to_string() == format!("site/{site}") && p.body.site == site;
-                if home { Ok(()) } else { Err(format!("it is not in the scope of its site {site}")) }
+            (Ok(Role::Agent { site, node, .. }), Some((id, Role::Node { site: s, node: n }))) => {
+                site == *s && node == *n && agent.trust_domain() == id.trust_domain()
             }
-            _ => Err(format!("its author is not the node of the agent {}", p.body.agent)),
+            _ => false,
         }
     }
 
@@ -79,7 +91,8 @@ impl Ledger {
         proposal: &'a FactId,
         authority: &'a Authority,
     ) -> impl Iterator<Item = &'a Recorded<Started>> {
-        self.starts.values().filter(move |s| s.body.proposal == *proposal && owned(s, authority))
+        let starts = self.starts_of.get(proposal).into_iter().flatten().filter_map(|id| self.starts.get(id));
+        starts.filter(move |s| owned(s, authority))
     }
 
     /// The number of an author's next start.
@@ -96,22 +109,17 @@ impl Ledger {
         if planted::active("intent-key-ignored") {
             return None;
         }
-        let (lineage, resource, intent) = (p.body.lineage(p.id), &p.body.resource, &p.body.intent_key);
-        let same = |l: FactId, r: &str, i: &str| l == lineage || (r == resource && i == intent);
-        let start = self.starts.values().find(|s| {
-            Some(&s.id) != except
-                && owned(s, authority)
-                && same(s.body.lineage, &s.body.resource, &s.body.intent_key)
-                && !self.is_known_without_effect(s)
-        });
+        let lineage = p.body.lineage(p.id);
+        let intent = (p.body.resource.clone(), p.body.intent_key.clone());
+        let starts = [self.starts_in.get(&lineage), self.starts_on.get(&intent)];
+        let mut starts = starts.into_iter().flatten().flatten().filter_map(|id| self.starts.get(id));
+        let start = starts.find(|s| Some(&s.id) != except && owned(s, authority) && !self.is_known_without_effect(s));
         if let Some(start) = start {
             return Some(format!("it was started as {}", start.id.short()));
         }
-        let orphan = self.permits.values().find(|permit| {
-            let of = self.proposals.get(&permit.body.proposal);
-            of.is_some_and(|o| same(o.body.lineage(o.id), &o.body.resource, &o.body.intent_key))
-                && self.is_orphaned(permit, authority)
-        });
+        let wants = [self.lineages.get(&lineage), self.intents.get(&intent)];
+        let mut permits = wants.into_iter().flatten().flatten().flat_map(|of| self.permits_on(of));
+        let orphan = permits.find(|permit| self.is_orphaned(permit, authority));
         orphan.map(|permit| format!("a past life of its owner may have used permit {}", permit.id.short()))
     }
 
@@ -133,7 +141,7 @@ impl Ledger {
         let member = authority.member(&permit.body.owner);
         let gone = member.is_some_and(|m| m.incarnation > permit.body.incarnation)
             || authority.is_cut(&permit.body.owner, permit.body.incarnation);
-        gone && self.is_backed(permit, authority) && !self.starts.values().any(|s| s.body.permit == permit.id)
+        gone && self.is_backed(permit, authority) && !self.started_on.contains_key(&permit.id)
     }
 }
 

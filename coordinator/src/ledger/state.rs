@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::rights::stands;
 use super::tally::Ballot;
 use super::{Ledger, Recorded, Report};
-use crate::bodies::{Decision, Outcome, Permit, Proposal, Target};
+use crate::bodies::{Decision, Outcome, Permit, Proposal, Requester, Target, VetoWindow, WindowClosed};
 use crate::json::rfc3339;
 use crate::planted;
 use crate::quorum::{Fill, fill};
@@ -28,6 +28,8 @@ pub enum State {
     Evaluated,
     /// Waits for people.
     PendingApproval,
+    /// Policy allows it unless somebody objects in time.
+    VetoWindow,
     /// Policy or people agree; waits for a permit.
     Approved,
     /// Waits for its owner.
@@ -46,13 +48,15 @@ pub enum State {
     Expired,
     /// Its permit ran out or was overtaken. Final; the lineage may be proposed again.
     Void,
+    /// An edit or a modification took its place. Final.
+    Superseded,
 }
 
 impl State {
     /// Whether nothing can lead out of it towards an effect.
     #[must_use]
     pub fn is_final(self) -> bool {
-        matches!(self, Self::Denied | Self::Expired | Self::Void | Self::Done)
+        matches!(self, Self::Denied | Self::Expired | Self::Void | Self::Superseded | Self::Done)
     }
 
     /// Whether an effect was begun.
@@ -118,6 +122,8 @@ pub struct Status {
     pub permit: Option<FactId>,
     /// The start.
     pub started: Option<FactId>,
+    /// The child that took its place.
+    pub superseded_by: Option<FactId>,
     /// Every no.
     pub denials: Vec<Denial>,
     /// Sentences: why it stands there, or what it waits for.
@@ -140,6 +146,7 @@ impl Ledger {
             decision: None,
             permit: None,
             started: None,
+            superseded_by: None,
             denials: self.denials(p, authority),
             why: Vec::new(),
         };
@@ -168,6 +175,13 @@ impl Ledger {
     #[must_use]
     pub fn waiting_approvals(&self, authority: &Authority, now_ms: u64) -> Vec<Status> {
         self.statuses(authority, now_ms).into_iter().filter(|s| s.state == State::PendingApproval).collect()
+    }
+
+    /// For whom a proposal is made: by its session, or by that of what it came from.
+    #[must_use]
+    pub fn requester(&self, p: &Recorded<Proposal>) -> Requester {
+        let said = self.ancestors(p).map(|a| Requester::of(&a.body)).find(|r| r.principal.is_some());
+        said.unwrap_or_else(|| Requester::of(&p.body))
     }
 
     /// Intents on a resource that are open, begun or done: proposing one again would change nothing.
@@ -256,6 +270,11 @@ impl Ledger {
             status.why.push(why);
             return;
         }
+        if let Some(child) = self.superseded_by(&p.id, authority) {
+            (status.state, status.superseded_by) = (State::Superseded, Some(child));
+            status.why.push(format!("{} took its place", child.short()));
+            return;
+        }
         if let Some(permit) = self.permits_on(&p.id).find(|permit| self.is_live(p, permit, authority, now_ms)) {
             (status.state, status.permit) = (State::Permitted, Some(permit.id));
             status.decision = Some(permit.body.decision);
@@ -270,8 +289,12 @@ impl Ledger {
         };
         status.decision = Some(first.id);
         match first.body.outcome {
-            Outcome::Allow => self.approved(first, status),
-            Outcome::StepUp => self.fold_quorum(p, &candidates, authority, now_ms, status),
+            Outcome::Allow if first.body.obligations.veto.is_none() => self.approved(first, status),
+            Outcome::Allow | Outcome::StepUp => self.fold_quorum(p, &candidates, authority, now_ms, status),
+            Outcome::Modify => {
+                status.state = State::Evaluated;
+                status.why.push(format!("policy asks for other arguments: {}", first.body.rules.join("; ")));
+            }
             Outcome::Defer => {
                 status.state = State::Evaluated;
                 status.why.push(format!("deferred: {}", first.body.rules.join("; ")));
@@ -292,7 +315,14 @@ impl Ledger {
         let Some((best, decision)) = fills.max_by_key(|(f, d)| (f.is_complete(), f.filled, d.id)) else { return };
         status.decision = Some(decision.id);
         if best.is_complete() {
-            self.approved(decision, status);
+            match self.awaits_silence(p, decision, authority) {
+                None => self.approved(decision, status),
+                Some((until_ms, groups)) => {
+                    status.state = State::VetoWindow;
+                    let until = rfc3339(until_ms);
+                    status.why.push(format!("allowed unless somebody of {groups} objects until {until}, and a coordinator says that nobody did"));
+                }
+            }
         } else {
             status.state = State::PendingApproval;
             let groups: Vec<&str> = best.missing.iter().map(String::as_str).collect();
@@ -310,8 +340,42 @@ impl Ledger {
     /// How far the approvals for one decision fill its seats now.
     #[must_use]
     pub fn quorum(&self, p: &Recorded<Proposal>, decision: &Decision, authority: &Authority, now_ms: u64) -> Fill {
-        let ballot = Ballot::new(self, authority, p, decision);
-        fill(&decision.obligations.approvals, &ballot.voters(now_ms, None))
+        Ballot::new(self, authority, p, decision).fill(now_ms, None)
+    }
+
+    /// Until when somebody may still object to a decision, and who; none where no silence is needed, or a coordinator has said
+    /// that it was kept.
+    #[must_use]
+    pub fn awaits_silence(
+        &self,
+        p: &Recorded<Proposal>,
+        d: &Recorded<Decision>,
+        authority: &Authority,
+    ) -> Option<(u64, String)> {
+        let window = d.body.obligations.veto.as_ref()?;
+        let ballot = Ballot::new(self, authority, p, &d.body);
+        // Then people have to say yes, and a yes needs no silence.
+        if ballot.silence_is_no_yes(window).is_some() || self.silence(p, d, window, authority).is_some() {
+            return None;
+        }
+        Some((d.body.decided_ms.saturating_add(window.ms), window.groups.join(", ")))
+    }
+
+    /// The word of a coordinator in good standing that the time to object to a decision is over.
+    pub(crate) fn silence(
+        &self,
+        p: &Recorded<Proposal>,
+        d: &Recorded<Decision>,
+        window: &VetoWindow,
+        authority: &Authority,
+    ) -> Option<&Recorded<WindowClosed>> {
+        self.windows_on(&p.id).find(|w| {
+            w.body.decision == d.id
+                && w.body.closed_ms >= d.body.decided_ms.saturating_add(window.ms)
+                && w.header.scope == p.header.scope
+                && super::entitled(authority, &w.header.author, &p.header.scope)
+                && stands(&w.header, w.id, authority).is_ok()
+        })
     }
 
     /// The decisions that govern: of those that count, the ones under the newest policy, and of these the strictest.
@@ -378,13 +442,13 @@ impl Ledger {
             && permit.body.lineage == p.body.lineage(p.id)
             && permit.body.terms == decision.body.terms()
             && permit.body.execute_by_ms <= permit.body.issued_ms.saturating_add(PERMIT_MS_MAX);
+        let ballot = Ballot::new(self, authority, p, &decision.body);
         let agreed = match decision.body.outcome {
-            Outcome::Allow => true,
-            Outcome::StepUp => {
-                let ballot = Ballot::new(self, authority, p, &decision.body);
+            Outcome::Allow | Outcome::StepUp => {
+                // What was asked for then: an objection that came later voids it elsewhere.
                 fill(&decision.body.obligations.approvals, &ballot.voters_then(&permit.body)).is_complete()
             }
-            Outcome::Defer | Outcome::Deny => false,
+            Outcome::Defer | Outcome::Deny | Outcome::Modify => false,
         };
         consistent && agreed
     }
@@ -416,6 +480,7 @@ impl Ledger {
         stands(&permit.header, permit.id, authority).is_ok()
             && self.is_backed(permit, authority)
             && self.quorum(p, &decision.body, authority, now_ms).is_complete()
+            && self.awaits_silence(p, decision, authority).is_none()
     }
 }
 

@@ -259,7 +259,8 @@ fn apply(world: &mut World, op: &Op) {
             let n = proposals.len();
             let mut body = proposal(&format!("198.51.100.{}", n % 3));
             (body.created_ms, body.expires_ms) = (world.clock.wall_ms, world.clock.wall_ms + 9 * 3_600_000);
-            body.lineage = proposals.first().copied().filter(|_| *child);
+            body.parent = proposals.first().copied().filter(|_| *child);
+            body.lineage = body.parent.and_then(|p| Some(world.ledger.proposal(&p)?.body.lineage(p)));
             world.propose(body);
         }
         Op::Coordinate => drop(world.run()),

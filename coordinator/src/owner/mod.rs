@@ -13,16 +13,15 @@ use cauldron_identity::{AuthorId, Clock, Confidence, FactId, SpiffeId};
 pub use permit::VerifiedPermit;
 pub use verdict::{Code, Verdict};
 
-use crate::action::Action;
-use crate::bodies::{Decision, Evaluation, Outcome, Permit, Proposal, RiskClass};
+use crate::action::{Action, Catalogue};
+use crate::bodies::{Decision, Evaluation, Obligations, Outcome, Permit, Proposal, RiskClass, undo_digest};
 use crate::coordinate::{flatten, votes_min};
 use crate::input::{Observer, build};
-use crate::json::rfc3339;
+use crate::json::{from_canonical, rfc3339};
 use crate::lease::{LeaseAge, age_ms_max};
 use crate::ledger::{Ballot, DenialKind, Ledger, PERMIT_MS_MAX, Recorded, State};
 use crate::planted;
 use crate::policy::Engine;
-use crate::quorum::fill;
 use verdict::{Judged, Stop, refuse, void, wait};
 
 /// Who judges.
@@ -109,10 +108,13 @@ impl<'a> Bench<'a> {
             return Ok(VerifiedPermit::new(permit, p, action, RiskClass::R0, permit.body.terms));
         }
         let decision = self.check_decision(permit, p)?;
-        let (evaluation, class) = self.check_policy(permit, p, &action)?;
+        let (evaluation, class) = self.check_policy(permit, p, &decision.body, &action)?;
         self.check_lease(class)?;
         self.check_majority(permit, p, class)?;
-        self.check_votes(permit, p, decision, &evaluation, class)?;
+        let obligations = evaluation.obligations.both(&decision.body.obligations);
+        self.check_carried(&permit.body, &obligations, &action)?;
+        self.check_silence(permit, p, decision, &obligations)?;
+        self.check_votes(permit, p, &decision.body, &obligations, class)?;
         Ok(VerifiedPermit::new(permit, p, action, class, evaluation.input_digest))
     }
 
@@ -145,7 +147,8 @@ impl<'a> Bench<'a> {
     fn check_content(&self, permit: &Recorded<Permit>, p: &Recorded<Proposal>) -> Judged<Action> {
         let (body, proposal) = (&permit.body, &p.body);
         self.ledger.proposal_counts(p, self.authority).or_else(|why| refuse(Code::Proposer, &why))?;
-        let action = Action::of_proposal(proposal).or_else(|e| refuse(Code::Schema, &flatten(&e)))?;
+        let catalogue = self.engine.map_or(Catalogue::built_in(), Engine::catalogue);
+        let action = Action::of_proposal(catalogue, proposal).or_else(|e| refuse(Code::Schema, &flatten(&e)))?;
         if body.args_digest != proposal.args_digest {
             return refuse(Code::Mismatch, "it permits other arguments than were proposed");
         }
@@ -177,8 +180,8 @@ impl<'a> Bench<'a> {
     fn check_unused(&self, permit: &FactId, p: &Recorded<Proposal>, resuming: Option<&FactId>) -> Judged<()> {
         let mut earlier = self
             .ledger
-            .starts_of(&p.id, self.authority)
-            .filter(|s| s.body.permit == *permit && Some(&s.id) != resuming);
+            .starts_on_permit(permit)
+            .filter(|s| s.header.author == self.me.author && s.body.proposal == p.id && Some(&s.id) != resuming);
         let spent = earlier.next().filter(|_| !planted::active("intent-key-ignored"));
         if let Some(start) = spent {
             // Even after a failure without effect: another try needs another permit.
@@ -201,6 +204,7 @@ impl<'a> Bench<'a> {
         match self.ledger.status(&p.id, self.authority, now_ms) {
             Some(s) if s.state == State::Expired => void(Code::Late, &s.why.join("; ")),
             Some(s) if s.state == State::Void => void(Code::Late, &s.why.join("; ")),
+            Some(s) if s.state == State::Superseded => void(Code::Overtaken, &s.why.join("; ")),
             _ => Ok(()),
         }
     }
@@ -214,7 +218,7 @@ impl<'a> Bench<'a> {
         votes.map(|v| v.statement.issued_ms).fold(self.clock.wall_ms, u64::max)
     }
 
-    fn check_decision(&self, permit: &Recorded<Permit>, p: &Recorded<Proposal>) -> Judged<&'a Decision> {
+    fn check_decision(&self, permit: &Recorded<Permit>, p: &Recorded<Proposal>) -> Judged<&'a Recorded<Decision>> {
         let body = &permit.body;
         let decision = self.ledger.decisions_on(&p.id).find(|d| d.id == body.decision);
         let decision = decision.ok_or_else(|| self.missing(body, "its decision has not arrived here"))?;
@@ -224,7 +228,10 @@ impl<'a> Bench<'a> {
         if body.authority_head.is_some_and(|head| self.authority.index_of(&head).is_none()) {
             return Err(self.missing(body, "it names an authority entry that has not arrived here"));
         }
-        Ok(&decision.body)
+        if !matches!(decision.body.outcome, Outcome::Allow | Outcome::StepUp) {
+            return refuse(Code::Mismatch, "its decision does not allow it");
+        }
+        Ok(decision)
     }
 
     /// This owner's own evaluation, and the class that counts: the highest of schema, policy and proposal.
@@ -232,6 +239,7 @@ impl<'a> Bench<'a> {
         &self,
         permit: &Recorded<Permit>,
         p: &Recorded<Proposal>,
+        decision: &Decision,
         action: &Action,
     ) -> Judged<(Evaluation, RiskClass)> {
         let body = &permit.body;
@@ -254,14 +262,77 @@ impl<'a> Bench<'a> {
             Observer { spiffe_id: self.me.spiffe_id, lease: self.lease, resource_version: self.me.resource_version };
         let input = build(self.ledger, self.authority, self.clock, &observer, &p.id);
         let input = input.ok_or_else(|| wait("its proposal has not arrived here"))?;
-        let evaluation = engine.evaluate(&input);
+        let mut evaluation = engine.evaluate(&input);
+        // What the coordinator adds can only make it stricter: a liar among coordinators must not talk an owner into anything.
+        if let Some(reported) = decision.reported.as_deref().and_then(|bytes| from_canonical(bytes).ok()) {
+            evaluation = stricter(evaluation, engine.evaluate(&input.with_reported(reported)));
+        }
         match evaluation.outcome {
             Outcome::Deny => refuse(Code::Policy, &evaluation.rules.join("; ")),
             Outcome::Defer => Err(wait(&evaluation.rules.join("; "))),
+            Outcome::Modify => {
+                refuse(Code::Policy, &format!("policy asks for other arguments: {}", evaluation.rules.join("; ")))
+            }
             Outcome::Allow | Outcome::StepUp => {
-                let class = action.risk().max(evaluation.risk).max(p.body.risk);
+                let class = action.risk().max(evaluation.risk).max(decision.risk).max(p.body.risk);
                 Ok((evaluation, class))
             }
+        }
+    }
+
+    /// What the permit carries for whoever executes is what both judges ask for.
+    fn check_carried(&self, permit: &Permit, obligations: &Obligations, action: &Action) -> Judged<()> {
+        let catalogue = self.engine.map_or(Catalogue::built_in(), Engine::catalogue);
+        let undo = action.undo(catalogue).ok().flatten();
+        let undo = undo.map(|action| undo_digest(&action.action_class(), action.bytes()));
+        let lacks = |ours: &[String], carried: &[String]| ours.iter().find(|one| !carried.contains(one)).cloned();
+        let short = obligations
+            .reserve
+            .iter()
+            .find(|need| !permit.budgets.iter().any(|b| b.budget == need.budget && b.amount >= need.amount));
+        if undo != permit.undo {
+            return refuse(Code::Mismatch, "the action that would take it back is another than its schema's");
+        }
+        if let Some(short) = short {
+            return refuse(Code::Budget, &format!("it reserves less than {} of {}", short.amount, short.budget));
+        }
+        match lacks(&obligations.sandbox, &permit.sandbox)
+            .or_else(|| lacks(&obligations.post_checks, &permit.post_checks))
+        {
+            Some(missing) => refuse(Code::Mismatch, &format!("it lacks {missing}, which policy here asks for")),
+            None => Ok(()),
+        }
+    }
+
+    /// Silence allows only where those who could object had the time, and a coordinator vouches for it.
+    fn check_silence(
+        &self,
+        permit: &Recorded<Permit>,
+        p: &Recorded<Proposal>,
+        decision: &Recorded<Decision>,
+        obligations: &Obligations,
+    ) -> Judged<()> {
+        let Some(window) = &obligations.veto else { return Ok(()) };
+        let ballot = Ballot { obligations, ..Ballot::new(self.ledger, self.authority, p, &decision.body) };
+        // Then people must have said yes: the votes tell.
+        if ballot.silence_is_no_yes(window).is_some() {
+            return Ok(());
+        }
+        let Some(named) = permit.body.window else {
+            return refuse(Code::Silence, "it names no coordinator's word that the time to object is over");
+        };
+        let silence = self.ledger.silence(p, decision, window, self.authority).filter(|w| w.id == named);
+        let Some(silence) = silence else {
+            return Err(
+                self.missing(&permit.body, "a coordinator's word that the time to object is over has not arrived here")
+            );
+        };
+        if silence.body.authority_head.is_some_and(|head| self.authority.index_of(&head).is_none()) {
+            return Err(self.missing(&permit.body, "that word names an authority entry that has not arrived here"));
+        }
+        match silence.body.votes.iter().find(|v| !self.ledger.has_vote(&p.id, v)) {
+            Some(absent) => Err(self.missing(&permit.body, &format!("vote {} has not arrived here", absent.short()))),
+            None => Ok(()),
         }
     }
 
@@ -305,11 +376,10 @@ impl<'a> Bench<'a> {
         permit: &Recorded<Permit>,
         p: &Recorded<Proposal>,
         decision: &Decision,
-        evaluation: &Evaluation,
+        obligations: &Obligations,
         class: RiskClass,
     ) -> Judged<()> {
         let body = &permit.body;
-        let obligations = evaluation.obligations.union(&decision.obligations);
         let now_ms = self.now_ms(p);
         if now_ms > obligations.decide_by_ms {
             return void(Code::Late, &format!("people had until {}", rfc3339(obligations.decide_by_ms)));
@@ -317,15 +387,9 @@ impl<'a> Bench<'a> {
         if let Some(absent) = body.votes.iter().find(|v| !self.ledger.has_vote(&p.id, v)) {
             return Err(self.missing(body, &format!("vote {} has not arrived here", absent.short())));
         }
-        let ballot = Ballot {
-            ledger: self.ledger,
-            authority: self.authority,
-            proposal: p,
-            decision,
-            distinct_from: &obligations.distinct_from,
-        };
+        let ballot = Ballot { obligations, ..Ballot::new(self.ledger, self.authority, p, decision) };
         let voters = ballot.voters(now_ms, Some(&body.votes));
-        let filled = fill(&obligations.approvals, &voters);
+        let filled = ballot.fill(now_ms, Some(&body.votes));
         let floor = votes_min(class).max(self.votes_for_clock(class));
         if filled.is_complete() && voters.len() >= floor as usize {
             return Ok(());
@@ -348,7 +412,7 @@ impl<'a> Bench<'a> {
     fn rejected_votes(&self, ballot: &Ballot<'_>, permit: &Permit, now_ms: u64) -> String {
         let listed = self.ledger.votes_on(&permit.proposal).filter(|v| permit.votes.contains(&v.id()));
         let reasons = listed.filter_map(|v| match v.verify(self.authority) {
-            Ok(verified) => ballot.judge(&verified, now_ms).err().map(str::to_owned),
+            Ok(verified) => ballot.judge(&verified, now_ms).err(),
             Err(e) => Some(e.to_string()),
         });
         let reasons: std::collections::BTreeSet<String> = reasons.collect();
@@ -363,4 +427,14 @@ impl<'a> Bench<'a> {
         }
         wait(what)
     }
+}
+
+/// The stricter of two evaluations of one owner: the worse outcome, and the obligations of both.
+fn stricter(a: Evaluation, b: Evaluation) -> Evaluation {
+    let obligations = a.obligations.both(&b.obligations);
+    let risk = a.risk.max(b.risk);
+    let input_digest = a.input_digest;
+    let worse = if b.outcome > a.outcome { b } else { a };
+    // Which document a start names: the one that this owner built alone.
+    Evaluation { obligations, risk, input_digest, ..worse }
 }

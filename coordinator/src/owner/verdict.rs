@@ -44,6 +44,10 @@ pub enum Code {
     Majority,
     /// Too few votes count.
     Quorum,
+    /// Silence was to allow it, and nobody vouches that it was kept.
+    Silence,
+    /// It reserves less than policy asks for.
+    Budget,
 }
 
 /// What a judgement comes to.

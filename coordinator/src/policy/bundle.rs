@@ -8,6 +8,7 @@ use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
 use serde::Deserialize;
 
+use crate::action::{Catalogue, SchemaError};
 use crate::bodies::RiskClass;
 
 /// The file that names version and classes.
@@ -32,6 +33,9 @@ pub enum BundleError {
     /// No manifest, or one that cannot be read.
     #[error("{MANIFEST}: {0}")]
     Manifest(String),
+    /// An action schema that is none, or does not fit its class.
+    #[error(transparent)]
+    Schema(#[from] SchemaError),
     /// The manifest names a file that the bundle lacks.
     #[error("{MANIFEST}: class {class} names {file}, which the bundle lacks")]
     Missing {
@@ -50,6 +54,9 @@ pub struct Class {
     pub risk: RiskClass,
     /// The Rego and JSON files that judge it.
     pub files: Vec<String>,
+    /// The action schema, where the build has none for this class.
+    #[serde(default)]
+    pub schema: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -60,13 +67,22 @@ struct Manifest {
 }
 
 /// A set of files with its index. Equal files make equal bytes, hence one digest.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Bundle {
     version: String,
     files: BTreeMap<String, Vec<u8>>,
     classes: BTreeMap<String, Class>,
+    catalogue: Catalogue,
     packed: Vec<u8>,
 }
+
+impl PartialEq for Bundle {
+    fn eq(&self, other: &Self) -> bool {
+        self.packed == other.packed
+    }
+}
+
+impl Eq for Bundle {}
 
 #[derive(Encode, Decode)]
 #[cbor(map)]
@@ -101,15 +117,16 @@ impl Bundle {
         let manifest = files.get(MANIFEST).ok_or_else(|| BundleError::Manifest("is missing".into()))?;
         let manifest: Manifest = serde_json::from_slice(manifest).map_err(|e| BundleError::Manifest(e.to_string()))?;
         for (class, entry) in &manifest.classes {
-            if let Some(file) = entry.files.iter().find(|f| !files.contains_key(*f)) {
+            if let Some(file) = entry.files.iter().chain(&entry.schema).find(|f| !files.contains_key(*f)) {
                 return Err(BundleError::Missing { class: class.clone(), file: file.clone() });
             }
         }
+        let catalogue = catalogue(&files, &manifest.classes)?;
         let packed = pack(&files);
         if packed.len() > PACKED_LEN_MAX {
             return Err(BundleError::Size(packed.len()));
         }
-        Ok(Self { version: manifest.version, files, classes: manifest.classes, packed })
+        Ok(Self { version: manifest.version, files, classes: manifest.classes, catalogue, packed })
     }
 
     /// Reads a packed bundle, e.g. the body of a `policy.bundle` fact.
@@ -147,10 +164,23 @@ impl Bundle {
             };
         }
         let files = files![
+            "devops_file.json",
+            "devops_file_delete.rego",
+            "devops_file_delete_test.rego",
+            "devops_file_read.rego",
+            "devops_file_read_test.rego",
+            "devops_file_restore.rego",
+            "devops_file_restore_test.rego",
+            "devops_file_write.rego",
+            "devops_file_write_test.rego",
             "manifest.json",
             "security_address_block.json",
             "security_address_block.rego",
-            "security_address_block_test.rego"
+            "security_address_block_test.rego",
+            "security_address_unblock.rego",
+            "security_address_unblock_test.rego",
+            "security_blocklist_read.rego",
+            "security_blocklist_read_test.rego"
         ];
         match Self::new(files.into_iter().map(|(name, bytes)| (name.to_owned(), bytes.to_vec())).collect()) {
             Ok(bundle) => bundle,
@@ -167,7 +197,7 @@ impl Bundle {
     /// Digest of the packed bytes, as an `Activate` entry names it.
     #[must_use]
     pub fn digest(&self) -> Digest {
-        Digest::of("cauldron/bundle/v0", &self.packed)
+        Digest::of("cauldron/bundle/v1", &self.packed)
     }
 
     /// What it calls itself.
@@ -182,6 +212,12 @@ impl Bundle {
         &self.classes
     }
 
+    /// The actions that it can judge: those that the build knows, and those that it brings a schema for.
+    #[must_use]
+    pub fn catalogue(&self) -> &Catalogue {
+        &self.catalogue
+    }
+
     /// Its files.
     #[must_use]
     pub fn files(&self) -> &BTreeMap<String, Vec<u8>> {
@@ -192,12 +228,28 @@ impl Bundle {
     #[must_use]
     pub fn class_version(&self, class: &str) -> Option<Digest> {
         let entry = self.classes.get(class)?;
-        let files = entry.files.iter().filter_map(|f| self.files.get_key_value(f));
+        let files = entry.files.iter().chain(&entry.schema).filter_map(|f| self.files.get_key_value(f));
         let subset: BTreeMap<String, Vec<u8>> = files.map(|(name, bytes)| (name.clone(), bytes.clone())).collect();
         let mut bytes = to_cbor(&(class, entry.risk));
         bytes.extend_from_slice(&pack(&subset));
-        Some(Digest::of("cauldron/class-version/v0", &bytes))
+        Some(Digest::of("cauldron/class-version/v1", &bytes))
     }
+}
+
+/// The built-in schemas and the bundle's own. Each of these is of the class that names it, and no less than the manifest says.
+fn catalogue(files: &BTreeMap<String, Vec<u8>>, classes: &BTreeMap<String, Class>) -> Result<Catalogue, BundleError> {
+    let built_in = Catalogue::built_in();
+    let brought = classes.iter().filter_map(|(class, c)| Some((class, c.schema.as_ref()?)));
+    let brought: Vec<(&String, &String, &[u8])> =
+        brought.filter_map(|(class, name)| Some((class, name, files.get(name)?.as_slice()))).collect();
+    let catalogue = built_in.with(brought.iter().map(|(_, name, bytes)| (name.as_str(), *bytes)))?;
+    for (class, name, _) in brought {
+        if catalogue.get(class).is_none() {
+            let why = format!("is the schema of another class than {class}, which names it");
+            return Err(SchemaError { name: name.clone(), why }.into());
+        }
+    }
+    Ok(catalogue)
 }
 
 fn pack(files: &BTreeMap<String, Vec<u8>>) -> Vec<u8> {

@@ -24,10 +24,13 @@ fn check_file(bundle: &Bundle, name: &str, bytes: &[u8]) -> Vec<CaseResult> {
     let case = |rule: &str, failure| CaseResult { name: format!("{name}:{rule}"), failure };
     let mut engine = pure_engine();
     let mut packages = BTreeSet::new();
-    let others = bundle.files().iter().filter(|(n, _)| {
-        *n == name || (n.as_str() != super::MANIFEST && !n.ends_with("_test.rego") && n.contains('.'))
-    });
-    for (file, content) in others {
+    // Beside the file that it tests stand the other files of that file's class, as they will when it judges.
+    let tested = name.replace("_test.rego", ".rego");
+    let Some(class) = bundle.classes().values().find(|class| class.files.contains(&tested)) else {
+        return vec![case("(all)", Some(format!("no class has a file {tested}, which this would test")))];
+    };
+    let files = class.files.iter().filter_map(|file| bundle.files().get_key_value(file));
+    for (file, content) in files.chain([(&name.to_owned(), &bytes.to_vec())]) {
         if let Err(why) = add_file(&mut engine, &mut packages, file, content) {
             return vec![case(file, Some(why))];
         }

@@ -1,25 +1,26 @@
 //! Guardrails: Rego bundles evaluated in process (regorus), compiled once, one clone per evaluation.
 //!
 //! Policy is pure: time, freshness and history are inputs, and builtins that read anything else are masked. Outcomes
-//! combine as deny > defer > step_up > allow; where nothing holds, on any error and on a timeout, the answer is deny.
+//! combine as deny > defer > step_up > modify > allow; where nothing holds, on any error and on a timeout, the answer is deny.
 
 mod bundle;
 mod check;
+mod fired;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use cauldron_identity::Digest;
-use regorus::utils::limits::ExecutionTimerConfig;
-use serde::Deserialize;
-
 pub use bundle::{Bundle, BundleError, Class, MANIFEST, PACKED_LEN_MAX};
+use cauldron_identity::Digest;
 pub use check::{CaseResult, check};
+use regorus::utils::limits::ExecutionTimerConfig;
 
-use crate::bodies::{Evaluation, GroupNeed, Obligations, Outcome, RiskClass};
+use crate::action::Catalogue;
+use crate::bodies::{Evaluation, Obligations, Outcome, RiskClass};
 use crate::input::Input;
+use fired::Verdict;
 
 /// How long one evaluation may take. Ours take well under a millisecond; the rest is room for a busy edge box, because
 /// a timeout denies for good.
@@ -42,7 +43,8 @@ defer contains \"never\" if false
 modify contains \"never\" if false
 step_up contains \"never\" if false
 allow contains \"never\" if false
-cauldron_verdict := {\"deny\": deny, \"defer\": defer, \"modify\": modify, \"step_up\": step_up, \"allow\": allow}
+classify contains \"never\" if false
+cauldron_verdict := {\"deny\": deny, \"defer\": defer, \"modify\": modify, \"step_up\": step_up, \"allow\": allow, \"classify\": classify}
 ";
 
 /// Builtins that read a clock, chance, the machine or the network, with their arity.
@@ -65,6 +67,7 @@ pub struct PolicyError {
 #[derive(Debug, Clone)]
 pub struct Engine {
     digest: Digest,
+    catalogue: Catalogue,
     classes: BTreeMap<String, Compiled>,
 }
 
@@ -73,33 +76,6 @@ struct Compiled {
     engine: regorus::Engine,
     version: Digest,
     risk: RiskClass,
-}
-
-/// One element of a partial rule.
-#[derive(Deserialize)]
-struct Fired {
-    rule: String,
-    why: String,
-    #[serde(default)]
-    approvals: Vec<Need>,
-    decide_within_ms: Option<u64>,
-    #[serde(default)]
-    distinct_from: Vec<String>,
-}
-
-#[derive(Deserialize)]
-struct Need {
-    group: String,
-    n: u32,
-}
-
-#[derive(Deserialize)]
-struct Verdict {
-    deny: Vec<Fired>,
-    defer: Vec<Fired>,
-    modify: Vec<Fired>,
-    step_up: Vec<Fired>,
-    allow: Vec<Fired>,
 }
 
 impl Engine {
@@ -114,7 +90,18 @@ impl Engine {
             let version = bundle.class_version(name).unwrap_or_else(|| unjudged(name));
             classes.insert(name.clone(), Compiled { engine, version, risk: class.risk });
         }
-        Ok(Self { digest: bundle.digest(), classes })
+        Ok(Self { digest: bundle.digest(), catalogue: bundle.catalogue().clone(), classes })
+    }
+
+    /// The actions that can be judged: those that the build knows, and those that the bundle brings a schema for.
+    #[must_use]
+    pub fn catalogue(&self) -> &Catalogue {
+        &self.catalogue
+    }
+
+    /// The classes that the bundle judges.
+    pub fn classes(&self) -> impl Iterator<Item = &str> {
+        self.classes.keys().map(String::as_str)
     }
 
     /// Digest of the bundle it was made from.
@@ -145,60 +132,32 @@ impl Engine {
         }
     }
 
-    fn combine(&self, input: &Input, risk: RiskClass, v: Verdict) -> Evaluation {
-        if !v.modify.is_empty() {
-            let why = "policy.modify: the policy asks for a modified proposal, which this build cannot make";
-            return self.denied(input, risk, why.to_owned());
+    fn combine(&self, input: &Input, risk: RiskClass, verdict: Verdict) -> Evaluation {
+        let risk = verdict.risk(risk);
+        match verdict.combine(input) {
+            Ok(combined) => Evaluation {
+                outcome: combined.outcome,
+                obligations: combined.obligations,
+                rules: combined.rules,
+                risk,
+                modify: combined.modify,
+                input_digest: input.digest(),
+                class_version: self.class_version(input.action_class()),
+            },
+            Err(why) => self.denied(input, risk, why),
         }
-        let (outcome, fired) = match () {
-            () if !v.deny.is_empty() => (Outcome::Deny, v.deny),
-            () if !v.defer.is_empty() => (Outcome::Defer, v.defer),
-            () if !v.step_up.is_empty() => (Outcome::StepUp, v.step_up),
-            () if !v.allow.is_empty() => (Outcome::Allow, v.allow),
-            () => return self.denied(input, risk, "policy.default: no rule of the policy allows this".to_owned()),
-        };
-        let mut obligations = Obligations::none(input.decide_by_ms(DECIDE_WITHIN_MS_DEFAULT));
-        for rule in &fired {
-            obligations = obligations.union(&rule.obligations(input));
-        }
-        if outcome == Outcome::StepUp && obligations.approvals.is_empty() {
-            return self.denied(input, risk, "policy.error: a step_up rule names no approvers".to_owned());
-        }
-        let mut rules: Vec<String> = fired.iter().map(|f| shorten(&format!("{}: {}", f.rule, f.why))).collect();
-        rules.sort();
-        rules.truncate(RULES_MAX);
-        self.evaluation(input, risk, outcome, obligations, rules)
     }
 
     fn denied(&self, input: &Input, risk: RiskClass, why: String) -> Evaluation {
-        let obligations = Obligations::none(input.decide_by_ms(DECIDE_WITHIN_MS_DEFAULT));
-        self.evaluation(input, risk, Outcome::Deny, obligations, vec![why])
-    }
-
-    fn evaluation(
-        &self,
-        input: &Input,
-        risk: RiskClass,
-        outcome: Outcome,
-        obligations: Obligations,
-        rules: Vec<String>,
-    ) -> Evaluation {
-        let class_version = self.class_version(input.action_class());
-        Evaluation { outcome, obligations, rules, risk, input_digest: input.digest(), class_version }
-    }
-}
-
-impl Fired {
-    fn obligations(&self, input: &Input) -> Obligations {
-        let within_ms = self.decide_within_ms.unwrap_or(DECIDE_WITHIN_MS_DEFAULT);
-        let needs = self.approvals.iter().map(|n| GroupNeed { group: n.group.clone(), n: n.n });
-        let own = Obligations {
-            approvals: needs.collect(),
-            decide_by_ms: input.decide_by_ms(within_ms),
-            distinct_from: self.distinct_from.clone(),
-        };
-        // A union with itself sorts and merges.
-        own.union(&own)
+        Evaluation {
+            outcome: Outcome::Deny,
+            obligations: Obligations::none(input.decide_by_ms(DECIDE_WITHIN_MS_DEFAULT)),
+            rules: vec![why],
+            risk,
+            modify: None,
+            input_digest: input.digest(),
+            class_version: self.class_version(input.action_class()),
+        }
     }
 }
 

@@ -65,7 +65,7 @@ fn the_default_bundle_asks_a_person_and_denies_the_rest() {
     let engine = Engine::new(&Bundle::default_bundle()).expect("compiles");
     let asked = engine.evaluate(&input(json!({})));
     assert_eq!((asked.outcome, asked.risk), (Outcome::StepUp, RiskClass::R1));
-    assert_eq!(asked.obligations.approvals, [GroupNeed { group: "security-duty".into(), n: 1 }]);
+    assert_eq!(asked.obligations.approvals, [crate::bodies::Need::of("security-duty", 1)]);
     assert_eq!(asked.obligations.decide_by_ms, 1_000 + 28_800_000);
     denied(&engine.evaluate(&input(json!({"proposal": {"args": {"address": "127.0.0.1"}}}))), "address.protected");
     denied(&engine.evaluate(&input(json!({"proposal": {"args": {"ttl_s": 86_401}}}))), "ttl.limit");
@@ -78,12 +78,16 @@ fn the_default_bundle_asks_a_person_and_denies_the_rest() {
 #[test]
 fn outcomes_combine_by_strictness() {
     let rule = |name: &str| {
-        format!(
-            "{name} contains {{\"rule\": \"{name}\", \"why\": \"w\", \"approvals\": [{{\"group\": \"g\", \"n\": 1}}]}}\n"
-        )
+        let more = match name {
+            "allow" => "",
+            "modify" => ", \"set\": {\"ttl_s\": 60}",
+            _ => ", \"approvals\": [{\"group\": \"g\", \"n\": 1}]",
+        };
+        format!("{name} contains {{\"rule\": \"{name}\", \"why\": \"w\"{more}}}\n")
     };
-    let all = ["allow", "step_up", "defer", "deny"];
-    for (i, expected) in [Outcome::Allow, Outcome::StepUp, Outcome::Defer, Outcome::Deny].into_iter().enumerate() {
+    let all = ["allow", "modify", "step_up", "defer", "deny"];
+    let outcomes = [Outcome::Allow, Outcome::Modify, Outcome::StepUp, Outcome::Defer, Outcome::Deny];
+    for (i, expected) in outcomes.into_iter().enumerate() {
         let rego: String = all[..=i].iter().map(|n| rule(n)).collect();
         assert_eq!(with(&rego).outcome, expected);
     }
@@ -95,6 +99,22 @@ fn whatever_goes_wrong_is_a_deny_that_says_so() {
     denied(&with("allow contains {\"rule\": \"a\"}"), "unexpected shape");
     denied(&with("allow contains \"yes\""), "unexpected shape");
     denied(&with("step_up contains {\"rule\": \"s\", \"why\": \"w\"}"), "names no approvers");
+    denied(
+        &with("allow contains {\"rule\": \"a\", \"why\": \"w\", \"approvals\": [{\"group\": \"g\", \"n\": 1}]}"),
+        "say step_up",
+    );
+    denied(
+        &with("step_up contains {\"rule\": \"a\", \"why\": \"w\", \"approvals\": [{\"any_of\": []}]}"),
+        "any_of is empty",
+    );
+    denied(&with("allow contains {\"rule\": \"a\", \"why\": \"w\", \"distinct_from\": [\"the-moon\"]}"), "the-moon");
+    denied(&with("allow contains {\"rule\": \"a\", \"why\": \"w\", \"must\": 1}"), "unexpected shape");
+    denied(
+        &with("allow contains {\"rule\": \"a\", \"why\": \"w\", \"veto\": {\"within_ms\": 0, \"groups\": [\"g\"]}}"),
+        "veto",
+    );
+    let two = "modify contains {\"rule\": \"a\", \"why\": \"w\", \"set\": {\"ttl_s\": 60}}\nmodify contains {\"rule\": \"b\", \"why\": \"w\", \"set\": {\"ttl_s\": 61}}";
+    denied(&with(two), "set ttl_s differently");
     denied(
         &with("modify contains {\"rule\": \"m\", \"why\": \"w\"}\nallow contains {\"rule\": \"a\", \"why\": \"w\"}"),
         "modify",

@@ -1,6 +1,6 @@
 //! A governed action from its proposal to its end, and every restriction, as deeds.
 
-use cauldron_coordinator::action::{Action, BlockAddress};
+use cauldron_coordinator::action::Action;
 use cauldron_coordinator::bodies::{
     Done, Ended, Evidence, Failed, KIND_BUNDLE, KIND_DECISION, KIND_DONE, KIND_ENDED, KIND_FAILED, KIND_PERMIT,
     KIND_PROPOSAL, KIND_RESTRICTION, KIND_STARTED, KIND_UNKNOWN, KIND_VOTE, Order, Proposal, Reversibility, RiskClass,
@@ -144,26 +144,11 @@ impl Story {
 
 /// A sound proposal of lyon's agent to block an address for an hour.
 fn proposal() -> Proposal {
-    let address = "198.51.100.7".parse().expect("an address");
-    let action = Action::BlockAddress(BlockAddress::new(address, 3_600, "brute force").expect("within its bounds"));
-    let args = action.args().expect("canonical");
-    let resource = format!("lyon/lyon/blocklist/{}", action.object());
+    let action = Action::block("198.51.100.7", 3_600, "brute force").expect("within its bounds");
+    let agent = format!("{}/agent/sshd-bruteforce", spiffe_id(LYON));
     Proposal {
-        lineage: None,
-        agent: format!("{}/agent/sshd-bruteforce", spiffe_id(LYON)),
         agent_build: Digest::of("build", b"1"),
-        site: "lyon".into(),
-        module: action.module().into(),
-        action_class: action.action_class(),
-        operation: action.operation().into(),
-        conflict_key: resource.clone(),
-        resource,
-        expected_version: None,
-        args_digest: Proposal::digest_of_args(&args),
-        args,
-        reversibility: Reversibility::Reversible,
         undo_plan: "remove the line".into(),
-        risk: RiskClass::R1,
         confidence_ppm: 900_000,
         confidence_method: "test".into(),
         rationale: "9 failed logins in 10 minutes".into(),
@@ -175,9 +160,9 @@ fn proposal() -> Proposal {
             labels: vec!["untrusted:log".into()],
         }],
         taint: vec!["untrusted:log".into()],
-        intent_key: action.intent_key(NOW.wall_ms - 600_000),
         created_ms: NOW.wall_ms,
         expires_ms: NOW.wall_ms + 12 * 3_600_000,
+        ..action.proposal("lyon", "lyon", &agent, &cauldron_coordinator::json::rfc3339(NOW.wall_ms - 600_000))
     }
 }
 

@@ -151,6 +151,7 @@ impl NodeCore {
                 after_version: None,
                 until_ms,
                 done_ms: now_ms,
+                labels: vec![],
             }),
             EffectResult::Failed { reason } => {
                 Report::Failed(Failed { started, probed_no_effect: true, reason, failed_ms: now_ms })

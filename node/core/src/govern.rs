@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use cauldron_coordinator::action::{Action, PROPOSAL_AGE_MS_MAX};
+use cauldron_coordinator::action::{Action, Catalogue, PROPOSAL_AGE_MS_MAX};
 use cauldron_coordinator::bodies::{
-    KIND_BUNDLE, KIND_DECISION, KIND_PERMIT, KIND_PROPOSAL, KIND_RESTRICTION, Proposal,
+    KIND_BUNDLE, KIND_DECISION, KIND_PERMIT, KIND_PROPOSAL, KIND_RESTRICTION, KIND_WINDOW, Proposal,
 };
 use cauldron_coordinator::coordinate::{self, Act, Limits};
 use cauldron_coordinator::ledger::{Recorded, Report};
@@ -99,6 +99,18 @@ impl NodeCore {
         self.dirty = true;
     }
 
+    /// The actions that this node knows: the build's, and those that the active policy brings.
+    #[must_use]
+    pub fn catalogue(&self) -> &Catalogue {
+        self.policy.engine.as_ref().map_or(Catalogue::built_in(), Engine::catalogue)
+    }
+
+    /// Their classes.
+    #[must_use]
+    pub fn action_classes(&self) -> Vec<String> {
+        self.catalogue().schemas().map(|schema| schema.class()).collect()
+    }
+
     pub(crate) fn propose(&mut self, mut proposal: Proposal, traceparent: Option<String>) -> Result<Reply, Refusal> {
         self.may_write()?;
         let scope = self.site_scope(&proposal)?;
@@ -106,7 +118,7 @@ impl NodeCore {
         if proposal.expires_ms == 0 {
             proposal.expires_ms = proposal.created_ms + PROPOSAL_MS;
         }
-        Action::of_proposal(&proposal).map_err(|e| Refusal::new("bad_proposal", e.to_string()))?;
+        Action::of_proposal(self.catalogue(), &proposal).map_err(|e| Refusal::new("bad_proposal", e.to_string()))?;
         if !proposal.agent.starts_with(&format!("{}/agent/", self.spiffe_id)) {
             let sentence = format!("{} is no agent of {}", proposal.agent, self.spiffe_id);
             return Err(Refusal::new("not_our_agent", sentence));
@@ -161,7 +173,12 @@ impl NodeCore {
         }
         for act in std::mem::take(&mut acts) {
             let (scope, deps, of, kind, body) = match act {
-                Act::Decide { scope, deps, body } => (scope, deps, body.proposal, KIND_DECISION, to_cbor(&body)),
+                Act::Decide { scope, deps, body, .. } => (scope, deps, body.proposal, KIND_DECISION, to_cbor(&body)),
+                Act::Modify { scope, deps, body } => {
+                    let Some(parent) = body.parent else { continue };
+                    (scope, deps, parent, KIND_PROPOSAL, to_cbor(&body))
+                }
+                Act::Close { scope, deps, body } => (scope, deps, body.proposal, KIND_WINDOW, to_cbor(&body)),
                 Act::Permit { scope, deps, body } => (scope, deps, body.proposal, KIND_PERMIT, to_cbor(&body)),
             };
             let trace = self.ledger.proposal(&of).and_then(|p| p.header.traceparent.clone());
@@ -181,21 +198,15 @@ impl NodeCore {
             let decision = self.ledger.decisions_on(&p.id).next()?;
             let owner = self.ledger.owner_of(&p.body.resource, &self.authority)?;
             let body = Permit {
-                proposal: p.id,
-                lineage: p.body.lineage(p.id),
-                decision: decision.id,
-                votes: vec![],
-                owner: owner.author,
-                incarnation: owner.incarnation,
-                resource: p.body.resource.clone(),
-                expected_version: p.body.expected_version.clone(),
-                args_digest: p.body.args_digest,
-                max_uses: 1,
                 issued_ms: self.now.wall_ms,
                 execute_by_ms: self.now.wall_ms + FORGED_MS,
                 authority_head: self.authority.head(),
-                policy: decision.body.policy.clone(),
-                terms: decision.body.terms(),
+                ..coordinate::permit_for(
+                    (p.id, &p.body),
+                    (decision.id, &decision.body),
+                    (owner.author, owner.incarnation),
+                    self.catalogue(),
+                )
             };
             Some(Act::Permit { scope: p.header.scope.clone(), deps: vec![p.id, decision.id], body })
         });

@@ -99,7 +99,7 @@ impl NodeCore {
             return Err(format!("{} is {}: {}", id.short(), line.state, line.why.join("; ")));
         };
         let presentation = present_decision(&p.body, &decision.body);
-        let groups = decision.body.obligations.approvals.iter().map(|need| need.group.clone()).collect();
+        let groups = decision.body.obligations.approvals.iter().map(ToString::to_string).collect();
         Ok(ApprovalView {
             waiting_for: groups,
             terms: decision.body.terms().to_string(),
@@ -240,6 +240,8 @@ fn state_word(state: State) -> &'static str {
         State::Unknown => "UNKNOWN",
         State::Denied => "DENIED",
         State::Expired => "EXPIRED",
+        State::VetoWindow => "VETO_WINDOW",
+        State::Superseded => "SUPERSEDED",
         State::Void => "VOID",
     }
 }

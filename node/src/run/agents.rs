@@ -17,6 +17,7 @@ use cauldron_node_core::{Command, NodeCore, Refusal, Reply};
 use crate::clock::SystemClock;
 use crate::run::engine::Handle;
 use crate::run::propose::from_draft;
+use cauldron_coordinator::action::Catalogue;
 
 /// Between two looks at a log that has no news: quick enough for the eye, cheap enough for a small box.
 const POLL_EVERY: Duration = Duration::from_millis(500);
@@ -211,13 +212,14 @@ impl Runner {
         // The root of the trace that the proposal's facts carry on.
         let span = tracing::info_span!("propose", object);
         let _inside = span.enter();
-        let proposal = match from_draft(draft, &self.spiffe_id, &self.source.path.display().to_string()) {
-            Ok(proposal) => Box::new(proposal),
-            Err(why) => {
-                tracing::error!(object, why, "the agent's draft is not a valid proposal");
-                return Ok(());
-            }
-        };
+        let proposal =
+            match from_draft(draft, &self.spiffe_id, Catalogue::built_in(), &self.source.path.display().to_string()) {
+                Ok(proposal) => Box::new(proposal),
+                Err(why) => {
+                    tracing::error!(object, why, "the agent's draft is not a valid proposal");
+                    return Ok(());
+                }
+            };
         let traceparent = Some(crate::telemetry::traceparent());
         if let Reply::Recorded(id) = self.node.command_blocking(Command::Propose { proposal, traceparent })? {
             tracing::info!(id = %id.short(), object, "proposed");

@@ -91,7 +91,7 @@ fn connector<'c>(
     connectors: &'c mut [Box<dyn Connector + Send>],
     operation: &str,
 ) -> Option<&'c mut Box<dyn Connector + Send>> {
-    connectors.iter_mut().find(|c| c.schema().operation == operation)
+    connectors.iter_mut().find(|c| c.operations().contains(&operation))
 }
 
 fn execute(connectors: &mut [Box<dyn Connector + Send>], permit: &VerifiedPermit, clock: &SystemClock) -> Vec<Input> {

@@ -2,9 +2,8 @@
 
 use cauldron_agents::ProposalDraft;
 use cauldron_agents::proposal::for_display;
-use cauldron_coordinator::action::{Action, Resource};
-use cauldron_coordinator::bodies::{Evidence, Proposal, Reversibility, RiskClass};
-use cauldron_coordinator::json::canonical;
+use cauldron_coordinator::action::{Action, Catalogue, Each};
+use cauldron_coordinator::bodies::{Amount, Blast, Evidence, Proposal, Reversibility, RiskClass};
 use cauldron_identity::{Digest, Role, SpiffeId};
 use serde::Deserialize;
 use serde_json::Value;
@@ -17,6 +16,9 @@ pub struct ProposalRequest {
     operation: String,
     /// Arguments of the operation.
     args: Value,
+    /// The connector, where several can do it.
+    #[serde(default)]
+    connector: Option<String>,
     /// One sentence for the person who decides.
     rationale: String,
     /// The proposing agent's name; `operator` without.
@@ -34,6 +36,42 @@ pub struct ProposalRequest {
     /// Labels of where it comes from.
     #[serde(default)]
     taint: Vec<String>,
+    /// The class, where the proposer thinks it is higher than the action's schema says.
+    #[serde(default)]
+    risk: Option<RiskClass>,
+    /// How it is taken back, in words; what the action's schema says without.
+    #[serde(default)]
+    undo_plan: Option<String>,
+    /// For whom: a person's id, or a workload's SPIFFE ID.
+    #[serde(default)]
+    on_behalf_of: Option<String>,
+    /// How far it reaches.
+    #[serde(default)]
+    blast: Vec<Blast>,
+    /// What else was thought of.
+    #[serde(default)]
+    alternatives: Vec<String>,
+    /// Rights of budgets that it needs.
+    #[serde(default)]
+    budgets: Vec<Amount>,
+    /// Proposals with one key exclude each other; the resource without.
+    #[serde(default)]
+    conflict_key: Option<String>,
+    /// The version of the resource that it was reasoned on; the present one without.
+    #[serde(default)]
+    expected_version: Option<String>,
+    /// When it lapses, RFC 3339; a day from now without, 7 days at most.
+    #[serde(default)]
+    expires: Option<String>,
+    /// Digest of the model that reasoned.
+    #[serde(default)]
+    model: Option<Digest>,
+    /// Digest of the prompt it was given.
+    #[serde(default)]
+    prompt: Option<Digest>,
+    /// Digest of the tools it could choose from.
+    #[serde(default)]
+    tools: Option<Digest>,
 }
 
 const fn certain() -> u32 {
@@ -41,28 +79,72 @@ const fn certain() -> u32 {
 }
 
 impl ProposalRequest {
-    /// Builds the proposal for a resource that the node `spiffe_id` owns.
-    pub fn into_proposal(self, spiffe_id: &SpiffeId) -> Result<Proposal, String> {
-        let agent = self.agent.unwrap_or_else(|| "operator".into());
-        let build = Digest::of("cauldron/agent-build/v0", agent.as_bytes());
-        let intent = self
-            .intent
-            .unwrap_or_else(|| cauldron_coordinator::json::rfc3339(crate::clock::wall_ms() / 60_000 * 60_000));
-        build_proposal(Draft {
-            spiffe_id,
-            agent: &agent,
-            build,
-            operation: &self.operation,
-            args: &self.args,
-            intent: Err(&intent),
-            undo: None,
-            risk: None,
-            confidence: (self.confidence_ppm, "stated/v0".into()),
+    /// The action it asks for.
+    ///
+    /// # Errors
+    /// A sentence.
+    pub fn action(&self, catalogue: &Catalogue) -> Result<Action, String> {
+        Action::new(catalogue, &self.operation, self.connector.as_deref(), &self.args)
+            .map_err(|e| crate::run::chain(&e))
+    }
+
+    /// Builds the proposal for a resource that the node `spiffe_id` owns. `version` is the resource's now, where it has versions.
+    ///
+    /// # Errors
+    /// A sentence.
+    pub fn into_proposal(
+        self,
+        spiffe_id: &SpiffeId,
+        catalogue: &Catalogue,
+        seen: Option<Seen>,
+    ) -> Result<Proposal, String> {
+        let action = self.action(catalogue)?;
+        let (site, node) = owner(spiffe_id)?;
+        let agent = format!("{spiffe_id}/agent/{}", self.agent.as_deref().unwrap_or("operator"));
+        let seen = seen.unwrap_or_default();
+        let version = self.expected_version.or(seen.version);
+        let window = || cauldron_coordinator::json::rfc3339(crate::clock::wall_ms() / 60_000 * 60_000);
+        let intent = match action.schema().about().intent.each {
+            Each::Version => version.clone().unwrap_or_default(),
+            _ => self.intent.unwrap_or_else(window),
+        };
+        let base = action.proposal(&site, &node, &agent, &intent);
+        Ok(Proposal {
+            agent_build: Digest::of("cauldron/agent-build/v0", self.agent.as_deref().unwrap_or("operator").as_bytes()),
+            expected_version: version,
+            undo_plan: self.undo_plan.unwrap_or_else(|| base.undo_plan.clone()),
+            risk: self.risk.unwrap_or(base.risk),
+            confidence_ppm: self.confidence_ppm,
             rationale: self.rationale,
             evidence: stated(&self.evidence, &self.taint),
             taint: self.taint,
+            conflict_key: self.conflict_key.unwrap_or_else(|| base.conflict_key.clone()),
+            expires_ms: self.expires.as_deref().map(instant).transpose()?.unwrap_or(0),
+            on_behalf_of: self.on_behalf_of,
+            agent_model: self.model,
+            agent_prompt: self.prompt,
+            agent_tools: self.tools,
+            blast: self.blast,
+            dry_run: seen.dry_run,
+            alternatives: self.alternatives,
+            budgets: self.budgets,
+            ..base
         })
     }
+}
+
+/// What a connector saw of a resource before anything is proposed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// Its version, where it has versions.
+    pub version: Option<String>,
+    /// What the action would change.
+    pub dry_run: Option<String>,
+}
+
+fn instant(text: &str) -> Result<u64, String> {
+    let at: jiff::Timestamp = text.parse().map_err(|_| format!("expires: {text:?} is no RFC 3339 time"))?;
+    u64::try_from(at.as_millisecond()).map_err(|_| format!("expires: {text} is long past"))
 }
 
 /// Evidence in somebody's own words: numbered, made harmless for display.
@@ -78,94 +160,48 @@ fn stated(texts: &[String], labels: &[String]) -> Vec<Evidence> {
 }
 
 /// Turns an agent's draft into a proposal for a resource of this node.
-pub fn from_draft(draft: ProposalDraft, spiffe_id: &SpiffeId, source: &str) -> Result<Proposal, String> {
-    let labels = draft.taint.clone();
+///
+/// # Errors
+/// A sentence.
+pub fn from_draft(
+    draft: ProposalDraft,
+    spiffe_id: &SpiffeId,
+    catalogue: &Catalogue,
+    source: &str,
+) -> Result<Proposal, String> {
+    let action = Action::new(catalogue, &draft.operation, Some(&draft.connector), &draft.args);
+    let action = action.map_err(|e| crate::run::chain(&e))?;
+    let (site, node) = owner(spiffe_id)?;
     let evidence = draft.evidence.into_iter().map(|line| Evidence {
         source: source.to_owned(),
         line_no: line.line_no,
         digest: line.digest,
         text: line.text,
-        labels: labels.clone(),
+        labels: draft.taint.clone(),
     });
-    let reversibility = if draft.undo.reversible { Reversibility::Reversible } else { Reversibility::Irreversible };
-    build_proposal(Draft {
-        spiffe_id,
-        agent: &draft.agent.name,
-        build: draft.agent.build_digest,
-        operation: &draft.operation,
-        args: &draft.args,
-        intent: Ok(&draft.intent_key),
-        undo: Some((reversibility, draft.undo.plan)),
-        risk: Some(draft.risk_class),
-        confidence: (draft.confidence_ppm, draft.confidence_method),
+    let risk = serde_json::from_value(Value::String(draft.risk_class.clone()));
+    let base = action.proposal(&site, &node, &format!("{spiffe_id}/agent/{}", draft.agent.name), "");
+    Ok(Proposal {
+        agent_build: draft.agent.build_digest,
+        reversibility: if draft.undo.reversible { base.reversibility } else { Reversibility::Irreversible },
+        undo_plan: draft.undo.plan,
+        risk: risk.map_err(|_| format!("{:?} is no risk class; use R0 to R3", draft.risk_class))?,
+        confidence_ppm: draft.confidence_ppm,
+        confidence_method: draft.confidence_method,
         rationale: draft.rationale,
         evidence: evidence.collect(),
         taint: draft.taint,
+        intent_key: draft.intent_key,
+        ..base
     })
 }
 
-struct Draft<'a> {
-    spiffe_id: &'a SpiffeId,
-    agent: &'a str,
-    build: Digest,
-    operation: &'a str,
-    args: &'a Value,
-    /// The whole intent key, or only what stands behind the object.
-    intent: Result<&'a str, &'a str>,
-    undo: Option<(Reversibility, String)>,
-    risk: Option<String>,
-    confidence: (u32, String),
-    rationale: String,
-    evidence: Vec<Evidence>,
-    taint: Vec<String>,
-}
-
-fn build_proposal(draft: Draft<'_>) -> Result<Proposal, String> {
-    let Ok(Role::Node { site, node }) = Role::of(draft.spiffe_id) else {
-        return Err(format!("{} owns no actuator; propose at a site's node", draft.spiffe_id));
-    };
-    let args = canonical(draft.args).map_err(|e| format!("args: {e}"))?;
-    let action = Action::parse(draft.operation, &args).map_err(|e| e.to_string())?;
-    let risk = match draft.risk.as_deref() {
-        None => action.risk(),
-        Some("R0") => RiskClass::R0,
-        Some("R1") => RiskClass::R1,
-        Some("R2") => RiskClass::R2,
-        Some("R3") => RiskClass::R3,
-        Some(other) => return Err(format!("{other:?} is no risk class; use R0 to R3")),
-    };
-    let object = action.object();
-    let resource = Resource { site: site.clone(), node, connector: action.connector().into(), object: object.clone() };
-    let default_undo = || (Reversibility::Reversible, "the effect ends by itself after its time limit".to_owned());
-    let (reversibility, undo_plan) = draft.undo.unwrap_or_else(default_undo);
-    Ok(Proposal {
-        lineage: None,
-        agent: format!("{}/agent/{}", draft.spiffe_id, draft.agent),
-        agent_build: draft.build,
-        site,
-        module: action.module().into(),
-        action_class: action.action_class(),
-        operation: action.operation().into(),
-        resource: resource.to_string(),
-        expected_version: None,
-        args_digest: Proposal::digest_of_args(&args),
-        args,
-        reversibility,
-        undo_plan,
-        risk,
-        confidence_ppm: draft.confidence.0,
-        confidence_method: draft.confidence.1,
-        rationale: draft.rationale,
-        evidence: draft.evidence,
-        taint: draft.taint,
-        conflict_key: resource.to_string(),
-        intent_key: match draft.intent {
-            Ok(whole) => whole.to_owned(),
-            Err(suffix) => format!("{object}/{suffix}"),
-        },
-        created_ms: 0,
-        expires_ms: 0,
-    })
+/// Site and name of the node that owns what is proposed.
+fn owner(spiffe_id: &SpiffeId) -> Result<(String, String), String> {
+    match Role::of(spiffe_id) {
+        Ok(Role::Node { site, node }) => Ok((site, node)),
+        _ => Err(format!("{spiffe_id} owns no actuator; propose at a site's node")),
+    }
 }
 
 #[cfg(test)]
@@ -175,7 +211,11 @@ mod tests {
 
     fn request(value: Value) -> Result<Proposal, String> {
         let id = SpiffeId::new("spiffe://acme.test/site/lyon/node/lyon").expect("id");
-        serde_json::from_value::<ProposalRequest>(value).map_err(|e| e.to_string())?.into_proposal(&id)
+        serde_json::from_value::<ProposalRequest>(value).map_err(|e| e.to_string())?.into_proposal(
+            &id,
+            Catalogue::built_in(),
+            None,
+        )
     }
 
     #[test]
@@ -185,7 +225,11 @@ mod tests {
             request(json!({ "operation": "security.address.block", "args": args, "rationale": "r" })).expect("valid");
         assert_eq!(p.resource, "lyon/lyon/blocklist/198.51.100.7");
         (p.created_ms, p.expires_ms) = (1, 2);
-        assert!(Action::of_proposal(&p).is_ok(), "{:?}", Action::of_proposal(&p));
+        assert!(
+            Action::of_proposal(Catalogue::built_in(), &p).is_ok(),
+            "{:?}",
+            Action::of_proposal(Catalogue::built_in(), &p)
+        );
     }
 
     #[test]

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use cauldron_coordinator::action::Catalogue;
 use cauldron_coordinator::bodies::{
-    Decision, GroupNeed, KIND_DECISION, KIND_PERMIT, KIND_PROPOSAL, KIND_VOTE, Obligations, Outcome, Permit, Proposal,
+    Decision, KIND_DECISION, KIND_PERMIT, KIND_PROPOSAL, KIND_VOTE, Obligations, Outcome, Permit, Proposal,
 };
+use cauldron_coordinator::coordinate::permit_for;
 use cauldron_coordinator::ledger::PERMIT_MS_MAX;
 use cauldron_coordinator::vote::{Choice, SignedVote};
 use cauldron_crdt::log::Record as LogRecord;
@@ -165,12 +167,12 @@ impl World {
                 earlier.1.votes
             }
             Forgery::OtherTerms => {
-                let seats: u32 = decision.obligations.approvals.iter().map(|n: &GroupNeed| n.n).sum();
+                let seats: u32 = decision.obligations.seats_min();
                 let people = (0..self.founding.people.len().min(seats as usize)).collect::<Vec<_>>();
                 people.into_iter().filter_map(|p| self.stolen_vote(p, 0, proposal, scope, Odd::OtherTerms)).collect()
             }
             Forgery::Invented => {
-                let seats: u32 = decision.obligations.approvals.iter().map(|n: &GroupNeed| n.n).sum();
+                let seats: u32 = decision.obligations.seats_min();
                 reached!(self, "forge.invented_person");
                 (0..seats as usize).filter_map(|n| self.invented_vote(n, proposal, scope)).collect()
             }
@@ -363,21 +365,16 @@ impl World {
         let owner = body.resource.split('/').nth(1)?;
         let owner = self.machines.iter().find(|m| m.name == owner)?;
         Some(Permit {
-            proposal,
-            lineage: body.lineage(proposal),
-            decision: decision_id,
             votes,
-            owner: owner.author,
-            incarnation: self.incarnation_of(owner),
-            resource: body.resource.clone(),
-            expected_version: body.expected_version.clone(),
-            args_digest: body.args_digest,
-            max_uses: 1,
             issued_ms: wall_ms,
             execute_by_ms: wall_ms + PERMIT_MS_MAX,
             authority_head: decision.authority_head,
-            policy: decision.policy.clone(),
-            terms: decision.terms(),
+            ..permit_for(
+                (proposal, body),
+                (decision_id, decision),
+                (owner.author, self.incarnation_of(owner)),
+                Catalogue::built_in(),
+            )
         })
     }
 

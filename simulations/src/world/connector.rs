@@ -1,6 +1,5 @@
 //! The connector of each machine, in virtual time: it may die before, between and after, and it never lies.
 
-use cauldron_coordinator::action::Action;
 use cauldron_coordinator::owner::VerifiedPermit;
 use cauldron_identity::FactId;
 use cauldron_node_core::{EffectResult, Input, Probe};
@@ -35,7 +34,8 @@ impl World {
         if self.watch.probed.contains(&(place, id)) {
             reached!(self, "execute.resumed");
         }
-        let Action::BlockAddress(block) = permit.action();
+        let action = permit.action();
+        let ttl_ms = action.args().get("ttl_s").and_then(|ttl| ttl.as_u64()).unwrap_or(0) * 1_000;
         let effect = Effect {
             at: 0,
             place,
@@ -44,7 +44,7 @@ impl World {
             resource: permit.resource().to_owned(),
             intent: self.intent_of(permit.proposal()),
         };
-        let job = Job { effect, address: block.address.to_string(), ttl_ms: u64::from(block.ttl_s) * 1_000 };
+        let job = Job { effect, address: action.object().to_owned(), ttl_ms };
         self.watch.jobs.insert((place, id), job);
         self.machines[place].in_hand.insert(id);
         let delay = self.rng.between(0, self.weather.effect_ms_max);

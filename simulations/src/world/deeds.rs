@@ -1,7 +1,7 @@
 //! What clients ask nodes for, and what becomes of it: joining, proposing, entries of the council.
 
-use cauldron_coordinator::action::{Action, BlockAddress};
-use cauldron_coordinator::bodies::{Evidence, Order, Proposal, Restriction, Reversibility, RiskClass, Target};
+use cauldron_coordinator::action::Action;
+use cauldron_coordinator::bodies::{Evidence, Order, Proposal, Restriction, Target};
 use cauldron_identity::authority::{Enrol, Entry, EntryBody, KIND_ENTRY, Term};
 use cauldron_identity::charter::Seat;
 use cauldron_identity::ids::sha256;
@@ -222,26 +222,15 @@ impl World {
         let agents = self.weather.agents;
         let (m, owner) = (&self.machines[place], &self.machines[intent.owner]);
         let site = m.site.clone().unwrap_or_default();
-        let address = intent.address.parse().expect("agents of this world know how addresses look");
-        let block = BlockAddress::new(address, agents.ttl_s.max(1), "brute force").expect("within the ranges");
-        let action = Action::BlockAddress(block);
-        let args = action.args().expect("integers and texts");
+        let action =
+            Action::block(&intent.address, u32::try_from(agents.ttl_s.max(1)).unwrap_or(u32::MAX), "brute force")
+                .expect("agents of this world know how addresses look");
+        let agent = format!("{}/agent/sshd-bruteforce", m.spiffe_id);
+        let window = cauldron_coordinator::json::rfc3339(intent.window_ms);
         let text = format!("Failed password for root from {} port 22 ssh2 ({site} {now})", intent.address);
         Proposal {
-            lineage: None,
-            agent: format!("{}/agent/sshd-bruteforce", m.spiffe_id),
             agent_build: Digest::of("sim/build", b"1"),
-            module: action.module().to_owned(),
-            action_class: action.action_class(),
-            operation: action.operation().to_owned(),
-            resource: format!("{site}/{}/{}/{}", owner.name, action.connector(), action.object()),
-            site,
-            expected_version: None,
-            args_digest: Proposal::digest_of_args(&args),
-            args,
-            reversibility: Reversibility::Reversible,
             undo_plan: "remove the line".into(),
-            risk: RiskClass::R1,
             confidence_ppm: 900_000,
             confidence_method: "counts".into(),
             rationale: "many failed logins from one source".into(),
@@ -254,9 +243,8 @@ impl World {
             }],
             taint: vec!["untrusted:log".into()],
             conflict_key: intent.address.clone(),
-            intent_key: action.intent_key(intent.window_ms),
-            created_ms: 0,
             expires_ms: m.clock.wall(now) + agents.open_ms,
+            ..action.proposal(&site, &owner.name, &agent, &window)
         }
     }
 

@@ -17,12 +17,12 @@ use std::fs::File;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use cauldron_coordinator::action::{Action, ActionError, OP_ADDRESS_BLOCK, Resource};
+use cauldron_coordinator::action::{ActionError, OP_ADDRESS_BLOCK, Resource};
 use cauldron_coordinator::owner::VerifiedPermit;
 use cauldron_identity::ids::sha256;
 use cauldron_identity::{Digest, SpiffeId};
 
-use super::{Connector, ConnectorError, Effect, Ended, EndedWhy, Fencing, Outcome, Probe, Schema};
+use super::{Connector, ConnectorError, Effect, Ended, EndedWhy, Fencing, Outcome, Probe};
 use crate::net::{canonical, never_a_target};
 use file::{Replaced, Snapshot};
 use journal::Journal;
@@ -218,16 +218,12 @@ fn ended(entry: Entry, why: EndedWhy) -> Ended {
 }
 
 impl Connector for Blocklist {
-    fn schema(&self) -> Schema {
-        Schema {
-            operation: OP_ADDRESS_BLOCK,
-            connector: NAME,
-            args: &[
-                ("address", "IPv4 or IPv6 address in canonical form"),
-                ("ttl_s", "how long, seconds"),
-                ("reason", "why, for people"),
-            ],
-        }
+    fn name(&self) -> &str {
+        NAME
+    }
+
+    fn operations(&self) -> &[&'static str] {
+        &[OP_ADDRESS_BLOCK]
     }
 
     fn fencing(&self) -> Fencing {
@@ -235,20 +231,7 @@ impl Connector for Blocklist {
     }
 
     fn execute(&mut self, permit: &VerifiedPermit, now_ms: u64) -> Result<Outcome, ConnectorError> {
-        let Action::BlockAddress(asked) = permit.action();
-        let object: Resource =
-            permit.resource().parse().map_err(|e: ActionError| ConnectorError::Refused { why: e.to_string() })?;
-        if object.connector != NAME || object.object != asked.address.to_string() {
-            return Err(ConnectorError::Refused {
-                why: format!("{} is no address of this blocklist", permit.resource()),
-            });
-        }
-        let block = Block {
-            address: asked.address,
-            ttl_s: u64::from(asked.ttl_s),
-            permit_id: permit.permit().to_string(),
-            idempotency_key: permit.idempotency_key(),
-        };
+        let block = asked(permit)?;
         // Done before is done: the deadline is for starting.
         if now_ms > permit.execute_by_ms() && self.look_for(&block.idempotency_key)? == Probe::Absent {
             return Err(ConnectorError::Refused {
@@ -264,6 +247,26 @@ impl Connector for Blocklist {
 
     fn sweep(&mut self, now_ms: u64) -> Result<Vec<Ended>, ConnectorError> {
         self.remove_expired(now_ms)
+    }
+}
+
+/// What a permit asks of a blocklist.
+fn asked(permit: &VerifiedPermit) -> Result<Block, ConnectorError> {
+    let refused = |why: String| ConnectorError::Refused { why };
+    let action = permit.action();
+    let object: Resource = permit.resource().parse().map_err(|e: ActionError| refused(e.to_string()))?;
+    let address = action.object().parse().ok().filter(|_| object.connector == NAME && object.object == action.object());
+    let ttl_s = action.args().get("ttl_s").and_then(serde_json::Value::as_u64);
+    match (action.operation(), address, ttl_s) {
+        (OP_ADDRESS_BLOCK, Some(address), Some(ttl_s)) => Ok(Block {
+            address,
+            ttl_s,
+            permit_id: permit.permit().to_string(),
+            idempotency_key: permit.idempotency_key(),
+        }),
+        _ => {
+            Err(refused(format!("{} on {} is nothing that this blocklist does", action.operation(), permit.resource())))
+        }
     }
 }
 

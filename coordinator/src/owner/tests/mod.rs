@@ -4,6 +4,7 @@ mod votes;
 
 use super::*;
 use crate::bodies::*;
+use crate::coordinate::permit_for;
 use crate::testkit::{NOW, World, key, proposal, spiffe};
 use crate::vote::Choice;
 use cauldron_identity::Digest;
@@ -60,24 +61,20 @@ fn unvoted(change: impl Fn(&mut World, &FactId) -> Vec<Digest>) -> (World, FactI
 
 fn permit_with(world: &mut World, p: &FactId, mut votes: Vec<Digest>) -> FactId {
     votes.sort();
-    let (id, decision) = world.ledger.decisions_on(p).next().map(|d| (d.id, d.body.clone())).expect("decided");
-    let proposal = world.ledger.proposal(p).expect("here").body.clone();
+    let decision = world.ledger.decisions_on(p).next().expect("decided");
+    let proposal = world.ledger.proposal(p).expect("here");
+    let owner = world.ledger.owner_of(&proposal.body.resource, &world.authority).expect("an owner");
     let body = Permit {
-        proposal: *p,
-        lineage: proposal.lineage(*p),
-        decision: id,
         votes,
-        owner: world.lyon.author_id(),
-        incarnation: 0,
-        resource: proposal.resource,
-        expected_version: proposal.expected_version,
-        args_digest: proposal.args_digest,
-        max_uses: 1,
         issued_ms: NOW,
         execute_by_ms: NOW + 60_000,
         authority_head: world.authority.head(),
-        policy: decision.policy.clone(),
-        terms: decision.terms(),
+        ..permit_for(
+            (*p, &proposal.body),
+            (decision.id, &decision.body),
+            (owner.author, owner.incarnation),
+            world.engine.catalogue(),
+        )
     };
     world.put(2, "site/lyon", KIND_PERMIT, &body)
 }
@@ -89,8 +86,7 @@ fn a_sound_permit_executes_and_names_what_it_is_for() {
     let verified = verified(&world, &permit);
     assert_eq!(verified.permit(), permit);
     assert_eq!((verified.resource(), verified.risk()), ("lyon/lyon/blocklist/198.51.100.7", RiskClass::R1));
-    let Action::BlockAddress(block) = verified.action();
-    assert_eq!((block.address.to_string().as_str(), block.ttl_s), ("198.51.100.7", 3600));
+    assert_eq!((verified.action().object(), &verified.action().args()["ttl_s"]), ("198.51.100.7", &3600.into()));
     assert_eq!(verified.started(1, NOW).idempotency_key, verified.idempotency_key());
 }
 
@@ -251,7 +247,12 @@ fn used_lineage_and_intent() {
     let first = world.permitted("198.51.100.7");
     let p = world.ledger.permit(&first).expect("here").body.proposal;
     // The same lineage under another intent, and the same intent under another lineage.
-    let child = Proposal { lineage: Some(p), intent_key: "198.51.100.7/later".into(), ..proposal("198.51.100.7") };
+    let child = Proposal {
+        lineage: Some(p),
+        parent: Some(p),
+        intent_key: "198.51.100.7/later".into(),
+        ..proposal("198.51.100.7")
+    };
     let twin = Proposal { created_ms: NOW + 1, ..proposal("198.51.100.7") };
     let fresh = Proposal { intent_key: "198.51.100.7/fresh".into(), ..proposal("198.51.100.7") };
     let permits: Vec<FactId> = [child, twin, fresh]
@@ -293,7 +294,7 @@ fn a_permit_of_a_past_life_uses_up_its_lineage() {
     let mut world = World::new();
     let first = world.permitted("198.51.100.7");
     let p = world.ledger.permit(&first).expect("here").body.proposal;
-    let child = world.propose(Proposal { lineage: Some(p), ..proposal("198.51.100.7") });
+    let child = world.propose(Proposal { lineage: Some(p), parent: Some(p), ..proposal("198.51.100.7") });
     world.run();
     let vote = world.vote("ana", &child, Choice::Approve);
     world.reincarnate_lyon();

@@ -1,7 +1,7 @@
 //! Which votes fill a seat at the owner.
 
 use super::*;
-use crate::ledger::SELF_SERVED;
+use crate::bodies::SELF_SERVED;
 
 /// Prepares a decided proposal and says which votes its permit shall name.
 type Case = Box<dyn Fn(&mut World, &FactId) -> Vec<Digest>>;

@@ -5,7 +5,6 @@ use axum::body::Bytes;
 use axum::extract::{Path, State};
 use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
-use cauldron_coordinator::action;
 use cauldron_coordinator::bodies::{Order, Restriction, Target};
 use cauldron_coordinator::vote::SignedVote;
 use cauldron_identity::SpiffeId;
@@ -47,7 +46,9 @@ pub async fn propose(
     State(context): State<Context>,
     Json(request): Json<ProposalRequest>,
 ) -> Result<Json<Recorded>, Problem> {
-    let proposal = request.into_proposal(&context.facts.spiffe_id).map_err(|e| Problem::bad_request("proposal", e))?;
+    let catalogue = context.node.read(|core| core.catalogue().clone()).await?;
+    let proposal = request.into_proposal(&context.facts.spiffe_id, &catalogue, None);
+    let proposal = proposal.map_err(|e| Problem::bad_request("proposal", e))?;
     // The root of the trace that the proposal's facts carry on.
     let span = tracing::info_span!("propose");
     let traceparent = Some(span.in_scope(crate::telemetry::traceparent));
@@ -102,9 +103,19 @@ pub async fn restrict(
             let lineage = context.node.read(move |core| core.lineage_of(&found)).await?;
             Target::Lineage(lineage.ok_or_else(|| bad(format!("{found} belongs to no proposal")))?)
         }
-        "kill-class" => Target::ActionClass(class_named(&text).ok_or_else(|| {
-            bad(format!("{text:?} is no action class; this build knows {}", action::CLASSES.join(", ")))
-        })?),
+        "kill-class" => {
+            let classes = context.node.read(|core| core.action_classes()).await?;
+            let means = |class: &&String| **class == text || class.rsplit_once('/').is_some_and(|(op, _)| op == text);
+            let found: Vec<&String> = classes.iter().filter(means).collect();
+            match &found[..] {
+                [one] => Target::ActionClass((*one).clone()),
+                [] => return Err(bad(format!("{text:?} is no action class; this node knows {}", classes.join(", ")))),
+                several => {
+                    let several: Vec<&str> = several.iter().map(|c| c.as_str()).collect();
+                    return Err(bad(format!("{text:?} may be {}; say which", several.join(" or "))));
+                }
+            }
+        }
         // Proposals name their agent so; anything else would stop nothing, for ever.
         "kill-agent" => Target::Agent(SpiffeId::new(&text).map(|id| id.to_string()).map_err(|e| {
             bad(format!(
@@ -136,13 +147,6 @@ pub async fn restrict(
         issued_ms: context.clock.now().wall_ms,
     };
     record(&context, Command::Restrict(Box::new(Restriction::by_coordinator(&order)))).await
-}
-
-/// The class that a person means: in full, or by its operation alone.
-fn class_named(text: &str) -> Option<String> {
-    let means =
-        |class: &&&str| **class == text || class.rsplit_once('/').is_some_and(|(operation, _)| operation == text);
-    action::CLASSES.iter().find(means).map(|class| (*class).to_owned())
 }
 
 /// The clock after a reset.

@@ -1,0 +1,73 @@
+//! Sessions, as the ledger holds them: each step follows the one before, and what came before is what policy sees.
+
+use cauldron_identity::authority::Authority;
+
+use super::{Ledger, Recorded, Report};
+use crate::bodies::Proposal;
+
+/// Steps of a session that policy sees, the newest; with what they read, all labels count.
+pub const HISTORY_MAX: usize = 64;
+
+impl Ledger {
+    /// Whether a step of a session follows the step it names, for the same principal.
+    pub(super) fn session_counts(&self, p: &Recorded<Proposal>, authority: &Authority) -> Result<(), String> {
+        let Some(step) = &p.body.session else { return Ok(()) };
+        step.covers(&p.body.operation, &p.body.agent, p.body.created_ms)?;
+        let Some(prev) = &step.prev else {
+            return if step.index == 1 { Ok(()) } else { Err("a step of its session is missing before it".to_owned()) };
+        };
+        let before = self.proposals.get(prev).ok_or("the step of its session before it has not arrived here")?;
+        let Some(earlier) = &before.body.session else {
+            return Err("what it follows is no step of a session".to_owned());
+        };
+        let same = (earlier.id, &earlier.principal, &earlier.role, &earlier.delegation)
+            == (step.id, &step.principal, &step.role, &step.delegation);
+        if !same || before.body.agent != p.body.agent || before.header.author != p.header.author {
+            return Err("it does not belong to the session that it follows".to_owned());
+        }
+        if Some(step.index) != earlier.index.checked_add(1) {
+            return Err(format!("it is step {}, behind step {}", step.index, earlier.index));
+        }
+        // Two steps of one index would be two histories.
+        let twins =
+            self.sessions.get(&step.id).and_then(|s| s.get(&step.index)).map_or(0, std::collections::BTreeSet::len);
+        if twins > 1 {
+            return Err(format!("its session has {twins} steps with index {}", step.index));
+        }
+        let _ = authority;
+        Ok(())
+    }
+
+    /// The steps of its session before `p`, the oldest first.
+    #[must_use]
+    pub fn history(&self, p: &Recorded<Proposal>) -> Vec<&Recorded<Proposal>> {
+        let before = |p: &&Recorded<Proposal>| {
+            let prev = p.body.session.as_ref()?.prev?;
+            self.proposals.get(&prev)
+        };
+        let mut steps: Vec<&Recorded<Proposal>> = std::iter::successors(before(&p), before).collect();
+        steps.reverse();
+        steps
+    }
+
+    /// The newest step of a session, and its index.
+    #[must_use]
+    pub fn session_head(&self, session: &cauldron_identity::Digest) -> Option<(u64, &Recorded<Proposal>)> {
+        let (index, steps) = self.sessions.get(session)?.last_key_value()?;
+        Some((*index, steps.first().and_then(|id| self.proposals.get(id))?))
+    }
+
+    /// Labels of what a step read or was told.
+    pub(crate) fn labels_of<'a>(
+        &'a self,
+        p: &'a Recorded<Proposal>,
+        authority: &'a Authority,
+    ) -> impl Iterator<Item = &'a str> {
+        let reports = self.starts_of(&p.id, authority).flat_map(|s| self.reports_on(&s.id));
+        let told = reports.flat_map(|r| match &r.body {
+            Report::Done(done) => done.labels.as_slice(),
+            _ => &[],
+        });
+        told.map(String::as_str)
+    }
+}
