@@ -100,7 +100,7 @@ impl<'a> Ballot<'a> {
             (s.terms != self.decision.terms() && !unbound, "it agrees to other terms"),
             (s.issued_ms > at_ms.saturating_add(SKEW_MS_MAX), "it is signed in the future"),
             (s.expires_ms < at_ms, "it has expired"),
-            (self.is_party(&vote.key.author_id()), "its key is the proposing or owning node's"),
+            (vote.key.is_some_and(|key| self.is_party(&key.author_id())), "its key is the proposing or owning node's"),
             (s.person == p.body.agent, "its signer is the proposing agent"),
             (
                 self.distinct_from.iter().any(|d| d == SELF_SERVED) && self.is_party(&s.served_by),
