@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use minicbor::Encoder;
 
-use super::{Algorithm, Assertion, CoseKey, Passkey, Registration};
+use super::{Algorithm, Assertion, CoseKey, Passkey, PasskeyError, Registration};
 use crate::ids::{Digest, sha256};
 use crate::keys::AuthorKey;
 
@@ -79,9 +79,17 @@ impl Authenticator {
     pub fn assert_with(&self, challenge: &Digest, change: impl FnOnce(&mut Draft)) -> Assertion {
         let mut draft = self.draft("webauthn.get", challenge, FLAGS);
         change(&mut draft);
-        let (data, client) = (draft.authenticator_data, draft.client_data_json.into_bytes());
-        let signature = self.sign(&[&data[..], &sha256(&client)].concat());
-        Assertion::new(data, client, signature).expect("within its bounds")
+        let signed = self.signed(draft.authenticator_data, draft.client_data_json.into_bytes());
+        signed.expect("within its bounds")
+    }
+
+    /// Signs whatever both parts are.
+    ///
+    /// # Errors
+    /// [`PasskeyError::Length`].
+    pub fn signed(&self, authenticator_data: Vec<u8>, client_data_json: Vec<u8>) -> Result<Assertion, PasskeyError> {
+        let signature = self.sign(&[&authenticator_data[..], &sha256(&client_data_json)].concat());
+        Assertion::new(authenticator_data, client_data_json, signature)
     }
 
     /// Makes the passkey known, as `navigator.credentials.create` does, without attestation.

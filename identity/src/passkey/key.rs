@@ -1,6 +1,7 @@
 //! Public keys of passkeys, and their signatures.
 
 use std::fmt;
+use std::str::FromStr;
 
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_ASN1, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents, UnparsedPublicKey,
@@ -213,6 +214,20 @@ impl fmt::Display for CoseKey {
     /// The algorithm and, in base64url, the bytes.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.algorithm, BASE64_URL_SAFE_NO_PAD.encode(&self.bytes))
+    }
+}
+
+impl FromStr for CoseKey {
+    type Err = PasskeyError;
+
+    /// Reads what is displayed.
+    fn from_str(text: &str) -> Result<Self, PasskeyError> {
+        let (name, bytes) = text.split_once(' ').ok_or(PasskeyError::Key("it is no algorithm and bytes"))?;
+        let algorithm = Algorithm::ALL.into_iter().find(|a| a.to_string() == name);
+        let algorithm = algorithm.ok_or(PasskeyError::Key("its algorithm is none of ES256, EdDSA and RS256"))?;
+        let bytes =
+            BASE64_URL_SAFE_NO_PAD.decode(bytes).map_err(|_| PasskeyError::Key("its bytes are not base64url"))?;
+        Self::new(algorithm, bytes)
     }
 }
 
