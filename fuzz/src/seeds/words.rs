@@ -95,7 +95,7 @@ fn passkeys() -> Vec<Seed> {
     let mut all = Vec::new();
     for (name, authenticator) in [("es256", passkey::es256()), ("eddsa", passkey::eddsa())] {
         let mut parts = (vec![], String::new());
-        let assertion = authenticator.assert_with(&passkey::challenge(), |draft| {
+        let answer = authenticator.assert_with(&passkey::challenge(), |draft| {
             parts = (draft.authenticator_data.clone(), draft.client_data_json.clone());
         });
         let mut made = (vec![], String::new());
@@ -103,8 +103,11 @@ fn passkeys() -> Vec<Seed> {
             made = (draft.authenticator_data.clone(), draft.client_data_json.clone());
         });
         let statement = &[0xa2, 0x63, b'a', b'l', b'g', 0x26, 0x63, b's', b'i', b'g', 0x41, 1];
+        if name == "eddsa" {
+            // The other's would differ from run to run.
+            all.push(seed("passkey", "assertion", through(0, answer.to_bytes())));
+        }
         let forms = [
-            assertion.to_bytes(),
             join([&parts.0[..], parts.1.as_bytes()]),
             join([&object("none", &[0xa0], &made.0)[..], made.1.as_bytes()]),
             cose(authenticator.passkey().key()),
@@ -112,7 +115,7 @@ fn passkeys() -> Vec<Seed> {
             to_cbor(&Credential::Passkey(authenticator.passkey().clone())),
             join([&object("packed", statement, &made.0)[..], made.1.as_bytes()]),
         ];
-        let doors = [0, 1, 2, 3, 4, 5, 2];
+        let doors = [1, 2, 3, 4, 5, 2];
         let numbered = doors.into_iter().zip(forms).enumerate();
         all.extend(numbered.map(|(n, (door, form))| seed("passkey", format!("{name}-{n}"), through(door, form))));
     }
