@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use cauldron_identity::{Authority, Clock, Digest, FactId, SpiffeId};
 use serde_json::{Value, json};
 
-use crate::bodies::{Assurance, Proposal};
+use crate::bodies::Proposal;
 use crate::json::{canonical, rfc3339};
 use crate::lease::LeaseAge;
 use crate::ledger::{HISTORY_MAX, Ledger, Recorded, State};
@@ -233,7 +233,7 @@ fn votes(ledger: &Ledger, authority: &Authority, recorded: &Recorded<Proposal>, 
             "groups": v.groups,
             "choice": v.statement.choice,
             "credential": v.kind,
-            "assurance": Assurance::of(v.kind),
+            "assurance": v.kind.assurance(),
             "dwell_ms": v.statement.dwell_ms,
             "expired": v.statement.expires_ms < now_ms,
         })

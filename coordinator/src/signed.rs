@@ -7,6 +7,7 @@ use std::marker::PhantomData;
 
 use cauldron_identity::authority::{Authority, Credential, Person};
 use cauldron_identity::codec::{CodecError, from_cbor, to_cbor};
+use cauldron_identity::passkey::Assertion;
 use cauldron_identity::{AuthorKey, Digest, FactId, MeshId, SshSignature};
 use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
@@ -115,11 +116,7 @@ impl<T: Statement> Signed<T> {
         let Some(credential) = then.credentials.iter().find(|c| c.id() == statement.credential()) else {
             return Err(SignedError::Person(statement.person().to_owned()));
         };
-        if signs(credential, T::DOMAIN, &self.statement, &self.signature, authority) {
-            Ok((statement, then))
-        } else {
-            Err(SignedError::Signature)
-        }
+        if signs(credential, self, authority) { Ok((statement, then)) } else { Err(SignedError::Signature) }
     }
 }
 
@@ -131,10 +128,15 @@ impl<T> Signed<T> {
     }
 }
 
-/// Whether a credential made this signature over `statement`.
-pub(crate) fn signs(credential: &Credential, domain: &str, statement: &[u8], signature: &[u8], _: &Authority) -> bool {
-    let Some((signer, signature)) = credential.signer().zip(SshSignature::from_bytes(signature)) else { return false };
-    signer.verify(domain, statement, &signature).is_ok()
+/// Whether a credential made this signature over `statement`; a passkey's answer must be made on the pages of this mesh.
+fn signs<T: Statement>(credential: &Credential, signed: &Signed<T>, authority: &Authority) -> bool {
+    match credential {
+        Credential::Signer(key) => SshSignature::from_bytes(&signed.signature)
+            .is_some_and(|signature| key.verify(T::DOMAIN, &signed.statement, &signature).is_ok()),
+        Credential::Passkey(passkey) => Assertion::from_bytes(&signed.signature)
+            .and_then(|answer| answer.attest(passkey, &signed.id()))
+            .is_ok_and(|attested| authority.charters_ever().any(|c| attested.is_for(&c.relying_party()).is_ok())),
+    }
 }
 
 impl<T> Clone for Signed<T> {

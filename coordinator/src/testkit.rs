@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use cauldron_identity::authority::{
-    Activate, Authority, Credential, CredentialKind, Cut, Enrol, Entry, EntryBody, Held, Incarnate, KIND_ENTRY,
-    KIND_HELD, Person,
+    Activate, Amend, Authority, Credential, Cut, Enrol, Entry, EntryBody, Held, Incarnate, KIND_ENTRY, KIND_HELD,
+    Person,
 };
 use cauldron_identity::charter::{Charter, ClassAges, Seat};
 use cauldron_identity::codec::to_cbor;
+use cauldron_identity::passkey::authenticator::Authenticator;
 use cauldron_identity::{
     AuthorId, AuthorKey, Clock, Confidence, Digest, Fact, FactId, HeaderDraft, Scope, SignedCharter, SpiffeId,
 };
@@ -21,6 +22,8 @@ use crate::owner::{Bench, Me, Verdict, judge};
 use crate::policy::{Bundle, Engine};
 use crate::vote::{Choice, VoteStatement, present_decision};
 
+/// Where the approval pages stand, under the relying party id `localhost`.
+pub const PAGE: &str = "http://localhost:7480";
 pub const NOW: u64 = 1_795_341_600_000;
 
 pub fn key(n: u8) -> AuthorKey {
@@ -163,9 +166,31 @@ impl World {
         self.entry(&Entry::Person(Person { id: name.into(), name: name.into(), groups, credentials }));
     }
 
-    pub fn enrol_passkey(&mut self, name: &str) -> Digest {
-        let key = Self::person_key(name).public();
-        self.enrol(name, Credential { kind: CredentialKind::Passkey, key, application: None })
+    /// The passkey with which `name` votes on the page; its signatures are the same each time.
+    pub fn passkey(name: &str) -> Authenticator {
+        Authenticator::eddsa(Digest::of("passkey", name.as_bytes()).as_bytes(), "localhost", PAGE)
+    }
+
+    /// Enrols `name` with that passkey alone, and has the charter name the page; the credential's id.
+    pub fn enrol_passkey(&mut self, name: &str, groups: &[&str]) -> Digest {
+        if self.authority.charter().vote_origins.is_empty() {
+            self.move_pages(&[PAGE]);
+        }
+        let credential = Credential::Passkey(Self::passkey(name).passkey().clone());
+        let (id, groups) = (credential.id(), groups.iter().map(|g| (*g).to_owned()).collect());
+        self.entry(&Entry::Person(Person {
+            id: name.into(),
+            name: name.into(),
+            groups,
+            credentials: vec![credential],
+        }));
+        id
+    }
+
+    /// Moves the approval pages.
+    pub fn move_pages(&mut self, origins: &[&str]) {
+        let vote_origins = Some(origins.iter().map(|o| (*o).to_owned()).collect());
+        self.entry(&Entry::Amend(Box::new(Amend { vote_origins, ..Amend::default() })));
     }
 
     pub fn enrol(&mut self, name: &str, credential: Credential) -> Digest {

@@ -7,9 +7,10 @@ use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::sync::OnceLock;
 
-use cauldron_identity::authority::{Authority, CredentialKind, Person};
+use cauldron_identity::authority::{Authority, Credential, CredentialKind, Person};
 use cauldron_identity::codec::{CodecError, from_cbor, to_cbor};
-use cauldron_identity::{AuthorId, AuthorKey, Digest, FactId, MeshId, PublicKey, SignerKey, SshSignature};
+use cauldron_identity::passkey::{Assertion, Attested, PasskeyError};
+use cauldron_identity::{AuthorId, AuthorKey, Digest, FactId, MeshId, PublicKey, SshSignature};
 use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
 use serde::Serialize;
@@ -17,7 +18,7 @@ use serde::Serialize;
 use crate::bodies::{Decision, Evaluation, Proposal};
 use crate::json::rfc3339;
 
-/// Namespace of a vote's signature (`SSHSIG`), and domain of its id.
+/// Namespace of a vote's signature (`SSHSIG`), and domain of its id, which is the challenge that a passkey answers.
 pub const VOTE_DOMAIN: &str = "cauldron/vote/v1";
 /// How far a person's device may run ahead of ours, milliseconds.
 pub const SKEW_MS_MAX: u64 = 5 * 60 * 1000;
@@ -113,18 +114,18 @@ pub struct SignedVote {
     /// The encoded [`VoteStatement`].
     #[n(0)]
     statement: ByteVec,
-    /// The credential's signature; its form depends on the credential's kind.
+    /// The credential's signature: in OpenSSH's form, or of a passkey [`Assertion::to_bytes`].
     #[n(1)]
     signature: ByteVec,
-    /// The key under which it was found to verify: neither the bytes nor that ever change, and a vote is looked at for as long as
-    /// its proposal is open.
+    /// Set once it was found to verify. The statement names the credential by its hash, so that never changes, and a vote is looked
+    /// at for as long as its proposal is open.
     #[cbor(skip)]
     verified: Known,
 }
 
-/// A key, once known; no part of what it belongs to.
+/// What a passkey said, once verified, or that another key signed; no part of what it belongs to.
 #[derive(Debug, Clone, Default)]
-struct Known(OnceLock<SignerKey>);
+struct Known(OnceLock<Option<Attested>>);
 
 impl PartialEq for Known {
     fn eq(&self, _: &Self) -> bool {
@@ -159,10 +160,11 @@ pub struct VerifiedVote {
     pub groups_then: BTreeSet<String>,
     /// What the credential is made of.
     pub kind: CredentialKind,
-    /// The key that signed.
+    /// The Ed25519 key that signed; none for a passkey of another algorithm.
     #[serde(skip)]
-    pub key: PublicKey,
-    /// The person or this credential is enrolled no longer: an approval counts no more, a denial still does.
+    pub key: Option<PublicKey>,
+    /// The person or this credential is enrolled no longer, or the charter has moved its approval pages elsewhere since: an
+    /// approval counts no more, a denial still does.
     pub revoked: bool,
 }
 
@@ -184,20 +186,12 @@ pub enum VoteError {
     /// Not one of the person's credentials.
     #[error("the credential is not enrolled for {0:?}")]
     Credential(String),
-    /// A kind that this build cannot verify.
-    #[error("credentials of this kind cannot be verified by this build")]
-    Kind,
     /// The signature does not verify.
     #[error("the signature does not verify")]
     Signature,
-}
-
-impl VerifiedVote {
-    /// The author that would have this key; none has it, unless somebody votes with a node's.
-    #[must_use]
-    pub fn key_author(&self) -> cauldron_identity::AuthorId {
-        self.key.author_id()
-    }
+    /// The passkey's answer does not verify, or was made elsewhere than on the pages of this mesh.
+    #[error("the passkey's answer is refused")]
+    Passkey(#[from] PasskeyError),
 }
 
 impl VoteStatement {
@@ -213,6 +207,12 @@ impl VoteStatement {
         let statement = to_cbor(self);
         let signature = key.sign_ssh(VOTE_DOMAIN, &statement);
         SignedVote::new(statement, signature.to_bytes())
+    }
+
+    /// What a passkey answered whose challenge was [`VoteStatement::id`].
+    #[must_use]
+    pub fn answered(&self, assertion: &Assertion) -> SignedVote {
+        SignedVote::new(to_cbor(self), assertion.to_bytes())
     }
 }
 
@@ -263,23 +263,56 @@ impl SignedVote {
         let then = then.ok_or_else(|| VoteError::Person(statement.person.clone()))?;
         let credential = then.credentials.iter().find(|c| c.id() == statement.credential);
         let credential = credential.ok_or_else(|| VoteError::Credential(statement.person.clone()))?;
-        let signer = credential.signer().ok_or(VoteError::Kind)?;
-        if self.verified.0.get() != Some(&signer) {
-            let signature = SshSignature::from_bytes(&self.signature).ok_or(VoteError::Signature)?;
-            signer.verify(VOTE_DOMAIN, &self.statement, &signature).map_err(|_| VoteError::Signature)?;
-            let _ = self.verified.0.set(signer);
-        }
+        let attested = self.signed_by(credential)?;
+        let moved = match attested {
+            Some(attested) => is_elsewhere(attested, authority)?,
+            None => false,
+        };
         let now = authority.person(&statement.person);
         let now = now.filter(|p| p.credentials.iter().any(|c| c.id() == statement.credential));
         Ok(VerifiedVote {
             id: self.id(),
             groups: groups(then, now),
             groups_then: groups(then, None),
-            kind: credential.kind,
-            key: credential.key,
-            revoked: now.is_none(),
+            kind: credential.kind(),
+            key: credential.ed25519(),
+            revoked: now.is_none() || moved,
             statement,
         })
+    }
+
+    /// Whether the credential that the statement names signed exactly this statement, and what its passkey said.
+    fn signed_by(&self, credential: &Credential) -> Result<&Option<Attested>, VoteError> {
+        match self.verified.0.get() {
+            Some(known) => Ok(known),
+            None => {
+                let attested = self.check(credential)?;
+                Ok(self.verified.0.get_or_init(|| attested))
+            }
+        }
+    }
+
+    fn check(&self, credential: &Credential) -> Result<Option<Attested>, VoteError> {
+        match credential {
+            Credential::Signer(key) => {
+                let signature = SshSignature::from_bytes(&self.signature).ok_or(VoteError::Signature)?;
+                let good = key.verify(VOTE_DOMAIN, &self.statement, &signature);
+                good.map(|()| None).map_err(|_| VoteError::Signature)
+            }
+            Credential::Passkey(passkey) => {
+                Ok(Some(Assertion::from_bytes(&self.signature)?.attest(passkey, &self.id())?))
+            }
+        }
+    }
+}
+
+/// Whether the answer was made for pages that are the mesh's no longer. A no has to outlast that, so a charter of before is enough for
+/// it to be heard.
+fn is_elsewhere(attested: &Attested, authority: &Authority) -> Result<bool, PasskeyError> {
+    match attested.is_for(&authority.charter().relying_party()) {
+        Ok(()) => Ok(false),
+        Err(_) if authority.charters_ever().any(|c| attested.is_for(&c.relying_party()).is_ok()) => Ok(true),
+        Err(error) => Err(error),
     }
 }
 
@@ -351,103 +384,4 @@ pub fn present_decision(p: &Proposal, decision: &Decision) -> Presentation {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::testkit::{World, key};
-    use aws_lc_rs::signature::Ed25519KeyPair;
-    use cauldron_identity::ids::sha256;
-
-    fn refused(world: &World, change: impl Fn(&mut VoteStatement)) -> VoteError {
-        let mut statement = world.statement("ana", Choice::Approve);
-        change(&mut statement);
-        statement.sign(&World::person_key("ana")).verify(&world.authority).expect_err("refused")
-    }
-
-    #[test]
-    fn a_vote_is_its_signers_and_nobody_elses() {
-        let world = World::new();
-        let good = world.statement("ana", Choice::Approve);
-        let vote = good.sign(&World::person_key("ana"));
-        let verified = vote.verify(&world.authority).expect("ana's vote");
-        assert_eq!((verified.id, verified.revoked), (good.id(), false));
-        assert!(verified.groups.contains("security-duty"));
-        assert_eq!(good.sign(&key(99)).verify(&world.authority), Err(VoteError::Signature));
-        assert_eq!(SignedVote::new(to_cbor(&good), vec![1; 3]).verify(&world.authority), Err(VoteError::Signature));
-        assert!(matches!(SignedVote::new(vec![0xff], vec![]).verify(&world.authority), Err(VoteError::Encoding(_))));
-        assert_eq!(refused(&world, |s| s.mesh = MeshId::from_bytes([9; 32])), VoteError::Mesh);
-        assert_eq!(refused(&world, |s| s.person = "eve".into()), VoteError::Person("eve".into()));
-        assert_eq!(refused(&world, |s| s.person = "bo".into()), VoteError::Credential("bo".into()));
-        assert_eq!(refused(&world, |s| s.authority_head = Some(FactId::from_bytes([9; 32]))), VoteError::HeadUnknown);
-        assert_eq!(refused(&world, |s| s.authority_head = None), VoteError::Person("ana".into()));
-    }
-
-    #[test]
-    fn kinds_that_cannot_be_verified_do_not_count() {
-        let mut world = World::new();
-        let id = world.enrol_passkey("pat");
-        let mut statement = world.statement("ana", Choice::Approve);
-        (statement.person, statement.credential) = ("pat".into(), id);
-        assert_eq!(statement.sign(&World::person_key("pat")).verify(&world.authority), Err(VoteError::Kind));
-    }
-
-    #[test]
-    fn a_touched_token_votes_and_policy_sees_its_kind() {
-        let mut world = World::new();
-        let pair = Ed25519KeyPair::from_seed_unchecked(&[77; 32]).expect("a seed");
-        // A software authenticator, after OpenSSH's PROTOCOL.u2f.
-        let token = |flags: u8, statement: &[u8]| {
-            let signed = cauldron_identity::ssh::signed_data(VOTE_DOMAIN, statement);
-            let attested = [&[flags][..], &9u32.to_be_bytes()].concat();
-            let data = [&sha256(b"ssh:")[..], &attested, &sha256(&signed)].concat();
-            [pair.sign(&data).as_ref(), &attested].concat()
-        };
-        let point = AuthorKey::from_seed(&[77; 32]).public();
-        let key = cauldron_identity::SignerKey::Sk { point, application: "ssh:".into() };
-        let id = world.enrol("pat", cauldron_identity::authority::Credential::of(key));
-        let mut statement = world.statement("ana", Choice::Approve);
-        (statement.person, statement.credential) = ("pat".into(), id);
-        let bytes = to_cbor(&statement);
-        let vote = |flags| SignedVote::new(bytes.clone(), token(flags, &bytes)).verify(&world.authority);
-        assert_eq!(vote(0x01).map(|v| v.kind), Ok(CredentialKind::SkSsh));
-        assert_eq!(vote(0x00), Err(VoteError::Signature));
-        let software =
-            SignedVote::new(bytes.clone(), AuthorKey::from_seed(&[77; 32]).sign_ssh(VOTE_DOMAIN, &bytes).to_bytes());
-        assert_eq!(software.verify(&world.authority), Err(VoteError::Signature));
-    }
-
-    #[test]
-    fn a_revoked_person_is_marked() {
-        let mut world = World::new();
-        let vote = world.statement("ana", Choice::Approve).sign(&World::person_key("ana"));
-        world.revoke("ana");
-        assert!(vote.verify(&world.authority).expect("still ana's").revoked);
-    }
-
-    #[test]
-    fn every_bit_of_a_vote_matters() {
-        let world = World::new();
-        let vote = to_cbor(&world.statement("ana", Choice::Approve).sign(&World::person_key("ana")));
-        for bit in 0..vote.len() * 8 {
-            let mut flipped = vote.clone();
-            flipped[bit / 8] ^= 1 << (bit % 8);
-            let counted = from_cbor::<SignedVote>(&flipped).ok().and_then(|v| v.verify(&world.authority).ok());
-            assert_eq!(counted, None, "bit {bit}");
-        }
-    }
-
-    #[test]
-    fn what_is_shown_changes_with_everything_that_matters() {
-        let world = World::new();
-        let (p, e) = (crate::testkit::proposal("198.51.100.7"), world.evaluation());
-        let id = FactId::from_bytes([1; 32]);
-        let shown = present(&id, &p, &e).digest();
-        assert_eq!(shown, present(&id, &p, &e).digest());
-        let mut other = p.clone();
-        other.evidence[0].text.push('x');
-        assert_ne!(shown, present(&id, &other, &e).digest());
-        let mut stricter = e.clone();
-        stricter.obligations.approvals[0].any_of[0].n += 1;
-        assert_ne!(shown, present(&id, &p, &stricter).digest());
-        assert!(present(&id, &p, &e).text().contains("security.address.block on lyon/lyon/blocklist/198.51.100.7"));
-    }
-}
+mod tests;

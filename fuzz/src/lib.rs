@@ -8,6 +8,7 @@
 //! * [`mesh`]: a founded mesh, the same in every run; [`insider`]: facts that its members sign over whatever the input says, so
 //!   that mutation reaches what lies behind the signatures.
 //! * [`pki`]: the same for certificates and tokens.
+//! * [`passkey`]: the same for passkeys.
 //! * [`chunks`]: several messages in one input.
 //! * [`seeds`]: where fuzzing starts, made of real values by the library's own constructors.
 
@@ -16,6 +17,7 @@ pub mod chunks;
 pub mod hostile;
 pub mod insider;
 pub mod mesh;
+pub mod passkey;
 pub mod pki;
 pub mod seeds;
 

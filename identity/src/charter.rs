@@ -7,6 +7,7 @@ use minicbor::{Decode, Encode};
 use crate::codec::{CodecError, from_cbor, to_cbor};
 use crate::ids::{Digest, MeshId, sha256};
 use crate::keys::{AuthorKey, PublicKey};
+use crate::passkey::RelyingParty;
 use crate::signer::{SignerKey, SshSignature};
 use crate::spiffe_id::{Role, SpiffeId, TrustDomain};
 
@@ -253,6 +254,12 @@ impl Charter {
         TrustDomain::new(&self.trust_domain).map_err(|e| format!("trust domain {:?}: {e}", self.trust_domain))
     }
 
+    /// For whom passkeys sign, and where.
+    #[must_use]
+    pub fn relying_party(&self) -> RelyingParty<'_> {
+        RelyingParty { rp_id: &self.rp_id, origins: &self.vote_origins }
+    }
+
     /// Whether a charter's content keeps its own rules, as it is founded and after each amendment.
     pub(crate) fn check(&self) -> Result<(), String> {
         if self.v != crate::fact::VERSION {
@@ -289,6 +296,7 @@ impl Charter {
                 return Err(format!("the author key of {} is weak", seat.spiffe_id));
             }
         }
+        self.relying_party().check()?;
         let authors: BTreeSet<_> = self.policy_authors.iter().map(SignerKey::point).collect();
         if authors.len() != self.policy_authors.len() {
             return Err("a policy author is named twice: two must be two people".into());
@@ -386,6 +394,9 @@ pub(crate) mod tests {
         bad(&|c| c.policy_authors.push(SignerKey::Sk { point: a.public(), application: "ssh:".into() }));
         bad(&|c| c.recovery.push(SignerKey::Sk { point: a.public(), application: "web:".into() }));
         bad(&|c| c.coordinators.clear());
+        bad(&|c| c.rp_id = "Acme Test".into());
+        bad(&|c| c.vote_origins = vec!["http://hq.acme.test".into()]);
+        bad(&|c| c.vote_origins = vec!["https://elsewhere.test".into()]);
         bad(&|c| c.trust_domain = "Not A Domain".into());
         bad(&|c| c.council.push(PublicKey::from_bytes([0; 32]).into()));
         bad(&|c| {

@@ -70,6 +70,14 @@ pub fn check(bytes: &[u8]) -> Result<(), CodecError> {
     if end == bytes.len() { Ok(()) } else { Err(CodecError::Trailing(bytes.len() - end)) }
 }
 
+/// Splits off the first item, for a format that puts something of its own behind it.
+///
+/// # Errors
+/// The first rule that the item breaks, with its offset.
+pub fn first(bytes: &[u8]) -> Result<(&[u8], &[u8]), CodecError> {
+    Ok(bytes.split_at(item(bytes, 0, 0)?))
+}
+
 /// Walks one item from `at`, returns the offset behind it.
 fn item(bytes: &[u8], at: usize, depth: usize) -> Result<usize, CodecError> {
     if depth > DEPTH_MAX {

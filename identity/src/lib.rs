@@ -9,6 +9,7 @@
 //! * [`x509`]: X.509-SVIDs, the embedded certificate authority, and what a verifier must check;
 //! * [`jwt`]: JWT-SVIDs and the keys that sign them; [`trust_bundle`]: what a trust domain publishes of both.
 //! * [`signer`]: how people sign, with a file, an agent or a token; [`ssh`] has OpenSSH's forms.
+//! * [`passkey`]: how people sign on a page, with a WebAuthn passkey.
 //! * [`seal`]: secrets at rest.
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_types))]
@@ -25,6 +26,7 @@ pub mod ids;
 pub mod jwt;
 pub mod keys;
 pub mod memo;
+pub mod passkey;
 pub mod planted;
 pub mod scope;
 pub mod seal;
@@ -40,6 +42,7 @@ pub use clock::{Clock, Confidence};
 pub use fact::{Fact, Header, HeaderDraft, SealedFact};
 pub use ids::{AuthorId, BodyHash, Digest, FactId, MeshId};
 pub use keys::{AuthorKey, PublicKey, Signature};
+pub use passkey::Passkey;
 pub use scope::{Lane, Realm, Scope};
 pub use signer::{SignerKey, SshSignature};
 pub use spiffe_id::{Role, SpiffeId, TrustDomain};

@@ -17,9 +17,7 @@ mod tests;
 
 pub use deputy::{DEPUTY_MS_MAX, Deputy, DeputyStatement};
 pub use hand::{Hand, HandStatement};
-pub use obligation::{
-    Assurance, DELEGATES, DISTINCT, Escalation, GroupNeed, Need, Obligations, SELF_SERVED, VetoWindow,
-};
+pub use obligation::{DELEGATES, DISTINCT, Escalation, GroupNeed, Need, Obligations, SELF_SERVED, VetoWindow};
 pub use outcome::{Done, Ended, Failed, Started, Unknown};
 pub use proposal::{Amount, Blast, Calibration, Evidence, Proposal, Reversibility, RiskClass};
 pub use restriction::{ORDER_NAMESPACE, Order, Restriction, RestrictionError, Target};

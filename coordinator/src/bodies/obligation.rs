@@ -2,27 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cauldron_identity::authority::CredentialKind;
+use cauldron_identity::authority::Assurance;
 use minicbor::{Decode, Encode};
 use serde::Serialize;
 
 use super::Amount;
-
-/// How sure it is that a person, and nobody with a copy of their key, said something. Ordered: the later, the surer.
-#[derive(
-    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Encode, Decode, Serialize, serde::Deserialize,
-)]
-#[cbor(index_only)]
-#[serde(rename_all = "snake_case")]
-pub enum Assurance {
-    /// A key in a file.
-    #[default]
-    #[n(0)]
-    Software,
-    /// A key that never leaves its token and asks for a touch: a passkey, or `sk-ssh-ed25519`.
-    #[n(1)]
-    Verified,
-}
 
 /// How many people of a group must approve.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Encode, Decode, Serialize, serde::Deserialize)]
@@ -123,17 +107,6 @@ pub const SELF_SERVED: &str = "self-served";
 pub const DELEGATES: &str = "delegates";
 /// Every rule of distinctness that this build knows; a policy that names another one is refused.
 pub const DISTINCT: [&str; 2] = [SELF_SERVED, DELEGATES];
-
-impl Assurance {
-    /// What a vote with such a credential is worth.
-    #[must_use]
-    pub fn of(kind: CredentialKind) -> Self {
-        match kind {
-            CredentialKind::Software => Self::Software,
-            CredentialKind::SkSsh | CredentialKind::Passkey => Self::Verified,
-        }
-    }
-}
 
 impl Need {
     /// Seats of one group.

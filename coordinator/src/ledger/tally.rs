@@ -6,9 +6,7 @@ use cauldron_identity::authority::Authority;
 use cauldron_identity::{AuthorId, Digest};
 
 use super::{Ledger, Recorded};
-use crate::bodies::{
-    Assurance, DELEGATES, Decision, GroupNeed, Need, Obligations, Permit, Proposal, SELF_SERVED, VetoWindow,
-};
+use crate::bodies::{DELEGATES, Decision, GroupNeed, Need, Obligations, Permit, Proposal, SELF_SERVED, VetoWindow};
 use crate::planted;
 use crate::quorum::{Fill, Voter, fill};
 use crate::vote::{Choice, SKEW_MS_MAX, VerifiedVote, present_decision};
@@ -170,11 +168,11 @@ impl<'a> Ballot<'a> {
             (s.terms != self.decision.terms() && !unbound, "it agrees to other terms"),
             (s.issued_ms > at_ms.saturating_add(SKEW_MS_MAX), "it is signed in the future"),
             (s.expires_ms < at_ms, "it has expired"),
-            (self.is_party(&vote.key_author()), "its key is the proposing or owning node's"),
+            (vote.key.is_some_and(|key| self.is_party(&key.author_id())), "its key is the proposing or owning node's"),
             (s.person == p.body.agent, "its signer is the proposing agent"),
             (wrote, "its signer proposed or edited it, or it is done for them: another person must approve"),
             (
-                Assurance::of(vote.kind) < self.obligations.assurance,
+                vote.kind.assurance() < self.obligations.assurance,
                 "its key lies in a file, and this needs a passkey or a token that is touched",
             ),
             (

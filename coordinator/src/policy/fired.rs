@@ -2,13 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use cauldron_identity::authority::Assurance;
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::{DECIDE_WITHIN_MS_DEFAULT, RULES_MAX, shorten};
-use crate::bodies::{
-    Amount, Assurance, DISTINCT, Escalation, GroupNeed, Need, Obligations, Outcome, RiskClass, VetoWindow,
-};
+use crate::bodies::{Amount, DISTINCT, Escalation, GroupNeed, Need, Obligations, Outcome, RiskClass, VetoWindow};
 use crate::input::Input;
 use crate::json::canonical;
 use crate::quorum::{SEATS_MAX, WAYS_MAX};

@@ -113,6 +113,7 @@ fn charters() -> Vec<Seed> {
     let mut other = charter();
     other.council.push(key(PORTO).public().into());
     other.threshold = 2;
+    other.rp_id = "acme.test".into();
     other.vote_origins = vec!["https://acme.test".into()];
     vec![
         seed("charter", "signed", through(0, to_cbor(&FOUNDED.charter))),

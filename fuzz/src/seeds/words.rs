@@ -1,17 +1,21 @@
 //! Names, OpenSSH's forms, admission frames, streams and log lines.
 
+use cauldron_identity::authority::Credential;
 use cauldron_identity::codec::to_cbor;
+use cauldron_identity::passkey::authenticator::{cose, object};
+use cauldron_identity::passkey::{Algorithm, CoseKey};
 use cauldron_identity::seal::{Chance, Kdf, seal};
 use cauldron_identity::{SignerKey, SshSignature, ssh};
 
 use super::{Seed, seed};
-use crate::chunks::through;
+use crate::chunks::{join, through};
 use crate::mesh::{ANA, FOUNDED, LYON, key, spiffe_id};
+use crate::passkey;
 
 const NAMESPACE: &str = "cauldron/vote/v1";
 
 pub(super) fn seeds() -> Vec<Seed> {
-    [text(), people(), wires(), vec![seed("sshd", "attack", log())]].concat()
+    [text(), people(), passkeys(), wires(), vec![seed("sshd", "attack", log())]].concat()
 }
 
 fn text() -> Vec<Seed> {
@@ -84,6 +88,39 @@ fn people() -> Vec<Seed> {
     let chance = Chance { salt: [1; 16], nonce: [2; 12] };
     let sealed = seal("node-key", b"a secret", &[3; 32], Kdf::Hkdf, chance).expect("it seals");
     all.push(seed("ssh", "sealed", through(9, sealed)));
+    all
+}
+
+fn passkeys() -> Vec<Seed> {
+    let mut all = Vec::new();
+    for (name, authenticator) in [("es256", passkey::es256()), ("eddsa", passkey::eddsa())] {
+        let mut parts = (vec![], String::new());
+        let answer = authenticator.assert_with(&passkey::challenge(), |draft| {
+            parts = (draft.authenticator_data.clone(), draft.client_data_json.clone());
+        });
+        let mut made = (vec![], String::new());
+        let _ = authenticator.register_with(&passkey::challenge(), |draft| {
+            made = (draft.authenticator_data.clone(), draft.client_data_json.clone());
+        });
+        let statement = &[0xa2, 0x63, b'a', b'l', b'g', 0x26, 0x63, b's', b'i', b'g', 0x41, 1];
+        if name == "eddsa" {
+            // The other's would differ from run to run.
+            all.push(seed("passkey", "assertion", through(0, answer.to_bytes())));
+        }
+        let forms = [
+            join([&parts.0[..], parts.1.as_bytes()]),
+            join([&object("none", &[0xa0], &made.0)[..], made.1.as_bytes()]),
+            cose(authenticator.passkey().key()),
+            authenticator.passkey().to_line(passkey::RP_ID).into_bytes(),
+            to_cbor(&Credential::Passkey(authenticator.passkey().clone())),
+            join([&object("packed", statement, &made.0)[..], made.1.as_bytes()]),
+        ];
+        let doors = [1, 2, 3, 4, 5, 2];
+        let numbered = doors.into_iter().zip(forms).enumerate();
+        all.extend(numbered.map(|(n, (door, form))| seed("passkey", format!("{name}-{n}"), through(door, form))));
+    }
+    let rsa = CoseKey::new(Algorithm::Rs256, vec![0xff; 256]).expect("bounds");
+    all.push(seed("passkey", "rs256", through(3, cose(&rsa))));
     all
 }
 

@@ -4,6 +4,7 @@ use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
 
 use super::amend::{Amend, Term};
+use super::credential::Credential;
 use super::roots::Trust;
 use crate::budget::Mint;
 use crate::charter::{CHARTER_NAMESPACE, KeySignature, council_signers, founding_digest, founding_message};
@@ -267,69 +268,6 @@ pub struct Cut {
     /// Two different facts of the author at one place of one chain; then no council signature is needed.
     #[n(3)]
     pub fork: Vec<SealedFact>,
-}
-
-/// What a credential is made of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Encode, Decode, serde::Serialize)]
-#[cbor(index_only)]
-#[serde(rename_all = "kebab-case")]
-pub enum CredentialKind {
-    /// An Ed25519 key in a file: the lowest assurance.
-    #[n(0)]
-    Software,
-    /// `sk-ssh-ed25519`, a key in a token with touch.
-    #[n(1)]
-    SkSsh,
-    /// A WebAuthn passkey.
-    #[n(2)]
-    Passkey,
-}
-
-/// A key with which a person votes.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, serde::Serialize)]
-#[cbor(map)]
-pub struct Credential {
-    /// Its kind, which policy sees as assurance.
-    #[n(0)]
-    pub kind: CredentialKind,
-    /// The public key.
-    #[n(1)]
-    pub key: PublicKey,
-    /// What a token bound the key to, for [`CredentialKind::SkSsh`] alone.
-    #[n(2)]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub application: Option<String>,
-}
-
-impl Credential {
-    /// The credential that `key` is.
-    #[must_use]
-    pub fn of(key: SignerKey) -> Self {
-        match key {
-            SignerKey::Ed25519(key) => Self { kind: CredentialKind::Software, key, application: None },
-            SignerKey::Sk { point, application } => {
-                Self { kind: CredentialKind::SkSsh, key: point, application: Some(application) }
-            }
-        }
-    }
-
-    /// The key that verifies its signatures; nothing for a passkey, and where kind and application do not fit.
-    #[must_use]
-    pub fn signer(&self) -> Option<SignerKey> {
-        match (self.kind, &self.application) {
-            (CredentialKind::Software, None) => Some(SignerKey::Ed25519(self.key)),
-            (CredentialKind::SkSsh, Some(application)) => {
-                Some(SignerKey::Sk { point: self.key, application: application.clone() })
-            }
-            _ => None,
-        }
-    }
-
-    /// Hash of the credential: its name in a vote.
-    #[must_use]
-    pub fn id(&self) -> Digest {
-        Digest::of("cauldron/credential/v0", &to_cbor(self))
-    }
 }
 
 /// A person: one vote, however many keys.

@@ -66,7 +66,7 @@ pub(super) struct Fold {
     /// Sequencers whose term is over.
     pub(super) outgoing: BTreeSet<AuthorId>,
     /// Charters on branches that a term took out: who else may have signed what does not fit here.
-    explored: Vec<Charter>,
+    pub(super) explored: Vec<Charter>,
     /// What was minted of each budget.
     pub(super) minted: BTreeMap<Budget, Minted>,
     /// Index of the entry that began each further life of an author.

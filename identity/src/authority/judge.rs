@@ -1,10 +1,12 @@
 //! Whether an entry has the place, the content and the signatures that the [table](super::table) asks for.
 
+use std::collections::BTreeMap;
+
 use super::entry::{Cut, Enrol, Entry, EntryBody, Incarnate};
 use super::fold::Fold;
 use super::member;
 use super::table::{Kind, Rule, Signers};
-use super::{Amend, Term};
+use super::{Amend, CREDENTIALS_MAX, Person, Term};
 use crate::budget::Mint;
 use crate::charter::Seat;
 use crate::fact::Fact;
@@ -24,7 +26,7 @@ impl Fold {
             Entry::Enrol(enrol) => self.judge_enrol(enrol)?,
             Entry::Incarnate(incarnate) => self.judge_incarnate(incarnate)?,
             Entry::Cut(cut) => self.judge_cut(cut)?,
-            Entry::Person(_) => Kind::Person,
+            Entry::Person(person) => self.judge_person(person)?,
             Entry::RevokePerson(_) => Kind::RevokePerson,
             Entry::Activate(_) => Kind::Activate,
             Entry::Amend(amend) => self.judge_amend(amend)?,
@@ -130,6 +132,40 @@ impl Fold {
             None if before.is_empty() => Ok(Kind::EnrolNew),
             None => Ok(Kind::EnrolReplacement),
         }
+    }
+
+    /// Every key is one that only its holder signs for, and no other person's: else one of them would vote for two.
+    fn judge_person(&self, person: &Person) -> Result<Kind, String> {
+        let n = person.credentials.len();
+        if n > CREDENTIALS_MAX {
+            return Err(format!("{n} credentials: a person has at most {CREDENTIALS_MAX}"));
+        }
+        let others = self.people_but(&person.id);
+        for (place, credential) in person.credentials.iter().enumerate() {
+            let named = |why| format!("credential {} of {:?}: {why}", place + 1, person.id);
+            credential.check().map_err(named)?;
+            if person.credentials[..place].iter().any(|other| other.clashes(credential)) {
+                return Err(named("its key or passkey id stands there twice".into()));
+            }
+            if let Some(other) = others.iter().find(|p| p.credentials.iter().any(|c| c.clashes(credential))) {
+                return Err(named(format!("its key or passkey id is {:?}'s: make another", other.id)));
+            }
+        }
+        Ok(Kind::Person)
+    }
+
+    /// Everybody else by the accepted entries, in effect or not.
+    fn people_but(&self, id: &str) -> Vec<&Person> {
+        let mut people: BTreeMap<&str, &Person> = BTreeMap::new();
+        for applied in self.chain.iter().filter(|a| a.refused.is_none()) {
+            match &applied.entry {
+                Some(Entry::Person(person)) => drop(people.insert(&person.id, person)),
+                Some(Entry::RevokePerson(revoked)) => drop(people.remove(revoked.as_str())),
+                _ => {}
+            }
+        }
+        people.remove(id);
+        people.into_values().collect()
     }
 
     fn judge_incarnate(&self, incarnate: &Incarnate) -> Result<Kind, String> {

@@ -6,6 +6,7 @@
 
 mod amend;
 mod beside;
+mod credential;
 pub mod entry;
 mod fold;
 mod judge;
@@ -18,9 +19,10 @@ use std::collections::BTreeMap;
 
 pub use amend::{Amend, Term};
 pub use beside::CutBeside;
+pub use credential::{Assurance, CREDENTIALS_MAX, Credential, CredentialKind};
 pub use entry::{
-    Activate, ChainEnd, Credential, CredentialKind, Cut, ENTRY_NAMESPACE, Enrol, Entry, EntryBody, Held, Incarnate,
-    KIND_ENTRY, KIND_HELD, Person, founding_entry,
+    Activate, ChainEnd, Cut, ENTRY_NAMESPACE, Enrol, Entry, EntryBody, Held, Incarnate, KIND_ENTRY, KIND_HELD, Person,
+    founding_entry,
 };
 pub use roots::{
     ISSUED_MAX, Issuance, Issued, IssuedKind, KIND_ISSUED, KIND_ROOTS, ROOTS_MAX, Root, RootState, Roots, Trust,
@@ -229,6 +231,12 @@ impl Authority {
     pub fn charter(&self) -> &Charter {
         let in_effect = self.fold.charters.iter().rev().find(|(index, _)| self.in_effect(*index));
         in_effect.map_or(&self.founding, |(_, charter)| charter)
+    }
+
+    /// Every charter that the council ever signed here, in effect or not, also on branches that a term took out: what a no is
+    /// judged by, as by [`Authority::person_ever`].
+    pub fn charters_ever(&self) -> impl Iterator<Item = &Charter> {
+        self.fold.charters.iter().map(|(_, charter)| charter).chain(&self.fold.explored)
     }
 
     /// Every root key that a charter in effect ever named.

@@ -8,6 +8,7 @@ use crate::scope::Scope;
 
 mod mints;
 mod order;
+mod people;
 mod reform;
 
 /// A founded mesh: council of one, `hq` as sequencer, and the chain written so far.
@@ -27,8 +28,13 @@ fn node_id(name: &str) -> SpiffeId {
 
 impl Mesh {
     fn found() -> Self {
+        Self::found_with(|_| {})
+    }
+
+    fn found_with(change: impl FnOnce(&mut crate::charter::Charter)) -> Self {
         let (council, hq) = (key(1), key(2));
-        let charter = sample(&[&council], 1, &hq);
+        let mut charter = sample(&[&council], 1, &hq);
+        change(&mut charter);
         let signed = SignedCharter::sign(&charter, &[&council]);
         let authority = Authority::new(signed.mesh_id(), charter).expect("seats are roles");
         Self { hq, authority, last: None }

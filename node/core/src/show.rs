@@ -432,16 +432,12 @@ impl NodeCore {
 }
 
 fn credential_view(c: &cauldron_identity::authority::Credential) -> CredentialView {
-    use cauldron_identity::authority::CredentialKind;
-    let kind = match c.kind {
-        CredentialKind::Software => "software",
-        CredentialKind::SkSsh => "sk-ssh",
-        CredentialKind::Passkey => "passkey",
-    };
     CredentialView {
         id: c.id().to_string(),
-        kind: kind.into(),
-        key: c.signer().map_or_else(|| c.key.to_string(), |key| key.to_string()),
+        kind: c.kind().name().into(),
+        assurance: c.kind().assurance().name().into(),
+        key: c.passkey().map_or_else(|| c.to_string(), |passkey| passkey.key().to_string()),
+        credential_id: c.passkey().map(|passkey| passkey.credential_id_text()),
     }
 }
 

@@ -400,8 +400,13 @@ pub struct CredentialView {
     pub id: String,
     /// `software`, `sk-ssh` or `passkey`.
     pub kind: String,
-    /// The public key.
+    /// How sure it makes that the person was there: `software` or `verified`.
+    pub assurance: String,
+    /// The public key: hex or the line of a `.pub` file; of a passkey its algorithm and, in base64url, its bytes.
     pub key: String,
+    /// The authenticator's name for a passkey, in base64url as browsers write it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub credential_id: Option<String>,
 }
 
 /// The active policy.

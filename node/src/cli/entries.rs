@@ -222,7 +222,7 @@ pub(super) async fn submit(client: &Client, global: &Global, path: &Path) -> Res
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use cauldron_identity::AuthorKey;
     use cauldron_identity::authority::{Amend, Term};
     use cauldron_identity::charter::{ClassAges, Seat};
@@ -239,7 +239,7 @@ mod tests {
     }
 
     /// A council of 3 and 4, of whom both must sign, and recovery keys 7, 8 and 9, at index 2 of a chain that forked at 1.
-    fn base() -> Base {
+    pub(in crate::cli) fn base() -> Base {
         let hq = AuthorKey::from_seed(&[1; 32]);
         let seat = Seat { author: hq.public(), spiffe_id: "spiffe://acme.test/coordinator/hq".into() };
         let charter = Charter {

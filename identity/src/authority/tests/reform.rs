@@ -81,7 +81,8 @@ impl Reform {
     }
 
     pub(super) fn person(id: &str) -> Entry {
-        let credentials = vec![Credential::of(key(50).public().into())];
+        let own = AuthorKey::from_seed(Digest::of("person", id.as_bytes()).as_bytes());
+        let credentials = vec![Credential::of(own.public().into())];
         Entry::Person(Person { id: id.into(), name: id.into(), groups: vec![], credentials })
     }
 
@@ -99,7 +100,10 @@ pub(super) fn amend(change: impl FnOnce(&mut Amend)) -> Entry {
 #[test]
 fn the_present_council_amends_and_what_is_read_is_the_charter_in_effect() {
     let mut mesh = Reform::found();
-    let ages = amend(|a| a.vote_origins = Some(vec!["https://hq.acme.test".into()]));
+    let ages = amend(|a| {
+        a.rp_id = Some("acme.test".into());
+        a.vote_origins = Some(vec!["https://hq.acme.test".into()]);
+    });
     assert!(mesh.write(&ages, &[11]).expect("refused").contains("1 of 2 council keys"));
     assert_eq!(mesh.write(&ages, &[11, 12]), None);
     assert_eq!(mesh.authority.charter().vote_origins, ["https://hq.acme.test"]);
