@@ -352,6 +352,10 @@ pub fn present(id: &FactId, p: &Proposal, evaluation: &Evaluation) -> Presentati
     let mut line = |label: &str, text: String| lines.push((label.to_owned(), text));
     line("action", format!("{} on {}", p.operation, p.resource));
     line("arguments", String::from_utf8_lossy(&p.args).into_owned());
+    // Line by line: what would change is read as it will stand there.
+    p.dry_run.iter().flat_map(|text| text.lines()).for_each(|text| line("change", text.to_owned()));
+    p.expected_version.iter().for_each(|version| line("only at version", version.clone()));
+    p.blast.iter().for_each(|reach| line("reaches", format!("{} {}", reach.n, reach.what)));
     line("why", p.rationale.clone());
     line("agent", format!("{} build {}", p.agent, p.agent_build.short()));
     line("risk", format!("{:?} declared, {:?} by policy", p.risk, evaluation.risk));

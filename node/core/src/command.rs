@@ -16,6 +16,7 @@ impl NodeCore {
         let result = match command {
             Command::Propose { proposal, traceparent } => self.propose(*proposal, traceparent),
             Command::Vote(vote) => self.vote(&vote),
+            Command::Undo { proposal, by, reason } => self.undo_asked(&proposal, by, reason),
             Command::Restrict(restriction) => self.restrict(&restriction),
             Command::Token { id, secret_hash, spiffe_id, expires_ms } => {
                 self.mint(id, secret_hash, &spiffe_id, expires_ms)
