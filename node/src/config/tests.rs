@@ -288,7 +288,13 @@ fn the_example_that_we_ship_loads() {
 #[test]
 fn every_key_can_be_read() {
     // All keys at once: a key in the schema that no section reads would be accepted in silence.
-    let source = [include_str!("read.rs"), include_str!("identity.rs"), include_str!("federation.rs")].concat();
+    let source = [
+        include_str!("read.rs"),
+        include_str!("identity.rs"),
+        include_str!("federation.rs"),
+        include_str!("connectors.rs"),
+    ]
+    .concat();
     for key in schema::KEYS {
         assert!(source.contains(&format!("\"{}\"", key.name)), "{} is in the schema and nobody reads it", key.name);
     }
@@ -366,6 +372,7 @@ fn what_the_template_writes_is_what_the_reader_reads() {
             blocklist: "blocklist".into(),
             ttl: Some("20s".into()),
         }),
+        folder: Some("conf.d".into()),
     };
     let config = parse(&template.render()).unwrap_or_else(|e| panic!("{e}\n{}", template.render()));
     assert_eq!(config.node.dir.root(), Path::new("/var/lib/with \"quotes\" and \\ back"));
@@ -373,6 +380,7 @@ fn what_the_template_writes_is_what_the_reader_reads() {
     assert_eq!(config.mesh.advertise, template.advertise);
     assert_eq!(config.mesh.charter.map(|c| c.to_string()), template.charter);
     assert_eq!(config.api.listen, template.api);
+    assert_eq!(config.connectors.folder.map(|f| f.path).as_deref(), Some(Path::new("/etc/cauldron/conf.d")));
     assert_eq!(config.security.and_then(|s| s.blocklist).map(|b| b.ttl.as_secs()), Some(20));
 }
 

@@ -12,6 +12,7 @@ use cauldron_node_core::view::{RunwayView, Time};
 use serde_json::{Value, json};
 
 use crate::config::Config;
+use crate::run::effects::Hands;
 use crate::run::external::Health;
 use crate::run::federation::{Federation, Published};
 use crate::run::refusals::Refusals;
@@ -39,6 +40,8 @@ pub struct Facts {
     pub workloads: Option<Overview>,
     /// When the process started, milliseconds since the Unix epoch.
     pub started_ms: u64,
+    /// What this node acts with.
+    pub hands: Hands,
     /// Foreign trust bundles.
     pub federation: Arc<Federation>,
     /// The certificate authority, where this machine holds it.
@@ -71,6 +74,7 @@ impl Facts {
             "dir": self.config.node.dir.root(),
             "started": Time(self.started_ms),
             "federation": self.federation.status(now.wall_ms),
+            "connectors": self.hands.views(),
             "version": env!("CARGO_PKG_VERSION"),
             "limits": NodeCore::limits(),
             "wall_clock": { "now": Time(now.wall_ms), "confidence": now.confidence },
@@ -78,12 +82,14 @@ impl Facts {
     }
 
     /// What is wrong that the core does not see.
-    pub fn problem(&self) -> Option<String> {
-        let problem = self.source.own_status().err()?;
-        Some(format!(
-            "no peer accepts this node's SVID: {problem}; facts go over the data lane until an authority answers; then \
-             it renews by its author key"
-        ))
+    pub fn problems(&self) -> Vec<String> {
+        let svid = self.source.own_status().err().map(|problem| {
+            format!(
+                "no peer accepts this node's SVID: {problem}; facts go over the data lane until an authority answers; \
+                 then it renews by its author key"
+            )
+        });
+        svid.into_iter().chain(self.hands.problems()).collect()
     }
 
     /// The SVID as a peer sees it.

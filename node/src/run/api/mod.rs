@@ -92,6 +92,8 @@ pub fn router(context: Context) -> Router {
         .routes(routes!(read::why))
         .routes(routes!(read::events))
         .routes(routes!(write::propose))
+        .routes(routes!(write::undo))
+        .routes(routes!(write::reading))
         .routes(routes!(write::clock_reset))
         .routes(routes!(write::vote))
         .routes(routes!(write::token))
