@@ -195,7 +195,7 @@ impl NodeCore {
                 let effect_ref = self.resource_of(&permit);
                 let note = b"the probe after a restart found the effect".to_vec();
                 let found = Happened { effect_ref, note, ..Happened::default() };
-                self.executed(permit, EffectResult::Done(found));
+                self.executed(permit, found.into());
                 if probe == Probe::Ended {
                     self.over(permit);
                 }

@@ -108,7 +108,7 @@ pub enum Input {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EffectResult {
     /// The effect is there.
-    Done(Happened),
+    Done(Box<Happened>),
     /// It is certain that nothing happened.
     Failed {
         /// Why.
@@ -136,6 +136,12 @@ pub struct Happened {
     pub after_version: Option<String>,
     /// Labels of what came back.
     pub labels: Vec<String>,
+}
+
+impl From<Happened> for EffectResult {
+    fn from(happened: Happened) -> Self {
+        Self::Done(Box::new(happened))
+    }
 }
 
 /// Whether an effect is there.

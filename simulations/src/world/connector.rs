@@ -73,12 +73,13 @@ impl World {
                 reached!(self, "effect.unknown");
                 EffectResult::Unknown { reason: "the answer was lost".into() }
             } else {
-                EffectResult::Done(Happened {
+                Happened {
                     effect_ref: job.effect.resource.clone(),
                     note: format!("{} is blocked", job.address).into_bytes(),
                     until_ms: Some(until_ms),
                     ..Happened::default()
-                })
+                }
+                .into()
             }
         };
         let delay = self.rng.between(0, self.weather.effect_ms_max);
@@ -149,7 +150,7 @@ impl World {
             reached!(self, "undo.done");
         }
         let effect_ref = undo.resource().to_owned();
-        let result = EffectResult::Done(Happened { effect_ref, ..Happened::default() });
+        let result = Happened { effect_ref, ..Happened::default() }.into();
         self.answer(place, Input::Undone { permit, result });
     }
 

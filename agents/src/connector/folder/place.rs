@@ -33,7 +33,7 @@ impl Dir {
     pub(super) fn open(path: &Path) -> Result<Self, ConnectorError> {
         match rustix::fs::openat(CWD, path, directory(), Mode::empty()) {
             Ok(fd) => Ok(Self { fd, path: path.to_owned() }),
-            Err(_) if is_symlink(&CWD, path) => Err(ConnectorError::Symlink { path: path.to_owned() }),
+            Err(_) if is_symlink(CWD, path) => Err(ConnectorError::Symlink { path: path.to_owned() }),
             Err(Errno::NOENT | Errno::NOTDIR) => Err(ConnectorError::NoFolder { path: path.to_owned() }),
             Err(error) => Err(ConnectorError::io("open", path)(error)),
         }

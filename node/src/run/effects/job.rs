@@ -140,7 +140,7 @@ fn execute(
                 let (note, labels) = (reading.bytes.clone(), reading.labels.clone());
                 keep(id, reading);
                 let effect_ref = format!("read {} bytes of {}", note.len(), permit.resource());
-                EffectResult::Done(Happened { effect_ref, note, labels, ..Happened::default() })
+                Happened { effect_ref, note, labels, ..Happened::default() }.into()
             }
             Err(error) => EffectResult::Failed { reason: chain(&error) },
         };
@@ -157,7 +157,7 @@ fn execute(
         Err(error) => match hand.probe(&permit.idempotency_key()) {
             Ok(Trace::Absent) => EffectResult::Failed { reason: chain(&error) },
             Ok(Trace::Applied | Trace::Ended) => {
-                EffectResult::Done(Happened { note: chain(&error).into_bytes(), ..Happened::default() })
+                Happened { note: chain(&error).into_bytes(), ..Happened::default() }.into()
             }
             Err(second) => {
                 let reason = format!("{}; and the probe failed: {}", chain(&error), chain(&second));
@@ -186,14 +186,15 @@ fn done(outcome: Outcome) -> EffectResult {
     }
     let said: Vec<&str> =
         std::iter::once(outcome.effect.says()).chain(outcome.told.iter().map(String::as_str)).collect();
-    EffectResult::Done(Happened {
+    Happened {
         effect_ref: outcome.effect_ref,
         note: said.join("; ").into_bytes(),
         until_ms: outcome.until_ms,
         before_version: Some(outcome.before),
         after_version: Some(outcome.after),
         labels: Vec::new(),
-    })
+    }
+    .into()
 }
 
 fn probe(hand: &dyn Connector, question: &Question) -> Input {
