@@ -15,6 +15,8 @@ mod tally;
 mod timeline;
 
 #[cfg(test)]
+mod people_tests;
+#[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
