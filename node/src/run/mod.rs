@@ -14,6 +14,7 @@ mod effects;
 mod enrolment;
 mod external;
 mod fault;
+mod https;
 mod issued;
 mod lane;
 mod open;
