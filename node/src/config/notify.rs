@@ -152,7 +152,7 @@ fn webhook(item: &Item<'_, '_>, base: &Path) -> Option<Webhook> {
         false => Ok(text.to_owned()),
     };
     let name = item.parsed("name", a_name, NAME_HINT);
-    let url = item.parsed("url", str::parse::<HookUrl>, URL_HINT);
+    let url = item.parsed_unseen("url", str::parse::<HookUrl>, URL_HINT);
     let secret = item.path("secret_file", base);
     let ca = item.path("ca_file", base);
     let groups = item.list("groups", a_group, "write groups as the policy names them, such as \"security-duty\"");
@@ -225,17 +225,17 @@ mod tests {
                          → give each webhook a name of its own
                   9:8    notify.webhook[0].name = "Duty"  is no name
                          → write 1 to 63 of a-z, 0-9 and '-', not at either end
-                  10:7   notify.webhook[0].url = "http://hooks.example/x"  is http to another machine, where anybody on the way reads along
+                  10:7   notify.webhook[0].url is http to another machine, where anybody on the way reads along
                          → write a URL such as "https://hooks.acme.example/cauldron"; http is for loopback alone
                   11:1   notify.webhook[0].secretfile is no key of this configuration
                          → did you mean `secret_file`?
-                  14:7   notify.webhook[1].url = "https://u@hooks.example/"  carries a user name
+                  14:7   notify.webhook[1].url carries a user name
                          → write a URL such as "https://hooks.acme.example/cauldron"; http is for loopback alone
                   15:15  notify.webhook[1].secret_file = ""  is empty
                          → write a path; a relative one counts from the folder of this file
                   16:10  notify.webhook[1].groups = "x"  is a text, not a list
                          → put it in brackets: ["…"]
-                  19:7   notify.webhook[2].url = "http://127.0.0.1/#x"  has a fragment, which goes to no server
+                  19:7   notify.webhook[2].url has a fragment, which goes to no server
                          → write a URL such as "https://hooks.acme.example/cauldron"; http is for loopback alone
                   21:11  notify.webhook[2].groups[0] = 7  is a number, not a text
                          → write groups as the policy names them, such as "security-duty"

@@ -266,11 +266,7 @@ impl<'t> Reader<'t> {
     ) -> Vec<T> {
         let mut out = Vec::new();
         for (i, item) in items.iter().enumerate() {
-            let parsed = match item.get_ref().as_str() {
-                Some(text) => parse(text).map_err(|e| e.to_string()),
-                None => Err(format!("is {}, not a text", kind(item.get_ref()))),
-            };
-            match parsed {
+            match read_text(item, &parse) {
                 Ok(value) => out.push(value),
                 Err(why) => {
                     let shown = self.shown(&item.span());
@@ -369,11 +365,19 @@ impl Item<'_, '_> {
         hint: &str,
     ) -> Option<T> {
         let value = get(self.table, key)?;
-        let parsed = match value.get_ref().as_str() {
-            Some(text) => parse(text).map_err(|e| e.to_string()),
-            None => Err(format!("is {}, not a text", kind(value.get_ref()))),
-        };
-        parsed.map_err(|why| self.wrong(key, value, &why, hint)).ok()
+        read_text(value, parse).map_err(|why| self.wrong(key, value, &why, hint)).ok()
+    }
+
+    /// The same for a text that must not get into a log.
+    pub(super) fn parsed_unseen<T, E: ToString>(
+        &self,
+        key: &str,
+        parse: impl Fn(&str) -> Result<T, E>,
+        hint: &str,
+    ) -> Option<T> {
+        let value = get(self.table, key)?;
+        let note = |why| self.reader.at(&value.span(), format!("{}.{key} {why}", self.place), hint);
+        read_text(value, parse).map_err(note).ok()
     }
 
     /// A whole number from 0 to 2³² − 2; the largest means "nobody" to the kernel.
@@ -410,6 +414,13 @@ impl Item<'_, '_> {
     fn wrong(&self, key: &str, value: &Spanned<DeValue<'_>>, why: &str, hint: &str) {
         let shown = self.reader.shown(&value.span());
         self.reader.at(&value.span(), format!("{}.{key} = {shown}  {why}", self.place), hint);
+    }
+}
+
+fn read_text<T, E: ToString>(value: &Spanned<DeValue<'_>>, parse: impl Fn(&str) -> Result<T, E>) -> Result<T, String> {
+    match value.get_ref().as_str() {
+        Some(text) => parse(text).map_err(|e| e.to_string()),
+        None => Err(format!("is {}, not a text", kind(value.get_ref()))),
     }
 }
 
