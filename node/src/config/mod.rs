@@ -6,6 +6,7 @@
 mod address;
 mod federation;
 mod identity;
+mod notify;
 mod problem;
 mod read;
 mod reader;
@@ -24,6 +25,7 @@ use cauldron_identity::{MeshId, Role, SpiffeId, TrustDomain};
 
 pub use address::PeerAddr;
 pub use federation::{Endpoint, Federation, ForeignDomain, Profile, endpoint_url};
+pub use notify::{HookUrl, Page, Webhook};
 pub use template::{SecurityTemplate, Template};
 
 use crate::error::CliError;
@@ -53,6 +55,10 @@ pub struct Config {
     pub security: Option<Security>,
     /// Bundles of other trust domains, and ours for them.
     pub federation: Federation,
+    /// Whom to tell what waits for a person: `[[notify.webhook]]`.
+    pub notify: Vec<Webhook>,
+    /// The approval page.
+    pub page: Page,
     /// The HTTP API beyond the socket.
     pub api: Api,
     /// Logs and traces.

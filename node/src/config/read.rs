@@ -47,6 +47,7 @@ fn all(r: &Reader<'_>, path: &Path) -> Option<Config> {
     let (store, security, api, telemetry) = (store(r), security(r, base), api(r), telemetry(r));
     let identity = identity::read(r, base, node.as_ref(), mesh.as_ref(), authority.is_some(), security.as_ref());
     let federation = super::federation::read(r, base, authority.is_some(), mesh.as_ref().map(|m| &m.trust_domain));
+    let (notify, page) = (super::notify::webhooks(r, base), super::notify::page(r));
     together(r, identity.as_ref(), security.as_ref());
     Some(Config {
         path: path.to_owned(),
@@ -58,6 +59,8 @@ fn all(r: &Reader<'_>, path: &Path) -> Option<Config> {
         store,
         security,
         federation,
+        notify,
+        page,
         api,
         telemetry,
     })

@@ -64,6 +64,8 @@ pub const KEYS: &[Key] = &[
     key("federation.domains.*.profile", "text: https_spiffe or https_web", "https_spiffe"),
     key("federation.domains.*.endpoint_spiffe_id", "text: spiffe://…", "none, required with https_spiffe"),
     key("federation.domains.*.bundle", "path", "none: what was fetched before, or with https_web the first fetch"),
+    key("notify.webhook", "list of tables", "none: nobody is told"),
+    key("page.url", "text: https://…", "none: messages carry no link"),
     key("api.listen", "text: address:port on loopback", "none: the socket alone"),
     key("telemetry.otlp", "text: http://host:port", "none"),
     key("telemetry.log", "text: log filter", "info"),
@@ -103,6 +105,17 @@ mod tests {
         assert_eq!(children("security"), ["blocklist", "sshd"]);
         assert_eq!(children("store"), ["cache", "engine"]);
         assert!(children("").contains(&"telemetry"));
+    }
+
+    #[test]
+    fn every_key_can_be_read() {
+        // All keys at once: a key in the schema that no section reads would be accepted in silence.
+        let sections = ["read.rs", "identity.rs", "federation.rs", "notify.rs"];
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/config");
+        let source = sections.map(|file| std::fs::read_to_string(folder.join(file)).expect("readable")).concat();
+        for key in KEYS {
+            assert!(source.contains(&format!("\"{}\"", key.name)), "{} is in the schema and nobody reads it", key.name);
+        }
     }
 
     #[test]

@@ -14,8 +14,10 @@ mod effects;
 mod enrolment;
 mod external;
 mod fault;
+mod https;
 mod issued;
 mod lane;
+pub mod notify;
 mod open;
 mod propose;
 mod quiet;
@@ -112,6 +114,7 @@ async fn run_node(config: Arc<Config>) -> Result<(), CliError> {
     let hands = Hands::open(&config, &fault)?;
     let holder = SiteHolder::open(&config)?;
     let foreign = federation::Known::read(&config)?;
+    let notifier = notify::Notifier::open(&config, &mesh)?;
     let store: Arc<dyn Store> = Arc::new(open_store(&config)?);
     let sockets = Sockets::bind(&config).await?;
     let (stop, stopped) = watch::channel(false);
@@ -123,7 +126,7 @@ async fn run_node(config: Arc<Config>) -> Result<(), CliError> {
         () = stop_signal.wait() => return Ok(()),
     };
     let node = open_node(&config, mesh, &author, start, &store, &fault, used_before)?;
-    let door = Door { gate, health: sockets.health, bundle: sockets.bundle, foreign, stop, stopped };
+    let door = Door { gate, health: sockets.health, bundle: sockets.bundle, foreign, notifier, stop, stopped };
     let issuers = Issuers { ca, holder, fault, roots: Arc::default() };
     let running = Running::start(config.clone(), mesh, author, issuers, store, node, door, hands)?;
     running.until(stop_signal).await
@@ -166,6 +169,7 @@ struct Door {
     health: Option<tokio::net::TcpListener>,
     bundle: Option<federation::Server>,
     foreign: federation::Known,
+    notifier: Option<Arc<notify::Notifier>>,
     stop: watch::Sender<bool>,
     stopped: watch::Receiver<bool>,
 }
@@ -233,7 +237,7 @@ impl Running {
         hands: Hands,
     ) -> Result<Self, CliError> {
         let Opened { core, clock, source, issued: at_start } = opened;
-        let Door { gate, health, bundle, foreign, stop, stopped } = door;
+        let Door { gate, health, bundle, foreign, notifier, stop, stopped } = door;
         let Hands { connectors, sshd } = hands;
         let thread_failed = |e: std::io::Error| CliError::config("cannot start a thread").because(&e);
         let stop_threads = Arc::new(AtomicBool::new(false));
@@ -315,6 +319,9 @@ impl Running {
         tokio::spawn(members.follow(node.clone(), stopped.clone()));
         tokio::spawn(keep_mark(node.clone(), clock.clone(), stopped.clone()));
         foreign.follow(&stopped);
+        if let Some(notifier) = &notifier {
+            notifier.start(&node, &clock, &stopped);
+        }
         federation::publish(published.as_ref(), bundle, &source, &stopped);
         let spiffe_id = config.identity.spiffe_id.clone();
         let facts = Facts {
@@ -328,6 +335,7 @@ impl Running {
             health: identity_health,
             started_ms: clock::wall_ms(),
             federation: foreign,
+            notifier,
             authority: ca,
             published,
         };

@@ -17,6 +17,7 @@ mod identities;
 mod join;
 mod keys;
 mod logs;
+mod notify;
 mod otlp;
 mod pkcs11;
 mod refused_starts;
