@@ -8,6 +8,7 @@ mod hand;
 mod obligation;
 mod outcome;
 mod proposal;
+mod read;
 mod restriction;
 mod ruling;
 mod session;
@@ -20,6 +21,7 @@ pub use hand::{Hand, HandStatement};
 pub use obligation::{DELEGATES, DISTINCT, Escalation, GroupNeed, Need, Obligations, SELF_SERVED, VetoWindow};
 pub use outcome::{Done, Ended, Failed, Started, Unknown};
 pub use proposal::{Amount, Blast, Calibration, Evidence, Proposal, Reversibility, RiskClass};
+pub use read::{Read, Returned};
 pub use restriction::{ORDER_NAMESPACE, Order, Restriction, RestrictionError, Target};
 pub use ruling::{
     Decision, Evaluation, Outcome, Permit, PolicyRef, Requester, Resolution, WindowClosed, terms, undo_digest,
@@ -46,6 +48,8 @@ pub const KIND_UNKNOWN: &str = "unknown";
 pub const KIND_ENDED: &str = "ended";
 /// Fact kind of a [`WindowClosed`].
 pub const KIND_WINDOW: &str = "window-closed";
+/// Fact kind of a [`Read`].
+pub const KIND_READ: &str = "read";
 /// Fact kind of a [`Deputy`].
 pub const KIND_DEPUTY: &str = "deputy";
 /// Fact kind of a [`Restriction`]; in `#restrict` lanes only.
@@ -54,7 +58,7 @@ pub const KIND_RESTRICTION: &str = "restriction";
 pub const KIND_BUNDLE: &str = "policy.bundle";
 
 /// Every kind that the ledger looks into.
-pub const KINDS: [&str; 12] = [
+pub const KINDS: [&str; 13] = [
     KIND_PROPOSAL,
     KIND_DECISION,
     KIND_VOTE,
@@ -67,6 +71,7 @@ pub const KINDS: [&str; 12] = [
     KIND_RESTRICTION,
     KIND_WINDOW,
     KIND_DEPUTY,
+    KIND_READ,
 ];
 
 /// Byte strings as text in the JSON view; ours hold JSON or opaque bytes.

@@ -36,8 +36,8 @@ pub use timeline::Event;
 
 use crate::bodies::{
     Decision, Deputy, Done, Ended, Failed, KIND_DECISION, KIND_DEPUTY, KIND_DONE, KIND_ENDED, KIND_FAILED, KIND_PERMIT,
-    KIND_PROPOSAL, KIND_RESTRICTION, KIND_STARTED, KIND_UNKNOWN, KIND_VOTE, KIND_WINDOW, KINDS, Order, Permit,
-    Proposal, Restriction, Started, Target, Unknown, WindowClosed,
+    KIND_PROPOSAL, KIND_READ, KIND_RESTRICTION, KIND_STARTED, KIND_UNKNOWN, KIND_VOTE, KIND_WINDOW, KINDS, Order,
+    Permit, Proposal, Read, Restriction, Started, Target, Unknown, WindowClosed,
 };
 use crate::vote::{Choice, SignedVote};
 
@@ -112,6 +112,7 @@ pub struct Ledger {
     /// When a person approved, and what: for the rate at which one may.
     approvals: BTreeMap<String, BTreeMap<(u64, Digest), SignedVote>>,
     deputies: BTreeMap<String, BTreeMap<Deputy, BTreeSet<FactId>>>,
+    reads: BTreeMap<FactId, Recorded<Read>>,
     permits: BTreeMap<FactId, Recorded<Permit>>,
     permits_of: BTreeMap<FactId, BTreeSet<FactId>>,
     starts: BTreeMap<FactId, Recorded<Started>>,
@@ -153,6 +154,7 @@ impl Ledger {
                 self.windows.entry(r.body.proposal).or_default().insert(r.id, r).is_none()
             }),
             KIND_DEPUTY => self.insert_deputy(fact),
+            KIND_READ => read(fact).map(|r| self.insert_read(r)),
             KIND_DONE => read(fact).map(|r: Recorded<Done>| self.insert_report(r.body.started, r.map(Report::Done))),
             KIND_FAILED => {
                 read(fact).map(|r: Recorded<Failed>| self.insert_report(r.body.started, r.map(Report::Failed)))
@@ -186,6 +188,19 @@ impl Ledger {
             self.sessions.entry(step.id).or_default().entry(step.index).or_default().insert(id);
         }
         self.proposals.insert(id, recorded).is_none()
+    }
+
+    /// A read is a proposal, too, so that a session has one chain; what it wants of a resource is nobody's to repeat or not.
+    fn insert_read(&mut self, recorded: Recorded<Read>) -> bool {
+        let (id, p) = (recorded.id, recorded.body.proposal.clone());
+        self.lineages.entry(p.lineage(id)).or_default().insert(id);
+        self.builds.entry(p.agent_build).or_default().insert((p.created_ms, id));
+        if let Some(step) = &p.session {
+            self.sessions.entry(step.id).or_default().entry(step.index).or_default().insert(id);
+        }
+        let proposal = Recorded { id, header: recorded.header.clone(), body: p };
+        self.proposals.insert(id, proposal);
+        self.reads.insert(id, recorded).is_none()
     }
 
     fn insert_start(&mut self, recorded: Recorded<Started>) -> bool {
@@ -275,6 +290,12 @@ impl Ledger {
     /// All starts, in the order of their ids.
     pub fn starts(&self) -> impl Iterator<Item = &Recorded<Started>> {
         self.starts.values()
+    }
+
+    /// What a read came to, where a proposal is one.
+    #[must_use]
+    pub fn read(&self, id: &FactId) -> Option<&Recorded<Read>> {
+        self.reads.get(id)
     }
 
     /// The starts on one permit.

@@ -34,7 +34,8 @@ fn executes(world: &mut World, p: &FactId) {
 
 #[test]
 fn any_one_of_the_groups_is_enough() {
-    let mut world = world("\"approvals\": [{\"any_of\": [{\"group\": \"cfo\", \"n\": 1}, {\"group\": \"finance\", \"n\": 1}]}]");
+    let mut world =
+        world("\"approvals\": [{\"any_of\": [{\"group\": \"cfo\", \"n\": 1}, {\"group\": \"finance\", \"n\": 1}]}]");
     let p = asked(&mut world);
     world.vote("ana", &p, Choice::Approve);
     assert_eq!(world.state(&p), State::PendingApproval);
@@ -75,7 +76,11 @@ fn a_key_in_a_file_is_not_enough_where_a_touch_is_asked_for() {
     world.vote("ana", &p, Choice::Approve);
     assert_eq!(world.state(&p), State::PendingApproval);
     let credential = world.authority.person("pat").expect("enrolled").credentials[0].id();
-    let statement = crate::vote::VoteStatement { person: "pat".into(), credential, ..world.statement_on("ana", &p, Choice::Approve) };
+    let statement = crate::vote::VoteStatement {
+        person: "pat".into(),
+        credential,
+        ..world.statement_on("ana", &p, Choice::Approve)
+    };
     let vote = statement.answered(&pat.assert(&statement.id()));
     world.put(3, "site/lyon", KIND_VOTE, &vote);
     executes(&mut world, &p);
@@ -182,7 +187,9 @@ fn policy_modifies_and_the_child_is_judged_again() {
     let forged = Proposal { rationale: "more".into(), ..body };
     let id = world.put(2, "site/lyon", KIND_PROPOSAL, &forged);
     let forged = world.ledger.proposal(&id).expect("here").clone();
-    assert!(world.ledger.proposal_counts(&forged, &world.authority).expect_err("forged").contains("not what policy made"));
+    assert!(
+        world.ledger.proposal_counts(&forged, &world.authority).expect_err("forged").contains("not what policy made")
+    );
 }
 
 /// A deputy statement of `person` in favour of `to`.

@@ -150,7 +150,8 @@ impl Ledger {
             denials: self.denials(p, authority),
             why: Vec::new(),
         };
-        let settled = self.fold_starts(p, authority, &mut status)
+        let settled = self.fold_read(p, &mut status)
+            || self.fold_starts(p, authority, &mut status)
             || self.fold_denials(p, authority, &mut status)
             || self.fold_time(p, authority, now_ms, &mut status);
         if !settled {
@@ -193,6 +194,21 @@ impl Ledger {
             state.is_some_and(|s| s.is_open() || s.is_started()) || self.used_by(p, authority, None).is_some()
         });
         taken.map(|p| p.body.intent_key.clone()).collect()
+    }
+
+    fn fold_read(&self, p: &Recorded<Proposal>, status: &mut Status) -> bool {
+        let Some(read) = self.read(&p.id) else { return false };
+        let rules = read.body.rules.join("; ");
+        let (state, why) = match (&read.body.result, &read.body.problem) {
+            _ if read.body.outcome != Outcome::Allow => (State::Denied, format!("denied by policy: {rules}")),
+            (Some(result), _) => (State::Done, format!("read {} bytes: {rules}", result.len)),
+            (None, problem) => {
+                (State::Failed, format!("nothing was read: {}", problem.as_deref().unwrap_or("no reason is given")))
+            }
+        };
+        status.state = state;
+        status.why.push(why);
+        true
     }
 
     fn fold_starts(&self, p: &Recorded<Proposal>, authority: &Authority, status: &mut Status) -> bool {

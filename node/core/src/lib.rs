@@ -41,6 +41,7 @@ mod opening;
 mod roots;
 mod runway;
 mod seals;
+mod sessions;
 mod show;
 mod story;
 mod terms;
@@ -64,7 +65,8 @@ pub use crate::core::NodeCore;
 pub use crate::opening::Opening;
 pub use govern::OPEN_PER_AGENT_MAX;
 pub use input::{
-    Command, EffectResult, Event, Input, LinkId, Output, Probe, Record, Refusal, Reply, Seed, Ticket, Timer,
+    Command, EffectResult, Event, Input, LinkId, OpenSession, Output, Probe, Record, Refusal, Reply, Seed, Ticket,
+    Timer,
 };
 pub use roots::{ISSUED_SHOWN_MAX, RootStep, RootsNow};
 pub use show::{AgentIntent, Welcome, summary_of_entry};
