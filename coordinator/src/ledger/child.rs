@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 
 use cauldron_identity::authority::Authority;
 use cauldron_identity::{AuthorId, FactId};
+use serde_json::Value;
 
 use super::{Ledger, Recorded, entitled};
-use crate::action::Resource;
+use crate::action::{Action, ActionError, Catalogue, Resource};
 use crate::bodies::{Decision, Hand, Outcome, Proposal};
 use crate::json::{canonical, from_canonical, merge_patch};
 
@@ -178,6 +179,41 @@ pub fn modified(parent: &Recorded<Proposal>, decision: &Decision) -> Option<Prop
         dry_run: None,
         hand: None,
         session: None,
+        ..parent.body.clone()
+    })
+}
+
+/// The child that a person makes of a proposal by a JSON merge patch for its arguments; for them to sign. What was said about the
+/// old arguments (the dry run) is not said about the new ones.
+///
+/// # Errors
+/// [`ActionError`]: the new arguments are none.
+pub fn edited(parent: &Recorded<Proposal>, patch: &Value, catalogue: &Catalogue) -> Result<Proposal, ActionError> {
+    let old = Action::of_proposal(catalogue, &parent.body)?;
+    let mut args = old.args().clone();
+    merge_patch(&mut args, patch);
+    let new = Action::new(catalogue, old.operation(), Some(old.connector()), &args)?;
+    let mut resource: Resource = parent.body.resource.parse()?;
+    resource.object = new.object().to_owned();
+    // Behind the arguments stands what the proposer named: it stays.
+    let suffix = parent.body.intent_key.strip_prefix(&old.intent_with("")).unwrap_or_default();
+    let conflict_key = match parent.body.conflict_key == parent.body.resource {
+        true => resource.to_string(),
+        false => parent.body.conflict_key.clone(),
+    };
+    Ok(Proposal {
+        lineage: Some(parent.body.lineage(parent.id)),
+        parent: Some(parent.id),
+        args_digest: Proposal::digest_of_args(new.bytes()),
+        args: new.bytes().to_vec(),
+        resource: resource.to_string(),
+        conflict_key,
+        intent_key: new.intent_with(suffix),
+        dry_run: None,
+        hand: None,
+        session: None,
+        created_ms: 0,
+        expires_ms: 0,
         ..parent.body.clone()
     })
 }

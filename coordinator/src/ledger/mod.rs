@@ -26,7 +26,7 @@ use cauldron_identity::codec::CodecError;
 use cauldron_identity::{Digest, Fact, FactId, Header, Scope};
 use minicbor::Decode;
 
-pub use child::{GENERATIONS_MAX, modified};
+pub use child::{GENERATIONS_MAX, edited, modified};
 pub use deputies::Deputised;
 pub use rights::{Owner, entitled};
 pub use session::HISTORY_MAX;
@@ -296,6 +296,11 @@ impl Ledger {
     #[must_use]
     pub fn read(&self, id: &FactId) -> Option<&Recorded<Read>> {
         self.reads.get(id)
+    }
+
+    /// All reads, in the order of their ids.
+    pub fn all_reads(&self) -> impl Iterator<Item = &Recorded<Read>> {
+        self.reads.values()
     }
 
     /// The starts on one permit.

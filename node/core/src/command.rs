@@ -20,6 +20,7 @@ impl NodeCore {
             Command::Returned { step, result } => self.returned(step, result),
             Command::ByHand(proposal) => self.by_hand(*proposal),
             Command::Deputy(deputy) => self.deputy(&deputy),
+            Command::Bundle(bundle) => self.bring_bundle(&bundle),
             Command::Vote(vote) => self.vote(&vote),
             Command::Restrict(restriction) => self.restrict(&restriction),
             Command::Token { id, secret_hash, spiffe_id, expires_ms } => {

@@ -229,6 +229,19 @@ impl NodeCore {
         self.append(Scope::mesh(), KIND_DEPUTY, vec![], to_cbor(deputy), None).map(|f| Reply::Recorded(f.id()))
     }
 
+    /// Brings a bundle into the mesh. It judges nothing until policy authors activate it; one that cannot be loaded never could.
+    pub(crate) fn bring_bundle(&mut self, bundle: &Bundle) -> Result<Reply, Refusal> {
+        Engine::new(bundle).map_err(|e| Refusal::new("bad_bundle", e.to_string()))?;
+        let here = self
+            .log
+            .iter_scope(&Scope::mesh())
+            .find(|fact| fact.header().kind == KIND_BUNDLE && fact.body() == Some(bundle.packed()));
+        if let Some(fact) = here {
+            return Ok(Reply::Already(fact.id()));
+        }
+        self.append(Scope::mesh(), KIND_BUNDLE, vec![], bundle.packed().to_vec(), None).map(|f| Reply::Recorded(f.id()))
+    }
+
     /// A proposal that wanted the same thing on the same resource, whatever became of it: the log that names this window
     /// has been read before.
     fn same_intent(&self, proposal: &Proposal) -> Option<FactId> {

@@ -2,6 +2,7 @@
 
 use cauldron_coordinator::bodies::{Delegated, Deputy, Proposal, Returned};
 use cauldron_coordinator::owner::VerifiedPermit;
+use cauldron_coordinator::policy::Bundle;
 use cauldron_coordinator::vote::SignedVote;
 use cauldron_crdt::doc::{DocKey, Edit, What, Work};
 use cauldron_identity::authority::{EntryBody, Issuance, Trust};
@@ -165,6 +166,8 @@ pub enum Command {
     ByHand(Box<Proposal>),
     /// A person named a deputy, or took one back.
     Deputy(Box<Deputy>),
+    /// Brings a policy bundle into the mesh, so that policy authors can activate it.
+    Bundle(Box<Bundle>),
     /// A person voted; this node carries the statement verbatim.
     Vote(Box<SignedVote>),
     /// This node restricts: veto a lineage, kill a class, suspend an author.

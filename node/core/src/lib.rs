@@ -25,6 +25,7 @@ mod closing;
 mod command;
 mod config;
 mod core;
+mod desk;
 mod docs;
 mod drive;
 mod enforce;

@@ -13,6 +13,7 @@ mod check;
 mod decide;
 mod doc;
 mod draft;
+mod edits;
 mod entries;
 mod files;
 mod key;
@@ -261,7 +262,7 @@ async fn ask(global: &Global, command: Command) -> Result<(), CliError> {
         Command::Sites => look::sites(&client, format).await,
         Command::Why(args) => look::why(&client, format, &args).await,
         Command::Proposals(args) => look::proposals(&client, format, &args).await,
-        Command::Propose(args) => decide::propose(&client, format, &args).await,
+        Command::Propose(args) => decide::propose(&client, global, &args).await,
         Command::Approvals(command) => approvals::run(&client, global, command).await,
         Command::Veto(args) => decide::veto(&client, format, &args).await,
         Command::Charter(charter::Command::Amend(args)) => draft::amend(&client, global, &args).await,

@@ -273,7 +273,7 @@ impl Running {
             effects::start(connectors, node.clone(), clock.clone(), stop_threads.clone()).map_err(thread_failed)?;
         let mut threads = vec![hands];
         let core = pending
-            .start(core, store, clock.clone(), Box::new(Wires(mesh.clone())), Box::new(worker))
+            .start(core, store.clone(), clock.clone(), Box::new(Wires(mesh.clone())), Box::new(worker))
             .map_err(thread_failed)?;
         let refusals = Refusals::default();
         tokio::spawn(pump(events, node.clone(), refusals.clone()));
@@ -339,8 +339,13 @@ impl Running {
             authority: ca,
             published,
         };
-        let context =
-            api::Context { node: node.clone(), clock: clock.clone(), mesh: mesh.clone(), facts: Arc::new(facts) };
+        let context = api::Context {
+            node: node.clone(),
+            clock: clock.clone(),
+            mesh: mesh.clone(),
+            facts: Arc::new(facts),
+            store,
+        };
         if let Some(health) = health {
             tokio::spawn(api::serve(health, api::health(context.clone()), stopped));
         }

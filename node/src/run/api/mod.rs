@@ -3,6 +3,7 @@
 mod budgets;
 mod docs;
 mod gate;
+mod govern;
 mod listen;
 mod metrics;
 mod problem;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use cauldron_mesh::MeshHandle;
+use cauldron_store::Store;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -37,6 +39,8 @@ pub struct Context {
     pub mesh: MeshHandle,
     /// What the shell knows beside the core: SVID, addresses, configuration.
     pub facts: Arc<Facts>,
+    /// Where documents lie that were judged.
+    pub store: Arc<dyn Store>,
 }
 
 #[derive(OpenApi)]
@@ -92,6 +96,13 @@ pub fn router(context: Context) -> Router {
         .routes(routes!(read::why))
         .routes(routes!(read::events))
         .routes(routes!(write::propose))
+        .routes(routes!(govern::draft_proposal))
+        .routes(routes!(govern::draft_edit))
+        .routes(routes!(govern::signed))
+        .routes(routes!(govern::deputies, govern::deputy))
+        .routes(routes!(govern::bring_bundle))
+        .routes(routes!(govern::bundle))
+        .routes(routes!(govern::judged))
         .routes(routes!(write::clock_reset))
         .routes(routes!(write::vote))
         .routes(routes!(write::token))
