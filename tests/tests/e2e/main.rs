@@ -19,6 +19,7 @@ mod keys;
 mod logs;
 mod notify;
 mod otlp;
+mod people;
 mod pkcs11;
 mod refused_starts;
 mod restore;
