@@ -11,12 +11,14 @@ use regorus::Value;
 
 use super::builtins::{EVALUATION_MS_MAX, limit_time, pure_engine};
 use super::index::{Index, Indexed, SETS};
-use super::{Bundle, Class, PolicyError, Verdict, shorten};
+use super::{Bundle, Class, PolicyError, Verdict, recursion, shorten, words};
 
 const PACKAGE: &str = "data.cauldron.guardrail";
 const VERDICT: &str = "data.cauldron.guardrail.cauldron_verdict";
 /// Rules that are judged one by one. Each costs about as much as six that are judged with all others.
 const ONE_BY_ONE_MAX: usize = 4;
+/// Expressions within expressions. People write ten; the stack of a thread of two megabytes bears a few hundred.
+const DEPTH_MAX: usize = 100;
 /// Interpreters kept between evaluations: as many as threads that judge at once on a large machine.
 const IDLE_MAX: usize = 16;
 
@@ -58,6 +60,7 @@ impl Compiled {
             let bytes = bundle.files().get(file).map(Vec::as_slice).unwrap_or_default();
             add_file(&mut engine, &mut packages, file, bytes).map_err(|why| refused(file, why))?;
         }
+        recursion::check(engine.get_modules()).map_err(|why| refused("(all)", why))?;
         // Evaluating nothing forces the analysis of every rule, so that mistakes show when a bundle is loaded.
         engine.set_input(Value::new_object());
         let first = catch_unwind(AssertUnwindSafe(|| engine.eval_rule(VERDICT.to_owned())));
@@ -165,6 +168,10 @@ pub(super) fn add_file(
         Some((_, "json")) => return engine.add_data_json(text).map_err(|e| format!("{e:#}")),
         Some((_, "rego")) => {}
         _ => return Err("is neither .rego nor .json".to_owned()),
+    }
+    // Parser and interpreter go down with each.
+    if words::depth(text) > DEPTH_MAX {
+        return Err(format!("expressions are nested deeper than {DEPTH_MAX}"));
     }
     let guards = package_of(text) == PACKAGE;
     let text = if guards { format!("{text}{EPILOGUE}") } else { text.to_owned() };

@@ -7,7 +7,6 @@
 //! refuses is not decided here. The interpreter judges then, as it judges every rule whose conditions hold.
 
 mod read;
-mod words;
 
 use std::borrow::Cow;
 

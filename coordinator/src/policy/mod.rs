@@ -8,6 +8,8 @@ mod bundle;
 mod check;
 mod compiled;
 mod index;
+mod recursion;
+mod words;
 
 use std::collections::BTreeMap;
 
@@ -187,5 +189,7 @@ fn shorten(text: &str) -> String {
     text.chars().take(WHY_LEN_MAX).collect()
 }
 
+#[cfg(test)]
+mod hostile;
 #[cfg(test)]
 mod tests;

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use regorus::Value;
 use regorus::unstable::{BUILTINS, Expr, Literal, LiteralStmt, Module, Ref, Rule, RuleHead, Span};
 
-use super::words::rebound;
 use super::{Call, Index, Indexed, SETS, Term, Test};
 use crate::policy::builtins::{BOUNDED, IMPURE};
+use crate::policy::words::{path, rebound, root, texts};
 
 const GUARDRAIL: [&str; 2] = ["cauldron", "guardrail"];
 /// Builtins that the interpreter treats in a way of its own.
@@ -38,8 +38,8 @@ impl Index {
         let index = Self { fields: Vec::new(), tests: Vec::new(), rules: Vec::new() };
         let mut reader =
             Reader { index, data, packages, names: definitions(module), helpers: BTreeMap::new(), depth: 0 };
-        for rule in &module.policy {
-            reader.rule(module, rule)?;
+        for (rule, text) in texts(module) {
+            reader.rule(module, rule, text)?;
         }
         // In the order of the verdict, so that of several errors the same one is told.
         reader.index.rules.sort_by_key(|rule| rule.set);
@@ -61,7 +61,7 @@ struct Reader<'a> {
 
 /// One of the places that give a name its meaning.
 enum Definition {
-    Rule(Ref<Rule>),
+    Rule(Ref<Rule>, String),
     Import,
 }
 
@@ -70,13 +70,13 @@ type Rebound = BTreeSet<String>;
 
 impl Reader<'_> {
     /// None when the rule belongs to an outcome set in a form that is not understood.
-    fn rule(&mut self, module: &Ref<Module>, rule: &Ref<Rule>) -> Option<()> {
+    fn rule(&mut self, module: &Ref<Module>, rule: &Ref<Rule>, text: &str) -> Option<()> {
         let refr = match rule.as_ref() {
             Rule::Spec { head, .. } => head_ref(head),
             Rule::Default { refr, .. } => refr,
         };
         let Some(set) = SETS.iter().position(|set| root(refr).as_deref() == Some(set)) else { return Some(()) };
-        let Rule::Spec { span, head: RuleHead::Set { refr, .. }, bodies } = rule.as_ref() else { return None };
+        let Rule::Spec { head: RuleHead::Set { refr, .. }, bodies, .. } = rule.as_ref() else { return None };
         if !matches!(refr.as_ref(), Expr::Var { .. }) || bodies.len() > 1 {
             return None;
         }
@@ -85,7 +85,7 @@ impl Reader<'_> {
             if body.is_else || body.assign.is_some() {
                 return None;
             }
-            let rebound = rebound(span);
+            let rebound = rebound(text);
             for statement in &body.query.stmts {
                 let Some(test) = self.test(statement, &rebound) else { break };
                 tests.push(test);
@@ -173,7 +173,7 @@ impl Reader<'_> {
             }
             None => None,
             Some(definitions) => {
-                if let [Definition::Rule(rule)] = definitions.as_slice()
+                if let [Definition::Rule(rule, _)] = definitions.as_slice()
                     && let Some(target) = alias(rule)
                 {
                     // A name for a name could go round in a circle.
@@ -181,7 +181,7 @@ impl Reader<'_> {
                     names.splice(..1, target);
                     return if plain && !self.names.contains_key(names.first()?) { self.named(names) } else { None };
                 }
-                let rules: Option<Vec<Ref<Rule>>> = definitions.iter().map(Definition::rule).collect();
+                let rules: Option<Vec<(Ref<Rule>, String)>> = definitions.iter().map(Definition::rule).collect();
                 if names.len() > 1 {
                     return None;
                 }
@@ -197,10 +197,10 @@ impl Reader<'_> {
     }
 
     /// Rules that are true or undefined, when every statement of them is understood.
-    fn helper(&mut self, rules: &[Ref<Rule>]) -> Option<Term> {
+    fn helper(&mut self, rules: &[(Ref<Rule>, String)]) -> Option<Term> {
         let mut all = Vec::new();
-        for rule in rules {
-            let Rule::Spec { span, head: RuleHead::Compr { refr, assign: None, .. }, bodies } = rule.as_ref() else {
+        for (rule, text) in rules {
+            let Rule::Spec { head: RuleHead::Compr { refr, assign: None, .. }, bodies, .. } = rule.as_ref() else {
                 return None;
             };
             let [body] = bodies.as_slice() else { return None };
@@ -208,7 +208,7 @@ impl Reader<'_> {
                 return None;
             }
             // The name of the rule stands in its head, where it gives it no other meaning in the body.
-            let mut rebound = rebound(span);
+            let mut rebound = rebound(text);
             rebound.remove(&root(refr)?);
             let tests = body.query.stmts.iter().map(|statement| self.test(statement, &rebound));
             all.push(tests.collect::<Option<_>>()?);
@@ -227,9 +227,9 @@ impl Reader<'_> {
 }
 
 impl Definition {
-    fn rule(&self) -> Option<Ref<Rule>> {
+    fn rule(&self) -> Option<(Ref<Rule>, String)> {
         match self {
-            Self::Rule(rule) => Some(rule.clone()),
+            Self::Rule(rule, text) => Some((rule.clone(), text.clone())),
             Self::Import => None,
         }
     }
@@ -237,12 +237,12 @@ impl Definition {
 
 fn definitions(module: &Module) -> BTreeMap<String, Vec<Definition>> {
     let mut names: BTreeMap<String, Vec<Definition>> = BTreeMap::new();
-    for rule in &module.policy {
+    for (rule, text) in texts(module) {
         let refr = match rule.as_ref() {
             Rule::Spec { head, .. } => head_ref(head),
             Rule::Default { refr, .. } => refr,
         };
-        names.entry(root(refr).unwrap_or_default()).or_default().push(Definition::Rule(rule.clone()));
+        names.entry(root(refr).unwrap_or_default()).or_default().push(Definition::Rule(rule.clone(), text.to_owned()));
     }
     for import in &module.imports {
         let last = path(&import.refr).and_then(|p| p.last().cloned()).unwrap_or_default();
@@ -267,41 +267,6 @@ fn alias(rule: &Rule) -> Option<Vec<String>> {
 fn head_ref(head: &RuleHead) -> &Ref<Expr> {
     match head {
         RuleHead::Compr { refr, .. } | RuleHead::Set { refr, .. } | RuleHead::Func { refr, .. } => refr,
-    }
-}
-
-/// The name that a reference begins with.
-fn root(mut expr: &Expr) -> Option<String> {
-    loop {
-        match expr {
-            Expr::Var { span, .. } => return Some(span.text().to_owned()),
-            Expr::RefDot { refr, .. } | Expr::RefBrack { refr, .. } => expr = refr,
-            _ => return None,
-        }
-    }
-}
-
-/// A reference by names alone: `input.proposal["action_class"]`.
-fn path(mut expr: &Expr) -> Option<Vec<String>> {
-    let mut names = Vec::new();
-    loop {
-        match expr {
-            Expr::Var { span, .. } => {
-                names.push(span.text().to_owned());
-                names.reverse();
-                return Some(names);
-            }
-            Expr::RefDot { refr, field, .. } => {
-                names.push(field.0.text().to_owned());
-                expr = refr;
-            }
-            Expr::RefBrack { refr, index, .. } => {
-                let Expr::String { value, .. } = index.as_ref() else { return None };
-                names.push(value.as_string().ok()?.to_string());
-                expr = refr;
-            }
-            _ => return None,
-        }
     }
 }
 
