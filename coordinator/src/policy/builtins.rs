@@ -18,7 +18,7 @@ pub const MADE_MAX: usize = 1 << 20;
 const TICKS_PER_CLOCK_READ: NonZeroU32 = NonZeroU32::new(256).unwrap();
 
 /// Builtins that read a clock, chance, the machine or the network, with their arity.
-pub(super) const IMPURE: [(&str, u8); 6] = [
+const IMPURE: [(&str, u8); 6] = [
     ("http.send", 1),
     ("net.lookup_ip_addr", 1),
     ("opa.runtime", 0),
@@ -31,7 +31,7 @@ pub(super) const IMPURE: [(&str, u8); 6] = [
 type Estimate = fn(&[Value]) -> Option<usize>;
 
 /// Builtins whose result can be much larger than what they are given, with their arity.
-pub(super) const BOUNDED: [(&str, u8, Estimate); 9] = [
+const BOUNDED: [(&str, u8, Estimate); 9] = [
     ("array.concat", 2, |args| Some(len(args.first()?)?.saturating_add(len(args.get(1)?)?))),
     ("bits.lsh", 2, |args| usize::try_from(args.get(1)?.as_u64().ok()?).ok()),
     ("concat", 2, |args| {
@@ -44,6 +44,16 @@ pub(super) const BOUNDED: [(&str, u8, Estimate); 9] = [
     ("sprintf", 2, |args| Some(text_len(args.get(1)?).saturating_add(widths(args.first()?.as_string().ok()?)))),
     ("strings.replace_n", 2, |args| replaced(args.get(1)?, args.first()?)),
 ];
+
+/// Names of the builtins that a guardrail cannot call, because they read a clock, chance, the machine or the network.
+pub fn masked() -> impl Iterator<Item = &'static str> {
+    IMPURE.iter().map(|(name, _)| *name)
+}
+
+/// Names of the builtins that refuse to make more than [`MADE_MAX`] in one call.
+pub fn bounded() -> impl Iterator<Item = &'static str> {
+    BOUNDED.iter().map(|(name, ..)| *name)
+}
 
 /// The interpreter that judges.
 pub(super) fn pure_engine() -> regorus::Engine {

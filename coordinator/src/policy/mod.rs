@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use cauldron_identity::Digest;
 use serde::Deserialize;
 
-pub use builtins::{EVALUATION_MS_MAX, MADE_MAX, conformant_engine};
+pub use builtins::{EVALUATION_MS_MAX, MADE_MAX, bounded, conformant_engine, masked};
 pub use bundle::{Bundle, BundleError, Class, MANIFEST, PACKED_LEN_MAX};
 pub use check::{CaseResult, check};
 use compiled::Compiled;

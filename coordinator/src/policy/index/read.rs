@@ -6,7 +6,7 @@ use regorus::Value;
 use regorus::unstable::{BUILTINS, Expr, Literal, LiteralStmt, Module, Ref, Rule, RuleHead, Span};
 
 use super::{Call, Index, Indexed, SETS, Term, Test};
-use crate::policy::builtins::{BOUNDED, IMPURE};
+use crate::policy::builtins::{bounded, masked};
 use crate::policy::words::{path, rebound, root, texts};
 
 const GUARDRAIL: [&str; 2] = ["cauldron", "guardrail"];
@@ -146,10 +146,8 @@ impl Reader<'_> {
     fn call(&mut self, span: &Span, fcn: &Expr, params: &[Ref<Expr>], rebound: &Rebound) -> Option<Term> {
         let names = path(fcn)?;
         let wanted = names.join(".");
-        let special = SPECIAL.contains(&wanted.as_str())
-            || IMPURE.iter().any(|(name, _)| *name == wanted)
-            || BOUNDED.iter().any(|(name, ..)| *name == wanted);
-        if special || self.names.contains_key(names.first()?) {
+        let mut special = SPECIAL.into_iter().chain(masked()).chain(bounded());
+        if special.any(|name| name == wanted) || self.names.contains_key(names.first()?) {
             return None;
         }
         let (name, builtin) = BUILTINS.get_key_value(wanted.as_str())?;
