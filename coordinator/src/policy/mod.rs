@@ -3,6 +3,7 @@
 //! Policy is pure: time, freshness and history are inputs, and builtins that read anything else are masked. Outcomes
 //! combine as deny > defer > step_up > allow; where nothing holds, on any error and on a timeout, the answer is deny.
 
+mod backtest;
 mod builtins;
 mod bundle;
 mod check;
@@ -16,6 +17,7 @@ use std::collections::BTreeMap;
 use cauldron_identity::Digest;
 use serde::Deserialize;
 
+pub use backtest::{CHANGES_MAX, Change, Report, backtest};
 pub use builtins::{EVALUATION_MS_MAX, MADE_MAX, bounded, conformant_engine, masked};
 pub use bundle::{Bundle, BundleError, Class, MANIFEST, PACKED_LEN_MAX};
 pub use check::{CaseResult, check};
