@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use cauldron_identity::Digest;
 use serde::Deserialize;
 
-pub use backtest::{CHANGES_MAX, Change, Report, backtest};
+pub use backtest::{CHANGES_MAX, Change, Report as BacktestReport, backtest};
 pub use builtins::{EVALUATION_MS_MAX, MADE_MAX, bounded, conformant_engine, masked};
 pub use bundle::{Bundle, BundleError, Class, MANIFEST, PACKED_LEN_MAX};
 pub use check::{CaseResult, check};
