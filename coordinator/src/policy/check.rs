@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::{Bundle, add_file, package_of, pure_engine};
+use super::Bundle;
+use super::builtins::pure_engine;
+use super::compiled::{add_file, package_of};
 
 /// One test rule and what became of it.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
