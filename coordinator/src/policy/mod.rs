@@ -8,6 +8,7 @@ mod builtins;
 mod bundle;
 mod check;
 mod compiled;
+pub mod explain;
 mod index;
 mod recursion;
 mod words;
@@ -20,7 +21,7 @@ use serde::Deserialize;
 pub use backtest::{CHANGES_MAX, Change, Report as BacktestReport, backtest};
 pub use builtins::{EVALUATION_MS_MAX, MADE_MAX, bounded, conformant_engine, masked};
 pub use bundle::{Bundle, BundleError, Class, MANIFEST, PACKED_LEN_MAX};
-pub use check::{CaseResult, check};
+pub use check::{CaseResult, check, untested};
 use compiled::Compiled;
 
 use crate::bodies::{Evaluation, GroupNeed, Obligations, Outcome, RiskClass};
