@@ -211,7 +211,7 @@ fn page(folders: &BTreeMap<String, Folder>, as_opa: usize) -> String {
         let _ = writeln!(out, "| `{name}` | {cases} | {same} | {stricter} | {lacks} | {refused} | {other} |");
     }
     out.push_str("\nThe cases with another answer:\n\n");
-    for (_, folder) in folders {
+    for folder in folders.values() {
         for note in &folder.other {
             let _ = writeln!(out, "- `{}`", note.replace('`', "'"));
         }

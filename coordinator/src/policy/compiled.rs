@@ -92,6 +92,11 @@ impl Compiled {
         Ok(verdict)
     }
 
+    /// A fresh interpreter of the rules.
+    pub(super) fn interpreter(&self) -> regorus::Engine {
+        self.0.prepared.clone()
+    }
+
     /// The same rules, judged by the interpreter alone.
     #[cfg(test)]
     pub(super) fn without_index(&self) -> Self {
@@ -121,7 +126,7 @@ impl Compiled {
     }
 }
 
-const PANICKED: &str = "the policy engine panicked";
+pub(super) const PANICKED: &str = "the policy engine panicked";
 
 /// The verdict of `rules` alone; all others are known to add nothing.
 fn one_by_one(engine: &mut regorus::Engine, rules: &[&Indexed]) -> Result<Value, String> {
@@ -139,7 +144,7 @@ fn one_by_one(engine: &mut regorus::Engine, rules: &[&Indexed]) -> Result<Value,
 }
 
 /// The interpreter's form of a document.
-fn value_of(document: &serde_json::Value) -> Value {
+pub(super) fn value_of(document: &serde_json::Value) -> Value {
     match document {
         serde_json::Value::Null => Value::Null,
         serde_json::Value::Bool(b) => Value::from(*b),

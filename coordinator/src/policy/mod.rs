@@ -8,6 +8,7 @@ mod builtins;
 mod bundle;
 mod check;
 mod compiled;
+pub mod explain;
 mod fired;
 mod index;
 mod recursion;
@@ -20,7 +21,7 @@ use cauldron_identity::Digest;
 pub use backtest::{CHANGES_MAX, Change, Report as BacktestReport, backtest};
 pub use builtins::{EVALUATION_MS_MAX, MADE_MAX, bounded, conformant_engine, masked};
 pub use bundle::{Bundle, BundleError, Class, MANIFEST, PACKED_LEN_MAX};
-pub use check::{CaseResult, check};
+pub use check::{CaseResult, check, untested};
 use compiled::Compiled;
 
 use crate::action::Catalogue;

@@ -60,6 +60,27 @@ fn a_case_that_does_not_hold_is_a_failure() {
     assert!(results.iter().any(|r| r.name.ends_with("test_protected_ranges_are_never_blocked") && r.failure.is_some()));
 }
 
+/// Two classes have guardrails of one package; each is tested beside its own files.
+#[test]
+fn tests_run_beside_the_files_of_their_class() {
+    let file = |name: &str, text: &str| (name.to_owned(), text.as_bytes().to_vec());
+    let manifest =
+        r#"{"version":"t","classes":{"a/b":{"risk":"R1","files":["a.rego"]},"c/d":{"risk":"R1","files":["c.rego"]}}}"#;
+    let bundle = Bundle::new(
+        [
+            file(MANIFEST, manifest),
+            file("a.rego", "package cauldron.guardrail\nx := 1"),
+            file("c.rego", "package cauldron.guardrail\nx := 2"),
+            file("a_test.rego", "package a_test\ntest_x if data.cauldron.guardrail.x == 1\n"),
+        ]
+        .into(),
+    );
+    let bundle = bundle.expect("valid");
+    assert_eq!(check(&bundle), [CaseResult { name: "a_test.rego:test_x".into(), failure: None }]);
+    assert_eq!(untested(&bundle).collect::<Vec<_>>(), ["c/d"]);
+    assert_eq!(untested(&Bundle::default_bundle()).count(), 0);
+}
+
 #[test]
 fn the_default_bundle_asks_a_person_and_denies_the_rest() {
     let engine = Engine::new(&Bundle::default_bundle()).expect("compiles");
