@@ -1,5 +1,7 @@
 //! Guardrails on the desk: judge one input and say why, compile a bundle, run its tests, pack it. Without a mesh.
 
+mod live;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -12,6 +14,7 @@ use serde_json::json;
 use super::Global;
 use super::decide::read_json;
 use super::look::tree;
+use crate::client::Client;
 use crate::error::CliError;
 use crate::files;
 use crate::output::{As, Field, field, harmless, plain, print, rows};
@@ -65,9 +68,27 @@ pub enum Command {
     },
     /// Run a bundle's own tests
     Test(Which),
+    /// What a bundle would have said to everything that a node has judged
+    Backtest {
+        #[command(flatten)]
+        which: Which,
+    },
+    /// Judge again, each under the bundle it was judged by, what a node has judged: it must come to the same
+    Replay,
+    /// Make a bundle the active one; policy authors sign
+    Activate(Box<live::ActivateArgs>),
 }
 
-pub(super) fn run(global: &Global, command: &Command) -> Result<(), CliError> {
+pub(super) async fn run(client: &Client, global: &Global, command: &Command) -> Result<(), CliError> {
+    match command {
+        Command::Backtest { which } => live::backtest(client, global, &load(which)?).await,
+        Command::Replay => live::replay(client, global).await,
+        Command::Activate(args) => live::activate(client, global, args).await,
+        at_the_desk => run_at_the_desk(global, at_the_desk),
+    }
+}
+
+fn run_at_the_desk(global: &Global, command: &Command) -> Result<(), CliError> {
     match command {
         Command::Eval { which, input } => {
             let engine = compile(&load(which)?)?;
@@ -109,6 +130,9 @@ pub(super) fn run(global: &Global, command: &Command) -> Result<(), CliError> {
             let (version, digest) = (bundle.version(), bundle.digest());
             let value = json!({ "version": version, "digest": digest, "len": bundle.packed().len(), "file": out });
             print(global.output, &value, || format!("version {version}  digest {digest}"))
+        }
+        Command::Backtest { .. } | Command::Replay | Command::Activate(_) => {
+            unreachable!("these ask a node, and are answered before")
         }
     }
 }
@@ -161,12 +185,12 @@ fn test(global: &Global, bundle: &Bundle) -> Result<(), CliError> {
     }
 }
 
-fn compile(bundle: &Bundle) -> Result<Engine, CliError> {
+pub(super) fn compile(bundle: &Bundle) -> Result<Engine, CliError> {
     Engine::new(bundle).map_err(|e| CliError::config("the bundle does not compile").because(&e))
 }
 
 /// Reads a packed bundle, or every file below the folder; names are paths with `/`.
-fn load(which: &Which) -> Result<Bundle, CliError> {
+pub(super) fn load(which: &Which) -> Result<Bundle, CliError> {
     let Some(root) = &which.bundle else { return Ok(Bundle::default_bundle()) };
     if root.is_file() {
         let unpacked = Bundle::unpack(&files::read(root)?);

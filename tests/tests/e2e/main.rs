@@ -21,6 +21,7 @@ mod notify;
 mod otlp;
 mod people;
 mod pkcs11;
+mod policy;
 mod refused_starts;
 mod restore;
 mod rotation;
