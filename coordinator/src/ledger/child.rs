@@ -10,6 +10,7 @@ use super::{Ledger, Recorded, entitled};
 use crate::action::{Action, ActionError, Catalogue, Resource};
 use crate::bodies::{Decision, Hand, Outcome, Proposal};
 use crate::json::{canonical, from_canonical, merge_patch};
+use crate::planted;
 
 /// Generations of one lineage; a lineage that needs more is talked about, not edited.
 pub const GENERATIONS_MAX: usize = 64;
@@ -91,7 +92,7 @@ impl Ledger {
             When::Then => hand.verify_then(authority),
         };
         let (statement, person) = said.map_err(|e| format!("the signature of who wrote it: {e}"))?;
-        if statement.content != p.body.content() {
+        if statement.content != p.body.content() && !planted::active("edit-unbound") {
             return Err(format!("{} signed another text", statement.person));
         }
         let Some(parent) = parent else {
@@ -126,7 +127,8 @@ impl Ledger {
         }
         let own = |d: &&Recorded<Decision>| d.header.author == p.header.author && d.body.outcome == Outcome::Modify;
         let fits = |d: &Recorded<Decision>| modified(parent, &d.body).is_some_and(|m| m.content() == p.body.content());
-        if self.decisions_on(&parent.id).filter(own).any(fits) {
+        let unbound = planted::active("modification-unbound");
+        if self.decisions_on(&parent.id).filter(own).any(|d| unbound || fits(d)) {
             Ok(())
         } else {
             Err("it is not what policy made of its parent".to_owned())

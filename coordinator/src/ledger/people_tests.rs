@@ -382,3 +382,45 @@ fn what_a_coordinator_reports_only_makes_it_stricter() {
     let permit = world.put(2, "site/lyon", KIND_PERMIT, &Permit { decision: id, ..permit });
     assert_eq!(world.judge(&permit).code(), Some(Code::Policy));
 }
+
+#[test]
+fn a_coordinator_cannot_talk_an_owner_into_anything() {
+    let rego = "package cauldron.guardrail\nallow contains {\"rule\": \"a\", \"why\": \"w\"} if input.reported.agent.recent.contested_30d >= 0";
+    let mut world = World::with_policy(rego);
+    let p = world.propose(proposal("198.51.100.7"));
+    world.run();
+    assert_eq!(world.state(&p), State::Denied, "policy here needs what only a coordinator could tell");
+    let mut world = World::with_policy(&rego.replace(">= 0", "< 0"));
+    let p = world.propose(proposal("198.51.100.7"));
+    let decided = Decision {
+        outcome: Outcome::Allow,
+        reported: Some(br#"{"agent":{"recent":{"contested_30d":-1}}}"#.to_vec()),
+        ..allowed(&world, &p)
+    };
+    let id = world.put(2, "site/lyon", KIND_DECISION, &decided);
+    let proposed = world.ledger.proposal(&p).expect("here").body.clone();
+    let permit = Permit {
+        issued_ms: NOW,
+        execute_by_ms: NOW + 60_000,
+        ..crate::coordinate::permit_for(
+            (p, &proposed),
+            (id, &decided),
+            (world.lyon.author_id(), 0),
+            world.engine.catalogue(),
+        )
+    };
+    let permit = world.put(2, "site/lyon", KIND_PERMIT, &permit);
+    assert_eq!(world.judge(&permit).code(), Some(Code::Policy));
+}
+
+/// What hq would have decided had it allowed `p`.
+fn allowed(world: &World, p: &FactId) -> Decision {
+    let acts = world.step();
+    let found = acts.into_iter().find_map(|act| match act {
+        Act::Decide { body, .. } if body.proposal == *p => Some(body),
+        _ => None,
+    });
+    let body = found.expect("a decision");
+    let obligations = Obligations::none(body.obligations.decide_by_ms);
+    Decision { obligations, rules: vec![], ..body }
+}
