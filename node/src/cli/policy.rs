@@ -146,7 +146,7 @@ fn explain(global: &Global, engine: &Engine, input: &Input) -> Result<(), CliErr
         serde_json::to_value(&told).map_err(|e| CliError::integrity("the explanation cannot be shown").because(&e))?;
     print(global.output, &value, || {
         let mut text = tree(&value["evaluation"], 0);
-        text.push_str("\n\nrules\n");
+        text.push_str("\nrules\n");
         for rule in &told.rules {
             let place = format!("{}:{}", rule.at.file, rule.at.line);
             let state = match (&rule.stopped, &rule.error) {
