@@ -289,8 +289,8 @@ impl World {
 
     pub fn write_as(&mut self, author: u8, acts: &[Act]) -> Vec<FactId> {
         let one = |world: &mut Self, act: &Act| match act {
-            Act::Decide { scope, body, .. } => world.put(author, &scope.to_string(), KIND_DECISION, body),
-            Act::Permit { scope, body, .. } => world.put(author, &scope.to_string(), KIND_PERMIT, body),
+            Act::Decide { scope, body, .. } => world.put(author, &scope.to_string(), KIND_DECISION, &**body),
+            Act::Permit { scope, body, .. } => world.put(author, &scope.to_string(), KIND_PERMIT, &**body),
             Act::Modify { scope, body, .. } => world.put(author, &scope.to_string(), KIND_PROPOSAL, &**body),
             Act::Close { scope, body, .. } => world.put(author, &scope.to_string(), KIND_WINDOW, body),
         };

@@ -6,6 +6,7 @@
 //! What grants (decisions, permits, approvals) counts only while its author may say it and stands. What restricts
 //! (denials, restrictions) and what happened (starts, outcomes) counts whatever becomes of its author.
 
+mod agree;
 mod child;
 mod deputies;
 mod rights;

@@ -417,7 +417,7 @@ fn a_coordinator_cannot_talk_an_owner_into_anything() {
 fn allowed(world: &World, p: &FactId) -> Decision {
     let acts = world.step();
     let found = acts.into_iter().find_map(|act| match act {
-        Act::Decide { body, .. } if body.proposal == *p => Some(body),
+        Act::Decide { body, .. } if body.proposal == *p => Some(*body),
         _ => None,
     });
     let body = found.expect("a decision");

@@ -303,7 +303,7 @@ impl NodeCore {
                     self.catalogue(),
                 )
             };
-            Some(Act::Permit { scope: p.header.scope.clone(), deps: vec![p.id, decision.id], body })
+            Some(Act::Permit { scope: p.header.scope.clone(), deps: vec![p.id, decision.id], body: Box::new(body) })
         });
         forged.collect()
     }

@@ -1,5 +1,7 @@
 //! Guardrails and what they judged: back-test, replay, activation. With a node.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::path::PathBuf;
 
 use base64::Engine as _;
@@ -8,7 +10,7 @@ use cauldron_coordinator::bodies::{Evaluation, Outcome};
 use cauldron_coordinator::input::Input;
 use cauldron_coordinator::policy::{BacktestReport, Bundle, Engine, backtest as judge_again, check};
 use cauldron_identity::Digest;
-use cauldron_identity::authority::{Activate, Entry};
+use cauldron_identity::authority::{self, Activate};
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -115,21 +117,23 @@ pub(super) async fn backtest(client: &Client, global: &Global, bundle: &Bundle) 
 }
 
 pub(super) async fn replay(client: &Client, global: &Global) -> Result<(), CliError> {
-    let mut engines: std::collections::BTreeMap<Digest, Engine> = std::collections::BTreeMap::new();
+    let mut engines: BTreeMap<Digest, Engine> = BTreeMap::new();
     let (mut same, mut elsewhere, mut otherwise) = (0u64, 0u64, Vec::new());
     for r in recorded(client).await? {
         let Some(document) = r.input else {
             elsewhere += 1;
             continue;
         };
-        if !engines.contains_key(&r.bundle) {
-            let answer = client.get(&format!("/v1/policy/bundles/{}", r.bundle)).await?;
-            let packed = answer["bundle"].as_str().and_then(|b| BASE64_STANDARD.decode(b).ok()).unwrap_or_default();
-            let bundle = Bundle::unpack(&packed)
-                .map_err(|e| CliError::integrity("an archived bundle cannot be read").because(&e))?;
-            engines.insert(r.bundle, compile(&bundle)?);
-        }
-        let Some(engine) = engines.get(&r.bundle) else { continue };
+        let engine = match engines.entry(r.bundle) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(place) => {
+                let answer = client.get(&format!("/v1/policy/bundles/{}", r.bundle)).await?;
+                let packed = answer["bundle"].as_str().and_then(|b| BASE64_STANDARD.decode(b).ok()).unwrap_or_default();
+                let odd = || CliError::integrity("an archived bundle cannot be read");
+                let bundle = Bundle::unpack(&packed).map_err(|e| odd().because(&e))?;
+                place.insert(compile(&bundle)?)
+            }
+        };
         let input = Input::from_document(document);
         // A coordinator's floor and a broken schema are not policy's to say: they only ever deny.
         let now = engine.evaluate(&input);
@@ -177,7 +181,7 @@ pub(super) async fn activate(client: &Client, global: &Global, args: &ActivateAr
     let id = brought["id"].as_str().and_then(|id| id.parse().ok());
     let fact = id.ok_or_else(|| CliError::integrity("the node does not say where the bundle is"))?;
     let entry = Activate { bundle: fact, digest: bundle.digest(), version: bundle.version().to_owned() };
-    let mut pending = Pending::new(&Base::ask(client).await?, &Entry::Activate(entry));
+    let mut pending = Pending::new(&Base::ask(client).await?, &authority::Entry::Activate(entry));
     if args.signer.key.is_some() || args.signer.agent.is_some() {
         pending.sign(&args.signer.open()?)?;
     }
