@@ -352,9 +352,9 @@ pub fn present_proposal(p: &Proposal) -> Presentation {
     let mut line = |label: &str, text: String| lines.push((label.to_owned(), text));
     line("action", format!("{} on {}", p.operation, p.resource));
     line("arguments", String::from_utf8_lossy(&p.args).into_owned());
-    for changed in p.dry_run.iter().flat_map(|text| text.lines()) {
-        line("change", changed.to_owned());
-    }
+    // Line by line: what would change is read as it will stand there.
+    p.dry_run.iter().flat_map(|text| text.lines()).for_each(|text| line("change", text.to_owned()));
+    p.expected_version.iter().for_each(|version| line("only at version", version.clone()));
     line("why", p.rationale.clone());
     line("agent", format!("{} build {}", p.agent, p.agent_build.short()));
     for (label, who) in [("for", p.on_behalf_of.clone()), ("written by", written_by(p))] {

@@ -342,6 +342,7 @@ pub fn prepare_join(dir: &DataDir, join: &Join) -> Result<Template, CliError> {
         root_key: None,
         api: None,
         security: None,
+        folder: None,
     })
 }
 

@@ -70,7 +70,7 @@ impl Founding {
         let charter = SignedCharter::sign(&charter(&council, &hq, weather), &[&council]);
         let mesh = charter.mesh_id();
         let people = (0..weather.people.count).map(|i| voter(i, rng)).collect::<Vec<_>>();
-        let bundle = bundle(weather.people.approvers);
+        let bundle = bundle(weather.people.approvers, weather.checks.is_some());
         let class_version = bundle.class_version(ACTION_CLASS).expect("the default bundle judges the class");
         let facts = seal_all(&council, &hq, mesh, &people, &bundle);
         let approvers = weather.people.approvers;
@@ -148,13 +148,19 @@ fn voter(i: usize, rng: &mut Rng) -> Voter {
     }
 }
 
-fn bundle(approvers: u32) -> Bundle {
+fn bundle(approvers: u32, checks: bool) -> Bundle {
     let mut files = Bundle::default_bundle().files().clone();
     let data = files.get_mut("security_address_block.json").expect("the default bundle has its data file");
     let text = String::from_utf8_lossy(data).into_owned();
     assert!(text.contains("\"approvers\": 1"), "the data file names the number of approvers");
     *data = text.replace("\"approvers\": 1", &format!("\"approvers\": {approvers}")).into_bytes();
-    Bundle::new(files).expect("only a number changed")
+    if checks {
+        let rules = files.get_mut("security_address_block.rego").expect("the default bundle has its rules");
+        let (text, why) = (String::from_utf8_lossy(rules).into_owned(), "\"why\": \"blocking an address needs");
+        assert!(text.contains(why), "the rules say who approves");
+        *rules = text.replace(why, &format!("\"post_checks\": [\"listed\"],\n\t{why}")).into_bytes();
+    }
+    Bundle::new(files).expect("only a number and a check changed")
 }
 
 fn seal_all(council: &AuthorKey, hq: &AuthorKey, mesh: MeshId, people: &[Voter], bundle: &Bundle) -> Vec<SealedFact> {

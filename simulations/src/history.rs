@@ -37,6 +37,8 @@ pub struct Effect {
     pub resource: String,
     /// The intent.
     pub intent: String,
+    /// Whether it was taken back: then its intent may be wanted again, by another lineage.
+    pub taken_back: bool,
 }
 
 /// Where in its author's life a fact stands.

@@ -34,6 +34,8 @@ pub struct Weather {
     pub effect_ms_max: Ms,
     /// Executions in a hundred that fail for certain, and that end with nobody knowing.
     pub effect_fails: (u64, u64),
+    /// Whether policy asks for a check after each effect; of a hundred, how many then say no.
+    pub checks: Option<u64>,
     /// The charter's lease age for R1.
     pub lease_r1_ms: Ms,
     /// How far wall clocks are off, and how fast quartzes drift, at most.
@@ -159,6 +161,7 @@ impl Weather {
             agents: AgentWeather::draw(rng, turbulence_ms),
             effect_ms_max: *rng.pick(&[5, 100, 2_000]).unwrap_or(&5),
             effect_fails: if rng.percent(30) { (rng.below(20), rng.below(10)) } else { (0, 0) },
+            checks: None,
             lease_r1_ms: *rng.pick(&[20_000, 45_000, 3_600_000]).unwrap_or(&3_600_000),
             clock_offset_ms_max: *rng.pick(&[0, 50, 2_000, 60_000]).unwrap_or(&0),
             clock_drift_ppm_max: *rng.pick(&[0, 20, 200]).unwrap_or(&0),
@@ -185,6 +188,7 @@ impl Weather {
         weather.far_facts = *rng.pick(&[8, 8, 1_024]).unwrap_or(&8);
         weather.epoch_changes = *rng.pick(&[4, 12, 40, 16_000]).unwrap_or(&12);
         weather.hot_bytes = *rng.pick(&[0, 0, 20_000, HOT_BYTES_MAX]).unwrap_or(&0);
+        weather.checks = *rng.pick(&[None, Some(0), Some(40)]).unwrap_or(&None);
         weather.favour_the_planted(turbulence_ms);
         weather
     }
@@ -278,6 +282,7 @@ impl Weather {
             agents: AgentWeather { proposals: 0, repeats: 0, open_ms: 3_600_000, ttl_s: 600 },
             effect_ms_max: 5,
             effect_fails: (0, 0),
+            checks: None,
             lease_r1_ms: 3_600_000,
             clock_offset_ms_max: 0,
             clock_drift_ppm_max: 0,

@@ -1,17 +1,28 @@
 //! Hands: what can be done to the outside world, and only with a permit that the owner itself has verified.
 
 pub mod blocklist;
+mod diff;
+mod error;
+mod file;
+pub mod folder;
+mod outcome;
 
-use std::io;
-use std::path::PathBuf;
+use cauldron_coordinator::action::Action;
+use cauldron_coordinator::owner::{VerifiedPermit, VerifiedUndo};
 
-use cauldron_coordinator::owner::VerifiedPermit;
-use cauldron_identity::Digest;
-use serde::Serialize;
+pub use error::ConnectorError;
+pub use outcome::{DryRun, Effect, Ended, EndedWhy, Fencing, Held, Outcome, Probe, Reading};
+
+/// Called at named fault points: `effect.before` and `effect.after`, right around the one system call that makes an effect real,
+/// and `effect.ended`, right after one that ends effects.
+pub type FaultHook = Box<dyn Fn(&str) + Send + Sync>;
+
+/// Version of an object that is not there, where objects have versions.
+pub const ABSENT: &str = "absent";
 
 /// One actuator of this node.
 ///
-/// [`Connector::execute`] is the only way to an effect, and it asks for a [`VerifiedPermit`]:
+/// [`Connector::execute`] and [`Connector::undo`] are the only ways to an effect. The first asks for a [`VerifiedPermit`]:
 ///
 /// ```
 /// # use cauldron_agents::connector::{Connector, ConnectorError, Outcome};
@@ -40,12 +51,29 @@ use serde::Serialize;
 /// }
 /// ```
 ///
+/// taking back asks for a proof of its own,
+///
+/// ```compile_fail,E0308
+/// # use cauldron_agents::connector::{Connector, ConnectorError, Outcome};
+/// # use cauldron_coordinator::action::Action;
+/// fn take_back(actuator: &mut dyn Connector, undo: &Action) -> Result<Outcome, ConnectorError> {
+///     actuator.undo(undo, 1_795_338_000_000)
+/// }
+/// ```
+///
 /// and the connector has no back door:
 ///
 /// ```compile_fail,E0624
 /// # use cauldron_agents::connector::blocklist::Blocklist;
 /// let back_door = Blocklist::apply;
 /// ```
+///
+/// ```compile_fail,E0624
+/// # use cauldron_agents::connector::folder::Folder;
+/// let back_door = Folder::carry_out;
+/// ```
+///
+/// A call may hang as long as the target does; whoever calls watches the time.
 pub trait Connector {
     /// Third part of a resource `<site>/<node>/<connector>/<object>`.
     fn name(&self) -> &str;
@@ -55,6 +83,24 @@ pub trait Connector {
 
     /// How a stale owner is kept from acting.
     fn fencing(&self) -> Fencing;
+
+    /// The version of `object` now; none where this connector's objects have none.
+    ///
+    /// # Errors
+    /// It cannot be said.
+    fn version(&self, object: &str) -> Result<Option<String>, ConnectorError>;
+
+    /// What `action` would change, were it carried out at `now_ms` (Unix milliseconds). Changes nothing.
+    ///
+    /// # Errors
+    /// It could not be carried out as things are.
+    fn dry_run(&self, action: &Action, now_ms: u64) -> Result<DryRun, ConnectorError>;
+
+    /// Carries out an action whose schema says that it only reads.
+    ///
+    /// # Errors
+    /// There is nothing to read, or it is no such action.
+    fn read(&self, action: &Action) -> Result<Reading, ConnectorError>;
 
     /// Carries out `permit` at `now_ms` (Unix milliseconds). A repetition (same idempotency key) changes nothing.
     ///
@@ -69,6 +115,19 @@ pub trait Connector {
     /// It cannot be said.
     fn probe(&self, idempotency_key: &str) -> Result<Probe, ConnectorError>;
 
+    /// Whether the check `name` holds of the effect that was made with this key.
+    ///
+    /// # Errors
+    /// It cannot be said, or there is no such check.
+    fn check(&self, idempotency_key: &str, name: &str) -> Result<Held, ConnectorError>;
+
+    /// Takes the effect of an earlier execution back, at `now_ms` (Unix milliseconds). A repetition changes nothing; what others
+    /// did to the object since is left alone.
+    ///
+    /// # Errors
+    /// As of [`Connector::execute`], but that a repetition tells what happened.
+    fn undo(&mut self, undo: &VerifiedUndo, now_ms: u64) -> Result<Outcome, ConnectorError>;
+
     /// Ends every effect of ours that is due at `now_ms` (Unix milliseconds) and says which. An effect that was ended right
     /// before a crash is not told again: [`Connector::probe`] answers [`Probe::Ended`].
     ///
@@ -77,157 +136,7 @@ pub trait Connector {
     fn sweep(&mut self, now_ms: u64) -> Result<Vec<Ended>, ConnectorError>;
 }
 
-/// How the actuator keeps a stale owner from acting.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Fencing {
-    /// Only this machine reaches it, and a lock admits one process.
-    Local,
-    /// It checks a fencing token itself.
-    Native,
-    /// It takes commands from anyone with credentials.
-    None,
-}
-
-/// What an execution did.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Outcome {
-    /// Whether anything changed.
-    pub effect: Effect,
-    /// Where a person finds the effect.
-    pub effect_ref: String,
-    /// When the effect ends by itself, Unix milliseconds.
-    pub until_ms: Option<u64>,
-    /// The resource's version before: SHA-256 of the file.
-    pub before: Digest,
-    /// The resource's version after.
-    pub after: Digest,
-    /// An earlier effect that this one took the place of.
-    pub replaced: Option<Ended>,
-}
-
-/// Whether anything changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Effect {
-    /// It was done now.
-    Applied,
-    /// The same permit had been carried out before; nothing changed.
-    AlreadyApplied,
-    /// The same permit had been carried out before and its time is over; nothing changed.
-    AlreadyEnded,
-    /// Somebody else lists the address already; their line was left alone.
-    AlreadyListed,
-}
-
-/// Whether a permit was carried out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Probe {
-    /// It was, and its effect stands.
-    Applied,
-    /// It was, and its effect is over.
-    Ended,
-    /// There is no trace of it.
-    Absent,
-}
-
-/// An effect that is over.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Ended {
-    /// The permit it was carried out under.
-    pub permit_id: String,
-    /// What it acted on.
-    pub object: String,
-    /// Where it was, as in [`Outcome::effect_ref`].
-    pub effect_ref: String,
-    /// When it was due to end, Unix milliseconds.
-    pub until_ms: u64,
-    /// Why it is over.
-    pub why: EndedWhy,
-}
-
-/// Why an effect is over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum EndedWhy {
-    /// Its time was over.
-    Expired,
-    /// A later permit for the same object took its place.
-    Replaced,
-}
-
-/// Why a connector did nothing.
-#[derive(Debug, thiserror::Error)]
-pub enum ConnectorError {
-    /// The directory of the file does not exist.
-    #[error("there is no directory {} for {}; create it, or name another file", directory.display(), path.display())]
-    NoDirectory {
-        /// The missing directory.
-        directory: PathBuf,
-        /// The file as configured.
-        path: PathBuf,
-    },
-    /// The file is a symlink, which could lead anywhere.
-    #[error("{} is a symlink; name the file itself", path.display())]
-    Symlink {
-        /// The file as configured.
-        path: PathBuf,
-    },
-    /// A directory, FIFO, device or socket.
-    #[error("{} is not a regular file", path.display())]
-    NotAFile {
-        /// The file as configured.
-        path: PathBuf,
-    },
-    /// Another node's file.
-    #[error("{} belongs to {found}, this node is {us}; name another file, or stop that node and remove {}", path.display(), marker.display())]
-    OwnedByAnother {
-        /// The file as configured.
-        path: PathBuf,
-        /// The file that names the owner.
-        marker: PathBuf,
-        /// The owner it names.
-        found: String,
-        /// This node's SPIFFE ID.
-        us: String,
-    },
-    /// Another process of this node uses the file.
-    #[error("another process holds {} (lock on {}); stop it first", path.display(), marker.display())]
-    Locked {
-        /// The file as configured.
-        path: PathBuf,
-        /// The locked file.
-        marker: PathBuf,
-    },
-    /// Larger than this connector reads.
-    #[error("{} is larger than {bytes_max} bytes; shorten it", path.display())]
-    TooLarge {
-        /// The file as configured.
-        path: PathBuf,
-        /// The limit.
-        bytes_max: u64,
-    },
-    /// Others kept changing the file while we tried. Nothing was done; trying again later is safe.
-    #[error("{} kept changing while we tried to replace it; nothing was done", path.display())]
-    Contended {
-        /// The file that changed.
-        path: PathBuf,
-    },
-    /// The permit does not ask for something this connector does.
-    #[error("refused: {why}")]
-    Refused {
-        /// What does not fit.
-        why: String,
-    },
-    /// The system said no. Whether the effect happened must be probed.
-    #[error("cannot {doing} {}", path.display())]
-    Io {
-        /// What we were doing.
-        doing: &'static str,
-        /// To which file.
-        path: PathBuf,
-        /// Why it failed.
-        source: io::Error,
-    },
+/// Whether a text can stand in a file or as its name, as a permit's id or an idempotency key.
+fn is_id(text: &str) -> bool {
+    (1..=128).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
 }

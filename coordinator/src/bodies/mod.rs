@@ -19,7 +19,9 @@ mod tests;
 pub use deputy::{DEPUTY_MS_MAX, Deputy, DeputyStatement};
 pub use hand::{Hand, HandStatement};
 pub use obligation::{DELEGATES, DISTINCT, Escalation, GroupNeed, Need, Obligations, SELF_SERVED, VetoWindow};
-pub use outcome::{Done, Ended, Failed, Started, Unknown};
+pub use outcome::{
+    Checked, Compensated, Compensating, CompensationFailed, Done, Ended, Failed, Started, Unknown, Verified,
+};
 pub use proposal::{Amount, Blast, Calibration, Evidence, Proposal, Reversibility, RiskClass};
 pub use read::{Read, Returned};
 pub use restriction::{ORDER_NAMESPACE, Order, Restriction, RestrictionError, Target};
@@ -46,6 +48,16 @@ pub const KIND_FAILED: &str = "failed";
 pub const KIND_UNKNOWN: &str = "unknown";
 /// Fact kind of an [`Ended`].
 pub const KIND_ENDED: &str = "ended";
+/// Fact kind of a [`Verified`] whose checks hold.
+pub const KIND_VERIFIED: &str = "verified";
+/// Fact kind of a [`Verified`] with a check that does not hold, or that nobody could tell.
+pub const KIND_VERIFY_FAILED: &str = "verify-failed";
+/// Fact kind of a [`Compensating`].
+pub const KIND_COMPENSATING: &str = "compensating";
+/// Fact kind of a [`Compensated`].
+pub const KIND_COMPENSATED: &str = "compensated";
+/// Fact kind of a [`CompensationFailed`].
+pub const KIND_COMPENSATION_FAILED: &str = "compensation-failed";
 /// Fact kind of a [`WindowClosed`].
 pub const KIND_WINDOW: &str = "window-closed";
 /// Fact kind of a [`Read`].
@@ -58,7 +70,7 @@ pub const KIND_RESTRICTION: &str = "restriction";
 pub const KIND_BUNDLE: &str = "policy.bundle";
 
 /// Every kind that the ledger looks into.
-pub const KINDS: [&str; 13] = [
+pub const KINDS: [&str; 18] = [
     KIND_PROPOSAL,
     KIND_DECISION,
     KIND_VOTE,
@@ -68,6 +80,11 @@ pub const KINDS: [&str; 13] = [
     KIND_FAILED,
     KIND_UNKNOWN,
     KIND_ENDED,
+    KIND_VERIFIED,
+    KIND_VERIFY_FAILED,
+    KIND_COMPENSATING,
+    KIND_COMPENSATED,
+    KIND_COMPENSATION_FAILED,
     KIND_RESTRICTION,
     KIND_WINDOW,
     KIND_DEPUTY,

@@ -115,3 +115,110 @@ pub struct Ended {
     #[n(2)]
     pub ended_ms: u64,
 }
+
+/// What the checks after an effect saw; body of `verified` and of `verify-failed` facts.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Serialize)]
+#[cbor(map)]
+pub struct Verified {
+    /// What was started.
+    #[n(0)]
+    pub started: FactId,
+    /// Each check that the permit names.
+    #[n(1)]
+    pub checks: Vec<Checked>,
+    /// When, milliseconds since the Unix epoch.
+    #[n(2)]
+    pub at_ms: u64,
+}
+
+/// One check after an effect.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Serialize)]
+#[cbor(map)]
+pub struct Checked {
+    /// Its name.
+    #[n(0)]
+    pub name: String,
+    /// Whether it holds; none where nobody could tell.
+    #[n(1)]
+    pub held: Option<bool>,
+    /// What was seen, for people.
+    #[n(2)]
+    pub says: String,
+}
+
+impl Verified {
+    /// Whether every check holds.
+    #[must_use]
+    pub fn holds(&self) -> bool {
+        self.checks.iter().all(|check| check.held == Some(true))
+    }
+
+    /// Whether a check was answered with no: then the effect is taken back without asking anybody.
+    #[must_use]
+    pub fn is_refuted(&self) -> bool {
+        self.checks.iter().any(|check| check.held == Some(false))
+    }
+
+    /// The checks in one sentence.
+    #[must_use]
+    pub fn says(&self) -> String {
+        let word = |held| match held {
+            Some(true) => "holds",
+            Some(false) => "does not hold",
+            None => "cannot be told",
+        };
+        let checks = self.checks.iter().map(|c| format!("{} {}: {}", c.name, word(c.held), c.says));
+        checks.collect::<Vec<_>>().join("; ")
+    }
+}
+
+/// The owner begins to take an effect back; durable before it does.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Serialize)]
+#[cbor(map)]
+pub struct Compensating {
+    /// What was started, and is taken back.
+    #[n(0)]
+    pub started: FactId,
+    /// Who asked for it: a person or program at the node; none where a check did not hold.
+    #[n(1)]
+    pub by: Option<String>,
+    /// Why.
+    #[n(2)]
+    pub reason: String,
+    /// When, milliseconds since the Unix epoch.
+    #[n(3)]
+    pub at_ms: u64,
+}
+
+/// An effect was taken back.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Serialize)]
+#[cbor(map)]
+pub struct Compensated {
+    /// What was started.
+    #[n(0)]
+    pub started: FactId,
+    /// What was done, for people.
+    #[n(1)]
+    pub effect_ref: String,
+    /// The resource's version after it.
+    #[n(2)]
+    pub after_version: Option<String>,
+    /// When, milliseconds since the Unix epoch.
+    #[n(3)]
+    pub at_ms: u64,
+}
+
+/// An effect could not be taken back, or nobody knows: a person must look.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Serialize)]
+#[cbor(map)]
+pub struct CompensationFailed {
+    /// What was started.
+    #[n(0)]
+    pub started: FactId,
+    /// What went wrong, for people.
+    #[n(1)]
+    pub reason: String,
+    /// When, milliseconds since the Unix epoch.
+    #[n(2)]
+    pub at_ms: u64,
+}

@@ -9,6 +9,7 @@
 mod agree;
 mod child;
 mod deputies;
+mod report;
 mod rights;
 mod session;
 mod state;
@@ -29,6 +30,7 @@ use minicbor::Decode;
 
 pub use child::{GENERATIONS_MAX, edited, modified};
 pub use deputies::Deputised;
+pub use report::Report;
 pub use rights::{Owner, entitled};
 pub use session::HISTORY_MAX;
 pub use state::{Denial, DenialKind, PERMIT_MS_MAX, State, Status};
@@ -36,9 +38,9 @@ pub use tally::{APPROVALS_PER_HOUR_MAX, Ballot};
 pub use timeline::Event;
 
 use crate::bodies::{
-    Decision, Deputy, Done, Ended, Failed, KIND_DECISION, KIND_DEPUTY, KIND_DONE, KIND_ENDED, KIND_FAILED, KIND_PERMIT,
-    KIND_PROPOSAL, KIND_READ, KIND_RESTRICTION, KIND_STARTED, KIND_UNKNOWN, KIND_VOTE, KIND_WINDOW, KINDS, Order,
-    Permit, Proposal, Read, Restriction, Started, Target, Unknown, WindowClosed,
+    Decision, Deputy, KIND_DECISION, KIND_DEPUTY, KIND_PERMIT, KIND_PROPOSAL, KIND_READ, KIND_RESTRICTION,
+    KIND_STARTED, KIND_VOTE, KIND_WINDOW, KINDS, Order, Permit, Proposal, Read, Restriction, Started, Target,
+    WindowClosed,
 };
 use crate::vote::{Choice, SignedVote};
 
@@ -51,32 +53,6 @@ pub struct Recorded<T> {
     pub header: Header,
     /// The body.
     pub body: T,
-}
-
-/// What an owner said about one of its starts.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Report {
-    /// It happened.
-    Done(Done),
-    /// It did not.
-    Failed(Failed),
-    /// Nobody knows.
-    Unknown(Unknown),
-    /// It was over by its own time limit.
-    Ended(Ended),
-}
-
-impl Report {
-    /// The start it reports on.
-    #[must_use]
-    pub fn started(&self) -> FactId {
-        match self {
-            Report::Done(done) => done.started,
-            Report::Failed(failed) => failed.started,
-            Report::Unknown(unknown) => unknown.started,
-            Report::Ended(ended) => ended.started,
-        }
-    }
 }
 
 /// What became of a fact that was offered.
@@ -140,6 +116,9 @@ impl Ledger {
 
     /// Takes one verified fact in.
     pub fn insert(&mut self, fact: &Fact) -> Inserted {
+        if let Some(report) = Report::read(fact) {
+            return inserted(report.map(|r| self.insert_report(r.body.started(), r)));
+        }
         let taken = match fact.header().kind.as_str() {
             KIND_PROPOSAL => read(fact).map(|r| self.insert_proposal(r)),
             KIND_DECISION => read(fact).map(|r: Recorded<Decision>| {
@@ -156,25 +135,13 @@ impl Ledger {
             }),
             KIND_DEPUTY => self.insert_deputy(fact),
             KIND_READ => read(fact).map(|r| self.insert_read(r)),
-            KIND_DONE => read(fact).map(|r: Recorded<Done>| self.insert_report(r.body.started, r.map(Report::Done))),
-            KIND_FAILED => {
-                read(fact).map(|r: Recorded<Failed>| self.insert_report(r.body.started, r.map(Report::Failed)))
-            }
-            KIND_UNKNOWN => {
-                read(fact).map(|r: Recorded<Unknown>| self.insert_report(r.body.started, r.map(Report::Unknown)))
-            }
-            KIND_ENDED => read(fact).map(|r: Recorded<Ended>| self.insert_report(r.body.started, r.map(Report::Ended))),
             KIND_RESTRICTION => read(fact).map(|r| self.restrictions.insert(r.id, r).is_none()),
             other => {
                 debug_assert!(!Self::reads(other), "{other} is said to be read");
                 return Inserted::NotGovernance;
             }
         };
-        match taken {
-            Ok(true) => Inserted::New,
-            Ok(false) => Inserted::Duplicate,
-            Err(e) => Inserted::Unreadable(e),
-        }
+        inserted(taken)
     }
 
     fn insert_proposal(&mut self, recorded: Recorded<Proposal>) -> bool {
@@ -383,6 +350,14 @@ impl Ledger {
 impl<T> Recorded<T> {
     fn map<U>(self, f: impl FnOnce(T) -> U) -> Recorded<U> {
         Recorded { id: self.id, header: self.header, body: f(self.body) }
+    }
+}
+
+fn inserted(taken: Result<bool, CodecError>) -> Inserted {
+    match taken {
+        Ok(true) => Inserted::New,
+        Ok(false) => Inserted::Duplicate,
+        Err(e) => Inserted::Unreadable(e),
     }
 }
 

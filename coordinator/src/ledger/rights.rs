@@ -118,7 +118,11 @@ impl Ledger {
         let intent = (p.body.resource.clone(), p.body.intent_key.clone());
         let starts = [self.starts_in.get(&lineage), self.starts_on.get(&intent)];
         let mut starts = starts.into_iter().flatten().flatten().filter_map(|id| self.starts.get(id));
-        let start = starts.find(|s| Some(&s.id) != except && owned(s, authority) && !self.is_known_without_effect(s));
+        // What was taken back may be wanted again, for other reasons: by a lineage of its own.
+        let free = |s: &Recorded<Started>| {
+            self.is_known_without_effect(s) || (s.body.lineage != lineage && self.is_taken_back(s))
+        };
+        let start = starts.find(|s| Some(&s.id) != except && owned(s, authority) && !free(s));
         if let Some(start) = start {
             return Some(format!("it was started as {}", start.id.short()));
         }
@@ -133,12 +137,19 @@ impl Ledger {
         let mut free = false;
         for report in self.reports_on(&start.id).filter(|r| r.header.author == start.header.author) {
             match &report.body {
-                super::Report::Done(_) | super::Report::Ended(_) => return false,
                 super::Report::Failed(failed) => free |= failed.probed_no_effect,
                 super::Report::Unknown(_) => {}
+                // All others are about something that happened.
+                _ => return false,
             }
         }
         free
+    }
+
+    /// Done, and taken back.
+    fn is_taken_back(&self, start: &Recorded<Started>) -> bool {
+        let own = self.reports_on(&start.id).filter(|r| r.header.author == start.header.author);
+        own.into_iter().any(|r| matches!(r.body, super::Report::Compensated(_)))
     }
 
     /// A backed permit of an owner that began a new life, or was cut, without a start for it.

@@ -40,6 +40,16 @@ pub enum State {
     Failed,
     /// Nobody knows whether it happened.
     Unknown,
+    /// It happened, and every check after it holds. Final.
+    Verified,
+    /// It happened, and a check after it does not hold, or nobody could tell: a person must look.
+    VerifyFailed,
+    /// It happened, and is being taken back.
+    Compensating,
+    /// It happened and was taken back. Final.
+    Compensated,
+    /// It happened and could not be taken back: a person must look.
+    CompensationFailed,
     /// Somebody or policy said no. Final.
     Denied,
     /// Nobody decided in time, which is a no. Final.
@@ -54,13 +64,27 @@ impl State {
     /// Whether nothing can lead out of it towards an effect.
     #[must_use]
     pub fn is_final(self) -> bool {
-        matches!(self, Self::Denied | Self::Expired | Self::Void | Self::Superseded | Self::Done)
+        self.has_happened() || matches!(self, Self::Denied | Self::Expired | Self::Void | Self::Superseded)
     }
 
     /// Whether an effect was begun.
     #[must_use]
     pub fn is_started(self) -> bool {
-        matches!(self, Self::Started | Self::Done | Self::Failed | Self::Unknown)
+        self.has_happened() || matches!(self, Self::Started | Self::Failed | Self::Unknown)
+    }
+
+    /// Whether the effect happened, whatever became of it later.
+    #[must_use]
+    pub fn has_happened(self) -> bool {
+        matches!(
+            self,
+            Self::Done
+                | Self::Verified
+                | Self::VerifyFailed
+                | Self::Compensating
+                | Self::Compensated
+                | Self::CompensationFailed
+        )
     }
 
     /// Whether somebody still has something to do before an effect.
@@ -212,20 +236,27 @@ impl Ledger {
     fn fold_starts(&self, p: &Recorded<Proposal>, authority: &Authority, status: &mut Status) -> bool {
         let strongest = self.starts_of(&p.id, authority).map(|start| {
             let reports = self.reports_on(&start.id).filter(|r| r.header.author == start.header.author);
-            let (mut state, mut ended, mut finished_ms, mut why) =
-                (State::Started, false, None, "its owner began".to_owned());
+            let (mut state, mut ended, mut why) = (State::Started, false, "its owner began".to_owned());
+            // How sure it is when the effect was over and done with, and that time.
+            let mut finished: (u8, Option<u64>) = (0, None);
             for report in reports {
-                let (found, at_ms, text) = match &report.body {
-                    Report::Done(d) => (State::Done, d.done_ms, format!("done: {}", d.effect_ref)),
-                    Report::Failed(f) => (State::Failed, f.failed_ms, format!("failed: {}", f.reason)),
-                    Report::Unknown(u) => (State::Unknown, u.noticed_ms, format!("unknown: {}", u.reason)),
-                    Report::Ended(e) => {
-                        ended = true;
-                        (State::Done, e.ended_ms, format!("ended: {}", e.effect_ref))
-                    }
+                let (found, at_ms) = match &report.body {
+                    Report::Done(d) => (State::Done, d.done_ms),
+                    Report::Failed(f) => (State::Failed, f.failed_ms),
+                    Report::Unknown(u) => (State::Unknown, u.noticed_ms),
+                    Report::Ended(e) => (State::Done, e.ended_ms),
+                    Report::Verified(v) => (State::Verified, v.at_ms),
+                    Report::VerifyFailed(v) => (State::VerifyFailed, v.at_ms),
+                    Report::Compensating(c) => (State::Compensating, c.at_ms),
+                    Report::Compensated(c) => (State::Compensated, c.at_ms),
+                    Report::CompensationFailed(c) => (State::CompensationFailed, c.at_ms),
                 };
+                ended |= matches!(report.body, Report::Ended(_));
                 if certainty(found) >= certainty(state) {
-                    (state, finished_ms, why) = (found, Some(at_ms), text);
+                    (state, why) = (found, report.body.says());
+                }
+                if (finished.0..=certainty(State::Done)).contains(&certainty(found)) {
+                    finished = (certainty(found), Some(at_ms));
                 }
             }
             let life = (start.header.author, start.header.incarnation);
@@ -235,7 +266,7 @@ impl Ledger {
                 (state, why) =
                     (State::Unknown, "its owner began a new life or was cut before the outcome was written".into());
             }
-            (exposure(state), start.id, state, ended, finished_ms, why)
+            (exposure(state), start.id, state, ended, finished.1, why)
         });
         let Some((_, started, state, ended, finished_ms, why)) = strongest.max() else { return false };
         let late = |d: &Denial| d.kind != DenialKind::Kill || finished_ms.is_none_or(|ms| d.at_ms <= ms);
@@ -387,9 +418,15 @@ impl Ledger {
     }
 }
 
-/// Which report holds when there are several: a probe may turn unknown into failed or done, nothing undoes done.
+/// Which report holds when there are several: a probe may turn unknown into failed or done, what was done may be taken back, also
+/// at a second try, and nothing undoes done.
 fn certainty(state: State) -> u8 {
     match state {
+        State::Compensated => 8,
+        State::CompensationFailed => 7,
+        State::Compensating => 6,
+        State::VerifyFailed => 5,
+        State::Verified => 4,
         State::Done => 3,
         State::Failed => 2,
         State::Unknown => 1,
@@ -400,7 +437,7 @@ fn certainty(state: State) -> u8 {
 /// Which of several starts a proposal shows: the one that may have had an effect.
 fn exposure(state: State) -> u8 {
     match state {
-        State::Done => 3,
+        state if state.has_happened() => 3,
         State::Unknown => 2,
         State::Started => 1,
         _ => 0,

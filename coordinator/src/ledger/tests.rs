@@ -1,5 +1,5 @@
 use super::*;
-use crate::bodies::{KIND_PERMIT, Target};
+use crate::bodies::{Failed, KIND_FAILED, KIND_PERMIT, Target};
 use crate::owner::Verdict;
 use crate::testkit::{NOW, World, key, proposal};
 use crate::vote::Choice;

@@ -4,8 +4,8 @@ use cauldron_identity::authority::Authority;
 use cauldron_identity::{FactId, Header};
 use serde::Serialize;
 
+use super::Ledger;
 use super::rights::stands;
-use super::{Ledger, Report};
 use crate::json::rfc3339;
 
 /// One fact of a lineage's story.
@@ -80,12 +80,7 @@ impl Ledger {
             let void = (!super::rights::owned(start, authority)).then(foreign);
             add(&start.header, start.id, format!("starts on permit {}", start.body.permit.short()), void.clone());
             for report in self.reports_on(&start.id) {
-                let says = match &report.body {
-                    Report::Done(d) => format!("done: {}", d.effect_ref),
-                    Report::Failed(f) => format!("failed: {}", f.reason),
-                    Report::Unknown(u) => format!("unknown: {}", u.reason),
-                    Report::Ended(e) => format!("ended: {}", e.effect_ref),
-                };
+                let says = report.body.says();
                 let void = (report.header.author != start.header.author).then(foreign).or_else(|| void.clone());
                 add(&report.header, report.id, says, void);
             }

@@ -2,6 +2,7 @@
 //! itself, checks every signature, and only then makes the one thing that a connector accepts.
 
 mod permit;
+mod undo;
 mod verdict;
 
 #[cfg(test)]
@@ -11,6 +12,7 @@ use cauldron_identity::authority::{Authority, Standing};
 use cauldron_identity::{AuthorId, Clock, Confidence, FactId, SpiffeId};
 
 pub use permit::VerifiedPermit;
+pub use undo::{VerifiedUndo, take_back};
 pub use verdict::{Code, Verdict};
 
 use crate::action::{Action, Catalogue};

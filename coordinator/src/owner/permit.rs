@@ -2,7 +2,8 @@
 
 use cauldron_identity::{Digest, FactId};
 
-use crate::action::Action;
+use super::undo::VerifiedUndo;
+use crate::action::{Action, Catalogue};
 use crate::bodies::{Permit, Proposal, RiskClass, Started};
 use crate::ledger::Recorded;
 
@@ -16,7 +17,7 @@ use crate::ledger::Recorded;
 /// fn forge(id: FactId, digest: Digest, action: Action) -> VerifiedPermit {
 ///     VerifiedPermit {
 ///         permit: id, proposal: id, lineage: id, action, resource: String::new(), intent_key: String::new(),
-///         risk: RiskClass::R0, execute_by_ms: 0, input_digest: digest,
+///         risk: RiskClass::R0, execute_by_ms: 0, input_digest: digest, expected_version: None, undo: None,
 ///     }
 /// }
 /// ```
@@ -64,6 +65,8 @@ pub struct VerifiedPermit {
     risk: RiskClass,
     execute_by_ms: u64,
     input_digest: Digest,
+    expected_version: Option<String>,
+    undo: Option<Digest>,
 }
 
 impl VerifiedPermit {
@@ -84,6 +87,8 @@ impl VerifiedPermit {
             risk,
             execute_by_ms: permit.body.execute_by_ms,
             input_digest,
+            expected_version: permit.body.expected_version.clone(),
+            undo: permit.body.undo,
         }
     }
 
@@ -127,6 +132,19 @@ impl VerifiedPermit {
     #[must_use]
     pub fn execute_by_ms(&self) -> u64 {
         self.execute_by_ms
+    }
+
+    /// The version that the resource must be at when the effect happens, where it has versions.
+    #[must_use]
+    pub fn expected_version(&self) -> Option<&str> {
+        self.expected_version.as_deref()
+    }
+
+    /// Leave to take the effect back, which was permitted with it; none where nothing takes it back.
+    #[must_use]
+    pub fn undo(&self, catalogue: &Catalogue) -> Option<VerifiedUndo> {
+        let action = self.action.undo(catalogue).ok().flatten()?;
+        VerifiedUndo::permitted(self.permit, self.undo, action, &self.resource, self.idempotency_key())
     }
 
     /// What the connector recognises a repetition by: the same for every permit of one lineage, so that even a second

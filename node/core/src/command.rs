@@ -22,6 +22,7 @@ impl NodeCore {
             Command::Deputy(deputy) => self.deputy(&deputy),
             Command::Bundle(bundle) => self.bring_bundle(&bundle),
             Command::Vote(vote) => self.vote(&vote),
+            Command::Undo { proposal, by, reason } => self.undo_asked(&proposal, by, reason),
             Command::Restrict(restriction) => self.restrict(&restriction),
             Command::Token { id, secret_hash, spiffe_id, expires_ms } => {
                 self.mint(id, secret_hash, &spiffe_id, expires_ms)

@@ -132,6 +132,10 @@ pub(crate) struct Work {
     pub(crate) stored_terms: BTreeSet<FactId>,
     /// Started permits without effect that wait to be resumed.
     pub(crate) absent: BTreeSet<FactId>,
+    /// What connectors said of the versions that permits count on.
+    pub(crate) versions: crate::versions::Versions,
+    /// What was done, and is to be checked or taken back.
+    pub(crate) aftermath: crate::aftermath::Aftermath,
     /// When leases are asked for next, boot time in milliseconds.
     pub(crate) lease_at_ms: u64,
     /// When the request for a new incarnation may be repeated, boot time in milliseconds.
@@ -364,6 +368,9 @@ impl NodeCore {
             Input::Executed { permit, result } => self.executed(permit, result),
             Input::Probed { permit, probe } => self.probed(permit, probe),
             Input::Ended { permit } => self.ended(permit),
+            Input::Version { permit, version } => self.version_told(permit, version),
+            Input::Checked { permit, checks } => self.checked(permit, checks),
+            Input::Undone { permit, result } => self.undone(permit, result),
             Input::Worked(work) => self.worked(*work),
             Input::Tick => {}
         }

@@ -217,6 +217,7 @@ impl NodeCore {
         self.dirty |= self.deadline_at_ms.is_some_and(|at| at <= now_ms);
         self.dirty |= self.hold.wake_ms().is_some_and(|at| at <= now_ms);
         self.dirty |= self.seals.is_due(now_ms);
+        self.dirty |= self.work.versions.wake_ms().is_some_and(|at| at <= now_ms);
         // Each round may write facts that make others possible; governance is a finite ladder, so this ends.
         while std::mem::take(&mut self.dirty) {
             if self.authority.index() != self.seen_index {
@@ -238,6 +239,7 @@ impl NodeCore {
             self.load_policy();
             self.report();
             self.resume_absent();
+            self.tend_aftermath();
             self.coordinate();
             self.own();
             self.deadline_at_ms = self.next_deadline();
@@ -389,6 +391,7 @@ impl NodeCore {
         timers.extend(self.sync_at_ms.map(|at| (at, Timer::Sync)));
         timers.extend(self.bases.wake_ms().map(|at| (at, Timer::Sync)));
         timers.extend(self.deadline_at_ms.map(|at| (at, Timer::Expiry)));
+        timers.extend(self.work.versions.wake_ms().map(|at| (at, Timer::Connector)));
         timers.extend(self.packing.wake_ms().map(|at| (at, Timer::Pack)));
         let speaks = [self.hold.wake_ms(), self.seals.wake_ms(self.now.boottime_ms)].into_iter().flatten().min();
         timers.extend(speaks.filter(|_| self.may_write().is_ok()).map(|at| (at, Timer::Hold)));

@@ -1,8 +1,6 @@
 //! The owner's hands: permits judged again, started, executed once, and told of.
 
-use cauldron_coordinator::bodies::{
-    Done, Ended, Failed, KIND_DONE, KIND_ENDED, KIND_FAILED, KIND_STARTED, KIND_UNKNOWN, Started, Unknown,
-};
+use cauldron_coordinator::bodies::{Done, Ended, Failed, KIND_STARTED, Started, Unknown};
 use cauldron_coordinator::lease::LeaseAge;
 use cauldron_coordinator::ledger::{Recorded, Report};
 use cauldron_coordinator::owner::{self, Bench, Me, Verdict, VerifiedPermit};
@@ -11,7 +9,7 @@ use cauldron_identity::codec::to_cbor;
 use cauldron_identity::{Digest, FactId};
 
 use crate::core::NodeCore;
-use crate::input::{EffectResult, Event, Output, Probe};
+use crate::input::{EffectResult, Event, Happened, Output, Probe};
 
 /// What a node's own facts say of something that it started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,7 +21,9 @@ enum Outcome {
         /// When it ends by itself, milliseconds since the Unix epoch.
         until_ms: Option<u64>,
     },
-    /// It ended, failed, or a person has to look.
+    /// Nobody knows, as far as is written.
+    Unknown,
+    /// It ended, failed, or was or is being taken back.
     Over,
 }
 
@@ -33,13 +33,17 @@ impl NodeCore {
         if self.may_write().is_err() {
             return;
         }
-        for id in self.open_permits() {
+        let open = self.open_permits();
+        let work = &mut self.work;
+        work.versions.keep(|permit| open.contains(permit) || work.absent.contains(permit));
+        for id in open {
             let old = self.work.old_permits.contains(&id);
             if old && !self.life.is_confirmed() {
                 self.work.verdicts.insert(id, "waits until a peer has confirmed this node's own heads".into());
                 continue;
             }
-            match owner::judge(&id, &self.bench()) {
+            let Some(version) = self.version_for(&id) else { continue };
+            match owner::judge(&id, &self.bench(version.as_deref())) {
                 Verdict::Execute(permit) => self.start(permit),
                 Verdict::Wait { why } => {
                     self.work.verdicts.insert(id, why);
@@ -65,7 +69,7 @@ impl NodeCore {
         self.ledger.permits().filter(mine).map(|p| p.id).filter(|id| !started(id)).collect()
     }
 
-    fn bench(&self) -> Bench<'_> {
+    pub(crate) fn bench<'a>(&'a self, version: Option<&'a str>) -> Bench<'a> {
         Bench {
             ledger: &self.ledger,
             authority: &self.authority,
@@ -76,7 +80,7 @@ impl NodeCore {
                 author: self.me,
                 incarnation: self.incarnation,
                 spiffe_id: &self.spiffe_id,
-                resource_version: None,
+                resource_version: version,
             },
         }
     }
@@ -113,12 +117,13 @@ impl NodeCore {
     pub(crate) fn probe_started(&mut self) {
         let mine = |s: &&Recorded<Started>| s.header.author == self.me && s.header.incarnation == self.incarnation;
         let unsettled = self.ledger.starts().filter(mine).filter(|s| match self.outcome(&s.id) {
-            Outcome::None => true,
+            Outcome::None | Outcome::Unknown => true,
             Outcome::Stands { .. } => !planted::active("end-not-probed"),
             Outcome::Over => false,
         });
         let unsettled: Vec<(FactId, FactId, String)> =
             unsettled.map(|s| (s.body.permit, s.body.proposal, s.body.idempotency_key.clone())).collect();
+        self.recall_aftermath();
         for (permit, proposal, idempotency_key) in unsettled {
             let Some(operation) = self.ledger.proposal(&proposal).map(|p| p.body.operation.clone()) else { continue };
             self.outputs.push_back(Output::Probe { permit, operation, idempotency_key });
@@ -127,31 +132,41 @@ impl NodeCore {
 
     /// What this node's own facts say of a start, also those that still wait to be written.
     fn outcome(&self, started: &FactId) -> Outcome {
-        let mut outcome = Outcome::None;
         let told = self.ledger.reports_on(started).filter(|r| r.header.author == self.me).map(|r| &r.body);
         let waiting = self.work.reports.iter().map(|(_, report)| report).filter(|r| r.started() == *started);
+        let (mut stands, mut failed, mut unknown) = (None, false, false);
         for report in told.chain(waiting) {
-            outcome = match (report, outcome) {
-                (Report::Ended(_) | Report::Failed(_) | Report::Unknown(_), _) | (_, Outcome::Over) => Outcome::Over,
-                (Report::Done(done), _) => Outcome::Stands { until_ms: done.until_ms },
-            };
+            match report {
+                Report::Ended(_) | Report::Compensating(_) | Report::Compensated(_) | Report::CompensationFailed(_) => {
+                    return Outcome::Over;
+                }
+                Report::Done(done) => stands = Some(done.until_ms),
+                Report::Failed(_) => failed = true,
+                Report::Unknown(_) => unknown = true,
+                Report::Verified(_) | Report::VerifyFailed(_) => {}
+            }
         }
-        outcome
+        match stands {
+            Some(until_ms) => Outcome::Stands { until_ms },
+            None if failed => Outcome::Over,
+            None if unknown => Outcome::Unknown,
+            None => Outcome::None,
+        }
     }
 
     pub(crate) fn executed(&mut self, permit: FactId, result: EffectResult) {
         let Some(started) = self.start_of(&permit).map(|s| s.id) else { return };
         let now_ms = self.now.wall_ms;
         let report = match result {
-            EffectResult::Done { effect_ref, note, until_ms } => Report::Done(Done {
+            EffectResult::Done(happened) => Report::Done(Done {
                 started,
-                effect_ref,
-                result_digest: Digest::of("cauldron/result/v0", note.as_bytes()),
-                before_version: None,
-                after_version: None,
-                until_ms,
+                effect_ref: happened.effect_ref,
+                result_digest: Digest::of("cauldron/result/v0", &happened.note),
+                before_version: happened.before_version,
+                after_version: happened.after_version,
+                until_ms: happened.until_ms,
                 done_ms: now_ms,
-                labels: vec![],
+                labels: happened.labels,
             }),
             EffectResult::Failed { reason } => {
                 Report::Failed(Failed { started, probed_no_effect: true, reason, failed_ms: now_ms })
@@ -167,7 +182,9 @@ impl NodeCore {
         match self.outcome(&started) {
             Outcome::None => {}
             Outcome::Stands { until_ms } => return self.probed_done(permit, until_ms, probe),
-            Outcome::Over => return,
+            // What is not there may still be on its way; only what is there says something.
+            Outcome::Unknown if matches!(probe, Probe::Applied | Probe::Ended) => {}
+            Outcome::Unknown | Outcome::Over => return,
         }
         let failed = |reason: String, now_ms| {
             Report::Failed(Failed { started, probed_no_effect: true, reason, failed_ms: now_ms })
@@ -176,8 +193,9 @@ impl NodeCore {
         let report = match probe {
             Probe::Applied | Probe::Ended => {
                 let effect_ref = self.resource_of(&permit);
-                let note = "the probe after a restart found the effect".into();
-                self.executed(permit, EffectResult::Done { effect_ref, note, until_ms: None });
+                let note = b"the probe after a restart found the effect".to_vec();
+                let found = Happened { effect_ref, note, ..Happened::default() };
+                self.executed(permit, EffectResult::Done(found));
                 if probe == Probe::Ended {
                     self.over(permit);
                 }
@@ -187,7 +205,7 @@ impl NodeCore {
                 let reason = "the process died after the start, and the connector cannot tell".to_owned();
                 Report::Unknown(Unknown { started, reason, noticed_ms: now_ms })
             }
-            Probe::Absent => match owner::resume(&started, &self.bench(), owner::Probe::Absent) {
+            Probe::Absent => match self.resume(&permit, &started) {
                 Verdict::Execute(permit) => {
                     self.outputs.push_back(Output::Execute(permit));
                     return;
@@ -211,6 +229,13 @@ impl NodeCore {
         };
         self.work.reports.push((permit, report));
         self.report();
+    }
+
+    fn resume(&mut self, permit: &FactId, started: &FactId) -> Verdict {
+        match self.version_for(permit) {
+            Some(version) => owner::resume(started, &self.bench(version.as_deref()), owner::Probe::Absent),
+            None => Verdict::Wait { why: self.work.verdicts.get(permit).cloned().unwrap_or_default() },
+        }
     }
 
     /// What was done was probed after a restart: is it over? An effect that left without a trace (somebody took the line
@@ -265,22 +290,21 @@ impl NodeCore {
         for (permit, report) in std::mem::take(&mut self.work.reports) {
             let Some(start) = self.start_of(&permit) else { continue };
             let (scope, id, trace) = (start.header.scope.clone(), start.id, start.header.traceparent.clone());
-            let (kind, body) = match &report {
-                Report::Done(done) => (KIND_DONE, to_cbor(done)),
-                Report::Failed(failed) => (KIND_FAILED, to_cbor(failed)),
-                Report::Unknown(unknown) => (KIND_UNKNOWN, to_cbor(unknown)),
-                Report::Ended(ended) => (KIND_ENDED, to_cbor(ended)),
-            };
+            let (kind, body) = report.to_fact();
             if let Err(why) = self.append(scope, kind, vec![id], body, trace) {
                 // Not forgotten: what happened is written when this node may write again.
                 self.count_refusal(why.code, why.reason);
                 self.work.reports.push((permit, report));
+                continue;
+            }
+            if matches!(report, Report::Done(_)) {
+                self.work.aftermath.look_at(permit);
             }
         }
         self.publish_line();
     }
 
-    fn start_of(&self, permit: &FactId) -> Option<&Recorded<Started>> {
+    pub(crate) fn start_of(&self, permit: &FactId) -> Option<&Recorded<Started>> {
         self.ledger.starts().find(|s| s.body.permit == *permit && s.header.author == self.me)
     }
 

@@ -323,7 +323,7 @@ impl NodeCore {
         for start in mine {
             let reports: Vec<&Report> = self.ledger.reports_on(&start.id).map(|r| &r.body).collect();
             let happened = reports.iter().any(|r| matches!(r, Report::Done(_)));
-            let over = reports.iter().any(|r| matches!(r, Report::Ended(_)));
+            let over = reports.iter().any(|r| matches!(r, Report::Ended(_) | Report::Compensated(_)));
             done += u64::from(happened || over);
             standing += u64::from(happened && !over);
         }

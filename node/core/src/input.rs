@@ -1,7 +1,7 @@
 //! What goes into a node core and what comes out.
 
-use cauldron_coordinator::bodies::{Delegated, Deputy, Proposal, Returned};
-use cauldron_coordinator::owner::VerifiedPermit;
+use cauldron_coordinator::bodies::{Checked, Delegated, Deputy, Proposal, Returned};
+use cauldron_coordinator::owner::{VerifiedPermit, VerifiedUndo};
 use cauldron_coordinator::policy::Bundle;
 use cauldron_coordinator::vote::SignedVote;
 use cauldron_crdt::doc::{DocKey, Edit, What, Work};
@@ -73,6 +73,27 @@ pub enum Input {
         /// Whether its effect is there.
         probe: Probe,
     },
+    /// A connector answered what [`Output::Version`] asked.
+    Version {
+        /// The permit.
+        permit: FactId,
+        /// The version of its resource, where it has one; or why that cannot be told.
+        version: Result<Option<String>, String>,
+    },
+    /// A connector answered what [`Output::Check`] asked.
+    Checked {
+        /// The permit.
+        permit: FactId,
+        /// What it saw, check by check.
+        checks: Vec<Checked>,
+    },
+    /// A connector finished what [`Output::Undo`] asked.
+    Undone {
+        /// The permit whose effect was to be taken back.
+        permit: FactId,
+        /// What came of it; done is taken back.
+        result: EffectResult,
+    },
     /// A connector removed an effect whose time was over.
     Ended {
         /// The permit it was carried out under.
@@ -88,14 +109,7 @@ pub enum Input {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EffectResult {
     /// The effect is there.
-    Done {
-        /// Where it can be seen.
-        effect_ref: String,
-        /// What happened, for people.
-        note: String,
-        /// When it ends by itself, milliseconds since the Unix epoch.
-        until_ms: Option<u64>,
-    },
+    Done(Happened),
     /// It is certain that nothing happened.
     Failed {
         /// Why.
@@ -106,6 +120,23 @@ pub enum EffectResult {
         /// Why.
         reason: String,
     },
+}
+
+/// What a connector did, or found done.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Happened {
+    /// Where it can be seen.
+    pub effect_ref: String,
+    /// What happened, for people; for a read, what it brought.
+    pub note: Vec<u8>,
+    /// When it ends by itself, milliseconds since the Unix epoch.
+    pub until_ms: Option<u64>,
+    /// The resource's version before, where the connector tells.
+    pub before_version: Option<String>,
+    /// The resource's version after.
+    pub after_version: Option<String>,
+    /// Labels of what came back.
+    pub labels: Vec<String>,
 }
 
 /// Whether an effect is there.
@@ -170,6 +201,15 @@ pub enum Command {
     Bundle(Box<Bundle>),
     /// A person voted; this node carries the statement verbatim.
     Vote(Box<SignedVote>),
+    /// Somebody wants back what this node did: what the permit pre-authorised is carried out.
+    Undo {
+        /// What was done.
+        proposal: FactId,
+        /// Who asks.
+        by: String,
+        /// Why.
+        reason: String,
+    },
     /// This node restricts: veto a lineage, kill a class, suspend an author.
     Restrict(Box<cauldron_coordinator::bodies::Restriction>),
     /// Mint a join token (sequencer only).
@@ -289,6 +329,8 @@ pub enum Timer {
     Hold,
     /// Go on packing the facts of epochs that ended.
     Pack,
+    /// Ask a connector again for what it could not tell.
+    Connector,
 }
 
 /// What the shell must do next, in this order.
@@ -321,6 +363,28 @@ pub enum Output {
         /// What the connector recognises the effect by.
         idempotency_key: String,
     },
+    /// Find out at which version the resource of a permit is: it counts on one alone.
+    Version {
+        /// The permit.
+        permit: FactId,
+        /// Whose connector to ask, `<module>.<object>.<verb>`.
+        operation: String,
+        /// Of what.
+        object: String,
+    },
+    /// Find out whether the checks hold that a permit asks for after its effect.
+    Check {
+        /// The permit.
+        permit: FactId,
+        /// Whose connector to ask.
+        operation: String,
+        /// What the connector recognises the effect by.
+        idempotency_key: String,
+        /// Names of the checks.
+        names: Vec<String>,
+    },
+    /// Take an effect back: that this is being done is durable.
+    Undo(Box<VerifiedUndo>),
     /// Build, pack or unpack a document beside the loop, with [`Work::run`]; answered with [`Input::Worked`].
     Work(Box<Work>),
     /// Answer a command.

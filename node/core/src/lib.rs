@@ -18,6 +18,7 @@ pub mod input;
 pub mod local;
 pub mod view;
 
+mod aftermath;
 mod bases;
 mod believed;
 mod budgets;
@@ -47,6 +48,7 @@ mod show;
 mod story;
 mod terms;
 mod verify;
+mod versions;
 
 #[cfg(test)]
 mod authority_tests;
@@ -66,8 +68,8 @@ pub use crate::core::NodeCore;
 pub use crate::opening::Opening;
 pub use govern::OPEN_PER_AGENT_MAX;
 pub use input::{
-    Command, EffectResult, Event, Input, LinkId, OpenSession, Output, Probe, Record, Refusal, Reply, Seed, Ticket,
-    Timer,
+    Command, EffectResult, Event, Happened, Input, LinkId, OpenSession, Output, Probe, Record, Refusal, Reply, Seed,
+    Ticket, Timer,
 };
 pub use roots::{ISSUED_SHOWN_MAX, RootStep, RootsNow};
 pub use show::{AgentIntent, Welcome, summary_of_entry};

@@ -127,6 +127,12 @@ impl NodeCore {
         })
     }
 
+    /// The permits of a proposal.
+    #[must_use]
+    pub fn permits_of(&self, proposal: &FactId) -> Vec<FactId> {
+        self.ledger.permits_on(proposal).map(|permit| permit.id).collect()
+    }
+
     /// The state of the peer that `name` names, as in [`PeerView`](crate::view::PeerView).
     #[must_use]
     pub fn peer_state(&self, now: Clock, name: &str) -> Option<&'static str> {
@@ -251,6 +257,11 @@ fn state_word(state: State) -> &'static str {
         State::Done => "DONE",
         State::Failed => "FAILED",
         State::Unknown => "UNKNOWN",
+        State::Verified => "VERIFIED",
+        State::VerifyFailed => "VERIFY_FAILED",
+        State::Compensating => "COMPENSATING",
+        State::Compensated => "COMPENSATED",
+        State::CompensationFailed => "COMPENSATION_FAILED",
         State::Denied => "DENIED",
         State::Expired => "EXPIRED",
         State::VetoWindow => "VETO_WINDOW",

@@ -6,6 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use cauldron_agents::connector::blocklist::Blocklist;
+use cauldron_agents::connector::folder::Folder;
 use clap::Args;
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -168,6 +169,11 @@ pub(super) fn before_start(global: &Global, args: &CheckArgs) -> Result<(), CliE
         let examined = Blocklist::examine(&blocklist.path, &config.identity.spiffe_id);
         let shown = || blocklist.path.display().to_string();
         findings.push(("blocklist", examined.map(|()| shown()).map_err(|e| crate::run::chain(&e))));
+    }
+    if let Some(folder) = &config.connectors.folder {
+        let examined = Folder::examine(&folder.path, &config.identity.spiffe_id);
+        let shown = || folder.path.display().to_string();
+        findings.push(("folder", examined.map(|()| shown()).map_err(|e| crate::run::chain(&e))));
     }
     if !config.notify.is_empty() {
         findings.extend([("webhooks", webhook_files(&config)), ("page links", Ok(page_links(&config)))]);

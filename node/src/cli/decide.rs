@@ -32,6 +32,23 @@ pub struct ProposeArgs {
     yes: bool,
 }
 
+/// `undo ID`.
+#[derive(Debug, Args)]
+pub struct UndoArgs {
+    /// The proposal that was carried out, or its first characters
+    #[arg(value_name = "ID")]
+    id: String,
+    /// Why; goes into the record
+    #[arg(long, value_name = "TEXT")]
+    reason: String,
+    /// Who asks; goes into the record
+    #[arg(long, value_name = "NAME", env = "USER", default_value = "operator")]
+    by: String,
+    /// Do not ask
+    #[arg(long, short)]
+    yes: bool,
+}
+
 /// `veto ID`.
 #[derive(Debug, Args)]
 pub struct VetoArgs {
@@ -100,6 +117,12 @@ pub(super) async fn propose(client: &Client, global: &Global, args: &ProposeArgs
         return super::edits::propose(client, global, &proposal, &args.signer, args.yes).await;
     }
     recorded(global.output, "proposed", &client.post("/v1/proposals", &proposal).await?)
+}
+
+pub(super) async fn undo(client: &Client, format: Format, args: &UndoArgs) -> Result<(), CliError> {
+    confirm(&format!("Take back what was done under {}?", args.id), args.yes)?;
+    let body = json!({ "by": args.by, "reason": args.reason });
+    recorded(format, "being taken back", &client.post(&format!("/v1/proposals/{}/undo", args.id), &body).await?)
 }
 
 pub(super) async fn veto(client: &Client, format: Format, args: &VetoArgs) -> Result<(), CliError> {

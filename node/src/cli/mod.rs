@@ -131,6 +131,8 @@ enum Command {
     Proposals(look::ProposalsArgs),
     /// Propose an action yourself
     Propose(decide::ProposeArgs),
+    /// Take back what this node did, by the undo that was permitted with it
+    Undo(decide::UndoArgs),
     /// What waits for a person, and your decision
     #[command(subcommand)]
     Approvals(approvals::Command),
@@ -263,6 +265,7 @@ async fn ask(global: &Global, command: Command) -> Result<(), CliError> {
         Command::Proposals(args) => look::proposals(&client, format, &args).await,
         Command::Propose(args) => decide::propose(&client, global, &args).await,
         Command::Policy(command) => policy::run(&client, global, &command).await,
+        Command::Undo(args) => decide::undo(&client, format, &args).await,
         Command::Approvals(command) => approvals::run(&client, global, command).await,
         Command::Veto(args) => decide::veto(&client, format, &args).await,
         Command::Charter(charter::Command::Amend(args)) => draft::amend(&client, global, &args).await,

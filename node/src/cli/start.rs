@@ -159,6 +159,9 @@ pub struct JoinArgs {
     /// The file that the firewall reads, for the blocklist connector
     #[arg(long, value_name = "FILE", requires = "auth_log")]
     blocklist: Option<PathBuf>,
+    /// A folder whose files the node may write, for the folder connector
+    #[arg(long, value_name = "DIR")]
+    folder: Option<PathBuf>,
 }
 
 fn trust_domain(text: &str) -> Result<TrustDomain, String> {
@@ -196,6 +199,7 @@ pub(super) fn init(global: &Global, args: InitArgs) -> Result<(), CliError> {
         root_key: args.root_key,
         api: args.api,
         security: None,
+        folder: None,
     };
     let ending = match &council {
         Council::Alone(Some(_)) => SEALED,
@@ -273,6 +277,7 @@ fn succeed(global: &Global, args: &InitArgs, export: &Path) -> Result<(), CliErr
         root_key: args.root_key.clone(),
         api: args.api,
         security: None,
+        folder: None,
     };
     Config::parse(&template.render(), &dir.config())?;
     files::write_public(&dir.config(), template.render().as_bytes())?;
@@ -343,6 +348,7 @@ fn join(global: &Global, args: JoinArgs) -> Result<(), CliError> {
         blocklist: absolute(blocklist),
         ttl: None,
     });
+    template.folder = args.folder.map(absolute);
     let path = args.config.map_or_else(|| dir.config(), absolute);
     if path.parent() != Some(dir.root()) {
         template.dir = Some(dir.root().to_owned());

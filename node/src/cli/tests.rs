@@ -27,6 +27,7 @@ fn the_vocabulary_is_there() {
         "cauldron proposals",
         "cauldron proposals 0123abcd",
         "cauldron propose --file p.json",
+        "cauldron undo 0123abcd --reason wrong --by ana --yes",
         "cauldron approvals list",
         "cauldron approvals show 0123abcd",
         "cauldron approvals approve 0123abcd --yes --key k --reason ok",

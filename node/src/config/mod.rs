@@ -4,6 +4,7 @@
 //! creates a file or looks at the network. `docs/configuration.md` explains every key of [`schema::KEYS`].
 
 mod address;
+mod connectors;
 mod federation;
 mod identity;
 mod notify;
@@ -53,6 +54,8 @@ pub struct Config {
     pub store: Store,
     /// Which slices run here.
     pub security: Option<Security>,
+    /// What this node acts with, beyond modules.
+    pub connectors: Connectors,
     /// Bundles of other trust domains, and ours for them.
     pub federation: Federation,
     /// Whom to tell what waits for a person: `[[notify.webhook]]`.
@@ -221,6 +224,22 @@ pub struct Blocklist {
     pub path: PathBuf,
     /// How long a block stands when it is proposed here.
     pub ttl: Duration,
+}
+
+/// `[connectors]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Connectors {
+    /// How long any connector may take for one thing, also those of modules, before it counts as hanging.
+    pub answer_within: Duration,
+    /// The connector that keeps a folder of files.
+    pub folder: Option<Folder>,
+}
+
+/// `[connectors.folder]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Folder {
+    /// The folder.
+    pub path: PathBuf,
 }
 
 /// `[api]`.

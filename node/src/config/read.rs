@@ -46,6 +46,7 @@ fn all(r: &Reader<'_>, path: &Path) -> Option<Config> {
     let (authority, site_issuer) = authority(r, base, node.as_ref());
     let (store, security, api, telemetry) = (store(r), security(r, base), api(r), telemetry(r));
     let identity = identity::read(r, base, node.as_ref(), mesh.as_ref(), authority.is_some(), security.as_ref());
+    let connectors = super::connectors::read(r, base, identity.as_ref());
     let federation = super::federation::read(r, base, authority.is_some(), mesh.as_ref().map(|m| &m.trust_domain));
     let (notify, page) = (super::notify::webhooks(r, base), super::notify::page(r));
     together(r, identity.as_ref(), security.as_ref());
@@ -58,6 +59,7 @@ fn all(r: &Reader<'_>, path: &Path) -> Option<Config> {
         site_issuer,
         store,
         security,
+        connectors,
         federation,
         notify,
         page,

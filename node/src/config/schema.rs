@@ -55,6 +55,8 @@ pub const KEYS: &[Key] = &[
     key("security.sshd.own_addresses", "list of text: address", "those of this machine's interfaces"),
     key("security.blocklist.path", "path", ""),
     key("security.blocklist.ttl", "duration, 1s to 24h", "1h"),
+    key("connectors.answer_within", "duration, 1s to 1h", "60s"),
+    key("connectors.folder.path", "path", ""),
     key("federation.listen", "text: address:port", "none: nothing is published"),
     key("federation.profile", "text: https_spiffe or https_web", "https_spiffe"),
     key("federation.certificate", "path", "none: the node's own SVID"),
@@ -110,7 +112,7 @@ mod tests {
     #[test]
     fn every_key_can_be_read() {
         // All keys at once: a key in the schema that no section reads would be accepted in silence.
-        let sections = ["read.rs", "identity.rs", "federation.rs", "notify.rs"];
+        let sections = ["read.rs", "identity.rs", "federation.rs", "notify.rs", "connectors.rs"];
         let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/config");
         let source = sections.map(|file| std::fs::read_to_string(folder.join(file)).expect("readable")).concat();
         for key in KEYS {

@@ -35,6 +35,8 @@ pub struct Template {
     pub api: Option<SocketAddr>,
     /// The sshd log and the blocklist of the security module.
     pub security: Option<SecurityTemplate>,
+    /// `connectors.folder.path`.
+    pub folder: Option<PathBuf>,
 }
 
 /// `[security.sshd]` and `[security.blocklist]`.
@@ -96,6 +98,9 @@ impl Template {
             if let Some(ttl) = &security.ttl {
                 writeln!(out, "ttl = {}", quoted(ttl))?;
             }
+        }
+        if let Some(folder) = &self.folder {
+            writeln!(out, "\n[connectors.folder]\npath = {}", quoted(&folder.to_string_lossy()))?;
         }
         Ok(())
     }

@@ -357,6 +357,7 @@ fn what_the_template_writes_is_what_the_reader_reads() {
             blocklist: "blocklist".into(),
             ttl: Some("20s".into()),
         }),
+        folder: Some("conf.d".into()),
     };
     let config = parse(&template.render()).unwrap_or_else(|e| panic!("{e}\n{}", template.render()));
     assert_eq!(config.node.dir.root(), Path::new("/var/lib/with \"quotes\" and \\ back"));
@@ -364,6 +365,7 @@ fn what_the_template_writes_is_what_the_reader_reads() {
     assert_eq!(config.mesh.advertise, template.advertise);
     assert_eq!(config.mesh.charter.map(|c| c.to_string()), template.charter);
     assert_eq!(config.api.listen, template.api);
+    assert_eq!(config.connectors.folder.map(|f| f.path).as_deref(), Some(Path::new("/etc/cauldron/conf.d")));
     assert_eq!(config.security.and_then(|s| s.blocklist).map(|b| b.ttl.as_secs()), Some(20));
 }
 

@@ -160,6 +160,7 @@ impl World {
             root_key: None,
             api: Some(hq.api),
             security: None,
+            folder: None,
         })
     }
 

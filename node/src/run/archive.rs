@@ -81,10 +81,10 @@ mod tests {
     use crate::paths::DataDir;
     use crate::run::engine::{self, Effects, Question, Wire};
     use crate::trace::Traceparent;
-    use cauldron_coordinator::owner::VerifiedPermit;
+    use cauldron_coordinator::owner::{VerifiedPermit, VerifiedUndo};
     use cauldron_crdt::log::INDEX_HEAD;
     use cauldron_crdt::{ChainId, Draft, FactLog, Record};
-    use cauldron_identity::Scope;
+    use cauldron_identity::{FactId, Scope};
     use cauldron_node_core::{LinkId, Misbehave, NodeConfig, NodeCore, Seed};
     use cauldron_store::{MemStore, StoreError, WriteBatch};
 
@@ -99,6 +99,9 @@ mod tests {
     impl Effects for Alone {
         fn execute(&self, _: Box<VerifiedPermit>, _: Option<Traceparent>) {}
         fn probe(&self, _: Question) {}
+        fn version(&self, _: FactId, _: &str, _: String) {}
+        fn check(&self, _: Question, _: Vec<String>) {}
+        fn undo(&self, _: Box<VerifiedUndo>) {}
     }
 
     struct Site {

@@ -10,7 +10,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use cauldron_coordinator::owner::VerifiedPermit;
+use cauldron_coordinator::owner::{VerifiedPermit, VerifiedUndo};
 use cauldron_crdt::doc::What;
 use cauldron_identity::FactId;
 use cauldron_node_core::{Command, Event, Input, LinkId, NodeCore, Output, Record, Refusal, Reply};
@@ -47,6 +47,12 @@ pub trait Effects: Send {
     fn execute(&self, permit: Box<VerifiedPermit>, trace: Option<Traceparent>);
     /// Finds out whether the effect of a permit is there; the answer comes back as an input.
     fn probe(&self, question: Question);
+    /// Finds out at which version the object of a permit is; the answer comes back as an input.
+    fn version(&self, permit: FactId, operation: &str, object: String);
+    /// Finds out whether checks hold after an effect; the answer comes back as an input.
+    fn check(&self, question: Question, names: Vec<String>);
+    /// Takes an effect back; the result comes back as an input.
+    fn undo(&self, undo: Box<VerifiedUndo>);
 }
 
 /// Whether the effect of a permit is there.
@@ -427,6 +433,11 @@ impl Engine {
             Output::Probe { permit, operation, idempotency_key } => {
                 self.effects.probe(Question { permit, operation, idempotency_key });
             }
+            Output::Version { permit, operation, object } => self.effects.version(permit, &operation, object),
+            Output::Check { permit, operation, idempotency_key, names } => {
+                self.effects.check(Question { permit, operation, idempotency_key }, names);
+            }
+            Output::Undo(undo) => self.effects.undo(undo),
             Output::Work(work) => {
                 let (back, work) = (self.back.clone(), Arc::new(Mutex::new(Some(work))));
                 let theirs = work.clone();
@@ -469,4 +480,21 @@ fn put(batch: &mut WriteBatch, record: Record) {
         }
         None => batch.delete(record.key),
     };
+}
+
+/// A handle whose inputs a test reads itself.
+#[cfg(test)]
+pub(crate) fn inputs_for_tests() -> (Handle, Receiver<Input>) {
+    let Pending { handle, jobs } = pending();
+    let (sender, inputs) = sync_channel(JOBS_MAX);
+    std::thread::spawn(move || {
+        for job in jobs {
+            if let Job::Input(input) = job
+                && sender.send(input).is_err()
+            {
+                return;
+            }
+        }
+    });
+    (handle, inputs)
 }

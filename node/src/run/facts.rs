@@ -12,6 +12,7 @@ use cauldron_node_core::view::{RunwayView, Time};
 use serde_json::{Value, json};
 
 use crate::config::Config;
+use crate::run::effects::Hands;
 use crate::run::external::Health;
 use crate::run::federation::{Federation, Published};
 use crate::run::notify::Notifier;
@@ -40,6 +41,8 @@ pub struct Facts {
     pub workloads: Option<Overview>,
     /// When the process started, milliseconds since the Unix epoch.
     pub started_ms: u64,
+    /// What this node acts with.
+    pub hands: Hands,
     /// Foreign trust bundles.
     pub federation: Arc<Federation>,
     /// Who is told what waits for a person, where a webhook is configured.
@@ -75,6 +78,7 @@ impl Facts {
             "started": Time(self.started_ms),
             "federation": self.federation.status(now.wall_ms),
             "notify": self.notifier.as_ref().map_or_else(|| json!([]), |notifier| notifier.status()),
+            "connectors": self.hands.views(),
             "version": env!("CARGO_PKG_VERSION"),
             "limits": NodeCore::limits(),
             "wall_clock": { "now": Time(now.wall_ms), "confidence": now.confidence },
@@ -82,12 +86,14 @@ impl Facts {
     }
 
     /// What is wrong that the core does not see.
-    pub fn problem(&self) -> Option<String> {
-        let problem = self.source.own_status().err()?;
-        Some(format!(
-            "no peer accepts this node's SVID: {problem}; facts go over the data lane until an authority answers; then \
-             it renews by its author key"
-        ))
+    pub fn problems(&self) -> Vec<String> {
+        let svid = self.source.own_status().err().map(|problem| {
+            format!(
+                "no peer accepts this node's SVID: {problem}; facts go over the data lane until an authority answers; \
+                 then it renews by its author key"
+            )
+        });
+        svid.into_iter().chain(self.hands.problems()).collect()
     }
 
     /// The SVID as a peer sees it.

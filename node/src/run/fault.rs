@@ -4,6 +4,9 @@
 //! |---|---|
 //! | `effect.before:kill` | the process dies after `Started` is durable and before the effect |
 //! | `effect.after:kill` | the process dies after the effect and before its outcome is recorded |
+//! | `effect.before:hang` | the connector hangs after `Started` is durable and before the effect, until the process is ended |
+//! | `effect.done:lie` | connectors say that something is done, and do nothing |
+//! | `check.held:lie` | connectors say that no check holds |
 //! | `effect.ended:kill` | the process dies after an effect has left and before that is recorded |
 //! | `enrol.reply:kill` | the process dies after an enrolment is durable and before its reply leaves |
 //! | `permit:forge-permit` | a coordinator permits what nobody approved |
@@ -25,10 +28,22 @@ const NAME: &str = "CAULDRON_FAULT";
 #[derive(Debug, Clone, Default)]
 pub struct Fault {
     point: Option<String>,
+    hangs_at: Option<String>,
+    /// What connectors lie about.
+    pub lie: Option<Lie>,
     /// What the core does wrong.
     pub misbehave: Misbehave,
     /// How many changes an epoch of a document takes.
     pub epoch_changes: Option<u64>,
+}
+
+/// What a connector lies about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lie {
+    /// It says that something is done, and does nothing.
+    Done,
+    /// It says that no check holds.
+    Check,
 }
 
 impl Fault {
@@ -62,13 +77,16 @@ impl Fault {
                 ("effect.before:kill" | "effect.after:kill" | "effect.ended:kill" | "enrol.reply:kill", ..) => {
                     fault.point = one.strip_suffix(":kill").map(str::to_owned);
                 }
+                ("effect.before:hang", ..) => fault.hangs_at = Some("effect.before".to_owned()),
+                ("effect.done:lie", ..) => fault.lie = Some(Lie::Done),
+                ("check.held:lie", ..) => fault.lie = Some(Lie::Check),
                 ("permit:forge-permit", ..) => fault.misbehave.forge_permits = true,
                 (_, Some(Ok(ahead)), _) => crate::clock::sleep_through(ahead),
                 (_, _, Some(Ok(ahead))) => crate::clock::set_ahead(ahead),
                 _ => {
                     return Err(CliError::config(format!("{NAME}: {one:?} is no fault point")).hint(
-                        "use effect.before:kill, effect.after:kill, effect.ended:kill, enrol.reply:kill, \
-                         permit:forge-permit, clock:+30d, wall:+30d or epoch:100",
+                        "use effect.before:kill, effect.after:kill, effect.ended:kill, effect.before:hang, effect.done:lie, \
+                         check.held:lie, enrol.reply:kill, permit:forge-permit, clock:+30d, wall:+30d or epoch:100",
                     ));
                 }
             }
@@ -76,10 +94,13 @@ impl Fault {
         Ok(fault)
     }
 
-    /// Called where the fault points are. Dies there without a word, as a power cut would.
+    /// Called where the fault points are. Dies there without a word, as a power cut would, or hangs as a dead mount does.
     pub fn reached(&self, point: &str) {
         if self.point.as_deref() == Some(point) {
             std::process::abort();
+        }
+        while self.hangs_at.as_deref() == Some(point) {
+            std::thread::park();
         }
     }
 }

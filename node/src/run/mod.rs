@@ -10,6 +10,7 @@ pub mod federation;
 
 mod agents;
 pub(crate) mod archive;
+mod connectors;
 mod effects;
 mod enrolment;
 mod external;
@@ -36,7 +37,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use cauldron_agents::connector::Connector;
-use cauldron_agents::connector::blocklist::Blocklist;
 use cauldron_identity::{AuthorKey, MeshId};
 use cauldron_mesh::{Mesh, MeshConfig, MeshHandle};
 use cauldron_node_core::Command;
@@ -140,7 +140,7 @@ struct Hands {
 
 impl Hands {
     fn open(config: &Config, fault: &Fault) -> Result<Self, CliError> {
-        Ok(Self { connectors: connectors(config, fault)?, sshd: sshd(config)? })
+        Ok(Self { connectors: connectors::open(config, fault)?, sshd: sshd(config)? })
     }
 }
 
@@ -269,11 +269,11 @@ impl Running {
         })
         .map_err(|e| mesh_port(&config, &e))?;
 
-        let (worker, hands) =
-            effects::start(connectors, node.clone(), clock.clone(), stop_threads.clone()).map_err(thread_failed)?;
-        let mut threads = vec![hands];
+        let within = config.connectors.answer_within;
+        let (hands, mut threads) =
+            effects::Hands::start(connectors, &node, &clock, within, &stop_threads).map_err(thread_failed)?;
         let core = pending
-            .start(core, store.clone(), clock.clone(), Box::new(Wires(mesh.clone())), Box::new(worker))
+            .start(core, store.clone(), clock.clone(), Box::new(Wires(mesh.clone())), Box::new(hands.clone()))
             .map_err(thread_failed)?;
         let refusals = Refusals::default();
         tokio::spawn(pump(events, node.clone(), refusals.clone()));
@@ -336,6 +336,7 @@ impl Running {
             started_ms: clock::wall_ms(),
             federation: foreign,
             notifier,
+            hands,
             authority: ca,
             published,
         };
@@ -404,18 +405,6 @@ impl Running {
                 .hint("please report it with the log; what was acknowledged is in the store")),
         }
     }
-}
-
-fn connectors(config: &Config, fault: &Fault) -> Result<Vec<Box<dyn Connector + Send>>, CliError> {
-    let mut connectors: Vec<Box<dyn Connector + Send>> = Vec::new();
-    if let Some(blocklist) = config.security.as_ref().and_then(|s| s.blocklist.as_ref()) {
-        let fault = fault.clone();
-        let hook = Box::new(move |point: &str| fault.reached(point));
-        let open = Blocklist::open(&blocklist.path, &config.identity.spiffe_id, hook);
-        let open = open.map_err(|e| CliError::config("the blocklist cannot be used").because(&e))?;
-        connectors.push(Box::new(open));
-    }
-    Ok(connectors)
 }
 
 fn sshd(config: &Config) -> Result<Option<agents::SshdSource>, CliError> {

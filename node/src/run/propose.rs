@@ -124,7 +124,7 @@ impl ProposalRequest {
             agent_model: self.model,
             agent_prompt: self.prompt,
             agent_tools: self.tools,
-            blast: self.blast,
+            blast: if self.blast.is_empty() { seen.blast } else { self.blast },
             dry_run: seen.dry_run,
             alternatives: self.alternatives,
             budgets: self.budgets,
@@ -140,6 +140,8 @@ pub struct Seen {
     pub version: Option<String>,
     /// What the action would change.
     pub dry_run: Option<String>,
+    /// How far it reaches.
+    pub blast: Vec<Blast>,
 }
 
 fn instant(text: &str) -> Result<u64, String> {

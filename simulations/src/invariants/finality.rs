@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use cauldron_coordinator::bodies::{
-    Decision, Done, Ended, KIND_DECISION, KIND_DONE, KIND_ENDED, KIND_PERMIT, KIND_PROPOSAL, KIND_RESTRICTION,
-    KIND_STARTED, KIND_VOTE, Permit, Proposal, Started,
+    Compensated, Decision, Done, Ended, KIND_COMPENSATED, KIND_DECISION, KIND_DONE, KIND_ENDED, KIND_PERMIT,
+    KIND_PROPOSAL, KIND_RESTRICTION, KIND_STARTED, KIND_VOTE, Permit, Proposal, Started,
 };
 use cauldron_coordinator::ledger::{Ledger, State};
 use cauldron_coordinator::vote::{Choice, SignedVote};
@@ -84,10 +84,13 @@ pub(super) fn ends_are_told(world: &World) -> Holds {
     let same_life = |m: &&Machine| world.is_in_good_standing(m) && !world.history.restored.contains_key(&m.author);
     for m in world.machines.iter().filter(same_life) {
         let ended: BTreeSet<FactId> = of_kind::<Ended>(&m.known, KIND_ENDED).map(|(_, e)| e.started).collect();
+        let taken_back: BTreeSet<FactId> =
+            of_kind::<Compensated>(&m.known, KIND_COMPENSATED).map(|(_, c)| c.started).collect();
         let done: BTreeSet<FactId> = of_kind::<Done>(&m.known, KIND_DONE).map(|(_, d)| d.started).collect();
         for (fact, start) in of_kind::<Started>(&m.known, KIND_STARTED).filter(|(f, _)| f.header.author == m.author) {
             let gone = m.blocklist.times(&start.permit) > 0 && !m.blocklist.lines().contains_key(&start.permit);
-            if gone && done.contains(&fact.id) && !ended.contains(&fact.id) {
+            let over = ended.contains(&fact.id) || taken_back.contains(&fact.id);
+            if gone && done.contains(&fact.id) && !over {
                 let text = format!("{} never says that {} is over", m.name, start.resource);
                 return Err(Violation::new("PROGRESS", text));
             }
@@ -198,7 +201,8 @@ fn waits_for_a_dropped_entry(world: &World, owner: &Machine, proposal: &FactId) 
 fn taken(world: &World, fact: &Known) -> bool {
     let Some(p) = fact.body::<Proposal>() else { return false };
     let lineage = p.lineage(fact.id);
-    world.history.effects.iter().any(|e| e.lineage == lineage || (e.resource == p.resource && e.intent == p.intent_key))
+    let same = |e: &crate::history::Effect| e.resource == p.resource && e.intent == p.intent_key;
+    world.history.effects.iter().any(|e| e.lineage == lineage || same(e))
 }
 
 /// Whether there is a permit that its owner has no reason to refuse, or none at all. One with, say, a vote that ran out on

@@ -146,6 +146,11 @@ pub(crate) fn at_each_execute(world: &World, place: Place, permit: FactId) -> Ho
     once::no_second_execution(world, place, permit)
 }
 
+/// An effect is about to be taken back.
+pub(crate) fn at_each_undo(world: &World, place: Place, permit: FactId) -> Holds {
+    permit::undo_is_announced(world, place, permit)
+}
+
 /// The outside world was changed: judges the last effect.
 ///
 /// # Errors

@@ -10,7 +10,7 @@ use crate::network::Place;
 use crate::world::World;
 
 fn same(a: &Effect, lineage: FactId, resource: &str, intent: &str) -> bool {
-    a.lineage == lineage || (a.resource == resource && a.intent == intent)
+    a.lineage == lineage || (a.resource == resource && a.intent == intent && !a.taken_back)
 }
 
 /// ONCE: the outside world is changed at most once per lineage and per intent on a resource.

@@ -1,6 +1,6 @@
 //! Before every effect: a permit for exactly this, for this node, in this life, in time, and known to be fresh.
 
-use cauldron_coordinator::bodies::{KIND_STARTED, Permit, Proposal, Started};
+use cauldron_coordinator::bodies::{Compensating, KIND_COMPENSATING, KIND_STARTED, Permit, Proposal, Started};
 use cauldron_identity::FactId;
 
 use super::model::Model;
@@ -83,6 +83,23 @@ pub(super) fn started_is_durable(world: &World, place: Place, permit: FactId) ->
             let text = format!("{} executes {} before its start is durable", m.name, permit.short());
             Err(Violation::new("PERMIT", text))
         }
+    }
+}
+
+/// PERMIT: nothing is taken back but what this machine did under a permit that names the way back, and that it is being taken back is
+/// durable by then.
+pub(super) fn undo_is_announced(world: &World, place: Place, permit: FactId) -> Holds {
+    started_is_durable(world, place, permit)?;
+    let m = &world.machines[place];
+    let broken = |why: &str| Err(Violation::new("PERMIT", format!("{} takes back {}: {why}", m.name, permit.short())));
+    let start = of_kind::<Started>(&m.known, KIND_STARTED).find(|(_, s)| s.permit == permit).map(|(f, _)| f.id);
+    let announced = of_kind::<Compensating>(&m.known, KIND_COMPENSATING)
+        .any(|(f, c)| Some(c.started) == start && m.durable.contains(&f.id) && f.header.author == m.author);
+    let names_it = m.known.get(&permit).and_then(|f| f.body::<Permit>()).is_some_and(|p| p.undo.is_some());
+    match (announced, names_it) {
+        (true, true) => Ok(()),
+        (false, _) => broken("nothing durable says so"),
+        (_, false) => broken("its permit names no way back"),
     }
 }
 

@@ -44,6 +44,11 @@ impl Blocklist {
         }
     }
 
+    /// Takes the line of a permit back. Returns whether the file changed.
+    pub fn take_back(&mut self, permit: &FactId) -> bool {
+        self.lines.remove(permit).is_some()
+    }
+
     /// Removes lines whose time is over.
     pub fn sweep(&mut self, wall_ms: u64) -> Vec<(FactId, Line)> {
         let over: Vec<FactId> = self.lines.iter().filter(|(_, l)| l.until_ms <= wall_ms).map(|(p, _)| *p).collect();

@@ -1,8 +1,9 @@
 //! The connector of each machine, in virtual time: it may die before, between and after, and it never lies.
 
-use cauldron_coordinator::owner::VerifiedPermit;
+use cauldron_coordinator::bodies::Checked;
+use cauldron_coordinator::owner::{VerifiedPermit, VerifiedUndo};
 use cauldron_identity::FactId;
-use cauldron_node_core::{EffectResult, Input, Probe};
+use cauldron_node_core::{EffectResult, Happened, Input, Probe};
 
 use super::blocklist::Line;
 use super::machine::Arriving;
@@ -43,6 +44,7 @@ impl World {
             lineage: permit.lineage(),
             resource: permit.resource().to_owned(),
             intent: self.intent_of(permit.proposal()),
+            taken_back: false,
         };
         let job = Job { effect, address: action.object().to_owned(), ttl_ms };
         self.watch.jobs.insert((place, id), job);
@@ -71,11 +73,12 @@ impl World {
                 reached!(self, "effect.unknown");
                 EffectResult::Unknown { reason: "the answer was lost".into() }
             } else {
-                EffectResult::Done {
+                EffectResult::Done(Happened {
                     effect_ref: job.effect.resource.clone(),
-                    note: format!("{} is blocked", job.address),
+                    note: format!("{} is blocked", job.address).into_bytes(),
                     until_ms: Some(until_ms),
-                }
+                    ..Happened::default()
+                })
             }
         };
         let delay = self.rng.between(0, self.weather.effect_ms_max);
@@ -112,6 +115,48 @@ impl World {
         let delay = self.rng.between(0, self.weather.effect_ms_max);
         let arriving = Arriving::from(Input::Probed { permit: id, probe });
         self.queue.after(delay, Happening::Give { place, process, arriving });
+    }
+
+    /// Lines have no versions.
+    pub(crate) fn version(&mut self, place: Place, permit: FactId) {
+        self.answer(place, Input::Version { permit, version: Ok(None) });
+    }
+
+    /// Looks whether the line stands; some say no though it does, so that it is taken back.
+    pub(crate) fn check(&mut self, place: Place, permit: FactId, names: Vec<String>) {
+        let stands = self.machines[place].blocklist.lines().contains_key(&permit);
+        let held = stands && !self.rng.percent(self.weather.checks.unwrap_or(0));
+        self.note(place, "check", permit.as_bytes(), || format!("{} {held}", permit.short()));
+        if held {
+            reached!(self, "check.held");
+        } else {
+            reached!(self, "check.refuted");
+        }
+        let check = |name| Checked { name, held: Some(held), says: format!("the line stands: {stands}") };
+        let checks = names.into_iter().map(check).collect();
+        self.answer(place, Input::Checked { permit, checks });
+    }
+
+    pub(crate) fn undo(&mut self, place: Place, undo: &VerifiedUndo) {
+        let permit = undo.permit();
+        self.note(place, "undo", permit.as_bytes(), || permit.short());
+        if let Err(violation) = invariants::at_each_undo(self, place, permit) {
+            return self.break_off(violation);
+        }
+        if self.machines[place].blocklist.take_back(&permit) {
+            let of = |e: &&mut Effect| e.permit == permit && e.place == place;
+            self.history.effects.iter_mut().filter(of).for_each(|e| e.taken_back = true);
+            reached!(self, "undo.done");
+        }
+        let effect_ref = undo.resource().to_owned();
+        let result = EffectResult::Done(Happened { effect_ref, ..Happened::default() });
+        self.answer(place, Input::Undone { permit, result });
+    }
+
+    fn answer(&mut self, place: Place, input: Input) {
+        let process = self.machines[place].process;
+        let delay = self.rng.between(0, self.weather.effect_ms_max);
+        self.queue.after(delay, Happening::Give { place, process, arriving: Arriving::from(input) });
     }
 
     /// The process looks at its file from time to time; one that is down does not.

@@ -249,6 +249,9 @@ impl World {
             }
             Output::Execute(permit) => self.execute(place, &permit),
             Output::Probe { permit, .. } => self.probe(place, permit),
+            Output::Version { permit, .. } => self.version(place, permit),
+            Output::Check { permit, names, .. } => self.check(place, permit, names),
+            Output::Undo(undo) => self.undo(place, &undo),
             Output::Work(work) => self.build(place, *work),
             Output::Reply { ticket, result } => self.replied(place, ticket, result),
             Output::Event(event) => self.told(place, &event),
@@ -294,6 +297,7 @@ impl World {
         let m = &self.machines[place];
         let (ppm, mark) = match m.outbox.front() {
             Some(Output::Execute(_)) => (gap_ppm, "crash.started_to_effect"),
+            Some(Output::Undo(_)) => (gap_ppm, "crash.announced_to_undo"),
             Some(Output::Reply { .. }) => (gap_ppm / 10, "crash.before_reply"),
             Some(Output::Send { .. }) => (gap_ppm / 100, "crash.before_send"),
             Some(Output::Persist(record)) => {

@@ -12,6 +12,7 @@ mod documents;
 mod expired;
 mod faults;
 mod federation;
+mod folder;
 mod hostile;
 mod identities;
 mod join;

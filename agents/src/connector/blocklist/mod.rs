@@ -7,8 +7,8 @@
 //! lock against a second process, and `<path>.journal`: the permits begun and ended, by idempotency key. To hand the file to another node,
 //! stop the first one and remove `<path>.owner`.
 
-mod file;
 mod journal;
+mod lift;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -17,23 +17,31 @@ use std::fs::File;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use cauldron_coordinator::action::{ActionError, OP_ADDRESS_BLOCK, Resource};
-use cauldron_coordinator::owner::VerifiedPermit;
+use cauldron_coordinator::action::{
+    Action, ActionError, OP_ADDRESS_BLOCK, OP_ADDRESS_UNBLOCK, OP_BLOCKLIST_READ, Resource,
+};
+use cauldron_coordinator::bodies::Blast;
+use cauldron_coordinator::owner::{VerifiedPermit, VerifiedUndo};
+use cauldron_identity::SpiffeId;
 use cauldron_identity::ids::sha256;
-use cauldron_identity::{Digest, SpiffeId};
 
-use super::{Connector, ConnectorError, Effect, Ended, EndedWhy, Fencing, Outcome, Probe};
+pub use super::FaultHook;
+use super::file::{self, Replaced, Snapshot};
+use super::{
+    Connector, ConnectorError, DryRun, Effect, Ended, EndedWhy, Fencing, Held, Outcome, Probe, Reading, is_id,
+};
 use crate::net::{canonical, never_a_target};
-use file::{Replaced, Snapshot};
-use journal::Journal;
+use journal::{Journal, What};
+use lift::Lift;
 pub use text::Entry;
 
 /// Third part of a resource `<site>/<node>/blocklist/<address>`.
 pub const NAME: &str = "blocklist";
 
-/// Called at the named fault points: `effect.before` and `effect.after`, right around the rename that makes a block real, and
-/// `effect.ended`, right after the one that ends blocks.
-pub type FaultHook = Box<dyn Fn(&str) + Send + Sync>;
+/// The check after a block: the address is listed.
+pub const CHECK_LISTED: &str = "listed";
+/// The check after the end of a block: no line of ours lists the address.
+pub const CHECK_UNLISTED: &str = "unlisted";
 
 /// Attempts to replace a file that others keep editing.
 const ATTEMPTS_MAX: usize = 5;
@@ -106,7 +114,7 @@ impl Blocklist {
             });
         }
         for id in [&block.permit_id, &block.idempotency_key] {
-            if !text::is_permit_id(id) {
+            if !is_id(id) {
                 return Err(ConnectorError::Refused {
                     why: format!("`{}` cannot stand in the file as an id", id.escape_debug()),
                 });
@@ -126,6 +134,9 @@ impl Blocklist {
 
     fn look_for(&self, idempotency_key: &str) -> Result<Probe, ConnectorError> {
         let journal = Journal::read(&self.path)?;
+        if let Some(probe) = self.look_for_lift(&journal, idempotency_key)? {
+            return Ok(probe);
+        }
         let present = self.entries()?.iter().any(|e| journal.has_begun(idempotency_key, &e.permit_id));
         Ok(match (present, journal.has_ended(idempotency_key)) {
             (true, _) => Probe::Applied,
@@ -156,10 +167,11 @@ impl Blocklist {
 
     /// The outcome when this was carried out before, or when somebody else lists the address.
     fn nothing_to_do(&self, old: &Snapshot, address: IpAddr, block: &Block) -> Result<Option<Outcome>, ConnectorError> {
-        let journal = Journal::read(&self.path)?;
-        let version = Digest::from_bytes(sha256(&old.bytes));
+        let mut journal = Journal::read(&self.path)?;
+        let at = version(&old.bytes);
         let outcome = |effect, effect_ref, until_ms| {
-            Some(Outcome { effect, effect_ref, until_ms, before: version, after: version, replaced: None })
+            let (before, after, told) = (at.clone(), at.clone(), Vec::new());
+            Some(Outcome { effect, effect_ref, until_ms, before, after, replaced: None, told })
         };
         let key = &block.idempotency_key;
         let same = |e: &Entry| e.permit_id == block.permit_id || journal.has_begun(key, &e.permit_id);
@@ -169,8 +181,10 @@ impl Blocklist {
         if journal.has_ended(key) {
             return Ok(outcome(Effect::AlreadyEnded, format!("permit {}", block.permit_id), None));
         }
-        let foreign = text::foreign_line_with(&old.bytes, address);
-        Ok(foreign.and_then(|n| outcome(Effect::AlreadyListed, format!("{}:{n}", self.path.display()), None)))
+        let Some(n) = text::foreign_line_with(&old.bytes, address) else { return Ok(None) };
+        journal.note(What::Foreign(address), key, &block.permit_id);
+        journal.save()?;
+        Ok(outcome(Effect::AlreadyListed, format!("{}:{n}", self.path.display()), None))
     }
 
     /// `None`: the file changed under our hands, look again.
@@ -200,9 +214,10 @@ impl Blocklist {
             effect: Effect::Applied,
             effect_ref: entry.line(),
             until_ms: Some(until_ms),
-            before: Digest::from_bytes(sha256(&old.bytes)),
-            after: Digest::from_bytes(sha256(&new)),
+            before: version(&old.bytes),
+            after: version(&new),
             replaced: replaces,
+            told: Vec::new(),
         }))
     }
 }
@@ -217,32 +232,112 @@ fn ended(entry: Entry, why: EndedWhy) -> Ended {
     }
 }
 
+/// The file's version, for the record: the addresses in it have none.
+fn version(bytes: &[u8]) -> String {
+    let hex: String = sha256(bytes).iter().map(|b| format!("{b:02x}")).collect();
+    format!("sha256:{hex}")
+}
+
 impl Connector for Blocklist {
     fn name(&self) -> &str {
         NAME
     }
 
     fn operations(&self) -> &[&'static str] {
-        &[OP_ADDRESS_BLOCK]
+        &[OP_ADDRESS_BLOCK, OP_ADDRESS_UNBLOCK, OP_BLOCKLIST_READ]
     }
 
     fn fencing(&self) -> Fencing {
         Fencing::Local
     }
 
+    fn version(&self, _: &str) -> Result<Option<String>, ConnectorError> {
+        Ok(None)
+    }
+
+    fn dry_run(&self, action: &Action, now_ms: u64) -> Result<DryRun, ConnectorError> {
+        let blast = |what: &str, n| vec![Blast { what: what.to_owned(), n }];
+        if action.operation() == OP_BLOCKLIST_READ {
+            let n = self.entries()?.len() as u64;
+            return Ok(DryRun { text: format!("reads {n} lines\n"), blast: blast("lines", n) });
+        }
+        let file = file::read(&self.path)?.bytes;
+        let address = address_of(action)?;
+        let ours = text::entries(&file).into_iter().find(|entry| entry.address == address);
+        let foreign = text::foreign_line_with(&file, address);
+        let mut text = String::new();
+        match (action.operation(), foreign) {
+            (OP_ADDRESS_BLOCK, Some(n)) if ours.is_none() => {
+                text = format!("(nothing changes: line {n}, which is somebody else's, lists it already)\n");
+            }
+            (OP_ADDRESS_BLOCK, _) => {
+                let until_ms = now_ms.saturating_add(ttl_s_of(action).saturating_mul(1000));
+                let until_ms = ours.as_ref().map_or(until_ms, |entry| entry.until_ms.max(until_ms));
+                text.extend(ours.map(|entry| format!("-{}\n", entry.line())));
+                text.push_str(&format!("+{address} # until {} permit …\n", text::utc_seconds(until_ms)));
+            }
+            _ => {
+                text.push_str(&match ours {
+                    Some(entry) => format!("-{}\n", entry.line()),
+                    None => "(nothing changes: no line of this node lists it)\n".to_owned(),
+                });
+                text.extend(foreign.map(|n| format!("({})\n", lift::left_alone(n))));
+            }
+        }
+        Ok(DryRun { text, blast: blast("addresses", 1) })
+    }
+
+    fn read(&self, action: &Action) -> Result<Reading, ConnectorError> {
+        if action.operation() != OP_BLOCKLIST_READ || action.connector() != NAME {
+            return Err(ConnectorError::refused(format!("{} is nothing that a blocklist reads", action.operation())));
+        }
+        let line = |entry: Entry| {
+            let until = text::utc_seconds(entry.until_ms);
+            serde_json::json!({ "address": entry.address, "until": until, "permit": entry.permit_id })
+        };
+        let lines: serde_json::Value = self.entries()?.into_iter().map(line).collect();
+        Ok(Reading { bytes: lines.to_string().into_bytes(), labels: Vec::new() })
+    }
+
     fn execute(&mut self, permit: &VerifiedPermit, now_ms: u64) -> Result<Outcome, ConnectorError> {
-        let block = asked(permit)?;
+        let key = permit.idempotency_key();
+        let address = asked(permit)?;
         // Done before is done: the deadline is for starting.
-        if now_ms > permit.execute_by_ms() && self.look_for(&block.idempotency_key)? == Probe::Absent {
+        if now_ms > permit.execute_by_ms() && self.look_for(&key)? == Probe::Absent {
             return Err(ConnectorError::Refused {
                 why: "the time within which the permit had to be carried out is over".into(),
             });
         }
-        self.apply(&block, now_ms)
+        let (permit_id, idempotency_key) = (permit.permit().to_string(), key);
+        match permit.action().operation() {
+            OP_ADDRESS_BLOCK => {
+                let ttl_s = ttl_s_of(permit.action());
+                self.apply(&Block { address, ttl_s, permit_id, idempotency_key }, now_ms)
+            }
+            _ => self.lift(&Lift { address, permit_id, idempotency_key }),
+        }
     }
 
     fn probe(&self, idempotency_key: &str) -> Result<Probe, ConnectorError> {
         self.look_for(idempotency_key)
+    }
+
+    fn check(&self, idempotency_key: &str, name: &str) -> Result<Held, ConnectorError> {
+        match name {
+            CHECK_LISTED => self.is_listed(idempotency_key),
+            CHECK_UNLISTED => self.is_unlisted(idempotency_key),
+            other => Err(ConnectorError::refused(format!(
+                "a blocklist has no check {other:?}; it has {CHECK_LISTED} and {CHECK_UNLISTED}"
+            ))),
+        }
+    }
+
+    fn undo(&mut self, undo: &VerifiedUndo, _: u64) -> Result<Outcome, ConnectorError> {
+        if undo.action().operation() != OP_ADDRESS_UNBLOCK || undo.action().connector() != NAME {
+            let why = format!("{} is nothing that a blocklist takes back", undo.action().operation());
+            return Err(ConnectorError::Refused { why });
+        }
+        self.take_back(undo.undoes(), address_of(undo.action())?)
     }
 
     fn sweep(&mut self, now_ms: u64) -> Result<Vec<Ended>, ConnectorError> {
@@ -250,23 +345,29 @@ impl Connector for Blocklist {
     }
 }
 
-/// What a permit asks of a blocklist.
-fn asked(permit: &VerifiedPermit) -> Result<Block, ConnectorError> {
-    let refused = |why: String| ConnectorError::Refused { why };
+fn address_of(action: &Action) -> Result<IpAddr, ConnectorError> {
+    let address = action.object().parse().map_err(|_| ConnectorError::refused("its object is no address"))?;
+    Ok(canonical(address))
+}
+
+fn ttl_s_of(action: &Action) -> u64 {
+    // The schema asks for it.
+    action.args().get("ttl_s").and_then(serde_json::Value::as_u64).unwrap_or(0)
+}
+
+/// The address that a permit asks something of a blocklist for.
+fn asked(permit: &VerifiedPermit) -> Result<IpAddr, ConnectorError> {
     let action = permit.action();
-    let object: Resource = permit.resource().parse().map_err(|e: ActionError| refused(e.to_string()))?;
-    let address = action.object().parse().ok().filter(|_| object.connector == NAME && object.object == action.object());
-    let ttl_s = action.args().get("ttl_s").and_then(serde_json::Value::as_u64);
-    match (action.operation(), address, ttl_s) {
-        (OP_ADDRESS_BLOCK, Some(address), Some(ttl_s)) => Ok(Block {
-            address,
-            ttl_s,
-            permit_id: permit.permit().to_string(),
-            idempotency_key: permit.idempotency_key(),
-        }),
-        _ => {
-            Err(refused(format!("{} on {} is nothing that this blocklist does", action.operation(), permit.resource())))
-        }
+    let object: Resource =
+        permit.resource().parse().map_err(|e: ActionError| ConnectorError::refused(e.to_string()))?;
+    let ours = action.connector() == NAME && object.connector == NAME && object.object == action.object();
+    match action.operation() {
+        OP_ADDRESS_BLOCK | OP_ADDRESS_UNBLOCK if ours => address_of(action),
+        _ => Err(ConnectorError::refused(format!(
+            "{} on {} is nothing that this blocklist does",
+            action.operation(),
+            permit.resource()
+        ))),
     }
 }
 

@@ -6,6 +6,7 @@
 use std::net::IpAddr;
 use std::str::FromStr;
 
+use crate::connector::is_id;
 use crate::net::{Cidr, canonical};
 
 /// One line of ours: `198.51.100.7 # until 2026-11-22T10:00:00Z permit <id>`.
@@ -37,13 +38,8 @@ impl Entry {
             until_ms: u64::try_from(until.as_millisecond()).ok()?,
             permit_id: permit_id.to_owned(),
         };
-        (is_permit_id(permit_id) && entry.address == canonical(entry.address) && entry.line() == text).then_some(entry)
+        (is_id(permit_id) && entry.address == canonical(entry.address) && entry.line() == text).then_some(entry)
     }
-}
-
-/// Whether `text` can stand in a line as a permit's id.
-pub(super) fn is_permit_id(text: &str) -> bool {
-    (1..=128).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
 }
 
 /// RFC 3339 in UTC with whole seconds, rounded up: a block never ends early.

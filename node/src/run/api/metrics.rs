@@ -57,6 +57,18 @@ pub async fn metrics(State(context): State<Context>) -> Result<Response, Problem
     if let Some(notifier) = &context.facts.notifier {
         page.notify(&notifier.counted());
     }
+    let hands = context.facts.hands.views();
+    page.gauge("cauldron_connector_hangs", "Whether a connector does not answer.", &["connector"], |g| {
+        hands.iter().for_each(|hand| g(&[&hand.name], u64::from(hand.since.is_some())));
+    });
+    page.counter(
+        "cauldron_connector_hung_total",
+        "How often a connector did not answer in time.",
+        &["connector"],
+        |c| {
+            hands.iter().for_each(|hand| c(&[&hand.name], hand.hung));
+        },
+    );
     let commits = context.node.commits();
     page.counter("cauldron_store_commits_total", "Durable commits.", &[], |c| c(&[], commits.commits.load(Relaxed)));
     page.counter("cauldron_store_records_total", "Records in durable commits.", &[], |c| {

@@ -103,6 +103,8 @@ pub fn router(context: Context) -> Router {
         .routes(routes!(govern::bring_bundle))
         .routes(routes!(govern::bundle))
         .routes(routes!(govern::judged))
+        .routes(routes!(write::undo))
+        .routes(routes!(write::reading))
         .routes(routes!(write::clock_reset))
         .routes(routes!(write::vote))
         .routes(routes!(write::token))

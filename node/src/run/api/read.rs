@@ -75,7 +75,7 @@ pub async fn this_node(State(context): State<Context>) -> Answer<Value> {
     merge(&mut value, context.facts.about_self(now, runway, &context.mesh.status().await, context.mesh.counters()));
     let idle = context.facts.authority.as_ref().and_then(|keeper| keeper.idle_because()).map(str::to_owned);
     if let Some(reasons) = value["reasons"].as_array_mut() {
-        reasons.extend(context.facts.problem().into_iter().chain(idle).map(Value::from));
+        reasons.extend(context.facts.problems().into_iter().chain(idle).map(Value::from));
     }
     Ok(Json(value))
 }

@@ -5,6 +5,7 @@ use axum::body::Bytes;
 use axum::extract::{Path, State};
 use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
+use cauldron_coordinator::action::Catalogue;
 use cauldron_coordinator::bodies::{Order, Proposal, Restriction, Target};
 use cauldron_coordinator::vote::SignedVote;
 use cauldron_identity::SpiffeId;
@@ -18,7 +19,8 @@ use tracing::Instrument as _;
 use utoipa::ToSchema;
 
 use super::{Context, Problem};
-use crate::run::propose::ProposalRequest;
+use crate::run::effects::NotSeen;
+use crate::run::propose::{ProposalRequest, Seen};
 use crate::token::JoinToken;
 
 /// Where something was recorded.
@@ -53,11 +55,81 @@ pub async fn propose(
     record(&context, Command::Propose { proposal: Box::new(proposal), traceparent }).instrument(span).await
 }
 
-/// The proposal that a request asks for, at a resource of this node.
+/// The proposal that a request asks for, at a resource of this node, with what its connector sees.
 pub(super) async fn proposal_of(context: &Context, request: ProposalRequest) -> Result<Proposal, Problem> {
     let catalogue = context.node.read(|core| core.catalogue().clone()).await?;
-    let proposal = request.into_proposal(&context.facts.spiffe_id, &catalogue, None);
+    let seen = seen(context, &request, &catalogue).await?;
+    let proposal = request.into_proposal(&context.facts.spiffe_id, &catalogue, seen);
     proposal.map_err(|e| Problem::bad_request("proposal", e))
+}
+
+/// What the connector sees before anything is proposed: people decide on what the resource's owner would change.
+async fn seen(context: &Context, request: &ProposalRequest, catalogue: &Catalogue) -> Result<Option<Seen>, Problem> {
+    let action = request.action(catalogue).map_err(|e| Problem::bad_request("proposal", e))?;
+    let (needed, connector) = (action.schema().about().versioned, action.connector().to_owned());
+    match context.facts.hands.look(action).await {
+        Ok(seen) => Ok(Some(seen)),
+        Err(NotSeen::NoConnector) if !needed => Ok(None),
+        Err(NotSeen::NoConnector) => {
+            let detail = format!("this node has no connector {connector}, and only that can say what would change");
+            Err(Problem::bad_request("no_connector", detail)
+                .hint("propose at the node that has it; `cauldron status` lists connectors"))
+        }
+        Err(NotSeen::Refused(why)) => Err(Problem::bad_request("dry_run", why)),
+        // What has no versions can be judged without a look; the owner compares nothing at the effect either.
+        Err(NotSeen::Silent(why)) if !needed => {
+            tracing::warn!(why, "proposed without a dry run");
+            Ok(None)
+        }
+        Err(NotSeen::Silent(why)) => {
+            Err(Problem::unavailable("connector_hangs", why).hint("`cauldron status` says since when"))
+        }
+    }
+}
+
+/// Who wants an effect back.
+#[derive(Debug, Deserialize, ToSchema)]
+pub struct UndoRequest {
+    /// Who asks, as the record will name them; whoever may open the socket is believed.
+    pub by: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// Takes back what this node did: carries out the undo that was permitted with it. Needs no other permit, no coordinator
+/// and no policy.
+#[utoipa::path(post, path = "/v1/proposals/{id}/undo", request_body = UndoRequest, responses((status = 200, body = Recorded), (status = 409, body = Problem)))]
+pub async fn undo(
+    State(context): State<Context>,
+    Path(id): Path<String>,
+    Json(request): Json<UndoRequest>,
+) -> Result<Json<Recorded>, Problem> {
+    let plain = |text: &str, max| !text.trim().is_empty() && text.len() <= max && !text.chars().any(char::is_control);
+    if !plain(&request.by, 128) || !plain(&request.reason, 2_048) {
+        return Err(Problem::bad_request("undo", "by (128 bytes) and reason (2,048 bytes) say something, in one line"));
+    }
+    let proposal = context.node.read(move |core| core.find(&id)).await?.map_err(Problem::not_found)?;
+    let by = format!("{} at {}", request.by, context.facts.spiffe_id);
+    record(&context, Command::Undo { proposal, by, reason: request.reason }).await
+}
+
+/// What a permitted read brought.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ReadingAnswer {
+    /// The bytes, in base64.
+    pub bytes: String,
+    /// Labels that travel with them.
+    pub labels: Vec<String>,
+}
+
+/// What the read that was proposed brought. Kept in memory, for the last 64 reads since the start.
+#[utoipa::path(get, path = "/v1/proposals/{id}/reading", responses((status = 200, body = ReadingAnswer), (status = 404, body = Problem)))]
+pub async fn reading(State(context): State<Context>, Path(id): Path<String>) -> Result<Json<ReadingAnswer>, Problem> {
+    let permits = context.node.read(move |core| core.find(&id).map(|found| core.permits_of(&found))).await?;
+    let permits = permits.map_err(Problem::not_found)?;
+    let reading = permits.iter().find_map(|permit| context.facts.hands.reading(permit));
+    let reading = reading.ok_or_else(|| Problem::not_found("nothing was read under it since this node started"))?;
+    Ok(Json(ReadingAnswer { bytes: BASE64_STANDARD.encode(&reading.bytes), labels: reading.labels }))
 }
 
 /// A person's vote: the statement exactly as signed.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, OFlags, flock};
 
-use crate::connector::ConnectorError;
+use super::ConnectorError;
 
 /// Largest file that is read; a blocklist of this size has 200,000 lines and wants another connector.
 pub(super) const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
@@ -30,11 +30,6 @@ pub(super) enum Replaced {
     ChangedMeanwhile,
 }
 
-pub(super) fn io_error(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ConnectorError {
-    let path = path.to_owned();
-    move |source| ConnectorError::Io { doing, path, source }
-}
-
 /// Reads `path` without following a symlink and without waiting. A missing file is an empty one.
 pub(super) fn read(path: &Path) -> Result<Snapshot, ConnectorError> {
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
@@ -45,14 +40,14 @@ pub(super) fn read(path: &Path) -> Result<Snapshot, ConnectorError> {
         Err(_) if fs::symlink_metadata(path).is_ok_and(|m| m.is_symlink()) => {
             return Err(ConnectorError::Symlink { path: path.to_owned() });
         }
-        Err(error) => return Err(io_error("open", path)(error)),
+        Err(error) => return Err(ConnectorError::io("open", path)(error)),
     };
-    let meta = file.metadata().map_err(io_error("look at", path))?;
+    let meta = file.metadata().map_err(ConnectorError::io("look at", path))?;
     if !meta.is_file() {
         return Err(ConnectorError::NotAFile { path: path.to_owned() });
     }
     let mut bytes = Vec::new();
-    (&file).take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(io_error("read", path))?;
+    (&file).take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(ConnectorError::io("read", path))?;
     if bytes.len() as u64 > FILE_BYTES_MAX {
         return Err(ConnectorError::TooLarge { path: path.to_owned(), bytes_max: FILE_BYTES_MAX });
     }
@@ -74,10 +69,10 @@ pub(super) fn replace(
     write_temporary(&temporary, old.meta.as_ref(), bytes)?;
     before();
     if !unchanged(path, old.meta.as_ref()) {
-        fs::remove_file(&temporary).map_err(io_error("remove", &temporary))?;
+        fs::remove_file(&temporary).map_err(ConnectorError::io("remove", &temporary))?;
         return Ok(Replaced::ChangedMeanwhile);
     }
-    fs::rename(&temporary, path).map_err(io_error("replace", path))?;
+    fs::rename(&temporary, path).map_err(ConnectorError::io("replace", path))?;
     sync_directory(path)?;
     after();
     Ok(Replaced::Yes)
@@ -92,21 +87,22 @@ pub(super) fn claim(path: &Path, owner: &str) -> Result<File, ConnectorError> {
         let temporary = beside(&marker, &format!(".{}", std::process::id()));
         write_temporary(&temporary, None, format!("{owner}\n").as_bytes())?;
         let linked = fs::hard_link(&temporary, &marker);
-        fs::remove_file(&temporary).map_err(io_error("remove", &temporary))?;
+        fs::remove_file(&temporary).map_err(ConnectorError::io("remove", &temporary))?;
         match linked {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                return Err(io_error("create", &marker)(error));
+                return Err(ConnectorError::io("create", &marker)(error));
             }
             _ => sync_directory(&marker)?,
         }
         is_claimed_by(path, owner)?;
     }
     let flags = OFlags::NOFOLLOW.bits().cast_signed();
-    let file = OpenOptions::new().read(true).custom_flags(flags).open(&marker).map_err(io_error("open", &marker))?;
+    let file =
+        OpenOptions::new().read(true).custom_flags(flags).open(&marker).map_err(ConnectorError::io("open", &marker))?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(file),
         Err(rustix::io::Errno::WOULDBLOCK) => Err(ConnectorError::Locked { path: path.to_owned(), marker }),
-        Err(error) => Err(io_error("lock", &marker)(error.into())),
+        Err(error) => Err(ConnectorError::io("lock", &marker)(error)),
     }
 }
 
@@ -148,11 +144,15 @@ pub(super) fn directory(path: &Path) -> &Path {
 fn write_temporary(path: &Path, like: Option<&Metadata>, bytes: &[u8]) -> Result<(), ConnectorError> {
     // Left behind by a crash; the lock says that nobody is writing it now.
     match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io_error("remove", path)(error)),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(ConnectorError::io("remove", path)(error)),
         _ => {}
     }
-    let mut file =
-        OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(io_error("create", path))?;
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(ConnectorError::io("create", path))?;
     let fill = |file: &mut File| {
         file.write_all(bytes)?;
         let now = file.metadata()?;
@@ -166,7 +166,7 @@ fn write_temporary(path: &Path, like: Option<&Metadata>, bytes: &[u8]) -> Result
     fill(&mut file).map_err(|error| {
         // The first error is the one that matters.
         let _ = fs::remove_file(path);
-        io_error("write", path)(error)
+        ConnectorError::io("write", path)(error)
     })
 }
 
@@ -182,5 +182,5 @@ fn unchanged(path: &Path, old: Option<&Metadata>) -> bool {
 
 fn sync_directory(path: &Path) -> Result<(), ConnectorError> {
     let directory = directory(path);
-    File::open(directory).and_then(|d| d.sync_all()).map_err(io_error("sync", directory))
+    File::open(directory).and_then(|d| d.sync_all()).map_err(ConnectorError::io("sync", directory))
 }

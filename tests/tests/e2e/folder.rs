@@ -1,0 +1,182 @@
+//! A folder of managed files: seen before it is approved, changed once, checked, and taken back.
+
+use std::path::PathBuf;
+
+use cauldron_tests::{Mesh, Plan, Ran, append, eventually};
+use serde_json::{Value, json};
+
+/// A mesh with a folder at lyon in which `a.conf` says `one`.
+struct Place {
+    mesh: Mesh,
+}
+
+impl Place {
+    fn with(fault: Option<&str>) -> Self {
+        let init = ["--group", "security-duty", "--group", "devops"];
+        let mut mesh = Mesh::only_hq(Plan { init: &init, without_porto: true, ..Plan::default() });
+        let folder = mesh.folder().join("conf.d");
+        std::fs::create_dir(&folder).expect("made");
+        std::fs::write(folder.join("a.conf"), "one\n").expect("written");
+        mesh.join("lyon", &["--folder", &folder.display().to_string()]).ok();
+        append(&mesh.lyon.config(), "\n[connectors]\nanswer_within = \"2s\"\n");
+        mesh.lyon.set_env("CAULDRON_FAULT", fault);
+        mesh.lyon.start();
+        mesh.until_up();
+        Self { mesh }
+    }
+
+    fn file(&self) -> PathBuf {
+        self.mesh.folder().join("conf.d/a.conf")
+    }
+
+    fn text(&self) -> String {
+        std::fs::read_to_string(self.file()).expect("readable")
+    }
+
+    /// Proposes at lyon, with a file as a program would.
+    fn propose(&self, operation: &str, args: &Value) -> Ran {
+        let body = json!({ "operation": operation, "args": args, "rationale": "the port moved" });
+        let file = self.mesh.folder().join("proposal.json");
+        std::fs::write(&file, body.to_string()).expect("written");
+        self.mesh.lyon.run(&["propose", "--file", &file.display().to_string()])
+    }
+
+    /// A write of `two` that waits for a person at hq.
+    fn write(&self) -> String {
+        let ran = self.propose("devops.file.write", &json!({ "path": "a.conf", "text": "two\n" })).ok();
+        let id = ran.json()["id"].as_str().expect("an id").to_owned();
+        self.mesh.hq.until_state(&id, "PENDING_APPROVAL");
+        id
+    }
+
+    fn written(&self) -> String {
+        let id = self.write();
+        self.mesh.approve(&id).ok();
+        id
+    }
+
+    fn heal(&mut self) {
+        self.mesh.lyon.set_env("CAULDRON_FAULT", None);
+    }
+}
+
+#[test]
+fn a_change_is_seen_approved_made_verified_and_taken_back() {
+    let mut place = Place::with(None);
+    let id = place.write();
+    let shown = place.mesh.hq.run(&["approvals", "show", &id]).ok().json();
+    let lines = shown["presentation"].to_string();
+    for part in ["-one", "+two", "only at version", "sha256:"] {
+        assert!(lines.contains(part), "{part}: {lines}");
+    }
+    assert_eq!(place.text(), "one\n");
+    place.mesh.approve(&id).ok();
+    place.mesh.hq.until_state(&id, "VERIFIED");
+    assert_eq!(place.text(), "two\n");
+
+    let refused = place.mesh.hq.run(&["undo", &id, "--reason", "wrong port", "--yes"]);
+    assert!(refused.refused_with(5).contains("did it; ask there"), "{refused:?}");
+    // In the dark: it was permitted with the write.
+    place.mesh.hq.stop();
+    place.mesh.lyon.run(&["undo", &id, "--reason", "wrong port", "--by", "ana", "--yes"]).ok();
+    place.mesh.lyon.until_state(&id, "COMPENSATED");
+    assert_eq!(place.text(), "one\n");
+    place.mesh.hq.start();
+    place.mesh.hq.until_state(&id, "COMPENSATED");
+    let told = place.mesh.hq.facts(&id, "compensating");
+    assert!(told[0]["summary"].as_str().is_some_and(|s| s.contains("ana at spiffe://")), "{told:?}");
+    place.mesh.until_converged();
+}
+
+#[test]
+fn a_file_that_changed_meanwhile_is_left_alone() {
+    let place = Place::with(None);
+    let id = place.write();
+    std::fs::write(place.file(), "by hand\n").expect("written");
+    place.mesh.approve(&id).ok();
+    eventually("lyon voids the permit", || {
+        place.mesh.lyon.metric("cauldron_core_refused_total{code=\"permit.version\"}") >= 1
+    });
+    let why = place.mesh.lyon.run(&["why", &id]).ok().out;
+    assert!(why.contains("it was reasoned on another"), "{why}");
+    assert_eq!(place.text(), "by hand\n");
+    assert!(place.mesh.lyon.facts(&id, "started").is_empty());
+}
+
+#[test]
+fn what_cannot_be_done_is_refused_before_anybody_is_asked() {
+    let place = Place::with(None);
+    let refused = place.propose("devops.file.write", &json!({ "path": "none/a.conf", "text": "x" }));
+    assert!(refused.err.contains("there is no directory"), "{refused:?}");
+    let refused = place.propose("devops.file.restore", &json!({ "path": "a.conf" }));
+    assert!(refused.err.contains("is not kept"), "{refused:?}");
+    assert!(place.mesh.lyon.items("/v1/proposals").is_empty());
+}
+
+#[test]
+fn a_connector_that_hangs_is_told_of_and_holds_up_nobody() {
+    let mut place = Place::with(Some("effect.before:hang"));
+    let id = place.written();
+    place.mesh.hq.until_state(&id, "UNKNOWN");
+    let own = place.mesh.lyon.get("/v1/self");
+    assert_eq!(own["connectors"][0]["state"], "hangs", "{own}");
+    assert!(own["reasons"].to_string().contains("connector folder hangs since"), "{own}");
+    assert_eq!(place.mesh.lyon.metric("cauldron_connector_hangs{connector=\"folder\"}"), 1);
+    // Nothing more is handed to it; the node itself answers.
+    let refused = place.propose("devops.file.write", &json!({ "path": "b.conf", "text": "x" }));
+    assert!(refused.err.contains("connector folder does not answer"), "{refused:?}");
+    place.heal();
+    place.mesh.lyon.kill9();
+    place.mesh.lyon.start();
+    place.mesh.until_up();
+    assert_eq!((place.text().as_str(), place.mesh.lyon.state(&id).as_str()), ("one\n", "UNKNOWN"));
+    assert_eq!(place.mesh.lyon.facts(&id, "started").len(), 1);
+}
+
+#[test]
+fn a_connector_that_dies_after_the_effect_acted_once() {
+    let mut place = Place::with(Some("effect.after:kill"));
+    let id = place.written();
+    assert!(!place.mesh.lyon.until_ended().success());
+    assert_eq!(place.text(), "two\n");
+    place.heal();
+    place.mesh.lyon.start();
+    place.mesh.hq.until_state(&id, "VERIFIED");
+    assert_eq!(place.text(), "two\n");
+    for kind in ["started", "done", "verified"] {
+        assert_eq!(place.mesh.hq.facts(&id, kind).len(), 1, "{kind}");
+    }
+}
+
+#[test]
+fn a_node_killed_before_the_effect_compares_versions_again_and_acts_once() {
+    let mut place = Place::with(Some("effect.before:kill"));
+    let id = place.written();
+    assert!(!place.mesh.lyon.until_ended().success());
+    assert_eq!(place.text(), "one\n");
+    place.heal();
+    place.mesh.lyon.start();
+    place.mesh.hq.until_state(&id, "VERIFIED");
+    assert_eq!((place.text().as_str(), place.mesh.hq.facts(&id, "started").len()), ("two\n", 1));
+}
+
+#[test]
+fn a_connector_that_lies_about_an_effect_is_found_out_and_a_person_is_called() {
+    let place = Place::with(Some("effect.done:lie"));
+    let id = place.written();
+    place.mesh.hq.until_state(&id, "COMPENSATION_FAILED");
+    let failed = place.mesh.hq.facts(&id, "verify-failed");
+    assert!(failed[0]["summary"].as_str().is_some_and(|s| s.contains("content does not hold")), "{failed:?}");
+    assert_eq!(place.text(), "one\n");
+}
+
+#[test]
+fn an_effect_whose_check_does_not_hold_is_taken_back() {
+    let place = Place::with(Some("check.held:lie"));
+    let id = place.written();
+    place.mesh.hq.until_state(&id, "COMPENSATED");
+    assert_eq!(place.text(), "one\n");
+    for kind in ["done", "verify-failed", "compensating", "compensated"] {
+        assert_eq!(place.mesh.hq.facts(&id, kind).len(), 1, "{kind}");
+    }
+}
