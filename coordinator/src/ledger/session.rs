@@ -71,4 +71,11 @@ impl Ledger {
         });
         told.chain(returned.into_iter().flatten()).map(String::as_str)
     }
+
+    /// Labels of what a step read or was told, each once.
+    #[must_use]
+    pub fn labels_read(&self, p: &Recorded<Proposal>, authority: &Authority) -> Vec<String> {
+        let labels: std::collections::BTreeSet<&str> = self.labels_of(p, authority).collect();
+        labels.into_iter().map(str::to_owned).collect()
+    }
 }

@@ -1,9 +1,9 @@
 //! What people and programs need of governance beside the list: drafts of edits, deputies, and what was judged.
 
 use cauldron_coordinator::bodies::{DeputyStatement, Proposal};
-use cauldron_coordinator::ledger::edited;
+use cauldron_coordinator::ledger::{Recorded, State, Status, edited};
 use cauldron_identity::authority::Entry;
-use cauldron_identity::{Digest, FactId};
+use cauldron_identity::{Clock, Digest, FactId};
 use serde_json::Value;
 
 use crate::core::NodeCore;
@@ -21,6 +21,26 @@ impl NodeCore {
             Some(why) => format!("{e}: {why}"),
             None => e.to_string(),
         })
+    }
+
+    /// Where a call of a session stands, with the labels of what came back.
+    #[must_use]
+    pub fn call_state(&self, now: Clock, id: &FactId) -> Option<(Status, Vec<String>)> {
+        let status = self.ledger.status(id, &self.authority, now.wall_ms)?;
+        let labels = self.ledger.proposal(id).map(|p| self.ledger.labels_read(p, &self.authority)).unwrap_or_default();
+        Some((status, labels))
+    }
+
+    /// The steps of a session that are here, the first first.
+    #[must_use]
+    pub fn session_steps(&self, now: Clock, session: &Digest) -> Vec<(Recorded<Proposal>, State, Vec<String>)> {
+        let Some((_, head)) = self.ledger.session_head(session) else { return Vec::new() };
+        let steps = self.ledger.history(head).into_iter().chain([head]);
+        let view = |p: &Recorded<Proposal>| {
+            let (status, labels) = self.call_state(now, &p.id)?;
+            Some((p.clone(), status.state, labels))
+        };
+        steps.filter_map(view).collect()
     }
 
     /// Every word of people about deputies that counts now.

@@ -82,7 +82,8 @@ impl NodeCore {
         if self.sessions.reading.values().any(|reading| reading.session == session) {
             return Err(Refusal::new("session_busy", "a step of this session is under way; one follows the other"));
         }
-        let step = self.next_step(session)?;
+        let (step, agent) = self.next_step(session)?;
+        proposal.agent = agent;
         step.covers(&proposal.operation, &proposal.agent, self.now.wall_ms)
             .map_err(|why| Refusal::new("not_delegated", why))?;
         proposal.on_behalf_of.get_or_insert_with(|| step.principal.clone());
@@ -96,24 +97,27 @@ impl NodeCore {
         self.propose_step(proposal, traceparent)
     }
 
-    fn next_step(&self, id: Digest) -> Result<SessionStep, Refusal> {
+    /// The next step of a session, and whose session it is.
+    fn next_step(&self, id: Digest) -> Result<(SessionStep, String), Refusal> {
         if let Some((index, last)) = self.ledger.session_head(&id) {
             let before = last.body.session.clone().filter(|_| last.header.author == self.me);
             let before =
                 before.ok_or_else(|| Refusal::new("not_our_session", "this session belongs to another node"))?;
-            return Ok(SessionStep { index: index.saturating_add(1), prev: Some(last.id), ..before });
+            let step = SessionStep { index: index.saturating_add(1), prev: Some(last.id), ..before };
+            return Ok((step, last.body.agent.clone()));
         }
         let open = self.sessions.opened.get(&id);
         let open =
             open.ok_or_else(|| Refusal::new("unknown_session", "no such session is open here; open one first"))?;
-        Ok(SessionStep {
+        let step = SessionStep {
             id,
             principal: open.principal.clone(),
             role: open.role.clone(),
             delegation: open.delegation.clone(),
             index: 1,
             prev: None,
-        })
+        };
+        Ok((step, open.agent.clone()))
     }
 
     /// With the times that it will be written with.

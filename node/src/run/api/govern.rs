@@ -4,6 +4,7 @@ use axum::Json;
 use axum::extract::{Path, Query, State};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use cauldron_coordinator::action::{Action, Each};
 use cauldron_coordinator::bodies::{Deputy, DeputyStatement, Proposal};
 use cauldron_coordinator::policy::Bundle;
 use cauldron_coordinator::vote::Presentation;
@@ -77,8 +78,30 @@ pub async fn draft_edit(
 ) -> Answer<Draft> {
     let found = context.node.read(move |core| core.find(&id)).await?.map_err(Problem::not_found)?;
     let child = context.node.read(move |core| core.edit_draft(&found, &request.set)).await?;
-    let child = child.map_err(|e| Problem::bad_request("edit", e))?;
+    let mut child = child.map_err(|e| Problem::bad_request("edit", e))?;
+    look(&context, &mut child).await?;
     draft(&context, child).await
+}
+
+/// What the connector sees, where this node owns the resource: elsewhere nobody can say what the edit would change.
+async fn look(context: &Context, child: &mut Proposal) -> Result<(), Problem> {
+    let owner = child.resource.splitn(3, '/').take(2).collect::<Vec<_>>().join("/node/");
+    if !context.facts.spiffe_id.to_string().ends_with(&format!("/site/{owner}")) {
+        return Ok(());
+    }
+    let catalogue = context.node.read(|core| core.catalogue().clone()).await?;
+    let action = Action::parse(&catalogue, &child.action_class, &child.args);
+    let action = action.map_err(|e| Problem::bad_request("edit", crate::run::chain(&e)))?;
+    let by_version = action.schema().about().intent.each == Each::Version;
+    if let Ok(seen) = context.facts.hands.look(action.clone()).await {
+        if let Some(version) = seen.version.filter(|_| by_version) {
+            child.intent_key = action.intent_with(&version);
+            child.expected_version = Some(version);
+        }
+        child.dry_run = seen.dry_run;
+        child.blast = seen.blast;
+    }
+    Ok(())
 }
 
 /// A proposal with the signature of whoever wrote or edited it.

@@ -9,6 +9,7 @@ mod metrics;
 mod problem;
 mod read;
 mod roots;
+mod sessions;
 mod write;
 
 use std::sync::Arc;
@@ -96,6 +97,9 @@ pub fn router(context: Context) -> Router {
         .routes(routes!(read::why))
         .routes(routes!(read::events))
         .routes(routes!(write::propose))
+        .routes(routes!(sessions::open))
+        .routes(routes!(sessions::call))
+        .routes(routes!(sessions::steps))
         .routes(routes!(govern::draft_proposal))
         .routes(routes!(govern::draft_edit))
         .routes(routes!(govern::signed))
