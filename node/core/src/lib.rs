@@ -18,6 +18,7 @@ pub mod input;
 pub mod local;
 pub mod view;
 
+mod approver;
 mod bases;
 mod believed;
 mod budgets;
@@ -59,6 +60,7 @@ mod opening_tests;
 #[cfg(test)]
 mod testing;
 
+pub use crate::approver::{Approver, Desk, Party, Said, Seat, Words};
 pub use crate::budgets::{BudgetAct, WINDOWS_AHEAD_MAX};
 pub use crate::closing::ClosedHistory;
 pub use crate::config::{Misbehave, NodeConfig, OpenError};
