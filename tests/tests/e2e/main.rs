@@ -19,6 +19,7 @@ mod keys;
 mod logs;
 mod notify;
 mod otlp;
+mod page;
 mod people;
 mod pkcs11;
 mod policy;
