@@ -19,6 +19,7 @@ pub mod local;
 pub mod view;
 
 mod aftermath;
+mod approver;
 mod bases;
 mod believed;
 mod budgets;
@@ -61,6 +62,7 @@ mod opening_tests;
 #[cfg(test)]
 mod testing;
 
+pub use crate::approver::{Approver, Desk, Party, Said, Seat, Words};
 pub use crate::budgets::{BudgetAct, WINDOWS_AHEAD_MAX};
 pub use crate::closing::ClosedHistory;
 pub use crate::config::{Misbehave, NodeConfig, OpenError};

@@ -26,7 +26,7 @@ impl NodeCore {
         views
     }
 
-    fn proposal_line(&self, now: Clock, status: &Status) -> Option<ProposalView> {
+    pub(crate) fn proposal_line(&self, now: Clock, status: &Status) -> Option<ProposalView> {
         let p = self.ledger.proposal(&status.id)?;
         let as_of_ms = if p.header.author == self.me {
             now.wall_ms

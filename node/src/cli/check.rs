@@ -18,6 +18,7 @@ use crate::config::{Config, Webhook};
 use crate::error::CliError;
 use crate::output::{Format, items, plain, print, relative, rows};
 use crate::run::notify::Notifier;
+use crate::run::page::Page;
 use crate::{founding, keyfile};
 
 /// `check`.
@@ -177,6 +178,10 @@ pub(super) fn before_start(global: &Global, args: &CheckArgs) -> Result<(), CliE
     }
     if !config.notify.is_empty() {
         findings.extend([("webhooks", webhook_files(&config)), ("page links", Ok(page_links(&config)))]);
+    }
+    if let Some(serve) = &config.page.serve {
+        let shown = |()| format!("would be served at {} on {}", serve.origin, serve.listen);
+        findings.push(("approval page", Page::examine(serve).map(shown).map_err(|e| e.one_line())));
     }
     report(global.output, findings)
 }

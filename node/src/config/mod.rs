@@ -8,6 +8,7 @@ mod connectors;
 mod federation;
 mod identity;
 mod notify;
+mod page;
 mod problem;
 mod read;
 mod reader;
@@ -26,7 +27,8 @@ use cauldron_identity::{MeshId, Role, SpiffeId, TrustDomain};
 
 pub use address::PeerAddr;
 pub use federation::{Endpoint, Federation, ForeignDomain, Profile, endpoint_url};
-pub use notify::{HookUrl, Page, Webhook};
+pub use notify::{HookUrl, Webhook};
+pub use page::{Page, Serve};
 pub use template::{SecurityTemplate, Template};
 
 use crate::error::CliError;

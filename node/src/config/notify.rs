@@ -1,4 +1,4 @@
-//! `[[notify.webhook]]` and `[page]`: who is told that something waits for a person, and where the links lead.
+//! `[[notify.webhook]]`: who is told that something waits for a person.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -73,22 +73,8 @@ impl std::str::FromStr for HookUrl {
     }
 }
 
-/// `[page]`: the approval page as people reach it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Page {
-    /// Its public address without a slash at the end; `/approvals/<proposal>` behind it is one proposal's page.
-    pub url: Option<String>,
-}
-
-impl Page {
-    /// The page of one proposal, where the address of pages is known.
-    #[must_use]
-    pub fn link(&self, proposal: &str) -> Option<String> {
-        self.url.as_ref().map(|base| format!("{base}/approvals/{proposal}"))
-    }
-}
-
-fn web_address(text: &str) -> Result<Uri, &'static str> {
+/// An address that people or programs reach: `https`, or `http` to this machine; without user name and fragment.
+pub(super) fn web_address(text: &str) -> Result<Uri, &'static str> {
     let url: Uri = text.parse().map_err(|_| "is no URL")?;
     let authority = url.authority().ok_or("is no whole URL")?;
     if authority.as_str().contains('@') {
@@ -110,15 +96,6 @@ fn web_address(text: &str) -> Result<Uri, &'static str> {
 fn is_loopback(host: &str) -> bool {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     bare.eq_ignore_ascii_case("localhost") || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
-}
-
-pub(super) fn page(r: &Reader<'_>) -> Page {
-    let base = |text: &str| match web_address(text)?.query() {
-        Some(_) => Err("has a query, behind which no path can stand"),
-        None => Ok(text.trim_end_matches('/').to_owned()),
-    };
-    let hint = "write where people reach the approval page, such as \"https://approve.acme.example\"";
-    Page { url: r.parsed("page.url", base, hint) }
 }
 
 pub(super) fn webhooks(r: &Reader<'_>, base: &Path) -> Vec<Webhook> {
@@ -172,7 +149,7 @@ fn webhook(item: &Item<'_, '_>, base: &Path) -> Option<Webhook> {
 mod tests {
     use expect_test::{Expect, expect};
 
-    use super::super::{Config, Page};
+    use super::super::Config;
     use crate::error::CliError;
 
     const HQ: &str =
@@ -203,7 +180,7 @@ mod tests {
         assert!(!format!("{config:?}").contains("s3cret"));
         assert!(duty.url.is_https() && !local.url.is_https() && local.groups.is_empty() && local.ca.is_none());
         assert_eq!(config.page.link("ab").as_deref(), Some("https://approve.acme.example/approvals/ab"));
-        assert_eq!(Page::default().link("ab"), None);
+        assert_eq!(crate::config::Page::default().link("ab"), None);
         assert!(parse("").expect("good").notify.is_empty());
     }
 

@@ -20,6 +20,7 @@ mod issued;
 mod lane;
 pub mod notify;
 mod open;
+pub(crate) mod page;
 mod propose;
 mod quiet;
 mod refusals;
@@ -126,7 +127,8 @@ async fn run_node(config: Arc<Config>) -> Result<(), CliError> {
         () = stop_signal.wait() => return Ok(()),
     };
     let node = open_node(&config, mesh, &author, start, &store, &fault, used_before)?;
-    let door = Door { gate, health: sockets.health, bundle: sockets.bundle, foreign, notifier, stop, stopped };
+    let Sockets { health, bundle, page, _file, .. } = sockets;
+    let door = Door { gate, health, bundle, page, foreign, notifier, stop, stopped };
     let issuers = Issuers { ca, holder, fault, roots: Arc::default() };
     let running = Running::start(config.clone(), mesh, author, issuers, store, node, door, hands)?;
     running.until(stop_signal).await
@@ -149,6 +151,7 @@ struct Sockets {
     socket: tokio::net::UnixListener,
     health: Option<tokio::net::TcpListener>,
     bundle: Option<federation::Server>,
+    page: Option<page::Page>,
     /// Goes when the node does, however it ends.
     _file: SocketFile,
 }
@@ -168,6 +171,7 @@ struct Door {
     gate: api::Gate,
     health: Option<tokio::net::TcpListener>,
     bundle: Option<federation::Server>,
+    page: Option<page::Page>,
     foreign: federation::Known,
     notifier: Option<Arc<notify::Notifier>>,
     stop: watch::Sender<bool>,
@@ -194,7 +198,11 @@ impl Sockets {
             None => None,
             Some(endpoint) => Some(federation::Server::bind(endpoint).await?),
         };
-        Ok(Self { socket, health, bundle, _file })
+        let page = match &config.page.serve {
+            None => None,
+            Some(serve) => Some(page::Page::bind(serve).await?),
+        };
+        Ok(Self { socket, health, bundle, page, _file })
     }
 }
 
@@ -237,7 +245,7 @@ impl Running {
         hands: Hands,
     ) -> Result<Self, CliError> {
         let Opened { core, clock, source, issued: at_start } = opened;
-        let Door { gate, health, bundle, foreign, notifier, stop, stopped } = door;
+        let Door { gate, health, bundle, page, foreign, notifier, stop, stopped } = door;
         let Hands { connectors, sshd } = hands;
         let thread_failed = |e: std::io::Error| CliError::config("cannot start a thread").because(&e);
         let stop_threads = Arc::new(AtomicBool::new(false));
@@ -347,6 +355,9 @@ impl Running {
             facts: Arc::new(facts),
             store,
         };
+        if let Some(page) = page {
+            tokio::spawn(page.run(context.clone(), stopped.clone()));
+        }
         if let Some(health) = health {
             tokio::spawn(api::serve(health, api::health(context.clone()), stopped));
         }

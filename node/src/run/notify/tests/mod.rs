@@ -30,7 +30,7 @@ pub fn sender() -> Sender {
     Sender {
         node: "spiffe://acme.example/coordinator/hq".into(),
         mesh: "cd".repeat(32),
-        page: Page { url: Some("https://approve.acme.example".into()) },
+        page: Page { url: Some("https://approve.acme.example".into()), serve: None },
     }
 }
 
