@@ -6,6 +6,7 @@
 
 mod approve;
 mod fsync;
+pub mod governance;
 mod grown;
 pub mod identity;
 mod million;
@@ -24,5 +25,9 @@ pub use report::{Bound, Figure, Report};
 pub type Room = fn() -> Result<Report, String>;
 
 /// Every room there is, by the name that `cargo xtask bench` takes.
-pub const ROOMS: [(&str, Room); 3] =
-    [("spine", spine::measure), ("identity", identity::measure), ("state", state::measure)];
+pub const ROOMS: [(&str, Room); 4] = [
+    ("spine", spine::measure),
+    ("identity", identity::measure),
+    ("state", state::measure),
+    ("governance", governance::measure),
+];

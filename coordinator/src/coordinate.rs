@@ -47,7 +47,7 @@ pub enum Act {
         /// What it rests on.
         deps: Vec<FactId>,
         /// The body.
-        body: Decision,
+        body: Box<Decision>,
         /// The document that was judged: to be kept by its digest, so that the decision can be judged again.
         input: Input,
     },
@@ -76,7 +76,7 @@ pub enum Act {
         /// What it rests on.
         deps: Vec<FactId>,
         /// The body.
-        body: Permit,
+        body: Box<Permit>,
     },
 }
 
@@ -222,7 +222,7 @@ impl<'a> Desk<'a> {
             modify: evaluation.modify,
             reported: canonical(&reported).ok(),
         };
-        Some(Act::Decide { scope: p.header.scope.clone(), deps: vec![p.id], body, input })
+        Some(Act::Decide { scope: p.header.scope.clone(), deps: vec![p.id], body: Box::new(body), input })
     }
 
     /// What no policy can waive: the owner would refuse it anyway, so people should not be asked.
@@ -271,7 +271,7 @@ impl<'a> Desk<'a> {
             )
         };
         let deps = [Some(p.id), Some(decision.id), body.window].into_iter().flatten().collect();
-        Some(Act::Permit { scope: p.header.scope.clone(), deps, body })
+        Some(Act::Permit { scope: p.header.scope.clone(), deps, body: Box::new(body) })
     }
 
     fn policy_ref(&self, class: &str) -> PolicyRef {

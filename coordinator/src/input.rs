@@ -60,12 +60,17 @@ impl Input {
         &self.action_class
     }
 
+    /// The document in canonical JSON.
+    #[must_use]
+    pub fn bytes(&self) -> Vec<u8> {
+        // A document with floats has no canonical form; only hand-made ones can.
+        canonical(&self.document).unwrap_or_else(|_| self.document.to_string().into_bytes())
+    }
+
     /// Digest of the document in canonical JSON.
     #[must_use]
     pub fn digest(&self) -> Digest {
-        // A document with floats has no canonical form; only hand-made ones can.
-        let bytes = canonical(&self.document).unwrap_or_else(|_| self.document.to_string().into_bytes());
-        Digest::of("cauldron/input/v1", &bytes)
+        Digest::of("cauldron/input/v1", &self.bytes())
     }
 
     /// `after_ms` after the proposal's creation, so that two judges name the same time.
@@ -91,7 +96,18 @@ pub fn build(
     observer: &Observer<'_>,
     id: &FactId,
 ) -> Option<Input> {
-    let recorded = ledger.proposal(id)?;
+    ledger.proposal(id).map(|recorded| build_for(ledger, authority, clock, observer, recorded))
+}
+
+/// Builds the document for a proposal that need not be in the ledger yet.
+#[must_use]
+pub fn build_for(
+    ledger: &Ledger,
+    authority: &Authority,
+    clock: &Clock,
+    observer: &Observer<'_>,
+    recorded: &Recorded<Proposal>,
+) -> Input {
     let p = &recorded.body;
     let steps = steps_of(ledger, recorded);
     let document = json!({
@@ -111,7 +127,7 @@ pub fn build(
         "votes": votes(ledger, authority, recorded, clock.wall_ms),
     });
     let (created_ms, expires_ms) = (p.created_ms, p.expires_ms);
-    Some(Input { document, action_class: p.action_class.clone(), created_ms, expires_ms })
+    Input { document, action_class: p.action_class.clone(), created_ms, expires_ms }
 }
 
 impl Input {

@@ -3,8 +3,6 @@
 //! A digest needs one encoding per value: keys sorted bytewise, no spaces, integers only (a subset of RFC 8785). Money
 //! is integer minor units and shares are parts per million, so floats have no place here.
 
-use std::collections::BTreeMap;
-
 use serde_json::Value;
 
 /// Why a value has no canonical form.
@@ -26,8 +24,9 @@ pub enum JsonError {
 /// # Errors
 /// [`JsonError::Float`].
 pub fn canonical(value: &Value) -> Result<Vec<u8>, JsonError> {
-    let sorted = sort(value)?;
-    serde_json::to_vec(&sorted).map_err(|e| JsonError::Syntax(e.to_string()))
+    let mut out = Vec::new();
+    write(value, &mut out)?;
+    Ok(out)
 }
 
 /// Reads canonical JSON, refusing every other encoding of the same value (duplicate keys included).
@@ -58,20 +57,37 @@ pub fn merge_patch(target: &mut Value, patch: &Value) {
     }
 }
 
-fn sort(value: &Value) -> Result<Value, JsonError> {
-    Ok(match value {
+fn write(value: &Value, out: &mut Vec<u8>) -> Result<(), JsonError> {
+    let failed = |e: serde_json::Error| JsonError::Syntax(e.to_string());
+    match value {
         Value::Object(map) => {
-            let ordered: BTreeMap<&String, &Value> = map.iter().collect();
-            let mut sorted = serde_json::Map::new();
-            for (key, item) in ordered {
-                sorted.insert(key.clone(), sort(item)?);
+            let mut sorted: Vec<(&String, &Value)> = map.iter().collect();
+            sorted.sort_unstable_by_key(|(key, _)| *key);
+            out.push(b'{');
+            for (n, (key, item)) in sorted.into_iter().enumerate() {
+                if n > 0 {
+                    out.push(b',');
+                }
+                serde_json::to_writer(&mut *out, key).map_err(failed)?;
+                out.push(b':');
+                write(item, out)?;
             }
-            Value::Object(sorted)
+            out.push(b'}');
         }
-        Value::Array(items) => Value::Array(items.iter().map(sort).collect::<Result<_, _>>()?),
+        Value::Array(items) => {
+            out.push(b'[');
+            for (n, item) in items.iter().enumerate() {
+                if n > 0 {
+                    out.push(b',');
+                }
+                write(item, out)?;
+            }
+            out.push(b']');
+        }
         Value::Number(n) if !n.is_u64() && !n.is_i64() => return Err(JsonError::Float(n.to_string())),
-        other => other.clone(),
-    })
+        other => serde_json::to_writer(out, other).map_err(failed)?,
+    }
+    Ok(())
 }
 
 /// `unix_ms` as RFC 3339 in UTC, to the second: `2026-11-22T10:00:00Z`.

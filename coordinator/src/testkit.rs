@@ -100,6 +100,10 @@ impl World {
     }
 
     fn with_bundle(bundle: &Bundle, coordinators: u8) -> Self {
+        #[cfg(feature = "planted")]
+        if let Ok(name) = std::env::var("CAULDRON_PLANTED") {
+            assert!(crate::planted::activate_everywhere(&name), "no bug is called {name}");
+        }
         let (council, hq, lyon, porto) = (key(1), key(2), key(3), key(4));
         let seat = |n: u8| Seat {
             author: if n == 0 { hq.public() } else { key(100 + n).public() },
@@ -285,8 +289,8 @@ impl World {
 
     pub fn write_as(&mut self, author: u8, acts: &[Act]) -> Vec<FactId> {
         let one = |world: &mut Self, act: &Act| match act {
-            Act::Decide { scope, body, .. } => world.put(author, &scope.to_string(), KIND_DECISION, body),
-            Act::Permit { scope, body, .. } => world.put(author, &scope.to_string(), KIND_PERMIT, body),
+            Act::Decide { scope, body, .. } => world.put(author, &scope.to_string(), KIND_DECISION, &**body),
+            Act::Permit { scope, body, .. } => world.put(author, &scope.to_string(), KIND_PERMIT, &**body),
             Act::Modify { scope, body, .. } => world.put(author, &scope.to_string(), KIND_PROPOSAL, &**body),
             Act::Close { scope, body, .. } => world.put(author, &scope.to_string(), KIND_WINDOW, body),
         };

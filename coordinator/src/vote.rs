@@ -345,9 +345,9 @@ impl Presentation {
     }
 }
 
-/// What is shown for one proposal under one evaluation.
+/// What a proposal says, whatever policy says of it.
 #[must_use]
-pub fn present(id: &FactId, p: &Proposal, evaluation: &Evaluation) -> Presentation {
+pub fn present_proposal(p: &Proposal) -> Presentation {
     let mut lines = Vec::new();
     let mut line = |label: &str, text: String| lines.push((label.to_owned(), text));
     line("action", format!("{} on {}", p.operation, p.resource));
@@ -355,30 +355,61 @@ pub fn present(id: &FactId, p: &Proposal, evaluation: &Evaluation) -> Presentati
     // Line by line: what would change is read as it will stand there.
     p.dry_run.iter().flat_map(|text| text.lines()).for_each(|text| line("change", text.to_owned()));
     p.expected_version.iter().for_each(|version| line("only at version", version.clone()));
-    p.blast.iter().for_each(|reach| line("reaches", format!("{} {}", reach.n, reach.what)));
     line("why", p.rationale.clone());
     line("agent", format!("{} build {}", p.agent, p.agent_build.short()));
-    line("risk", format!("{:?} declared, {:?} by policy", p.risk, evaluation.risk));
+    for (label, who) in [("for", p.on_behalf_of.clone()), ("written by", written_by(p))] {
+        who.into_iter().for_each(|who| line(label, who));
+    }
+    for b in &p.blast {
+        line("reaches", format!("{} {}", b.n, b.what));
+    }
+    for b in &p.budgets {
+        line("takes", format!("{} of {}", b.amount, b.budget));
+    }
     line(
         "confidence",
         format!("{}.{:04} % ({})", p.confidence_ppm / 10_000, p.confidence_ppm % 10_000, p.confidence_method),
     );
     line("undo", format!("{:?}: {}", p.reversibility, p.undo_plan));
+    for instead in &p.alternatives {
+        line("instead", instead.clone());
+    }
     line("from outside", p.taint.join(", "));
     for e in &p.evidence {
         line("evidence", format!("{}:{} [{}] {}", e.source, e.line_no, e.digest.short(), e.text));
     }
+    Presentation { lines }
+}
+
+/// What is shown for one proposal under one evaluation.
+#[must_use]
+pub fn present(id: &FactId, p: &Proposal, evaluation: &Evaluation) -> Presentation {
+    let Presentation { mut lines } = present_proposal(p);
+    let mut line = |label: &str, text: String| lines.push((label.to_owned(), text));
+    line("risk", format!("{:?} declared, {:?} by policy", p.risk, evaluation.risk));
     for rule in &evaluation.rules {
         line("rule", rule.clone());
     }
     for need in &evaluation.obligations.approvals {
         line("needs", need.to_string());
     }
+    if let Some(veto) = &evaluation.obligations.veto {
+        line(
+            "silence",
+            format!("allows it after {} s, unless somebody of {} objects", veto.ms / 1_000, veto.groups.join(", ")),
+        );
+    }
     line("decide by", rfc3339(evaluation.obligations.decide_by_ms));
     line("proposal", id.to_string());
     line("lineage", p.lineage(*id).to_string());
     line("digest", p.args_digest.to_string());
     Presentation { lines }
+}
+
+/// Who wrote or edited it, and why, where a person did.
+fn written_by(p: &Proposal) -> Option<String> {
+    let statement = p.hand.as_ref()?.statement().ok()?;
+    Some(format!("{}: {}", statement.person, statement.reason))
 }
 
 /// What is shown for a decision: the same for every decision that says the same.

@@ -66,6 +66,27 @@
 //! | `base-outlives-cut` | what a document in one piece brought stays when an author of it is cut |
 //! | `genesis-unchecked` | an epoch in one piece is taken although its readers sealed something else |
 //! | `seal-of-one` | one reader alone ends an epoch |
+//!
+//! Bugs of what people and coordinators may do to a proposal, which the named test of the coordinator crate must catch:
+//!
+//! | name | what it breaks |
+//! |---|---|
+//! | `deputy-votes-twice` | a person and their deputy fill two seats with one right |
+//! | `writer-approves` | who wrote or edited a proposal may approve it |
+//! | `silence-unvouched` | an owner goes by silence without a coordinator's word |
+//! | `reported-trusted` | what a coordinator reports is all that an owner judges |
+//! | `edit-unbound` | a signature under one edit holds for another |
+//! | `modification-unbound` | a coordinator that may modify may write anything |
+
+/// The bugs of what people and coordinators may do to a proposal.
+pub const GOVERN_NAMES: [&str; 6] = [
+    "deputy-votes-twice",
+    "writer-approves",
+    "silence-unvouched",
+    "reported-trusted",
+    "edit-unbound",
+    "modification-unbound",
+];
 
 /// The bugs of ranges, of documents in one piece and of facts on disk.
 pub const RANGE_NAMES: [&str; 10] = [
@@ -120,7 +141,7 @@ pub const NAMES: [&str; 29] = [
     "index-outlives-its-store",
 ];
 
-/// One of [`WIRE_NAMES`] or [`RANGE_NAMES`], for every thread: tests run wherever the runtime puts them.
+/// One of [`WIRE_NAMES`], [`RANGE_NAMES`] or [`GOVERN_NAMES`], for every thread: tests run wherever the runtime puts them.
 #[cfg(feature = "planted")]
 static EVERYWHERE: std::sync::OnceLock<&str> = std::sync::OnceLock::new();
 
@@ -152,10 +173,10 @@ pub fn activate(name: Option<&str>) -> bool {
     known != Some(None)
 }
 
-/// Switches one of [`WIRE_NAMES`] or [`RANGE_NAMES`] on for the rest of the process. Returns false when none has that name, or another is on.
+/// Switches one of [`WIRE_NAMES`], [`RANGE_NAMES`] or [`GOVERN_NAMES`] on for the rest of the process. Returns false when none has that name, or another is on.
 #[cfg(feature = "planted")]
 pub fn activate_everywhere(name: &str) -> bool {
-    let known = WIRE_NAMES.into_iter().chain(RANGE_NAMES).find(|n| *n == name);
+    let known = WIRE_NAMES.into_iter().chain(RANGE_NAMES).chain(GOVERN_NAMES).find(|n| *n == name);
     known.is_some_and(|name| *EVERYWHERE.get_or_init(|| name) == name)
 }
 

@@ -15,6 +15,7 @@
 //! | `ca/jwt.key` | the keys that sign JWT-SVIDs, with the times of their publication | 0600 |
 //! | `ca/bundle.json` | the trust bundle as this domain publishes it (JWK Set), with its sequence | 0644 |
 //! | `federation/<trust domain>.json` | a foreign trust bundle, and when it was fetched | 0600 |
+//! | `notify/<webhook>.json` | what a webhook was told of approvals | 0600 |
 //! | `founding.cbor` | the founder's facts, taken over by the first run of the first node | 0600 |
 //! | `terms.cbor` | terms of the council that a successor starts with | 0600 |
 //! | `join.token` | a token not redeemed yet, taken over by the first run of a joining node | 0600 |
@@ -138,6 +139,8 @@ impl DataDir {
         own_bundle = "ca/bundle.json";
         /// Foreign trust bundles.
         federation = "federation";
+        /// What webhooks were told.
+        notify = "notify";
         /// Facts of the founder, for the first run.
         founding = "founding.cbor";
         /// Terms of the council, for the first run of a successor.
@@ -170,6 +173,12 @@ impl DataDir {
     #[must_use]
     pub fn next_root(&self, key: &cauldron_identity::Digest, extension: &str) -> PathBuf {
         self.ca().join(format!("root-{key}.{extension}"))
+    }
+
+    /// What a webhook was told.
+    #[must_use]
+    pub fn told(&self, webhook: &str) -> PathBuf {
+        self.notify().join(format!("{webhook}.json"))
     }
 
     /// The SVID of a workload.

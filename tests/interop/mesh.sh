@@ -1,5 +1,6 @@
 # Sourced by the scripts here: a founded mesh of two nodes in a temporary directory, hq and lyon, both stopped.
 #
+# `init` and `join`, where a script sets them before, are more arguments of hq's `init` and of lyon's `node join`.
 # CAULDRON_BIN names the program; without it the debug build of this repository is made and taken. Sets `cauldron`, `folder`
 # and `domain`; `start NODE` and `stop NODE` run nodes; everything ends with the script.
 set -euo pipefail
@@ -8,6 +9,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../.." && pwd)
 domain=acme.example
 declare -A pids=()
+declare -a init=("${init[@]+"${init[@]}"}") join=("${join[@]+"${join[@]}"}")
 
 if [[ -z ${CAULDRON_BIN:-} ]]; then
     (cd "$root" && cargo build --quiet --package cauldron-node --bin cauldron)
@@ -65,8 +67,8 @@ peers_up() { curl --silent --fail --unix-socket "$folder/$1/node.sock" http://lo
 logged() { grep -c -- "$2" "$folder/$1.log" || true; }
 
 cd "$folder"
-"$cauldron" init --first --trust-domain "$domain" --person ana --listen "127.0.0.1:$(port)" >/dev/null
+"$cauldron" init --first --trust-domain "$domain" --person ana --listen "127.0.0.1:$(port)" "${init[@]}" >/dev/null
 start hq
 until_true "hq is ready" ready hq
 "$cauldron" authority token "spiffe://$domain/site/lyon/node/lyon" --node "$folder/hq" |
-    "$cauldron" node join - --listen "127.0.0.1:$(port)" >/dev/null
+    "$cauldron" node join - --listen "127.0.0.1:$(port)" "${join[@]}" >/dev/null

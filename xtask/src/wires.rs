@@ -1,12 +1,13 @@
 //! `cargo xtask planted`: the bugs that no simulated world meets, each of which a named test must catch: in the wires, by
-//! real handshakes; in ranges, documents in one piece and facts on disk, by a peer or a disk that lies on purpose; in escrow, by its model.
+//! real handshakes; in ranges, documents in one piece and facts on disk, by a peer or a disk that lies on purpose; in what people and coordinators
+//! may do to a proposal, by their tests; in escrow, by its model.
 
 use std::process::{ExitCode, Stdio};
 
 use crate::forward::cargo;
 
 /// Bug, and package and name of the test that must fail with it.
-const CAUGHT_BY: [(&str, &str, &str); 13] = [
+const CAUGHT_BY: [(&str, &str, &str); 19] = [
     ("resumption-on", "cauldron-mesh", "a_session_is_never_resumed_so_a_distrusted_peer_is_verified_again"),
     ("guard-off", "cauldron-mesh", "withdrawn_trust_ends_live_connections_and_keeps_them_out"),
     ("path-check-off", "cauldron-mesh", "no_bad_certificate_is_let_in_by_either_side"),
@@ -28,6 +29,12 @@ const CAUGHT_BY: [(&str, &str, &str); 13] = [
     ("seal-of-one", "cauldron-crdt", "one_reader_ends_nothing"),
     ("cold-unproven", "cauldron-crdt", "a_damaged_archive_record_is_missing_and_reported"),
     ("pack-named-by-first", "cauldron-crdt", "a_mended_fact_wins_and_no_pack_takes_the_place_of_another"),
+    ("deputy-votes-twice", "cauldron-coordinator", "one_right_is_one_vote_however_it_is_used"),
+    ("writer-approves", "cauldron-coordinator", "an_edit_is_a_child_that_others_approve"),
+    ("silence-unvouched", "cauldron-coordinator", "silence_allows_once_a_coordinator_says_it_was_kept"),
+    ("reported-trusted", "cauldron-coordinator", "a_coordinator_cannot_talk_an_owner_into_anything"),
+    ("edit-unbound", "cauldron-coordinator", "an_edit_counts_only_as_it_was_signed_by_whom_was_asked"),
+    ("modification-unbound", "cauldron-coordinator", "policy_modifies_and_the_child_is_judged_again"),
 ];
 
 /// Runs each test without its bug, where it must hold, and with it, where it must not.

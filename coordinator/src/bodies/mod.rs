@@ -8,6 +8,7 @@ mod hand;
 mod obligation;
 mod outcome;
 mod proposal;
+mod read;
 mod restriction;
 mod ruling;
 mod session;
@@ -22,6 +23,7 @@ pub use outcome::{
     Checked, Compensated, Compensating, CompensationFailed, Done, Ended, Failed, Started, Unknown, Verified,
 };
 pub use proposal::{Amount, Blast, Calibration, Evidence, Proposal, Reversibility, RiskClass};
+pub use read::{Read, Returned};
 pub use restriction::{ORDER_NAMESPACE, Order, Restriction, RestrictionError, Target};
 pub use ruling::{
     Decision, Evaluation, Outcome, Permit, PolicyRef, Requester, Resolution, WindowClosed, terms, undo_digest,
@@ -58,6 +60,8 @@ pub const KIND_COMPENSATED: &str = "compensated";
 pub const KIND_COMPENSATION_FAILED: &str = "compensation-failed";
 /// Fact kind of a [`WindowClosed`].
 pub const KIND_WINDOW: &str = "window-closed";
+/// Fact kind of a [`Read`].
+pub const KIND_READ: &str = "read";
 /// Fact kind of a [`Deputy`].
 pub const KIND_DEPUTY: &str = "deputy";
 /// Fact kind of a [`Restriction`]; in `#restrict` lanes only.
@@ -66,7 +70,7 @@ pub const KIND_RESTRICTION: &str = "restriction";
 pub const KIND_BUNDLE: &str = "policy.bundle";
 
 /// Every kind that the ledger looks into.
-pub const KINDS: [&str; 17] = [
+pub const KINDS: [&str; 18] = [
     KIND_PROPOSAL,
     KIND_DECISION,
     KIND_VOTE,
@@ -84,6 +88,7 @@ pub const KINDS: [&str; 17] = [
     KIND_RESTRICTION,
     KIND_WINDOW,
     KIND_DEPUTY,
+    KIND_READ,
 ];
 
 /// Byte strings as text in the JSON view; ours hold JSON or opaque bytes.

@@ -22,7 +22,7 @@ pub struct GroupNeed {
 }
 
 /// Seats to fill: by any one of these.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Encode, Decode, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Encode, Decode, Serialize, serde::Deserialize)]
 #[cbor(map)]
 pub struct Need {
     /// The alternatives, sorted; one is enough.
@@ -31,7 +31,7 @@ pub struct Need {
 }
 
 /// People who may sit from some time on, so that a silent group does not hold things up. Nobody's seat goes away.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Encode, Decode, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Encode, Decode, Serialize, serde::Deserialize)]
 #[cbor(map)]
 pub struct Escalation {
     /// The group that is added.
@@ -43,7 +43,7 @@ pub struct Escalation {
 }
 
 /// Silence allows, once somebody has had the time to object.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Serialize, serde::Deserialize)]
 #[cbor(map)]
 pub struct VetoWindow {
     /// How long, milliseconds from the decision.
@@ -55,7 +55,7 @@ pub struct VetoWindow {
 }
 
 /// What must be met before the effect.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Serialize, serde::Deserialize)]
 #[cbor(map)]
 pub struct Obligations {
     /// Approvals, all of them needed; one person fills one seat. Sorted.

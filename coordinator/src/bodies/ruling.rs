@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::{Amount, Delegated, Obligations, Proposal, RiskClass};
 
 /// What policy says. Ordered by strictness, so that the stricter of two is their maximum.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Encode, Decode, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Encode, Decode, Serialize, serde::Deserialize)]
 #[cbor(index_only)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
@@ -30,7 +30,7 @@ pub enum Outcome {
 }
 
 /// What an evaluation came to.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, serde::Deserialize)]
 pub struct Evaluation {
     /// The outcome after combination.
     pub outcome: Outcome,
@@ -41,7 +41,11 @@ pub struct Evaluation {
     /// The class that policy gives the action.
     pub risk: RiskClass,
     /// For [`Outcome::Modify`]: a JSON merge patch (RFC 7396) for the arguments, canonical.
-    #[serde(serialize_with = "super::optional_bytes_as_text", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        serialize_with = "super::optional_bytes_as_text",
+        skip_serializing_if = "Option::is_none",
+        skip_deserializing
+    )]
     pub modify: Option<Vec<u8>>,
     /// Digest of the input document.
     pub input_digest: Digest,

@@ -6,6 +6,7 @@
 //! What grants (decisions, permits, approvals) counts only while its author may say it and stands. What restricts
 //! (denials, restrictions) and what happened (starts, outcomes) counts whatever becomes of its author.
 
+mod agree;
 mod child;
 mod deputies;
 mod report;
@@ -16,6 +17,8 @@ mod tally;
 mod timeline;
 
 #[cfg(test)]
+mod people_tests;
+#[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,7 +28,7 @@ use cauldron_identity::codec::CodecError;
 use cauldron_identity::{Digest, Fact, FactId, Header, Scope};
 use minicbor::Decode;
 
-pub use child::{GENERATIONS_MAX, modified};
+pub use child::{GENERATIONS_MAX, edited, modified};
 pub use deputies::Deputised;
 pub use report::Report;
 pub use rights::{Owner, entitled};
@@ -35,8 +38,9 @@ pub use tally::{APPROVALS_PER_HOUR_MAX, Ballot};
 pub use timeline::Event;
 
 use crate::bodies::{
-    Decision, Deputy, KIND_DECISION, KIND_DEPUTY, KIND_PERMIT, KIND_PROPOSAL, KIND_RESTRICTION, KIND_STARTED,
-    KIND_VOTE, KIND_WINDOW, KINDS, Order, Permit, Proposal, Restriction, Started, Target, WindowClosed,
+    Decision, Deputy, KIND_DECISION, KIND_DEPUTY, KIND_PERMIT, KIND_PROPOSAL, KIND_READ, KIND_RESTRICTION,
+    KIND_STARTED, KIND_VOTE, KIND_WINDOW, KINDS, Order, Permit, Proposal, Read, Restriction, Started, Target,
+    WindowClosed,
 };
 use crate::vote::{Choice, SignedVote};
 
@@ -85,6 +89,7 @@ pub struct Ledger {
     /// When a person approved, and what: for the rate at which one may.
     approvals: BTreeMap<String, BTreeMap<(u64, Digest), SignedVote>>,
     deputies: BTreeMap<String, BTreeMap<Deputy, BTreeSet<FactId>>>,
+    reads: BTreeMap<FactId, Recorded<Read>>,
     permits: BTreeMap<FactId, Recorded<Permit>>,
     permits_of: BTreeMap<FactId, BTreeSet<FactId>>,
     starts: BTreeMap<FactId, Recorded<Started>>,
@@ -129,6 +134,7 @@ impl Ledger {
                 self.windows.entry(r.body.proposal).or_default().insert(r.id, r).is_none()
             }),
             KIND_DEPUTY => self.insert_deputy(fact),
+            KIND_READ => read(fact).map(|r| self.insert_read(r)),
             KIND_RESTRICTION => read(fact).map(|r| self.restrictions.insert(r.id, r).is_none()),
             other => {
                 debug_assert!(!Self::reads(other), "{other} is said to be read");
@@ -150,6 +156,19 @@ impl Ledger {
             self.sessions.entry(step.id).or_default().entry(step.index).or_default().insert(id);
         }
         self.proposals.insert(id, recorded).is_none()
+    }
+
+    /// A read is a proposal, too, so that a session has one chain; what it wants of a resource is nobody's to repeat or not.
+    fn insert_read(&mut self, recorded: Recorded<Read>) -> bool {
+        let (id, p) = (recorded.id, recorded.body.proposal.clone());
+        self.lineages.entry(p.lineage(id)).or_default().insert(id);
+        self.builds.entry(p.agent_build).or_default().insert((p.created_ms, id));
+        if let Some(step) = &p.session {
+            self.sessions.entry(step.id).or_default().entry(step.index).or_default().insert(id);
+        }
+        let proposal = Recorded { id, header: recorded.header.clone(), body: p };
+        self.proposals.insert(id, proposal);
+        self.reads.insert(id, recorded).is_none()
     }
 
     fn insert_start(&mut self, recorded: Recorded<Started>) -> bool {
@@ -239,6 +258,17 @@ impl Ledger {
     /// All starts, in the order of their ids.
     pub fn starts(&self) -> impl Iterator<Item = &Recorded<Started>> {
         self.starts.values()
+    }
+
+    /// What a read came to, where a proposal is one.
+    #[must_use]
+    pub fn read(&self, id: &FactId) -> Option<&Recorded<Read>> {
+        self.reads.get(id)
+    }
+
+    /// All reads, in the order of their ids.
+    pub fn all_reads(&self) -> impl Iterator<Item = &Recorded<Read>> {
+        self.reads.values()
     }
 
     /// The starts on one permit.

@@ -54,6 +54,11 @@ impl Ledger {
         if !home {
             return Err(format!("it is not in the scope of its site {site}"));
         }
+        if self.read(&p.id).is_some()
+            && self.owner_of(&p.body.resource, authority).is_none_or(|o| o.author != p.header.author)
+        {
+            return Err("it reads what belongs to another node".to_owned());
+        }
         self.follows(p, self.is_own(p, authority), When::Now, authority)?;
         self.session_counts(p, authority)
     }

@@ -63,11 +63,19 @@ impl Ledger {
         p: &'a Recorded<Proposal>,
         authority: &'a Authority,
     ) -> impl Iterator<Item = &'a str> {
+        let returned = self.read(&p.id).and_then(|r| r.body.result.as_ref()).map(|r| r.labels.as_slice());
         let reports = self.starts_of(&p.id, authority).flat_map(|s| self.reports_on(&s.id));
         let told = reports.flat_map(|r| match &r.body {
             Report::Done(done) => done.labels.as_slice(),
             _ => &[],
         });
-        told.map(String::as_str)
+        told.chain(returned.into_iter().flatten()).map(String::as_str)
+    }
+
+    /// Labels of what a step read or was told, each once.
+    #[must_use]
+    pub fn labels_read(&self, p: &Recorded<Proposal>, authority: &Authority) -> Vec<String> {
+        let labels: std::collections::BTreeSet<&str> = self.labels_of(p, authority).collect();
+        labels.into_iter().map(str::to_owned).collect()
     }
 }

@@ -6,13 +6,11 @@ use cauldron_identity::FactId;
 use cauldron_identity::authority::Authority;
 use serde::Serialize;
 
-use super::rights::stands;
-use super::tally::Ballot;
 use super::{Ledger, Recorded, Report};
-use crate::bodies::{Decision, Outcome, Permit, Proposal, Requester, Target, VetoWindow, WindowClosed};
+use crate::bodies::{Decision, Outcome, Proposal, Requester, Target};
 use crate::json::rfc3339;
 use crate::planted;
-use crate::quorum::{Fill, fill};
+use crate::quorum::Fill;
 use crate::vote::Choice;
 
 /// How long a permit may be usable, milliseconds.
@@ -174,7 +172,8 @@ impl Ledger {
             denials: self.denials(p, authority),
             why: Vec::new(),
         };
-        let settled = self.fold_starts(p, authority, &mut status)
+        let settled = self.fold_read(p, &mut status)
+            || self.fold_starts(p, authority, &mut status)
             || self.fold_denials(p, authority, &mut status)
             || self.fold_time(p, authority, now_ms, &mut status);
         if !settled {
@@ -217,6 +216,21 @@ impl Ledger {
             state.is_some_and(|s| s.is_open() || s.is_started()) || self.used_by(p, authority, None).is_some()
         });
         taken.map(|p| p.body.intent_key.clone()).collect()
+    }
+
+    fn fold_read(&self, p: &Recorded<Proposal>, status: &mut Status) -> bool {
+        let Some(read) = self.read(&p.id) else { return false };
+        let rules = read.body.rules.join("; ");
+        let (state, why) = match (&read.body.result, &read.body.problem) {
+            _ if read.body.outcome != Outcome::Allow => (State::Denied, format!("denied by policy: {rules}")),
+            (Some(result), _) => (State::Done, format!("read {} bytes: {rules}", result.len)),
+            (None, problem) => {
+                (State::Failed, format!("nothing was read: {}", problem.as_deref().unwrap_or("no reason is given")))
+            }
+        };
+        status.state = state;
+        status.why.push(why);
+        true
     }
 
     fn fold_starts(&self, p: &Recorded<Proposal>, authority: &Authority, status: &mut Status) -> bool {
@@ -368,66 +382,6 @@ impl Ledger {
         status.why.push("approved; waits for a coordinator's permit".into());
     }
 
-    /// How far the approvals for one decision fill its seats now.
-    #[must_use]
-    pub fn quorum(&self, p: &Recorded<Proposal>, decision: &Decision, authority: &Authority, now_ms: u64) -> Fill {
-        Ballot::new(self, authority, p, decision).fill(now_ms, None)
-    }
-
-    /// Until when somebody may still object to a decision, and who; none where no silence is needed, or a coordinator has said
-    /// that it was kept.
-    #[must_use]
-    pub fn awaits_silence(
-        &self,
-        p: &Recorded<Proposal>,
-        d: &Recorded<Decision>,
-        authority: &Authority,
-    ) -> Option<(u64, String)> {
-        let window = d.body.obligations.veto.as_ref()?;
-        let ballot = Ballot::new(self, authority, p, &d.body);
-        // Then people have to say yes, and a yes needs no silence.
-        if ballot.silence_is_no_yes(window).is_some() || self.silence(p, d, window, authority).is_some() {
-            return None;
-        }
-        Some((d.body.decided_ms.saturating_add(window.ms), window.groups.join(", ")))
-    }
-
-    /// The word of a coordinator in good standing that the time to object to a decision is over.
-    pub(crate) fn silence(
-        &self,
-        p: &Recorded<Proposal>,
-        d: &Recorded<Decision>,
-        window: &VetoWindow,
-        authority: &Authority,
-    ) -> Option<&Recorded<WindowClosed>> {
-        self.windows_on(&p.id).find(|w| {
-            w.body.decision == d.id
-                && w.body.closed_ms >= d.body.decided_ms.saturating_add(window.ms)
-                && w.header.scope == p.header.scope
-                && super::entitled(authority, &w.header.author, &p.header.scope)
-                && stands(&w.header, w.id, authority).is_ok()
-        })
-    }
-
-    /// The decisions that govern: of those that count, the ones under the newest policy, and of these the strictest.
-    /// A deferral gives way to what its own author decided under the same rules later. In the order of their ids.
-    #[must_use]
-    pub fn governing(&self, p: &Recorded<Proposal>, authority: &Authority) -> Vec<&Recorded<Decision>> {
-        let resolved = |d: &Recorded<Decision>| {
-            d.body.outcome == Outcome::Defer
-                && self.decisions_on(&p.id).any(|other| {
-                    other.header.author == d.header.author
-                        && other.body.policy.class_version == d.body.policy.class_version
-                        && other.body.outcome != Outcome::Defer
-                })
-        };
-        let counting = self.decisions_on(&p.id).filter(|d| self.decision_grants(p, d, authority) && !resolved(d));
-        let ranked = counting.filter_map(|d| Some(((authority.index_of(&d.body.policy.entry)?, d.body.outcome), d)));
-        let ranked: Vec<_> = ranked.collect();
-        let top = ranked.iter().map(|(rank, _)| *rank).max();
-        ranked.into_iter().filter(|(rank, _)| Some(*rank) == top).map(|(_, d)| d).collect()
-    }
-
     /// Every no that has arrived.
     #[must_use]
     pub fn denials(&self, p: &Recorded<Proposal>, authority: &Authority) -> Vec<Denial> {
@@ -461,57 +415,6 @@ impl Ledger {
     fn deadline_ms(&self, p: &Recorded<Proposal>, authority: &Authority) -> u64 {
         let decisions = self.decisions_on(&p.id).filter(|d| self.decision_restricts(p, d, authority));
         decisions.map(|d| d.body.obligations.decide_by_ms).fold(p.body.expires_ms, u64::min)
-    }
-
-    /// Whether a permit rested on an entitled coordinator, a decision and, where that asked for people, their votes when
-    /// it was written. A permit out of thin air is ignored: it neither helps nor hinders.
-    pub(crate) fn is_backed(&self, permit: &Recorded<Permit>, authority: &Authority) -> bool {
-        let Some(p) = self.proposals.get(&permit.body.proposal) else { return false };
-        let decision = self.decisions_on(&p.id).find(|d| d.id == permit.body.decision);
-        let Some(decision) = decision.filter(|d| self.decision_restricts(p, d, authority)) else { return false };
-        let consistent = self.permit_entitled(p, permit, authority)
-            && permit.body.lineage == p.body.lineage(p.id)
-            && permit.body.terms == decision.body.terms()
-            && permit.body.execute_by_ms <= permit.body.issued_ms.saturating_add(PERMIT_MS_MAX);
-        let ballot = Ballot::new(self, authority, p, &decision.body);
-        let agreed = match decision.body.outcome {
-            Outcome::Allow | Outcome::StepUp => {
-                // What was asked for then: an objection that came later voids it elsewhere.
-                fill(&decision.body.obligations.approvals, &ballot.voters_then(&permit.body)).is_complete()
-            }
-            Outcome::Defer | Outcome::Deny | Outcome::Modify => false,
-        };
-        consistent && agreed
-    }
-
-    /// Why a backed permit is void.
-    fn void_reason(
-        &self,
-        p: &Recorded<Proposal>,
-        permit: &Recorded<Permit>,
-        authority: &Authority,
-        now_ms: u64,
-    ) -> Option<String> {
-        if now_ms > permit.body.execute_by_ms {
-            return Some(format!("its permit could be used until {}", rfc3339(permit.body.execute_by_ms)));
-        }
-        let index = |entry: &FactId| authority.index_of(entry).unwrap_or(0);
-        let newer = self.decisions_on(&p.id).any(|d| {
-            self.decision_restricts(p, d, authority)
-                && index(&d.body.policy.entry) > index(&permit.body.policy.entry)
-                && d.body.policy.class_version != permit.body.policy.class_version
-        });
-        newer.then(|| "a newer policy judged it after its permit".to_owned())
-    }
-
-    /// Whether a permit is usable now, as far as facts alone tell.
-    fn is_live(&self, p: &Recorded<Proposal>, permit: &Recorded<Permit>, authority: &Authority, now_ms: u64) -> bool {
-        let decision = self.decisions_on(&p.id).find(|d| d.id == permit.body.decision);
-        let Some(decision) = decision.filter(|d| self.decision_grants(p, d, authority)) else { return false };
-        stands(&permit.header, permit.id, authority).is_ok()
-            && self.is_backed(permit, authority)
-            && self.quorum(p, &decision.body, authority, now_ms).is_complete()
-            && self.awaits_silence(p, decision, authority).is_none()
     }
 }
 

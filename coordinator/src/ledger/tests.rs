@@ -409,7 +409,7 @@ fn the_random_worlds_reach_the_hard_places() {
     let mut runner = TestRunner::deterministic();
     let mut seen = BTreeSet::new();
     let mut contested = false;
-    for _ in 0..60 {
+    for _ in 0..160 {
         let ops = proptest::collection::vec(op(), 40).new_tree(&mut runner).expect("ops").current();
         let mut world = World::new();
         world.clock.confidence = Confidence::Local;

@@ -40,7 +40,13 @@ impl Ledger {
         };
         for p in self.lineage(lineage) {
             let says = format!("{} on {}: {}", p.body.operation, p.body.resource, p.body.rationale);
-            add(&p.header, p.id, says, self.proposal_counts(p, authority).err());
+            let edited =
+                p.body.hand.as_ref().and_then(|h| h.statement().ok()).map(|h| format!("{} ({}): ", h.person, h.reason));
+            add(&p.header, p.id, edited.unwrap_or_default() + &says, self.proposal_counts(p, authority).err());
+            for w in self.windows_on(&p.id) {
+                let says = "nobody objected in time".to_owned();
+                add(&w.header, w.id, says, stands(&w.header, w.id, authority).err());
+            }
             for d in self.decisions_on(&p.id) {
                 let says = format!("{:?}: {}", d.body.outcome, d.body.rules.join("; "));
                 add(&d.header, d.id, says, stands(&d.header, d.id, authority).err());

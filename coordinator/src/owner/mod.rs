@@ -267,7 +267,8 @@ impl<'a> Bench<'a> {
         let mut evaluation = engine.evaluate(&input);
         // What the coordinator adds can only make it stricter: a liar among coordinators must not talk an owner into anything.
         if let Some(reported) = decision.reported.as_deref().and_then(|bytes| from_canonical(bytes).ok()) {
-            evaluation = stricter(evaluation, engine.evaluate(&input.with_reported(reported)));
+            let told = engine.evaluate(&input.with_reported(reported));
+            evaluation = if planted::active("reported-trusted") { told } else { stricter(evaluation, told) };
         }
         match evaluation.outcome {
             Outcome::Deny => refuse(Code::Policy, &evaluation.rules.join("; ")),
@@ -318,6 +319,9 @@ impl<'a> Bench<'a> {
         let ballot = Ballot { obligations, ..Ballot::new(self.ledger, self.authority, p, &decision.body) };
         // Then people must have said yes: the votes tell.
         if ballot.silence_is_no_yes(window).is_some() {
+            return Ok(());
+        }
+        if planted::active("silence-unvouched") {
             return Ok(());
         }
         let Some(named) = permit.body.window else {

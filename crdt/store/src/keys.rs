@@ -8,6 +8,7 @@
 //! | `v/` | as `f/`, without the seq | what of a chain a later signature vouches for | `cauldron-crdt`, `FactLog` |
 //! | `x/` | number (u32 BE): 0 the head, then the chunks | what a clean stop leaves so that facts need not be read | `cauldron-crdt`, `FactLog` |
 //! | `m/` | a name | what the node knows of itself: schema, mesh, incarnation, marks | `cauldron-node-core` |
+//! | `j/` | digest (32 bytes) of what was judged | the document, canonical JSON | `cauldron-node-core` |
 //! | `l/` | a name | what is local and never replicated: leases, checkpoints | `cauldron-node-core` |
 //!
 //! Numbers are big-endian, so that a chain's facts are scanned in the order of their `seq`.
@@ -26,6 +27,9 @@ pub const INDEX: &[u8] = b"x/";
 pub const META: &[u8] = b"m/";
 /// Local state that is never replicated.
 pub const LOCAL: &[u8] = b"l/";
+
+/// Documents that policy judged.
+pub const JUDGED: &[u8] = b"j/";
 
 /// A key under [`META`].
 #[must_use]
@@ -58,7 +62,7 @@ mod tests {
 
     #[test]
     fn prefixes_do_not_overlap_and_keys_are_readable() {
-        let all = [FACT, EVIDENCE, PACK, VOUCHED, INDEX, META, LOCAL];
+        let all = [FACT, EVIDENCE, PACK, VOUCHED, INDEX, META, LOCAL, JUDGED];
         for (i, a) in all.iter().enumerate() {
             assert!(all.iter().skip(i + 1).all(|b| !a.starts_with(b) && !b.starts_with(a)));
         }

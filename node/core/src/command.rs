@@ -15,6 +15,12 @@ impl NodeCore {
     pub(crate) fn command(&mut self, ticket: Ticket, command: Command) {
         let result = match command {
             Command::Propose { proposal, traceparent } => self.propose(*proposal, traceparent),
+            Command::OpenSession(open) => self.open_session(*open),
+            Command::Step { session, proposal, traceparent } => self.step(session, *proposal, traceparent),
+            Command::Returned { step, result } => self.returned(step, result),
+            Command::ByHand(proposal) => self.by_hand(*proposal),
+            Command::Deputy(deputy) => self.deputy(&deputy),
+            Command::Bundle(bundle) => self.bring_bundle(&bundle),
             Command::Vote(vote) => self.vote(&vote),
             Command::Undo { proposal, by, reason } => self.undo_asked(&proposal, by, reason),
             Command::Restrict(restriction) => self.restrict(&restriction),
@@ -92,7 +98,7 @@ impl NodeCore {
     }
 
     /// The header that a fact of this node would have, as far as judging its author goes.
-    fn would_be(&self, scope: Scope, kind: &str) -> Header {
+    pub(crate) fn would_be(&self, scope: Scope, kind: &str) -> Header {
         Header {
             v: cauldron_identity::fact::VERSION,
             mesh: self.authority.mesh(),

@@ -77,6 +77,7 @@ pub struct NodeCore {
     pub(crate) last_seen_ms: BTreeMap<AuthorId, u64>,
     pub(crate) refused: BTreeMap<String, u64>,
     pub(crate) work: Work,
+    pub(crate) sessions: crate::sessions::Sessions,
     pub(crate) hold: Hold,
     pub(crate) seals: crate::seals::Seals,
     /// Closed epochs whose facts are being packed.
@@ -237,6 +238,7 @@ impl NodeCore {
             last_seen_ms: BTreeMap::new(),
             refused: BTreeMap::new(),
             work: Work::default(),
+            sessions: crate::sessions::Sessions::default(),
             hold: Hold::default(),
             seals: crate::seals::Seals::default(),
             packing: crate::closing::Packing::default(),

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use cauldron_coordinator::action::{Action, Catalogue, PROPOSAL_AGE_MS_MAX};
 use cauldron_coordinator::bodies::{
-    KIND_BUNDLE, KIND_DECISION, KIND_PERMIT, KIND_PROPOSAL, KIND_RESTRICTION, KIND_WINDOW, Proposal,
+    DEPUTY_MS_MAX, Deputy, KIND_BUNDLE, KIND_DECISION, KIND_DEPUTY, KIND_PERMIT, KIND_PROPOSAL, KIND_RESTRICTION,
+    KIND_WINDOW, Proposal,
 };
 use cauldron_coordinator::coordinate::{self, Act, Limits};
 use cauldron_coordinator::ledger::{Recorded, Report};
@@ -18,9 +19,10 @@ use cauldron_identity::{Fact, FactId, Scope};
 
 use crate::core::NodeCore;
 use crate::input::{Refusal, Reply};
+use crate::local;
 
 /// How long a proposal may wait when its proposer names no deadline, milliseconds.
-const PROPOSAL_MS: u64 = 24 * 60 * 60 * 1000;
+pub(crate) const PROPOSAL_MS: u64 = 24 * 60 * 60 * 1000;
 const _: () = assert!(PROPOSAL_MS <= PROPOSAL_AGE_MS_MAX);
 /// Guarantees §4: proposals that one agent may have open.
 pub const OPEN_PER_AGENT_MAX: usize = 20;
@@ -123,11 +125,7 @@ impl NodeCore {
             let sentence = format!("{} is no agent of {}", proposal.agent, self.spiffe_id);
             return Err(Refusal::new("not_our_agent", sentence));
         }
-        let open = self.ledger.open(&self.authority, self.now.wall_ms);
-        // What does not count anyway must not stand in the way of what would.
-        let counts = |p: &&Recorded<Proposal>| self.ledger.proposal_counts(p, &self.authority).is_ok();
-        let open: Vec<&Recorded<Proposal>> =
-            open.iter().filter_map(|s| self.ledger.proposal(&s.id)).filter(counts).collect();
+        let open = self.open_proposals();
         let same = |p: &&&Recorded<Proposal>| p.body.agent == proposal.agent && p.body.resource == proposal.resource;
         if let Some(known) = open.iter().find(same) {
             return Ok(Reply::Already(known.id));
@@ -135,6 +133,20 @@ impl NodeCore {
         if let Some(known) = self.same_intent(&proposal) {
             return Ok(Reply::Already(known));
         }
+        self.has_room(&open, &proposal)?;
+        let body = to_cbor(&proposal);
+        self.append(scope, KIND_PROPOSAL, vec![], body, traceparent).map(|f| Reply::Recorded(f.id()))
+    }
+
+    /// Open proposals. What does not count anyway must not stand in the way of what would.
+    fn open_proposals(&self) -> Vec<&Recorded<Proposal>> {
+        let open = self.ledger.open(&self.authority, self.now.wall_ms);
+        let open = open.iter().filter_map(|s| self.ledger.proposal(&s.id));
+        open.filter(|p| self.ledger.proposal_counts(p, &self.authority).is_ok()).collect()
+    }
+
+    /// Whether one more proposal of this agent and this site may be open (guarantees §4).
+    fn has_room(&self, open: &[&Recorded<Proposal>], proposal: &Proposal) -> Result<(), Refusal> {
         let of_agent = open.iter().filter(|p| p.body.agent == proposal.agent).count();
         if of_agent >= OPEN_PER_AGENT_MAX {
             let sentence = format!("{of_agent} proposals of this agent are open; decide some of them first");
@@ -145,17 +157,96 @@ impl NodeCore {
             let sentence = format!("{of_site} proposals of site {} are open; decide some of them first", proposal.site);
             return Err(Refusal::new("site_limit", sentence));
         }
+        Ok(())
+    }
+
+    /// A step of a session that somebody else has to judge. A session repeats itself as it likes: what it wants twice is done once.
+    pub(crate) fn propose_step(
+        &mut self,
+        mut proposal: Proposal,
+        traceparent: Option<String>,
+    ) -> Result<Reply, Refusal> {
+        let scope = self.site_scope(&proposal)?;
+        proposal.created_ms = self.now.wall_ms;
+        if proposal.expires_ms == 0 {
+            proposal.expires_ms = proposal.created_ms + PROPOSAL_MS;
+        }
+        Action::of_proposal(self.catalogue(), &proposal).map_err(|e| Refusal::new("bad_proposal", e.to_string()))?;
+        self.has_room(&self.open_proposals(), &proposal)?;
         let body = to_cbor(&proposal);
         self.append(scope, KIND_PROPOSAL, vec![], body, traceparent).map(|f| Reply::Recorded(f.id()))
+    }
+
+    /// A person wrote or edited a proposal: this node carries it as they signed it, with the time.
+    pub(crate) fn by_hand(&mut self, mut proposal: Proposal) -> Result<Reply, Refusal> {
+        self.may_write()?;
+        let scope = self.site_scope(&proposal)?;
+        proposal.created_ms = self.now.wall_ms;
+        let parent = proposal.parent.and_then(|parent| self.ledger.proposal(&parent)).map(|p| p.body.expires_ms);
+        let latest = parent.unwrap_or(proposal.created_ms + PROPOSAL_MS);
+        proposal.expires_ms = if proposal.expires_ms == 0 { latest } else { proposal.expires_ms.min(latest) };
+        Action::of_proposal(self.catalogue(), &proposal).map_err(|e| Refusal::new("bad_proposal", e.to_string()))?;
+        let as_read = Recorded {
+            id: FactId::from_bytes([0; 32]),
+            header: self.would_be(scope.clone(), KIND_PROPOSAL),
+            body: proposal,
+        };
+        if as_read.body.hand.is_none() {
+            return Err(Refusal::new("not_signed", "nobody signed it"));
+        }
+        // "Recorded" must mean that it counts.
+        self.ledger.proposal_counts(&as_read, &self.authority).map_err(|why| Refusal::new("edit_not_counted", why))?;
+        let parent = as_read.body.parent;
+        if let Some(parent) = parent
+            && let Some(status) = self.ledger.status(&parent, &self.authority, self.now.wall_ms)
+            && !status.state.is_open()
+        {
+            return Err(Refusal::new("not_open", format!("{} is over: {}", parent.short(), status.why.join("; "))));
+        }
+        self.has_room(&self.open_proposals(), &as_read.body)?;
+        let trace = parent.and_then(|p| self.ledger.proposal(&p)).and_then(|p| p.header.traceparent.clone());
+        let deps = parent.into_iter().collect();
+        self.append(scope, KIND_PROPOSAL, deps, to_cbor(&as_read.body), trace).map(|f| Reply::Recorded(f.id()))
+    }
+
+    /// A person named a deputy, or took one back: everybody in the mesh may have to know.
+    pub(crate) fn deputy(&mut self, deputy: &Deputy) -> Result<Reply, Refusal> {
+        let (statement, person) =
+            deputy.verify(&self.authority).map_err(|e| Refusal::new("deputy_invalid", e.to_string()))?;
+        if statement.takes_back.is_none() {
+            if self.authority.person(&statement.to).is_none() {
+                return Err(Refusal::new("unknown_person", format!("{:?} is not enrolled", statement.to)));
+            }
+            let lasts_ms = statement.until_ms.saturating_sub(statement.from_ms);
+            if lasts_ms == 0 || lasts_ms > DEPUTY_MS_MAX {
+                return Err(Refusal::new("deputy_time", "a deputy is named for at most 31 days"));
+            }
+            if let Some(foreign) = statement.groups.iter().find(|g| !person.groups.contains(g)) {
+                let sentence = format!("{} does not belong to {foreign} and cannot hand it on", person.id);
+                return Err(Refusal::new("deputy_group", sentence));
+            }
+        }
+        self.append(Scope::mesh(), KIND_DEPUTY, vec![], to_cbor(deputy), None).map(|f| Reply::Recorded(f.id()))
+    }
+
+    /// Brings a bundle into the mesh. It judges nothing until policy authors activate it; one that cannot be loaded never could.
+    pub(crate) fn bring_bundle(&mut self, bundle: &Bundle) -> Result<Reply, Refusal> {
+        Engine::new(bundle).map_err(|e| Refusal::new("bad_bundle", e.to_string()))?;
+        let here = self
+            .log
+            .iter_scope(&Scope::mesh())
+            .find(|fact| fact.header().kind == KIND_BUNDLE && fact.body() == Some(bundle.packed()));
+        if let Some(fact) = here {
+            return Ok(Reply::Already(fact.id()));
+        }
+        self.append(Scope::mesh(), KIND_BUNDLE, vec![], bundle.packed().to_vec(), None).map(|f| Reply::Recorded(f.id()))
     }
 
     /// A proposal that wanted the same thing on the same resource, whatever became of it: the log that names this window
     /// has been read before.
     fn same_intent(&self, proposal: &Proposal) -> Option<FactId> {
-        let same =
-            |p: &&Recorded<Proposal>| p.body.resource == proposal.resource && p.body.intent_key == proposal.intent_key;
         let counts = |p: &&Recorded<Proposal>| self.ledger.proposal_counts(p, &self.authority).is_ok();
-        self.ledger.proposals().filter(same).find(counts).map(|p| p.id)
+        self.ledger.same_intent(&proposal.resource, &proposal.intent_key).find(counts).map(|p| p.id)
     }
 
     /// A coordinator's next decisions and permits.
@@ -173,7 +264,11 @@ impl NodeCore {
         }
         for act in std::mem::take(&mut acts) {
             let (scope, deps, of, kind, body) = match act {
-                Act::Decide { scope, deps, body, .. } => (scope, deps, body.proposal, KIND_DECISION, to_cbor(&body)),
+                Act::Decide { scope, deps, body, input } => {
+                    // So that it can be judged again, by this policy or by another one.
+                    self.persist(local::judged(&body.input_digest, input.bytes()));
+                    (scope, deps, body.proposal, KIND_DECISION, to_cbor(&body))
+                }
                 Act::Modify { scope, deps, body } => {
                     let Some(parent) = body.parent else { continue };
                     (scope, deps, parent, KIND_PROPOSAL, to_cbor(&body))
@@ -208,7 +303,7 @@ impl NodeCore {
                     self.catalogue(),
                 )
             };
-            Some(Act::Permit { scope: p.header.scope.clone(), deps: vec![p.id, decision.id], body })
+            Some(Act::Permit { scope: p.header.scope.clone(), deps: vec![p.id, decision.id], body: Box::new(body) })
         });
         forged.collect()
     }

@@ -1,11 +1,12 @@
 //! What goes into a node core and what comes out.
 
-use cauldron_coordinator::bodies::{Checked, Proposal};
+use cauldron_coordinator::bodies::{Checked, Delegated, Deputy, Proposal, Returned};
 use cauldron_coordinator::owner::{VerifiedPermit, VerifiedUndo};
+use cauldron_coordinator::policy::Bundle;
 use cauldron_coordinator::vote::SignedVote;
 use cauldron_crdt::doc::{DocKey, Edit, What, Work};
 use cauldron_identity::authority::{EntryBody, Issuance, Trust};
-use cauldron_identity::{FactId, PublicKey, SpiffeId};
+use cauldron_identity::{Digest, FactId, PublicKey, SpiffeId};
 
 use crate::budgets::BudgetAct;
 use crate::enrol::{EnrolRequest, TokenId};
@@ -157,6 +158,19 @@ pub enum Probe {
     Unclear,
 }
 
+/// For whom an agent works, and by what right.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenSession {
+    /// The agent's SPIFFE ID, below this node's.
+    pub agent: String,
+    /// For whom: a person's id, or a workload's SPIFFE ID.
+    pub principal: String,
+    /// In which role.
+    pub role: String,
+    /// How the principal's right came to the agent.
+    pub delegation: Vec<Delegated>,
+}
+
 /// What somebody on this machine asks for.
 #[derive(Debug)]
 pub enum Command {
@@ -167,6 +181,30 @@ pub enum Command {
         /// W3C `traceparent` of the observation.
         traceparent: Option<String>,
     },
+    /// An agent begins to work for somebody: every call it makes is a step of this session.
+    OpenSession(Box<OpenSession>),
+    /// The next step of a session.
+    Step {
+        /// Which session.
+        session: Digest,
+        /// What it calls; the core fills in who, when and where in the session.
+        proposal: Box<Proposal>,
+        /// W3C `traceparent` of the call.
+        traceparent: Option<String>,
+    },
+    /// What a read came to that [`Reply::Read`] let go ahead.
+    Returned {
+        /// Which.
+        step: u64,
+        /// What came back, or why nothing did.
+        result: Result<Returned, String>,
+    },
+    /// A person wrote or edited a proposal: this node carries what they signed.
+    ByHand(Box<Proposal>),
+    /// A person named a deputy, or took one back.
+    Deputy(Box<Deputy>),
+    /// Brings a policy bundle into the mesh, so that policy authors can activate it.
+    Bundle(Box<Bundle>),
     /// A person voted; this node carries the statement verbatim.
     Vote(Box<SignedVote>),
     /// Somebody wants back what this node did: what the permit pre-authorised is carried out.
@@ -237,6 +275,13 @@ pub enum Reply {
     Recorded(FactId),
     /// The same thing is recorded already, under this id.
     Already(FactId),
+    /// A session is open under this name.
+    Session(Digest),
+    /// Policy lets it be read here and now: read it, and tell with [`Command::Returned`].
+    Read {
+        /// Which step.
+        step: u64,
+    },
     /// The token is good until its expiry.
     Minted,
     /// The author is enrolled; an SVID for this SPIFFE ID may be issued.

@@ -19,6 +19,7 @@ pub mod local;
 pub mod view;
 
 mod aftermath;
+mod approver;
 mod bases;
 mod believed;
 mod budgets;
@@ -26,6 +27,7 @@ mod closing;
 mod command;
 mod config;
 mod core;
+mod desk;
 mod docs;
 mod drive;
 mod enforce;
@@ -42,6 +44,7 @@ mod opening;
 mod roots;
 mod runway;
 mod seals;
+mod sessions;
 mod show;
 mod story;
 mod terms;
@@ -59,6 +62,7 @@ mod opening_tests;
 #[cfg(test)]
 mod testing;
 
+pub use crate::approver::{Approver, Desk, Party, Said, Seat, Words};
 pub use crate::budgets::{BudgetAct, WINDOWS_AHEAD_MAX};
 pub use crate::closing::ClosedHistory;
 pub use crate::config::{Misbehave, NodeConfig, OpenError};
@@ -66,7 +70,8 @@ pub use crate::core::NodeCore;
 pub use crate::opening::Opening;
 pub use govern::OPEN_PER_AGENT_MAX;
 pub use input::{
-    Command, EffectResult, Event, Happened, Input, LinkId, Output, Probe, Record, Refusal, Reply, Seed, Ticket, Timer,
+    Command, EffectResult, Event, Happened, Input, LinkId, OpenSession, Output, Probe, Record, Refusal, Reply, Seed,
+    Ticket, Timer,
 };
 pub use roots::{ISSUED_SHOWN_MAX, RootStep, RootsNow};
 pub use show::{AgentIntent, Welcome, summary_of_entry};

@@ -3,7 +3,7 @@
 use cauldron_crdt::doc::{DocKey, EpochId, record_name};
 use cauldron_identity::authority::EntryBody;
 use cauldron_identity::codec::{CodecError, from_cbor, to_cbor};
-use cauldron_identity::{AuthorId, FactId};
+use cauldron_identity::{AuthorId, Digest, FactId};
 use minicbor::{Decode, Encode};
 
 use crate::enrol::TokenId;
@@ -11,6 +11,9 @@ use crate::input::Record;
 
 /// Prefix of every record of this module in the store.
 pub const PREFIX: &[u8] = b"l/";
+
+/// Prefix of the documents that were judged, by their digest. They are not read at a start.
+pub const JUDGED: &[u8] = b"j/";
 
 const TOKEN: &[u8] = b"l/token/";
 const LEASE: &[u8] = b"l/lease";
@@ -85,6 +88,17 @@ pub(crate) fn token(id: TokenId, token: &Token) -> Record {
 
 pub(crate) fn lease(bytes: Vec<u8>) -> Record {
     Record { key: LEASE.to_vec(), value: Some(bytes) }
+}
+
+/// Where the document with this digest is kept.
+#[must_use]
+pub fn judged_key(digest: &Digest) -> Vec<u8> {
+    [JUDGED, digest.as_bytes()].concat()
+}
+
+/// A document that was judged, in canonical JSON.
+pub(crate) fn judged(digest: &Digest, document: Vec<u8>) -> Record {
+    Record { key: judged_key(digest), value: Some(document) }
 }
 
 /// Where a note of the shell is kept, e.g. how far a log was read.

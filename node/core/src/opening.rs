@@ -53,6 +53,9 @@ impl Opening {
             self.locals.push(Local::decode(key, value).map_err(source)?);
             return Ok(());
         }
+        if key.starts_with(local::JUDGED) {
+            return Ok(());
+        }
         if LogRecord::is_index(key) {
             self.index |= key == INDEX_HEAD;
             return Ok(());

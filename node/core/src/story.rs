@@ -1,6 +1,6 @@
 //! Proposals, approvals and the audit, as people and programs read them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use cauldron_coordinator::bodies::{Evidence, KIND_PROPOSAL};
 use cauldron_coordinator::ledger::{State, Status};
@@ -26,7 +26,7 @@ impl NodeCore {
         views
     }
 
-    fn proposal_line(&self, now: Clock, status: &Status) -> Option<ProposalView> {
+    pub(crate) fn proposal_line(&self, now: Clock, status: &Status) -> Option<ProposalView> {
         let p = self.ledger.proposal(&status.id)?;
         let as_of_ms = if p.header.author == self.me {
             now.wall_ms
@@ -99,9 +99,22 @@ impl NodeCore {
             return Err(format!("{} is {}: {}", id.short(), line.state, line.why.join("; ")));
         };
         let presentation = present_decision(&p.body, &decision.body);
-        let groups = decision.body.obligations.approvals.iter().map(ToString::to_string).collect();
+        let obligations = &decision.body.obligations;
+        let asked = obligations.approvals.iter().flat_map(|need| &need.any_of).map(|need| need.group.clone());
+        let asked: BTreeSet<String> = match &status.quorum {
+            Some(fill) => fill.missing.clone(),
+            None => asked.collect(),
+        };
+        // Whoever was added in time may take any of these seats.
+        let added = obligations.escalation.iter().filter(|e| !asked.is_empty() && e.at_ms <= now.wall_ms);
+        let groups: BTreeSet<String> = added.map(|e| e.add.clone()).chain(asked.iter().cloned()).collect();
+        let objectors =
+            obligations.veto.iter().filter(|_| status.state == State::VetoWindow).flat_map(|v| v.groups.clone());
         Ok(ApprovalView {
-            waiting_for: groups,
+            waiting_for: groups.into_iter().collect(),
+            needs: obligations.approvals.iter().map(ToString::to_string).collect(),
+            objectors: objectors.collect(),
+            assurance: obligations.assurance.name(),
             terms: decision.body.terms().to_string(),
             presentation: presentation.lines.clone(),
             presentation_digest: presentation.digest().to_string(),

@@ -11,9 +11,11 @@ use utoipa::ToSchema;
 
 mod budgets;
 mod documents;
+mod judged;
 
 pub use budgets::{BudgetView, BudgetsView, ReservationView, ShareView};
 pub use documents::{BlameView, DidView, DocStepView, DocSummary, DocView};
+pub use judged::JudgedView;
 
 /// A moment: milliseconds since the Unix epoch here, RFC 3339 in UTC for whoever reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ToSchema)]
@@ -467,8 +469,14 @@ pub struct ProposalView {
 pub struct ApprovalView {
     /// The proposal in short.
     pub proposal: ProposalView,
-    /// Groups whose approval is asked for.
+    /// Groups of which somebody may still take a seat, those included that were added in time.
     pub waiting_for: Vec<String>,
+    /// The seats, in words.
+    pub needs: Vec<String>,
+    /// Groups of which anybody may object, while silence would allow it.
+    pub objectors: Vec<String>,
+    /// How sure an approval must be: `software` or `verified`.
+    pub assurance: &'static str,
     /// Label and text in the order of reading; the digest is over exactly this.
     pub presentation: Vec<(String, String)>,
     /// Digest of the presentation.

@@ -18,7 +18,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::decide::recorded;
-use super::{Global, can_confirm, confirm, segment};
+use super::{Global, can_confirm, confirm, edits, segment};
 use crate::client::Client;
 use crate::error::CliError;
 use crate::keyfile::{self, Purpose};
@@ -53,14 +53,26 @@ pub enum Command {
     Approve(VoteArgs),
     /// Say no, for good
     Deny(VoteArgs),
+    /// Leave it to others; takes back what you approved
+    Abstain(VoteArgs),
+    /// Say that silence shall not allow it: people must decide
+    Object(VoteArgs),
+    /// Leave a remark for those who decide
+    Comment(VoteArgs),
+    /// Change the arguments: a proposal of your own in place of it, for others to approve
+    Edit(edits::EditArgs),
+    /// Let somebody sit for you for a while, or take that back
+    Delegate(edits::DelegateArgs),
+    /// Who sits for whom
+    Deputies,
 }
 
 /// How to vote.
 #[derive(Debug, Args)]
 pub struct VoteArgs {
-    /// Id of the proposal, or its first characters
-    #[arg(value_name = "ID")]
-    id: String,
+    /// Ids of proposals, or their first characters; each is shown, asked about and signed by itself
+    #[arg(value_name = "ID", required = true)]
+    ids: Vec<String>,
     /// Why, in your words; goes into the record
     #[arg(long, value_name = "TEXT", default_value = "")]
     reason: String,
@@ -84,21 +96,47 @@ pub(super) async fn run(client: &Client, global: &Global, command: Command) -> R
             let shown = Shown::parse(&answer)?;
             print(format, &answer, || shown.text(Timestamp::now()))
         }
-        Command::Approve(args) => vote(client, global, &args, Choice::Approve).await,
-        Command::Deny(args) => vote(client, global, &args, Choice::Deny).await,
+        Command::Approve(args) => votes(client, global, &args, Choice::Approve).await,
+        Command::Deny(args) => votes(client, global, &args, Choice::Deny).await,
+        Command::Abstain(args) => votes(client, global, &args, Choice::Abstain).await,
+        Command::Object(args) => votes(client, global, &args, Choice::Object).await,
+        Command::Comment(args) if args.reason.trim().is_empty() => {
+            Err(CliError::usage("a remark needs words").hint("give them with --reason TEXT"))
+        }
+        Command::Comment(args) => votes(client, global, &args, Choice::Comment).await,
+        Command::Edit(args) => edits::edit(client, global, &args).await,
+        Command::Delegate(args) => edits::delegate(client, global, &args).await,
+        Command::Deputies => edits::deputies(client, format).await,
     }
 }
 
-async fn vote(client: &Client, global: &Global, args: &VoteArgs, choice: Choice) -> Result<(), CliError> {
+async fn votes(client: &Client, global: &Global, args: &VoteArgs, choice: Choice) -> Result<(), CliError> {
     // Before anything is shown: nobody should read a page and then learn that they cannot decide.
     can_confirm(args.yes)?;
     let (person, key) = voter(client, &args.signer, &global.data_dir()).await?;
-    let answer = client.get(&format!("/v1/approvals/{}", segment(&args.id))).await?;
+    for id in &args.ids {
+        vote(client, global, args, choice, id, (&person, &key)).await?;
+    }
+    Ok(())
+}
+
+async fn vote(
+    client: &Client,
+    global: &Global,
+    args: &VoteArgs,
+    choice: Choice,
+    id: &str,
+    (person, key): (&str, &Signer),
+) -> Result<(), CliError> {
+    let answer = client.get(&format!("/v1/approvals/{}", segment(id))).await?;
     let shown = Shown::parse(&answer)?;
     let opened = Instant::now();
     let (question, verb) = match choice {
         Choice::Deny => ("Deny this, for good?", "denied"),
-        _ => ("Approve exactly this?", "approved"),
+        Choice::Abstain => ("Leave this to others?", "abstained"),
+        Choice::Object => ("Object, so that people must decide?", "objected"),
+        Choice::Comment => ("Leave this remark?", "remarked"),
+        Choice::Approve | Choice::Withdraw => ("Approve exactly this?", "approved"),
     };
     if global.output == Format::Table || !args.yes {
         let text = shown.text(Timestamp::now());
@@ -106,7 +144,7 @@ async fn vote(client: &Client, global: &Global, args: &VoteArgs, choice: Choice)
     }
     confirm(&format!("{question} You sign as {person}."), args.yes)?;
     let dwell_ms = u64::try_from(opened.elapsed().as_millis()).unwrap_or(u64::MAX);
-    let ballot = Ballot { person: &person, key: &key, choice, reason: &args.reason, dwell_ms };
+    let ballot = Ballot { person, key, choice, reason: &args.reason, dwell_ms };
     let vote = shown.sign(&ballot, clock::wall_ms(), chance::bytes())?;
     let body = json!({ "vote": BASE64_STANDARD.encode(to_cbor(&vote)) });
     let answer = client.post(&format!("/v1/approvals/{}/votes", shown.proposal), &body).await?;
@@ -115,7 +153,7 @@ async fn vote(client: &Client, global: &Global, args: &VoteArgs, choice: Choice)
 
 /// Who signs, and with what. A key file names its person; of a key in an agent the node knows whose credential it is, and the
 /// statement names the person beside the key, so that a lie is refused everywhere.
-async fn voter(client: &Client, args: &SignerArgs, dir: &DataDir) -> Result<(String, Signer), CliError> {
+pub(super) async fn voter(client: &Client, args: &SignerArgs, dir: &DataDir) -> Result<(String, Signer), CliError> {
     if args.agent.is_none() {
         return credential(args, dir);
     }

@@ -14,9 +14,11 @@ use serde_json::{Value, json};
 use super::Global;
 use super::audit::CHECKS;
 use crate::client::Client;
-use crate::config::Config;
+use crate::config::{Config, Webhook};
 use crate::error::CliError;
 use crate::output::{Format, items, plain, print, relative, rows};
+use crate::run::notify::Notifier;
+use crate::run::page::Page;
 use crate::{founding, keyfile};
 
 /// `check`.
@@ -82,6 +84,7 @@ pub(super) async fn running(client: &Client, format: Format) -> Result<(), CliEr
             ("lease", lease(&own)),
             ("peers", reachable(&peers)),
             ("record", verified(&record)),
+            ("webhooks", webhooks(&own)),
         ],
     )
 }
@@ -127,6 +130,18 @@ fn reachable(peers: &Value) -> Finding {
     }
 }
 
+fn webhooks(own: &Value) -> Finding {
+    let all = own["notify"].as_array().ok_or("unknown")?;
+    let failing = all.iter().filter(|hook| hook["state"] != "ok");
+    let failing: Vec<String> =
+        failing.map(|hook| format!("{}: {}", plain(&hook["name"]), plain(&hook["last_error"]))).collect();
+    match (all.len(), failing.is_empty()) {
+        (0, _) => Ok("none: nobody is told what waits".into()),
+        (n, true) => Ok(format!("{n} of {n} take messages, as far as is known")),
+        (_, false) => Err(failing.join("; ")),
+    }
+}
+
 fn verified(record: &Value) -> Finding {
     let failed = record["checks"].as_array().into_iter().flatten().filter(|c| c["ok"] != true);
     let failed: Vec<String> = failed.map(|c| format!("{}: {}", plain(&c["name"]), plain(&c["detail"]))).collect();
@@ -161,7 +176,34 @@ pub(super) fn before_start(global: &Global, args: &CheckArgs) -> Result<(), CliE
         let shown = || folder.path.display().to_string();
         findings.push(("folder", examined.map(|()| shown()).map_err(|e| crate::run::chain(&e))));
     }
+    if !config.notify.is_empty() {
+        findings.extend([("webhooks", webhook_files(&config)), ("page links", Ok(page_links(&config)))]);
+    }
+    if let Some(serve) = &config.page.serve {
+        let shown = |()| format!("would be served at {} on {}", serve.origin, serve.listen);
+        findings.push(("approval page", Page::examine(serve).map(shown).map_err(|e| e.one_line())));
+    }
     report(global.output, findings)
+}
+
+/// Secrets and root certificates; nobody is called.
+fn webhook_files(config: &Config) -> Finding {
+    let examined = config.notify.iter().map(|hook| (hook, Notifier::examine(hook)));
+    let (good, bad): (Vec<_>, Vec<_>) = examined.partition(|(_, examined)| examined.is_ok());
+    let line = |(hook, found): &(&Webhook, Finding)| {
+        let (Ok(text) | Err(text)) = found;
+        format!("{}: {text}", hook.name)
+    };
+    match bad.is_empty() {
+        true => Ok(good.iter().map(line).collect::<Vec<_>>().join("; ")),
+        false => Err(bad.iter().map(line).collect::<Vec<_>>().join("; ")),
+    }
+}
+
+/// No failure: a message without a link still tells people.
+fn page_links(config: &Config) -> String {
+    let missing = "warning: page.url is not set, so messages carry no link to the page";
+    config.page.url.as_ref().map_or_else(|| missing.to_owned(), |url| format!("lead to {url}"))
 }
 
 fn directory(config: &Config) -> Finding {
@@ -250,6 +292,9 @@ mod tests {
     fn unknown_is_never_green() {
         let now: Timestamp = "2026-11-24T10:00:00Z".parse().expect("a time");
         let empty = json!({});
+        assert!(webhooks(&empty).is_err());
+        let own = json!({ "notify": [{ "name": "a", "state": "ok" }, { "name": "b", "state": "gone", "last_error": "410" }] });
+        assert_eq!(webhooks(&own), Err("b: 410".into()));
         assert!(state(&empty).is_err() && svid(&empty, now).is_err() && verified(&empty).is_err());
         assert!(lease(&json!({ "lease": { "age_ms": null } })).is_err());
         assert!(lease(&json!({ "lease": { "age_ms": 5, "isolated": true } })).is_err());

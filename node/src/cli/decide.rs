@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use clap::{ArgGroup, Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::{can_confirm, confirm};
+use super::{Global, can_confirm, confirm};
 use crate::client::Client;
 use crate::error::CliError;
 use crate::files;
 use crate::output::{Format, harmless, print};
+use crate::signer::SignerArgs;
 
 /// A proposal is a few hundred bytes.
 const INPUT_BYTES_MAX: u64 = 256 * 1024;
@@ -21,6 +22,14 @@ pub struct ProposeArgs {
     /// JSON with operation, args and rationale; `-` reads standard input
     #[arg(long, value_name = "FILE")]
     file: PathBuf,
+    /// Propose in your own name: it is signed with your key, and others approve
+    #[arg(long)]
+    signed: bool,
+    #[command(flatten)]
+    signer: SignerArgs,
+    /// Do not ask
+    #[arg(long, short)]
+    yes: bool,
 }
 
 /// `undo ID`.
@@ -102,9 +111,12 @@ pub(super) fn read_json(path: &Path) -> Result<Value, CliError> {
     serde_json::from_str(&text).map_err(|e| CliError::config(format!("{} is not JSON", path.display())).because(&e))
 }
 
-pub(super) async fn propose(client: &Client, format: Format, args: &ProposeArgs) -> Result<(), CliError> {
+pub(super) async fn propose(client: &Client, global: &Global, args: &ProposeArgs) -> Result<(), CliError> {
     let proposal = read_json(&args.file)?;
-    recorded(format, "proposed", &client.post("/v1/proposals", &proposal).await?)
+    if args.signed {
+        return super::edits::propose(client, global, &proposal, &args.signer, args.yes).await;
+    }
+    recorded(global.output, "proposed", &client.post("/v1/proposals", &proposal).await?)
 }
 
 pub(super) async fn undo(client: &Client, format: Format, args: &UndoArgs) -> Result<(), CliError> {

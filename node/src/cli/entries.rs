@@ -96,6 +96,10 @@ impl Pending {
     pub(super) fn new(base: &Base, entry: &Entry) -> Self {
         let head = (base.head, base.index);
         let charter = &base.charter;
+        // Two policy authors, or the only one, make a policy the active one: the council has no part in it.
+        let policy = matches!(entry, Entry::Activate(_));
+        let signers = if policy { charter.policy_authors.clone() } else { charter.council.clone() };
+        let threshold = if policy { u32::try_from(signers.len().min(2)).unwrap_or(2) } else { charter.threshold };
         let (place, recovery, incoming) = match entry {
             Entry::Term(_) => (base.common.unwrap_or(head), charter.recovery.clone(), vec![]),
             Entry::Amend(amend) => {
@@ -108,8 +112,8 @@ impl Pending {
         Self {
             mesh: base.mesh,
             body: EntryBody::new(place.0, place.1 + 1, entry),
-            council: charter.council.clone(),
-            threshold: charter.threshold,
+            council: signers,
+            threshold,
             recovery,
             incoming,
         }

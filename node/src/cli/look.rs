@@ -32,6 +32,14 @@ const FEDERATION: &[Field] = &[
     field("NEXT", "/next", As::Time),
     field("LAST ERROR", "/last_error", As::Brief),
 ];
+const WEBHOOKS: &[Field] = &[
+    field("WEBHOOK", "/name", As::Text),
+    field("STATE", "/state", As::Text),
+    field("WAITING", "/queued", As::Text),
+    field("TOLD", "/delivered", As::Text),
+    field("LAST", "/last_success", As::Time),
+    field("LAST ERROR", "/last_error", As::Brief),
+];
 const PEERS: &[Field] = &[
     field("PEER", "/spiffe_id", As::Text),
     field("STATE", "/state", As::Text),
@@ -99,14 +107,12 @@ pub(super) async fn status(client: &Client, format: Format) -> Result<(), CliErr
     }
     print(format, &whole, || {
         let now = Timestamp::now();
-        let runway = own.get("runway").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-        let ends = if runway.is_empty() { String::new() } else { format!("\n{}", rows(runway, RUNWAY, "", now)) };
-        let foreign = own.get("federation").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-        let foreign = match foreign.is_empty() {
-            true => String::new(),
-            false => format!("\n{}", rows(foreign, FEDERATION, "", now)),
+        let part = |name: &str, fields| {
+            let all = own.get(name).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+            if all.is_empty() { String::new() } else { format!("\n{}", rows(all, fields, "", now)) }
         };
-        format!("{}peers        {}\n{ends}{foreign}", record(&own, SELF, now), plain(&summary))
+        let parts = [part("runway", RUNWAY), part("federation", FEDERATION), part("notify", WEBHOOKS)].concat();
+        format!("{}peers        {}\n{parts}", record(&own, SELF, now), plain(&summary))
     })
 }
 

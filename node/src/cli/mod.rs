@@ -13,6 +13,7 @@ mod check;
 mod decide;
 mod doc;
 mod draft;
+mod edits;
 mod entries;
 mod files;
 mod key;
@@ -240,7 +241,6 @@ pub fn run(cli: Cli) -> Result<(), CliError> {
         Command::Authority(authority::Command::Sign(args)) => entries::sign(global, &args),
         Command::Identity(command) => files::identity(global, &command),
         Command::Key(command) => key::run(global, &command),
-        Command::Policy(command) => policy::run(global, &command),
         Command::Agent(command) => agent::run(global, command),
         Command::Store(command) => store::run(global, &command),
         Command::Doc(doc::Command::Check(args)) => doc::check(global.output, &args),
@@ -263,7 +263,8 @@ async fn ask(global: &Global, command: Command) -> Result<(), CliError> {
         Command::Sites => look::sites(&client, format).await,
         Command::Why(args) => look::why(&client, format, &args).await,
         Command::Proposals(args) => look::proposals(&client, format, &args).await,
-        Command::Propose(args) => decide::propose(&client, format, &args).await,
+        Command::Propose(args) => decide::propose(&client, global, &args).await,
+        Command::Policy(command) => policy::run(&client, global, &command).await,
         Command::Undo(args) => decide::undo(&client, format, &args).await,
         Command::Approvals(command) => approvals::run(&client, global, command).await,
         Command::Veto(args) => decide::veto(&client, format, &args).await,

@@ -58,6 +58,8 @@ fn the_vocabulary_is_there() {
         "cauldron policy eval --input i.json",
         "cauldron policy check --bundle deploy/policies",
         "cauldron policy test",
+        "cauldron policy explain --input i.json --bundle packed.bundle",
+        "cauldron policy bundle --bundle deploy/policies --out packed.bundle",
         "cauldron agent replay sshd-bruteforce --input auth.log --output json",
         "cauldron store verify",
         "cauldron completions bash",

@@ -7,6 +7,8 @@ mod address;
 mod connectors;
 mod federation;
 mod identity;
+mod notify;
+mod page;
 mod problem;
 mod read;
 mod reader;
@@ -25,6 +27,8 @@ use cauldron_identity::{MeshId, Role, SpiffeId, TrustDomain};
 
 pub use address::PeerAddr;
 pub use federation::{Endpoint, Federation, ForeignDomain, Profile, endpoint_url};
+pub use notify::{HookUrl, Webhook};
+pub use page::{Page, Serve};
 pub use template::{SecurityTemplate, Template};
 
 use crate::error::CliError;
@@ -56,6 +60,10 @@ pub struct Config {
     pub connectors: Connectors,
     /// Bundles of other trust domains, and ours for them.
     pub federation: Federation,
+    /// Whom to tell what waits for a person: `[[notify.webhook]]`.
+    pub notify: Vec<Webhook>,
+    /// The approval page.
+    pub page: Page,
     /// The HTTP API beyond the socket.
     pub api: Api,
     /// Logs and traces.

@@ -253,21 +253,28 @@ impl<'t> Reader<'t> {
             self.problem(name, &format!("is {}, not a list", kind(value.get_ref())), "put it in brackets: [\"…\"]");
             return None;
         };
+        Some(self.texts(name, items, parse, hint))
+    }
+
+    /// The members of a list of texts that `parse` understands.
+    fn texts<T, E: ToString>(
+        &self,
+        place: &str,
+        items: &[Spanned<DeValue<'_>>],
+        parse: impl Fn(&str) -> Result<T, E>,
+        hint: &str,
+    ) -> Vec<T> {
         let mut out = Vec::new();
         for (i, item) in items.iter().enumerate() {
-            let parsed = match item.get_ref().as_str() {
-                Some(text) => parse(text).map_err(|e| e.to_string()),
-                None => Err(format!("is {}, not a text", kind(item.get_ref()))),
-            };
-            match parsed {
+            match read_text(item, &parse) {
                 Ok(value) => out.push(value),
                 Err(why) => {
                     let shown = self.shown(&item.span());
-                    self.at(&item.span(), format!("{name}[{i}] = {shown}  {why}"), hint);
+                    self.at(&item.span(), format!("{place}[{i}] = {shown}  {why}"), hint);
                 }
             }
         }
-        Some(out)
+        out
     }
 
     /// The tables of `[[name]]`, each read by `read`; keys other than `known` are problems.
@@ -322,12 +329,7 @@ impl<'t> Reader<'t> {
 
     /// A path; a relative one counts from the folder of the configuration file.
     pub(super) fn path(&self, name: &str, base: &Path) -> Option<PathBuf> {
-        let parse = |text: &str| match text {
-            "" => Err("is empty"),
-            _ if text.contains('\0') => Err("contains a zero byte"),
-            _ => Ok(base.join(text)),
-        };
-        self.parsed(name, parse, "write a path; a relative one counts from the folder of this file")
+        self.parsed(name, |text| a_path(text, base), PATH_HINT)
     }
 
     /// A socket address with a usable port.
@@ -363,11 +365,19 @@ impl Item<'_, '_> {
         hint: &str,
     ) -> Option<T> {
         let value = get(self.table, key)?;
-        let parsed = match value.get_ref().as_str() {
-            Some(text) => parse(text).map_err(|e| e.to_string()),
-            None => Err(format!("is {}, not a text", kind(value.get_ref()))),
-        };
-        parsed.map_err(|why| self.wrong(key, value, &why, hint)).ok()
+        read_text(value, parse).map_err(|why| self.wrong(key, value, &why, hint)).ok()
+    }
+
+    /// The same for a text that must not get into a log.
+    pub(super) fn parsed_unseen<T, E: ToString>(
+        &self,
+        key: &str,
+        parse: impl Fn(&str) -> Result<T, E>,
+        hint: &str,
+    ) -> Option<T> {
+        let value = get(self.table, key)?;
+        let note = |why| self.reader.at(&value.span(), format!("{}.{key} {why}", self.place), hint);
+        read_text(value, parse).map_err(note).ok()
     }
 
     /// A whole number from 0 to 2³² − 2; the largest means "nobody" to the kernel.
@@ -381,9 +391,46 @@ impl Item<'_, '_> {
         good
     }
 
+    /// A path; a relative one counts from the folder of the configuration file.
+    pub(super) fn path(&self, key: &str, base: &Path) -> Option<PathBuf> {
+        self.parsed(key, |text| a_path(text, base), PATH_HINT)
+    }
+
+    /// A list of texts, each understood by `parse`.
+    pub(super) fn list<T, E: ToString>(
+        &self,
+        key: &str,
+        parse: impl Fn(&str) -> Result<T, E>,
+        hint: &str,
+    ) -> Option<Vec<T>> {
+        let value = get(self.table, key)?;
+        let Some(items) = value.get_ref().as_array() else {
+            self.wrong(key, value, &format!("is {}, not a list", kind(value.get_ref())), "put it in brackets: [\"…\"]");
+            return None;
+        };
+        Some(self.reader.texts(&format!("{}.{key}", self.place), items, parse, hint))
+    }
+
     fn wrong(&self, key: &str, value: &Spanned<DeValue<'_>>, why: &str, hint: &str) {
         let shown = self.reader.shown(&value.span());
         self.reader.at(&value.span(), format!("{}.{key} = {shown}  {why}", self.place), hint);
+    }
+}
+
+fn read_text<T, E: ToString>(value: &Spanned<DeValue<'_>>, parse: impl Fn(&str) -> Result<T, E>) -> Result<T, String> {
+    match value.get_ref().as_str() {
+        Some(text) => parse(text).map_err(|e| e.to_string()),
+        None => Err(format!("is {}, not a text", kind(value.get_ref()))),
+    }
+}
+
+const PATH_HINT: &str = "write a path; a relative one counts from the folder of this file";
+
+fn a_path(text: &str, base: &Path) -> Result<PathBuf, &'static str> {
+    match text {
+        "" => Err("is empty"),
+        _ if text.contains('\0') => Err("contains a zero byte"),
+        _ => Ok(base.join(text)),
     }
 }
 

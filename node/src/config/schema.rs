@@ -66,6 +66,11 @@ pub const KEYS: &[Key] = &[
     key("federation.domains.*.profile", "text: https_spiffe or https_web", "https_spiffe"),
     key("federation.domains.*.endpoint_spiffe_id", "text: spiffe://…", "none, required with https_spiffe"),
     key("federation.domains.*.bundle", "path", "none: what was fetched before, or with https_web the first fetch"),
+    key("notify.webhook", "list of tables", "none: nobody is told"),
+    key("page.url", "text: https://…", "none: messages carry no link"),
+    key("page.listen", "text: address:port", "none: this node serves no page"),
+    key("page.certificate", "path", "none: plain HTTP, on loopback alone"),
+    key("page.key", "path", "none: plain HTTP, on loopback alone"),
     key("api.listen", "text: address:port on loopback", "none: the socket alone"),
     key("telemetry.otlp", "text: http://host:port", "none"),
     key("telemetry.log", "text: log filter", "info"),
@@ -105,6 +110,17 @@ mod tests {
         assert_eq!(children("security"), ["blocklist", "sshd"]);
         assert_eq!(children("store"), ["cache", "engine"]);
         assert!(children("").contains(&"telemetry"));
+    }
+
+    #[test]
+    fn every_key_can_be_read() {
+        // All keys at once: a key in the schema that no section reads would be accepted in silence.
+        let sections = ["read.rs", "identity.rs", "federation.rs", "notify.rs", "connectors.rs", "page.rs"];
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/config");
+        let source = sections.map(|file| std::fs::read_to_string(folder.join(file)).expect("readable")).concat();
+        for key in KEYS {
+            assert!(source.contains(&format!("\"{}\"", key.name)), "{} is in the schema and nobody reads it", key.name);
+        }
     }
 
     #[test]

@@ -43,7 +43,7 @@ pub fn read_store(store: &Arc<dyn Store>, mesh: MeshId) -> Result<Opening, CliEr
     tracing::debug!(indexed = known, "the store is read");
     for first in 0..=u8::MAX {
         // What a pack holds is read through the keys of its facts.
-        let passed = [keys::INDEX, keys::PACK].iter().any(|prefix| prefix.starts_with(&[first]));
+        let passed = [keys::INDEX, keys::JUDGED, keys::PACK].iter().any(|prefix| prefix.starts_with(&[first]));
         if passed || (known && keys::FACT.starts_with(&[first])) {
             continue;
         }

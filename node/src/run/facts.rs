@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::run::effects::Hands;
 use crate::run::external::Health;
 use crate::run::federation::{Federation, Published};
+use crate::run::notify::Notifier;
 use crate::run::refusals::Refusals;
 use crate::run::root_keeper::RootKeeper;
 use crate::run::site::SiteHolder;
@@ -44,6 +45,8 @@ pub struct Facts {
     pub hands: Hands,
     /// Foreign trust bundles.
     pub federation: Arc<Federation>,
+    /// Who is told what waits for a person, where a webhook is configured.
+    pub notifier: Option<Arc<Notifier>>,
     /// The certificate authority, where this machine holds it.
     pub authority: Option<Arc<RootKeeper>>,
     /// Our own trust bundle, where the authority is.
@@ -74,6 +77,7 @@ impl Facts {
             "dir": self.config.node.dir.root(),
             "started": Time(self.started_ms),
             "federation": self.federation.status(now.wall_ms),
+            "notify": self.notifier.as_ref().map_or_else(|| json!([]), |notifier| notifier.status()),
             "connectors": self.hands.views(),
             "version": env!("CARGO_PKG_VERSION"),
             "limits": NodeCore::limits(),

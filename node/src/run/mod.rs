@@ -15,9 +15,12 @@ mod effects;
 mod enrolment;
 mod external;
 mod fault;
+mod https;
 mod issued;
 mod lane;
+pub mod notify;
 mod open;
+pub(crate) mod page;
 mod propose;
 mod quiet;
 mod refusals;
@@ -112,6 +115,7 @@ async fn run_node(config: Arc<Config>) -> Result<(), CliError> {
     let hands = Hands::open(&config, &fault)?;
     let holder = SiteHolder::open(&config)?;
     let foreign = federation::Known::read(&config)?;
+    let notifier = notify::Notifier::open(&config, &mesh)?;
     let store: Arc<dyn Store> = Arc::new(open_store(&config)?);
     let sockets = Sockets::bind(&config).await?;
     let (stop, stopped) = watch::channel(false);
@@ -123,7 +127,8 @@ async fn run_node(config: Arc<Config>) -> Result<(), CliError> {
         () = stop_signal.wait() => return Ok(()),
     };
     let node = open_node(&config, mesh, &author, start, &store, &fault, used_before)?;
-    let door = Door { gate, health: sockets.health, bundle: sockets.bundle, foreign, stop, stopped };
+    let Sockets { health, bundle, page, _file, .. } = sockets;
+    let door = Door { gate, health, bundle, page, foreign, notifier, stop, stopped };
     let issuers = Issuers { ca, holder, fault, roots: Arc::default() };
     let running = Running::start(config.clone(), mesh, author, issuers, store, node, door, hands)?;
     running.until(stop_signal).await
@@ -146,6 +151,7 @@ struct Sockets {
     socket: tokio::net::UnixListener,
     health: Option<tokio::net::TcpListener>,
     bundle: Option<federation::Server>,
+    page: Option<page::Page>,
     /// Goes when the node does, however it ends.
     _file: SocketFile,
 }
@@ -165,7 +171,9 @@ struct Door {
     gate: api::Gate,
     health: Option<tokio::net::TcpListener>,
     bundle: Option<federation::Server>,
+    page: Option<page::Page>,
     foreign: federation::Known,
+    notifier: Option<Arc<notify::Notifier>>,
     stop: watch::Sender<bool>,
     stopped: watch::Receiver<bool>,
 }
@@ -190,7 +198,11 @@ impl Sockets {
             None => None,
             Some(endpoint) => Some(federation::Server::bind(endpoint).await?),
         };
-        Ok(Self { socket, health, bundle, _file })
+        let page = match &config.page.serve {
+            None => None,
+            Some(serve) => Some(page::Page::bind(serve).await?),
+        };
+        Ok(Self { socket, health, bundle, page, _file })
     }
 }
 
@@ -233,7 +245,7 @@ impl Running {
         hands: Hands,
     ) -> Result<Self, CliError> {
         let Opened { core, clock, source, issued: at_start } = opened;
-        let Door { gate, health, bundle, foreign, stop, stopped } = door;
+        let Door { gate, health, bundle, page, foreign, notifier, stop, stopped } = door;
         let Hands { connectors, sshd } = hands;
         let thread_failed = |e: std::io::Error| CliError::config("cannot start a thread").because(&e);
         let stop_threads = Arc::new(AtomicBool::new(false));
@@ -269,7 +281,7 @@ impl Running {
         let (hands, mut threads) =
             effects::Hands::start(connectors, &node, &clock, within, &stop_threads).map_err(thread_failed)?;
         let core = pending
-            .start(core, store, clock.clone(), Box::new(Wires(mesh.clone())), Box::new(hands.clone()))
+            .start(core, store.clone(), clock.clone(), Box::new(Wires(mesh.clone())), Box::new(hands.clone()))
             .map_err(thread_failed)?;
         let refusals = Refusals::default();
         tokio::spawn(pump(events, node.clone(), refusals.clone()));
@@ -315,6 +327,9 @@ impl Running {
         tokio::spawn(members.follow(node.clone(), stopped.clone()));
         tokio::spawn(keep_mark(node.clone(), clock.clone(), stopped.clone()));
         foreign.follow(&stopped);
+        if let Some(notifier) = &notifier {
+            notifier.start(&node, &clock, &stopped);
+        }
         federation::publish(published.as_ref(), bundle, &source, &stopped);
         let spiffe_id = config.identity.spiffe_id.clone();
         let facts = Facts {
@@ -328,12 +343,21 @@ impl Running {
             health: identity_health,
             started_ms: clock::wall_ms(),
             federation: foreign,
+            notifier,
             hands,
             authority: ca,
             published,
         };
-        let context =
-            api::Context { node: node.clone(), clock: clock.clone(), mesh: mesh.clone(), facts: Arc::new(facts) };
+        let context = api::Context {
+            node: node.clone(),
+            clock: clock.clone(),
+            mesh: mesh.clone(),
+            facts: Arc::new(facts),
+            store,
+        };
+        if let Some(page) = page {
+            tokio::spawn(page.run(context.clone(), stopped.clone()));
+        }
         if let Some(health) = health {
             tokio::spawn(api::serve(health, api::health(context.clone()), stopped));
         }

@@ -52,6 +52,37 @@ fn replay_of_a_file_that_is_not_there_is_a_sentence() {
     assert!(ran.refused_with(3).contains("/nonexistent/auth.log"));
 }
 
+/// A bundle is packed, and says the same packed as in its folder; an evaluation is explained.
+#[test]
+fn a_packed_bundle_judges_and_explains_like_its_folder() {
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let run = |args: &[&str]| cauldron(folder.path(), &[args, &["--output", "json"]].concat());
+    let policies = repository().join("deploy/policies").display().to_string();
+    let packed = run(&["policy", "bundle", "--bundle", &policies, "--out", "packed.bundle"]).ok().json();
+    let checked = run(&["policy", "check", "--bundle", "packed.bundle"]).ok().json();
+    assert_eq!((&packed["digest"], &checked["warnings"]), (&checked["digest"], &serde_json::json!([])));
+    let input = serde_json::json!({
+        "confidence": { "raw_ppm": 900_000 },
+        "proposal": {
+            "action_class": "security.address.block/blocklist", "operation": "security.address.block",
+            "args": { "address": "198.51.100.7", "ttl_s": 86_500 }, "evidence": [{}], "reversibility": "reversible",
+            "undo_plan": "remove it", "created_ms": 1, "expires_ms": 2,
+        },
+    });
+    std::fs::write(folder.path().join("input.json"), input.to_string()).expect("writable");
+    let told = |bundle: &str| run(&["policy", "explain", "--bundle", bundle, "--input", "input.json"]).ok().json();
+    let explained = told("packed.bundle");
+    assert_eq!(explained, told(&policies));
+    assert_eq!(explained["evaluation"]["outcome"], "deny");
+    let flip =
+        serde_json::json!({ "field": "proposal.args.ttl_s", "otherwise": { "at_most": 86_400 }, "outcome": "step_up" });
+    assert!(explained["flips"].as_array().is_some_and(|flips| flips.contains(&flip)), "{explained}");
+    let text = cauldron(folder.path(), &["policy", "explain", "--input", "input.json"]).ok().out;
+    assert!(text.contains("if proposal.args.ttl_s ≤ 86400") && text.contains("security_address_block.rego:"), "{text}");
+    std::fs::write(folder.path().join("packed.bundle"), "nonsense").expect("writable");
+    assert!(run(&["policy", "check", "--bundle", "packed.bundle"]).refused_with(3).contains("packed.bundle"));
+}
+
 /// The commands of a page's shell blocks: `cauldron` and the words after it that name subcommands.
 fn commands(page: &str) -> BTreeSet<Vec<String>> {
     let mut found = BTreeSet::new();

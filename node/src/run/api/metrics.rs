@@ -12,6 +12,7 @@ use prometheus::core::Collector;
 use prometheus::{Encoder, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
 
 use super::{Context, Problem};
+use crate::run::notify::{Counted, Counts};
 
 /// All metrics of this node, in the Prometheus text format.
 #[utoipa::path(get, path = "/metrics", responses((status = 200, content_type = "text/plain")))]
@@ -53,6 +54,9 @@ pub async fn metrics(State(context): State<Context>) -> Result<Response, Problem
         proposals.iter().for_each(|p| *by_state.entry(p.state).or_default() += 1);
         by_state.into_iter().for_each(|(state, n)| g(&[state], n));
     });
+    if let Some(notifier) = &context.facts.notifier {
+        page.notify(&notifier.counted());
+    }
     let hands = context.facts.hands.views();
     page.gauge("cauldron_connector_hangs", "Whether a connector does not answer.", &["connector"], |g| {
         hands.iter().for_each(|hand| g(&[&hand.name], u64::from(hand.since.is_some())));
@@ -143,6 +147,27 @@ impl Page {
         );
         self.counter("cauldron_sync_closed_total", "Sessions that the sync core closed.", &[], |c| {
             c(&[], stats.closed);
+        });
+    }
+
+    /// What webhooks were told, and what not.
+    fn notify(&self, hooks: &[Counted<'_>]) {
+        self.gauge("cauldron_notify_queued", "Messages that wait, by webhook.", &["webhook"], |g| {
+            hooks.iter().for_each(|hook| g(&[hook.name], hook.queued));
+        });
+        self.counter("cauldron_notify_delivered_total", "Messages that a webhook took.", &["webhook"], |c| {
+            hooks.iter().for_each(|hook| c(&[hook.name], hook.counts.delivered));
+        });
+        let each = |of: fn(&Counts) -> &std::collections::BTreeMap<&'static str, u64>| {
+            hooks.iter().flat_map(move |hook| of(&hook.counts).iter().map(move |(why, n)| (hook.name, *why, *n)))
+        };
+        let failed = "Attempts that a webhook did not take, by reason.";
+        self.counter("cauldron_notify_failed_total", failed, &["webhook", "why"], |c| {
+            each(|counts| &counts.failed).for_each(|(name, why, n)| c(&[name, why], n));
+        });
+        let dropped = "Messages that a webhook is not told any more, by reason.";
+        self.counter("cauldron_notify_dropped_total", dropped, &["webhook", "why"], |c| {
+            each(|counts| &counts.dropped).for_each(|(name, why, n)| c(&[name, why], n));
         });
     }
 

@@ -3,17 +3,20 @@
 mod budgets;
 mod docs;
 mod gate;
+mod govern;
 mod listen;
 mod metrics;
 mod problem;
 mod read;
 mod roots;
+mod sessions;
 mod write;
 
 use std::sync::Arc;
 
 use axum::Router;
 use cauldron_mesh::MeshHandle;
+use cauldron_store::Store;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -37,6 +40,8 @@ pub struct Context {
     pub mesh: MeshHandle,
     /// What the shell knows beside the core: SVID, addresses, configuration.
     pub facts: Arc<Facts>,
+    /// Where documents lie that were judged.
+    pub store: Arc<dyn Store>,
 }
 
 #[derive(OpenApi)]
@@ -92,6 +97,16 @@ pub fn router(context: Context) -> Router {
         .routes(routes!(read::why))
         .routes(routes!(read::events))
         .routes(routes!(write::propose))
+        .routes(routes!(sessions::open))
+        .routes(routes!(sessions::call))
+        .routes(routes!(sessions::steps))
+        .routes(routes!(govern::draft_proposal))
+        .routes(routes!(govern::draft_edit))
+        .routes(routes!(govern::signed))
+        .routes(routes!(govern::deputies, govern::deputy))
+        .routes(routes!(govern::bring_bundle))
+        .routes(routes!(govern::bundle))
+        .routes(routes!(govern::judged))
         .routes(routes!(write::undo))
         .routes(routes!(write::reading))
         .routes(routes!(write::clock_reset))

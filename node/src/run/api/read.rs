@@ -73,11 +73,25 @@ pub async fn this_node(State(context): State<Context>) -> Answer<Value> {
     let (own, runway) = ask(&context, move |core| (core.self_view(now), core.runway(now))).await?;
     let mut value = to_value(&own)?;
     merge(&mut value, context.facts.about_self(now, runway, &context.mesh.status().await, context.mesh.counters()));
+    let page = page(&context).await?;
     let idle = context.facts.authority.as_ref().and_then(|keeper| keeper.idle_because()).map(str::to_owned);
     if let Some(reasons) = value["reasons"].as_array_mut() {
-        reasons.extend(context.facts.problems().into_iter().chain(idle).map(Value::from));
+        let page_problem = page["problem"].as_str().map(str::to_owned);
+        let problems = context.facts.problems().into_iter().chain(idle).chain(page_problem);
+        reasons.extend(problems.map(Value::from));
     }
+    merge(&mut value, json!({ "page": page }));
     Ok(Json(value))
+}
+
+/// The approval page that this node serves, and why it answers nobody.
+async fn page(context: &Context) -> Result<Value, Problem> {
+    let Some(serve) = &context.facts.config.page.serve else { return Ok(Value::Null) };
+    let origin = serve.origin.clone();
+    let problem = ask(context, move |core| crate::run::page::standing(core, &origin).err()).await?;
+    Ok(
+        json!({ "url": serve.origin, "listen": serve.listen.to_string(), "tls": serve.tls.is_some(), "problem": problem }),
+    )
 }
 
 /// Every enrolled member but this node, with what the wire says about it.

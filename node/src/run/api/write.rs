@@ -6,7 +6,7 @@ use axum::extract::{Path, State};
 use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use cauldron_coordinator::action::Catalogue;
-use cauldron_coordinator::bodies::{Order, Restriction, Target};
+use cauldron_coordinator::bodies::{Order, Proposal, Restriction, Target};
 use cauldron_coordinator::vote::SignedVote;
 use cauldron_identity::SpiffeId;
 use cauldron_identity::authority::EntryBody;
@@ -48,14 +48,19 @@ pub async fn propose(
     State(context): State<Context>,
     Json(request): Json<ProposalRequest>,
 ) -> Result<Json<Recorded>, Problem> {
-    let catalogue = context.node.read(|core| core.catalogue().clone()).await?;
-    let seen = seen(&context, &request, &catalogue).await?;
-    let proposal = request.into_proposal(&context.facts.spiffe_id, &catalogue, seen);
-    let proposal = proposal.map_err(|e| Problem::bad_request("proposal", e))?;
+    let proposal = proposal_of(&context, request).await?;
     // The root of the trace that the proposal's facts carry on.
     let span = tracing::info_span!("propose");
     let traceparent = Some(span.in_scope(crate::telemetry::traceparent));
     record(&context, Command::Propose { proposal: Box::new(proposal), traceparent }).instrument(span).await
+}
+
+/// The proposal that a request asks for, at a resource of this node, with what its connector sees.
+pub(super) async fn proposal_of(context: &Context, request: ProposalRequest) -> Result<Proposal, Problem> {
+    let catalogue = context.node.read(|core| core.catalogue().clone()).await?;
+    let seen = seen(context, &request, &catalogue).await?;
+    let proposal = request.into_proposal(&context.facts.spiffe_id, &catalogue, seen);
+    proposal.map_err(|e| Problem::bad_request("proposal", e))
 }
 
 /// What the connector sees before anything is proposed: people decide on what the resource's owner would change.
@@ -306,7 +311,7 @@ pub async fn entry(
     record(&context, Command::Authority(Box::new(body))).await
 }
 
-fn decode(text: &str) -> Result<Bytes, Problem> {
+pub(super) fn decode(text: &str) -> Result<Bytes, Problem> {
     BASE64_STANDARD
         .decode(text)
         .or_else(|_| BASE64_URL_SAFE_NO_PAD.decode(text))

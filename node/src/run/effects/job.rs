@@ -20,6 +20,7 @@ pub(super) enum Job {
     Check { question: Question, names: Vec<String> },
     Undo(Box<VerifiedUndo>),
     Look { action: Box<Action>, answer: oneshot::Sender<Result<Seen, String>> },
+    Read { action: Box<Action>, answer: oneshot::Sender<Result<Reading, String>> },
 }
 
 /// Whose answer is missing.
@@ -42,7 +43,7 @@ impl Job {
             Self::Version { permit, .. } => Asked::Version(*permit),
             Self::Check { question, names } => Asked::Check(question.permit, names.clone()),
             Self::Undo(undo) => Asked::Undo(undo.permit()),
-            Self::Look { action, .. } => Asked::Look(action.object().to_owned()),
+            Self::Look { action, .. } | Self::Read { action, .. } => Asked::Look(action.object().to_owned()),
         }
     }
 }
@@ -108,6 +109,10 @@ pub(super) fn run(hand: &mut dyn Connector, job: Job, wall_ms: u64, keep: impl F
         Job::Look { action, answer } => {
             // Whoever asked may be gone.
             let _ = answer.send(look(hand, &action, wall_ms).map_err(|e| chain(&e)));
+            Vec::new()
+        }
+        Job::Read { action, answer } => {
+            let _ = answer.send(hand.read(&action).map_err(|e| chain(&e)));
             Vec::new()
         }
     }

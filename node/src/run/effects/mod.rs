@@ -122,6 +122,21 @@ impl Hands {
         }
     }
 
+    /// Reads, for a session's step that policy let go ahead.
+    ///
+    /// # Errors
+    /// [`NotSeen`].
+    pub async fn read(&self, action: Action) -> Result<Reading, NotSeen> {
+        let desk = self.desk(action.operation()).ok_or(NotSeen::NoConnector)?;
+        let silent = || NotSeen::Silent(format!("connector {} does not answer", desk.name()));
+        let (answer, answered) = oneshot::channel();
+        desk.put(Job::Read { action: Box::new(action), answer });
+        match tokio::time::timeout(LOOK_MAX, answered).await {
+            Ok(Ok(reading)) => reading.map_err(NotSeen::Refused),
+            _ => Err(silent()),
+        }
+    }
+
     /// What the read under a permit brought, while it is kept.
     #[must_use]
     pub fn reading(&self, permit: &FactId) -> Option<Reading> {

@@ -7,19 +7,16 @@ use cauldron_agents::proposal::for_display;
 use cauldron_identity::trust_bundle::BUNDLE_BYTES_MAX;
 use cauldron_identity::x509::{Bundle, Bundles, CertificateDer, verify_svid};
 use cauldron_identity::{SpiffeId, TrustBundle};
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper::body::{Bytes, Incoming};
-use hyper::client::conn::http1;
-use hyper::{Request, Response, Uri, header};
-use hyper_util::rt::TokioIo;
+use http_body_util::Full;
+use hyper::body::Bytes;
+use hyper::{Request, Uri, header};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
 use rustls_pki_types::{ServerName, UnixTime};
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 
 use crate::config::{ForeignDomain, Profile, endpoint_url};
+use crate::run::https::{self, Answered};
 
 /// For everything together: name, connection, handshakes, redirects, body.
 const FETCH_MAX: Duration = Duration::from_secs(30);
@@ -27,7 +24,6 @@ const FETCH_MAX: Duration = Duration::from_secs(30);
 const REDIRECTS_MAX: usize = 5;
 /// A stranger's words, shown to a person.
 const WORDS_BYTES_MAX: usize = 200;
-const PORT_DEFAULT: u16 = 443;
 
 /// Fetches the bundle of `domain`. `trusted`: the bundle of an `https_spiffe` endpoint's trust domain.
 ///
@@ -45,11 +41,12 @@ pub(super) async fn fetch(domain: &ForeignDomain, trusted: Option<Bundle>) -> Re
 /// target proves itself as the first one must.
 async fn follow(mut url: Uri, tls: Arc<ClientConfig>) -> Result<Bytes, String> {
     for _ in 0..=REDIRECTS_MAX {
-        let response = get(&url, tls.clone()).await?;
-        if !response.status().is_redirection() {
-            return body(response).await;
+        let answered = get(&url, tls.clone()).await?;
+        if !answered.response.status().is_redirection() {
+            return body(answered).await;
         }
-        let location = response.headers().get(header::LOCATION).map(header::HeaderValue::as_bytes).unwrap_or_default();
+        let location =
+            answered.response.headers().get(header::LOCATION).map(header::HeaderValue::as_bytes).unwrap_or_default();
         url = target(&url, &String::from_utf8_lossy(location))?;
     }
     Err(format!("the endpoint redirects more than {REDIRECTS_MAX} times"))
@@ -65,53 +62,29 @@ fn target(from: &Uri, location: &str) -> Result<Uri, String> {
     endpoint_url(&whole).map_err(|why| format!("the endpoint redirects to `{shown}`, which {why}"))
 }
 
-async fn get(url: &Uri, tls: Arc<ClientConfig>) -> Result<Response<Incoming>, String> {
-    let host = url.host().ok_or("the URL names no host")?;
-    let bare = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-    let port = url.port_u16().unwrap_or(PORT_DEFAULT);
-    let stream = TcpStream::connect((bare.as_str(), port))
-        .await
-        .map_err(|e| format!("the endpoint {host}:{port} cannot be reached: {e}"))?;
-    let name = ServerName::try_from(bare).map_err(|e| format!("the URL's host {host}: {e}"))?;
-    let stream = TlsConnector::from(tls)
-        .connect(name, stream)
-        .await
-        .map_err(|e| format!("the endpoint {host}:{port} is not who it should be, or speaks no TLS 1.3: {e}"))?;
-    let broken = |e: hyper::Error| format!("the endpoint {host}:{port} speaks no HTTP: {}", crate::run::chain(&e));
-    let (mut sender, connection) = http1::Builder::new().handshake(TokioIo::new(stream)).await.map_err(broken)?;
-    // Ends with the response; what goes wrong there also shows as an error of the request.
-    tokio::spawn(connection);
+async fn get(url: &Uri, tls: Arc<ClientConfig>) -> Result<Answered, String> {
     let path = url.path_and_query().map_or("/", |path| path.as_str());
-    let authority = url.authority().map_or(host, |authority| authority.as_str());
     let request = Request::get(path)
-        .header(header::HOST, authority)
         .header(header::ACCEPT, "application/json")
-        .header(header::CONNECTION, "close")
-        .body(Empty::<Bytes>::new())
+        .body(Full::default())
         .map_err(|e| e.to_string())?;
-    sender.send_request(request).await.map_err(broken)
+    https::send(url, Some(tls), request).await.map_err(|e| e.to_string())
 }
 
-async fn body(response: Response<Incoming>) -> Result<Bytes, String> {
-    if response.status() != hyper::StatusCode::OK {
-        return Err(format!("the endpoint answers {}", response.status()));
+async fn body(answered: Answered) -> Result<Bytes, String> {
+    let status = answered.response.status();
+    if status != hyper::StatusCode::OK {
+        return Err(format!("the endpoint answers {status}"));
     }
-    match Limited::new(response.into_body(), BUNDLE_BYTES_MAX).collect().await {
-        Ok(body) => Ok(body.to_bytes()),
-        Err(e) if e.is::<http_body_util::LengthLimitError>() => {
-            Err(format!("the endpoint's answer has more than {BUNDLE_BYTES_MAX} bytes"))
-        }
-        Err(e) => Err(format!("the endpoint's answer broke off: {e}")),
-    }
+    let body = answered.body(BUNDLE_BYTES_MAX).await?;
+    body.ok_or_else(|| format!("the endpoint's answer has more than {BUNDLE_BYTES_MAX} bytes"))
 }
 
 fn tls(profile: &Profile, trusted: Option<Bundle>) -> Result<ClientConfig, String> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider.clone())
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .map_err(|e| e.to_string())?;
-    let mut config = match profile {
-        Profile::Web => builder.with_root_certificates(web_roots()?).with_no_client_auth(),
+    let builder = https::tls_builder(provider.clone())?;
+    Ok(https::tls_finish(match profile {
+        Profile::Web => builder.with_root_certificates(https::web_roots()?),
         Profile::Spiffe(endpoint) => {
             let Some(bundle) = trusted else {
                 return Err(format!(
@@ -120,24 +93,9 @@ fn tls(profile: &Profile, trusted: Option<Bundle>) -> Result<ClientConfig, Strin
                 ));
             };
             let verifier = EndpointVerifier { endpoint: endpoint.clone(), bundles: bundle.into(), provider };
-            builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth()
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
         }
-    };
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    // Resumption would skip the verifier, and with it a change of the bundle.
-    config.resumption = rustls::client::Resumption::disabled();
-    Ok(config)
-}
-
-/// The certificate authorities that this machine trusts (§5.2.1.4: locally trusted).
-fn web_roots() -> Result<RootCertStore, String> {
-    let found = rustls_native_certs::load_native_certs();
-    let mut roots = RootCertStore::empty();
-    let (taken, _) = roots.add_parsable_certificates(found.certs);
-    match taken {
-        0 => Err("this machine trusts no certificate authority of the Web PKI; install ca-certificates".to_owned()),
-        _ => Ok(roots),
-    }
+    }))
 }
 
 /// §5.2.2.4: the server presents a valid X.509-SVID of exactly the configured SPIFFE ID. Host names do not count.

@@ -1,0 +1,250 @@
+//! What a message says: enough for a person to know within ten seconds what is asked, of whom, until when, and where to decide.
+//! No evidence and no arguments: those are on the page, behind the node's own door.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cauldron_agents::proposal::for_display;
+use cauldron_identity::{Clock, Digest};
+use cauldron_node_core::NodeCore;
+use cauldron_node_core::view::{ApprovalView, ProposalView, Time};
+use hyper::body::Bytes;
+use serde_json::json;
+
+use crate::config::{HookUrl, Page};
+
+/// Names and ids in a message; the sentence is what a person reads. Together far below the 20 kB that the specification
+/// advises.
+const NAME_BYTES_MAX: usize = 256;
+const RATIONALE_BYTES_MAX: usize = 600;
+/// Groups in a message.
+const GROUPS_MAX: usize = 16;
+const WAITS: &str = "PENDING_APPROVAL";
+
+/// What happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A person is asked.
+    Pending,
+    /// More people are asked.
+    Escalated,
+    /// Nobody is asked any more.
+    Decided,
+}
+
+impl Kind {
+    /// The message's `type`.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Pending => "approval.pending",
+            Self::Escalated => "approval.escalated",
+            Self::Decided => "approval.decided",
+        }
+    }
+}
+
+/// A proposal in short, in the words of whoever made it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct About {
+    pub(super) proposal: String,
+    pub(super) short: String,
+    pub(super) operation: String,
+    pub(super) target: String,
+    pub(super) class: String,
+    pub(super) rationale: String,
+    pub(super) agent: String,
+    pub(super) site: String,
+    pub(super) opened_ms: u64,
+    pub(super) deadline_ms: u64,
+}
+
+impl From<&ProposalView> for About {
+    fn from(line: &ProposalView) -> Self {
+        Self {
+            proposal: line.id.clone(),
+            short: line.short.clone(),
+            operation: line.operation.clone(),
+            target: line.target.clone(),
+            class: line.class.clone(),
+            rationale: line.summary.clone(),
+            agent: line.agent.clone(),
+            site: line.site.clone(),
+            opened_ms: line.opened.0,
+            deadline_ms: line.expires.0,
+        }
+    }
+}
+
+/// People are asked about a proposal, under terms that their votes will name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Asking {
+    pub(super) about: About,
+    /// Changes with policy, outcome and obligations, and is the same whichever coordinator asks.
+    pub(super) terms: String,
+    pub(super) groups: BTreeSet<String>,
+}
+
+impl From<&ApprovalView> for Asking {
+    fn from(view: &ApprovalView) -> Self {
+        let about = About { deadline_ms: view.deadline.0, ..About::from(&view.proposal) };
+        Self { about, terms: view.terms.clone(), groups: view.waiting_for.iter().cloned().collect() }
+    }
+}
+
+/// What the core shows of approvals at one moment.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    /// What waits for a person.
+    pub(super) waiting: Vec<Asking>,
+    /// What became of those that were asked about before and wait no longer.
+    pub(super) settled: BTreeMap<String, (About, &'static str)>,
+}
+
+impl Seen {
+    /// Reads what `/v1/approvals` shows, and the state of the proposals in `known`.
+    pub(super) fn of(core: &NodeCore, now: Clock, known: &BTreeSet<String>) -> Self {
+        let mut seen = Self::default();
+        for line in core.proposals_view(now) {
+            if line.state == WAITS {
+                let asked = line.id.parse().ok().and_then(|id| core.approval_view(now, &id).ok());
+                seen.waiting.extend(asked.as_ref().map(Asking::from));
+            } else if known.contains(&line.id)
+                && let Some(outcome) = outcome(line.state)
+            {
+                seen.settled.insert(line.id.clone(), (About::from(&line), outcome));
+            }
+        }
+        seen
+    }
+}
+
+/// How an asking ended; nothing for states in which a person may be asked yet.
+pub(super) fn outcome(state: &str) -> Option<&'static str> {
+    match state {
+        "PROPOSED" | "EVALUATED" | "DEFERRED" | WAITS => None,
+        "DENIED" => Some("denied"),
+        "EXPIRED" => Some("expired"),
+        "VOID" => Some("void"),
+        "SUPERSEDED" => Some("superseded"),
+        // Everything behind an approval, however it went on.
+        _ => Some("approved"),
+    }
+}
+
+/// Who sends, and where links lead.
+#[derive(Debug, Clone)]
+pub(super) struct Sender {
+    pub(super) node: String,
+    pub(super) mesh: String,
+    pub(super) page: Page,
+}
+
+impl Sender {
+    /// The body of a message: one form for every type. `outcome` is null until there is one.
+    pub(super) fn body(
+        &self,
+        kind: Kind,
+        about: &About,
+        groups: &BTreeSet<String>,
+        outcome: Option<&str>,
+        now_ms: u64,
+    ) -> Bytes {
+        let shown = |text: &str| for_display(text.as_bytes(), NAME_BYTES_MAX);
+        let body = json!({
+            "type": kind.name(),
+            "timestamp": Time(now_ms),
+            "data": {
+                "proposal": about.proposal,
+                "short": about.short,
+                "operation": shown(&about.operation),
+                "target": shown(&about.target),
+                "class": about.class,
+                "rationale": for_display(about.rationale.as_bytes(), RATIONALE_BYTES_MAX),
+                "agent": shown(&about.agent),
+                "site": shown(&about.site),
+                "waiting_for": groups.iter().take(GROUPS_MAX).map(|group| shown(group)).collect::<Vec<_>>(),
+                "opened": Time(about.opened_ms),
+                "deadline": Time(about.deadline_ms),
+                "outcome": outcome,
+                "link": self.page.link(&about.proposal),
+                "node": self.node,
+                "mesh": self.mesh,
+            },
+        });
+        body.to_string().into()
+    }
+}
+
+/// The message's `webhook-id`: the same from every node and at every attempt, another for another receiver or other terms.
+pub(super) fn id(url: &HookUrl, proposal: &str, kind: Kind, terms: &str) -> String {
+    let text = [url.secret().to_string().as_str(), proposal, kind.name(), terms].join("\n");
+    let digest = Digest::of("cauldron/webhook-id/v0", text.as_bytes()).to_string();
+    format!("msg_{}", digest.get(..32).unwrap_or(&digest))
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use super::super::tests::{about, groups, sender};
+    use super::*;
+
+    #[test]
+    fn a_message_says_what_a_person_needs_and_its_text_is_harmless() {
+        let about = About { rationale: format!("\u{202e}ok\x1b[2J {}", "x".repeat(900)), ..about("ab12") };
+        let body = sender().body(Kind::Pending, &about, &groups(&["security-duty"]), None, 1_764_500_000_000);
+        assert!(body.len() < 4_096, "{} bytes", body.len());
+        let mut value: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
+        let rationale = value["data"]["rationale"].take();
+        let rationale = rationale.as_str().expect("text");
+        assert!(rationale.starts_with("\\u{202e}ok\\u{1b}[2J xxx") && rationale.ends_with('…'), "{rationale}");
+        expect![[r#"
+            {
+              "type": "approval.pending",
+              "timestamp": "2025-11-30T10:53:20.000Z",
+              "data": {
+                "proposal": "ab12",
+                "short": "ab12",
+                "operation": "security.address.block",
+                "target": "lyon/lyon/blocklist/203.0.113.9",
+                "class": "R1",
+                "rationale": null,
+                "agent": "spiffe://acme.example/site/lyon/node/lyon/agent/sshd-bruteforce",
+                "site": "lyon",
+                "waiting_for": [
+                  "security-duty"
+                ],
+                "opened": "2025-11-30T10:53:20.000Z",
+                "deadline": "2096-10-02T07:06:40.000Z",
+                "outcome": null,
+                "link": "https://approve.acme.example/approvals/ab12",
+                "node": "spiffe://acme.example/coordinator/hq",
+                "mesh": "cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd"
+              }
+            }"#]]
+        .assert_eq(&format!("{value:#}"));
+    }
+
+    #[test]
+    fn an_id_names_receiver_proposal_kind_and_terms() {
+        let url = |text: &str| text.parse::<HookUrl>().expect("a URL");
+        let (a, b) = (url("https://a.example/x"), url("https://a.example/y"));
+        let all = [
+            id(&a, "p", Kind::Pending, "t"),
+            id(&b, "p", Kind::Pending, "t"),
+            id(&a, "q", Kind::Pending, "t"),
+            id(&a, "p", Kind::Escalated, "t"),
+            id(&a, "p", Kind::Pending, "u"),
+        ];
+        assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), all.len());
+        assert_eq!(all[0], id(&a, "p", Kind::Pending, "t"));
+        assert!(all.iter().all(|id| id.len() == 36 && !id.contains('.')), "{all:?}");
+    }
+
+    #[test]
+    fn only_an_end_of_the_asking_is_an_outcome() {
+        let cases = ["PENDING_APPROVAL", "EVALUATED", "DENIED", "EXPIRED", "VOID", "SUPERSEDED", "STARTED", "FAILED"];
+        let told: Vec<_> = cases.into_iter().map(outcome).collect();
+        let (none, yes) = (None, Some("approved"));
+        assert_eq!(told, [none, none, Some("denied"), Some("expired"), Some("void"), Some("superseded"), yes, yes]);
+    }
+}

@@ -1,0 +1,146 @@
+//! What is queued, when, and how it ends, without a server and without waiting.
+
+use std::time::Duration;
+
+use cauldron_identity::{Clock, Confidence};
+
+use super::{about, asking, folder, sender, settled, waiting, webhook};
+use crate::config::Webhook;
+use crate::run::notify::kept;
+use crate::run::notify::message::{About, Asking};
+use crate::run::notify::outbox::{Change, Outbox, Queued, Step};
+use crate::run::notify::post::{Failure, Why};
+
+fn at(ms: u64) -> Clock {
+    Clock { wall_ms: 1_764_500_000_000 + ms, boottime_ms: 50_000 + ms, confidence: Confidence::Local }
+}
+
+fn hook() -> Webhook {
+    webhook("https://hooks.example/x", &folder())
+}
+
+fn outbox() -> Outbox {
+    Outbox::new(hook(), kept::All::new())
+}
+
+fn due(outbox: &mut Outbox, now: Clock) -> Option<Queued> {
+    match outbox.next(now) {
+        Step::Send(message) => Some(*message),
+        Step::Wait(_) | Step::Idle => None,
+    }
+}
+
+fn kind(message: &Queued) -> String {
+    let value: serde_json::Value = serde_json::from_slice(&message.body).expect("JSON");
+    value["type"].as_str().expect("a type").to_owned()
+}
+
+fn failure(why: Why, retry_after: Option<Duration>) -> Failure {
+    Failure { why, text: "no".into(), retry_after }
+}
+
+/// Delivers everything that is due and says what it was.
+fn deliver_all(outbox: &mut Outbox, now: Clock) -> Vec<String> {
+    let mut told = Vec::new();
+    while let Some(message) = due(outbox, now) {
+        outbox.delivered(&message, now);
+        told.push(kind(&message));
+    }
+    told
+}
+
+#[test]
+fn more_people_and_other_terms_are_told_and_the_same_again_is_not() {
+    let mut outbox = outbox();
+    let mut tell = |terms: &str, groups: &[&str]| {
+        outbox.observe(at(0), &waiting([asking("ab12", terms, groups)]), &sender());
+        deliver_all(&mut outbox, at(0))
+    };
+    assert_eq!(tell("t1", &["duty"]), ["approval.pending"]);
+    assert!(tell("t1", &["duty"]).is_empty());
+    assert_eq!(tell("t2", &["duty", "lead"]), ["approval.escalated"]);
+    assert_eq!(tell("t3", &["duty", "lead"]), ["approval.pending"], "earlier votes do not count: they are asked again");
+    outbox.observe(at(0), &settled("ab12", "approved"), &sender());
+    assert_eq!(deliver_all(&mut outbox, at(0)), ["approval.decided"]);
+    outbox.observe(at(0), &settled("ab12", "approved"), &sender());
+    assert!(deliver_all(&mut outbox, at(0)).is_empty());
+}
+
+#[test]
+fn a_webhook_hears_of_its_groups_alone() {
+    let hook = Webhook { groups: super::groups(&["lead", "night"]), ..hook() };
+    let mut outbox = Outbox::new(hook, kept::All::new());
+    outbox.observe(
+        at(0),
+        &waiting([asking("ab12", "t", &["duty"]), asking("cd34", "t", &["duty", "lead"])]),
+        &sender(),
+    );
+    assert_eq!(outbox.queued(), 1);
+    outbox.observe(at(0), &settled("ab12", "denied"), &sender());
+    assert_eq!(outbox.queued(), 1, "nobody here was asked");
+}
+
+#[test]
+fn what_is_over_before_it_was_told_is_not_told() {
+    let mut outbox = outbox();
+    outbox.observe(at(0), &waiting([asking("ab12", "t", &["duty"])]), &sender());
+    outbox.observe(at(0), &settled("ab12", "denied"), &sender());
+    assert_eq!((outbox.queued(), outbox.counts.dropped["settled"]), (0, 1));
+    let soon = About { deadline_ms: at(5_000).wall_ms, ..about("cd34") };
+    let soon = Asking { about: soon, ..asking("cd34", "t", &["duty"]) };
+    outbox.observe(at(0), &waiting([soon.clone()]), &sender());
+    assert!(matches!(outbox.next(at(5_000)), Step::Idle));
+    assert_eq!(outbox.counts.dropped["expired"], 1);
+    outbox.observe(at(5_000), &waiting([soon]), &sender());
+    assert_eq!(outbox.queued(), 0, "the same asking is not queued again");
+    let day = 24 * 60 * 60 * 1_000;
+    outbox.observe(at(6_000 + day), &waiting([]), &sender());
+    assert_eq!(outbox.open().count(), 0, "it is forgotten in the end");
+}
+
+#[test]
+fn a_full_queue_drops_the_oldest_and_counts_it() {
+    let mut outbox = outbox();
+    outbox.observe(at(0), &waiting((0..300).map(|n| asking(&format!("p{n:03}"), "t", &["duty"]))), &sender());
+    assert_eq!((outbox.queued(), outbox.counts.dropped["queue_full"]), (256, 44));
+    let first = due(&mut outbox, at(0)).expect("due");
+    let value: serde_json::Value = serde_json::from_slice(&first.body).expect("JSON");
+    assert_eq!(value["data"]["proposal"], "p044");
+    outbox.observe(at(0), &waiting((0..300).map(|n| asking(&format!("p{n:03}"), "t", &["duty"]))), &sender());
+    assert_eq!(outbox.counts.dropped["queue_full"], 44, "what was dropped does not come again");
+}
+
+#[test]
+fn pauses_double_to_a_bound_and_one_refused_message_keeps_no_other() {
+    let mut outbox = outbox();
+    outbox.observe(at(0), &waiting([asking("bad", "t", &["duty"])]), &sender());
+    let mut now = 0;
+    let mut pauses = Vec::new();
+    for _ in 0..12 {
+        let message = due(&mut outbox, at(now)).expect("due");
+        outbox.failed(&message, &failure(Why::Status, None), at(now), u16::MAX);
+        let Step::Wait(wait) = outbox.next(at(now)) else { panic!("no pause") };
+        pauses.push(wait.as_secs());
+        now += u64::try_from(wait.as_millis()).expect("small");
+    }
+    assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300]);
+
+    outbox.observe(at(now), &waiting([asking("good", "t", &["duty"])]), &sender());
+    let bad = due(&mut outbox, at(now)).expect("due");
+    assert_eq!(outbox.failed(&bad, &failure(Why::Status, None), at(now), 0), Change::None);
+    assert!(due(&mut outbox, at(now + 149_000)).is_none(), "half a pause is fixed");
+    let good = due(&mut outbox, at(now + 150_000)).expect("due");
+    assert_ne!(good.id, bad.id, "the other one comes first");
+    assert_eq!(outbox.delivered(&good, at(now + 150_000)), Change::Recovered);
+}
+
+#[test]
+fn an_endpoint_that_asks_for_time_gets_it() {
+    let mut outbox = outbox();
+    outbox.observe(at(0), &waiting([asking("ab12", "t", &["duty"]), asking("cd34", "t", &["duty"])]), &sender());
+    let message = due(&mut outbox, at(0)).expect("due");
+    let later = failure(Why::Status, Some(Duration::from_secs(40)));
+    assert_eq!(outbox.failed(&message, &later, at(0), 0), Change::Failing);
+    assert!(due(&mut outbox, at(39_999)).is_none(), "no message goes to it before");
+    assert!(due(&mut outbox, at(40_000)).is_some());
+}

@@ -1,0 +1,162 @@
+//! What waits for a person reaches a receiver outside: signed, with a link, once.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use aws_lc_rs::hmac;
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use cauldron_tests::{Mesh, Plan, append, cauldron, eventually};
+use serde_json::Value;
+
+const SECRET: [u8; 32] = [7; 32];
+
+/// A message as it arrived: its headers and its body.
+#[derive(Debug, Clone)]
+struct Message {
+    headers: BTreeMap<String, String>,
+    body: String,
+}
+
+impl Message {
+    fn read(stream: &TcpStream) -> std::io::Result<Self> {
+        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+        let mut reader = BufReader::new(stream);
+        let (mut line, mut headers) = (String::new(), BTreeMap::new());
+        reader.read_line(&mut line)?;
+        headers.insert("request".to_owned(), line.trim().to_owned());
+        loop {
+            let mut line = String::new();
+            reader.read_line(&mut line)?;
+            let Some((name, value)) = line.trim().split_once(": ") else { break };
+            headers.insert(name.to_ascii_lowercase(), value.to_owned());
+        }
+        let length = headers.get("content-length").and_then(|n| n.parse().ok()).unwrap_or(0);
+        let mut body = vec![0; length];
+        reader.read_exact(&mut body)?;
+        Ok(Self { headers, body: String::from_utf8_lossy(&body).into_owned() })
+    }
+
+    fn data(&self) -> Value {
+        let value: Value = serde_json::from_str(&self.body).expect("JSON");
+        let mut data = value["data"].clone();
+        data["type"] = value["type"].clone();
+        data
+    }
+
+    /// Standard Webhooks, "Signature scheme", by this test's own reading.
+    fn verifies(&self) -> bool {
+        let signed = format!("{}.{}.{}", self.headers["webhook-id"], self.headers["webhook-timestamp"], self.body);
+        let signature = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &SECRET), signed.as_bytes());
+        self.headers["webhook-signature"] == format!("v1,{}", BASE64_STANDARD.encode(signature))
+    }
+}
+
+/// A receiver of messages that takes all of them. Its thread ends with this test's process.
+struct Receiver {
+    url: String,
+    got: Arc<Mutex<Vec<Message>>>,
+}
+
+impl Receiver {
+    fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let url = format!("http://{}/hooks/duty", listener.local_addr().expect("bound"));
+        let got = Arc::new(Mutex::new(Vec::new()));
+        let messages = got.clone();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.expect("accepts");
+                let Ok(message) = Message::read(&stream) else { continue };
+                messages.lock().expect("nobody panicked").push(message);
+                let _ = stream.write_all(b"HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n");
+            }
+        });
+        Self { url, got }
+    }
+
+    fn got(&self) -> Vec<Message> {
+        self.got.lock().expect("nobody panicked").clone()
+    }
+
+    fn until(&self, n: usize) -> Vec<Message> {
+        eventually(&format!("{n} messages arrive"), || self.got().len() >= n);
+        self.got()
+    }
+}
+
+#[test]
+fn what_waits_reaches_people_signed_with_a_link_and_once() {
+    let mut mesh = Mesh::found_with(Plan { without_porto: true, ..Plan::default() });
+    let receiver = Receiver::start();
+    let secret = mesh.folder().join("duty.secret");
+    std::fs::write(&secret, format!("whsec_{}\n", BASE64_STANDARD.encode(SECRET))).expect("written");
+    let webhook = |name: &str, url: &str, group: &str| {
+        let secret = secret.display();
+        format!(
+            "\n[[notify.webhook]]\nname = \"{name}\"\nurl = \"{url}\"\nsecret_file = \"{secret}\"\ngroups = [\"{group}\"]\n"
+        )
+    };
+    let duty = webhook("duty", &receiver.url, "security-duty");
+    let others = webhook("others", &format!("{}-of-others", receiver.url), "others");
+    append(&mesh.hq.config(), format!("{duty}{others}[page]\nurl = \"https://approve.acme.example/\"\n"));
+    mesh.hq.stop();
+    let config = mesh.hq.config().display().to_string();
+    let pre = ["check", "--pre", "--config", &config, "-o", "json"];
+    std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o644)).expect("chmod");
+    let shared = cauldron(mesh.folder(), &pre);
+    assert!(shared.out.contains("chmod 600") && shared.out.contains("duty"), "{shared:?}");
+    std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600)).expect("chmod");
+    let checks = cauldron(mesh.folder(), &pre).ok().json();
+    let links = checks["checks"].as_array().into_iter().flatten().find(|check| check["name"] == "page links");
+    assert_eq!(links.map(|check| check["detail"].clone()), Some("lead to https://approve.acme.example".into()));
+    mesh.hq.start();
+    mesh.until_up();
+
+    mesh.log_lines(Mesh::attack("198.51.100.7"));
+    let asked = receiver.until(1)[0].clone();
+    let id = mesh.hq.items("/v1/approvals")[0]["id"].as_str().expect("an id").to_owned();
+    assert!(asked.verifies(), "{asked:?}");
+    assert_eq!(asked.headers["request"], "POST /hooks/duty HTTP/1.1");
+    let data = asked.data();
+    assert_eq!((&data["type"], &data["proposal"]), (&"approval.pending".into(), &id.as_str().into()));
+    assert_eq!(data["link"], format!("https://approve.acme.example/approvals/{id}"));
+    assert_eq!((&data["operation"], &data["site"]), (&"security.address.block".into(), &"lyon".into()));
+    assert_eq!(data["waiting_for"], serde_json::json!(["security-duty"]));
+    assert_eq!(data["node"], format!("spiffe://{}/coordinator/hq", Mesh::TRUST_DOMAIN));
+    assert!(!asked.body.contains("Failed password"), "evidence stays on the page: {}", asked.body);
+
+    // A start repeats nothing; what comes after it is told.
+    mesh.hq.restart();
+    mesh.until_up();
+    mesh.log_lines(Mesh::attack("198.51.100.8"));
+    let second = receiver.until(2)[1].clone();
+    assert!(second.verifies() && second.data()["proposal"] != data["proposal"], "{second:?}");
+
+    mesh.approve(&id).ok();
+    let over = receiver.until(3)[2].clone();
+    assert!(over.verifies(), "{over:?}");
+    let data = over.data();
+    assert_eq!((&data["type"], &data["outcome"]), (&"approval.decided".into(), &"approved".into()));
+    assert_eq!(data["proposal"], id);
+    mesh.lyon.until_state(&id, "DONE");
+
+    let ids: BTreeSet<String> = receiver.got().iter().map(|message| message.headers["webhook-id"].clone()).collect();
+    assert_eq!((receiver.got().len(), ids.len()), (3, 3), "each once, and none to the others");
+    let rows = mesh.hq.get("/v1/self")["notify"].clone();
+    assert_eq!((&rows[0]["name"], &rows[0]["state"], &rows[0]["queued"]), (&"duty".into(), &"ok".into(), &0.into()));
+    assert!(rows[0]["last_success"].is_string() && !rows.to_string().contains("/hooks/"), "{rows}");
+    assert_eq!(mesh.hq.metric("cauldron_notify_delivered_total{webhook=\"duty\"}"), 2, "since its start");
+    assert_eq!(mesh.hq.metric("cauldron_notify_delivered_total{webhook=\"others\"}"), 0);
+
+    // Another node tells the same receiver of what still waits, under the same id: it drops what it has seen.
+    append(&mesh.lyon.config(), &duty);
+    mesh.lyon.restart();
+    let again = receiver.until(4)[3].clone();
+    assert!(again.verifies() && again.headers["webhook-id"] == second.headers["webhook-id"], "{again:?}");
+    assert_eq!((&again.data()["node"], &again.data()["link"]), (&Mesh::site_id("lyon").into(), &Value::Null));
+}
