@@ -2,9 +2,10 @@
 
 use cauldron_coordinator::action::Action;
 use cauldron_coordinator::bodies::{
-    Done, Ended, Evidence, Failed, KIND_BUNDLE, KIND_DECISION, KIND_DONE, KIND_ENDED, KIND_FAILED, KIND_PERMIT,
-    KIND_PROPOSAL, KIND_RESTRICTION, KIND_STARTED, KIND_UNKNOWN, KIND_VOTE, Order, Proposal, Reversibility, RiskClass,
-    Target, Unknown,
+    Checked, Compensated, Compensating, CompensationFailed, Done, Ended, Evidence, Failed, KIND_BUNDLE,
+    KIND_COMPENSATED, KIND_COMPENSATING, KIND_COMPENSATION_FAILED, KIND_DECISION, KIND_DONE, KIND_ENDED, KIND_FAILED,
+    KIND_PERMIT, KIND_PROPOSAL, KIND_RESTRICTION, KIND_STARTED, KIND_UNKNOWN, KIND_VERIFIED, KIND_VERIFY_FAILED,
+    KIND_VOTE, KIND_WINDOW, Order, Proposal, Target, Unknown, Verified,
 };
 use cauldron_coordinator::coordinate::{Act, Limits, step};
 use cauldron_coordinator::lease::LeaseAge;
@@ -61,6 +62,7 @@ impl Story {
             after_version: Some("2".into()),
             until_ms: Some(NOW.wall_ms + 3_600_000),
             done_ms: NOW.wall_ms,
+            labels: vec!["untrusted:file".into()],
         };
         story.write(LYON, KIND_DONE, 0, &done);
         story.write(
@@ -73,7 +75,26 @@ impl Story {
         let failed = Failed { started, probed_no_effect: true, reason: reason.clone(), failed_ms: NOW.wall_ms };
         story.write(LYON, KIND_FAILED, 0, &failed);
         story.write(LYON, KIND_UNKNOWN, 0, &Unknown { started, reason, noticed_ms: NOW.wall_ms });
+        story.aftermath(started);
         story.deeds
+    }
+
+    /// What is said of an effect after it was done.
+    fn aftermath(&mut self, started: FactId) {
+        let (at_ms, reason) = (NOW.wall_ms, "a check does not hold".to_owned());
+        let checked = |held| Verified {
+            started,
+            checks: vec![Checked { name: "listed".into(), held, says: "looked".into() }],
+            at_ms,
+        };
+        self.write(LYON, KIND_VERIFIED, 0, &checked(Some(true)));
+        self.write(LYON, KIND_VERIFY_FAILED, 0, &checked(None));
+        let by = Some("ana".to_owned());
+        self.write(LYON, KIND_COMPENSATING, 0, &Compensating { started, by, reason: reason.clone(), at_ms });
+        self.write(LYON, KIND_COMPENSATION_FAILED, 0, &CompensationFailed { started, reason, at_ms });
+        let effect_ref = "blocklist:198.51.100.7".to_owned();
+        let after_version = Some("absent".to_owned());
+        self.write(LYON, KIND_COMPENSATED, 0, &Compensated { started, effect_ref, after_version, at_ms });
     }
 
     fn write<T: Encode<()>>(&mut self, author: u8, kind: &str, how: u8, body: &T) -> FactId {
@@ -93,6 +114,8 @@ impl Story {
             for act in &acts {
                 last = Some(match act {
                     Act::Decide { body, .. } => self.write(HQ, KIND_DECISION, 0, body),
+                    Act::Modify { body, .. } => self.write(HQ, KIND_PROPOSAL, 0, body),
+                    Act::Close { body, .. } => self.write(HQ, KIND_WINDOW, 0, body),
                     Act::Permit { body, .. } => self.write(HQ, KIND_PERMIT, 0, body),
                 });
             }
