@@ -4,10 +4,11 @@
 //! the statement names, and is now.
 
 use std::marker::PhantomData;
+use std::sync::OnceLock;
 
 use cauldron_identity::authority::{Authority, Credential, Person};
 use cauldron_identity::codec::{CodecError, from_cbor, to_cbor};
-use cauldron_identity::passkey::Assertion;
+use cauldron_identity::passkey::{Assertion, Attested};
 use cauldron_identity::{AuthorKey, Digest, FactId, MeshId, SshSignature};
 use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
@@ -35,8 +36,20 @@ pub struct Signed<T> {
     statement: ByteVec,
     #[n(1)]
     signature: ByteVec,
+    /// What the signature came to, looked at once: the statement names its credential by hash.
+    #[cbor(skip)]
+    looked: OnceLock<Signature>,
     #[cbor(skip)]
     of: PhantomData<T>,
+}
+
+/// What a signature came to.
+#[derive(Debug, Clone)]
+enum Signature {
+    Bad,
+    Good,
+    /// A passkey's, which must be of a page of this mesh besides.
+    Passkey(Attested),
 }
 
 /// Why a statement does not count.
@@ -116,7 +129,34 @@ impl<T: Statement> Signed<T> {
         let Some(credential) = then.credentials.iter().find(|c| c.id() == statement.credential()) else {
             return Err(SignedError::Person(statement.person().to_owned()));
         };
-        if signs(credential, self, authority) { Ok((statement, then)) } else { Err(SignedError::Signature) }
+        if self.is_signed(credential, authority) { Ok((statement, then)) } else { Err(SignedError::Signature) }
+    }
+}
+
+impl<T: Statement> Signed<T> {
+    fn is_signed(&self, credential: &Credential, authority: &Authority) -> bool {
+        match self.looked.get_or_init(|| self.look(credential)) {
+            Signature::Bad => false,
+            Signature::Good => true,
+            Signature::Passkey(attested) => {
+                authority.charters_ever().any(|c| attested.is_for(&c.relying_party()).is_ok())
+            }
+        }
+    }
+
+    fn look(&self, credential: &Credential) -> Signature {
+        match credential {
+            Credential::Signer(key) => {
+                let signature = SshSignature::from_bytes(&self.signature);
+                match signature.is_some_and(|s| key.verify(T::DOMAIN, &self.statement, &s).is_ok()) {
+                    true => Signature::Good,
+                    false => Signature::Bad,
+                }
+            }
+            Credential::Passkey(passkey) => Assertion::from_bytes(&self.signature)
+                .and_then(|answer| answer.attest(passkey, &self.id()))
+                .map_or(Signature::Bad, Signature::Passkey),
+        }
     }
 }
 
@@ -124,24 +164,18 @@ impl<T> Signed<T> {
     /// Puts a statement and a signature made elsewhere together.
     #[must_use]
     pub fn new(statement: Vec<u8>, signature: Vec<u8>) -> Self {
-        Self { statement: statement.into(), signature: signature.into(), of: PhantomData }
-    }
-}
-
-/// Whether a credential made this signature over `statement`; a passkey's answer must be made on the pages of this mesh.
-fn signs<T: Statement>(credential: &Credential, signed: &Signed<T>, authority: &Authority) -> bool {
-    match credential {
-        Credential::Signer(key) => SshSignature::from_bytes(&signed.signature)
-            .is_some_and(|signature| key.verify(T::DOMAIN, &signed.statement, &signature).is_ok()),
-        Credential::Passkey(passkey) => Assertion::from_bytes(&signed.signature)
-            .and_then(|answer| answer.attest(passkey, &signed.id()))
-            .is_ok_and(|attested| authority.charters_ever().any(|c| attested.is_for(&c.relying_party()).is_ok())),
+        Self { statement: statement.into(), signature: signature.into(), looked: OnceLock::new(), of: PhantomData }
     }
 }
 
 impl<T> Clone for Signed<T> {
     fn clone(&self) -> Self {
-        Self { statement: self.statement.clone(), signature: self.signature.clone(), of: PhantomData }
+        Self {
+            statement: self.statement.clone(),
+            signature: self.signature.clone(),
+            looked: self.looked.clone(),
+            of: PhantomData,
+        }
     }
 }
 

@@ -117,7 +117,7 @@ pub struct SignedVote {
     /// The credential's signature: in OpenSSH's form, or of a passkey [`Assertion::to_bytes`].
     #[n(1)]
     signature: ByteVec,
-    /// Set once it was found to verify. The statement names the credential by its hash, so that never changes, and a vote is looked
+    /// What the signature came to, looked at once. The statement names the credential by its hash, so that never changes, and a vote is looked
     /// at for as long as its proposal is open.
     #[cbor(skip)]
     verified: Known,
@@ -125,7 +125,7 @@ pub struct SignedVote {
 
 /// What a passkey said, once verified, or that another key signed; no part of what it belongs to.
 #[derive(Debug, Clone, Default)]
-struct Known(OnceLock<Option<Attested>>);
+struct Known(OnceLock<Result<Option<Attested>, VoteError>>);
 
 impl PartialEq for Known {
     fn eq(&self, _: &Self) -> bool {
@@ -281,15 +281,10 @@ impl SignedVote {
         })
     }
 
-    /// Whether the credential that the statement names signed exactly this statement, and what its passkey said.
+    /// Whether the credential that the statement names signed exactly this statement, and what its passkey said. Looked at once, good or
+    /// bad: the statement names its credential by hash, and whoever floods others with forgeries must not keep them busy.
     fn signed_by(&self, credential: &Credential) -> Result<&Option<Attested>, VoteError> {
-        match self.verified.0.get() {
-            Some(known) => Ok(known),
-            None => {
-                let attested = self.check(credential)?;
-                Ok(self.verified.0.get_or_init(|| attested))
-            }
-        }
+        self.verified.0.get_or_init(|| self.check(credential)).as_ref().map_err(Clone::clone)
     }
 
     fn check(&self, credential: &Credential) -> Result<Option<Attested>, VoteError> {

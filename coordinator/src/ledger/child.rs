@@ -105,7 +105,11 @@ impl Ledger {
         if !parent.body.taint.iter().all(|label| p.body.taint.contains(label)) {
             return Err("it lacks a taint label of its parent".to_owned());
         }
-        let asked = self.decisions_on(&parent.id).flat_map(|d| &d.body.obligations.approvals).flat_map(|n| &n.any_of);
+        let asked = self
+            .decisions_on(&parent.id)
+            .filter(|d| self.decision_restricts(parent, d, authority))
+            .flat_map(|d| &d.body.obligations.approvals)
+            .flat_map(|n| &n.any_of);
         let may = asked.map(|n| &n.group).any(|group| person.groups.contains(group));
         let wrote = self.writers(parent).contains(&statement.person);
         if may || wrote {

@@ -88,7 +88,9 @@ pub struct Ledger {
     votes: BTreeMap<FactId, BTreeMap<SignedVote, BTreeMap<FactId, Header>>>,
     /// When a person approved, and what: for the rate at which one may.
     approvals: BTreeMap<String, BTreeMap<(u64, Digest), SignedVote>>,
+    /// By the deputy; what takes one back, by whoever named them.
     deputies: BTreeMap<String, BTreeMap<Deputy, BTreeSet<FactId>>>,
+    taken_back: BTreeMap<String, BTreeMap<Deputy, BTreeSet<FactId>>>,
     reads: BTreeMap<FactId, Recorded<Read>>,
     permits: BTreeMap<FactId, Recorded<Permit>>,
     permits_of: BTreeMap<FactId, BTreeSet<FactId>>,
@@ -194,7 +196,11 @@ impl Ledger {
     fn insert_deputy(&mut self, fact: &Fact) -> Result<bool, CodecError> {
         let recorded: Recorded<Deputy> = read(fact)?;
         let statement = recorded.body.statement().map_err(|e| CodecError::Shape(e.to_string()))?;
-        Ok(self.deputies.entry(statement.person).or_default().entry(recorded.body).or_default().insert(recorded.id))
+        let said = match statement.takes_back {
+            Some(_) => self.taken_back.entry(statement.person).or_default(),
+            None => self.deputies.entry(statement.to).or_default(),
+        };
+        Ok(said.entry(recorded.body).or_default().insert(recorded.id))
     }
 
     fn insert_report(&mut self, started: FactId, report: Recorded<Report>) -> bool {

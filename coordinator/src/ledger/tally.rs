@@ -128,9 +128,11 @@ impl<'a> Ballot<'a> {
         let mut people = BTreeMap::new();
         for (who, at_ms, _, mut groups) in approvers {
             let person = who.split('#').next().unwrap_or_default();
-            let handed =
-                if deputies { self.ledger.deputised(self.proposal, at_ms, self.authority) } else { Vec::new() };
-            for deputised in handed.into_iter().filter(|d| d.to == person && !barred.contains(&d.person)) {
+            let handed = match deputies {
+                true => self.ledger.deputised(person, self.proposal, at_ms, self.authority),
+                false => Vec::new(),
+            };
+            for deputised in handed.into_iter().filter(|d| !barred.contains(&d.person)) {
                 if spoken.insert(deputised.person.clone()) || planted::active("deputy-votes-twice") {
                     groups.extend(deputised.groups);
                 }

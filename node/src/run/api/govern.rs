@@ -148,9 +148,7 @@ pub struct DeputyView {
 pub async fn deputies(State(context): State<Context>) -> Answer<Items<DeputyView>> {
     let now = context.clock.now();
     let said = context.node.read(NodeCore::deputies).await?;
-    let back: Vec<Digest> = said.iter().filter_map(|(_, s)| s.takes_back).collect();
-    let holds =
-        |(id, s): &(Digest, DeputyStatement)| s.takes_back.is_none() && !back.contains(id) && s.until_ms >= now.wall_ms;
+    let holds = |(_, s): &(Digest, DeputyStatement)| s.until_ms >= now.wall_ms;
     let view = |(id, s): (Digest, DeputyStatement)| DeputyView {
         id: id.to_string(),
         person: s.person,
