@@ -81,6 +81,8 @@ pub struct Seat {
     pub barred: Option<String>,
     /// Whether it would fill a seat that is empty.
     pub fills: bool,
+    /// Whether their objection would end a silence.
+    pub objects: bool,
     /// The last thing that they said of it.
     pub said: Option<Choice>,
 }
@@ -216,6 +218,7 @@ impl NodeCore {
             statement,
         };
         let barred = ballot.judge(&vote, now.wall_ms).err();
+        let objects = ballot.obligations.veto.as_ref().is_some_and(|veto| veto.groups.iter().any(|g| own.contains(g)));
         let mut voters = ballot.voters(now.wall_ms, None);
         let before = fill(&ballot.needs(), &voters);
         let groups = self.may_sit_for(ballot, own, who, now);
@@ -223,7 +226,7 @@ impl NodeCore {
         let any_seat = added.into_iter().any(|e| groups.contains(&e.add));
         voters.insert(who.person.clone(), Voter { groups, any_seat });
         let fills = fill(&ballot.needs(), &voters).filled > before.filled;
-        Seat { fills: fills && barred.is_none(), barred, said }
+        Seat { fills: fills && barred.is_none(), barred, objects, said }
     }
 
     /// Their own groups, and those of whom they are a deputy for.
@@ -289,7 +292,8 @@ fn choices(state: State, decided: bool, seat: &Seat) -> Vec<Choice> {
             }
             all
         }
-        (State::VetoWindow, _) => vec![Choice::Object, Choice::Deny, Choice::Comment],
+        (State::VetoWindow, _) if seat.objects => vec![Choice::Object, Choice::Deny, Choice::Comment],
+        (State::VetoWindow, _) => vec![Choice::Deny, Choice::Comment],
         (State::Approved | State::Permitted, _) if approved => vec![Choice::Withdraw, Choice::Deny, Choice::Comment],
         (State::Approved | State::Permitted, _) => vec![Choice::Deny, Choice::Comment],
         _ => Vec::new(),

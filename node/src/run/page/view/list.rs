@@ -64,8 +64,7 @@ pub(in super::super) fn version(desks: &[Desk]) -> String {
 
 /// Whether the reader's word would change something: a yes that fills a seat, or an objection.
 fn is_mine(desk: &Desk) -> bool {
-    desk.seat.fills
-        || (desk.choices.contains(&Choice::Object) && desk.seat.said.is_none() && desk.seat.barred.is_none())
+    desk.seat.fills || (desk.choices.contains(&Choice::Object) && desk.seat.said.is_none())
 }
 
 fn count(n: usize) -> El {

@@ -90,11 +90,12 @@ pub(super) fn arguments(args: &[u8]) -> Vec<(String, String)> {
 pub(super) fn warnings(desk: &Desk) -> Vec<El> {
     let note = |el: El| el.class("note warn");
     let mut all = Vec::new();
-    if let Some(why) = &desk.seat.barred {
+    let asked = desk.choices.contains(&Choice::Approve);
+    if let Some(why) = desk.seat.barred.as_ref().filter(|_| asked) {
         let note =
             note(el(Tag::P)).with(el(Tag::Strong).say("Your yes from this page would not count")).say(": ").data(why);
         all.push(note.say(". A no counts all the same."));
-    } else if !desk.seat.fills && desk.seats.as_ref().is_some_and(|seats| !seats.is_complete()) {
+    } else if asked && !desk.seat.fills && desk.seats.as_ref().is_some_and(|seats| !seats.is_complete()) {
         let could = match desk.could.is_empty() {
             true => el(Tag::Span).say("nobody who is enrolled now"),
             false => el(Tag::Span).data(desk.could.join(", ")),

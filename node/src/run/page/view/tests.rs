@@ -110,7 +110,7 @@ fn desk(state: &'static str) -> Desk {
         could: vec![text()],
         veto_until: Some((Time(9), text())),
         party: Party { proposes: true, owns: true },
-        seat: Seat { barred: Some(text()), fills: false, said: Some(Choice::Abstain) },
+        seat: Seat { barred: Some(text()), fills: false, objects: true, said: Some(Choice::Abstain) },
         choices: vec![Choice::Approve, Choice::Deny, Choice::Object, Choice::Comment],
     }
 }
