@@ -233,8 +233,8 @@ impl NodeCore {
     fn may_sit_for(&self, ballot: &Ballot<'_>, own: BTreeSet<String>, who: &Approver, now: Clock) -> BTreeSet<String> {
         let mut groups = own;
         if !ballot.obligations.distinct_from.iter().any(|d| d == cauldron_coordinator::bodies::DELEGATES) {
-            let handed = self.ledger.deputised(ballot.proposal, now.wall_ms, &self.authority);
-            groups.extend(handed.into_iter().filter(|d| d.to == who.person).flat_map(|d| d.groups));
+            let handed = self.ledger.deputised(&who.person, ballot.proposal, now.wall_ms, &self.authority);
+            groups.extend(handed.into_iter().flat_map(|d| d.groups));
         }
         groups
     }
