@@ -196,11 +196,11 @@ impl Ledger {
     fn insert_deputy(&mut self, fact: &Fact) -> Result<bool, CodecError> {
         let recorded: Recorded<Deputy> = read(fact)?;
         let statement = recorded.body.statement().map_err(|e| CodecError::Shape(e.to_string()))?;
-        let said = match statement.takes_back {
-            Some(_) => self.taken_back.entry(statement.person).or_default(),
-            None => self.deputies.entry(statement.to).or_default(),
-        };
-        Ok(said.entry(recorded.body).or_default().insert(recorded.id))
+        let (id, deputy) = (recorded.id, recorded.body);
+        Ok(match statement.takes_back {
+            Some(_) => self.taken_back.entry(statement.person).or_default().entry(deputy).or_default().insert(id),
+            None => self.deputies.entry(statement.to).or_default().entry(deputy).or_default().insert(id),
+        })
     }
 
     fn insert_report(&mut self, started: FactId, report: Recorded<Report>) -> bool {
