@@ -120,7 +120,7 @@ impl Seen {
 /// How an asking ended; nothing for states in which a person may be asked yet.
 pub(super) fn outcome(state: &str) -> Option<&'static str> {
     match state {
-        "PROPOSED" | "EVALUATED" | "DEFERRED" | WAITS => None,
+        "PROPOSED" | "EVALUATED" | "DEFERRED" | "VETO_WINDOW" | WAITS => None,
         "DENIED" => Some("denied"),
         "EXPIRED" => Some("expired"),
         "VOID" => Some("void"),
@@ -242,9 +242,22 @@ mod tests {
 
     #[test]
     fn only_an_end_of_the_asking_is_an_outcome() {
-        let cases = ["PENDING_APPROVAL", "EVALUATED", "DENIED", "EXPIRED", "VOID", "SUPERSEDED", "STARTED", "FAILED"];
+        let cases = [
+            "PENDING_APPROVAL",
+            "EVALUATED",
+            "VETO_WINDOW",
+            "DENIED",
+            "EXPIRED",
+            "VOID",
+            "SUPERSEDED",
+            "STARTED",
+            "FAILED",
+        ];
         let told: Vec<_> = cases.into_iter().map(outcome).collect();
         let (none, yes) = (None, Some("approved"));
-        assert_eq!(told, [none, none, Some("denied"), Some("expired"), Some("void"), Some("superseded"), yes, yes]);
+        assert_eq!(
+            told,
+            [none, none, none, Some("denied"), Some("expired"), Some("void"), Some("superseded"), yes, yes]
+        );
     }
 }
