@@ -60,7 +60,7 @@ impl Ledger {
             return Err("it reads what belongs to another node".to_owned());
         }
         self.follows(p, self.is_own(p, authority), When::Now, authority)?;
-        self.session_counts(p, authority)
+        self.session_counts(p)
     }
 
     /// Whether a proposal's author is the node of its agent.

@@ -10,7 +10,7 @@ pub const HISTORY_MAX: usize = 64;
 
 impl Ledger {
     /// Whether a step of a session follows the step it names, for the same principal.
-    pub(super) fn session_counts(&self, p: &Recorded<Proposal>, authority: &Authority) -> Result<(), String> {
+    pub(super) fn session_counts(&self, p: &Recorded<Proposal>) -> Result<(), String> {
         let Some(step) = &p.body.session else { return Ok(()) };
         step.covers(&p.body.operation, &p.body.agent, p.body.created_ms)?;
         let Some(prev) = &step.prev else {
@@ -34,7 +34,6 @@ impl Ledger {
         if twins > 1 {
             return Err(format!("its session has {twins} steps with index {}", step.index));
         }
-        let _ = authority;
         Ok(())
     }
 

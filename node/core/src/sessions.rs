@@ -47,14 +47,7 @@ impl NodeCore {
             return Err(Refusal::new("not_our_agent", format!("{} is no agent of {}", open.agent, self.spiffe_id)));
         }
         let id = Digest::from_bytes(self.chance.bytes32());
-        let step = SessionStep {
-            id,
-            principal: open.principal.clone(),
-            role: open.role.clone(),
-            delegation: open.delegation.clone(),
-            index: 1,
-            prev: None,
-        };
+        let step = first_step(id, &open);
         step.fits().map_err(|part| Refusal::new("bad_session", format!("{part} is too long")))?;
         if open.principal.trim().is_empty() {
             return Err(Refusal::new("bad_session", "a session is for somebody: name its principal"));
@@ -109,15 +102,7 @@ impl NodeCore {
         let open = self.sessions.opened.get(&id);
         let open =
             open.ok_or_else(|| Refusal::new("unknown_session", "no such session is open here; open one first"))?;
-        let step = SessionStep {
-            id,
-            principal: open.principal.clone(),
-            role: open.role.clone(),
-            delegation: open.delegation.clone(),
-            index: 1,
-            prev: None,
-        };
-        Ok((step, open.agent.clone()))
+        Ok((first_step(id, open), open.agent.clone()))
     }
 
     /// With the times that it will be written with.
@@ -213,6 +198,17 @@ impl NodeCore {
         let body = Read { result, problem, at_ms: self.now.wall_ms, ..reading.body };
         let written = self.append(reading.scope, KIND_READ, vec![], to_cbor(&body), reading.traceparent);
         written.map(|fact| Reply::Recorded(fact.id()))
+    }
+}
+
+fn first_step(id: Digest, open: &OpenSession) -> SessionStep {
+    SessionStep {
+        id,
+        principal: open.principal.clone(),
+        role: open.role.clone(),
+        delegation: open.delegation.clone(),
+        index: 1,
+        prev: None,
     }
 }
 
