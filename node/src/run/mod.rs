@@ -10,6 +10,7 @@ pub mod federation;
 
 mod agents;
 pub(crate) mod archive;
+mod certificate;
 mod connectors;
 mod effects;
 mod enrolment;

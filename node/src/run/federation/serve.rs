@@ -15,15 +15,13 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::ServerConfig;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 
 use crate::config::Endpoint;
 use crate::error::CliError;
-use crate::files;
+use crate::run::certificate;
 
 /// Where the bundle is.
 const PATH: &str = "/bundle.json";
@@ -53,7 +51,8 @@ impl Server {
                 .because(&e)
                 .hint("free the port, or name another one in federation.listen")
         })?;
-        let web = endpoint.web.as_ref().map(load).transpose()?.map(|key| Arc::new(ArcSwap::from(key)));
+        let web = endpoint.web.as_ref().map(|files| certificate::load(files, "federation")).transpose()?;
+        let web = web.map(|key| Arc::new(ArcSwap::from(key)));
         Ok(Self { listener, files: endpoint.web.clone(), web })
     }
 
@@ -65,7 +64,7 @@ impl Server {
         mut stop: watch::Receiver<bool>,
     ) {
         let resolver: Arc<dyn ResolvesServerCert> = match &self.web {
-            Some(web) => Arc::new(Web(web.clone())),
+            Some(web) => Arc::new(certificate::Newest(web.clone())),
             None => Arc::new(Own(source)),
         };
         let Ok(tls) = config(resolver) else { return };
@@ -95,24 +94,11 @@ impl Server {
 
     fn reload(&self) {
         let (Some(files), Some(web)) = (&self.files, &self.web) else { return };
-        match load(files) {
+        match certificate::load(files, "federation") {
             Ok(key) => web.store(key),
             Err(why) => tracing::warn!(%why, "the bundle endpoint keeps its old certificate"),
         }
     }
-}
-
-fn load((certificate, key): &(PathBuf, PathBuf)) -> Result<Arc<CertifiedKey>, CliError> {
-    let unusable = || {
-        CliError::config("the bundle endpoint's certificate cannot be used")
-            .hint("federation.certificate and federation.key name PEM files that belong together")
-    };
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(files::read_text(certificate)?.as_bytes()).collect();
-    let chain = chain.map_err(|e| unusable().because(&e))?;
-    let pem = zeroize::Zeroizing::new(files::read_secret(key)?);
-    let key = PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(|e| unusable().because(&e))?;
-    let provider = rustls::crypto::aws_lc_rs::default_provider();
-    CertifiedKey::from_der(chain, key, &provider).map(Arc::new).map_err(|e| unusable().because(&e))
 }
 
 fn config(resolver: Arc<dyn ResolvesServerCert>) -> Result<ServerConfig, rustls::Error> {
@@ -132,16 +118,6 @@ struct Own(Arc<SvidSource>);
 impl ResolvesServerCert for Own {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         Some(self.0.certified())
-    }
-}
-
-/// A certificate of the Web PKI.
-#[derive(Debug)]
-struct Web(Arc<ArcSwap<CertifiedKey>>);
-
-impl ResolvesServerCert for Web {
-    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.0.load_full())
     }
 }
 

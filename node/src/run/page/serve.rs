@@ -14,10 +14,7 @@ use axum::http::Request;
 use axum::response::Response;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::ServerConfig;
-use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
@@ -25,7 +22,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::config::Serve;
 use crate::error::CliError;
-use crate::files;
+use crate::run::certificate;
 
 /// A browser opens six at a time; twenty people at once are a large site's whole shift.
 const CONNECTIONS_MAX: usize = 128;
@@ -139,12 +136,13 @@ where
 
 impl Tls {
     fn open(files: &(PathBuf, PathBuf)) -> Result<Self, CliError> {
-        let current = Arc::new(ArcSwap::from(load(files)?));
+        let current = Arc::new(ArcSwap::from(certificate::load(files, "page")?));
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let config = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(|e| CliError::config("TLS cannot be set up for the page").because(&e))?;
-        let mut config = config.with_no_client_auth().with_cert_resolver(Arc::new(Newest(current.clone())));
+        let mut config =
+            config.with_no_client_auth().with_cert_resolver(Arc::new(certificate::Newest(current.clone())));
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(Self { stamp: stamp(files), files: files.clone(), current, acceptor: TlsAcceptor::from(Arc::new(config)) })
     }
@@ -155,7 +153,7 @@ impl Tls {
         if found == self.stamp {
             return;
         }
-        match load(&self.files) {
+        match certificate::load(&self.files, "page") {
             Ok(key) => {
                 self.current.store(key);
                 tracing::info!("the approval page has a new certificate");
@@ -178,28 +176,5 @@ fn stamp(files: &(PathBuf, PathBuf)) -> Stamp {
 /// # Errors
 /// [`CliError`] that says why not.
 pub fn examine(serve: &Serve) -> Result<(), CliError> {
-    serve.tls.as_ref().map(load).transpose().map(|_| ())
-}
-
-fn load((certificate, key): &(PathBuf, PathBuf)) -> Result<Arc<CertifiedKey>, CliError> {
-    let unusable = || {
-        CliError::config("the certificate of the approval page cannot be used")
-            .hint("page.certificate and page.key name PEM files that belong together")
-    };
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(files::read_text(certificate)?.as_bytes()).collect();
-    let chain = chain.map_err(|e| unusable().because(&e))?;
-    let pem = zeroize::Zeroizing::new(files::read_secret(key)?);
-    let key = PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(|e| unusable().because(&e))?;
-    let provider = rustls::crypto::aws_lc_rs::default_provider();
-    CertifiedKey::from_der(chain, key, &provider).map(Arc::new).map_err(|e| unusable().because(&e))
-}
-
-/// The certificate that was read last, at each handshake.
-#[derive(Debug)]
-struct Newest(Arc<ArcSwap<CertifiedKey>>);
-
-impl ResolvesServerCert for Newest {
-    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.0.load_full())
-    }
+    serve.tls.as_ref().map(|files| certificate::load(files, "page")).transpose().map(|_| ())
 }
