@@ -109,7 +109,7 @@ pub const WIRE_NAMES: [&str; 3] = ["resumption-on", "guard-off", "path-check-off
 pub const MODEL_NAMES: [&str; 2] = ["credit-counted-twice", "refund-by-timeout"];
 
 /// The bugs that the simulator must find; `activate` accepts them, in a build with the feature.
-pub const NAMES: [&str; 29] = [
+pub const NAMES: [&str; 34] = [
     "owner-trusts-coordinator",
     "vote-not-bound-to-terms",
     "same-person-twice",
@@ -139,6 +139,11 @@ pub const NAMES: [&str; 29] = [
     "restore-unlinked",
     "cold-before-durable",
     "index-outlives-its-store",
+    "writer-approves",
+    "deputy-votes-twice",
+    "silence-unvouched",
+    "silence-not-waited",
+    "edit-beside-its-parent",
 ];
 
 /// One of [`WIRE_NAMES`], [`RANGE_NAMES`] or [`GOVERN_NAMES`], for every thread: tests run wherever the runtime puts them.

@@ -334,7 +334,7 @@ impl Ledger {
         };
         status.decision = Some(first.id);
         match first.body.outcome {
-            Outcome::Allow if first.body.obligations.veto.is_none() => self.approved(first, status),
+            Outcome::Allow if first.body.obligations.veto.is_none() => self.approved(p, first, authority, status),
             Outcome::Allow | Outcome::StepUp => self.fold_quorum(p, &candidates, authority, now_ms, status),
             Outcome::Modify => {
                 status.state = State::Evaluated;
@@ -361,7 +361,7 @@ impl Ledger {
         status.decision = Some(decision.id);
         if best.is_complete() {
             match self.awaits_silence(p, decision, authority) {
-                None => self.approved(decision, status),
+                None => self.approved(p, decision, authority, status),
                 Some((until_ms, groups)) => {
                     status.state = State::VetoWindow;
                     let until = rfc3339(until_ms);
@@ -377,9 +377,18 @@ impl Ledger {
         status.quorum = Some(best);
     }
 
-    fn approved(&self, decision: &Recorded<Decision>, status: &mut Status) {
+    fn approved(
+        &self,
+        p: &Recorded<Proposal>,
+        decision: &Recorded<Decision>,
+        authority: &Authority,
+        status: &mut Status,
+    ) {
         (status.state, status.decision) = (State::Approved, Some(decision.id));
-        status.why.push("approved; waits for a coordinator's permit".into());
+        status.why.push(match self.used_by(p, authority, None) {
+            Some(why) => format!("approved, and no permit will come: {why}"),
+            None => "approved; waits for a coordinator's permit".to_owned(),
+        });
     }
 
     /// Every no that has arrived.

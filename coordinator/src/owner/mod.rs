@@ -324,6 +324,11 @@ impl<'a> Bench<'a> {
         if planted::active("silence-unvouched") {
             return Ok(());
         }
+        // A coordinator's word alone could be dated early: by this node's own clock the time is over too.
+        let over_ms = p.body.created_ms.saturating_add(window.ms);
+        if self.now_ms(p) < over_ms && !planted::active("silence-not-waited") {
+            return Err(wait(&format!("people may object until {}", rfc3339(over_ms))));
+        }
         let Some(named) = permit.body.window else {
             return refuse(Code::Silence, "it names no coordinator's word that the time to object is over");
         };

@@ -36,7 +36,7 @@ pub(super) fn no_permit_after_a_no(world: &World, place: Place, fact: &Known) ->
     let Some(permit) = fact.body::<Permit>() else { return Ok(()) };
     let Some(proposed) = m.known.get(&permit.proposal) else { return Ok(()) };
     let Some(proposal) = proposed.body::<Proposal>() else { return Ok(()) };
-    let model = Model::new(&world.founding, world.machines[HQ].author, m);
+    let model = Model::new(&world.founding, m);
     if world.history.forged.contains(&fact.id) {
         return Ok(());
     }
@@ -169,17 +169,23 @@ pub(super) fn progress(world: &World) -> Holds {
     for (id, owner) in &world.history.proposals {
         let owner = &world.machines[*owner];
         let Some(fact) = hq.known.get(id) else { continue };
-        let beyond = Model::new(&world.founding, hq.author, hq).is_beyond(fact);
+        let beyond = Model::new(&world.founding, hq).is_beyond(fact);
         if !world.is_in_good_standing(owner) || world.forked_chain(&fact.header) || beyond {
             continue;
         }
         let Some(status) = ledger.status(id, &authority, wall_ms) else { continue };
+        // Whoever edited it may have been revoked since: then it counts no more, and runs out.
+        let hand = fact.body::<Proposal>().and_then(|p| p.hand);
+        if hand.is_some_and(|hand| hand.verify(&authority).is_err()) {
+            continue;
+        }
         let waits = match status.state {
             State::Proposed | State::Started => true,
-            State::Approved | State::Permitted => !taken(world, fact) && rightly_permitted(world, hq, owner, *id),
+            State::Approved if is_used_up(&ledger, &authority, id) => false,
+            State::Approved | State::Permitted => !taken(world, fact) && rightly_permitted(world, owner, *id),
             _ => false,
         };
-        if waits && !waits_for_a_dropped_entry(world, owner, id) {
+        if waits && !waits_for_a_dropped_entry(world, owner, id, &status.why) {
             let text =
                 format!("{} on {} is still {:?}: {}", id.short(), owner.name, status.state, status.why.join("; "));
             return Err(Violation::new("PROGRESS", text));
@@ -188,13 +194,19 @@ pub(super) fn progress(world: &World) -> Holds {
     Ok(())
 }
 
-/// Whether the owner waits for an authority entry that a vote names, in a world whose sequencer signed two for one place: it may
+/// Whether the owner, or hq, waits for an authority entry that a vote or an edit names, in a world whose sequencer signed two for one place: it may
 /// have been dropped by the term that ended that, and then the permit waits for its deadline (decision 0016).
-fn waits_for_a_dropped_entry(world: &World, owner: &Machine, proposal: &FactId) -> bool {
+fn waits_for_a_dropped_entry(world: &World, owner: &Machine, proposal: &FactId, at_hq: &[String]) -> bool {
+    let waits = |why: &[String]| why.iter().any(|why| why.contains("an authority entry that has not arrived"));
     let (Some(core), Some(_)) = (&owner.core, &world.history.lie) else { return false };
     let views = core.proposals_view(owner.clock.clone().read(world.now()));
     let view = views.into_iter().find(|view| view.id == proposal.to_string());
-    view.is_some_and(|view| view.why.iter().any(|why| why.contains("an authority entry that has not arrived")))
+    waits(at_hq) || view.is_some_and(|view| waits(&view.why))
+}
+
+/// Whether hq knows that a past life of the owner may have acted on the lineage or its intent: nothing comes of it then.
+fn is_used_up(ledger: &Ledger, authority: &Authority, id: &FactId) -> bool {
+    ledger.proposal(id).is_some_and(|p| ledger.used_by(p, authority, None).is_some())
 }
 
 /// Whether the lineage or its intent had its effect under another proposal.
@@ -207,14 +219,13 @@ fn taken(world: &World, fact: &Known) -> bool {
 
 /// Whether there is a permit that its owner has no reason to refuse, or none at all. One with, say, a vote that ran out on
 /// a wrong clock waits for its deadline, and is void then.
-fn rightly_permitted(world: &World, hq: &Machine, owner: &Machine, proposal: FactId) -> bool {
-    let model = Model::new(&world.founding, hq.author, owner);
+fn rightly_permitted(world: &World, owner: &Machine, proposal: FactId) -> bool {
+    let model = Model::new(&world.founding, owner);
     let wall_ms = owner.clock.wall(world.now());
     let mut permits = of_kind::<Permit>(&owner.known, KIND_PERMIT).filter(|(_, p)| p.proposal == proposal).peekable();
     permits.peek().is_none()
         || permits.any(|(_, p)| {
-            let enough =
-                |d: &Decision| model.approvers(&p, d, Some(wall_ms)).len() >= world.founding.approvers as usize;
+            let enough = |d: &Decision| model.agreed(&p, d, Some(wall_ms)).is_ok();
             p.incarnation == model.incarnation(&owner.author) && model.decision_of(&p).is_ok_and(|d| enough(&d))
         })
 }
@@ -237,7 +248,9 @@ pub(super) fn mark_hard_places(world: &mut World, place: Place, fact: &Known) {
         cauldron_crdt::doc::KIND if fact.body::<DocChange>().is_some_and(|change| change.round > 0) => {
             reached!(world, "document.said_again");
         }
-        KIND_RESTRICTION if place != HQ && open_permits(&world.machines[place].known).next().is_some() => {
+        KIND_RESTRICTION
+            if !world.coordinates(place) && open_permits(&world.machines[place].known).next().is_some() =>
+        {
             reached!(world, "veto.known_at_owner");
         }
         KIND_PROPOSAL => {
@@ -249,6 +262,11 @@ pub(super) fn mark_hard_places(world: &mut World, place: Place, fact: &Known) {
                 .any(|(i, m)| i != place && m.site == site && m.known.contains_key(&fact.id));
             if site.is_some() && neighbour && once::lineage_of(fact).is_some() {
                 reached!(world, "held_by.another");
+            }
+            let parent = fact.body::<Proposal>().filter(|p| p.hand.is_some()).and_then(|p| p.parent);
+            let known = &world.machines[place].known;
+            if site.is_some() && parent.is_some_and(|parent| open_permits(known).any(|(_, p)| p.proposal == parent)) {
+                reached!(world, "edit.beats_permit");
             }
         }
         _ => {}
@@ -276,8 +294,11 @@ fn mark_vote(world: &mut World, place: Place, fact: &Known) {
     if others.contains(&Choice::Deny) && others.contains(&Choice::Approve) && decided {
         reached!(world, "deny.concurrent_with_approve");
     }
-    if said.choice == Choice::Deny && permitted && !started && place != HQ {
+    if said.choice == Choice::Deny && permitted && !started && !world.coordinates(place) {
         reached!(world, "deny.beats_permit");
+    }
+    if said.choice == Choice::Object && !started {
+        reached!(world, "silence.broken");
     }
     if said.choice == Choice::Withdraw && !started {
         reached!(world, "withdraw.before_start");
@@ -287,13 +308,18 @@ fn mark_vote(world: &mut World, place: Place, fact: &Known) {
 fn mark_permit(world: &mut World, place: Place, fact: &Known) {
     let Some(permit) = fact.body::<Permit>() else { return };
     let m = &world.machines[place];
+    let other = |f: &Known, p: &Permit| p.proposal == permit.proposal && f.header.author != fact.header.author;
+    if of_kind::<Permit>(&m.known, KIND_PERMIT).any(|(f, p)| other(f, &p)) {
+        reached!(world, "coordinators.both_permitted");
+    }
+    let m = &world.machines[place];
     if permit.owner != m.author {
         return;
     }
     let forged = world.history.forged.contains(&fact.id);
     let used = m.restored.is_some() && m.blocklist.times(&fact.id) > 0;
     let dark = !world.machines[HQ].is_up() || !world.network.is_open(HQ, place);
-    let stale = world.now().saturating_sub(m.knows_hq_at) > world.weather.lease_r1_ms;
+    let stale = world.now().saturating_sub(m.fresh_at) > world.weather.lease_r1_ms;
     if forged {
         reached!(world, "permit.forged_at_owner");
     }
