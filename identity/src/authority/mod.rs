@@ -10,6 +10,7 @@ mod credential;
 pub mod entry;
 mod fold;
 mod judge;
+mod powers;
 mod roots;
 mod standing;
 pub mod table;
@@ -23,6 +24,10 @@ pub use credential::{Assurance, CREDENTIALS_MAX, Credential, CredentialKind};
 pub use entry::{
     Activate, ChainEnd, Cut, ENTRY_NAMESPACE, Enrol, Entry, EntryBody, Held, Incarnate, KIND_ENTRY, KIND_HELD, Person,
     founding_entry,
+};
+pub use powers::{
+    Accept, Attest, Autonomous, Autonomy, AutonomyGrant, AutonomyOf, BOX_OFF_NAMESPACE, Fenced, Handover, KIND_HANDOVER,
+    KIND_TAKEOVER, LIFTS_MAX, Level, Lift, Lifted, Offer, Reassign, VOTES_R2, VOTES_R3, prefix_of,
 };
 pub use roots::{
     ISSUED_MAX, Issuance, Issued, IssuedKind, KIND_ISSUED, KIND_ROOTS, ROOTS_MAX, Root, RootState, Roots, Trust,
@@ -74,6 +79,8 @@ pub struct Applied {
     pub refused: Option<String>,
     /// Whether it takes effect without being held by anybody else.
     at_once: bool,
+    /// When the sequencer wrote it, milliseconds since the Unix epoch; 0 for a term.
+    pub at_ms: u64,
 }
 
 /// An enrolled author.
@@ -201,7 +208,22 @@ impl Authority {
                 Err("a cut author does not come back by itself".into())
             }
             Entry::Mint(mint) => self.never_minted(mint),
+            Entry::Reassign(reassign) => self.never_moved(reassign),
             _ => Ok(()),
+        }
+    }
+
+    /// Whom a term took a reassignment from may still act on it.
+    fn never_moved(&self, reassign: &Reassign) -> Result<(), String> {
+        let other = |body: &EntryBody| body.entry().is_ok_and(|entry| self.fold.moves_elsewhere(reassign, &entry));
+        let mut outside = self.pool.outside(&self.fold);
+        match outside.find(|(_, body)| body.is_some_and(other)) {
+            Some((id, _)) => Err(format!(
+                "entry {} moved {} to another node on a branch that a term ended: name that node, or cut it first",
+                id.short(),
+                reassign.prefix
+            )),
+            None => Ok(()),
         }
     }
 
