@@ -1,4 +1,5 @@
 use super::*;
+use cauldron_identity::Authority;
 use crate::bodies::{Failed, KIND_FAILED, KIND_PERMIT, Target};
 use crate::owner::Verdict;
 use crate::testkit::{NOW, World, key, proposal};
