@@ -248,6 +248,12 @@ impl Authority {
         self.suspended.entry(author).or_default().lower(ends);
     }
 
+    /// The same of all authors that are suspended now: whoever is not among them is suspended no more.
+    pub fn suspend_only(&mut self, all: impl IntoIterator<Item = (AuthorId, Vec<ChainEnd>)>) {
+        self.suspended.clear();
+        all.into_iter().for_each(|(author, ends)| self.suspend(author, &ends));
+    }
+
     /// The charter in effect: the founding one with every amendment and term that is in effect here.
     #[must_use]
     pub fn charter(&self) -> &Charter {
@@ -298,6 +304,18 @@ impl Authority {
         let said = self.held.get(author).into_iter().flatten();
         let true_of_this_chain = said.filter(|w| self.fold.places.get(&w.held.head) == Some(&w.held.index));
         true_of_this_chain.map(|w| w.held.index).max().unwrap_or(0)
+    }
+
+    /// Since when an author's present life says that it holds the chain up to `index`, milliseconds since the Unix epoch.
+    #[must_use]
+    pub fn holds_since(&self, author: &AuthorId, index: u64) -> Option<u64> {
+        let life = self.member(author)?.incarnation;
+        let said = self.held.get(author).into_iter().flatten().filter(|w| {
+            w.header.incarnation == life
+                && w.held.index >= index
+                && self.fold.places.get(&w.held.head) == Some(&w.held.index)
+        });
+        said.map(|w| w.header.wall_ms()).min()
     }
 
     /// The last entry known.

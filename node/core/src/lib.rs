@@ -35,6 +35,7 @@ mod execute;
 mod frame;
 mod fresh;
 mod govern;
+mod halt;
 mod hlc;
 mod hold;
 mod learn;

@@ -155,6 +155,8 @@ pub struct SiteView {
     pub site: String,
     /// What its nodes wrote.
     pub line: BTreeMap<String, String>,
+    /// How far the restrictions in force have got there; none where there is none.
+    pub stops: Option<StopsView>,
     /// When it was written and by whom.
     #[serde(flatten)]
     pub seen: Option<Seen>,
@@ -325,7 +327,7 @@ pub struct ForkView {
 pub struct RestrictionView {
     /// The fact or authority entry.
     pub id: String,
-    /// `veto`, `kill-class`, `kill-agent`, `kill-site`, `kill-all`, `suspend` or `cut`.
+    /// `veto`, `kill-class`, `kill-agent`, `kill-build`, `kill-site`, `kill-all`, `stop-feature`, `suspend` or `cut`.
     pub kind: &'static str,
     /// What it stops.
     pub target: String,
@@ -337,12 +339,58 @@ pub struct RestrictionView {
     pub reason: String,
     /// When; a cut carries no time.
     pub issued: Option<Time>,
-    /// How many nodes must enforce it; only for `suspend`, and for a `cut` in the authority chain.
+    /// `CLOSED`: everybody says to enforce it. `PARTIAL`: some have not said so, and may act without it until `latest_by` at the
+    /// latest. `UNKNOWN`: some have not said so, and nobody knows until when they may.
+    pub state: &'static str,
+    /// When the last authority without it ends by itself; only for `PARTIAL`.
+    pub latest_by: Option<Time>,
+    /// How many nodes must enforce it; of a cut, only in the authority chain.
     pub of: Option<usize>,
     /// How many say that they do.
     pub enforced_by: Option<usize>,
     /// Who has not said so yet.
     pub waiting: Vec<Waiting>,
+    /// The same in each site.
+    pub sites: Vec<SiteStopView>,
+    /// Where it was lifted; it stays in the record.
+    pub lifted: Option<LiftedView>,
+}
+
+/// The entry that lifts a restriction.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct LiftedView {
+    /// Its index in the authority chain.
+    pub entry: u64,
+    /// When it was written: what was proposed before stays stopped.
+    pub at: Time,
+    /// Why.
+    pub reason: String,
+}
+
+/// How far a restriction has got in one site.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct SiteStopView {
+    /// The site.
+    pub site: String,
+    /// `CLOSED`, `PARTIAL` or `UNKNOWN`.
+    pub state: &'static str,
+    /// How many of its nodes must enforce it.
+    pub of: usize,
+    /// How many say that they do.
+    pub enforced_by: usize,
+    /// When the last authority without it ends by itself; only for `PARTIAL`.
+    pub latest_by: Option<Time>,
+}
+
+/// What all restrictions in force have come to in one site.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct StopsView {
+    /// `CLOSED`, `PARTIAL` or `UNKNOWN`, of the one that has got least far.
+    pub state: &'static str,
+    /// How many restrictions.
+    pub restrictions: usize,
+    /// When the last authority without one of them ends by itself; only for `PARTIAL`.
+    pub latest_by: Option<Time>,
 }
 
 /// A node that has not said that it enforces a restriction.
@@ -352,6 +400,8 @@ pub struct Waiting {
     pub spiffe_id: String,
     /// When it was last heard; none when it never was.
     pub seen: Option<Seen>,
+    /// When its authority without it ends by itself; none where nobody knows, or nothing of the kind applies.
+    pub latest_by: Option<Time>,
 }
 
 /// One entry of the authority chain.
