@@ -13,7 +13,7 @@ pub enum Feature {
     Connector(String),
     /// Sessions of agents that run elsewhere: none of their steps is carried out.
     Sessions,
-    /// Approvals by passkey, as the approval page makes them: they do not count, and the page serves none.
+    /// Approvals by passkey, as the approval page makes them: it takes none, and none counts. A no is taken as before.
     ApprovalPage,
     /// Autonomy: no grant raises anybody's level.
     Autonomy,

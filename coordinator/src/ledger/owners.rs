@@ -66,17 +66,12 @@ impl Ledger {
         for (prefix, offer) in self.open_offers(authority) {
             let accepts = self.accepts.get(&offer.id).into_iter().flat_map(|accepts| accepts.values());
             let to = offer.body.to;
-            let mut by_next = accepts.filter(|a| (a.header.author, a.header.incarnation) == (to.author, to.incarnation));
+            let mut by_next =
+                accepts.filter(|a| (a.header.author, a.header.incarnation) == (to.author, to.incarnation));
             if let Some(accept) = by_next.next() {
                 let from = Life { author: offer.header.author, incarnation: offer.header.incarnation };
-                let entry = Reassign {
-                    prefix: prefix.to_owned(),
-                    from,
-                    to,
-                    handover: None,
-                    fencing: None,
-                    attests: vec![],
-                };
+                let entry =
+                    Reassign { prefix: prefix.to_owned(), from, to, handover: None, fencing: None, attests: vec![] };
                 due.push((offer.id, accept.id, entry));
             }
         }
@@ -101,7 +96,8 @@ impl Ledger {
         prefix: &'a str,
         author: &'a AuthorId,
     ) -> impl Iterator<Item = &'a Recorded<Started>> {
-        let own = self.starts().filter(move |s| s.header.author == *author && prefix_of(&s.body.resource) == Some(prefix));
+        let own =
+            self.starts().filter(move |s| s.header.author == *author && prefix_of(&s.body.resource) == Some(prefix));
         own.filter(|s| {
             let settled = |r: &Recorded<super::Report>| !matches!(r.body, super::Report::Unknown(_));
             !self.reports_on(&s.id).filter(|r| r.header.author == *author).any(settled)

@@ -42,7 +42,8 @@ impl Ledger {
     #[must_use]
     pub fn stopped(&self, feature: &Feature, scope: &Scope, authority: &Authority) -> Option<Order> {
         let names = |target: &Target| matches!(target, Target::Feature(name) if name.parse().as_ref() == Ok(feature));
-        let mut orders = self.in_force(authority).filter(|(r, order)| covers(&r.header.scope, scope) && names(&order.target));
+        let mut orders =
+            self.in_force(authority).filter(|(r, order)| covers(&r.header.scope, scope) && names(&order.target));
         orders.next().map(|(_, order)| order)
     }
 

@@ -6,7 +6,9 @@ use cauldron_identity::authority::{Authority, CredentialKind};
 use cauldron_identity::{AuthorId, Digest};
 
 use super::{Ledger, Recorded};
-use crate::bodies::{DELEGATES, Decision, Feature, GroupNeed, Need, Obligations, Permit, Proposal, SELF_SERVED, VetoWindow};
+use crate::bodies::{
+    DELEGATES, Decision, Feature, GroupNeed, Need, Obligations, Permit, Proposal, SELF_SERVED, VetoWindow,
+};
 use crate::planted;
 use crate::quorum::{Fill, Voter, fill};
 use crate::vote::{Choice, SKEW_MS_MAX, VerifiedVote, present_decision};
@@ -148,7 +150,8 @@ impl<'a> Ballot<'a> {
     #[must_use]
     pub fn approving(&self, at_ms: u64) -> BTreeSet<Digest> {
         let people = self.voters(at_ms, None);
-        let counted = self.verified().filter(|v| v.statement.choice == Choice::Approve && self.counts(v, at_ms).is_ok());
+        let counted =
+            self.verified().filter(|v| v.statement.choice == Choice::Approve && self.counts(v, at_ms).is_ok());
         counted.filter(|v| people.contains_key(&voter(v))).map(|v| v.id).collect()
     }
 

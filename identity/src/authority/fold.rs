@@ -9,9 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::amend::Term;
 use super::entry::{Cut, Entry, EntryBody};
+use super::powers::Powers;
 use super::standing::Ends;
 use super::table::Effect;
-use super::powers::Powers;
 use super::{Applied, Member, member};
 use crate::budget::{Budget, Window};
 use crate::charter::{COUNCIL_MAX, Charter, KeySignature};

@@ -26,8 +26,8 @@ pub use entry::{
     founding_entry,
 };
 pub use powers::{
-    Accept, Attest, Autonomous, Autonomy, AutonomyGrant, AutonomyOf, BOX_OFF_NAMESPACE, Fenced, Handover, KIND_HANDOVER,
-    KIND_TAKEOVER, LIFTS_MAX, Level, Lift, Lifted, Offer, Reassign, VOTES_R2, VOTES_R3, prefix_of,
+    Accept, Attest, Autonomous, Autonomy, AutonomyGrant, AutonomyOf, BOX_OFF_NAMESPACE, Fenced, Handover,
+    KIND_HANDOVER, KIND_TAKEOVER, LIFTS_MAX, Level, Lift, Lifted, Offer, Reassign, VOTES_R2, VOTES_R3, prefix_of,
 };
 pub use roots::{
     ISSUED_MAX, Issuance, Issued, IssuedKind, KIND_ISSUED, KIND_ROOTS, ROOTS_MAX, Root, RootState, Roots, Trust,

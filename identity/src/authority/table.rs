@@ -93,9 +93,7 @@ pub struct Rule {
 /// The table.
 pub const RULES: [Rule; 17] = {
     use Effect::{AtOnce, WhenHeld};
-    use Signers::{
-        Author, Council, ForkEvidence, NewCouncilKeys, OwnerAndNext, PolicyAuthors, Recovery, TwoPeople,
-    };
+    use Signers::{Author, Council, ForkEvidence, NewCouncilKeys, OwnerAndNext, PolicyAuthors, Recovery, TwoPeople};
     const fn rule(
         kind: Kind,
         name: &'static str,

@@ -145,7 +145,8 @@ impl NodeCore {
         index: Option<u64>,
     ) -> RestrictionView {
         let writes = self.authority.sequencer().author.author_id();
-        let written_ms = index.and_then(|i| self.authority.entries().nth(usize::try_from(i - 1).ok()?)).map(|a| a.at_ms);
+        let written_ms =
+            index.and_then(|i| self.authority.entries().nth(usize::try_from(i - 1).ok()?)).map(|a| a.at_ms);
         let enforces = |who: &AuthorId| match index {
             Some(_) if *who == writes => written_ms,
             Some(index) => self.authority.holds_since(who, index),

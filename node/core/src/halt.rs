@@ -109,7 +109,8 @@ impl NodeCore {
             Some(Entry::Term(_)) => applied.refused.is_none(),
             _ => false,
         };
-        let last = (1..).zip(self.authority.entries()).filter(|(_, applied)| cuts(applied)).map(|(index, _)| index).last();
+        let last =
+            (1..).zip(self.authority.entries()).filter(|(_, applied)| cuts(applied)).map(|(index, _)| index).last();
         last.is_some_and(|index: u64| self.authority.holds(node) >= index)
     }
 

@@ -42,6 +42,7 @@ mod learn;
 mod life;
 mod names;
 mod opening;
+mod ownership;
 mod roots;
 mod runway;
 mod seals;

@@ -12,10 +12,12 @@ use utoipa::ToSchema;
 mod budgets;
 mod documents;
 mod judged;
+mod powers;
 
 pub use budgets::{BudgetView, BudgetsView, ReservationView, ShareView};
 pub use documents::{BlameView, DidView, DocStepView, DocSummary, DocView};
 pub use judged::JudgedView;
+pub use powers::{AutonomyView, LiftedView, OfferView, RestrictionView, SiteStopView, StopsView, Waiting};
 
 /// A moment: milliseconds since the Unix epoch here, RFC 3339 in UTC for whoever reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ToSchema)]
@@ -320,88 +322,6 @@ pub struct ForkView {
     pub seq: u64,
     /// The two facts.
     pub facts: Vec<String>,
-}
-
-/// One restriction or cut, and who says to enforce it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
-pub struct RestrictionView {
-    /// The fact or authority entry.
-    pub id: String,
-    /// `veto`, `kill-class`, `kill-agent`, `kill-build`, `kill-site`, `kill-all`, `stop-feature`, `suspend` or `cut`.
-    pub kind: &'static str,
-    /// What it stops.
-    pub target: String,
-    /// The scope that carries it.
-    pub scope: String,
-    /// Who ordered it.
-    pub by: String,
-    /// Why; of a cut, where it stands: in the authority chain, or beside it where a term took its entry out.
-    pub reason: String,
-    /// When; a cut carries no time.
-    pub issued: Option<Time>,
-    /// `CLOSED`: everybody says to enforce it. `PARTIAL`: some have not said so, and may act without it until `latest_by` at the
-    /// latest. `UNKNOWN`: some have not said so, and nobody knows until when they may.
-    pub state: &'static str,
-    /// When the last authority without it ends by itself; only for `PARTIAL`.
-    pub latest_by: Option<Time>,
-    /// How many nodes must enforce it; of a cut, only in the authority chain.
-    pub of: Option<usize>,
-    /// How many say that they do.
-    pub enforced_by: Option<usize>,
-    /// Who has not said so yet.
-    pub waiting: Vec<Waiting>,
-    /// The same in each site.
-    pub sites: Vec<SiteStopView>,
-    /// Where it was lifted; it stays in the record.
-    pub lifted: Option<LiftedView>,
-}
-
-/// The entry that lifts a restriction.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
-pub struct LiftedView {
-    /// Its index in the authority chain.
-    pub entry: u64,
-    /// When it was written: what was proposed before stays stopped.
-    pub at: Time,
-    /// Why.
-    pub reason: String,
-}
-
-/// How far a restriction has got in one site.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
-pub struct SiteStopView {
-    /// The site.
-    pub site: String,
-    /// `CLOSED`, `PARTIAL` or `UNKNOWN`.
-    pub state: &'static str,
-    /// How many of its nodes must enforce it.
-    pub of: usize,
-    /// How many say that they do.
-    pub enforced_by: usize,
-    /// When the last authority without it ends by itself; only for `PARTIAL`.
-    pub latest_by: Option<Time>,
-}
-
-/// What all restrictions in force have come to in one site.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
-pub struct StopsView {
-    /// `CLOSED`, `PARTIAL` or `UNKNOWN`, of the one that has got least far.
-    pub state: &'static str,
-    /// How many restrictions.
-    pub restrictions: usize,
-    /// When the last authority without one of them ends by itself; only for `PARTIAL`.
-    pub latest_by: Option<Time>,
-}
-
-/// A node that has not said that it enforces a restriction.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
-pub struct Waiting {
-    /// Which.
-    pub spiffe_id: String,
-    /// When it was last heard; none when it never was.
-    pub seen: Option<Seen>,
-    /// When its authority without it ends by itself; none where nobody knows, or nothing of the kind applies.
-    pub latest_by: Option<Time>,
 }
 
 /// One entry of the authority chain.

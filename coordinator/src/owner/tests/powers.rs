@@ -69,7 +69,10 @@ fn a_lift_frees_what_is_proposed_since_and_nothing_else() {
     let after = later(&mut world, "198.51.100.9");
     assert_eq!(world.state(&after), State::Proposed);
     let told = world.ledger.timeline(&before, &world.authority);
-    assert!(told.iter().any(|e| e.id == kill && e.says.contains("lifted by entry")), "it stays in the record: {told:?}");
+    assert!(
+        told.iter().any(|e| e.id == kill && e.says.contains("lifted by entry")),
+        "it stays in the record: {told:?}"
+    );
     // Both at once: what the lift does not name stays.
     world.restrict(2, "site/lyon#restrict", Target::Site("lyon".into()));
     assert_eq!(world.state(&after), State::Denied);
@@ -240,7 +243,8 @@ fn owner(world: &World) -> Option<AuthorId> {
 /// Judges as lyon-2 does.
 fn judged_by_next(world: &World, permit: &FactId) -> Verdict {
     let id = next_owner();
-    let bench = Bench { me: Me { author: key(5).author_id(), incarnation: 0, ..world.bench(&id).me }, ..world.bench(&id) };
+    let bench =
+        Bench { me: Me { author: key(5).author_id(), incarnation: 0, ..world.bench(&id).me }, ..world.bench(&id) };
     judge(permit, &bench)
 }
 

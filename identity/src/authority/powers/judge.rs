@@ -97,8 +97,8 @@ impl Fold {
             fact.clone().open(&self.members.get(&by.author)?.key).ok()?
         };
         let header = fact.header();
-        let whose = (header.author, header.incarnation) == (by.author, by.incarnation)
-            || planted::active("handover-by-anyone");
+        let whose =
+            (header.author, header.incarnation) == (by.author, by.incarnation) || planted::active("handover-by-anyone");
         (whose && header.mesh == self.mesh && header.scope == *scope && header.kind == kind).then_some(fact)
     }
 

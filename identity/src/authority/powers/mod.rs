@@ -14,8 +14,8 @@ use crate::keys::AuthorKey;
 use crate::scope::is_name;
 use crate::signer::{SignerKey, SshSignature};
 
-pub(super) use state::{Powers, PowersBeside};
 pub use state::{Autonomous, Lifted};
+pub(super) use state::{Powers, PowersBeside};
 
 /// Fact kind of an [`Offer`], in the site's scope.
 pub const KIND_HANDOVER: &str = "handover";

@@ -95,8 +95,7 @@ impl Authority {
     #[must_use]
     pub fn autonomy(&self, of: &AutonomyOf, now_ms: u64) -> Option<Autonomous<'_>> {
         let any_build = |other: &&AutonomyOf| {
-            planted::active("autonomy-any-build")
-                && (&other.action_class, &other.site) == (&of.action_class, &of.site)
+            planted::active("autonomy-any-build") && (&other.action_class, &other.site) == (&of.action_class, &of.site)
         };
         let known = self.fold.powers.autonomy.get_key_value(of);
         let known = known.or_else(|| self.fold.powers.autonomy.iter().find(|(other, _)| any_build(other)));
@@ -110,7 +109,8 @@ impl Authority {
     }
 
     fn newest_grant<'a>(&'a self, of: &'a AutonomyOf, indexes: &[u64]) -> Option<Autonomous<'a>> {
-        let newest = indexes.iter().rev().find_map(|index| self.entry_in_effect(*index).map(|applied| (*index, applied)));
+        let newest =
+            indexes.iter().rev().find_map(|index| self.entry_in_effect(*index).map(|applied| (*index, applied)));
         let (index, applied) = newest?;
         let Some(Entry::Autonomy(Autonomy { grant: Some(grant), reason, .. })) = &applied.entry else { return None };
         // What the council took back, or granted anew, in entries that a term took out of the chain: nothing grants it again.

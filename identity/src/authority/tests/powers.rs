@@ -314,14 +314,19 @@ fn without_fencing_two_people_say_that_the_old_machine_is_off() {
         people.iter().for_each(|(id, n)| unfenced.attest(&mesh, id, &key(*n)));
         Entry::Reassign(Box::new(unfenced))
     };
-    for few in [&[][..], &[("ana", 50)], &[("ana", 50), ("ana", 50)], &[("ana", 50), ("bo", 50)], &[("ana", 50), ("eve", 51)]] {
+    for few in
+        [&[][..], &[("ana", 50)], &[("ana", 50), ("ana", 50)], &[("ana", 50), ("bo", 50)], &[("ana", 50), ("eve", 51)]]
+    {
         assert!(site.refused(attested(few)).contains("two people who attest"), "{few:?}");
     }
     let mut other = reassign(3, 4, Some(Fenced::None));
     other.prefix = "lyon/lyon/folder".into();
     [("ana", 50), ("bo", 51)].iter().for_each(|(id, n)| other.attest(&mesh, id, &key(*n)));
     other.prefix = PREFIX.into();
-    assert!(site.refused(Entry::Reassign(Box::new(other))).contains("two people"), "their word was about something else");
+    assert!(
+        site.refused(Entry::Reassign(Box::new(other))).contains("two people"),
+        "their word was about something else"
+    );
     site.signed(attested(&[("ana", 50), ("bo", 51)]));
     site.hold();
     assert_eq!(site.owner(), Some(key(4).author_id()));
@@ -337,10 +342,12 @@ fn an_owner_hands_over_by_its_own_word_and_nobody_elses() {
     elsewhere.to = life(3);
     assert!(site.write(Entry::Reassign(Box::new(elsewhere)), &[]).expect("refused").contains("another next owner"));
     let mut unwilling = good.clone();
-    unwilling.handover.as_mut().expect("one").accept = site.fact(3, 2, KIND_TAKEOVER, &Accept { offer: SOME }).sealed().clone();
+    unwilling.handover.as_mut().expect("one").accept =
+        site.fact(3, 2, KIND_TAKEOVER, &Accept { offer: SOME }).sealed().clone();
     assert!(site.write(Entry::Reassign(Box::new(unwilling)), &[]).expect("refused").contains("not by the next owner"));
     let mut of_another = good.clone();
-    of_another.handover.as_mut().expect("one").accept = site.fact(4, 2, KIND_TAKEOVER, &Accept { offer: SOME }).sealed().clone();
+    of_another.handover.as_mut().expect("one").accept =
+        site.fact(4, 2, KIND_TAKEOVER, &Accept { offer: SOME }).sealed().clone();
     assert!(site.write(Entry::Reassign(Box::new(of_another)), &[]).expect("refused").contains("of another offer"));
     assert_eq!(site.owner(), Some(key(3).author_id()));
     assert_eq!(site.write(Entry::Reassign(Box::new(good.clone())), &[]), None);
