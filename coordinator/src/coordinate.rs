@@ -235,8 +235,12 @@ impl<'a> Desk<'a> {
         if evaluation.outcome == Outcome::Modify {
             return evaluation;
         }
-        if seats < votes_min(class) && evaluation.outcome != Outcome::Deny {
-            let needed = votes_min(class);
+        let held = crate::autonomy::held(self.ledger, self.authority, p, self.clock);
+        let needed = match crate::autonomy::votes_floor(class, held.as_ref(), &evaluation.obligations) {
+            Ok(needed) => needed,
+            Err(why) => return refuse(&evaluation, format!("floor.autonomy: {why}")),
+        };
+        if seats < needed && evaluation.outcome != Outcome::Deny {
             return refuse(
                 &evaluation,
                 format!("floor.votes: class {class:?} needs {needed} people, policy asks {seats}"),

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 
+use cauldron_identity::authority::Level;
 use cauldron_identity::{Authority, Clock, Digest, FactId, SpiffeId};
 use serde_json::{Value, json};
 
@@ -117,7 +118,7 @@ pub fn build_for(
         "clock": clock.confidence,
         "node": node(authority, observer),
         "proposal": proposal(recorded),
-        "agent": agent(ledger, authority, recorded, clock.wall_ms),
+        "agent": agent(ledger, authority, recorded, clock),
         "principal": principal(ledger, recorded),
         "confidence": {"raw_ppm": p.confidence_ppm, "method": p.confidence_method, "calibration": p.calibration},
         "history": history(ledger, authority, &steps, clock.wall_ms),
@@ -220,13 +221,19 @@ fn proposal(recorded: &Recorded<Proposal>) -> Value {
     view
 }
 
-fn agent(ledger: &Ledger, authority: &Authority, recorded: &Recorded<Proposal>, now_ms: u64) -> Value {
+fn agent(ledger: &Ledger, authority: &Authority, recorded: &Recorded<Proposal>, clock: &Clock) -> Value {
+    let held = crate::autonomy::held(ledger, authority, recorded, clock);
+    let grant = held.as_ref().map(|held| {
+        let (id, expires_ms, evidence) = (held.entry, held.grant.expires_ms, held.grant.evidence);
+        json!({ "id": id, "expires_ms": expires_ms, "evidence": evidence })
+    });
     let killed: Vec<String> = ledger.restrictions_on(recorded, authority).map(|(_, o)| o.reason).collect();
     json!({
         "spiffe": recorded.body.agent,
         "build_digest": recorded.body.agent_build,
-        "level": "L1",
-        "recent": recent(ledger, authority, &recorded.body.agent_build, now_ms),
+        "level": held.map_or_else(Level::default, |held| held.grant.level).name(),
+        "grant": grant,
+        "recent": recent(ledger, authority, &recorded.body.agent_build, clock.wall_ms),
         "killed": killed,
     })
 }

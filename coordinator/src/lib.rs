@@ -8,6 +8,7 @@
 //! * [`ledger`]: the pure fold of governance facts into the state of every proposal.
 //! * [`coordinate`]: what a coordinator writes next: decisions and permits.
 //! * [`owner`]: the last judge. Only it makes a [`owner::VerifiedPermit`], and nothing acts without one.
+//! * [`autonomy`]: what an agent may do by itself.
 //! * [`lease`]: how fresh a node's knowledge of restrictions is.
 //!
 //! Absent on purpose: connectors and effects (`agents`), when to step and what to store (`node/core`).
@@ -15,6 +16,7 @@
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_types))]
 
 pub mod action;
+pub mod autonomy;
 pub mod bodies;
 pub mod coordinate;
 pub mod input;

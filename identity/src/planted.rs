@@ -77,15 +77,23 @@
 //! | `reported-trusted` | what a coordinator reports is all that an owner judges |
 //! | `edit-unbound` | a signature under one edit holds for another |
 //! | `modification-unbound` | a coordinator that may modify may write anything |
+//! | `lift-without-quorum` | restrictions are lifted without the council |
+//! | `autonomy-any-build` | what one build was granted, every build holds |
+//! | `handover-by-anyone` | anybody may hand over what somebody else owns |
+//! | `kill-closed-unconfirmed` | a stop is called closed before everybody says to enforce it |
 
 /// The bugs of what people and coordinators may do to a proposal.
-pub const GOVERN_NAMES: [&str; 6] = [
+pub const GOVERN_NAMES: [&str; 10] = [
     "deputy-votes-twice",
     "writer-approves",
     "silence-unvouched",
     "reported-trusted",
     "edit-unbound",
     "modification-unbound",
+    "lift-without-quorum",
+    "autonomy-any-build",
+    "handover-by-anyone",
+    "kill-closed-unconfirmed",
 ];
 
 /// The bugs of ranges, of documents in one piece and of facts on disk.

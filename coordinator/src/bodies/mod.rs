@@ -4,6 +4,7 @@
 //! Fields that a build does not know survive, because facts keep their raw bytes.
 
 mod deputy;
+mod feature;
 mod hand;
 mod obligation;
 mod outcome;
@@ -17,6 +18,7 @@ mod session;
 mod tests;
 
 pub use deputy::{DEPUTY_MS_MAX, Deputy, DeputyStatement};
+pub use feature::Feature;
 pub use hand::{Hand, HandStatement};
 pub use obligation::{DELEGATES, DISTINCT, Escalation, GroupNeed, Need, Obligations, SELF_SERVED, VetoWindow};
 pub use outcome::{
@@ -29,6 +31,8 @@ pub use ruling::{
     Decision, Evaluation, Outcome, Permit, PolicyRef, Requester, Resolution, WindowClosed, terms, undo_digest,
 };
 pub use session::{DELEGATION_MAX, Delegated, SessionStep};
+
+pub use cauldron_identity::authority::{KIND_HANDOVER, KIND_TAKEOVER};
 
 /// Fact kind of a [`Proposal`].
 pub const KIND_PROPOSAL: &str = "proposal";
@@ -70,7 +74,7 @@ pub const KIND_RESTRICTION: &str = "restriction";
 pub const KIND_BUNDLE: &str = "policy.bundle";
 
 /// Every kind that the ledger looks into.
-pub const KINDS: [&str; 18] = [
+pub const KINDS: [&str; 20] = [
     KIND_PROPOSAL,
     KIND_DECISION,
     KIND_VOTE,
@@ -89,6 +93,8 @@ pub const KINDS: [&str; 18] = [
     KIND_WINDOW,
     KIND_DEPUTY,
     KIND_READ,
+    KIND_HANDOVER,
+    KIND_TAKEOVER,
 ];
 
 /// Byte strings as text in the JSON view; ours hold JSON or opaque bytes.

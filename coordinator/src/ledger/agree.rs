@@ -110,7 +110,10 @@ impl Ledger {
                 && index(&d.body.policy.entry) > index(&permit.body.policy.entry)
                 && d.body.policy.class_version != permit.body.policy.class_version
         });
-        newer.then(|| "a newer policy judged it after its permit".to_owned())
+        if newer {
+            return Some("a newer policy judged it after its permit".to_owned());
+        }
+        self.moved_since(&permit.body, authority).map(str::to_owned)
     }
 
     /// Whether a permit is usable now, as far as facts alone tell.

@@ -9,7 +9,9 @@
 mod agree;
 mod child;
 mod deputies;
+mod owners;
 mod report;
+mod restrictions;
 mod rights;
 mod session;
 mod state;
@@ -23,13 +25,14 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cauldron_identity::authority::Authority;
+use cauldron_identity::authority::{Accept, Offer};
 use cauldron_identity::codec::CodecError;
-use cauldron_identity::{Digest, Fact, FactId, Header, Scope};
+use cauldron_identity::{Digest, Fact, FactId, Header};
 use minicbor::Decode;
 
 pub use child::{GENERATIONS_MAX, edited, modified};
 pub use deputies::Deputised;
+pub use owners::with_handover;
 pub use report::Report;
 pub use rights::{Owner, entitled};
 pub use session::HISTORY_MAX;
@@ -38,9 +41,9 @@ pub use tally::{APPROVALS_PER_HOUR_MAX, Ballot};
 pub use timeline::Event;
 
 use crate::bodies::{
-    Decision, Deputy, KIND_DECISION, KIND_DEPUTY, KIND_PERMIT, KIND_PROPOSAL, KIND_READ, KIND_RESTRICTION,
-    KIND_STARTED, KIND_VOTE, KIND_WINDOW, KINDS, Order, Permit, Proposal, Read, Restriction, Started, Target,
-    WindowClosed,
+    Decision, Deputy, KIND_DECISION, KIND_DEPUTY, KIND_HANDOVER, KIND_PERMIT, KIND_PROPOSAL, KIND_READ,
+    KIND_RESTRICTION, KIND_STARTED, KIND_TAKEOVER, KIND_VOTE, KIND_WINDOW, KINDS, Permit, Proposal, Read, Restriction,
+    Started, WindowClosed,
 };
 use crate::vote::{Choice, SignedVote};
 
@@ -101,6 +104,10 @@ pub struct Ledger {
     started_on: BTreeMap<FactId, BTreeSet<FactId>>,
     reports: BTreeMap<FactId, BTreeMap<FactId, Recorded<Report>>>,
     restrictions: BTreeMap<FactId, Recorded<Restriction>>,
+    /// By what is offered.
+    offers: BTreeMap<String, BTreeMap<FactId, Recorded<Offer>>>,
+    /// By the offer.
+    accepts: BTreeMap<FactId, BTreeMap<FactId, Recorded<Accept>>>,
 }
 
 impl Ledger {
@@ -137,6 +144,8 @@ impl Ledger {
             }),
             KIND_DEPUTY => self.insert_deputy(fact),
             KIND_READ => read(fact).map(|r| self.insert_read(r)),
+            KIND_HANDOVER => self.insert_offer(fact),
+            KIND_TAKEOVER => self.insert_accept(fact),
             KIND_RESTRICTION => read(fact).map(|r| self.restrictions.insert(r.id, r).is_none()),
             other => {
                 debug_assert!(!Self::reads(other), "{other} is said to be read");
@@ -307,49 +316,6 @@ impl Ledger {
     /// What was reported about a start.
     pub fn reports_on(&self, started: &FactId) -> impl Iterator<Item = &Recorded<Report>> {
         self.reports.get(started).into_iter().flat_map(BTreeMap::values)
-    }
-
-    /// The restrictions that count here, with their orders.
-    pub fn restrictions<'a>(
-        &'a self,
-        authority: &'a Authority,
-    ) -> impl Iterator<Item = (&'a Recorded<Restriction>, Order)> {
-        self.restrictions.values().filter_map(|r| r.body.judge(&r.header, authority).ok().map(|order| (r, order)))
-    }
-
-    /// The restrictions that stop a proposal.
-    pub fn restrictions_on<'a>(
-        &'a self,
-        proposal: &'a Recorded<Proposal>,
-        authority: &'a Authority,
-    ) -> impl Iterator<Item = (&'a Recorded<Restriction>, Order)> {
-        let covers = |carried_in: &Scope| {
-            carried_in.site_name().is_none() || carried_in.realm() == proposal.header.scope.realm()
-        };
-        self.restrictions(authority).filter(move |(r, order)| {
-            covers(&r.header.scope)
-                && match &order.target {
-                    Target::Lineage(lineage) => *lineage == proposal.body.lineage(proposal.id),
-                    Target::ActionClass(class) => *class == proposal.body.action_class,
-                    Target::Agent(agent) => *agent == proposal.body.agent,
-                    Target::Site(site) => *site == proposal.body.site,
-                    Target::All => true,
-                    Target::Author(..) => false,
-                }
-        })
-    }
-
-    /// Authors that counting restrictions suspend, for [`Authority::suspend`].
-    #[must_use]
-    pub fn suspensions(
-        &self,
-        authority: &Authority,
-    ) -> Vec<(cauldron_identity::AuthorId, Vec<cauldron_identity::authority::ChainEnd>)> {
-        let author = |(_, order): (_, Order)| match order.target {
-            Target::Author(author, ends) => Some((author, ends)),
-            _ => None,
-        };
-        self.restrictions(authority).filter_map(author).collect()
     }
 }
 

@@ -1,6 +1,6 @@
 //! Who may say what.
 
-use cauldron_identity::authority::{Authority, Standing};
+use cauldron_identity::authority::{Authority, Standing, prefix_of};
 use cauldron_identity::{AuthorId, FactId, Header, Role, Scope, SpiffeId};
 
 use super::child::When;
@@ -31,14 +31,6 @@ pub fn entitled(authority: &Authority, author: &AuthorId, scope: &Scope) -> bool
 }
 
 impl Ledger {
-    /// The owner of a resource: the node its path names.
-    #[must_use]
-    pub fn owner_of(&self, resource: &str, authority: &Authority) -> Option<Owner> {
-        let spiffe_id = owner_id(resource, authority)?;
-        let (author, member) = authority.author_of(&spiffe_id)?;
-        Some(Owner { author: *author, incarnation: member.incarnation, spiffe_id })
-    }
-
     /// Whether a proposal may be acted on at all: its author stands and may write it, it lies in its site's scope, and it follows
     /// what it says it follows.
     ///
@@ -175,13 +167,8 @@ pub(crate) fn stands(header: &Header, id: FactId, authority: &Authority) -> Resu
     }
 }
 
+/// Whether a start is by a node that owns its resource, or did.
 pub(super) fn owned(start: &Recorded<Started>, authority: &Authority) -> bool {
-    let author = authority.member(&start.header.author);
-    author.is_some_and(|m| owner_id(&start.body.resource, authority).as_ref() == Some(&m.spiffe_id))
-}
-
-fn owner_id(resource: &str, authority: &Authority) -> Option<SpiffeId> {
-    let resource: Resource = resource.parse().ok()?;
-    let domain = &authority.charter().trust_domain;
-    SpiffeId::new(format!("spiffe://{domain}/site/{}/node/{}", resource.site, resource.node)).ok()
+    let known = start.body.resource.parse::<Resource>().is_ok();
+    known && prefix_of(&start.body.resource).is_some_and(|prefix| authority.ever_owned(&start.header.author, prefix))
 }

@@ -72,7 +72,10 @@ impl Ledger {
                 );
             }
             for (r, order) in self.restrictions_on(p, authority) {
-                add(&r.header, r.id, format!("{} stops it: {}", order.by, order.reason), None);
+                let lifted = authority.lifted(&r.id).filter(|_| !order.target.is_final());
+                let since = lifted.map(|l| format!("; lifted by entry {} for what is proposed since", l.index));
+                let says = format!("{} stops it: {}{}", order.by, order.reason, since.unwrap_or_default());
+                add(&r.header, r.id, says, None);
             }
         }
         for start in self.starts.values().filter(|s| s.body.lineage == *lineage) {

@@ -17,7 +17,7 @@ pub use verdict::{Code, Verdict};
 
 use crate::action::{Action, Catalogue};
 use crate::bodies::{Decision, Evaluation, Obligations, Outcome, Permit, Proposal, RiskClass, undo_digest};
-use crate::coordinate::{flatten, votes_min};
+use crate::coordinate::flatten;
 use crate::input::{Observer, build};
 use crate::json::{from_canonical, rfc3339};
 use crate::lease::{LeaseAge, age_ms_max};
@@ -129,6 +129,9 @@ impl<'a> Bench<'a> {
             return void(Code::OtherIncarnation, "it names another life of this node");
         }
         let owner = self.ledger.owner_of(&p.body.resource, self.authority);
+        if let Some(why) = self.ledger.moved_since(body, self.authority) {
+            return void(Code::NotOwner, why);
+        }
         if owner.is_none_or(|o| o.author != self.me.author || o.spiffe_id != *self.me.spiffe_id) {
             return refuse(Code::NotOwner, "the resource belongs to another node");
         }
@@ -401,7 +404,9 @@ impl<'a> Bench<'a> {
         let ballot = Ballot { obligations, ..Ballot::new(self.ledger, self.authority, p, decision) };
         let voters = ballot.voters(now_ms, Some(&body.votes));
         let filled = ballot.fill(now_ms, Some(&body.votes));
-        let floor = votes_min(class).max(self.votes_for_clock(class));
+        let held = crate::autonomy::held(self.ledger, self.authority, p, self.clock);
+        let floor = crate::autonomy::votes_floor(class, held.as_ref(), obligations);
+        let floor = floor.or_else(|why| refuse(Code::Policy, &why))?.max(self.votes_for_clock(class));
         if filled.is_complete() && voters.len() >= floor as usize {
             return Ok(());
         }
@@ -423,7 +428,7 @@ impl<'a> Bench<'a> {
     fn rejected_votes(&self, ballot: &Ballot<'_>, permit: &Permit, now_ms: u64) -> String {
         let listed = self.ledger.votes_on(&permit.proposal).filter(|v| permit.votes.contains(&v.id()));
         let reasons = listed.filter_map(|v| match v.verify(self.authority) {
-            Ok(verified) => ballot.judge(&verified, now_ms).err(),
+            Ok(verified) => ballot.counts(&verified, now_ms).err(),
             Err(e) => Some(e.to_string()),
         });
         let reasons: std::collections::BTreeSet<String> = reasons.collect();

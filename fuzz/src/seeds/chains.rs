@@ -7,7 +7,10 @@ use cauldron_crdt::doc::{DocId, DocKey, Documents, Edit, Field, KIND as KIND_CHA
 use cauldron_crdt::escrow::{Body, Credit, Debit, Reserve, Settle, Source};
 use cauldron_crdt::log::Pack;
 use cauldron_crdt::{ChainId, Draft, Evidence, FactLog, Sync, SyncInput, SyncOutput};
-use cauldron_identity::authority::{Amend, ChainEnd, Cut, Enrol, Entry, Incarnate, KIND_ENTRY, KIND_HELD, Term};
+use cauldron_identity::authority::{
+    Amend, Autonomy, AutonomyGrant, AutonomyOf, ChainEnd, Cut, Enrol, Entry, Fenced, Incarnate, KIND_ENTRY, KIND_HELD,
+    Level, Lift, Reassign, Term,
+};
 use cauldron_identity::budget::{Budget, Life, Mint};
 use cauldron_identity::charter::Seat;
 use cauldron_identity::codec::to_cbor;
@@ -132,6 +135,17 @@ fn all_entries() -> Vec<Entry> {
     let elsewhere = Seat { author: key(STRANGER).public(), spiffe_id: "spiffe://acme.test/coordinator/hq-2".into() };
     vec![
         mint(),
+        Entry::Lift(Lift { restrictions: vec![FactId::from_bytes([7; 32])], reason: "over".into() }),
+        autonomy(Some(AutonomyGrant { level: Level::L3, votes_r2: 0, votes_r3: 2, expires_ms: NOW, evidence: None })),
+        autonomy(None),
+        Entry::Reassign(Box::new(Reassign {
+            prefix: "lyon/lyon/blocklist".into(),
+            from: life(LYON),
+            to: life(LYON),
+            handover: None,
+            fencing: Some(Fenced::None),
+            attests: vec![],
+        })),
         Entry::Enrol(Enrol::new(&mesh, key(STRANGER), &spiffe_id(STRANGER))),
         Entry::Incarnate(Incarnate::new(&mesh, key(LYON), 1, vec![end.clone()])),
         Entry::Person(person(7, &["finance"])),
@@ -142,6 +156,18 @@ fn all_entries() -> Vec<Entry> {
         Entry::Amend(Box::new(council)),
         Entry::Term(Term { n: 2, sequencer: elsewhere, ends: vec![], root_keys: vec![] }),
     ]
+}
+
+fn autonomy(grant: Option<AutonomyGrant>) -> Entry {
+    let of = AutonomyOf {
+        build: Digest::of("build", b"1"),
+        model: None,
+        prompt: None,
+        tools: None,
+        action_class: "security.address.block/blocklist".into(),
+        site: "lyon".into(),
+    };
+    Entry::Autonomy(Autonomy { of, grant, reason: "so".into() })
 }
 
 fn mint() -> Entry {
@@ -187,7 +213,7 @@ fn held_deed() -> Vec<u8> {
 fn entries() -> Vec<Seed> {
     let deeds = entry_deeds();
     let mut with_held = vec![held_deed()];
-    with_held.extend(deeds.iter().take(6).cloned());
+    with_held.extend(deeds.iter().take(10).cloned());
     let mesh = Mesh::founded();
     let told: Vec<Vec<u8>> =
         all_entries().into_iter().map(|entry| through(0x80, to_cbor(&mesh.entry(entry)))).collect();

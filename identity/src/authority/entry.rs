@@ -5,6 +5,7 @@ use minicbor::{Decode, Encode};
 
 use super::amend::{Amend, Term};
 use super::credential::Credential;
+use super::powers::{Autonomy, Lift, Reassign};
 use super::roots::Trust;
 use crate::budget::Mint;
 use crate::charter::{CHARTER_NAMESPACE, KeySignature, council_signers, founding_digest, founding_message};
@@ -158,6 +159,15 @@ pub enum Entry {
     /// Brings rights of a budget into being, once for each window.
     #[n(8)]
     Mint(#[n(0)] Mint),
+    /// Ends restrictions.
+    #[n(11)]
+    Lift(#[n(0)] Lift),
+    /// Grants autonomy to an agent, or takes it back.
+    #[n(12)]
+    Autonomy(#[n(0)] Autonomy),
+    /// Moves resources to another owner.
+    #[n(13)]
+    Reassign(#[n(0)] Box<Reassign>),
 }
 
 /// Admits an author key under a SPIFFE ID.

@@ -31,6 +31,9 @@ impl Fold {
             Entry::Activate(_) => Kind::Activate,
             Entry::Amend(amend) => self.judge_amend(amend)?,
             Entry::Mint(mint) => self.judge_mint(mint)?,
+            Entry::Lift(lift) => self.judge_lift(lift)?,
+            Entry::Autonomy(autonomy) => self.judge_autonomy(autonomy)?,
+            Entry::Reassign(reassign) => self.judge_reassign(reassign)?,
             Entry::Term(_) => return Err("a term is handed in as it is: no sequencer writes it".into()),
         };
         self.signed(kind, body, entry)
@@ -72,6 +75,7 @@ impl Fold {
         match (signers, entry) {
             (Signers::Council, Entry::Person(_)) if planted::active("coordinator-may-enrol-people") => true,
             (Signers::Council, Entry::Term(_)) if planted::active("term-by-anybody") => true,
+            (Signers::Council, Entry::Lift(_)) if planted::active("lift-without-quorum") => true,
             (Signers::Council, _) => signed(&self.charter.council) >= self.charter.threshold as usize,
             (Signers::Recovery, _) => {
                 let keys = &self.charter.recovery;
@@ -90,6 +94,9 @@ impl Fold {
                 self.members.get(&incarnate.author).is_some_and(|m| incarnate.proven(&self.mesh, &m.key))
             }
             (Signers::ForkEvidence, Entry::Cut(cut)) => self.proves_fork(cut),
+            // Both facts were opened before: nothing else makes it a hand-over.
+            (Signers::OwnerAndNext, Entry::Reassign(reassign)) => reassign.handover.is_some(),
+            (Signers::TwoPeople, Entry::Reassign(reassign)) => self.attested_by(reassign) >= 2,
             _ => false,
         }
     }
@@ -155,7 +162,7 @@ impl Fold {
     }
 
     /// Everybody else by the accepted entries, in effect or not.
-    fn people_but(&self, id: &str) -> Vec<&Person> {
+    pub(super) fn people_but(&self, id: &str) -> Vec<&Person> {
         let mut people: BTreeMap<&str, &Person> = BTreeMap::new();
         for applied in self.chain.iter().filter(|a| a.refused.is_none()) {
             match &applied.entry {

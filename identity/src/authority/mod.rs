@@ -10,6 +10,7 @@ mod credential;
 pub mod entry;
 mod fold;
 mod judge;
+mod powers;
 mod roots;
 mod standing;
 pub mod table;
@@ -23,6 +24,10 @@ pub use credential::{Assurance, CREDENTIALS_MAX, Credential, CredentialKind};
 pub use entry::{
     Activate, ChainEnd, Cut, ENTRY_NAMESPACE, Enrol, Entry, EntryBody, Held, Incarnate, KIND_ENTRY, KIND_HELD, Person,
     founding_entry,
+};
+pub use powers::{
+    Accept, Attest, Autonomous, Autonomy, AutonomyGrant, AutonomyOf, BOX_OFF_NAMESPACE, Fenced, Handover,
+    KIND_HANDOVER, KIND_TAKEOVER, LIFTS_MAX, Level, Lift, Lifted, Offer, Reassign, VOTES_R2, VOTES_R3, prefix_of,
 };
 pub use roots::{
     ISSUED_MAX, Issuance, Issued, IssuedKind, KIND_ISSUED, KIND_ROOTS, ROOTS_MAX, Root, RootState, Roots, Trust,
@@ -74,6 +79,8 @@ pub struct Applied {
     pub refused: Option<String>,
     /// Whether it takes effect without being held by anybody else.
     at_once: bool,
+    /// When the sequencer wrote it, milliseconds since the Unix epoch; 0 for a term.
+    pub at_ms: u64,
 }
 
 /// An enrolled author.
@@ -201,7 +208,22 @@ impl Authority {
                 Err("a cut author does not come back by itself".into())
             }
             Entry::Mint(mint) => self.never_minted(mint),
+            Entry::Reassign(reassign) => self.never_moved(reassign),
             _ => Ok(()),
+        }
+    }
+
+    /// Whom a term took a reassignment from may still act on it.
+    fn never_moved(&self, reassign: &Reassign) -> Result<(), String> {
+        let other = |body: &EntryBody| body.entry().is_ok_and(|entry| self.fold.moves_elsewhere(reassign, &entry));
+        let mut outside = self.pool.outside(&self.fold);
+        match outside.find(|(_, body)| body.is_some_and(other)) {
+            Some((id, _)) => Err(format!(
+                "entry {} moved {} to another node on a branch that a term ended: name that node, or cut it first",
+                id.short(),
+                reassign.prefix
+            )),
+            None => Ok(()),
         }
     }
 
@@ -224,6 +246,12 @@ impl Authority {
     /// author's facts grant nothing. Whether its signer may suspend is the caller's to judge.
     pub fn suspend(&mut self, author: AuthorId, ends: &[ChainEnd]) {
         self.suspended.entry(author).or_default().lower(ends);
+    }
+
+    /// The same of all authors that are suspended now: whoever is not among them is suspended no more.
+    pub fn suspend_only(&mut self, all: impl IntoIterator<Item = (AuthorId, Vec<ChainEnd>)>) {
+        self.suspended.clear();
+        all.into_iter().for_each(|(author, ends)| self.suspend(author, &ends));
     }
 
     /// The charter in effect: the founding one with every amendment and term that is in effect here.
@@ -276,6 +304,18 @@ impl Authority {
         let said = self.held.get(author).into_iter().flatten();
         let true_of_this_chain = said.filter(|w| self.fold.places.get(&w.held.head) == Some(&w.held.index));
         true_of_this_chain.map(|w| w.held.index).max().unwrap_or(0)
+    }
+
+    /// Since when an author's present life says that it holds the chain up to `index`, milliseconds since the Unix epoch.
+    #[must_use]
+    pub fn holds_since(&self, author: &AuthorId, index: u64) -> Option<u64> {
+        let life = self.member(author)?.incarnation;
+        let said = self.held.get(author).into_iter().flatten().filter(|w| {
+            w.header.incarnation == life
+                && w.held.index >= index
+                && self.fold.places.get(&w.held.head) == Some(&w.held.index)
+        });
+        said.map(|w| w.header.wall_ms()).min()
     }
 
     /// The last entry known.

@@ -9,6 +9,7 @@ use crate::scope::Scope;
 mod mints;
 mod order;
 mod people;
+mod powers;
 mod reform;
 
 /// A founded mesh: council of one, `hq` as sequencer, and the chain written so far.

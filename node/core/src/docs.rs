@@ -271,12 +271,14 @@ impl NodeCore {
                 *slot = fact;
             }
         }
+        let stops = self.stops(now);
         let line = |(site, fields): (&String, &BTreeMap<String, Field>)| {
             let seen = newest.get(site).and_then(|fact| {
                 let source = if fact.header().author == self.me { "direct" } else { "peer" };
                 Some(self.seen(now, fact.header().wall_ms(), self.name_of_author(fact)?, source))
             });
-            SiteView { site: site.clone(), line: fields.iter().map(|(k, v)| (k.clone(), text(v))).collect(), seen }
+            let line = fields.iter().map(|(k, v)| (k.clone(), text(v))).collect();
+            SiteView { site: site.clone(), line, stops: stops.get(site).cloned(), seen }
         };
         rows.iter().map(line).collect()
     }

@@ -235,6 +235,7 @@ impl NodeCore {
             self.tend_budgets();
             self.hold();
             self.acknowledge();
+            self.tend_ownership();
             self.write_issued();
             self.load_policy();
             self.report();

@@ -40,7 +40,13 @@ impl NodeCore {
             KIND_HELD => {
                 let before = self.authority.covered();
                 self.authority.apply(fact);
-                self.rights_moved |= self.authority.covered() != before;
+                if self.authority.covered() != before {
+                    self.rights_moved = true;
+                    // A lift may have come into effect.
+                    if self.ledger.restrictions(&self.authority).next().is_some() {
+                        self.suspend();
+                    }
+                }
                 self.heard_held(fact);
             }
             KIND_DEBIT | KIND_CREDIT | KIND_REFUSE | KIND_RESERVE | KIND_SETTLE => {}
@@ -60,9 +66,8 @@ impl NodeCore {
     }
 
     pub(crate) fn suspend(&mut self) {
-        for (author, ends) in self.ledger.suspensions(&self.authority) {
-            self.authority.suspend(author, &ends);
-        }
+        let suspended = self.ledger.suspensions(&self.authority);
+        self.authority.suspend_only(suspended);
         (self.links_dirty, self.rights_moved) = (true, true);
     }
 

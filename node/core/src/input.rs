@@ -218,6 +218,18 @@ pub enum Command {
     },
     /// This node restricts: veto a lineage, kill a class, suspend an author.
     Restrict(Box<cauldron_coordinator::bodies::Restriction>),
+    /// This node offers what it owns to another node of its site; to itself, it takes an offer back.
+    Offer {
+        /// `<site>/<node>/<connector>`.
+        prefix: String,
+        /// To whom.
+        to: cauldron_identity::AuthorId,
+    },
+    /// This node takes what was offered to it.
+    Accept {
+        /// The offer.
+        offer: FactId,
+    },
     /// Mint a join token (sequencer only).
     Token {
         /// Its public name.

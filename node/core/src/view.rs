@@ -12,10 +12,12 @@ use utoipa::ToSchema;
 mod budgets;
 mod documents;
 mod judged;
+mod powers;
 
 pub use budgets::{BudgetView, BudgetsView, ReservationView, ShareView};
 pub use documents::{BlameView, DidView, DocStepView, DocSummary, DocView};
 pub use judged::JudgedView;
+pub use powers::{AutonomyView, LiftedView, OfferView, RestrictionView, SiteStopView, StopsView, Waiting};
 
 /// A moment: milliseconds since the Unix epoch here, RFC 3339 in UTC for whoever reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ToSchema)]
@@ -155,6 +157,8 @@ pub struct SiteView {
     pub site: String,
     /// What its nodes wrote.
     pub line: BTreeMap<String, String>,
+    /// How far the restrictions in force have got there; none where there is none.
+    pub stops: Option<StopsView>,
     /// When it was written and by whom.
     #[serde(flatten)]
     pub seen: Option<Seen>,
@@ -318,40 +322,6 @@ pub struct ForkView {
     pub seq: u64,
     /// The two facts.
     pub facts: Vec<String>,
-}
-
-/// One restriction or cut, and who says to enforce it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
-pub struct RestrictionView {
-    /// The fact or authority entry.
-    pub id: String,
-    /// `veto`, `kill-class`, `kill-agent`, `kill-site`, `kill-all`, `suspend` or `cut`.
-    pub kind: &'static str,
-    /// What it stops.
-    pub target: String,
-    /// The scope that carries it.
-    pub scope: String,
-    /// Who ordered it.
-    pub by: String,
-    /// Why; of a cut, where it stands: in the authority chain, or beside it where a term took its entry out.
-    pub reason: String,
-    /// When; a cut carries no time.
-    pub issued: Option<Time>,
-    /// How many nodes must enforce it; only for `suspend`, and for a `cut` in the authority chain.
-    pub of: Option<usize>,
-    /// How many say that they do.
-    pub enforced_by: Option<usize>,
-    /// Who has not said so yet.
-    pub waiting: Vec<Waiting>,
-}
-
-/// A node that has not said that it enforces a restriction.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
-pub struct Waiting {
-    /// Which.
-    pub spiffe_id: String,
-    /// When it was last heard; none when it never was.
-    pub seen: Option<Seen>,
 }
 
 /// One entry of the authority chain.

@@ -205,7 +205,9 @@ impl<'w> Model<'w> {
                 Target::Agent(agent) => *agent == proposal.agent,
                 Target::Site(site) => *site == proposal.site,
                 Target::All => true,
-                Target::Author(..) => false,
+                Target::Build(build) => *build == proposal.agent_build,
+                // hq stops no feature in this world.
+                Target::Author(..) | Target::Feature(_) => false,
             };
             if hits && reaches && order.mesh == self.founding.mesh {
                 noes.push(format!("a coordinator restricted it ({:?})", order.target));

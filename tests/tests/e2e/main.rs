@@ -26,6 +26,7 @@ mod pkcs11;
 mod policy;
 mod refused_starts;
 mod restore;
+mod restrictions;
 mod rotation;
 mod sessions;
 mod site;

@@ -6,6 +6,7 @@ mod gate;
 mod govern;
 mod listen;
 mod metrics;
+mod powers;
 mod problem;
 mod read;
 mod roots;
@@ -92,7 +93,13 @@ pub fn router(context: Context) -> Router {
         .routes(routes!(read::authority))
         .routes(routes!(read::charter))
         .routes(routes!(read::ends))
-        .routes(routes!(read::restrictions, write::restrict))
+        .routes(routes!(powers::restrictions, powers::restrict))
+        .routes(routes!(powers::restriction))
+        .routes(routes!(powers::draft_order))
+        .routes(routes!(powers::restrict_signed))
+        .routes(routes!(powers::autonomy))
+        .routes(routes!(powers::offers, powers::offer))
+        .routes(routes!(powers::accept))
         .routes(routes!(read::trust_bundle))
         .routes(routes!(read::why))
         .routes(routes!(read::events))

@@ -167,7 +167,7 @@ fn what_a_stranger_wrote_is_text_on_every_page() {
         behind: None,
         seen: Some(seen()),
     };
-    let site = SiteView { site: text(), line: [(text(), text())].into(), seen: Some(seen()) };
+    let site = SiteView { site: text(), line: [(text(), text())].into(), stops: None, seen: Some(seen()) };
     harmless(&status(&frame(), &[peer], &[site]));
     harmless(&sign_in(HOSTILE, None, true));
     harmless(&enrol(HOSTILE));
