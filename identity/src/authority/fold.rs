@@ -406,6 +406,7 @@ impl Fold {
                 self.minted.entry(mint.budget.clone()).or_insert_with(fresh).windows.insert(mint.window, index);
             }
             Entry::Person(_) | Entry::RevokePerson(_) | Entry::Activate(_) | Entry::Term(_) => {}
+            Entry::Isolation(_) | Entry::BreakGlass(_) => {}
         }
     }
 

@@ -55,6 +55,10 @@ pub enum Kind {
     Term,
     /// Rights of a budget for one window.
     Mint,
+    /// What a site may do past its lease.
+    Isolation,
+    /// Tokens that break the glass.
+    BreakGlass,
 }
 
 /// One line of the table.
@@ -75,7 +79,7 @@ pub struct Rule {
 }
 
 /// The table.
-pub const RULES: [Rule; 11] = {
+pub const RULES: [Rule; 13] = {
     use Effect::{AtOnce, WhenHeld};
     use Signers::{Author, Council, ForkEvidence, NewCouncilKeys, PolicyAuthors, Recovery};
     const fn rule(
@@ -106,6 +110,8 @@ pub const RULES: [Rule; 11] = {
         rule(Kind::Term, "Term", "", &[&[Council], &[Recovery]], AtOnce),
         // Until the chain carries rules for budgets: then a mint needs one that is in effect.
         rule(Kind::Mint, "Mint", "of a budget and window that have none", &[&[]], WhenHeld),
+        rule(Kind::Isolation, "Isolation", "", &[&[Council]], WhenHeld),
+        rule(Kind::BreakGlass, "BreakGlass", "", &[&[Council]], WhenHeld),
     ]
 };
 
@@ -168,10 +174,11 @@ mod tests {
     #[test]
     fn the_table_names_each_kind_once_and_the_docs_carry_it() {
         use Kind::{
-            Activate, Amend, AmendCouncil, Cut, EnrolNew, EnrolReplacement, Incarnate, Mint, Person, RevokePerson, Term,
+            Activate, Amend, AmendCouncil, BreakGlass, Cut, EnrolNew, EnrolReplacement, Incarnate, Isolation, Mint, Person,
+            RevokePerson, Term,
         };
         let people = [Person, RevokePerson, Activate, Amend, AmendCouncil, Term];
-        let all = [EnrolNew, EnrolReplacement, Incarnate, Cut, Mint].into_iter().chain(people);
+        let all = [EnrolNew, EnrolReplacement, Incarnate, Cut, Mint, Isolation, BreakGlass].into_iter().chain(people);
         for kind in all {
             assert_eq!(RULES.iter().filter(|rule| rule.kind == kind).count(), 1, "{kind:?}");
         }

@@ -454,5 +454,7 @@ pub fn summary_of_entry(entry: &Entry) -> String {
         Entry::Term(t) => format!("begins term {} of {}", t.n, t.sequencer.spiffe_id),
         Entry::Activate(a) => format!("activates policy {} ({})", a.version, a.digest.short()),
         Entry::Mint(m) => format!("mints {} of {} for window {}, held by {}", m.amount, m.budget, m.window, m.holder),
+        Entry::Isolation(g) => crate::alone::summary_of_grant(g),
+        Entry::BreakGlass(b) => crate::alone::summary_of_tokens(b),
     }
 }
