@@ -15,6 +15,7 @@
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_types))]
 
 pub mod action;
+pub mod alone;
 pub mod bodies;
 pub mod coordinate;
 pub mod input;

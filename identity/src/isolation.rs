@@ -67,7 +67,8 @@ impl IsolationGrant {
                 return Err(format!("a horizon of {asked_ms} ms for {class}: at most {hours} h ({most_ms} ms)"));
             }
         }
-        let lists = [("acting coordinators", self.acting.len()), ("groups", self.groups.len()), ("budgets", self.escrow.len())];
+        let lists =
+            [("acting coordinators", self.acting.len()), ("groups", self.groups.len()), ("budgets", self.escrow.len())];
         if let Some((what, n)) = lists.into_iter().find(|(_, n)| *n > GRANT_NAMES_MAX) {
             return Err(format!("{n} {what}: at most {GRANT_NAMES_MAX}"));
         }

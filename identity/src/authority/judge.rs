@@ -235,7 +235,10 @@ impl Fold {
         let holder = tokens.holder;
         let member = self.members.get(&holder.author).ok_or("it names a holder that is not enrolled")?;
         if !matches!(&member.role, Role::Node { site, .. } if *site == tokens.site) {
-            return Err(format!("{} is no node of site {}: nothing of the site is its to act on", member.spiffe_id, tokens.site));
+            return Err(format!(
+                "{} is no node of site {}: nothing of the site is its to act on",
+                member.spiffe_id, tokens.site
+            ));
         }
         if holder.incarnation != member.incarnation || self.is_cut(&holder.author, member.incarnation) {
             return Err(format!("the life {holder} of its holder is over: it could use no token"));

@@ -174,8 +174,8 @@ mod tests {
     #[test]
     fn the_table_names_each_kind_once_and_the_docs_carry_it() {
         use Kind::{
-            Activate, Amend, AmendCouncil, BreakGlass, Cut, EnrolNew, EnrolReplacement, Incarnate, Isolation, Mint, Person,
-            RevokePerson, Term,
+            Activate, Amend, AmendCouncil, BreakGlass, Cut, EnrolNew, EnrolReplacement, Incarnate, Isolation, Mint,
+            Person, RevokePerson, Term,
         };
         let people = [Person, RevokePerson, Activate, Amend, AmendCouncil, Term];
         let all = [EnrolNew, EnrolReplacement, Incarnate, Cut, Mint, Isolation, BreakGlass].into_iter().chain(people);

@@ -22,6 +22,9 @@ impl NodeCore {
             Command::Deputy(deputy) => self.deputy(&deputy),
             Command::Bundle(bundle) => self.bring_bundle(&bundle),
             Command::Vote(vote) => self.vote(&vote),
+            Command::BreakGlass(used) => self.use_glass(*used),
+            Command::Review(review) => self.review_glass(&review),
+            Command::SiteLift(lift) => self.lift_at_site(&lift),
             Command::Undo { proposal, by, reason } => self.undo_asked(&proposal, by, reason),
             Command::Restrict(restriction) => self.restrict(&restriction),
             Command::Token { id, secret_hash, spiffe_id, expires_ms } => {
