@@ -77,15 +77,21 @@
 //! | `reported-trusted` | what a coordinator reports is all that an owner judges |
 //! | `edit-unbound` | a signature under one edit holds for another |
 //! | `modification-unbound` | a coordinator that may modify may write anything |
+//! | `isolation-without-grant` | an owner goes on past its lease although no grant covers it |
+//! | `break-glass-skips-deny` | a token skips a deny, veto or kill, too |
+//! | `break-glass-twice` | a token may be used again |
 
 /// The bugs of what people and coordinators may do to a proposal.
-pub const GOVERN_NAMES: [&str; 6] = [
+pub const GOVERN_NAMES: [&str; 9] = [
     "deputy-votes-twice",
     "writer-approves",
     "silence-unvouched",
     "reported-trusted",
     "edit-unbound",
     "modification-unbound",
+    "isolation-without-grant",
+    "break-glass-skips-deny",
+    "break-glass-twice",
 ];
 
 /// The bugs of ranges, of documents in one piece and of facts on disk.

@@ -16,6 +16,7 @@ mod draft;
 mod edits;
 mod entries;
 mod files;
+mod isolation;
 mod key;
 mod look;
 mod misc;
@@ -144,6 +145,12 @@ enum Command {
     Suspend(decide::SuspendArgs),
     /// What is restricted, and which nodes enforce it
     Restrictions,
+    /// What a site may do when no coordinator can be reached
+    #[command(subcommand)]
+    Isolation(isolation::Isolation),
+    /// Tokens for an emergency: they skip approvals alone, once, and loudly
+    #[command(subcommand)]
+    BreakGlass(isolation::Glass),
     /// This machine's clock
     #[command(subcommand)]
     Clock(decide::ClockCommand),
@@ -270,6 +277,8 @@ async fn ask(global: &Global, command: Command) -> Result<(), CliError> {
         Command::Veto(args) => decide::veto(&client, format, &args).await,
         Command::Charter(charter::Command::Amend(args)) => draft::amend(&client, global, &args).await,
         Command::Suspend(args) => decide::suspend(&client, format, &args).await,
+        Command::Isolation(command) => isolation::isolation(&client, global, command).await,
+        Command::BreakGlass(command) => isolation::glass(&client, global, command).await,
         Command::Restrictions => look::restrictions(&client, format).await,
         Command::Clock(decide::ClockCommand::Reset(args)) => decide::clock_reset(&client, format, &args).await,
         Command::Kill(args) => decide::kill(&client, format, &args).await,

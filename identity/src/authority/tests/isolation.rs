@@ -35,7 +35,7 @@ fn golden_bytes_of_a_grant_and_of_tokens() {
     let bytes = to_cbor(&entry);
     let id: String = node_id("lyon").to_string().bytes().map(|b| format!("{b:02x}")).collect();
     let golden = format!(
-        "820981a60 0646c796f6e0181782a{id}02a4001a9a7ec800011a240c8400021a0f73140003000381646475747904816 6626c6f636b730502"
+        "820981a60 0646c796f6e01817826{id}02a4001a9a7ec800011a240c8400021a0f73140003000381646475747904816 6626c6f636b730502"
     );
     assert_eq!(hex::encode(&bytes), golden.replace(' ', ""));
     assert_eq!(from_cbor::<Entry>(&bytes), Ok(entry));
@@ -49,7 +49,7 @@ fn golden_bytes_of_a_grant_and_of_tokens() {
     assert_eq!(token.to_string(), TOKEN);
 }
 
-const TOKEN: &str = "?";
+const TOKEN: &str = "6406dddcaf2be055c4052273a681fbb2f122d540f8aecad5fd8597a52b622d12";
 
 #[test]
 fn a_grant_needs_the_council_and_stands_until_another_replaces_it() {
