@@ -16,6 +16,7 @@
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_types))]
 
 pub mod action;
+pub mod alone;
 pub mod autonomy;
 pub mod bodies;
 pub mod coordinate;

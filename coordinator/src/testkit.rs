@@ -279,8 +279,11 @@ impl World {
     }
 
     pub fn step(&self) -> Vec<Act> {
-        let me = self.hq.author_id();
-        step(&self.ledger, &self.authority, Some(&self.engine), &self.clock, &me, &Limits::default())
+        self.step_as(&self.hq.author_id(), LeaseAge::Ms(0))
+    }
+
+    pub fn step_as(&self, me: &AuthorId, lease: LeaseAge) -> Vec<Act> {
+        step(&self.ledger, &self.authority, Some(&self.engine), &self.clock, me, lease, &Limits::default())
     }
 
     pub fn write(&mut self, acts: &[Act]) -> Vec<FactId> {

@@ -42,7 +42,9 @@ fuzz_target!(init: { ready(); std::sync::LazyLock::force(&ENGINE) }, |input: &[u
         let _ = (Action::of_proposal(Catalogue::built_in(), &proposal.body), ledger.status(&proposal.id, &mesh.authority, NOW.wall_ms));
         let _ = ledger.open(&mesh.authority, NOW.wall_ms);
     }
-    let _ = step(&ledger, &mesh.authority, Some(&ENGINE), &NOW, &key(HQ).author_id(), &Limits::default());
+    for (who, lease) in [(HQ, LeaseAge::Ms(0)), (LYON, LeaseAge::Ms(4_000_000))] {
+        let _ = step(&ledger, &mesh.authority, Some(&ENGINE), &NOW, &key(who).author_id(), lease, &Limits::default());
+    }
     judged(&ledger, &mesh);
 }));
 

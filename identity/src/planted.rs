@@ -81,9 +81,12 @@
 //! | `autonomy-any-build` | what one build was granted, every build holds |
 //! | `handover-by-anyone` | anybody may hand over what somebody else owns |
 //! | `kill-closed-unconfirmed` | a stop is called closed before everybody says to enforce it |
+//! | `isolation-without-grant` | an owner goes on past its lease although no grant covers it |
+//! | `break-glass-skips-deny` | a token skips a deny, veto or kill, too |
+//! | `break-glass-twice` | a token may be used again |
 
 /// The bugs of what people and coordinators may do to a proposal.
-pub const GOVERN_NAMES: [&str; 10] = [
+pub const GOVERN_NAMES: [&str; 13] = [
     "deputy-votes-twice",
     "writer-approves",
     "silence-unvouched",
@@ -94,6 +97,9 @@ pub const GOVERN_NAMES: [&str; 10] = [
     "autonomy-any-build",
     "handover-by-anyone",
     "kill-closed-unconfirmed",
+    "isolation-without-grant",
+    "break-glass-skips-deny",
+    "break-glass-twice",
 ];
 
 /// The bugs of ranges, of documents in one piece and of facts on disk.

@@ -263,6 +263,16 @@ impl Weather {
         if planted::active("refund-by-timeout") || planted::active("credit-counted-twice") {
             (self.budget_ms, self.faults.forge_ms) = (Some(800), often);
         }
+        if planted::active("writer-approves") || planted::active("edit-beside-its-parent") {
+            (self.people.edit, self.agents.sessions, self.people.look_ms, self.silence_ms) = (40, 50, 2_000, None);
+        }
+        if planted::active("deputy-votes-twice") {
+            (self.people.deputy_ms, self.people.approvers, self.silence_ms) = (Some(3_000), 2, None);
+            (self.people.count, self.people.look_ms, self.people.edit) = (4, 2_000, 0);
+        }
+        if planted::active("silence-unvouched") || planted::active("silence-not-waited") {
+            (self.silence_ms, self.faults.forge_ms, self.budget_ms) = (Some(30_000), Some(8_000), None);
+        }
         if planted::active("cold-before-durable") {
             self.hot_bytes = 0;
         }

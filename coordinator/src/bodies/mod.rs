@@ -5,6 +5,7 @@
 
 mod deputy;
 mod feature;
+mod glass;
 mod hand;
 mod obligation;
 mod outcome;
@@ -19,6 +20,7 @@ mod tests;
 
 pub use deputy::{DEPUTY_MS_MAX, Deputy, DeputyStatement};
 pub use feature::Feature;
+pub use glass::{BrokenGlass, REASON_LEN_MAX, Review, ReviewStatement, SiteLift, SiteLiftStatement};
 pub use hand::{Hand, HandStatement};
 pub use obligation::{DELEGATES, DISTINCT, Escalation, GroupNeed, Need, Obligations, SELF_SERVED, VetoWindow};
 pub use outcome::{
@@ -68,13 +70,19 @@ pub const KIND_WINDOW: &str = "window-closed";
 pub const KIND_READ: &str = "read";
 /// Fact kind of a [`Deputy`].
 pub const KIND_DEPUTY: &str = "deputy";
+/// Fact kind of a [`BrokenGlass`].
+pub const KIND_BREAK_GLASS: &str = "break-glass";
+/// Fact kind of a [`Review`].
+pub const KIND_REVIEW: &str = "break-glass-review";
+/// Fact kind of a [`SiteLift`].
+pub const KIND_SITE_LIFT: &str = "site-lift";
 /// Fact kind of a [`Restriction`]; in `#restrict` lanes only.
 pub const KIND_RESTRICTION: &str = "restriction";
 /// Fact kind of a packed [`crate::policy::Bundle`], in `mesh`.
 pub const KIND_BUNDLE: &str = "policy.bundle";
 
 /// Every kind that the ledger looks into.
-pub const KINDS: [&str; 20] = [
+pub const KINDS: [&str; 23] = [
     KIND_PROPOSAL,
     KIND_DECISION,
     KIND_VOTE,
@@ -95,6 +103,9 @@ pub const KINDS: [&str; 20] = [
     KIND_READ,
     KIND_HANDOVER,
     KIND_TAKEOVER,
+    KIND_BREAK_GLASS,
+    KIND_REVIEW,
+    KIND_SITE_LIFT,
 ];
 
 /// Byte strings as text in the JSON view; ours hold JSON or opaque bytes.

@@ -184,6 +184,13 @@ impl Restriction {
         if ordered { Ok(order) } else { Err(RestrictionError::Signer) }
     }
 
+    /// Whether it rests on the signature of a person alone, no coordinator of the mesh having put its name to it.
+    #[must_use]
+    pub fn is_by_person(&self, header: &Header, order: &Order, authority: &Authority) -> bool {
+        let coordinator = authority.member(&header.author).is_some_and(|m| m.role.is_mesh_coordinator());
+        !coordinator && self.signed_by_duty(order, authority)
+    }
+
     fn signed_by_duty(&self, order: &Order, authority: &Authority) -> bool {
         let Some(KeySignature { key, signature }) = &self.signature else { return false };
         let person = authority.entries().filter_map(|a| match (&a.entry, &a.refused) {

@@ -7,6 +7,7 @@
 //! (denials, restrictions) and what happened (starts, outcomes) counts whatever becomes of its author.
 
 mod agree;
+mod alone;
 mod child;
 mod deputies;
 mod owners;
@@ -30,21 +31,23 @@ use cauldron_identity::codec::CodecError;
 use cauldron_identity::{Digest, Fact, FactId, Header};
 use minicbor::Decode;
 
+pub use alone::Reviewed;
 pub use child::{GENERATIONS_MAX, edited, modified};
 pub use deputies::Deputised;
 pub use owners::with_handover;
 pub use report::Report;
-pub use rights::{Owner, entitled};
+pub use rights::{Owner, entitled, may_decide};
 pub use session::HISTORY_MAX;
 pub use state::{Denial, DenialKind, PERMIT_MS_MAX, State, Status};
 pub use tally::{APPROVALS_PER_HOUR_MAX, Ballot};
 pub use timeline::Event;
 
 use crate::bodies::{
-    Decision, Deputy, KIND_DECISION, KIND_DEPUTY, KIND_HANDOVER, KIND_PERMIT, KIND_PROPOSAL, KIND_READ,
-    KIND_RESTRICTION, KIND_STARTED, KIND_TAKEOVER, KIND_VOTE, KIND_WINDOW, KINDS, Permit, Proposal, Read, Restriction,
-    Started, WindowClosed,
+    BrokenGlass, Decision, Deputy, KIND_BREAK_GLASS, KIND_DECISION, KIND_DEPUTY, KIND_HANDOVER, KIND_PERMIT,
+    KIND_PROPOSAL, KIND_READ, KIND_RESTRICTION, KIND_REVIEW, KIND_SITE_LIFT, KIND_STARTED, KIND_TAKEOVER, KIND_VOTE,
+    KIND_WINDOW, KINDS, Permit, Proposal, Read, Restriction, Review, SiteLift, Started, WindowClosed,
 };
+use crate::signed::{Signed, Statement};
 use crate::vote::{Choice, SignedVote};
 
 /// A body with the fact that carried it.
@@ -108,6 +111,9 @@ pub struct Ledger {
     offers: BTreeMap<String, BTreeMap<FactId, Recorded<Offer>>>,
     /// By the offer.
     accepts: BTreeMap<FactId, BTreeMap<FactId, Recorded<Accept>>>,
+    glasses: BTreeMap<FactId, Recorded<BrokenGlass>>,
+    reviews: alone::Said<Review>,
+    site_lifts: alone::Said<SiteLift>,
 }
 
 impl Ledger {
@@ -147,6 +153,11 @@ impl Ledger {
             KIND_HANDOVER => self.insert_offer(fact),
             KIND_TAKEOVER => self.insert_accept(fact),
             KIND_RESTRICTION => read(fact).map(|r| self.restrictions.insert(r.id, r).is_none()),
+            KIND_BREAK_GLASS => read(fact).map(|r| self.glasses.insert(r.id, r).is_none()),
+            KIND_REVIEW => said(fact).map(|(id, review, s): (_, Review, _)| self.insert_review(id, review, s.used)),
+            KIND_SITE_LIFT => {
+                said(fact).map(|(id, lift, s): (_, SiteLift, _)| self.insert_site_lift(id, lift, s.restriction))
+            }
             other => {
                 debug_assert!(!Self::reads(other), "{other} is said to be read");
                 return Inserted::NotGovernance;
@@ -331,6 +342,13 @@ fn inserted(taken: Result<bool, CodecError>) -> Inserted {
         Ok(false) => Inserted::Duplicate,
         Err(e) => Inserted::Unreadable(e),
     }
+}
+
+/// A signed statement, with what it says.
+fn said<T: Statement>(fact: &Fact) -> Result<((FactId, Header), Signed<T>, T), CodecError> {
+    let recorded: Recorded<Signed<T>> = read(fact)?;
+    let statement = recorded.body.statement().map_err(|e| CodecError::Shape(e.to_string()))?;
+    Ok(((recorded.id, recorded.header), recorded.body, statement))
 }
 
 fn read<T: for<'b> Decode<'b, ()>>(fact: &Fact) -> Result<Recorded<T>, CodecError> {

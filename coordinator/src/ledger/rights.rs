@@ -6,6 +6,7 @@ use cauldron_identity::{AuthorId, FactId, Header, Role, Scope, SpiffeId};
 use super::child::When;
 use super::{Ledger, Recorded};
 use crate::action::Resource;
+use crate::alone::acts;
 use crate::bodies::{Decision, Permit, Proposal, Started};
 use crate::planted;
 
@@ -28,6 +29,18 @@ pub fn entitled(authority: &Authority, author: &AuthorId, scope: &Scope) -> bool
         Some(Role::SiteCoordinator { site, .. }) => scope.site_name() == Some(site),
         _ => false,
     }
+}
+
+/// Whether an author may decide and permit in `scope`: by its role, or because the site's isolation grant names it. Whether the
+/// site is isolated is the owner's to judge, by its own lease.
+#[must_use]
+pub fn may_decide(authority: &Authority, author: &AuthorId, scope: &Scope) -> bool {
+    entitled(authority, author, scope) || scope.site_name().is_some_and(|site| acts(authority, author, site))
+}
+
+/// The same, now or ever.
+fn might_decide(authority: &Authority, author: &AuthorId, scope: &Scope) -> bool {
+    entitled(authority, author, scope) || scope.site_name().is_some_and(|site| authority.ever_acting(author, site))
 }
 
 impl Ledger {
@@ -69,17 +82,19 @@ impl Ledger {
 
     /// Whether a decision's author was ever entitled to it: enough for a denial.
     pub(super) fn decision_restricts(&self, p: &Recorded<Proposal>, d: &Recorded<Decision>, a: &Authority) -> bool {
-        entitled(a, &d.header.author, &p.header.scope) && d.header.scope == p.header.scope
+        might_decide(a, &d.header.author, &p.header.scope) && d.header.scope == p.header.scope
     }
 
     /// Whether a decision may lead to a permit: its author stands too.
     pub(crate) fn decision_grants(&self, p: &Recorded<Proposal>, d: &Recorded<Decision>, a: &Authority) -> bool {
-        self.decision_restricts(p, d, a) && stands(&d.header, d.id, a).is_ok()
+        may_decide(a, &d.header.author, &p.header.scope)
+            && d.header.scope == p.header.scope
+            && stands(&d.header, d.id, a).is_ok()
     }
 
     /// Whether a permit's author was ever entitled to it.
     pub(crate) fn permit_entitled(&self, p: &Recorded<Proposal>, permit: &Recorded<Permit>, a: &Authority) -> bool {
-        entitled(a, &permit.header.author, &p.header.scope) && permit.header.scope == p.header.scope
+        might_decide(a, &permit.header.author, &p.header.scope) && permit.header.scope == p.header.scope
     }
 
     /// The starts of a proposal by the node that owns its resource, whatever became of that node.

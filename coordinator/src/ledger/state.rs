@@ -7,7 +7,7 @@ use cauldron_identity::authority::Authority;
 use serde::Serialize;
 
 use super::{Ledger, Recorded, Report};
-use crate::bodies::{Decision, Outcome, Proposal, Requester, Target};
+use crate::bodies::{Decision, Order, Outcome, Proposal, Requester, Restriction, Target};
 use crate::json::rfc3339;
 use crate::planted;
 use crate::quorum::Fill;
@@ -156,6 +156,12 @@ impl Ledger {
     /// The status of one proposal at `now_ms`.
     #[must_use]
     pub fn status(&self, id: &FactId, authority: &Authority, now_ms: u64) -> Option<Status> {
+        self.status_under(id, authority, now_ms, false)
+    }
+
+    /// The same, and at a site that is isolated without what its own people lifted.
+    #[must_use]
+    pub fn status_under(&self, id: &FactId, authority: &Authority, now_ms: u64, isolated: bool) -> Option<Status> {
         let p = self.proposals.get(id)?;
         let mut status = Status {
             id: *id,
@@ -169,7 +175,7 @@ impl Ledger {
             permit: None,
             started: None,
             superseded_by: None,
-            denials: self.denials(p, authority),
+            denials: if isolated { self.denials_alone(p, authority) } else { self.denials(p, authority) },
             why: Vec::new(),
         };
         let settled = self.fold_read(p, &mut status)
@@ -394,10 +400,21 @@ impl Ledger {
     /// Every no that has arrived.
     #[must_use]
     pub fn denials(&self, p: &Recorded<Proposal>, authority: &Authority) -> Vec<Denial> {
+        self.denials_but(p, authority, |_, _| false)
+    }
+
+    /// Every no but those of the orders that were `lifted`.
+    pub(super) fn denials_but(
+        &self,
+        p: &Recorded<Proposal>,
+        authority: &Authority,
+        lifted: impl Fn(&Recorded<Restriction>, &Order) -> bool,
+    ) -> Vec<Denial> {
         if planted::active("deny-not-final") && self.permits_on(&p.id).next().is_some() {
             return Vec::new();
         }
-        let orders = self.restrictions_on(p, authority).map(|(_, order)| Denial {
+        let orders = self.restrictions_on(p, authority).filter(|(r, order)| !lifted(r, order));
+        let orders = orders.map(|(_, order)| Denial {
             kind: if matches!(order.target, Target::Lineage(_)) { DenialKind::Veto } else { DenialKind::Kill },
             by: order.by,
             why: order.reason,

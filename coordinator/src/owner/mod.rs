@@ -1,6 +1,7 @@
 //! The last judge. An owner believes nobody: before an effect it evaluates its own newest policy on input it built
 //! itself, checks every signature, and only then makes the one thing that a connector accepts.
 
+mod alone;
 mod permit;
 mod undo;
 mod verdict;
@@ -11,6 +12,7 @@ mod tests;
 use cauldron_identity::authority::{Authority, Standing};
 use cauldron_identity::{AuthorId, Clock, Confidence, FactId, SpiffeId};
 
+pub(crate) use alone::used_already;
 pub use permit::VerifiedPermit;
 pub use undo::{VerifiedUndo, take_back};
 pub use verdict::{Code, Verdict};
@@ -20,10 +22,11 @@ use crate::bodies::{Decision, Evaluation, Obligations, Outcome, Permit, Proposal
 use crate::coordinate::flatten;
 use crate::input::{Observer, build};
 use crate::json::{from_canonical, rfc3339};
-use crate::lease::{LeaseAge, age_ms_max};
-use crate::ledger::{Ballot, DenialKind, Ledger, PERMIT_MS_MAX, Recorded, State};
+use crate::lease::LeaseAge;
+use crate::ledger::{Ballot, Denial, DenialKind, Ledger, PERMIT_MS_MAX, Recorded, State};
 use crate::planted;
 use crate::policy::Engine;
+use alone::Way;
 use verdict::{Judged, Stop, refuse, void, wait};
 
 /// Who judges.
@@ -101,9 +104,12 @@ impl<'a> Bench<'a> {
         let p = self.ledger.proposal(&permit.body.proposal);
         let p = p.ok_or_else(|| self.missing(&permit.body, "its proposal has not arrived here"))?;
         self.check_bound_to_me(permit, p)?;
-        self.check_signer(permit, p)?;
+        match &permit.body.break_glass {
+            Some(used) => self.check_glass(permit, p, used)?,
+            None => self.check_signer(permit, p)?,
+        }
         let action = self.check_content(permit, p)?;
-        self.check_denials(p)?;
+        self.check_denials(permit, p)?;
         self.check_unused(&permit.id, p, resuming)?;
         self.check_times(&permit.body, p)?;
         if planted::active("owner-trusts-coordinator") {
@@ -111,12 +117,25 @@ impl<'a> Bench<'a> {
         }
         let decision = self.check_decision(permit, p)?;
         let (evaluation, class) = self.check_policy(permit, p, &decision.body, &action)?;
-        self.check_lease(class)?;
-        self.check_majority(permit, p, class)?;
+        let way = self.check_lease(permit, p, class)?;
+        self.check_lifted(way, p)?;
         let obligations = evaluation.obligations.both(&decision.body.obligations);
         self.check_carried(&permit.body, &obligations, &action)?;
-        self.check_silence(permit, p, decision, &obligations)?;
-        self.check_votes(permit, p, &decision.body, &obligations, class)?;
+        match way {
+            // People were asked for, and nobody can be: that alone is skipped.
+            Way::Glass => self.check_seats(class).and_then(|()| self.check_decided_in_time(p, &obligations))?,
+            Way::Grant(grant) => {
+                let ballot =
+                    Ballot { obligations: &obligations, ..Ballot::new(self.ledger, self.authority, p, &decision.body) };
+                self.check_votes(permit, p, &decision.body, &obligations, class)?;
+                self.check_grant(grant, class, &obligations, &permit.body, &ballot, self.now_ms(p))?;
+            }
+            Way::Lease => {
+                self.check_majority(permit, p, class)?;
+                self.check_silence(permit, p, decision, &obligations)?;
+                self.check_votes(permit, p, &decision.body, &obligations, class)?;
+            }
+        }
         Ok(VerifiedPermit::new(permit, p, action, class, evaluation.input_digest))
     }
 
@@ -139,7 +158,7 @@ impl<'a> Bench<'a> {
     }
 
     fn check_signer(&self, permit: &Recorded<Permit>, p: &Recorded<Proposal>) -> Judged<()> {
-        if !self.ledger.permit_entitled(p, permit, self.authority) {
+        if !self.may_permit(permit, p) {
             return refuse(Code::Signer, "its signer may not permit in this scope");
         }
         match self.authority.standing(&permit.header, permit.id) {
@@ -171,8 +190,16 @@ impl<'a> Bench<'a> {
         Ok(action)
     }
 
-    fn check_denials(&self, p: &Recorded<Proposal>) -> Judged<()> {
-        let denials = self.ledger.denials(p, self.authority);
+    /// What the site's own people lifted is set aside until the class tells whether this node is isolated for it.
+    fn check_denials(&self, permit: &Recorded<Permit>, p: &Recorded<Proposal>) -> Judged<()> {
+        match permit.body.break_glass {
+            Some(_) if planted::active("break-glass-skips-deny") => Ok(()),
+            Some(_) => self.stops(&self.ledger.denials(p, self.authority)),
+            None => self.stops(&self.ledger.denials_alone(p, self.authority)),
+        }
+    }
+
+    fn stops(&self, denials: &[Denial]) -> Judged<()> {
         let Some(denial) = denials.iter().min_by_key(|d| d.kind) else { return Ok(()) };
         let code = match denial.kind {
             DenialKind::Kill => Code::Killed,
@@ -350,29 +377,19 @@ impl<'a> Bench<'a> {
         }
     }
 
-    fn check_lease(&self, class: RiskClass) -> Judged<()> {
-        let ages = &self.authority.charter().class_ages;
-        if self.lease.covers(class, ages) || planted::active("lease-ignored") {
-            return Ok(());
-        }
-        // An isolation grant would be looked for here; no entry of this version can make one.
-        let max = age_ms_max(class, ages) / 1000;
-        let age =
-            self.lease.ms().map_or("there is no lease".to_owned(), |ms| format!("the lease is {} s old", ms / 1000));
-        refuse(Code::Isolated, &format!("{age}, class {class:?} allows {max} s, and this site has no isolation grant"))
-    }
-
     /// R3: permits with the same terms by more than half of the charter's coordinators, of which there are several.
     fn check_majority(&self, permit: &Recorded<Permit>, p: &Recorded<Proposal>, class: RiskClass) -> Judged<()> {
+        self.check_seats(class)?;
         if class < RiskClass::R3 {
             return Ok(());
         }
         let seats = self.authority.charter().coordinators.len();
-        if seats < 2 {
-            return refuse(Code::Majority, "a mesh with one coordinator refuses class R3");
-        }
+        let seated = |author: &AuthorId| {
+            self.authority.charter().coordinators.iter().any(|seat| seat.author.author_id() == *author)
+        };
         let agreeing = self.ledger.permits_on(&p.id).filter(|other| {
-            self.ledger.permit_entitled(p, other, self.authority)
+            seated(&other.header.author)
+                && self.ledger.permit_entitled(p, other, self.authority)
                 && self.authority.standing(&other.header, other.id) == Standing::Counts
                 && other.body.terms == permit.body.terms
                 && other.body.args_digest == permit.body.args_digest
@@ -385,6 +402,13 @@ impl<'a> Bench<'a> {
         Err(self.missing(&permit.body, &format!("{} of {needed} coordinators permit it so far", signers.len())))
     }
 
+    fn check_seats(&self, class: RiskClass) -> Judged<()> {
+        if class < RiskClass::R3 || self.authority.charter().coordinators.len() > 1 {
+            return Ok(());
+        }
+        refuse(Code::Majority, "a mesh with one coordinator refuses class R3")
+    }
+
     fn check_votes(
         &self,
         permit: &Recorded<Permit>,
@@ -395,9 +419,7 @@ impl<'a> Bench<'a> {
     ) -> Judged<()> {
         let body = &permit.body;
         let now_ms = self.now_ms(p);
-        if now_ms > obligations.decide_by_ms {
-            return void(Code::Late, &format!("people had until {}", rfc3339(obligations.decide_by_ms)));
-        }
+        self.check_decided_in_time(p, obligations)?;
         if let Some(absent) = body.votes.iter().find(|v| !self.ledger.has_vote(&p.id, v)) {
             return Err(self.missing(body, &format!("vote {} has not arrived here", absent.short())));
         }
@@ -414,6 +436,13 @@ impl<'a> Bench<'a> {
         let have = if filled.is_complete() { voters.len() } else { filled.filled as usize };
         let needed = filled.needed.max(floor);
         refuse(Code::Quorum, &format!("{have} of {needed} votes count{rejected}"))
+    }
+
+    fn check_decided_in_time(&self, p: &Recorded<Proposal>, obligations: &Obligations) -> Judged<()> {
+        if self.now_ms(p) > obligations.decide_by_ms {
+            return void(Code::Late, &format!("people had until {}", rfc3339(obligations.decide_by_ms)));
+        }
+        Ok(())
     }
 
     /// With a clock that nobody vouches for, a person's signed time must stand in (architecture §4); R3 never.

@@ -14,6 +14,7 @@ use cauldron_identity::authority::{
 use cauldron_identity::budget::{Budget, Life, Mint};
 use cauldron_identity::charter::Seat;
 use cauldron_identity::codec::to_cbor;
+use cauldron_identity::isolation::{BreakGlass, HORIZONS_MAX, IsolationGrant};
 use cauldron_identity::{Digest, Fact, FactId, HeaderDraft, Scope, SealedFact};
 
 use super::{Seed, seed};
@@ -133,6 +134,17 @@ fn all_entries() -> Vec<Entry> {
     let council = Amend { council: Some(vec![key(7).public().into()]), threshold: Some(1), ..Amend::default() };
     let seat = Seat { author: key(HQ).public(), spiffe_id: spiffe_id(HQ).to_string() };
     let elsewhere = Seat { author: key(STRANGER).public(), spiffe_id: "spiffe://acme.test/coordinator/hq-2".into() };
+    let site = || "lyon".to_owned();
+    let grant = IsolationGrant {
+        site: site(),
+        acting: vec![spiffe_id(LYON).to_string()],
+        horizon: HORIZONS_MAX,
+        groups: vec!["security-duty".into()],
+        escrow: vec![],
+        lift: 2,
+    };
+    let tokens =
+        BreakGlass { site: site(), holder: life(LYON), digests: vec![Digest::of("token", b"1")], expires_ms: 9 };
     vec![
         mint(),
         Entry::Lift(Lift { restrictions: vec![FactId::from_bytes([7; 32])], reason: "over".into() }),
@@ -146,6 +158,8 @@ fn all_entries() -> Vec<Entry> {
             fencing: Some(Fenced::None),
             attests: vec![],
         })),
+        Entry::Isolation(grant),
+        Entry::BreakGlass(tokens),
         Entry::Enrol(Enrol::new(&mesh, key(STRANGER), &spiffe_id(STRANGER))),
         Entry::Incarnate(Incarnate::new(&mesh, key(LYON), 1, vec![end.clone()])),
         Entry::Person(person(7, &["finance"])),

@@ -110,7 +110,8 @@ impl Story {
         let mut last = None;
         loop {
             let me = key(HQ).author_id();
-            let acts = step(&self.ledger, &self.mesh.authority, Some(&ENGINE), &NOW, &me, &Limits::default());
+            let acts =
+                step(&self.ledger, &self.mesh.authority, Some(&ENGINE), &NOW, &me, LeaseAge::Ms(0), &Limits::default());
             for act in &acts {
                 last = Some(match act {
                     Act::Decide { body, .. } => self.write(HQ, KIND_DECISION, 0, body),

@@ -12,6 +12,7 @@ use crate::charter::{CHARTER_NAMESPACE, KeySignature, council_signers, founding_
 use crate::codec::to_cbor;
 use crate::fact::SealedFact;
 use crate::ids::{AuthorId, Digest, FactId, MeshId};
+use crate::isolation::{BreakGlass, IsolationGrant};
 use crate::keys::{AuthorKey, PublicKey, Signature};
 use crate::scope::Scope;
 use crate::signer::SignerKey;
@@ -159,6 +160,12 @@ pub enum Entry {
     /// Brings rights of a budget into being, once for each window.
     #[n(8)]
     Mint(#[n(0)] Mint),
+    /// Says what a site may do past its lease.
+    #[n(9)]
+    Isolation(#[n(0)] IsolationGrant),
+    /// Gives a node sealed tokens that break the glass.
+    #[n(10)]
+    BreakGlass(#[n(0)] BreakGlass),
     /// Ends restrictions.
     #[n(11)]
     Lift(#[n(0)] Lift),

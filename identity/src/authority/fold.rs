@@ -415,6 +415,7 @@ impl Fold {
             Entry::Autonomy(autonomy) => self.powers.autonomy(autonomy, index),
             Entry::Reassign(reassign) => self.powers.reassign(reassign, index),
             Entry::Person(_) | Entry::RevokePerson(_) | Entry::Activate(_) | Entry::Term(_) => {}
+            Entry::Isolation(_) | Entry::BreakGlass(_) => {}
         }
     }
 

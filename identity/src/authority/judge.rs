@@ -10,6 +10,7 @@ use super::{Amend, CREDENTIALS_MAX, Person, Term};
 use crate::budget::Mint;
 use crate::charter::Seat;
 use crate::fact::Fact;
+use crate::isolation::{BreakGlass, IsolationGrant};
 use crate::planted;
 use crate::spiffe_id::Role;
 
@@ -34,6 +35,8 @@ impl Fold {
             Entry::Lift(lift) => self.judge_lift(lift)?,
             Entry::Autonomy(autonomy) => self.judge_autonomy(autonomy)?,
             Entry::Reassign(reassign) => self.judge_reassign(reassign)?,
+            Entry::Isolation(grant) => self.judge_isolation(grant)?,
+            Entry::BreakGlass(tokens) => self.judge_break_glass(tokens)?,
             Entry::Term(_) => return Err("a term is handed in as it is: no sequencer writes it".into()),
         };
         self.signed(kind, body, entry)
@@ -218,6 +221,36 @@ impl Fold {
             Some(entry) => Err(format!("entry {entry} minted {budget} for window {} already", mint.window)),
             None => Ok(Kind::Mint),
         }
+    }
+
+    /// Whoever decides for a site past its lease is enrolled there by then: a name that is free would be the sequencer's to give.
+    fn judge_isolation(&self, grant: &IsolationGrant) -> Result<Kind, String> {
+        grant.fits()?;
+        for id in &grant.acting {
+            let member = self.members.values().find(|m| m.spiffe_id.to_string() == *id);
+            let role = &member.ok_or_else(|| format!("{id} is not enrolled: it could not decide for the site"))?.role;
+            let decides = matches!(role, Role::Node { .. } | Role::SiteCoordinator { .. });
+            if !decides || role.site() != Some(&grant.site) {
+                return Err(format!("{id} is no node or coordinator of site {}", grant.site));
+            }
+        }
+        Ok(Kind::Isolation)
+    }
+
+    fn judge_break_glass(&self, tokens: &BreakGlass) -> Result<Kind, String> {
+        tokens.fits()?;
+        let holder = tokens.holder;
+        let member = self.members.get(&holder.author).ok_or("it names a holder that is not enrolled")?;
+        if !matches!(&member.role, Role::Node { site, .. } if *site == tokens.site) {
+            return Err(format!(
+                "{} is no node of site {}: nothing of the site is its to act on",
+                member.spiffe_id, tokens.site
+            ));
+        }
+        if holder.incarnation != member.incarnation || self.is_cut(&holder.author, member.incarnation) {
+            return Err(format!("the life {holder} of its holder is over: it could use no token"));
+        }
+        Ok(Kind::BreakGlass)
     }
 
     fn judge_amend(&self, amend: &Amend) -> Result<Kind, String> {

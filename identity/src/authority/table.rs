@@ -71,6 +71,10 @@ pub enum Kind {
     Reassign,
     /// Resources of an owner that was cut, which it may still reach.
     ReassignUnfenced,
+    /// What a site may do past its lease.
+    Isolation,
+    /// Tokens that break the glass.
+    BreakGlass,
 }
 
 /// One line of the table.
@@ -91,7 +95,7 @@ pub struct Rule {
 }
 
 /// The table.
-pub const RULES: [Rule; 17] = {
+pub const RULES: [Rule; 19] = {
     use Effect::{AtOnce, WhenHeld};
     use Signers::{Author, Council, ForkEvidence, NewCouncilKeys, OwnerAndNext, PolicyAuthors, Recovery, TwoPeople};
     const fn rule(
@@ -128,6 +132,8 @@ pub const RULES: [Rule; 17] = {
         rule(Kind::HandOver, "Reassign", "by hand-over", &[&[OwnerAndNext]], WhenHeld),
         rule(Kind::Reassign, "Reassign", "from a cut owner, fenced local or native", &[&[Council]], WhenHeld),
         rule(Kind::ReassignUnfenced, "Reassign", "from a cut owner, unfenced", &[&[Council, TwoPeople]], WhenHeld),
+        rule(Kind::Isolation, "Isolation", "", &[&[Council]], WhenHeld),
+        rule(Kind::BreakGlass, "BreakGlass", "", &[&[Council]], WhenHeld),
     ]
 };
 
@@ -192,11 +198,12 @@ mod tests {
     #[test]
     fn the_table_names_each_kind_once_and_the_docs_carry_it() {
         use Kind::{
-            Activate, Amend, AmendCouncil, Cut, EnrolNew, EnrolReplacement, Incarnate, Mint, Person, RevokePerson, Term,
+            Activate, Amend, AmendCouncil, BreakGlass, Cut, EnrolNew, EnrolReplacement, Incarnate, Isolation, Mint,
+            Person, RevokePerson, Term,
         };
         use Kind::{Autonomy, AutonomyEnds, HandOver, Lift, Reassign, ReassignUnfenced};
         let people = [Person, RevokePerson, Activate, Amend, AmendCouncil, Term];
-        let all = [EnrolNew, EnrolReplacement, Incarnate, Cut, Mint].into_iter().chain(people);
+        let all = [EnrolNew, EnrolReplacement, Incarnate, Cut, Mint, Isolation, BreakGlass].into_iter().chain(people);
         let all = all.chain([Lift, Autonomy, AutonomyEnds, HandOver, Reassign, ReassignUnfenced]);
         for kind in all {
             assert_eq!(RULES.iter().filter(|rule| rule.kind == kind).count(), 1, "{kind:?}");

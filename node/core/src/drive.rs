@@ -242,6 +242,7 @@ impl NodeCore {
             self.resume_absent();
             self.tend_aftermath();
             self.coordinate();
+            self.open_glass();
             self.own();
             self.deadline_at_ms = self.next_deadline();
         }

@@ -207,10 +207,17 @@ impl NodeCore {
             || "no coordinator has granted a lease since this machine booted".to_owned(),
             |ms| format!("the last lease is {} s old", ms / 1000),
         );
-        let limit = self.authority.charter().class_ages.r1_ms / 1000;
-        (
-            "isolated",
-            format!("{since}; actions of class R1 stop after {limit} s without one, recording and proposing go on"),
-        )
+        let goes_on = |site: &str| self.authority.isolation_grant(site).is_some();
+        let then = match self.role.site().filter(|site| goes_on(site)) {
+            Some(_) => {
+                "the site goes on as far as its isolation grant says, class by class (`cauldron isolation show`)"
+                    .to_owned()
+            }
+            None => {
+                let limit = self.authority.charter().class_ages.r1_ms / 1000;
+                format!("actions of class R1 stop after {limit} s without one, and no isolation grant says otherwise")
+            }
+        };
+        ("isolated", format!("{since}; {then}; recording and proposing go on"))
     }
 }

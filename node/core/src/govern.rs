@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use cauldron_coordinator::action::{Action, Catalogue, PROPOSAL_AGE_MS_MAX};
+use cauldron_coordinator::alone;
 use cauldron_coordinator::bodies::{
-    DEPUTY_MS_MAX, Deputy, KIND_BUNDLE, KIND_DECISION, KIND_DEPUTY, KIND_PERMIT, KIND_PROPOSAL, KIND_RESTRICTION,
-    KIND_WINDOW, Proposal,
+    DEPUTY_MS_MAX, Deputy, KIND_BREAK_GLASS, KIND_BUNDLE, KIND_DECISION, KIND_DEPUTY, KIND_PERMIT, KIND_PROPOSAL,
+    KIND_RESTRICTION, KIND_WINDOW, Proposal,
 };
 use cauldron_coordinator::coordinate::{self, Act, Limits};
 use cauldron_coordinator::ledger::{Recorded, Report};
@@ -59,6 +60,9 @@ impl NodeCore {
                 self.ledger.insert(fact);
                 if kind == KIND_RESTRICTION {
                     self.suspend();
+                }
+                if kind == KIND_BREAK_GLASS {
+                    self.heard_glass(fact.id());
                 }
             }
         }
@@ -256,13 +260,16 @@ impl NodeCore {
 
     /// A coordinator's next decisions and permits.
     pub(crate) fn coordinate(&mut self) {
-        if !self.coordinates() || self.may_write().is_err() || !self.wall_is_known() {
+        let site = self.role.site();
+        let acts = || site.is_some_and(|site| alone::acts(&self.authority, &self.me, site)) && self.is_cut_off();
+        if !(self.coordinates() || acts()) || self.may_write().is_err() || !self.wall_is_known() {
             return;
         }
         let limits =
             Limits { open_per_agent: OPEN_PER_AGENT_MAX, open_per_site: OPEN_PER_SITE_MAX, ..Limits::default() };
         let engine = self.policy.engine.as_ref();
-        let mut acts = coordinate::step(&self.ledger, &self.authority, engine, &self.now, &self.me, &limits);
+        let mut acts =
+            coordinate::step(&self.ledger, &self.authority, engine, &self.now, &self.me, self.lease_age(), &limits);
         #[cfg(feature = "fault-points")]
         if self.misbehave.forge_permits {
             acts.extend(self.forge());
@@ -346,13 +353,14 @@ impl NodeCore {
         }
     }
 
-    /// When the next deadline of an open proposal or of a permit of this node passes, boot time in milliseconds.
+    /// When the next deadline of an open proposal or of a permit of this node passes, or its lease gets too old for something, boot time in milliseconds.
     pub(crate) fn next_deadline(&self) -> Option<u64> {
         let wall = self.now.wall_ms;
         let open = self.ledger.open(&self.authority, wall);
         let deadlines = open.iter().map(|s| s.deadline_ms);
         let permits = self.ledger.permits().filter(|p| p.body.owner == self.me).map(|p| p.body.execute_by_ms);
-        let next = deadlines.chain(permits).filter(|at| *at >= wall).min()?;
-        Some(self.now.boottime_ms.saturating_add(next - wall).saturating_add(1))
+        let next = deadlines.chain(permits).filter(|at| *at >= wall).min();
+        let next = next.map(|next| self.now.boottime_ms.saturating_add(next - wall).saturating_add(1));
+        next.into_iter().chain(self.next_lease_edge()).min()
     }
 }

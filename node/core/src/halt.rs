@@ -3,8 +3,10 @@
 //! A node that has not said that it enforces a restriction may act until its lease is too old. From the moment a mesh coordinator
 //! enforces it, that coordinator's leases reach only nodes that hold it ([`cauldron_coordinator::lease`]). So a node's authority ends
 //! at the latest when every mesh coordinator that it may still believe enforces the restriction and the longest age of a lease
-//! has passed since. Where one of them has not said so, nobody knows.
+//! has passed since, or the horizon of its site's isolation grant; a sealed token that breaks the glass needs no lease, and holds until
+//! it expires. Where one of them has not said so, nobody knows.
 
+use cauldron_coordinator::alone::horizon_ms;
 use cauldron_coordinator::bodies::{RiskClass, Target};
 use cauldron_coordinator::lease::age_ms_max;
 use cauldron_coordinator::planted;
@@ -61,10 +63,26 @@ pub(crate) fn classes_of(core: &NodeCore, target: &Target) -> Vec<RiskClass> {
 }
 
 impl NodeCore {
-    /// How long after its lease began the authority of a node of `site` ends by itself, milliseconds, for one class. This is where the
-    /// horizon of the site's isolation grant enters: without one, the age that the charter allows.
-    pub(crate) fn authority_ms_max(&self, _site: Option<&str>, class: RiskClass) -> u64 {
-        age_ms_max(class, &self.authority.charter().class_ages)
+    /// How long after its lease began the authority of a node of `site` ends by itself, milliseconds, for one class: at the age that
+    /// the charter allows, or at the horizon of the site's isolation grant. Who waits may hold an earlier grant still, so the
+    /// longest of all that the site was ever given counts.
+    pub(crate) fn authority_ms_max(&self, site: Option<&str>, class: RiskClass) -> u64 {
+        let given = self.authority.entries().filter_map(|applied| match (&applied.entry, &applied.refused) {
+            (Some(Entry::Isolation(grant)), None) if Some(grant.site.as_str()) == site => {
+                Some(horizon_ms(grant, class))
+            }
+            _ => None,
+        });
+        given.fold(age_ms_max(class, &self.authority.charter().class_ages), u64::max)
+    }
+
+    /// Until when a node may break the glass, which needs no lease, milliseconds since the Unix epoch.
+    fn glass_ms_max(&self, node: &AuthorId) -> u64 {
+        let given = self.authority.entries().filter_map(|applied| match (&applied.entry, &applied.refused) {
+            (Some(Entry::BreakGlass(tokens)), None) if tokens.holder.author == *node => Some(tokens.expires_ms),
+            _ => None,
+        });
+        given.max().unwrap_or(0)
     }
 
     /// When at the latest the authority of a node ends that does not enforce something, milliseconds since the Unix epoch. `enforces`
@@ -89,7 +107,7 @@ impl NodeCore {
             let given_ms = Some(*author).filter(|a| *a == self.me).and_then(|_| self.given_ms(now, node));
             last_ms = last_ms.max(given_ms.map_or(since_ms, |given| given.min(since_ms)));
         }
-        Some(last_ms.saturating_add(longest))
+        Some(last_ms.saturating_add(longest).max(self.glass_ms_max(node)))
     }
 
     /// When this node last gave a lease to another since it started, milliseconds since the Unix epoch.

@@ -19,6 +19,7 @@ pub mod local;
 pub mod view;
 
 mod aftermath;
+mod alone;
 mod approver;
 mod bases;
 mod believed;

@@ -79,6 +79,12 @@ impl NodeCore {
             reasons
                 .push("this machine's clock disagrees with its own past; actions need a person's signed time".into());
         }
+        let unreviewed = self.ledger.unreviewed(&self.authority).count();
+        if unreviewed > 0 {
+            reasons.push(format!(
+                "somebody broke the glass {unreviewed} times, and nobody has looked at it: `cauldron break-glass list`"
+            ));
+        }
         let ages = &self.authority.charter().class_ages;
         let classes = [("R0", RiskClass::R0), ("R1", RiskClass::R1), ("R2", RiskClass::R2), ("R3", RiskClass::R3)];
         let granted_by =
@@ -98,6 +104,8 @@ impl NodeCore {
             state,
             reasons,
             lease: (!self.role.is_mesh_coordinator()).then_some(lease),
+            isolation: self.isolation_view(now),
+            break_glass: unreviewed as u64,
             policy: self.authority.policy().map(|p| p.activate.version),
             facts: self.log.len() as u64,
             future_facts: self.log.count_beyond(now.wall_ms.saturating_add(FUTURE_MS)),
@@ -460,6 +468,8 @@ pub fn summary_of_entry(entry: &Entry) -> String {
         Entry::Autonomy(a) => autonomy_words(a),
         Entry::Reassign(r) => reassign_words(r),
         Entry::Mint(m) => format!("mints {} of {} for window {}, held by {}", m.amount, m.budget, m.window, m.holder),
+        Entry::Isolation(g) => crate::alone::summary_of_grant(g),
+        Entry::BreakGlass(b) => crate::alone::summary_of_tokens(b),
     }
 }
 

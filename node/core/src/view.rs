@@ -9,11 +9,13 @@ use cauldron_identity::authority::{IssuedKind, RootState};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+mod alone;
 mod budgets;
 mod documents;
 mod judged;
 mod powers;
 
+pub use alone::{ClassView, GlassView, IsolationView};
 pub use budgets::{BudgetView, BudgetsView, ReservationView, ShareView};
 pub use documents::{BlameView, DidView, DocStepView, DocSummary, DocView};
 pub use judged::JudgedView;
@@ -74,6 +76,10 @@ pub struct SelfView {
     pub reasons: Vec<String>,
     /// The lease from a coordinator; a sequencer needs none.
     pub lease: Option<LeaseView>,
+    /// What its site may do with that lease, and past it; none for a mesh coordinator.
+    pub isolation: Option<IsolationView>,
+    /// Uses of break-glass tokens that nobody has looked at yet.
+    pub break_glass: u64,
     /// Version of the active policy.
     pub policy: Option<String>,
     /// How many facts are held.
@@ -162,6 +168,8 @@ pub struct SiteView {
     /// When it was written and by whom.
     #[serde(flatten)]
     pub seen: Option<Seen>,
+    /// How the site stands to the mesh's coordinators, and what it may do without them.
+    pub isolation: IsolationView,
 }
 
 /// One fact in an audit listing.
@@ -409,6 +417,9 @@ pub struct ProposalView {
     pub contested: bool,
     /// The effect has left by its own time limit.
     pub ended: bool,
+    /// Somebody broke the glass for it: `waiting`, `refused`, `needs review` or `reviewed`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub break_glass: Option<&'static str>,
     /// `<module>.<object>.<verb>`.
     pub operation: String,
     /// `<site>/<node>/<connector>/<object>`.

@@ -20,6 +20,8 @@ const SELF: &[Field] = &[
     field("policy", "/policy", As::Text),
     field("SVID ends", "/svid/not_after", As::Time),
     field("lease age", "/lease/age_ms", As::Millis),
+    field("isolation", "/isolation/state", As::Text),
+    field("glass broken", "/break_glass", As::Text),
     field("listens on", "/listen", As::Text),
     field("seen", "/as_of", As::Time),
 ];
@@ -40,6 +42,12 @@ const WEBHOOKS: &[Field] = &[
     field("LAST", "/last_success", As::Time),
     field("LAST ERROR", "/last_error", As::Brief),
 ];
+const ISOLATION: &[Field] = &[
+    field("CLASS", "/class", As::Text),
+    field("UNDER", "/under", As::Text),
+    field("UNTIL", "/until", As::Time),
+    field("SAYS", "/says", As::Brief),
+];
 const PEERS: &[Field] = &[
     field("PEER", "/spiffe_id", As::Text),
     field("STATE", "/state", As::Text),
@@ -54,6 +62,8 @@ const SITES: &[Field] = &[
     field("SITE", "/site", As::Text),
     field("LINE", "/line", As::Brief),
     field("STOPS", "/stops", As::Brief),
+    field("STATE", "/isolation/state", As::Text),
+    field("SINCE", "/isolation/since", As::Time),
     field("BY", "/observer", As::Text),
     field("AS OF", "/as_of", As::Time),
 ];
@@ -65,6 +75,7 @@ const PROPOSALS: &[Field] = &[
     field("CLASS", "/class", As::Text),
     field("SURE", "/confidence_ppm", As::Percent),
     field("OPENED", "/opened", As::Time),
+    field("GLASS", "/break_glass", As::Text),
     field("WHY", "/why", As::Brief),
 ];
 
@@ -120,7 +131,11 @@ pub(super) async fn status(client: &Client, format: Format) -> Result<(), CliErr
             let all = own.get(name).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
             if all.is_empty() { String::new() } else { format!("\n{}", rows(all, fields, "", now)) }
         };
-        let parts = [part("runway", RUNWAY), part("federation", FEDERATION), part("notify", WEBHOOKS)].concat();
+        let classes = own.pointer("/isolation/classes").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+        let classes =
+            if classes.is_empty() { String::new() } else { format!("\n{}", rows(classes, ISOLATION, "", now)) };
+        let parts =
+            [classes, part("runway", RUNWAY), part("federation", FEDERATION), part("notify", WEBHOOKS)].concat();
         format!("{}peers        {}\n{parts}", record(&own, SELF, now), plain(&summary))
     })
 }

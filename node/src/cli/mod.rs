@@ -16,6 +16,7 @@ mod draft;
 mod edits;
 mod entries;
 mod files;
+mod isolation;
 mod key;
 mod look;
 mod misc;
@@ -154,6 +155,12 @@ enum Command {
     /// Resources that move to another node
     #[command(subcommand)]
     Ownership(powers::OwnershipCommand),
+    /// What a site may do when no coordinator can be reached
+    #[command(subcommand)]
+    Isolation(isolation::Isolation),
+    /// Tokens for an emergency: they skip approvals alone, once, and loudly
+    #[command(subcommand)]
+    BreakGlass(isolation::Glass),
     /// This machine's clock
     #[command(subcommand)]
     Clock(decide::ClockCommand),
@@ -284,6 +291,8 @@ async fn ask(global: &Global, command: Command) -> Result<(), CliError> {
         Command::Charter(charter::Command::Amend(args)) => draft::amend(&client, global, &args).await,
         Command::Suspend(args) => decide::suspend(&client, global, &args).await,
         Command::Restrictions(args) => look::restrictions(&client, format, &args).await,
+        Command::Isolation(command) => isolation::isolation(&client, global, command).await,
+        Command::BreakGlass(command) => isolation::glass(&client, global, command).await,
         Command::Clock(decide::ClockCommand::Reset(args)) => decide::clock_reset(&client, format, &args).await,
         Command::Kill(args) => decide::kill(&client, global, &args).await,
         Command::Audit(command) => audit::run(&client, format, &command).await,

@@ -116,7 +116,12 @@ impl World {
         let by = self.some_coordinator();
         // The strongest of them, for it passes all that does not ask who enrolled whom. Only who writes entries can.
         let invent = self.rng.percent(40) && by == HQ;
-        let forgery = if invent { Some(Forgery::Invented) } else { self.rng.pick(&FORGERIES).copied() };
+        let hasty = self.weather.silence_ms.is_some() && self.rng.percent(40);
+        let forgery = match (hasty, invent) {
+            (true, _) => Some(Forgery::Hasty),
+            (false, true) => Some(Forgery::Invented),
+            (false, false) => self.rng.pick(&FORGERIES).copied(),
+        };
         let forgery = forgery.filter(|f| by == HQ || *f != Forgery::Invented).unwrap_or(Forgery::NoVotes);
         let candidates = self.forgeable(by, forgery);
         let Some((proposal, scope)) = self.rng.pick(&candidates).cloned() else { return };

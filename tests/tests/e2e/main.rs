@@ -15,6 +15,7 @@ mod federation;
 mod folder;
 mod hostile;
 mod identities;
+mod isolation;
 mod join;
 mod keys;
 mod logs;

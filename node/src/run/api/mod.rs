@@ -1,5 +1,6 @@
 //! The HTTP API on a Unix socket. Whoever may open the socket may ask; the file's mode says who that is.
 
+mod alone;
 mod budgets;
 mod docs;
 mod gate;
@@ -77,6 +78,9 @@ pub fn router(context: Context) -> Router {
         .routes(routes!(docs::show, docs::edit))
         .routes(routes!(docs::history))
         .routes(routes!(docs::blame))
+        .routes(routes!(alone::list, alone::use_token))
+        .routes(routes!(alone::review))
+        .routes(routes!(alone::lift))
         .routes(routes!(budgets::list))
         .routes(routes!(budgets::mint))
         .routes(routes!(budgets::grant))

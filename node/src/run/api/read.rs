@@ -386,6 +386,9 @@ fn message(event: &Event) -> Message {
         Event::Term { n, sequencer } => ("term", json!({ "n": n, "sequencer": sequencer })),
         Event::Frozen { seq } => ("frozen", json!({ "seq": seq })),
         Event::ClockVouched { wall_ms } => ("clock", json!({ "vouched": Time(*wall_ms) })),
+        Event::BrokenGlass { id, proposal, reason } => {
+            ("break-glass", json!({ "id": id, "proposal": proposal, "reason": reason }))
+        }
         Event::ClockReset { wall_ms, isolated } => ("clock", json!({ "reset": Time(*wall_ms), "isolated": isolated })),
         Event::State { state, reason } => ("state", json!({ "state": state, "reason": reason })),
     };
