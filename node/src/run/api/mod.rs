@@ -6,6 +6,7 @@ mod gate;
 mod govern;
 mod listen;
 mod metrics;
+mod outcomes;
 mod problem;
 mod read;
 mod roots;
@@ -99,6 +100,8 @@ pub fn router(context: Context) -> Router {
         .routes(routes!(write::propose))
         .routes(routes!(sessions::open))
         .routes(routes!(sessions::call))
+        .routes(routes!(outcomes::wait))
+        .routes(routes!(outcomes::tell))
         .routes(routes!(sessions::steps))
         .routes(routes!(govern::draft_proposal))
         .routes(routes!(govern::draft_edit))
