@@ -138,7 +138,15 @@ mod tests {
 
     fn step(delegation: Vec<Delegated>) -> SessionStep {
         let id = Digest::of("session", b"1");
-        SessionStep { id, principal: "ana".into(), role: "clerk".into(), delegation, index: 1, prev: None, purpose: None }
+        SessionStep {
+            id,
+            principal: "ana".into(),
+            role: "clerk".into(),
+            delegation,
+            index: 1,
+            prev: None,
+            purpose: None,
+        }
     }
 
     #[test]

@@ -17,6 +17,7 @@ mod hostile;
 mod identities;
 mod join;
 mod keys;
+mod lists;
 mod logs;
 mod notify;
 mod otlp;

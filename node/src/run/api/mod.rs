@@ -88,6 +88,7 @@ pub fn router(context: Context) -> Router {
         .routes(routes!(read::approval))
         .routes(routes!(read::audit))
         .routes(routes!(read::audit_lineage))
+        .routes(routes!(read::receipt))
         .routes(routes!(read::audit_verify))
         .routes(routes!(read::sync))
         .routes(routes!(read::authority))

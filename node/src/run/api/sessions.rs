@@ -118,7 +118,8 @@ pub async fn call(
         super::outcomes::shows_key(&context, &session, key.as_ref().and_then(Value::as_str))?;
     }
     if elsewhere.is_out(&session) {
-        let why = "something was given out to this session, and it has not said what came of it; one step follows the other";
+        let why =
+            "something was given out to this session, and it has not said what came of it; one step follows the other";
         return Err(Problem::conflict("session_busy", why));
     }
     let span = tracing::info_span!("call", operation = proposal.operation);

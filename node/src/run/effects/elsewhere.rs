@@ -158,7 +158,9 @@ impl Elsewhere {
             Some(None) => return Err("it has not been given out yet: wait for the call".to_owned()),
             Some(Some(_)) => return Err("it was given to another session".to_owned()),
             None => {
-                return Err("nothing waits to be told of it: it was told before, or this node was started again".to_owned());
+                return Err(
+                    "nothing waits to be told of it: it was told before, or this node was started again".to_owned()
+                );
             }
         }
         let connector = inner.open.remove(work).map(|open| open.connector);

@@ -98,7 +98,14 @@ impl Hands {
     ) -> std::io::Result<(Self, Vec<JoinHandle<()>>)> {
         let (desks, hands): (Vec<_>, Vec<_>) = connectors.into_iter().map(|c| (Arc::new(Desk::of(&*c)), c)).unzip();
         let (unanswered, readings) = (Mutex::default(), Mutex::default());
-        let shared = Shared { desks, elsewhere: Elsewhere::new(externals), unanswered, readings, clock: clock.clone(), answer_within };
+        let shared = Shared {
+            desks,
+            elsewhere: Elsewhere::new(externals),
+            unanswered,
+            readings,
+            clock: clock.clone(),
+            answer_within,
+        };
         let all = Self(Arc::new(shared));
         let mut threads = Vec::new();
         for (desk, connector) in all.0.desks.iter().zip(hands) {
@@ -119,7 +126,8 @@ impl Hands {
     pub async fn look(&self, action: Action) -> Result<Seen, NotSeen> {
         if self.0.elsewhere.connector(action.operation()).is_some() {
             let versioned = action.schema().about().versioned;
-            let why = || NotSeen::Refused("its schema asks for versions, and an external connector has none".to_owned());
+            let why =
+                || NotSeen::Refused("its schema asks for versions, and an external connector has none".to_owned());
             return if versioned { Err(why()) } else { Ok(Seen::default()) };
         }
         let desk = self.desk(action.operation()).ok_or(NotSeen::NoConnector)?;
