@@ -155,7 +155,7 @@ fn steps_of<'a>(ledger: &'a Ledger, p: &'a Recorded<Proposal>) -> Vec<&'a Record
 
 fn principal(ledger: &Ledger, p: &Recorded<Proposal>) -> Value {
     let requester = ledger.requester(p);
-    json!({ "sub": requester.principal, "role": requester.role, "delegation": requester.delegation })
+    json!({ "sub": requester.principal, "role": requester.role, "delegation": requester.delegation, "purpose": ledger.purpose(p) })
 }
 
 fn history(ledger: &Ledger, authority: &Authority, steps: &[&Recorded<Proposal>], now_ms: u64) -> Value {

@@ -449,8 +449,13 @@ impl World {
     }
 
     pub fn failed(&mut self, started: &FactId, probed_no_effect: bool) -> FactId {
-        let failed =
-            Failed { started: *started, probed_no_effect, reason: "disk".into(), failed_ms: self.clock.wall_ms };
+        let failed = Failed {
+            started: *started,
+            probed_no_effect,
+            reason: "disk".into(),
+            failed_ms: self.clock.wall_ms,
+            labels: vec![],
+        };
         self.put(3, "site/lyon", KIND_FAILED, &failed)
     }
 

@@ -18,6 +18,7 @@ pub mod founding;
 pub mod keyfile;
 pub mod output;
 pub mod paths;
+pub mod receipt;
 pub mod root_key;
 pub mod run;
 pub mod scratch;

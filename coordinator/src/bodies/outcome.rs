@@ -84,6 +84,10 @@ pub struct Failed {
     /// When, milliseconds since the Unix epoch.
     #[n(3)]
     pub failed_ms: u64,
+    /// Labels of what came back all the same.
+    #[n(4)]
+    #[cbor(default)]
+    pub labels: Vec<String>,
 }
 
 /// Nobody knows whether the effect happened; never retried blindly.
@@ -99,6 +103,10 @@ pub struct Unknown {
     /// When, milliseconds since the Unix epoch.
     #[n(2)]
     pub noticed_ms: u64,
+    /// Labels of what came back all the same.
+    #[n(3)]
+    #[cbor(default)]
+    pub labels: Vec<String>,
 }
 
 /// A done effect was over by its own time limit.

@@ -9,6 +9,8 @@ pub const DELEGATION_MAX: usize = 8;
 /// Operations that one link may name.
 const OPERATIONS_MAX: usize = 64;
 const TEXT_LEN_MAX: usize = 256;
+/// Bytes of what the principal asked for.
+pub const PURPOSE_LEN_MAX: usize = 4_096;
 
 /// One step of a session. The chain has no gaps: whoever holds a step holds every step before it, in order.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Serialize)]
@@ -33,6 +35,9 @@ pub struct SessionStep {
     /// The fact of the step before; none for the first.
     #[n(5)]
     pub prev: Option<FactId>,
+    /// What the principal asked for, in its own words; on the first step alone, which is made before the session has read anything.
+    #[n(6)]
+    pub purpose: Option<String>,
 }
 
 /// One link of a delegation chain: it hands on part of what was held, for a while.
@@ -70,6 +75,8 @@ impl SessionStep {
         };
         if texts.iter().any(|t| t.len() > TEXT_LEN_MAX) {
             Err("session")
+        } else if self.purpose.as_ref().is_some_and(|p| p.len() > PURPOSE_LEN_MAX) {
+            Err("session.purpose")
         } else if self.delegation.len() > DELEGATION_MAX || !links.clone().all(link_fits) {
             Err("session.delegation")
         } else {
@@ -131,7 +138,15 @@ mod tests {
 
     fn step(delegation: Vec<Delegated>) -> SessionStep {
         let id = Digest::of("session", b"1");
-        SessionStep { id, principal: "ana".into(), role: "clerk".into(), delegation, index: 1, prev: None }
+        SessionStep {
+            id,
+            principal: "ana".into(),
+            role: "clerk".into(),
+            delegation,
+            index: 1,
+            prev: None,
+            purpose: None,
+        }
     }
 
     #[test]

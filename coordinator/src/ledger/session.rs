@@ -13,6 +13,10 @@ impl Ledger {
     pub(super) fn session_counts(&self, p: &Recorded<Proposal>) -> Result<(), String> {
         let Some(step) = &p.body.session else { return Ok(()) };
         step.covers(&p.body.operation, &p.body.agent, p.body.created_ms)?;
+        // What is stated later may come from what was read.
+        if step.index > 1 && step.purpose.is_some() {
+            return Err("it states a purpose behind the first step of its session".to_owned());
+        }
         let Some(prev) = &step.prev else {
             return if step.index == 1 { Ok(()) } else { Err("a step of its session is missing before it".to_owned()) };
         };
@@ -49,6 +53,14 @@ impl Ledger {
         steps
     }
 
+    /// What the principal of its session asked for, as the first step says.
+    #[must_use]
+    pub fn purpose(&self, p: &Recorded<Proposal>) -> Option<String> {
+        let step = self.ancestors(p).find(|a| a.body.session.is_some())?;
+        let first = self.history(step).first().copied().unwrap_or(step);
+        first.body.session.as_ref().filter(|s| s.index == 1)?.purpose.clone()
+    }
+
     /// The newest step of a session, and its index.
     #[must_use]
     pub fn session_head(&self, session: &cauldron_identity::Digest) -> Option<(u64, &Recorded<Proposal>)> {
@@ -66,6 +78,8 @@ impl Ledger {
         let reports = self.starts_of(&p.id, authority).flat_map(|s| self.reports_on(&s.id));
         let told = reports.flat_map(|r| match &r.body {
             Report::Done(done) => done.labels.as_slice(),
+            Report::Failed(failed) => failed.labels.as_slice(),
+            Report::Unknown(unknown) => unknown.labels.as_slice(),
             _ => &[],
         });
         told.chain(returned.into_iter().flatten()).map(String::as_str)

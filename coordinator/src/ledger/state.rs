@@ -229,8 +229,8 @@ impl Ledger {
         let rules = read.body.rules.join("; ");
         let (state, why) = match (&read.body.result, &read.body.problem) {
             _ if read.body.outcome != Outcome::Allow => (State::Denied, format!("denied by policy: {rules}")),
-            (Some(result), _) => (State::Done, format!("read {} bytes: {rules}", result.len)),
-            (None, problem) => {
+            (Some(result), None) => (State::Done, format!("read {} bytes: {rules}", result.len)),
+            (_, problem) => {
                 (State::Failed, format!("nothing was read: {}", problem.as_deref().unwrap_or("no reason is given")))
             }
         };

@@ -170,7 +170,8 @@ fn only_the_owner_starts_and_reports() {
     world.put(4, "site/lyon", KIND_STARTED, &body);
     assert_eq!(world.state(&p), State::Permitted);
     let started = world.start(&permit);
-    let done = crate::bodies::Failed { started, probed_no_effect: true, reason: "x".into(), failed_ms: NOW };
+    let done =
+        crate::bodies::Failed { started, probed_no_effect: true, reason: "x".into(), failed_ms: NOW, labels: vec![] };
     world.put(4, "site/lyon", KIND_FAILED, &done);
     assert_eq!(world.state(&p), State::Started);
 }

@@ -72,9 +72,9 @@ impl Story {
             &Ended { started, effect_ref: done.effect_ref.clone(), ended_ms: NOW.wall_ms },
         );
         let reason = "disk".to_owned();
-        let failed = Failed { started, probed_no_effect: true, reason: reason.clone(), failed_ms: NOW.wall_ms };
+        let failed = Failed { started, probed_no_effect: true, reason: reason.clone(), failed_ms: NOW.wall_ms, labels: vec![] };
         story.write(LYON, KIND_FAILED, 0, &failed);
-        story.write(LYON, KIND_UNKNOWN, 0, &Unknown { started, reason, noticed_ms: NOW.wall_ms });
+        story.write(LYON, KIND_UNKNOWN, 0, &Unknown { started, reason, noticed_ms: NOW.wall_ms, labels: vec![] });
         story.aftermath(started);
         story.deeds
     }

@@ -135,7 +135,7 @@ impl NodeCore {
                 self.work.aftermath.undoing.insert(permit);
                 self.outputs.push_back(Output::Undo(Box::new(undo)));
             }
-            Err(reason) => self.undone(permit, EffectResult::Failed { reason }),
+            Err(reason) => self.undone(permit, EffectResult::failed(reason)),
         }
     }
 
@@ -166,8 +166,8 @@ impl NodeCore {
                 after_version: happened.after_version,
                 at_ms,
             }),
-            EffectResult::Failed { reason } => failed(reason),
-            EffectResult::Unknown { reason } => failed(format!("it is not known whether it happened: {reason}")),
+            EffectResult::Failed { reason, .. } => failed(reason),
+            EffectResult::Unknown { reason, .. } => failed(format!("it is not known whether it happened: {reason}")),
         };
         self.work.aftermath.undoing.remove(&permit);
         self.work.reports.push((permit, report));

@@ -107,6 +107,22 @@ impl Believed {
     }
 }
 
+/// The authority that these signed entries and terms make, from the founding charter on, and how many entries could not be believed.
+///
+/// # Errors
+/// A sentence: the charter is not that of `mesh`.
+pub fn authority_told(
+    mesh: &MeshId,
+    charter: &SignedCharter,
+    entries: &[SealedFact],
+    terms: &[EntryBody],
+) -> Result<(Authority, usize), String> {
+    let founding = charter.open(mesh).map_err(|e| e.to_string())?;
+    let mut authority = Authority::new(*mesh, founding)?;
+    let taken = extend(&mut authority, entries, terms);
+    Ok((authority, taken.into_iter().filter(|taken| !taken).count()))
+}
+
 /// Adds entries and terms; says of each entry whether it was new.
 fn extend(authority: &mut Authority, entries: &[SealedFact], terms: &[EntryBody]) -> Vec<bool> {
     let mut taken: Vec<Option<bool>> = vec![None; entries.len()];

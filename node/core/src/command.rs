@@ -17,7 +17,7 @@ impl NodeCore {
             Command::Propose { proposal, traceparent } => self.propose(*proposal, traceparent),
             Command::OpenSession(open) => self.open_session(*open),
             Command::Step { session, proposal, traceparent } => self.step(session, *proposal, traceparent),
-            Command::Returned { step, result } => self.returned(step, result),
+            Command::Returned { step, result, problem } => self.returned(step, result, problem),
             Command::ByHand(proposal) => self.by_hand(*proposal),
             Command::Deputy(deputy) => self.deputy(&deputy),
             Command::Bundle(bundle) => self.bring_bundle(&bundle),

@@ -31,6 +31,13 @@ impl NodeCore {
         Some((status, labels))
     }
 
+    /// The session that a call belongs to; an edit or a modification belongs to that of what it came from.
+    #[must_use]
+    pub fn session_of_call(&self, id: &FactId) -> Option<Digest> {
+        let call = self.ledger.proposal(id)?;
+        self.ledger.ancestors(call).find_map(|p| p.body.session.as_ref()).map(|step| step.id)
+    }
+
     /// The steps of a session that are here, the first first.
     #[must_use]
     pub fn session_steps(&self, now: Clock, session: &Digest) -> Vec<(Recorded<Proposal>, State, Vec<String>)> {

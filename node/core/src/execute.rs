@@ -168,10 +168,12 @@ impl NodeCore {
                 done_ms: now_ms,
                 labels: happened.labels,
             }),
-            EffectResult::Failed { reason } => {
-                Report::Failed(Failed { started, probed_no_effect: true, reason, failed_ms: now_ms })
+            EffectResult::Failed { reason, labels } => {
+                Report::Failed(Failed { started, probed_no_effect: true, reason, failed_ms: now_ms, labels })
             }
-            EffectResult::Unknown { reason } => Report::Unknown(Unknown { started, reason, noticed_ms: now_ms }),
+            EffectResult::Unknown { reason, labels } => {
+                Report::Unknown(Unknown { started, reason, noticed_ms: now_ms, labels })
+            }
         };
         self.work.reports.push((permit, report));
         self.report();
@@ -187,7 +189,8 @@ impl NodeCore {
             Outcome::Unknown | Outcome::Over => return,
         }
         let failed = |reason: String, now_ms| {
-            Report::Failed(Failed { started, probed_no_effect: true, reason, failed_ms: now_ms })
+            let labels = Vec::new();
+            Report::Failed(Failed { started, probed_no_effect: true, reason, failed_ms: now_ms, labels })
         };
         let now_ms = self.now.wall_ms;
         let report = match probe {
@@ -203,7 +206,7 @@ impl NodeCore {
             }
             Probe::Unclear => {
                 let reason = "the process died after the start, and the connector cannot tell".to_owned();
-                Report::Unknown(Unknown { started, reason, noticed_ms: now_ms })
+                Report::Unknown(Unknown { started, reason, noticed_ms: now_ms, labels: Vec::new() })
             }
             Probe::Absent => match self.resume(&permit, &started) {
                 Verdict::Execute(permit) => {

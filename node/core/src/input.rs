@@ -114,12 +114,30 @@ pub enum EffectResult {
     Failed {
         /// Why.
         reason: String,
+        /// Labels of what came back all the same.
+        labels: Vec<String>,
     },
     /// Nobody knows.
     Unknown {
         /// Why.
         reason: String,
+        /// Labels of what came back all the same.
+        labels: Vec<String>,
     },
+}
+
+impl EffectResult {
+    /// Nothing happened and nothing came back.
+    #[must_use]
+    pub fn failed(reason: impl Into<String>) -> Self {
+        Self::Failed { reason: reason.into(), labels: Vec::new() }
+    }
+
+    /// Nobody knows, and nothing came back.
+    #[must_use]
+    pub fn unknown(reason: impl Into<String>) -> Self {
+        Self::Unknown { reason: reason.into(), labels: Vec::new() }
+    }
 }
 
 /// What a connector did, or found done.
@@ -169,6 +187,8 @@ pub struct OpenSession {
     pub role: String,
     /// How the principal's right came to the agent.
     pub delegation: Vec<Delegated>,
+    /// What the principal asked for, in its own words.
+    pub purpose: Option<String>,
 }
 
 /// What somebody on this machine asks for.
@@ -196,8 +216,10 @@ pub enum Command {
     Returned {
         /// Which.
         step: u64,
-        /// What came back, or why nothing did.
-        result: Result<Returned, String>,
+        /// What came back; its labels count also where nothing of use did.
+        result: Option<Returned>,
+        /// Why nothing of use did.
+        problem: Option<String>,
     },
     /// A person wrote or edited a proposal: this node carries what they signed.
     ByHand(Box<Proposal>),

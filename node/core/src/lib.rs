@@ -66,6 +66,7 @@ mod opening_tests;
 mod testing;
 
 pub use crate::approver::{Approver, Desk, Party, Said, Seat, Words};
+pub use crate::believed::authority_told;
 pub use crate::budgets::{BudgetAct, WINDOWS_AHEAD_MAX};
 pub use crate::closing::ClosedHistory;
 pub use crate::config::{Misbehave, NodeConfig, OpenError};

@@ -96,7 +96,7 @@ impl NodeCore {
             let before = last.body.session.clone().filter(|_| last.header.author == self.me);
             let before =
                 before.ok_or_else(|| Refusal::new("not_our_session", "this session belongs to another node"))?;
-            let step = SessionStep { index: index.saturating_add(1), prev: Some(last.id), ..before };
+            let step = SessionStep { index: index.saturating_add(1), prev: Some(last.id), purpose: None, ..before };
             return Ok((step, last.body.agent.clone()));
         }
         let open = self.sessions.opened.get(&id);
@@ -187,14 +187,16 @@ impl NodeCore {
     }
 
     /// What a read came to: on the record before whoever asked sees it.
-    pub(crate) fn returned(&mut self, step: u64, result: Result<Returned, String>) -> Result<Reply, Refusal> {
+    pub(crate) fn returned(
+        &mut self,
+        step: u64,
+        result: Option<Returned>,
+        problem: Option<String>,
+    ) -> Result<Reply, Refusal> {
         let reading = self.sessions.reading.remove(&step).ok_or_else(|| {
             Refusal::new("read_over", "the read took too long, or this node was started again; call it again")
         })?;
-        let (result, problem) = match result {
-            Ok(returned) => (Some(returned), None),
-            Err(problem) => (None, Some(problem.chars().take(512).collect())),
-        };
+        let problem = problem.map(|problem| problem.chars().take(512).collect());
         let body = Read { result, problem, at_ms: self.now.wall_ms, ..reading.body };
         let written = self.append(reading.scope, KIND_READ, vec![], to_cbor(&body), reading.traceparent);
         written.map(|fact| Reply::Recorded(fact.id()))
@@ -209,6 +211,7 @@ fn first_step(id: Digest, open: &OpenSession) -> SessionStep {
         delegation: open.delegation.clone(),
         index: 1,
         prev: None,
+        purpose: open.purpose.clone(),
     }
 }
 

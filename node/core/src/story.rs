@@ -8,7 +8,7 @@ use cauldron_coordinator::vote::present_decision;
 use cauldron_crdt::Row;
 use cauldron_crdt::doc::{DocChange, KIND as KIND_CHANGE, KIND_SEAL, Seal};
 use cauldron_identity::authority::KIND_HELD;
-use cauldron_identity::{Clock, Fact, FactId};
+use cauldron_identity::{Clock, Fact, FactId, SealedFact};
 use serde_json::{Value, json};
 
 use crate::core::NodeCore;
@@ -188,6 +188,15 @@ impl NodeCore {
         }
         let facts = newest.into_values().filter_map(|(chain, seq)| self.log.at(chain, seq));
         facts.map(|fact| self.audit_entry(&fact)).collect()
+    }
+
+    /// The lineage of a proposal or of anything about it, and the facts of its story as they were signed.
+    #[must_use]
+    pub fn lineage_facts(&self, id: &FactId) -> Option<(FactId, Vec<SealedFact>)> {
+        let lineage = self.lineage_of(id)?;
+        let events = self.ledger.timeline(&lineage, &self.authority);
+        let facts = events.iter().filter_map(|event| self.log.get(&event.id)).map(|fact| fact.sealed().clone());
+        Some((lineage, facts.collect()))
     }
 
     /// Every fact of a lineage's story, in the order of its authors' clocks.

@@ -1,13 +1,18 @@
 //! The record: the newest facts, the story of one lineage, and whether all of it verifies.
 
+use std::path::PathBuf;
+
+use cauldron_identity::MeshId;
 use clap::Subcommand;
 use jiff::Timestamp;
 use serde_json::Value;
 
+use super::look::tree;
 use super::segment;
 use crate::client::Client;
 use crate::error::CliError;
 use crate::output::{As, Field, Format, field, harmless, items, print, rows, say};
+use crate::{files, receipt};
 
 const FACTS: &[Field] = &[
     field("TIME", "/time", As::Text),
@@ -43,6 +48,24 @@ pub enum Command {
     },
     /// Check every chain, signature and step that this node holds
     Verify,
+    /// Everything that proves the story of one action, in one file
+    Receipt {
+        /// Any id of the lineage, or its first characters
+        #[arg(value_name = "ID")]
+        id: String,
+        /// Where to write it; standard output without
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// Check a receipt; asks no node
+    Check {
+        /// The receipt
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// The mesh that you believe in, 64 hex characters; without it, the one that the receipt names
+        #[arg(long, value_name = "MESH")]
+        mesh: Option<MeshId>,
+    },
 }
 
 pub(super) async fn run(client: &Client, format: Format, command: &Command) -> Result<(), CliError> {
@@ -53,6 +76,20 @@ pub(super) async fn run(client: &Client, format: Format, command: &Command) -> R
             print(format, &story, || rows(items(&story), FACTS, "nothing is known of it", Timestamp::now()))
         }
         Command::Verify => verify(client, format).await,
+        Command::Receipt { id, out } => {
+            let receipt = client.get(&format!("/v1/audit/{}/receipt", segment(id))).await?;
+            let text = format!("{receipt:#}\n");
+            match out {
+                Some(out) => files::write_public(out, text.as_bytes()),
+                None => say(&text),
+            }
+        }
+        Command::Check { file, mesh } => {
+            let receipt = serde_json::from_str(&files::read_text(file)?)
+                .map_err(|e| CliError::integrity(format!("{} is no receipt", file.display())).because(&e))?;
+            let says = receipt::check_file(&receipt, mesh.as_ref())?;
+            print(format, &says, || tree(&says, 0))
+        }
     }
 }
 

@@ -60,6 +60,8 @@ fn the_vocabulary_is_there() {
         "cauldron audit tail -n 5 --follow",
         "cauldron audit show 0123abcd",
         "cauldron audit verify",
+        "cauldron audit receipt 0123abcd --out r.json",
+        "cauldron audit check r.json --mesh 0000000000000000000000000000000000000000000000000000000000000000",
         "cauldron approvals approve 0123abcd --agent id.pub --yes",
         "cauldron init --first --trust-domain acme.test --council a.pub --council b.pub --threshold 2 --person-key c.pub",
         "cauldron charter sign charter.draft --key ana.key --yes",

@@ -22,6 +22,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use cauldron_agents::connector::Fencing;
 use cauldron_agents::net::Cidr;
 use cauldron_identity::{MeshId, Role, SpiffeId, TrustDomain};
 
@@ -235,6 +236,23 @@ pub struct Connectors {
     pub answer_within: Duration,
     /// The connector that keeps a folder of files.
     pub folder: Option<Folder>,
+    /// Those whose hands are elsewhere: `[[connectors.external]]`.
+    pub externals: Vec<External>,
+}
+
+/// `[[connectors.external]]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct External {
+    /// Third part of a resource.
+    pub name: String,
+    /// What it does.
+    pub operations: Vec<String>,
+    /// Labels of whatever comes back from it.
+    pub labels: Vec<String>,
+    /// How long whoever runs a session has to say what came of a call.
+    pub report_within: Duration,
+    /// How a stale owner is kept from acting.
+    pub fencing: Fencing,
 }
 
 /// `[connectors.folder]`.

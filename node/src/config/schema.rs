@@ -57,6 +57,7 @@ pub const KEYS: &[Key] = &[
     key("security.blocklist.ttl", "duration, 1s to 24h", "1h"),
     key("connectors.answer_within", "duration, 1s to 1h", "60s"),
     key("connectors.folder.path", "path", ""),
+    key("connectors.external", "list of tables", "none: agents act through this node's own connectors"),
     key("federation.listen", "text: address:port", "none: nothing is published"),
     key("federation.profile", "text: https_spiffe or https_web", "https_spiffe"),
     key("federation.certificate", "path", "none: the node's own SVID"),

@@ -278,9 +278,9 @@ impl Running {
         })
         .map_err(|e| mesh_port(&config, &e))?;
 
-        let within = config.connectors.answer_within;
-        let (hands, mut threads) =
-            effects::Hands::start(connectors, &node, &clock, within, &stop_threads).map_err(thread_failed)?;
+        let (within, externals) = (config.connectors.answer_within, config.connectors.externals.clone());
+        let (hands, mut threads) = effects::Hands::start(connectors, externals, &node, &clock, within, &stop_threads)
+            .map_err(thread_failed)?;
         let core = pending
             .start(core, store.clone(), clock.clone(), Box::new(Wires(mesh.clone())), Box::new(hands.clone()))
             .map_err(thread_failed)?;

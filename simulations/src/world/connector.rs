@@ -63,7 +63,7 @@ impl World {
         let (fails, unknown) = if self.calm { (0, 0) } else { self.weather.effect_fails };
         let roll = self.rng.below(100);
         let result = if roll < fails || self.machines[place].blocklist.read_only {
-            EffectResult::Failed { reason: "the file is read-only".into() }
+            EffectResult::failed("the file is read-only")
         } else {
             let lost = roll < fails + unknown;
             if !lost || self.rng.percent(50) {
@@ -71,7 +71,7 @@ impl World {
             }
             if lost {
                 reached!(self, "effect.unknown");
-                EffectResult::Unknown { reason: "the answer was lost".into() }
+                EffectResult::unknown("the answer was lost")
             } else {
                 Happened {
                     effect_ref: job.effect.resource.clone(),

@@ -18,6 +18,7 @@ mod identities;
 mod isolation;
 mod join;
 mod keys;
+mod lists;
 mod logs;
 mod notify;
 mod otlp;

@@ -3,7 +3,7 @@
 use cauldron_tests::{Mesh, Plan, eventually};
 
 /// Enrols `name` into `groups` with a new key, and gives the key file's path.
-fn enrol(mesh: &Mesh, name: &str, groups: &[&str]) -> String {
+pub fn enrol(mesh: &Mesh, name: &str, groups: &[&str]) -> String {
     let council = mesh.hq.dir().join("people/ana.council.key").display().to_string();
     let key = mesh.folder().join(format!("{name}.key")).display().to_string();
     let mut args = vec!["people", "enrol", name, "--council-key", &council, "--new-key", &key];

@@ -8,6 +8,7 @@ mod govern;
 mod listen;
 mod metrics;
 mod powers;
+mod outcomes;
 mod problem;
 mod read;
 mod roots;
@@ -92,6 +93,7 @@ pub fn router(context: Context) -> Router {
         .routes(routes!(read::approval))
         .routes(routes!(read::audit))
         .routes(routes!(read::audit_lineage))
+        .routes(routes!(read::receipt))
         .routes(routes!(read::audit_verify))
         .routes(routes!(read::sync))
         .routes(routes!(read::authority))
@@ -110,6 +112,8 @@ pub fn router(context: Context) -> Router {
         .routes(routes!(write::propose))
         .routes(routes!(sessions::open))
         .routes(routes!(sessions::call))
+        .routes(routes!(outcomes::wait))
+        .routes(routes!(outcomes::tell))
         .routes(routes!(sessions::steps))
         .routes(routes!(govern::draft_proposal))
         .routes(routes!(govern::draft_edit))

@@ -29,6 +29,11 @@ impl Problem {
         Self::new(StatusCode::BAD_REQUEST, "bad request", kind, detail)
     }
 
+    /// As things are, that cannot be.
+    pub fn conflict(kind: &str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, "refused", kind, detail)
+    }
+
     /// Nothing has that name.
     pub fn not_found(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not found", "not_found", detail)

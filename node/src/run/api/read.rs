@@ -21,6 +21,7 @@ use tokio::sync::broadcast::error::RecvError;
 use utoipa::{IntoParams, ToSchema};
 
 use super::{Context, Problem};
+use crate::receipt::Receipt;
 use crate::run::facts::Facts;
 use crate::successor::Export;
 
@@ -187,6 +188,28 @@ pub async fn audit_lineage(State(context): State<Context>, Path(id): Path<String
         return Err(Problem::not_found(format!("{id} belongs to no proposal that this node holds")));
     }
     Ok(Json(Items { items }))
+}
+
+/// What proves a lineage.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ReceiptAnswer {
+    /// What it says.
+    pub says: Value,
+    /// Charter, authority chain and facts as they were signed, CBOR in base64.
+    pub proof: String,
+}
+
+/// The receipt of an action: everything that proves its story, to be checked without a node (`cauldron audit check`).
+#[utoipa::path(get, path = "/v1/audit/{lineage}/receipt", responses((status = 200, body = ReceiptAnswer), (status = 404, body = Problem)))]
+pub async fn receipt(State(context): State<Context>, Path(id): Path<String>) -> Answer<ReceiptAnswer> {
+    let id = find(&context, id).await?;
+    let (found, (charter, authority, terms)) =
+        ask(&context, move |core| (core.lineage_facts(&id), core.whole_chain())).await?;
+    let (lineage, facts) =
+        found.ok_or_else(|| Problem::not_found(format!("{id} belongs to no proposal that this node holds")))?;
+    let receipt = Receipt { authority: Export { charter, authority, terms }, lineage, facts };
+    let says = receipt.check(None).map_err(|why| Problem::unavailable("not_proven", why))?;
+    Ok(Json(ReceiptAnswer { says, proof: BASE64_STANDARD.encode(receipt.bytes()) }))
 }
 
 /// Checks every chain, signature and step that this node holds.

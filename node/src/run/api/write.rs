@@ -49,6 +49,10 @@ pub async fn propose(
     Json(request): Json<ProposalRequest>,
 ) -> Result<Json<Recorded>, Problem> {
     let proposal = proposal_of(&context, request).await?;
+    if context.facts.hands.elsewhere().connector(&proposal.operation).is_some() {
+        let detail = format!("{} is carried out by whoever runs a session", proposal.operation);
+        return Err(Problem::bad_request("needs_session", detail).hint("open a session, and call it there"));
+    }
     // The root of the trace that the proposal's facts carry on.
     let span = tracing::info_span!("propose");
     let traceparent = Some(span.in_scope(crate::telemetry::traceparent));

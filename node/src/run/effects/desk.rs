@@ -71,7 +71,7 @@ impl Desk {
         let hangs = inner.at_work.as_ref().and_then(|work| Some((work.asked.says(), work.hangs_since_ms?)));
         HandView {
             name: self.name.clone(),
-            operations: self.operations.clone(),
+            operations: self.operations.iter().map(|o| (*o).to_owned()).collect(),
             fencing: self.fencing,
             state: if hangs.is_some() { "hangs" } else { "ok" },
             doing: hangs.as_ref().map(|(doing, _)| doing.clone()),

@@ -65,7 +65,7 @@ impl Asked {
     /// The answer when the connector has none: `handed` says whether it may be at work on it.
     pub(super) fn unanswered(self, handed: bool, why: &str) -> Option<Input> {
         let reason = if handed { why.to_owned() } else { format!("{why}; nothing was handed to it") };
-        let effect = |reason| if handed { EffectResult::Unknown { reason } } else { EffectResult::Failed { reason } };
+        let effect = |reason| if handed { EffectResult::unknown(reason) } else { EffectResult::failed(reason) };
         match self {
             Self::Execute(permit) => Some(Input::Executed { permit, result: effect(reason) }),
             Self::Undo(permit) => Some(Input::Undone { permit, result: effect(reason) }),
@@ -101,7 +101,7 @@ pub(super) fn run(hand: &mut dyn Connector, job: Job, wall_ms: u64, keep: impl F
                 Ok(outcome) => done(outcome),
                 // A second try tells, and does nothing twice.
                 Err(ConnectorError::Io { .. }) => again(hand.undo(&undo, wall_ms)),
-                Err(error) => EffectResult::Failed { reason: chain(&error) },
+                Err(error) => EffectResult::failed(chain(&error)),
             };
             tell(permit, &result);
             vec![Input::Undone { permit, result }]
@@ -121,7 +121,7 @@ pub(super) fn run(hand: &mut dyn Connector, job: Job, wall_ms: u64, keep: impl F
 fn again(result: Result<Outcome, ConnectorError>) -> EffectResult {
     match result {
         Ok(outcome) => done(outcome),
-        Err(error) => EffectResult::Unknown { reason: chain(&error) },
+        Err(error) => EffectResult::unknown(chain(&error)),
     }
 }
 
@@ -147,7 +147,7 @@ fn execute(
                 let effect_ref = format!("read {} bytes of {}", note.len(), permit.resource());
                 Happened { effect_ref, note, labels, ..Happened::default() }.into()
             }
-            Err(error) => EffectResult::Failed { reason: chain(&error) },
+            Err(error) => EffectResult::failed(chain(&error)),
         };
         tell(id, &result);
         return vec![Input::Executed { permit: id, result }];
@@ -160,13 +160,13 @@ fn execute(
         }
         // Whether anything happened is what the connector can see by itself.
         Err(error) => match hand.probe(&permit.idempotency_key()) {
-            Ok(Trace::Absent) => EffectResult::Failed { reason: chain(&error) },
+            Ok(Trace::Absent) => EffectResult::failed(chain(&error)),
             Ok(Trace::Applied | Trace::Ended) => {
                 Happened { note: chain(&error).into_bytes(), ..Happened::default() }.into()
             }
             Err(second) => {
                 let reason = format!("{}; and the probe failed: {}", chain(&error), chain(&second));
-                EffectResult::Unknown { reason }
+                EffectResult::unknown(reason)
             }
         },
     };
@@ -175,7 +175,7 @@ fn execute(
 }
 
 fn tell(permit: FactId, result: &EffectResult) {
-    if let EffectResult::Failed { reason } | EffectResult::Unknown { reason } = result {
+    if let EffectResult::Failed { reason, .. } | EffectResult::Unknown { reason, .. } = result {
         tracing::warn!(permit = %permit.short(), reason, "the effect did not happen as permitted");
     }
 }

@@ -2,6 +2,7 @@
 //! watch reports what it was doing as unknown and hands it nothing more until it answers.
 
 mod desk;
+pub mod elsewhere;
 mod job;
 #[cfg(test)]
 mod tests;
@@ -22,10 +23,12 @@ use serde::Serialize;
 use tokio::sync::oneshot;
 
 use crate::clock::SystemClock;
+use crate::config::External;
 use crate::run::engine::{Effects, Handle, Question};
 use crate::run::propose::Seen;
 use crate::trace::Traceparent;
 use desk::Desk;
+use elsewhere::Elsewhere;
 use job::Job;
 
 /// Between two looks at whether somebody hangs, at most; a short limit is looked at more often.
@@ -41,6 +44,7 @@ pub struct Hands(Arc<Shared>);
 
 struct Shared {
     desks: Vec<Arc<Desk>>,
+    elsewhere: Elsewhere,
     /// Answers to what no connector here does.
     unanswered: Mutex<Vec<Input>>,
     /// What reads brought, the newest last. Not kept over a restart: what was read is not the node's to store.
@@ -55,7 +59,7 @@ pub struct HandView {
     /// Its name.
     pub name: String,
     /// What it does.
-    pub operations: Vec<&'static str>,
+    pub operations: Vec<String>,
     /// How a stale owner is kept from acting.
     pub fencing: cauldron_agents::connector::Fencing,
     /// `ok`, or `hangs`.
@@ -86,6 +90,7 @@ impl Hands {
     /// When a thread cannot be started.
     pub fn start(
         connectors: Vec<Box<dyn Connector + Send>>,
+        externals: Vec<External>,
         node: &Handle,
         clock: &SystemClock,
         answer_within: Duration,
@@ -93,7 +98,14 @@ impl Hands {
     ) -> std::io::Result<(Self, Vec<JoinHandle<()>>)> {
         let (desks, hands): (Vec<_>, Vec<_>) = connectors.into_iter().map(|c| (Arc::new(Desk::of(&*c)), c)).unzip();
         let (unanswered, readings) = (Mutex::default(), Mutex::default());
-        let shared = Shared { desks, unanswered, readings, clock: clock.clone(), answer_within };
+        let shared = Shared {
+            desks,
+            elsewhere: Elsewhere::new(externals),
+            unanswered,
+            readings,
+            clock: clock.clone(),
+            answer_within,
+        };
         let all = Self(Arc::new(shared));
         let mut threads = Vec::new();
         for (desk, connector) in all.0.desks.iter().zip(hands) {
@@ -112,6 +124,12 @@ impl Hands {
     /// # Errors
     /// [`NotSeen`].
     pub async fn look(&self, action: Action) -> Result<Seen, NotSeen> {
+        if self.0.elsewhere.connector(action.operation()).is_some() {
+            let versioned = action.schema().about().versioned;
+            let why =
+                || NotSeen::Refused("its schema asks for versions, and an external connector has none".to_owned());
+            return if versioned { Err(why()) } else { Ok(Seen::default()) };
+        }
         let desk = self.desk(action.operation()).ok_or(NotSeen::NoConnector)?;
         let silent = || NotSeen::Silent(format!("connector {} does not answer", desk.name()));
         let (answer, answered) = oneshot::channel();
@@ -144,10 +162,16 @@ impl Hands {
         readings.iter().find(|(of, _)| of == permit).map(|(_, reading)| reading.clone())
     }
 
+    /// The connectors whose hands are elsewhere.
+    #[must_use]
+    pub fn elsewhere(&self) -> &Elsewhere {
+        &self.0.elsewhere
+    }
+
     /// Every connector.
     #[must_use]
     pub fn views(&self) -> Vec<HandView> {
-        self.0.desks.iter().map(|desk| desk.view()).collect()
+        self.0.desks.iter().map(|desk| desk.view()).chain(self.0.elsewhere.views()).collect()
     }
 
     /// A sentence for each connector that hangs.
@@ -177,6 +201,16 @@ impl Hands {
 
     /// Gives a job to whoever does it. Never blocks: the loop itself calls this.
     fn hand(&self, operation: &str, job: Job) {
+        if self.0.elsewhere.connector(operation).is_some() {
+            let answer = match &job {
+                Job::Execute(permit, _) => {
+                    self.0.elsewhere.started(permit);
+                    None
+                }
+                other => elsewhere::unanswered(other.asked()),
+            };
+            return self.0.unanswered.lock().unwrap_or_else(PoisonError::into_inner).extend(answer);
+        }
         match self.desk(operation) {
             Some(desk) => desk.put(job),
             None => {
@@ -202,6 +236,7 @@ impl Hands {
     fn overdue(&self, now: Instant) -> Vec<Input> {
         let wall_ms = self.0.clock.now().wall_ms;
         let mut inputs = std::mem::take(&mut *self.0.unanswered.lock().unwrap_or_else(PoisonError::into_inner));
+        inputs.extend(self.0.elsewhere.overdue(now));
         inputs.extend(self.0.desks.iter().flat_map(|desk| desk.overdue(now, wall_ms, self.0.answer_within)));
         inputs
     }

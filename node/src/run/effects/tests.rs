@@ -93,7 +93,7 @@ fn scene(answer_within: Duration) -> Scene {
         .collect();
     let (node, inputs) = crate::run::engine::inputs_for_tests();
     let (clock, stop) = (SystemClock::start(None), Arc::new(AtomicBool::new(false)));
-    let (hands, _) = Hands::start(connectors, &node, &clock, answer_within, &stop).unwrap();
+    let (hands, _) = Hands::start(connectors, Vec::new(), &node, &clock, answer_within, &stop).unwrap();
     Scene { hands, go, seen: saw, stop, inputs }
 }
 
