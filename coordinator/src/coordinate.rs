@@ -12,6 +12,7 @@ use crate::bodies::{
     Decision, Evaluation, Obligations, Outcome, Permit, PolicyRef, Proposal, Resolution, RiskClass, WindowClosed,
     undo_digest,
 };
+use crate::budget::BudgetSeen;
 use crate::input::{Input, Observer, build, reported};
 use crate::json::canonical;
 use crate::lease::LeaseAge;
@@ -89,13 +90,14 @@ pub fn step(
     engine: Option<&Engine>,
     clock: &Clock,
     me: &AuthorId,
+    budgets: &[BudgetSeen],
     limits: &Limits,
 ) -> Vec<Act> {
     let Some((policy, engine)) = authority.policy().zip(engine) else { return Vec::new() };
     if policy.activate.digest != engine.digest() {
         return Vec::new();
     }
-    let desk = Desk { ledger, authority, engine, policy, clock, me, limits };
+    let desk = Desk { ledger, authority, engine, policy, clock, me, budgets, limits };
     desk.admitted().into_iter().filter_map(|(p, status)| desk.act(p, &status)).collect()
 }
 
@@ -107,6 +109,7 @@ struct Desk<'a> {
     policy: ActivePolicy,
     clock: &'a Clock,
     me: &'a AuthorId,
+    budgets: &'a [BudgetSeen],
     limits: &'a Limits,
 }
 
@@ -194,7 +197,8 @@ impl<'a> Desk<'a> {
     fn decide(&self, p: &Recorded<Proposal>, deferred: Option<&Recorded<Decision>>) -> Option<Act> {
         let member = self.authority.member(self.me)?;
         let lease = LeaseAge::Ms(0);
-        let observer = Observer { spiffe_id: &member.spiffe_id, lease, resource_version: None };
+        let observer =
+            Observer { spiffe_id: &member.spiffe_id, lease, resource_version: None, budgets: self.budgets };
         let input = build(self.ledger, self.authority, self.clock, &observer, &p.id)?;
         let evaluation = match Action::of_proposal(self.engine.catalogue(), &p.body) {
             Ok(action) => self.floor(&action, p, self.engine.evaluate(&input)),
@@ -374,11 +378,11 @@ mod tests {
         let limits = Limits::default();
         let (ledger, authority) = (&world.ledger, &world.authority);
         let porto = world.porto.author_id();
-        assert_eq!(step(ledger, authority, Some(&world.engine), &world.clock, &porto, &limits), vec![]);
+        assert_eq!(step(ledger, authority, Some(&world.engine), &world.clock, &porto, &[], &limits), vec![]);
         let hq = world.hq.author_id();
-        assert_eq!(step(ledger, authority, None, &world.clock, &hq, &limits), vec![]);
+        assert_eq!(step(ledger, authority, None, &world.clock, &hq, &[], &limits), vec![]);
         let other = World::engine_with("package cauldron.guardrail\nallow contains {\"rule\":\"x\",\"why\":\"y\"}");
-        assert_eq!(step(ledger, authority, Some(&other), &world.clock, &hq, &limits), vec![]);
+        assert_eq!(step(ledger, authority, Some(&other), &world.clock, &hq, &[], &limits), vec![]);
     }
 
     #[test]
@@ -447,7 +451,7 @@ mod tests {
         assert_eq!(world.step().len(), 20);
         let limits = Limits { open_total: 3, ..Limits::default() };
         let acts =
-            step(&world.ledger, &world.authority, Some(&world.engine), &world.clock, &world.hq.author_id(), &limits);
+            step(&world.ledger, &world.authority, Some(&world.engine), &world.clock, &world.hq.author_id(), &[], &limits);
         assert_eq!(acts.len(), 3);
     }
 

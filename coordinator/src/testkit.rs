@@ -69,6 +69,7 @@ pub struct World {
     pub clock: Clock,
     pub lease: LeaseAge,
     pub resource_version: Option<String>,
+    pub budgets: Vec<crate::budget::BudgetSeen>,
     pub incarnation: u32,
     /// Every governance fact written, in order.
     pub facts: Vec<Fact>,
@@ -139,6 +140,7 @@ impl World {
             clock,
             lease: LeaseAge::Ms(1_000),
             resource_version: None,
+            budgets: vec![],
             incarnation: 0,
             facts: vec![],
             chains: BTreeMap::new(),
@@ -280,7 +282,7 @@ impl World {
 
     pub fn step(&self) -> Vec<Act> {
         let me = self.hq.author_id();
-        step(&self.ledger, &self.authority, Some(&self.engine), &self.clock, &me, &Limits::default())
+        step(&self.ledger, &self.authority, Some(&self.engine), &self.clock, &me, &self.budgets, &Limits::default())
     }
 
     pub fn write(&mut self, acts: &[Act]) -> Vec<FactId> {
@@ -399,6 +401,7 @@ impl World {
             engine: Some(&self.engine),
             clock: &self.clock,
             lease: self.lease,
+            budgets: &self.budgets,
             me: Me {
                 author: self.lyon.author_id(),
                 incarnation: self.incarnation,

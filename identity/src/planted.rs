@@ -30,6 +30,8 @@
 //! | `fork-not-frozen` | leases of a sequencer that is proven to lie still count |
 //! | `grant-from-nothing` | a node grants more of a budget than it holds |
 //! | `reserve-not-durable` | a reservation is answered for and told, and never written to disk |
+//! | `start-unreserved` | a permit is started although the rights that it takes are not there |
+//! | `unknown-settled-unspent` | what a permit took is given back although nobody knows whether its effect happened |
 //! | `cold-before-durable` | a fact leaves memory before the store has it |
 //! | `index-outlives-its-store` | what a clean stop left is believed although the store went on |
 //! | `rights-unconfirmed` | after a restart rights are used before any peer has confirmed what was done with them |
@@ -109,7 +111,7 @@ pub const WIRE_NAMES: [&str; 3] = ["resumption-on", "guard-off", "path-check-off
 pub const MODEL_NAMES: [&str; 2] = ["credit-counted-twice", "refund-by-timeout"];
 
 /// The bugs that the simulator must find; `activate` accepts them, in a build with the feature.
-pub const NAMES: [&str; 29] = [
+pub const NAMES: [&str; 31] = [
     "owner-trusts-coordinator",
     "vote-not-bound-to-terms",
     "same-person-twice",
@@ -136,6 +138,8 @@ pub const NAMES: [&str; 29] = [
     "grant-from-nothing",
     "reserve-not-durable",
     "rights-unconfirmed",
+    "start-unreserved",
+    "unknown-settled-unspent",
     "restore-unlinked",
     "cold-before-durable",
     "index-outlives-its-store",

@@ -56,6 +56,8 @@ pub struct Weather {
     pub budget_ms: Option<Ms>,
     /// How long the windows of the budget that has some are.
     pub window_ms: Ms,
+    /// What policy has each action take of a budget; none: nothing.
+    pub takes: Option<Takes>,
     /// How long the council takes to answer a forked authority chain with a term, at least and at most.
     pub term_ms: (Ms, Ms),
     /// From so many missing facts on a node fetches documents in one piece first.
@@ -64,6 +66,15 @@ pub struct Weather {
     pub epoch_changes: u64,
     /// Bytes of facts that a log keeps in memory; what is older is read from the disk.
     pub hot_bytes: usize,
+}
+
+/// A budget of which each action takes one.
+#[derive(Debug, Clone, Copy)]
+pub struct Takes {
+    /// What is minted of it for each window.
+    pub limit: u64,
+    /// How long its windows are; none: it limits what stands at once.
+    pub window_ms: Option<Ms>,
 }
 
 /// How long a commit takes.
@@ -175,6 +186,7 @@ impl Weather {
             far_facts: 1_024,
             epoch_changes: 16_000,
             hot_bytes: HOT_BYTES_MAX,
+            takes: None,
             term_ms: (3_000, 60_000),
         };
         // A term of the council may take out what a rotation rests on: what becomes of that is a person's to see to.
@@ -189,6 +201,10 @@ impl Weather {
         weather.epoch_changes = *rng.pick(&[4, 12, 40, 16_000]).unwrap_or(&12);
         weather.hot_bytes = *rng.pick(&[0, 0, 20_000, HOT_BYTES_MAX]).unwrap_or(&0);
         weather.checks = *rng.pick(&[None, Some(0), Some(40)]).unwrap_or(&None);
+        weather.takes = rng.percent(60).then(|| Takes {
+            limit: rng.between(1, 5),
+            window_ms: *rng.pick(&[None, Some(120_000)]).unwrap_or(&None),
+        });
         weather.favour_the_planted(turbulence_ms);
         weather
     }
@@ -243,6 +259,12 @@ impl Weather {
         if planted::active("refund-by-timeout") || planted::active("credit-counted-twice") {
             (self.budget_ms, self.faults.forge_ms) = (Some(800), often);
         }
+        if planted::active("start-unreserved") {
+            (self.takes, self.agents.repeats) = (Some(Takes { limit: 1, window_ms: None }), 0);
+        }
+        if planted::active("unknown-settled-unspent") {
+            (self.takes, self.effect_fails) = (Some(Takes { limit: 5, window_ms: Some(120_000) }), (0, 40));
+        }
         if planted::active("cold-before-durable") {
             self.hot_bytes = 0;
         }
@@ -296,6 +318,7 @@ impl Weather {
             far_facts: 1_024,
             epoch_changes: 16_000,
             hot_bytes: HOT_BYTES_MAX,
+            takes: None,
             term_ms: (3_000, 60_000),
         }
     }

@@ -17,6 +17,7 @@ pub use verdict::{Code, Verdict};
 
 use crate::action::{Action, Catalogue};
 use crate::bodies::{Decision, Evaluation, Obligations, Outcome, Permit, Proposal, RiskClass, undo_digest};
+use crate::budget::BudgetSeen;
 use crate::coordinate::{flatten, votes_min};
 use crate::input::{Observer, build};
 use crate::json::{from_canonical, rfc3339};
@@ -63,6 +64,8 @@ pub struct Bench<'a> {
     pub clock: &'a Clock,
     /// How old this node's lease is.
     pub lease: LeaseAge,
+    /// What this node's books say of every budget.
+    pub budgets: &'a [BudgetSeen],
     /// Who judges.
     pub me: Me<'a>,
 }
@@ -260,8 +263,8 @@ impl<'a> Bench<'a> {
             }
             return void(Code::Overtaken, "a newer policy for its action class is active");
         }
-        let observer =
-            Observer { spiffe_id: self.me.spiffe_id, lease: self.lease, resource_version: self.me.resource_version };
+        let Me { spiffe_id, resource_version, .. } = self.me;
+        let observer = Observer { spiffe_id, lease: self.lease, resource_version, budgets: self.budgets };
         let input = build(self.ledger, self.authority, self.clock, &observer, &p.id);
         let input = input.ok_or_else(|| wait("its proposal has not arrived here"))?;
         let mut evaluation = engine.evaluate(&input);

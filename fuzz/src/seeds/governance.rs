@@ -156,6 +156,7 @@ impl Story {
             engine: Some(&ENGINE),
             clock: &NOW,
             lease: LeaseAge::Ms(1_000),
+            budgets: &[],
             me: Me { author, incarnation: 0, spiffe_id: &id, resource_version: None },
         };
         let verdict = judge(&permit, &bench);

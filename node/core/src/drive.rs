@@ -233,6 +233,8 @@ impl NodeCore {
             self.seal();
             self.send_work();
             self.tend_budgets();
+            self.tend_rights();
+            self.look_at_budgets();
             self.hold();
             self.acknowledge();
             self.write_issued();
@@ -241,6 +243,7 @@ impl NodeCore {
             self.resume_absent();
             self.tend_aftermath();
             self.coordinate();
+            self.tend_needs();
             self.own();
             self.deadline_at_ms = self.next_deadline();
         }

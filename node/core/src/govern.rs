@@ -257,7 +257,8 @@ impl NodeCore {
         let limits =
             Limits { open_per_agent: OPEN_PER_AGENT_MAX, open_per_site: OPEN_PER_SITE_MAX, ..Limits::default() };
         let engine = self.policy.engine.as_ref();
-        let mut acts = coordinate::step(&self.ledger, &self.authority, engine, &self.now, &self.me, &limits);
+        let seen = &self.work.rights.seen;
+        let mut acts = coordinate::step(&self.ledger, &self.authority, engine, &self.now, &self.me, seen, &limits);
         #[cfg(feature = "fault-points")]
         if self.misbehave.forge_permits {
             acts.extend(self.forge());
@@ -341,13 +342,14 @@ impl NodeCore {
         }
     }
 
-    /// When the next deadline of an open proposal or of a permit of this node passes, boot time in milliseconds.
+    /// When the next deadline of an open proposal or of a permit of this node passes, or rights are looked at again, boot time in milliseconds.
     pub(crate) fn next_deadline(&self) -> Option<u64> {
         let wall = self.now.wall_ms;
         let open = self.ledger.open(&self.authority, wall);
         let deadlines = open.iter().map(|s| s.deadline_ms);
         let permits = self.ledger.permits().filter(|p| p.body.owner == self.me).map(|p| p.body.execute_by_ms);
-        let next = deadlines.chain(permits).filter(|at| *at >= wall).min()?;
-        Some(self.now.boottime_ms.saturating_add(next - wall).saturating_add(1))
+        let next = deadlines.chain(permits).filter(|at| *at >= wall).min();
+        let next = next.map(|next| self.now.boottime_ms.saturating_add(next - wall).saturating_add(1));
+        next.into_iter().chain(self.work.rights.again_ms).min()
     }
 }
