@@ -44,7 +44,9 @@ impl BudgetSeen {
     /// Reserved and spent of the limit, parts per million; all of it where nothing was minted.
     fn used_ppm(&self) -> u64 {
         let used = u128::from(self.reserved) + u128::from(self.spent);
-        (used * PPM).checked_div(u128::from(self.limit)).map_or(PPM as u64, |ppm| u64::try_from(ppm).unwrap_or(u64::MAX))
+        (used * PPM)
+            .checked_div(u128::from(self.limit))
+            .map_or(PPM as u64, |ppm| u64::try_from(ppm).unwrap_or(u64::MAX))
     }
 }
 
@@ -102,7 +104,7 @@ pub(crate) fn asked(document: &Value) -> Vec<Amount> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bodies::{Outcome, Proposal};
+    use crate::bodies::{KIND_PERMIT, Outcome, Proposal};
     use crate::ledger::State;
     use crate::owner::{Code, Verdict};
     use crate::testkit::{World, key, proposal};
@@ -178,6 +180,36 @@ deny contains {"rule": "share", "why": sprintf("%d of %d blocks are used", [b.re
         world.budgets.clear();
         let verdict = world.judge(&permit);
         assert_eq!(verdict.code(), Some(Code::Policy), "an owner that knows of no such budget: {verdict:?}");
+    }
+
+    #[test]
+    fn a_permit_that_takes_less_than_its_owners_policy_asks_is_refused() {
+        let (mut world, p) = world(vec![blocks(10, 0)], proposal("198.51.100.7"));
+        let mut body = world.ledger.permits_on(&p).next().expect("permitted").body.clone();
+        for (amount, code) in [(Some(1), Some(Code::Budget)), (None, Some(Code::Budget)), (Some(3), None)] {
+            body.budgets = amount.map(|amount| Amount { budget: "blocks".into(), amount }).into_iter().collect();
+            body.issued_ms += 1;
+            let permit = world.put(2, "site/lyon", KIND_PERMIT, &body);
+            assert_eq!(world.judge(&permit).code(), code, "{amount:?}");
+        }
+    }
+
+    #[test]
+    fn the_rule_in_the_handbook_holds() {
+        let handbook = include_str!("../../docs/policy.md");
+        let rule = handbook.split("```rego\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a rule");
+        for (spent, state) in [(7, State::Permitted), (8, State::PendingApproval)] {
+            let mut world = World::with_policy(rule);
+            world.budgets = vec![BudgetSeen { name: "blocks-lyon".into(), ..blocks(10, spent) }];
+            let p = world.propose(proposal("198.51.100.7"));
+            world.run();
+            assert_eq!(world.state(&p), state, "{:?}", world.status(&p).why);
+            assert_eq!(world.decision(&p).obligations.reserve, [Amount { budget: "blocks-lyon".into(), amount: 1 }]);
+        }
+        let mut world = World::with_policy(rule);
+        let p = world.propose(proposal("198.51.100.7"));
+        world.run();
+        assert_eq!(world.state(&p), State::Denied, "there is no such budget");
     }
 
     #[test]

@@ -197,8 +197,7 @@ impl<'a> Desk<'a> {
     fn decide(&self, p: &Recorded<Proposal>, deferred: Option<&Recorded<Decision>>) -> Option<Act> {
         let member = self.authority.member(self.me)?;
         let lease = LeaseAge::Ms(0);
-        let observer =
-            Observer { spiffe_id: &member.spiffe_id, lease, resource_version: None, budgets: self.budgets };
+        let observer = Observer { spiffe_id: &member.spiffe_id, lease, resource_version: None, budgets: self.budgets };
         let input = build(self.ledger, self.authority, self.clock, &observer, &p.id)?;
         let evaluation = match Action::of_proposal(self.engine.catalogue(), &p.body) {
             Ok(action) => self.floor(&action, p, self.engine.evaluate(&input)),
@@ -450,8 +449,15 @@ mod tests {
         }
         assert_eq!(world.step().len(), 20);
         let limits = Limits { open_total: 3, ..Limits::default() };
-        let acts =
-            step(&world.ledger, &world.authority, Some(&world.engine), &world.clock, &world.hq.author_id(), &[], &limits);
+        let acts = step(
+            &world.ledger,
+            &world.authority,
+            Some(&world.engine),
+            &world.clock,
+            &world.hq.author_id(),
+            &[],
+            &limits,
+        );
         assert_eq!(acts.len(), 3);
     }
 

@@ -78,15 +78,17 @@
 //! | `silence-unvouched` | an owner goes by silence without a coordinator's word |
 //! | `reported-trusted` | what a coordinator reports is all that an owner judges |
 //! | `edit-unbound` | a signature under one edit holds for another |
+//! | `takes-less` | a permit may set less of a budget aside than its owner's policy asks |
 //! | `modification-unbound` | a coordinator that may modify may write anything |
 
 /// The bugs of what people and coordinators may do to a proposal.
-pub const GOVERN_NAMES: [&str; 6] = [
+pub const GOVERN_NAMES: [&str; 7] = [
     "deputy-votes-twice",
     "writer-approves",
     "silence-unvouched",
     "reported-trusted",
     "edit-unbound",
+    "takes-less",
     "modification-unbound",
 ];
 

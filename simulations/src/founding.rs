@@ -3,8 +3,8 @@
 use cauldron_coordinator::policy::Bundle;
 use cauldron_crdt::escrow::{Budget, Life, Mint};
 use cauldron_identity::authority::{Activate, Credential, Enrol, Entry, EntryBody, KIND_ENTRY, Person};
-use cauldron_identity::charter::{Charter, ClassAges, Seat};
 use cauldron_identity::budget::window_at;
+use cauldron_identity::charter::{Charter, ClassAges, Seat};
 use cauldron_identity::codec::{from_cbor, to_cbor};
 use cauldron_identity::{
     AuthorKey, Digest, Fact, FactId, Header, HeaderDraft, MeshId, Scope, SealedFact, SignedCharter, SpiffeId,

@@ -201,10 +201,9 @@ impl Weather {
         weather.epoch_changes = *rng.pick(&[4, 12, 40, 16_000]).unwrap_or(&12);
         weather.hot_bytes = *rng.pick(&[0, 0, 20_000, HOT_BYTES_MAX]).unwrap_or(&0);
         weather.checks = *rng.pick(&[None, Some(0), Some(40)]).unwrap_or(&None);
-        weather.takes = rng.percent(60).then(|| Takes {
-            limit: rng.between(1, 5),
-            window_ms: *rng.pick(&[None, Some(120_000)]).unwrap_or(&None),
-        });
+        weather.takes = rng
+            .percent(60)
+            .then(|| Takes { limit: rng.between(1, 5), window_ms: *rng.pick(&[None, Some(120_000)]).unwrap_or(&None) });
         weather.favour_the_planted(turbulence_ms);
         weather
     }

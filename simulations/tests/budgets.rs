@@ -1,13 +1,13 @@
 //! Limits that hold across sites that cannot reach each other, told as stories on a calm world.
 
+use cauldron_coordinator::ledger::State;
 use cauldron_crdt::escrow::{Balance, Budget, Life, Share, purpose_named};
 use cauldron_identity::Confidence;
-use cauldron_node_core::{BudgetAct, Command, NodeCore};
-use cauldron_coordinator::ledger::State;
 use cauldron_identity::FactId;
+use cauldron_node_core::{BudgetAct, Command, NodeCore};
 use cauldron_simulations::founding::BLOCKS;
-use cauldron_simulations::weather::{Takes, Weather};
 use cauldron_simulations::story::{MINUTE, SECOND};
+use cauldron_simulations::weather::{Takes, Weather};
 use cauldron_simulations::world::{Asked, World};
 
 fn budget() -> Budget {

@@ -33,6 +33,7 @@ const CAUGHT_BY: [(&str, &str, &str); 19] = [
     ("writer-approves", "cauldron-coordinator", "an_edit_is_a_child_that_others_approve"),
     ("silence-unvouched", "cauldron-coordinator", "silence_allows_once_a_coordinator_says_it_was_kept"),
     ("reported-trusted", "cauldron-coordinator", "a_coordinator_cannot_talk_an_owner_into_anything"),
+    ("takes-less", "cauldron-coordinator", "a_permit_that_takes_less_than_its_owners_policy_asks_is_refused"),
     ("edit-unbound", "cauldron-coordinator", "an_edit_counts_only_as_it_was_signed_by_whom_was_asked"),
     ("modification-unbound", "cauldron-coordinator", "policy_modifies_and_the_child_is_judged_again"),
 ];

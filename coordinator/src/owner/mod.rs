@@ -299,7 +299,7 @@ impl<'a> Bench<'a> {
         if undo != permit.undo {
             return refuse(Code::Mismatch, "the action that would take it back is another than its schema's");
         }
-        if let Some(short) = short {
+        if let Some(short) = short.filter(|_| !planted::active("takes-less")) {
             return refuse(Code::Budget, &format!("it reserves less than {} of {}", short.amount, short.budget));
         }
         match lacks(&obligations.sandbox, &permit.sandbox)

@@ -129,7 +129,9 @@ impl NodeCore {
     fn reservation_for(&self, budget: &Budget, amount: u64, purpose: Digest) -> Result<Option<Body>, String> {
         if let Some((_, before)) = self.decider(0).reservation(budget, &purpose) {
             return match before.spent {
-                Some(_) => Err(format!("what it set aside of {budget} was settled before it started: it needs a new permit")),
+                Some(_) => {
+                    Err(format!("what it set aside of {budget} was settled before it started: it needs a new permit"))
+                }
                 // A store that is older than what its node did may hold it as open although it was used.
                 None if before.covered >= amount => self.may_use_rights().map(|()| None).map_err(|why| why.reason),
                 None => Err(format!("only {} of the {amount} that it set aside of {budget} were held", before.covered)),
@@ -212,9 +214,8 @@ impl NodeCore {
                     continue;
                 };
                 let settled = self.decider(0).settle(reserve, spent).map_err(|why| (why.code(), why.to_string()));
-                let written = settled.and_then(|settle| {
-                    self.write_rights(&Body::Settle(settle)).map_err(|why| (why.code, why.reason))
-                });
+                let written = settled
+                    .and_then(|settle| self.write_rights(&Body::Settle(settle)).map_err(|why| (why.code, why.reason)));
                 if let Err((code, why)) = written {
                     self.count_refusal(code, why);
                     open = true;

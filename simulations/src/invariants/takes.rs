@@ -30,9 +30,8 @@ fn lacks(m: &Machine, incarnation: u32, permit: FactId, counts: impl Fn(&FactId)
     let body = m.known.get(&permit).and_then(|f| f.body::<Permit>())?;
     let settled = |id: FactId| of_kind::<Settle>(&m.known, KIND_SETTLE).any(|(_, s)| s.reserve == id);
     let lacking = body.budgets.iter().find(|need| {
-        !reservations(m, incarnation, permit).any(|(id, r)| {
-            r.budget.as_str() == need.budget && r.amount >= need.amount && counts(&id) && !settled(id)
-        })
+        !reservations(m, incarnation, permit)
+            .any(|(id, r)| r.budget.as_str() == need.budget && r.amount >= need.amount && counts(&id) && !settled(id))
     });
     lacking.map(|need| format!("{} of {}", need.amount, need.budget))
 }
@@ -74,7 +73,8 @@ pub(super) fn what_happened_is_spent(world: &mut World, place: Place, fact: &Kno
     let (m, Some(settle)) = (&world.machines[place], fact.body::<Settle>()) else { return Ok(()) };
     let Some(reserve) = m.known.get(&settle.reserve).and_then(|f| f.body::<Reserve>()) else { return Ok(()) };
     let given_back = settle.spent < reserve.amount && reserve.budget.as_str() == BLOCKS;
-    let mut of_it = world.history.effects.iter().filter(|e| e.place == place && purpose_of(&e.permit) == reserve.purpose);
+    let mut of_it =
+        world.history.effects.iter().filter(|e| e.place == place && purpose_of(&e.permit) == reserve.purpose);
     let counts = |e: &Effect| reserve.window > 0 || m.blocklist.lines().contains_key(&e.permit);
     match of_it.find(|e| given_back && counts(e)) {
         None => Ok(()),
