@@ -73,7 +73,10 @@ impl NodeCore {
     /// What permits in force of other owners take and have not set aside.
     fn wanted(&self) -> BTreeMap<(Budget, Life), Vec<(FactId, u64)>> {
         let in_force = |p: &&Recorded<Permit>| {
-            p.body.owner != self.me && !p.body.budgets.is_empty() && p.body.execute_by_ms >= self.now.wall_ms
+            p.body.owner != self.me
+                && !p.body.budgets.is_empty()
+                && p.body.execute_by_ms >= self.now.wall_ms
+                && self.ledger.starts_on_permit(&p.id).next().is_none()
         };
         let mut wanted = BTreeMap::<(Budget, Life), Vec<(FactId, u64)>>::new();
         let mut permits: Vec<&Recorded<Permit>> = self.ledger.permits().filter(in_force).collect();
