@@ -254,6 +254,23 @@ fn a_neighbour_grants_while_hq_is_dark() {
 }
 
 #[test]
+fn of_two_owners_in_need_who_gets_something_back_uses_it() {
+    let mut world = taking(1, None, &[2]);
+    let first = approved(&mut world, "198.51.100.1");
+    let own = approved(&mut world, "198.51.100.2");
+    let neighbours = world.propose("lyon-2", "198.51.100.3");
+    world.run_for(2 * SECOND);
+    world.approve(neighbours).by("ana");
+    world.run_for(MINUTE);
+    assert_eq!([first, own, neighbours].map(|id| world.effects_of(id)), [1, 0, 0]);
+    // Each stands for ten minutes.
+    world.run_for(10 * MINUTE);
+    assert_eq!([own, neighbours].map(|id| world.effects_of(id)), [1, 0], "{}", why(&world, "lyon", own));
+    assert_eq!(world.reached.count("budget.granted_by_a_neighbour"), 0);
+    world.settle();
+}
+
+#[test]
 fn an_owner_that_hides_what_it_was_granted_for_a_permit_gets_no_more() {
     let mut weather = Weather::calm(vec![2, 1]);
     (weather.takes, weather.lease_r1_ms) = (Some(Takes { limit: 4, window_ms: None }), 45_000);

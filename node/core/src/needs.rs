@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cauldron_coordinator::bodies::Permit;
 use cauldron_coordinator::ledger::{Recorded, State};
+use cauldron_coordinator::owner::Code;
 use cauldron_crdt::escrow::{Body, Budget, Debit, Life, Window, purpose_of};
 use cauldron_identity::FactId;
 
@@ -39,17 +40,35 @@ impl NodeCore {
         if self.may_write().is_err() || self.may_use_rights().is_err() {
             return;
         }
-        let lacks = wanted.iter().flat_map(|((budget, to), permits)| self.lacks_of(budget, *to, permits));
+        // What it takes itself it does not give away: two nodes in need would pass the same rights to and fro.
+        let (mine, others): (Vec<_>, Vec<_>) = wanted.into_iter().partition(|((_, life), _)| life.author == self.me);
+        let sum = |permits: Vec<(FactId, u64)>| {
+            let hopeful = permits.iter().filter(|(permit, _)| !self.is_refused(permit));
+            hopeful.fold(0u64, |sum, (_, need)| sum.saturating_add(*need))
+        };
+        let own: BTreeMap<Budget, u64> =
+            mine.into_iter().map(|((budget, _), permits)| (budget, sum(permits))).collect();
+        let lacks = others.iter().flat_map(|((budget, to), permits)| self.lacks_of(budget, *to, permits));
         let lacks: Vec<Lack> = lacks.collect();
         let known: BTreeSet<(FactId, Budget)> = lacks.iter().map(|l| (l.permit, l.budget.clone())).collect();
         self.work.rights.lacking.retain(|key, _| known.contains(key));
         for lack in lacks {
-            self.give(lack);
+            let own = own.get(&lack.budget).copied().unwrap_or(0);
+            self.give(lack, own);
         }
     }
 
-    fn give(&mut self, lack: Lack) {
+    /// Whether this node has refused a permit of its own for what neither time nor a lease will change.
+    fn is_refused(&self, permit: &FactId) -> bool {
+        self.work.codes.get(permit).is_some_and(|code| !matches!(code, Code::Isolated | Code::NoPolicy))
+    }
+
+    fn give(&mut self, lack: Lack, own: u64) {
         let Some((rank, held)) = self.rank(&lack) else { return };
+        let spare = held.saturating_sub(own);
+        if spare == 0 {
+            return;
+        }
         let now_ms = self.now.boottime_ms;
         let since = *self.work.rights.lacking.entry((lack.permit, lack.budget.clone())).or_insert(now_ms);
         let turn_ms = since.saturating_add(rank.saturating_mul(GRANT_AFTER_MS));
@@ -58,7 +77,7 @@ impl NodeCore {
             *again = (*again).min(turn_ms);
             return;
         }
-        let debit = self.decider(lack.window).debit(&lack.budget, lack.window, lack.amount.min(held), lack.to);
+        let debit = self.decider(lack.window).debit(&lack.budget, lack.window, lack.amount.min(spare), lack.to);
         match debit {
             Ok(debit) => {
                 let body = Body::Debit(Debit { purpose: Some(purpose_of(&lack.permit)), ..debit });
@@ -70,11 +89,10 @@ impl NodeCore {
         }
     }
 
-    /// What permits in force of other owners take and have not set aside.
+    /// What permits in force take that their owners have not set aside, this node's own among them.
     fn wanted(&self) -> BTreeMap<(Budget, Life), Vec<(FactId, u64)>> {
         let in_force = |p: &&Recorded<Permit>| {
-            p.body.owner != self.me
-                && !p.body.budgets.is_empty()
+            !p.body.budgets.is_empty()
                 && p.body.execute_by_ms >= self.now.wall_ms
                 && self.ledger.starts_on_permit(&p.id).next().is_none()
         };
