@@ -19,6 +19,7 @@ use crate::bodies::{
     Decision, Evaluation, Obligations, Outcome, Permit, PolicyRef, Proposal, Resolution, RiskClass, WindowClosed,
     undo_digest,
 };
+use crate::budget::BudgetSeen;
 use crate::input::{Input, Observer, build, reported};
 use crate::json::canonical;
 use crate::lease::LeaseAge;
@@ -87,7 +88,18 @@ pub enum Act {
     },
 }
 
-/// What coordinator `me` should write now. Nothing without an active policy whose bundle is the engine's: proposals
+/// Who coordinates, and what it goes by.
+#[derive(Debug, Clone, Copy)]
+pub struct Sitting<'a> {
+    /// The coordinator.
+    pub me: &'a AuthorId,
+    /// How old its lease is.
+    pub lease: LeaseAge,
+    /// What its books say about budgets.
+    pub budgets: &'a [BudgetSeen],
+}
+
+/// What a coordinator should write now. Nothing without an active policy whose bundle is the engine's: proposals
 /// then wait, and their owners would deny them anyway. Whom a site's isolation grant names writes for that site while its own
 /// `lease` is too old for the class, and the grant goes on; coordinators need none.
 #[must_use]
@@ -96,15 +108,14 @@ pub fn step(
     authority: &Authority,
     engine: Option<&Engine>,
     clock: &Clock,
-    me: &AuthorId,
-    lease: LeaseAge,
+    sitting: &Sitting<'_>,
     limits: &Limits,
 ) -> Vec<Act> {
     let Some((policy, engine)) = authority.policy().zip(engine) else { return Vec::new() };
     if policy.activate.digest != engine.digest() {
         return Vec::new();
     }
-    let desk = Desk { ledger, authority, engine, policy, clock, me, lease, limits };
+    let desk = Desk { ledger, authority, engine, policy, clock, sitting: *sitting, limits };
     desk.admitted().into_iter().filter_map(|(p, status)| desk.act(p, &status)).collect()
 }
 
@@ -115,8 +126,7 @@ struct Desk<'a> {
     engine: &'a Engine,
     policy: ActivePolicy,
     clock: &'a Clock,
-    me: &'a AuthorId,
-    lease: LeaseAge,
+    sitting: Sitting<'a>,
     limits: &'a Limits,
 }
 
@@ -124,10 +134,10 @@ impl<'a> Desk<'a> {
     /// Open proposals that this coordinator is entitled to, oldest first, cut at the limits.
     fn admitted(&self) -> Vec<(&'a Recorded<Proposal>, Status)> {
         // With a lease that is fresh for every class nobody acts for a coordinator.
-        let cut_off = !self.lease.covers(RiskClass::R3, &self.authority.charter().class_ages);
+        let cut_off = !self.sitting.lease.covers(RiskClass::R3, &self.authority.charter().class_ages);
         let sits = |scope: &Scope| match cut_off {
-            true => may_decide(self.authority, self.me, scope),
-            false => entitled(self.authority, self.me, scope),
+            true => may_decide(self.authority, self.sitting.me, scope),
+            false => entitled(self.authority, self.sitting.me, scope),
         };
         let mine = self
             .ledger
@@ -153,16 +163,16 @@ impl<'a> Desk<'a> {
 
     /// Whether this author decides here whatever its lease.
     fn by_role(&self, p: &Recorded<Proposal>) -> bool {
-        entitled(self.authority, self.me, &p.header.scope)
+        entitled(self.authority, self.sitting.me, &p.header.scope)
     }
 
     /// Whether whoever writes about a proposal of `class` may: by role always, by the site's grant past the lease.
     fn sits(&self, p: &Recorded<Proposal>, class: RiskClass) -> bool {
         let site = p.header.scope.site_name().unwrap_or_default();
         self.by_role(p)
-            || (!self.lease.covers(class, &self.authority.charter().class_ages)
-                && acts(self.authority, self.me, site)
-                && grant_for(self.authority, site, class, self.lease).is_ok())
+            || (!self.sitting.lease.covers(class, &self.authority.charter().class_ages)
+                && acts(self.authority, self.sitting.me, site)
+                && grant_for(self.authority, site, class, self.sitting.lease).is_ok())
     }
 
     /// The class that counts for a decision.
@@ -175,7 +185,7 @@ impl<'a> Desk<'a> {
         let class_version = self.engine.class_version(&p.body.action_class);
         // One that an earlier life wrote beyond its cut counts for nobody.
         let own = self.ledger.decisions_on(&p.id).filter(|d| {
-            d.header.author == *self.me
+            d.header.author == *self.sitting.me
                 && d.body.policy.class_version == class_version
                 && self.ledger.decision_grants(p, d, self.authority)
         });
@@ -239,9 +249,10 @@ impl<'a> Desk<'a> {
 
     /// The decision, and the class it is of.
     fn evaluated(&self, p: &Recorded<Proposal>, deferred: Option<&Recorded<Decision>>) -> Option<(Act, RiskClass)> {
-        let member = self.authority.member(self.me)?;
-        let lease = if self.by_role(p) { LeaseAge::Ms(0) } else { self.lease };
-        let observer = Observer { spiffe_id: &member.spiffe_id, lease, resource_version: None };
+        let member = self.authority.member(self.sitting.me)?;
+        let lease = if self.by_role(p) { LeaseAge::Ms(0) } else { self.sitting.lease };
+        let budgets = self.sitting.budgets;
+        let observer = Observer { spiffe_id: &member.spiffe_id, lease, resource_version: None, budgets };
         let input = build(self.ledger, self.authority, self.clock, &observer, &p.id)?;
         let evaluation = match Action::of_proposal(self.engine.catalogue(), &p.body) {
             Ok(action) => self.floor(&action, p, self.engine.evaluate(&input)),
@@ -321,7 +332,7 @@ impl<'a> Desk<'a> {
         }
         let (site, class) = (p.header.scope.site_name()?, self.class(p, decision.risk));
         let voters = ballot.voters(self.clock.wall_ms, None).into_keys().collect();
-        let met = grant_for(self.authority, site, class, self.lease)
+        let met = grant_for(self.authority, site, class, self.sitting.lease)
             .and_then(|grant| meets(grant, class, &decision.obligations.reserve, &voters, self.authority));
         met.err()
     }

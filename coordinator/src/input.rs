@@ -10,6 +10,7 @@ use cauldron_identity::{Authority, Clock, Digest, FactId, SpiffeId};
 use serde_json::{Value, json};
 
 use crate::bodies::Proposal;
+use crate::budget::{self, BudgetSeen};
 use crate::json::{canonical, rfc3339};
 use crate::lease::LeaseAge;
 use crate::ledger::{HISTORY_MAX, Ledger, Recorded, State};
@@ -28,6 +29,8 @@ pub struct Observer<'a> {
     pub lease: LeaseAge,
     /// Version of the resource, where its owner knows one.
     pub resource_version: Option<&'a str>,
+    /// What its books say of every budget.
+    pub budgets: &'a [BudgetSeen],
 }
 
 /// An input document with what the engine needs beside it.
@@ -123,7 +126,7 @@ pub fn build_for(
         "confidence": {"raw_ppm": p.confidence_ppm, "method": p.confidence_method, "calibration": p.calibration},
         "history": history(ledger, authority, &steps, clock.wall_ms),
         "taint": taint(ledger, authority, recorded, &steps),
-        "budgets": [],
+        "budgets": budgets(ledger, authority, observer, p),
         "resource": resource(ledger, authority, observer, p),
         "votes": votes(ledger, authority, recorded, clock.wall_ms),
     });
@@ -236,6 +239,15 @@ fn agent(ledger: &Ledger, authority: &Authority, recorded: &Recorded<Proposal>, 
         "recent": recent(ledger, authority, &recorded.body.agent_build, clock.wall_ms),
         "killed": killed,
     })
+}
+
+fn budgets(ledger: &Ledger, authority: &Authority, observer: &Observer<'_>, p: &Proposal) -> Value {
+    if observer.budgets.is_empty() {
+        return json!([]);
+    }
+    let me = authority.author_of(observer.spiffe_id).map(|(author, _)| author);
+    let owner = ledger.owner_of(&p.resource, authority).map(|owner| owner.author);
+    budget::view(observer.budgets, &p.budgets, me, owner.as_ref())
 }
 
 fn resource(ledger: &Ledger, authority: &Authority, observer: &Observer<'_>, p: &Proposal) -> Value {

@@ -4,6 +4,7 @@
 //!
 //! * [`bodies`]: what the governance facts carry; [`action`]: the operations that this build knows.
 //! * [`policy`]: Rego bundles, evaluated in process; [`input`]: the one document they judge.
+//! * [`budget`]: what policies read of budgets, and may ask of them.
 //! * [`signed`]: what people say, under a credential of theirs; [`vote`]: their votes, bound to the terms they saw.
 //! * [`ledger`]: the pure fold of governance facts into the state of every proposal.
 //! * [`coordinate`]: what a coordinator writes next: decisions and permits.
@@ -19,6 +20,7 @@ pub mod action;
 pub mod alone;
 pub mod autonomy;
 pub mod bodies;
+pub mod budget;
 pub mod coordinate;
 pub mod input;
 pub mod json;

@@ -1,7 +1,9 @@
 //! How a world's mesh is founded: as in production, by a charter, a council key, people, and an activated policy.
 
 use cauldron_coordinator::policy::Bundle;
+use cauldron_crdt::escrow::{Budget, Life, Mint};
 use cauldron_identity::authority::{Activate, Credential, Enrol, Entry, EntryBody, KIND_ENTRY, Person};
+use cauldron_identity::budget::window_at;
 use cauldron_identity::charter::{Charter, ClassAges, Seat};
 use cauldron_identity::codec::{from_cbor, to_cbor};
 use cauldron_identity::{
@@ -10,12 +12,14 @@ use cauldron_identity::{
 
 use crate::clock::EPOCH_MS;
 use crate::rng::Rng;
-use crate::weather::Weather;
+use crate::weather::{Takes, Weather};
 
 /// The trust domain of every world.
 pub const TRUST_DOMAIN: &str = "sim.cauldron.internal";
 /// Whose approval the policy asks for.
 pub const DUTY: &str = "security-duty";
+/// The budget of which actions take, where they do.
+pub const BLOCKS: &str = "blocks";
 /// The class of action that agents propose here.
 pub const ACTION_CLASS: &str = "security.address.block/blocklist";
 /// SPIFFE ID of the first coordinator, which is the sequencer too.
@@ -83,7 +87,8 @@ impl Founding {
         let people = (0..weather.people.count).map(|i| voter(i, rng)).collect::<Vec<_>>();
         let bundle = bundle(weather);
         let class_version = bundle.class_version(ACTION_CLASS).expect("the default bundle judges the class");
-        let facts = seal_all(&council, &hq, mesh, &people, &bundle);
+        let mints = weather.takes.map(|takes| mints(takes, &hq)).unwrap_or_default();
+        let facts = seal_all(&council, &hq, mesh, &people, &bundle, mints);
         let approvers = weather.people.approvers;
         let root_key = founding_root();
         Self {
@@ -173,6 +178,16 @@ fn voter(i: usize, rng: &mut Rng) -> Voter {
     }
 }
 
+/// Rights of every window that a world's clocks may show, all in hq's hands.
+fn mints(takes: Takes, hq: &AuthorKey) -> Vec<Mint> {
+    let window_ms = takes.window_ms.unwrap_or(0);
+    let now = window_at(window_ms, EPOCH_MS);
+    let windows = if window_ms == 0 { 0..=0 } else { now - 1..=now + 4 };
+    let holder = Life { author: hq.author_id(), incarnation: 0 };
+    let budget = Budget::new(BLOCKS).expect("a name");
+    windows.map(|window| Mint { budget: budget.clone(), window, amount: takes.limit, holder, window_ms }).collect()
+}
+
 fn bundle(weather: &Weather) -> Bundle {
     let approvers = weather.people.approvers;
     let mut files = Bundle::default_bundle().files().clone();
@@ -180,11 +195,18 @@ fn bundle(weather: &Weather) -> Bundle {
     let text = String::from_utf8_lossy(data).into_owned();
     assert!(text.contains("\"approvers\": 1"), "the data file names the number of approvers");
     *data = text.replace("\"approvers\": 1", &format!("\"approvers\": {approvers}")).into_bytes();
+    let mut more = String::new();
     if weather.checks.is_some() {
+        more.push_str("\"post_checks\": [\"listed\"],\n\t");
+    }
+    if weather.takes.is_some() {
+        more.push_str(&format!("\"reserve\": [{{\"budget\": \"{BLOCKS}\", \"amount\": 1}}],\n\t"));
+    }
+    if !more.is_empty() {
         let rules = files.get_mut("security_address_block.rego").expect("the default bundle has its rules");
         let (text, why) = (String::from_utf8_lossy(rules).into_owned(), "\"why\": \"blocking an address needs");
         assert!(text.contains(why), "the rules say who approves");
-        *rules = text.replace(why, &format!("\"post_checks\": [\"listed\"],\n\t{why}")).into_bytes();
+        *rules = text.replace(why, &format!("{more}{why}")).into_bytes();
     }
     if let Some(within_ms) = weather.silence_ms {
         let rules = files.get_mut("security_address_block.rego").expect("the default bundle has its rules");
@@ -197,10 +219,18 @@ fn bundle(weather: &Weather) -> Bundle {
     Bundle::new(files).expect("a bundle with another number, a check, or silence instead of people")
 }
 
-fn seal_all(council: &AuthorKey, hq: &AuthorKey, mesh: MeshId, people: &[Voter], bundle: &Bundle) -> Vec<SealedFact> {
+fn seal_all(
+    council: &AuthorKey,
+    hq: &AuthorKey,
+    mesh: MeshId,
+    people: &[Voter],
+    bundle: &Bundle,
+    mints: Vec<Mint>,
+) -> Vec<SealedFact> {
     let policy = seal(hq, mesh, Scope::mesh(), 1, None, "policy.bundle", bundle.packed().to_vec());
     let activate = Activate { bundle: policy.id(), digest: bundle.digest(), version: bundle.version().to_owned() };
     let entries = people.iter().map(|p| Entry::Person(p.person())).chain([Entry::Activate(activate)]);
+    let entries = entries.chain(mints.into_iter().map(Entry::Mint));
     let (mut facts, mut prev) = (vec![policy.sealed().clone()], None);
     for (index, entry) in (1..).zip(entries) {
         let mut body = EntryBody::new(prev, index, &entry);

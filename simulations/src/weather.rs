@@ -56,6 +56,8 @@ pub struct Weather {
     pub budget_ms: Option<Ms>,
     /// How long the windows of the budget that has some are.
     pub window_ms: Ms,
+    /// What policy has each action take of a budget; none: nothing.
+    pub takes: Option<Takes>,
     /// How long the council takes to answer a forked authority chain with a term, at least and at most.
     pub term_ms: (Ms, Ms),
     /// From so many missing facts on a node fetches documents in one piece first.
@@ -68,6 +70,15 @@ pub struct Weather {
     pub second: bool,
     /// Where silence allows: how long it must last.
     pub silence_ms: Option<Ms>,
+}
+
+/// A budget of which each action takes one.
+#[derive(Debug, Clone, Copy)]
+pub struct Takes {
+    /// What is minted of it for each window.
+    pub limit: u64,
+    /// How long its windows are; none: it limits what stands at once.
+    pub window_ms: Option<Ms>,
 }
 
 /// How long a commit takes.
@@ -189,6 +200,7 @@ impl Weather {
             hot_bytes: HOT_BYTES_MAX,
             second: false,
             silence_ms: None,
+            takes: None,
             term_ms: (3_000, 60_000),
         };
         // A term of the council may take out what a rotation rests on: what becomes of that is a person's to see to.
@@ -209,6 +221,9 @@ impl Weather {
         weather.people.deputy_ms = every(rng, 40, 5_000, 30_000);
         weather.people.undo_ms = every(rng, 30, 10_000, 60_000);
         weather.agents.sessions = *rng.pick(&[0, 50]).unwrap_or(&0);
+        weather.takes = rng
+            .percent(60)
+            .then(|| Takes { limit: rng.between(1, 5), window_ms: *rng.pick(&[None, Some(120_000)]).unwrap_or(&None) });
         weather.favour_the_planted(turbulence_ms);
         weather
     }
@@ -273,6 +288,12 @@ impl Weather {
         if planted::active("silence-unvouched") || planted::active("silence-not-waited") {
             (self.silence_ms, self.faults.forge_ms, self.budget_ms) = (Some(30_000), Some(8_000), None);
         }
+        if planted::active("start-unreserved") {
+            (self.takes, self.agents.repeats) = (Some(Takes { limit: 1, window_ms: None }), 0);
+        }
+        if planted::active("unknown-settled-unspent") {
+            (self.takes, self.effect_fails) = (Some(Takes { limit: 5, window_ms: Some(120_000) }), (0, 40));
+        }
         if planted::active("cold-before-durable") {
             self.hot_bytes = 0;
         }
@@ -331,6 +352,7 @@ impl Weather {
             hot_bytes: HOT_BYTES_MAX,
             second: false,
             silence_ms: None,
+            takes: None,
             term_ms: (3_000, 60_000),
         }
     }

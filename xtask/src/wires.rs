@@ -7,7 +7,7 @@ use std::process::{ExitCode, Stdio};
 use crate::forward::cargo;
 
 /// Bug, and package and name of the test that must fail with it.
-const CAUGHT_BY: [(&str, &str, &str); 26] = [
+const CAUGHT_BY: [(&str, &str, &str); 27] = [
     ("resumption-on", "cauldron-mesh", "a_session_is_never_resumed_so_a_distrusted_peer_is_verified_again"),
     ("guard-off", "cauldron-mesh", "withdrawn_trust_ends_live_connections_and_keeps_them_out"),
     ("path-check-off", "cauldron-mesh", "no_bad_certificate_is_let_in_by_either_side"),
@@ -33,6 +33,7 @@ const CAUGHT_BY: [(&str, &str, &str); 26] = [
     ("writer-approves", "cauldron-coordinator", "an_edit_is_a_child_that_others_approve"),
     ("silence-unvouched", "cauldron-coordinator", "silence_allows_once_a_coordinator_says_it_was_kept"),
     ("reported-trusted", "cauldron-coordinator", "a_coordinator_cannot_talk_an_owner_into_anything"),
+    ("takes-less", "cauldron-coordinator", "a_permit_that_takes_less_than_its_owners_policy_asks_is_refused"),
     ("edit-unbound", "cauldron-coordinator", "an_edit_counts_only_as_it_was_signed_by_whom_was_asked"),
     ("modification-unbound", "cauldron-coordinator", "policy_modifies_and_the_child_is_judged_again"),
     ("lift-without-quorum", "cauldron-identity", "a_council_quorum_lifts_what_it_names_once_it_is_held"),

@@ -2,7 +2,7 @@
 
 use cauldron_identity::{Clock, FactId};
 
-use super::{Act, Desk, Limits};
+use super::{Act, Desk, Limits, Sitting};
 use crate::bodies::{BrokenGlass, Decision, Outcome, Permit, Proposal};
 use crate::ledger::{PERMIT_MS_MAX, Recorded, State};
 use crate::owner::{Bench, used_already};
@@ -98,8 +98,7 @@ fn desk<'a>(bench: &'a Bench<'_>, limits: &'a Limits) -> Option<Desk<'a>> {
         engine,
         policy,
         clock: bench.clock,
-        me: &bench.me.author,
-        lease: bench.lease,
+        sitting: Sitting { me: &bench.me.author, lease: bench.lease, budgets: bench.budgets },
         limits,
     };
     (desk.policy.activate.digest == engine.digest()).then_some(desk)

@@ -4,6 +4,10 @@ use super::*;
 use crate::testkit::{NOW, World, proposal};
 use crate::vote::Choice;
 
+fn sitting(me: &AuthorId) -> Sitting<'_> {
+    Sitting { me, lease: LeaseAge::Ms(0), budgets: &[] }
+}
+
 #[test]
 fn one_decision_then_one_permit_then_nothing() {
     let mut world = World::new();
@@ -30,11 +34,11 @@ fn without_the_active_bundle_or_entitlement_nothing_is_written() {
     let limits = Limits::default();
     let (ledger, authority) = (&world.ledger, &world.authority);
     let porto = world.porto.author_id();
-    assert_eq!(step(ledger, authority, Some(&world.engine), &world.clock, &porto, LeaseAge::Ms(0), &limits), vec![]);
+    assert_eq!(step(ledger, authority, Some(&world.engine), &world.clock, &sitting(&porto), &limits), vec![]);
     let hq = world.hq.author_id();
-    assert_eq!(step(ledger, authority, None, &world.clock, &hq, LeaseAge::Ms(0), &limits), vec![]);
+    assert_eq!(step(ledger, authority, None, &world.clock, &sitting(&hq), &limits), vec![]);
     let other = World::engine_with("package cauldron.guardrail\nallow contains {\"rule\":\"x\",\"why\":\"y\"}");
-    assert_eq!(step(ledger, authority, Some(&other), &world.clock, &hq, LeaseAge::Ms(0), &limits), vec![]);
+    assert_eq!(step(ledger, authority, Some(&other), &world.clock, &sitting(&hq), &limits), vec![]);
 }
 
 #[test]
@@ -102,7 +106,7 @@ fn limits_hold_back_what_is_above_them() {
     assert_eq!(world.step().len(), 20);
     let limits = Limits { open_total: 3, ..Limits::default() };
     let hq = world.hq.author_id();
-    let acts = step(&world.ledger, &world.authority, Some(&world.engine), &world.clock, &hq, LeaseAge::Ms(0), &limits);
+    let acts = step(&world.ledger, &world.authority, Some(&world.engine), &world.clock, &sitting(&hq), &limits);
     assert_eq!(acts.len(), 3);
 }
 

@@ -209,7 +209,7 @@ fn budget_deeds() -> Vec<Vec<u8>> {
         if let Some(Deed::Fact(fact)) = written { fact.id() } else { unreachable!("it is a fact") }
     };
     write(Body::Credit(Credit { budget: budget.clone(), window, source: Source::Mint(entry.id()) }));
-    write(Body::Debit(Debit { budget: budget.clone(), window, amount: 4, to: life(HQ) }));
+    write(Body::Debit(Debit { budget: budget.clone(), window, amount: 4, to: life(HQ), purpose: None }));
     let reserve = write(Body::Reserve(Reserve { budget, window, amount: 5, purpose: Digest::of("purpose", b"") }));
     write(Body::Settle(Settle { reserve, spent: 3 }));
     deeds

@@ -389,6 +389,11 @@ impl Authority {
         })
     }
 
+    /// Every budget of which something was minted, with the length of its windows in milliseconds, 0 without time.
+    pub fn budgets(&self) -> impl Iterator<Item = (&Budget, u64)> {
+        self.fold.minted.iter().map(|(budget, minted)| (budget, minted.window_ms))
+    }
+
     /// How long the windows of a budget are, milliseconds; 0 without time. None for one of which nothing was minted.
     #[must_use]
     pub fn window_ms(&self, budget: &Budget) -> Option<u64> {

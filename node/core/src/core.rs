@@ -134,6 +134,8 @@ pub(crate) struct Work {
     pub(crate) absent: BTreeSet<FactId>,
     /// What connectors said of the versions that permits count on.
     pub(crate) versions: crate::versions::Versions,
+    /// Rights that permits take.
+    pub(crate) rights: crate::rights::Rights,
     /// What was done, and is to be checked or taken back.
     pub(crate) aftermath: crate::aftermath::Aftermath,
     /// When each author was last given a lease here, boot time in milliseconds.

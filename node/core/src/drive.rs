@@ -233,6 +233,8 @@ impl NodeCore {
             self.seal();
             self.send_work();
             self.tend_budgets();
+            self.tend_rights();
+            self.look_at_budgets();
             self.hold();
             self.acknowledge();
             self.tend_ownership();
@@ -243,6 +245,7 @@ impl NodeCore {
             self.tend_aftermath();
             self.coordinate();
             self.open_glass();
+            self.tend_needs();
             self.own();
             self.deadline_at_ms = self.next_deadline();
         }

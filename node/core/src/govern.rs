@@ -9,7 +9,7 @@ use cauldron_coordinator::bodies::{
     DEPUTY_MS_MAX, Deputy, KIND_BREAK_GLASS, KIND_BUNDLE, KIND_DECISION, KIND_DEPUTY, KIND_PERMIT, KIND_PROPOSAL,
     KIND_RESTRICTION, KIND_WINDOW, Proposal,
 };
-use cauldron_coordinator::coordinate::{self, Act, Limits};
+use cauldron_coordinator::coordinate::{self, Act, Limits, Sitting};
 use cauldron_coordinator::ledger::{Recorded, Report};
 use cauldron_coordinator::policy::{Bundle, Engine};
 use cauldron_crdt::doc::{DocId, DocKey, Edit, Field, KIND as KIND_CHANGE, KIND_SEAL};
@@ -268,8 +268,8 @@ impl NodeCore {
         let limits =
             Limits { open_per_agent: OPEN_PER_AGENT_MAX, open_per_site: OPEN_PER_SITE_MAX, ..Limits::default() };
         let engine = self.policy.engine.as_ref();
-        let mut acts =
-            coordinate::step(&self.ledger, &self.authority, engine, &self.now, &self.me, self.lease_age(), &limits);
+        let sitting = Sitting { me: &self.me, lease: self.lease_age(), budgets: &self.work.rights.seen };
+        let mut acts = coordinate::step(&self.ledger, &self.authority, engine, &self.now, &sitting, &limits);
         #[cfg(feature = "fault-points")]
         if self.misbehave.forge_permits {
             acts.extend(self.forge());
@@ -353,7 +353,8 @@ impl NodeCore {
         }
     }
 
-    /// When the next deadline of an open proposal or of a permit of this node passes, or its lease gets too old for something, boot time in milliseconds.
+    /// When the next deadline of an open proposal or of a permit of this node passes, its lease gets too old for something, or rights
+    /// are looked at again, boot time in milliseconds.
     pub(crate) fn next_deadline(&self) -> Option<u64> {
         let wall = self.now.wall_ms;
         let open = self.ledger.open(&self.authority, wall);
@@ -361,6 +362,6 @@ impl NodeCore {
         let permits = self.ledger.permits().filter(|p| p.body.owner == self.me).map(|p| p.body.execute_by_ms);
         let next = deadlines.chain(permits).filter(|at| *at >= wall).min();
         let next = next.map(|next| self.now.boottime_ms.saturating_add(next - wall).saturating_add(1));
-        next.into_iter().chain(self.next_lease_edge()).min()
+        next.into_iter().chain(self.next_lease_edge()).chain(self.work.rights.again_ms).min()
     }
 }

@@ -10,13 +10,16 @@ use cauldron_coordinator::bodies::{
 use cauldron_coordinator::ledger::{Ledger, State};
 use cauldron_coordinator::vote::{Choice, SignedVote};
 use cauldron_crdt::doc::DocChange;
+use cauldron_crdt::escrow::{Budget, Life};
 use cauldron_identity::authority::{Authority, Entry, EntryBody, KIND_ENTRY};
+use cauldron_identity::budget::window_at;
 use cauldron_identity::codec::from_cbor;
 use cauldron_identity::{Fact, FactId, Scope};
 
 use super::model::Model;
 use super::{Holds, Violation, once};
 use crate::facts::{Facts, Known, of_kind};
+use crate::founding::BLOCKS;
 use crate::network::Place;
 use crate::queue::Ms;
 use crate::reached;
@@ -25,6 +28,9 @@ use crate::world::{HQ, World};
 
 /// How often states are looked at, milliseconds. Folding is slow; the checks at each start and permit are the fine net.
 const SAMPLE_MS: Ms = 25_000;
+
+/// How long the rights of a window may take to reach an owner after it opens, milliseconds.
+const NEW_WINDOW_MS: Ms = 20_000;
 
 /// Facts that one proposal or one machine may lead to, votes, retries and board lines included. A generous guess, not a
 /// measured bound: it is there to stop worlds that feed on themselves.
@@ -162,7 +168,8 @@ pub(super) fn final_states(world: &mut World) -> Holds {
 }
 
 /// PROGRESS: once everything has settled, nothing that people approved is left half done: it was executed, or it is void.
-pub(super) fn progress(world: &World) -> Holds {
+pub(super) fn progress(world: &mut World) -> Holds {
+    let mut lacked = false;
     let hq = &world.machines[HQ];
     let Some((authority, ledger)) = fold(world, &hq.terms(), hq.known.values()) else { return Ok(()) };
     let wall_ms = hq.clock.wall(world.now());
@@ -185,13 +192,41 @@ pub(super) fn progress(world: &World) -> Holds {
             State::Approved | State::Permitted => !taken(world, fact) && rightly_permitted(world, owner, *id),
             _ => false,
         };
+        if waits && status.state == State::Permitted && lacks_rights(world, owner, id) {
+            lacked = true;
+            continue;
+        }
         if waits && !waits_for_a_dropped_entry(world, owner, id, &status.why) {
             let text =
                 format!("{} on {} is still {:?}: {}", id.short(), owner.name, status.state, status.why.join("; "));
             return Err(Violation::new("PROGRESS", text));
         }
     }
+    if lacked {
+        reached!(world, "budget.permit_lacked");
+    }
     Ok(())
+}
+
+/// Whether nobody who reads the permit holds what its owner lacks, by the owner's own books and clock.
+fn lacks_rights(world: &World, owner: &Machine, proposal: &FactId) -> bool {
+    let (Some(takes), Some(core)) = (world.weather.takes, &owner.core) else { return false };
+    let Ok(budget) = Budget::new(BLOCKS) else { return false };
+    let window_of = |wall_ms| window_at(takes.window_ms.unwrap_or(0), wall_ms);
+    let wall_ms = owner.clock.wall(world.now());
+    let window = window_of(wall_ms);
+    if window_of(wall_ms.saturating_sub(NEW_WINDOW_MS)) != window {
+        return true;
+    }
+    // A clock that shows another window grants of another window.
+    let readers = world.machines.iter().filter(|m| m.site.is_none() || m.site == owner.site);
+    let readers = readers.filter(|m| window_of(m.clock.wall(world.now())) == window);
+    let lives = readers.filter(|m| world.is_in_good_standing(m)).filter_map(|m| {
+        core.authority().member(&m.author).map(|member| Life { author: m.author, incarnation: member.incarnation })
+    });
+    let balance = core.escrow().balance(&budget, window);
+    let permitted = of_kind::<Permit>(&owner.known, KIND_PERMIT).any(|(_, p)| p.proposal == *proposal);
+    permitted && lives.map(|life| balance.of(&life)).all(|share| share.held + share.in_flight == 0)
 }
 
 /// Whether the owner, or hq, waits for an authority entry that a vote or an edit names, in a world whose sequencer signed two for one place: it may

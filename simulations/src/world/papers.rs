@@ -117,6 +117,7 @@ impl World {
             principal: self.founding.people[principal].id.clone(),
             role: "operator".into(),
             delegation: vec![],
+            purpose: None,
         };
         let step = Box::new((owner, proposal));
         self.ask(place, Command::OpenSession(Box::new(open)), Asked::Session { step });

@@ -146,7 +146,7 @@ fn of_class_r2(world: &mut World, change: impl Fn(&mut Proposal)) -> FactId {
 fn the_floor_yields_to_a_grant_for_exactly_this_agent_and_as_long_as_it_lasts() {
     let level = |world: &World, p: &FactId| {
         let me = world.me();
-        let observer = Observer { spiffe_id: &me, lease: world.lease, resource_version: None };
+        let observer = Observer { spiffe_id: &me, lease: world.lease, resource_version: None, budgets: &[] };
         let input = build(&world.ledger, &world.authority, &world.clock, &observer, p).expect("here");
         let agent = &input.document()["agent"];
         (agent["level"].as_str().expect("one").to_owned(), agent["grant"]["expires_ms"].as_u64())
