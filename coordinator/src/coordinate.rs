@@ -2,7 +2,7 @@
 //!
 //! [`step`] is a function of what the coordinator holds. Stepping again after its facts were inserted yields nothing.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use cauldron_identity::authority::{ActivePolicy, Authority};
 use cauldron_identity::{AuthorId, Clock, Confidence, Digest, FactId, Scope};
@@ -15,17 +15,17 @@ use crate::bodies::{
 use crate::input::{Input, Observer, build, reported};
 use crate::json::canonical;
 use crate::lease::LeaseAge;
-use crate::ledger::{Ballot, Ledger, PERMIT_MS_MAX, Recorded, State, Status, entitled, modified};
+use crate::ledger::{Ballot, Board, Held, Ledger, PERMIT_MS_MAX, Recorded, State, Status, entitled, modified};
 use crate::policy::Engine;
 
-/// How much a coordinator takes on (guarantees §4). What is above waits, undecided.
+/// How much a coordinator takes on (guarantees §4). What is above waits, undecided, and says so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Open proposals per agent.
     pub open_per_agent: usize,
     /// Open proposals per site, so that one site cannot crowd out another.
     pub open_per_site: usize,
-    /// Open proposals in all.
+    /// Open proposals in all: above it, every site's oldest comes before any site's second.
     pub open_total: usize,
     /// How long a permit may be used, milliseconds; at most [`PERMIT_MS_MAX`].
     pub permit_ms: u64,
@@ -91,12 +91,45 @@ pub fn step(
     me: &AuthorId,
     limits: &Limits,
 ) -> Vec<Act> {
-    let Some((policy, engine)) = authority.policy().zip(engine) else { return Vec::new() };
+    let mut board = Board::new(*limits);
+    board.refresh(ledger, authority, clock.wall_ms);
+    step_on(&mut board, ledger, authority, engine, clock, me, limits).acts
+}
+
+/// What a step came to.
+#[derive(Debug, Default)]
+pub struct Step {
+    /// To be written, the oldest proposal first.
+    pub acts: Vec<Act>,
+    /// Proposals that are open above the limits and were not told of before.
+    pub held: Vec<(FactId, Held)>,
+}
+
+/// The same of what changed on a board since the last step on it: stepping again yields nothing, also while nothing is written, but
+/// for what was deferred. The board must be refreshed.
+#[must_use]
+pub fn step_on(
+    board: &mut Board,
+    ledger: &Ledger,
+    authority: &Authority,
+    engine: Option<&Engine>,
+    clock: &Clock,
+    me: &AuthorId,
+    limits: &Limits,
+) -> Step {
+    let Some((policy, engine)) = authority.policy().zip(engine) else { return Step::default() };
     if policy.activate.digest != engine.digest() {
-        return Vec::new();
+        return Step::default();
     }
     let desk = Desk { ledger, authority, engine, policy, clock, me, limits };
-    desk.admitted().into_iter().filter_map(|(p, status)| desk.act(p, &status)).collect()
+    let (due, held) = board.take_due(ledger);
+    let mut acts = Vec::new();
+    for (p, status) in due.into_iter().filter(|(p, _)| entitled(authority, me, &p.header.scope)) {
+        let (act, deferred) = desk.act(p, &status);
+        board.defer(p.id, deferred);
+        acts.extend(act);
+    }
+    Step { acts, held }
 }
 
 /// One step's view.
@@ -111,29 +144,8 @@ struct Desk<'a> {
 }
 
 impl<'a> Desk<'a> {
-    /// Open proposals that this coordinator is entitled to, oldest first, cut at the limits.
-    fn admitted(&self) -> Vec<(&'a Recorded<Proposal>, Status)> {
-        let mine = self.ledger.proposals().filter(|p| {
-            entitled(self.authority, self.me, &p.header.scope) && self.ledger.proposal_counts(p, self.authority).is_ok()
-        });
-        let status = |p: &'a Recorded<Proposal>| {
-            self.ledger.status(&p.id, self.authority, self.clock.wall_ms).map(|status| (p, status))
-        };
-        let mut open: Vec<_> = mine.filter_map(status).filter(|(_, s)| s.state.is_open()).collect();
-        open.sort_by_key(|(p, _)| (p.body.created_ms, p.id));
-        let (mut agents, mut sites) = (BTreeMap::new(), BTreeMap::new());
-        open.retain(|(p, _)| {
-            let agent: &mut usize = agents.entry(&p.body.agent).or_default();
-            let site: &mut usize = sites.entry(&p.body.site).or_default();
-            let fits = *agent < self.limits.open_per_agent && *site < self.limits.open_per_site;
-            (*agent, *site) = (*agent + usize::from(fits), *site + usize::from(fits));
-            fits
-        });
-        open.truncate(self.limits.open_total);
-        open
-    }
-
-    fn act(&self, p: &'a Recorded<Proposal>, status: &Status) -> Option<Act> {
+    /// The next writing about a proposal, and whether it is deferred, to be judged again.
+    fn act(&self, p: &'a Recorded<Proposal>, status: &Status) -> (Option<Act>, bool) {
         let class_version = self.engine.class_version(&p.body.action_class);
         // One that an earlier life wrote beyond its cut counts for nobody.
         let own = self.ledger.decisions_on(&p.id).filter(|d| {
@@ -145,14 +157,16 @@ impl<'a> Desk<'a> {
         if own.iter().all(|d| d.body.outcome == Outcome::Defer) {
             // A deferral is judged again until it comes to something else.
             let again = |act: &Act| matches!(act, Act::Decide { body, .. } if body.outcome == Outcome::Defer);
-            return self.decide(p, own.first().copied()).filter(|act| own.is_empty() || !again(act));
+            let act = self.decide(p, own.first().copied()).filter(|act| own.is_empty() || !again(act));
+            return (act, !own.is_empty());
         }
-        match status.state {
+        let act = match status.state {
             State::Approved => self.permit(p, status),
             State::Evaluated => own.iter().find_map(|d| self.modify(p, d)),
             State::VetoWindow => own.iter().find_map(|d| self.close(p, d)),
             _ => None,
-        }
+        };
+        (act, false)
     }
 
     /// Policy asked for other arguments: the child that has them. What policy said is written either way, so a child that cannot be

@@ -29,5 +29,7 @@ pub mod vote;
 
 pub use cauldron_identity::planted;
 
-#[cfg(test)]
-mod testkit;
+#[cfg(any(test, feature = "testing"))]
+#[doc(hidden)]
+#[allow(missing_docs, clippy::missing_panics_doc, clippy::must_use_candidate)]
+pub mod testkit;

@@ -99,7 +99,7 @@ impl World {
         Engine::new(&Self::bundle(rego)).expect("compiles")
     }
 
-    fn with_bundle(bundle: &Bundle, coordinators: u8) -> Self {
+    pub fn with_bundle(bundle: &Bundle, coordinators: u8) -> Self {
         #[cfg(feature = "planted")]
         if let Ok(name) = std::env::var("CAULDRON_PLANTED") {
             assert!(crate::planted::activate_everywhere(&name), "no bug is called {name}");
@@ -268,10 +268,15 @@ impl World {
 
     /// Seals a governance fact and puts it into the ledger.
     pub fn put<T: minicbor::Encode<()>>(&mut self, author: u8, scope: &str, kind: &str, body: &T) -> FactId {
-        let fact = self.seal(&key(author), scope.parse().expect("scope"), kind, to_cbor(body));
+        let fact = self.sealed(author, scope, kind, body);
         assert_eq!(self.ledger.insert(&fact), Inserted::New);
         self.facts.push(fact.clone());
         fact.id()
+    }
+
+    /// Seals a governance fact, and leaves it to the caller.
+    pub fn sealed<T: minicbor::Encode<()>>(&mut self, author: u8, scope: &str, kind: &str, body: &T) -> Fact {
+        self.seal(&key(author), scope.parse().expect("scope"), kind, to_cbor(body))
     }
 
     pub fn propose(&mut self, p: Proposal) -> FactId {

@@ -429,7 +429,8 @@ impl<'a> Bench<'a> {
     fn missing(&self, permit: &Permit, what: &str) -> Stop {
         if self.clock.wall_ms > permit.execute_by_ms {
             let until = rfc3339(permit.execute_by_ms);
-            return Stop::Void(Code::Late, format!("{what}, and it could be used until {until}"));
+            let why = format!("{what}, and it could be used until {until}; {}", Code::Late.remedy());
+            return Stop::Void(Code::Late, why);
         }
         wait(what)
     }

@@ -25,7 +25,7 @@ pub enum Standing {
 }
 
 /// Where the chains of one (author, incarnation) end.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Ends {
     by_scope: BTreeMap<Scope, (u64, Option<FactId>)>,
     named: bool,

@@ -1,5 +1,6 @@
 //! Every refusal of the owner, by its code.
 
+mod bad_input;
 mod undo;
 mod votes;
 
