@@ -15,7 +15,7 @@ use crate::bodies::{
 use crate::input::{Input, Observer, build, reported};
 use crate::json::canonical;
 use crate::lease::LeaseAge;
-use crate::ledger::{Ballot, Board, Held, Ledger, PERMIT_MS_MAX, Recorded, State, Status, entitled, modified};
+use crate::ledger::{Ballot, Docket, Held, Ledger, PERMIT_MS_MAX, Recorded, State, Status, entitled, modified};
 use crate::policy::Engine;
 
 /// How much a coordinator takes on (guarantees §4). What is above waits, undecided, and says so.
@@ -91,9 +91,9 @@ pub fn step(
     me: &AuthorId,
     limits: &Limits,
 ) -> Vec<Act> {
-    let mut board = Board::new(*limits);
-    board.refresh(ledger, authority, clock.wall_ms);
-    step_on(&mut board, ledger, authority, engine, clock, me, limits).acts
+    let mut docket = Docket::new(*limits);
+    docket.refresh(ledger, authority, clock.wall_ms);
+    step_on(&mut docket, ledger, authority, engine, clock, me, limits).acts
 }
 
 /// What a step came to.
@@ -105,11 +105,11 @@ pub struct Step {
     pub held: Vec<(FactId, Held)>,
 }
 
-/// The same of what changed on a board since the last step on it: stepping again yields nothing, also while nothing is written, but
-/// for what was deferred. The board must be refreshed.
+/// The same of what changed on a docket since the last step on it: stepping again yields nothing, also while nothing is written, but
+/// for what was deferred. The docket must be refreshed.
 #[must_use]
 pub fn step_on(
-    board: &mut Board,
+    docket: &mut Docket,
     ledger: &Ledger,
     authority: &Authority,
     engine: Option<&Engine>,
@@ -122,11 +122,11 @@ pub fn step_on(
         return Step::default();
     }
     let desk = Desk { ledger, authority, engine, policy, clock, me, limits };
-    let (due, held) = board.take_due(ledger);
+    let (due, held) = docket.take_due(ledger);
     let mut acts = Vec::new();
     for (p, status) in due.into_iter().filter(|(p, _)| entitled(authority, me, &p.header.scope)) {
         let (act, deferred) = desk.act(p, &status);
-        board.defer(p.id, deferred);
+        docket.defer(p.id, deferred);
         acts.extend(act);
     }
     Step { acts, held }

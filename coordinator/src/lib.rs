@@ -29,6 +29,9 @@ pub mod vote;
 
 pub use cauldron_identity::planted;
 
+#[cfg(test)]
+mod models;
+
 #[cfg(any(test, feature = "testing"))]
 #[doc(hidden)]
 #[allow(missing_docs, clippy::missing_panics_doc, clippy::must_use_candidate)]

@@ -77,15 +77,19 @@
 //! | `reported-trusted` | what a coordinator reports is all that an owner judges |
 //! | `edit-unbound` | a signature under one edit holds for another |
 //! | `modification-unbound` | a coordinator that may modify may write anything |
+//! | `resume-unjudged` | what was started before a crash goes on although somebody said no since |
+//! | `cut-beside-forgotten` | a cut that a term took out of the chain means nothing |
 
 /// The bugs of what people and coordinators may do to a proposal.
-pub const GOVERN_NAMES: [&str; 6] = [
+pub const GOVERN_NAMES: [&str; 8] = [
     "deputy-votes-twice",
     "writer-approves",
     "silence-unvouched",
     "reported-trusted",
     "edit-unbound",
     "modification-unbound",
+    "resume-unjudged",
+    "cut-beside-forgotten",
 ];
 
 /// The bugs of ranges, of documents in one piece and of facts on disk.

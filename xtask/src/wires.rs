@@ -7,7 +7,7 @@ use std::process::{ExitCode, Stdio};
 use crate::forward::cargo;
 
 /// Bug, and package and name of the test that must fail with it.
-const CAUGHT_BY: [(&str, &str, &str); 19] = [
+const CAUGHT_BY: [(&str, &str, &str); 21] = [
     ("resumption-on", "cauldron-mesh", "a_session_is_never_resumed_so_a_distrusted_peer_is_verified_again"),
     ("guard-off", "cauldron-mesh", "withdrawn_trust_ends_live_connections_and_keeps_them_out"),
     ("path-check-off", "cauldron-mesh", "no_bad_certificate_is_let_in_by_either_side"),
@@ -35,6 +35,17 @@ const CAUGHT_BY: [(&str, &str, &str); 19] = [
     ("reported-trusted", "cauldron-coordinator", "a_coordinator_cannot_talk_an_owner_into_anything"),
     ("edit-unbound", "cauldron-coordinator", "an_edit_counts_only_as_it_was_signed_by_whom_was_asked"),
     ("modification-unbound", "cauldron-coordinator", "policy_modifies_and_the_child_is_judged_again"),
+    // Two models, which go through everything.
+    (
+        "resume-unjudged",
+        "cauldron-coordinator",
+        "an_owner_does_once_what_was_permitted_whatever_arrives_in_whatever_order",
+    ),
+    (
+        "cut-beside-forgotten",
+        "cauldron-coordinator",
+        "a_cut_holds_and_forgets_nothing_whatever_arrives_in_whatever_order",
+    ),
 ];
 
 /// Runs each test without its bug, where it must hold, and with it, where it must not.

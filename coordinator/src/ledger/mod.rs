@@ -7,9 +7,9 @@
 //! (denials, restrictions) and what happened (starts, outcomes) counts whatever becomes of its author.
 
 mod agree;
-mod board;
 mod child;
 mod deputies;
+mod docket;
 mod report;
 mod rights;
 mod session;
@@ -19,7 +19,7 @@ mod timeline;
 mod touched;
 
 #[cfg(test)]
-mod people_tests;
+pub(crate) mod people_tests;
 #[cfg(test)]
 mod tests;
 
@@ -30,9 +30,9 @@ use cauldron_identity::codec::CodecError;
 use cauldron_identity::{AuthorId, Digest, Fact, FactId, Header, Scope};
 use minicbor::Decode;
 
-pub use board::{Board, Held};
 pub use child::{GENERATIONS_MAX, edited, modified};
 pub use deputies::Deputised;
+pub use docket::{Docket, Held};
 pub use report::Report;
 pub use rights::{Owner, entitled};
 pub use session::HISTORY_MAX;

@@ -87,7 +87,7 @@ fn a_key_in_a_file_is_not_enough_where_a_touch_is_asked_for() {
 }
 
 /// The edit of `p` by a person, as their node would write it.
-pub(super) fn edit(world: &World, p: &FactId, person: &str, change: impl FnOnce(&mut Proposal)) -> Proposal {
+pub(crate) fn edit(world: &World, p: &FactId, person: &str, change: impl FnOnce(&mut Proposal)) -> Proposal {
     let parent = world.ledger.proposal(p).expect("here").body.clone();
     let mut body = Proposal { lineage: Some(parent.lineage(*p)), parent: Some(*p), ..parent };
     change(&mut body);
@@ -106,7 +106,7 @@ pub(super) fn edit(world: &World, p: &FactId, person: &str, change: impl FnOnce(
     body
 }
 
-pub(super) fn shorter(p: &mut Proposal) {
+pub(crate) fn shorter(p: &mut Proposal) {
     p.args = String::from_utf8_lossy(&p.args).replace("3600", "60").into_bytes();
 }
 

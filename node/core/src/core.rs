@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use cauldron_coordinator::lease::LeaseState;
-use cauldron_coordinator::ledger::{Board, Ledger};
+use cauldron_coordinator::ledger::{Docket, Ledger};
 use cauldron_coordinator::policy::Engine;
 use cauldron_crdt::escrow::KIND_RESERVE;
 use cauldron_crdt::{Access, ChainId, Documents, Draft, Escrow, FactLog, Inserted, Record as LogRecord, Sync};
@@ -61,7 +61,7 @@ pub struct NodeCore {
     pub(crate) sync: Sync,
     pub(crate) ledger: Ledger,
     /// What is open, as last computed.
-    pub(crate) board: Board,
+    pub(crate) docket: Docket,
     pub(crate) docs: Documents,
     pub(crate) escrow: Escrow,
     pub(crate) bases: crate::bases::Bases,
@@ -221,7 +221,7 @@ impl NodeCore {
             bases: crate::bases::Bases::default(),
             far_facts: config.far_facts,
             ledger: Ledger::new(),
-            board: Board::new(crate::govern::LIMITS),
+            docket: Docket::new(crate::govern::LIMITS),
             sync: Sync::with_far(config.far_facts),
             lease: LeaseState::new(&config.boot_id),
             vouching: Vouching::default(),

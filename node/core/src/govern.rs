@@ -62,7 +62,7 @@ impl NodeCore {
                 self.ledger.insert(fact);
                 // What is folded before a node is open is looked at all at once.
                 if self.opened {
-                    self.board.touch(self.ledger.touched_by(fact));
+                    self.docket.touch(self.ledger.touched_by(fact));
                 }
                 if kind == KIND_RESTRICTION {
                     self.suspend();
@@ -138,9 +138,9 @@ impl NodeCore {
             let sentence = format!("{} is no agent of {}", proposal.agent, self.spiffe_id);
             return Err(Refusal::new("not_our_agent", sentence));
         }
-        self.refresh_board();
+        self.refresh_docket();
         let same = |p: &&Recorded<Proposal>| p.body.resource == proposal.resource;
-        if let Some(known) = self.board.of_agent(&self.ledger, &proposal.agent).find(same) {
+        if let Some(known) = self.docket.of_agent(&self.ledger, &proposal.agent).find(same) {
             return Ok(Reply::Already(known.id));
         }
         if let Some(known) = self.same_intent(&proposal) {
@@ -152,20 +152,20 @@ impl NodeCore {
     }
 
     /// Computes anew what may have changed of what is open.
-    pub(crate) fn refresh_board(&mut self) {
-        self.board.refresh(&self.ledger, &self.authority, self.now.wall_ms);
+    pub(crate) fn refresh_docket(&mut self) {
+        self.docket.refresh(&self.ledger, &self.authority, self.now.wall_ms);
     }
 
     /// Whether one more proposal of this agent and this site may be open (guarantees §4). What does not count anyway does not
     /// stand in the way of what would.
     fn has_room(&mut self, proposal: &Proposal) -> Result<(), Refusal> {
-        self.refresh_board();
-        let of_agent = self.board.of_agent(&self.ledger, &proposal.agent).count();
+        self.refresh_docket();
+        let of_agent = self.docket.of_agent(&self.ledger, &proposal.agent).count();
         if of_agent >= OPEN_PER_AGENT_MAX {
             let sentence = format!("{of_agent} proposals of this agent are open; decide some of them first");
             return Err(Refusal::new("agent_limit", sentence));
         }
-        let of_site = self.board.of_site(&proposal.site);
+        let of_site = self.docket.of_site(&proposal.site);
         if of_site >= OPEN_PER_SITE_MAX {
             let sentence = format!("{of_site} proposals of site {} are open; decide some of them first", proposal.site);
             return Err(Refusal::new("site_limit", sentence));
@@ -267,10 +267,10 @@ impl NodeCore {
         if !self.coordinates() || self.may_write().is_err() || !self.wall_is_known() {
             return;
         }
-        self.refresh_board();
+        self.refresh_docket();
         let engine = self.policy.engine.as_ref();
         let Step { mut acts, held } =
-            coordinate::step_on(&mut self.board, &self.ledger, &self.authority, engine, &self.now, &self.me, &LIMITS);
+            coordinate::step_on(&mut self.docket, &self.ledger, &self.authority, engine, &self.now, &self.me, &LIMITS);
         for (id, by) in held {
             self.count_refusal(by.code(), format!("proposal {}: {}", id.short(), by.says()));
         }
@@ -294,7 +294,7 @@ impl NodeCore {
             };
             let trace = self.ledger.proposal(&of).and_then(|p| p.header.traceparent.clone());
             if let Err(why) = self.append(scope, kind, deps, body, trace) {
-                self.board.again(of);
+                self.docket.again(of);
                 self.count_refusal(why.code, why.reason);
             }
         }
@@ -363,8 +363,8 @@ impl NodeCore {
 
     /// When the next status changes by time alone, boot time in milliseconds.
     pub(crate) fn next_deadline(&mut self) -> Option<u64> {
-        self.refresh_board();
-        let next_ms = self.board.next_ms()?;
+        self.refresh_docket();
+        let next_ms = self.docket.next_ms()?;
         Some(self.now.boottime_ms.saturating_add(next_ms.saturating_sub(self.now.wall_ms)))
     }
 }

@@ -357,7 +357,7 @@ impl NodeCore {
         let recent =
             |p: &&Recorded<Proposal>| p.body.agent == agent && p.body.created_ms.saturating_add(DAY_MS) >= now.wall_ms;
         let intent = |p: &Recorded<Proposal>| {
-            let status = self.board.status(&self.ledger, &self.authority, &p.id, now.wall_ms);
+            let status = self.docket.status(&self.ledger, &self.authority, &p.id, now.wall_ms);
             let busy = |s: Cow<'_, Status>| {
                 s.state.is_open() || (s.state.is_started() && !s.ended && s.state != State::Failed)
             };

@@ -38,7 +38,7 @@ impl NodeCore {
     /// Those of them that wait for a person.
     #[must_use]
     pub fn waiting_view(&self, now: Clock) -> Vec<ProposalView> {
-        let open = self.board.open(&self.ledger, &self.authority, now.wall_ms);
+        let open = self.docket.open(&self.ledger, &self.authority, now.wall_ms);
         let waiting = open.iter().filter(|s| s.state == State::PendingApproval);
         newest_first(waiting.filter_map(|s| self.proposal_line(now, s)).collect())
     }
@@ -46,7 +46,7 @@ impl NodeCore {
     /// One of them.
     #[must_use]
     pub fn line_of(&self, now: Clock, id: &FactId) -> Option<ProposalView> {
-        let status = self.board.status(&self.ledger, &self.authority, id, now.wall_ms)?;
+        let status = self.docket.status(&self.ledger, &self.authority, id, now.wall_ms)?;
         self.proposal_line(now, &status)
     }
 
@@ -54,7 +54,7 @@ impl NodeCore {
     /// again.
     #[must_use]
     pub fn asked(&self, now: Clock) -> Vec<Asked> {
-        let open = self.board.open(&self.ledger, &self.authority, now.wall_ms);
+        let open = self.docket.open(&self.ledger, &self.authority, now.wall_ms);
         let one = |status: &Status| {
             let decision = self.ledger.decisions_on(&status.id).find(|d| Some(d.id) == status.decision)?;
             Some(Asked {
@@ -101,7 +101,7 @@ impl NodeCore {
         let mut why = status.why.clone();
         why.extend(status.permit.and_then(|id| self.work.verdicts.get(&id)).cloned());
         if status.state == State::Proposed {
-            why.extend(self.ledger.proposal(&status.id).and_then(|p| self.board.held(p)).map(Held::says));
+            why.extend(self.ledger.proposal(&status.id).and_then(|p| self.docket.held(p)).map(Held::says));
         }
         let waits_for_coordinator = matches!(status.state, State::Proposed | State::Approved);
         let coordinator_up = self.coordinates()

@@ -1,4 +1,4 @@
-//! The board says what is computed anew says, whatever happens in whatever order.
+//! The docket says what is computed anew says, whatever happens in whatever order.
 
 use cauldron_identity::{Digest, Fact};
 use proptest::prelude::*;
@@ -15,10 +15,10 @@ use crate::testkit::{World, proposal};
 /// Asks people, lets silence speak, and defers, each for some addresses.
 const REGO: &str = r#"package cauldron.guardrail
 last := substring(input.proposal.intent_key, 0, -1)
-step_up contains {"rule": "people", "why": "w", "approvals": [{"group": "security-duty", "n": 2}], "escalate": [{"after_ms": 60000, "add": "hr"}]} if contains(last, "198.51.100.0")
-allow contains {"rule": "silence", "why": "w", "veto_window": {"ms": 600000, "groups": ["security-duty"]}} if contains(last, "198.51.100.1")
+step_up contains {"rule": "people", "why": "w", "approvals": [{"group": "security-duty", "n": 1}], "escalate": [{"after_ms": 60000, "add": "hr"}]} if contains(last, "198.51.100.0")
+allow contains {"rule": "silence", "why": "w", "veto": {"within_ms": 600000, "groups": ["security-duty"]}} if contains(last, "198.51.100.1")
 defer contains {"rule": "later", "why": "w"} if { contains(last, "198.51.100.2"); input.now_ms < 1795341900000 }
-step_up contains {"rule": "one", "why": "w", "approvals": [{"group": "security-duty", "n": 1}]} if contains(last, "198.51.100.2")
+step_up contains {"rule": "two", "why": "w", "approvals": [{"group": "security-duty", "n": 2}]} if contains(last, "198.51.100.2")
 "#;
 /// Fewer than are proposed.
 const LIMITS: Limits = Limits { open_per_agent: 3, open_per_site: 5, open_total: 4, permit_ms: 600_000 };
@@ -108,17 +108,17 @@ fn happen(world: &mut World, what: &Happens) {
     }
 }
 
-fn touch(board: &mut Board, ledger: &Ledger, facts: &[Fact]) {
-    facts.iter().for_each(|fact| board.touch(ledger.touched_by(fact)));
+fn touch(docket: &mut Docket, ledger: &Ledger, facts: &[Fact]) {
+    facts.iter().for_each(|fact| docket.touch(ledger.touched_by(fact)));
 }
 
-/// CACHED: what the board says of every proposal and of all open ones is what is computed anew.
-fn check_same(board: &Board, ledger: &Ledger, authority: &Authority, now_ms: u64) -> Result<(), TestCaseError> {
+/// CACHED: what the docket says of every proposal and of all open ones is what is computed anew.
+fn check_same(docket: &Docket, ledger: &Ledger, authority: &Authority, now_ms: u64) -> Result<(), TestCaseError> {
     for fresh in ledger.statuses(authority, now_ms) {
-        let kept = board.status(ledger, authority, &fresh.id, now_ms).map(Cow::into_owned);
+        let kept = docket.status(ledger, authority, &fresh.id, now_ms).map(Cow::into_owned);
         prop_assert_eq!(kept, Some(fresh));
     }
-    let open: Vec<Status> = board.open(ledger, authority, now_ms).into_iter().map(Cow::into_owned).collect();
+    let open: Vec<Status> = docket.open(ledger, authority, now_ms).into_iter().map(Cow::into_owned).collect();
     prop_assert_eq!(open, ledger.open(authority, now_ms));
     Ok(())
 }
@@ -131,28 +131,28 @@ proptest! {
         what in proptest::collection::vec((happens(), 0u64..700_000), 1..40),
     ) {
         let mut world = World::with_policy(REGO);
-        let mut board = Board::new(LIMITS);
+        let mut docket = Docket::new(LIMITS);
         let me = world.hq.author_id();
         for (what, later_ms) in &what {
             let before = world.facts.len();
             happen(&mut world, what);
-            touch(&mut board, &world.ledger, &world.facts[before..]);
+            touch(&mut docket, &world.ledger, &world.facts[before..]);
             loop {
-                board.refresh(&world.ledger, &world.authority, world.clock.wall_ms);
-                check_same(&board, &world.ledger, &world.authority, world.clock.wall_ms)?;
+                docket.refresh(&world.ledger, &world.authority, world.clock.wall_ms);
+                check_same(&docket, &world.ledger, &world.authority, world.clock.wall_ms)?;
                 // What a coordinator writes that looks at nothing but what changed is what it would write had it looked at all.
                 let (ledger, authority, engine) = (&world.ledger, &world.authority, Some(&world.engine));
-                let acts = step_on(&mut board, ledger, authority, engine, &world.clock, &me, &LIMITS).acts;
+                let acts = step_on(&mut docket, ledger, authority, engine, &world.clock, &me, &LIMITS).acts;
                 prop_assert_eq!(&acts, &step(ledger, authority, engine, &world.clock, &me, &LIMITS));
                 if acts.is_empty() {
                     break;
                 }
                 let before = world.facts.len();
                 world.write(&acts);
-                touch(&mut board, &world.ledger, &world.facts[before..]);
+                touch(&mut docket, &world.ledger, &world.facts[before..]);
             }
             // Somebody looks later, before the next input.
-            check_same(&board, &world.ledger, &world.authority, world.clock.wall_ms + later_ms)?;
+            check_same(&docket, &world.ledger, &world.authority, world.clock.wall_ms + later_ms)?;
         }
     }
 
@@ -167,14 +167,14 @@ proptest! {
         }
         let mut shuffled: Vec<(u32, &Fact)> = world.facts.iter().zip(order.iter().cycle()).map(|(f, n)| (*n, f)).collect();
         shuffled.sort_by_key(|(n, fact)| (*n, fact.id()));
-        let (mut ledger, mut board) = (Ledger::new(), Board::new(LIMITS));
+        let (mut ledger, mut docket) = (Ledger::new(), Docket::new(LIMITS));
         let mut now_ms = world.clock.wall_ms - 1_000_000;
         for (n, fact) in shuffled {
             ledger.insert(fact);
-            board.touch(ledger.touched_by(fact));
+            docket.touch(ledger.touched_by(fact));
             now_ms += u64::from(n % 90_000);
-            board.refresh(&ledger, &world.authority, now_ms);
-            check_same(&board, &ledger, &world.authority, now_ms)?;
+            docket.refresh(&ledger, &world.authority, now_ms);
+            check_same(&docket, &ledger, &world.authority, now_ms)?;
         }
     }
 
@@ -212,6 +212,34 @@ proptest! {
     }
 }
 
+#[test]
+fn the_random_worlds_of_the_docket_reach_the_hard_places() {
+    use proptest::strategy::ValueTree;
+    use proptest::test_runner::TestRunner;
+    let mut runner = TestRunner::deterministic();
+    let (mut seen, mut held) = (BTreeSet::new(), false);
+    use crate::ledger::State::*;
+    let hard =
+        [Proposed, Evaluated, PendingApproval, VetoWindow, Approved, Permitted, Started, Denied, Expired, Superseded];
+    for _ in 0..300 {
+        if held && hard.iter().all(|state| seen.contains(state)) {
+            return;
+        }
+        let what = proptest::collection::vec(happens(), 40).new_tree(&mut runner).expect("a world").current();
+        let mut world = World::with_policy(REGO);
+        let mut docket = Docket::new(LIMITS);
+        for what in &what {
+            let before = world.facts.len();
+            happen(&mut world, what);
+            touch(&mut docket, &world.ledger, &world.facts[before..]);
+            docket.refresh(&world.ledger, &world.authority, world.clock.wall_ms);
+            seen.extend(world.ledger.statuses(&world.authority, world.clock.wall_ms).iter().map(|s| s.state));
+            held |= world.ledger.proposals().any(|p| docket.held(p).is_some());
+        }
+    }
+    panic!("never reached, held back: {held}; states: {seen:?}");
+}
+
 /// The same rule, written down as it is said.
 fn turns(open: &BTreeSet<(String, String, Place)>, limits: &Limits) -> BTreeSet<Place> {
     let mut by_age: Vec<_> = open.iter().collect();
@@ -233,7 +261,7 @@ fn turns(open: &BTreeSet<(String, String, Place)>, limits: &Limits) -> BTreeSet<
 #[test]
 fn what_is_above_the_limits_is_told_once_and_judged_when_its_turn_comes() {
     let mut world = World::new();
-    let mut board = Board::new(Limits::default());
+    let mut docket = Docket::new(Limits::default());
     let me = world.hq.author_id();
     let ids: Vec<FactId> = (0..21)
         .map(|n| {
@@ -241,23 +269,30 @@ fn what_is_above_the_limits_is_told_once_and_judged_when_its_turn_comes() {
             world.propose(Proposal { created_ms: world.clock.wall_ms + n, ..proposal(&address) })
         })
         .collect();
-    touch(&mut board, &world.ledger, &world.facts);
+    touch(&mut docket, &world.ledger, &world.facts);
     let mut seen = 0;
-    let mut turn = |world: &mut World, board: &mut Board| {
-        touch(board, &world.ledger, &world.facts[seen..]);
+    let mut turn = |world: &mut World, docket: &mut Docket| {
+        touch(docket, &world.ledger, &world.facts[seen..]);
         seen = world.facts.len();
-        board.refresh(&world.ledger, &world.authority, world.clock.wall_ms);
-        let done =
-            step_on(board, &world.ledger, &world.authority, Some(&world.engine), &world.clock, &me, &Limits::default());
+        docket.refresh(&world.ledger, &world.authority, world.clock.wall_ms);
+        let done = step_on(
+            docket,
+            &world.ledger,
+            &world.authority,
+            Some(&world.engine),
+            &world.clock,
+            &me,
+            &Limits::default(),
+        );
         world.write(&done.acts);
         (done.acts.len(), done.held)
     };
-    assert_eq!(turn(&mut world, &mut board), (20, vec![(ids[20], Held::Agent(20))]));
-    let says = board.held(world.ledger.proposal(&ids[20]).expect("here")).expect("held").says();
+    assert_eq!(turn(&mut world, &mut docket), (20, vec![(ids[20], Held::Agent(20))]));
+    let says = docket.held(world.ledger.proposal(&ids[20]).expect("here")).expect("held").says();
     assert!(says.contains("20 older proposals of its agent are open"), "{says}");
-    assert_eq!(turn(&mut world, &mut board), (0, vec![]), "told once");
+    assert_eq!(turn(&mut world, &mut docket), (0, vec![]), "told once");
     world.vote("ana", &ids[3], Choice::Deny);
-    assert_eq!(turn(&mut world, &mut board), (1, vec![]), "its turn has come");
+    assert_eq!(turn(&mut world, &mut docket), (1, vec![]), "its turn has come");
     assert_eq!(world.ledger.decisions_on(&ids[20]).count(), 1);
 }
 
@@ -294,7 +329,7 @@ fn proposal_of(act: &Act) -> Option<FactId> {
 #[test]
 fn one_input_looks_at_what_it_concerns() {
     let mut world = World::new();
-    let mut board = Board::new(Limits { open_per_agent: 1_000, ..Limits::default() });
+    let mut docket = Docket::new(Limits { open_per_agent: 1_000, ..Limits::default() });
     let me = world.hq.author_id();
     let limits = Limits { open_per_agent: 1_000, ..Limits::default() };
     let ids: Vec<FactId> = (0..200u64)
@@ -304,10 +339,10 @@ fn one_input_looks_at_what_it_concerns() {
         })
         .collect();
     world.run();
-    touch(&mut board, &world.ledger, &world.facts);
-    board.refresh(&world.ledger, &world.authority, world.clock.wall_ms);
+    touch(&mut docket, &world.ledger, &world.facts);
+    docket.refresh(&world.ledger, &world.authority, world.clock.wall_ms);
     assert!(
-        !step_on(&mut board, &world.ledger, &world.authority, Some(&world.engine), &world.clock, &me, &limits)
+        !step_on(&mut docket, &world.ledger, &world.authority, Some(&world.engine), &world.clock, &me, &limits)
             .acts
             .is_empty()
     );
@@ -315,9 +350,9 @@ fn one_input_looks_at_what_it_concerns() {
     world.vote("ana", &ids[7], Choice::Approve);
     let touched = world.ledger.touched_by(&world.facts[before]);
     assert_eq!(touched, Touched::These(BTreeSet::from([ids[7]])));
-    board.touch(touched);
-    board.refresh(&world.ledger, &world.authority, world.clock.wall_ms);
+    docket.touch(touched);
+    docket.refresh(&world.ledger, &world.authority, world.clock.wall_ms);
     let acts =
-        step_on(&mut board, &world.ledger, &world.authority, Some(&world.engine), &world.clock, &me, &limits).acts;
+        step_on(&mut docket, &world.ledger, &world.authority, Some(&world.engine), &world.clock, &me, &limits).acts;
     assert_eq!(acts.iter().filter_map(proposal_of).collect::<Vec<_>>(), [ids[7]]);
 }

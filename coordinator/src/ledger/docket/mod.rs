@@ -1,6 +1,6 @@
 //! Statuses of open proposals as last computed, and what a coordinator has to look at.
 //!
-//! A status is a function of the facts, the authority chain and the time. The board keeps it for as long as none of them can have
+//! A status is a function of the facts, the authority chain and the time. The docket keeps it for as long as none of them can have
 //! changed it: [`Ledger::touched_by`] says whom a fact may concern, [`Authority::revision`] when the chain moved, and each status
 //! has the times between which it holds. So what a node does for one input grows with what the input changed, not with what is
 //! open.
@@ -37,7 +37,7 @@ struct Kept {
 
 /// What is kept about open proposals.
 #[derive(Debug, Clone)]
-pub struct Board {
+pub struct Docket {
     /// Of the authority chain; none before anything was computed.
     revision: Option<u64>,
     now_ms: u64,
@@ -52,8 +52,8 @@ pub struct Board {
     told: BTreeSet<FactId>,
 }
 
-impl Board {
-    /// An empty board of a coordinator that takes on so much.
+impl Docket {
+    /// An empty docket of a coordinator that takes on so much.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
         Self {
