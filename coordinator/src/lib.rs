@@ -34,5 +34,5 @@ mod models;
 
 #[cfg(any(test, feature = "testing"))]
 #[doc(hidden)]
-#[allow(missing_docs, clippy::missing_panics_doc, clippy::must_use_candidate)]
+#[allow(missing_docs, clippy::missing_panics_doc, clippy::must_use_candidate, clippy::new_without_default)]
 pub mod testkit;

@@ -129,7 +129,7 @@ fn write(dir: &Path, mesh: MeshId) -> Result<(), String> {
     let held = Held { head, index, suspensions: vec![], trust: None };
     add(&mut log, &nodes[0].0, Scope::mesh(), KIND_HELD, to_cbor(&held))?;
     for (nth, (key, site)) in nodes.iter().enumerate() {
-        let scope = Scope::site(site).ok_or("no scope")?;
+        let scope = Scope::site(site).map_err(|e| e.to_string())?;
         for n in 0..AGENTS * EACH {
             let body = to_cbor(&proposal(nth, site, n, now_ms)?);
             add(&mut log, key, scope.clone(), KIND_PROPOSAL, body)?;

@@ -27,6 +27,9 @@ pub use queue::Held;
 /// Deferred proposals that are judged again with one input: all take turns.
 const AGAIN_MAX: usize = 64;
 
+/// Proposals to look at, each with its status.
+pub(crate) type Due<'a> = Vec<(&'a Recorded<Proposal>, Status)>;
+
 /// A status, and from when until when it is this one, as long as nothing else changes.
 #[derive(Debug, Clone)]
 struct Kept {
@@ -175,10 +178,7 @@ impl Docket {
 
     /// What a coordinator has to look at, the oldest first: what changed since it was asked last, and in turn what was deferred.
     /// Beside it, what is held back and was not told of yet.
-    pub(crate) fn take_due<'a>(
-        &mut self,
-        ledger: &'a Ledger,
-    ) -> (Vec<(&'a Recorded<Proposal>, Status)>, Vec<(FactId, Held)>) {
+    pub(crate) fn take_due<'a>(&mut self, ledger: &'a Ledger) -> (Due<'a>, Vec<(FactId, Held)>) {
         let mut ids = std::mem::take(&mut self.due);
         let last = self.deferred_last.map_or(Bound::Unbounded, Bound::Excluded);
         let behind = self.deferred.range((last, Bound::Unbounded));

@@ -98,7 +98,7 @@ fn happen(world: &mut World, what: &Happens) {
             world.facts.push(fact);
         }
         Happens::Suspend(0) => {
-            drop(world.restrict(2, "site/lyon#restrict", Target::Author(world.lyon.author_id(), vec![])))
+            world.restrict(2, "site/lyon#restrict", Target::Author(world.lyon.author_id(), vec![]));
         }
         Happens::Back(ms) => world.clock.wall_ms -= ms,
         _ => {}
