@@ -58,6 +58,15 @@ pub fn proposal(address: &str) -> Proposal {
     }
 }
 
+/// The planted bug that `cargo xtask planted` names, where it does.
+#[cfg(test)]
+fn wake() {
+    #[cfg(feature = "planted")]
+    if let Ok(name) = std::env::var("CAULDRON_PLANTED") {
+        assert!(crate::planted::activate_everywhere(&name), "no bug is called {name}");
+    }
+}
+
 pub struct World {
     pub council: AuthorKey,
     pub hq: AuthorKey,
@@ -100,10 +109,8 @@ impl World {
     }
 
     pub fn with_bundle(bundle: &Bundle, coordinators: u8) -> Self {
-        #[cfg(feature = "planted")]
-        if let Ok(name) = std::env::var("CAULDRON_PLANTED") {
-            assert!(crate::planted::activate_everywhere(&name), "no bug is called {name}");
-        }
+        #[cfg(test)]
+        wake();
         let (council, hq, lyon, porto) = (key(1), key(2), key(3), key(4));
         let seat = |n: u8| Seat {
             author: if n == 0 { hq.public() } else { key(100 + n).public() },
