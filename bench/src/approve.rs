@@ -66,10 +66,16 @@ pub(crate) fn key_file(path: &Path) -> Result<AuthorKey, String> {
     payload.first_chunk().map(AuthorKey::from_seed).ok_or_else(|| format!("{} is no key", path.display()))
 }
 
+/// The wall clock, milliseconds since the Unix epoch.
+pub(crate) fn now_ms() -> Result<u64, String> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_err(|e| e.to_string())?;
+    u64::try_from(now.as_millis()).map_err(|e| e.to_string())
+}
+
 /// What `approvals approve` signs, over what hq shows.
-fn vote(shown: &Value, key: &AuthorKey, n: u8) -> Option<Value> {
+pub(crate) fn vote(shown: &Value, key: &AuthorKey, n: u8) -> Option<Value> {
     let text = |pointer: &str| shown.pointer(pointer).and_then(Value::as_str);
-    let now_ms = u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).ok()?.as_millis()).ok()?;
+    let now_ms = now_ms().ok()?;
     let lines = serde_json::from_value(shown["presentation"].clone()).ok()?;
     let statement = VoteStatement {
         mesh: text("/mesh")?.parse().ok()?,

@@ -1,6 +1,10 @@
-//! Governance: what a decision costs, beside the bare interpreter and beside OPA.
+//! Governance: what a decision costs, beside the bare interpreter and beside OPA; what the last judge costs, an action from end to end, and many that
+//! wait.
 
+mod action;
 mod opa;
+mod pending;
+mod permit;
 mod rules;
 
 use std::hint::black_box;
@@ -30,7 +34,7 @@ const RECORDED: usize = 20_000;
 /// Bundles that are held at once to see what one takes.
 const HELD: usize = 40;
 
-/// Measures on the calling thread.
+/// Measures on the calling thread, and two real nodes.
 ///
 /// # Errors
 /// A debug build, or an operation that fails.
@@ -43,6 +47,9 @@ pub fn measure() -> Result<Report, String> {
     many_operations(&mut figures)?;
     loaded(&mut figures)?;
     tested_back(&mut figures)?;
+    permit::figures(&mut figures)?;
+    action::figures(&mut figures)?;
+    pending::figures(&mut figures)?;
     Ok(Report { figures })
 }
 
@@ -190,7 +197,7 @@ fn bare(rego: &str) -> Result<regorus::Engine, String> {
     Ok(engine)
 }
 
-/// Microseconds.
+/// In the unit of what was measured: microseconds, unless something else is said.
 struct Latency {
     p50: f64,
     p99: f64,
@@ -213,10 +220,12 @@ fn latencies<const N: usize>(mut works: [&mut dyn FnMut(); N]) -> [Latency; N] {
             }
         }
     }
-    times.map(|mut times| {
-        times.sort_by(f64::total_cmp);
-        Latency { p50: times[times.len() / 2], p99: times[times.len() * 99 / 100] }
-    })
+    times.map(latency)
+}
+
+fn latency(mut times: Vec<f64>) -> Latency {
+    times.sort_by(f64::total_cmp);
+    Latency { p50: times[times.len() / 2], p99: times[times.len() * 99 / 100] }
 }
 
 fn resident_kib() -> Result<f64, String> {

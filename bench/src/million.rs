@@ -86,7 +86,7 @@ fn write(dir: &Path, mesh: MeshId) -> Result<(), String> {
     Ok(())
 }
 
-fn restored(store: &Arc<RedbStore>, mesh: MeshId) -> Result<FactLog, String> {
+pub(crate) fn restored(store: &Arc<RedbStore>, mesh: MeshId) -> Result<FactLog, String> {
     let mut restoring = Restoring::over(mesh, Arc::new(Shelf(store.clone())), HOT_BYTES_MAX);
     let mut broken = Ok(());
     for prefix in Record::PREFIXES {

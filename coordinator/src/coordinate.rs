@@ -9,7 +9,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 
 use cauldron_identity::authority::{ActivePolicy, Authority};
-use cauldron_identity::{AuthorId, Clock, Confidence, Digest, FactId, Scope};
+use cauldron_identity::{AuthorId, Clock, Confidence, Digest, FactId, Role, Scope};
 
 pub use glass::{Glass, break_glass, would_break};
 
@@ -23,17 +23,19 @@ use crate::budget::BudgetSeen;
 use crate::input::{Input, Observer, build, reported};
 use crate::json::canonical;
 use crate::lease::LeaseAge;
-use crate::ledger::{Ballot, Ledger, PERMIT_MS_MAX, Recorded, State, Status, entitled, may_decide, modified};
+use crate::ledger::{
+    Ballot, Docket, Held, Ledger, PERMIT_MS_MAX, Recorded, State, Status, entitled, may_decide, modified,
+};
 use crate::policy::Engine;
 
-/// How much a coordinator takes on (guarantees §4). What is above waits, undecided.
+/// How much a coordinator takes on (guarantees §4). What is above waits, undecided, and says so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Open proposals per agent.
     pub open_per_agent: usize,
     /// Open proposals per site, so that one site cannot crowd out another.
     pub open_per_site: usize,
-    /// Open proposals in all.
+    /// Open proposals in all: above it, every site's oldest comes before any site's second.
     pub open_total: usize,
     /// How long a permit may be used, milliseconds; at most [`PERMIT_MS_MAX`].
     pub permit_ms: u64,
@@ -111,12 +113,54 @@ pub fn step(
     sitting: &Sitting<'_>,
     limits: &Limits,
 ) -> Vec<Act> {
+    let role = authority.member(sitting.me).map(|m| &m.role);
+    if matches!(role, Some(Role::Coordinator { .. } | Role::SiteCoordinator { .. })) {
+        let mut docket = Docket::new(*limits);
+        docket.refresh(ledger, authority, clock.wall_ms);
+        return step_on(&mut docket, ledger, authority, engine, clock, sitting, limits).acts;
+    }
     let Some((policy, engine)) = authority.policy().zip(engine) else { return Vec::new() };
     if policy.activate.digest != engine.digest() {
         return Vec::new();
     }
     let desk = Desk { ledger, authority, engine, policy, clock, sitting: *sitting, limits };
-    desk.admitted().into_iter().filter_map(|(p, status)| desk.act(p, &status)).collect()
+    desk.admitted().into_iter().filter_map(|(p, status)| desk.act(p, &status).0).collect()
+}
+
+/// What a step came to.
+#[derive(Debug, Default)]
+pub struct Step {
+    /// To be written, the oldest proposal first.
+    pub acts: Vec<Act>,
+    /// Proposals that are open above the limits and were not told of before.
+    pub held: Vec<(FactId, Held)>,
+}
+
+/// The same of what changed on a docket since the last step on it: stepping again yields nothing, also while nothing is written, but
+/// for what was deferred. The docket must be refreshed.
+#[must_use]
+pub fn step_on(
+    docket: &mut Docket,
+    ledger: &Ledger,
+    authority: &Authority,
+    engine: Option<&Engine>,
+    clock: &Clock,
+    sitting: &Sitting<'_>,
+    limits: &Limits,
+) -> Step {
+    let Some((policy, engine)) = authority.policy().zip(engine) else { return Step::default() };
+    if policy.activate.digest != engine.digest() {
+        return Step::default();
+    }
+    let desk = Desk { ledger, authority, engine, policy, clock, sitting: *sitting, limits };
+    let (due, held) = docket.take_due(ledger);
+    let mut acts = Vec::new();
+    for (p, status) in due.into_iter().filter(|(p, _)| entitled(authority, sitting.me, &p.header.scope)) {
+        let (act, deferred) = desk.act(p, &status);
+        docket.defer(p.id, deferred);
+        acts.extend(act);
+    }
+    Step { acts, held }
 }
 
 /// One step's view.
@@ -131,33 +175,28 @@ struct Desk<'a> {
 }
 
 impl<'a> Desk<'a> {
-    /// Open proposals that this coordinator is entitled to, oldest first, cut at the limits.
+    /// Open proposals of the site for which this author acts, oldest first, cut at the limits. Nobody acts with a lease that is fresh
+    /// for every class.
     fn admitted(&self) -> Vec<(&'a Recorded<Proposal>, Status)> {
-        // With a lease that is fresh for every class nobody acts for a coordinator.
-        let cut_off = !self.sitting.lease.covers(RiskClass::R3, &self.authority.charter().class_ages);
-        let sits = |scope: &Scope| match cut_off {
-            true => may_decide(self.authority, self.sitting.me, scope),
-            false => entitled(self.authority, self.sitting.me, scope),
-        };
-        let mine = self
-            .ledger
-            .proposals()
-            .filter(|p| sits(&p.header.scope) && self.ledger.proposal_counts(p, self.authority).is_ok());
-        let status = |p: &'a Recorded<Proposal>| {
-            let alone = !self.by_role(p);
-            self.ledger.status_under(&p.id, self.authority, self.clock.wall_ms, alone).map(|status| (p, status))
-        };
+        if self.sitting.lease.covers(RiskClass::R3, &self.authority.charter().class_ages) {
+            return Vec::new();
+        }
+        let mine = self.ledger.proposals().filter(|p| {
+            may_decide(self.authority, self.sitting.me, &p.header.scope)
+                && self.ledger.proposal_counts(p, self.authority).is_ok()
+        });
+        let now_ms = self.clock.wall_ms;
+        let status =
+            |p: &'a Recorded<Proposal>| Some((p, self.ledger.status_under(&p.id, self.authority, now_ms, true)?));
         let mut open: Vec<_> = mine.filter_map(status).filter(|(_, s)| s.state.is_open()).collect();
         open.sort_by_key(|(p, _)| (p.body.created_ms, p.id));
-        let (mut agents, mut sites) = (BTreeMap::new(), BTreeMap::new());
+        let mut agents: BTreeMap<&str, usize> = BTreeMap::new();
         open.retain(|(p, _)| {
-            let agent: &mut usize = agents.entry(&p.body.agent).or_default();
-            let site: &mut usize = sites.entry(&p.body.site).or_default();
-            let fits = *agent < self.limits.open_per_agent && *site < self.limits.open_per_site;
-            (*agent, *site) = (*agent + usize::from(fits), *site + usize::from(fits));
-            fits
+            let of_agent = agents.entry(&p.body.agent).or_default();
+            *of_agent += 1;
+            *of_agent <= self.limits.open_per_agent
         });
-        open.truncate(self.limits.open_total);
+        open.truncate(self.limits.open_per_site);
         open
     }
 
@@ -181,7 +220,8 @@ impl<'a> Desk<'a> {
         action.map_or(judged, |action| action.risk().max(judged)).max(p.body.risk)
     }
 
-    fn act(&self, p: &'a Recorded<Proposal>, status: &Status) -> Option<Act> {
+    /// The next writing about a proposal, and whether it is deferred, to be judged again.
+    fn act(&self, p: &'a Recorded<Proposal>, status: &Status) -> (Option<Act>, bool) {
         let class_version = self.engine.class_version(&p.body.action_class);
         // One that an earlier life wrote beyond its cut counts for nobody.
         let own = self.ledger.decisions_on(&p.id).filter(|d| {
@@ -193,17 +233,19 @@ impl<'a> Desk<'a> {
         if own.iter().all(|d| d.body.outcome == Outcome::Defer) {
             // A deferral is judged again until it comes to something else.
             let again = |act: &Act| matches!(act, Act::Decide { body, .. } if body.outcome == Outcome::Defer);
-            return self.decide(p, own.first().copied()).filter(|act| own.is_empty() || !again(act));
+            let act = self.decide(p, own.first().copied()).filter(|act| own.is_empty() || !again(act));
+            return (act, !own.is_empty());
         }
         if !own.iter().any(|d| self.sits(p, self.class(p, d.body.risk))) {
-            return None;
+            return (None, false);
         }
-        match status.state {
+        let act = match status.state {
             State::Approved => self.permit(p, status),
             State::Evaluated => own.iter().find_map(|d| self.modify(p, d)),
             State::VetoWindow if self.by_role(p) => own.iter().find_map(|d| self.close(p, d)),
             _ => None,
-        }
+        };
+        (act, false)
     }
 
     /// Policy asked for other arguments: the child that has them. What policy said is written either way, so a child that cannot be

@@ -35,4 +35,9 @@ pub mod vote;
 pub use cauldron_identity::planted;
 
 #[cfg(test)]
-mod testkit;
+mod models;
+
+#[cfg(any(test, feature = "testing"))]
+#[doc(hidden)]
+#[allow(missing_docs, clippy::missing_panics_doc, clippy::must_use_candidate, clippy::new_without_default)]
+pub mod testkit;

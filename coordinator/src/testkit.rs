@@ -58,6 +58,15 @@ pub fn proposal(address: &str) -> Proposal {
     }
 }
 
+/// The planted bug that `cargo xtask planted` names, where it does.
+#[cfg(test)]
+fn wake() {
+    #[cfg(feature = "planted")]
+    if let Ok(name) = std::env::var("CAULDRON_PLANTED") {
+        assert!(crate::planted::activate_everywhere(&name), "no bug is called {name}");
+    }
+}
+
 pub struct World {
     pub council: AuthorKey,
     pub hq: AuthorKey,
@@ -100,11 +109,9 @@ impl World {
         Engine::new(&Self::bundle(rego)).expect("compiles")
     }
 
-    fn with_bundle(bundle: &Bundle, coordinators: u8) -> Self {
-        #[cfg(feature = "planted")]
-        if let Ok(name) = std::env::var("CAULDRON_PLANTED") {
-            assert!(crate::planted::activate_everywhere(&name), "no bug is called {name}");
-        }
+    pub fn with_bundle(bundle: &Bundle, coordinators: u8) -> Self {
+        #[cfg(test)]
+        wake();
         let (council, hq, lyon, porto) = (key(1), key(2), key(3), key(4));
         let seat = |n: u8| Seat {
             author: if n == 0 { hq.public() } else { key(100 + n).public() },
@@ -270,10 +277,15 @@ impl World {
 
     /// Seals a governance fact and puts it into the ledger.
     pub fn put<T: minicbor::Encode<()>>(&mut self, author: u8, scope: &str, kind: &str, body: &T) -> FactId {
-        let fact = self.seal(&key(author), scope.parse().expect("scope"), kind, to_cbor(body));
+        let fact = self.sealed(author, scope, kind, body);
         assert_eq!(self.ledger.insert(&fact), Inserted::New);
         self.facts.push(fact.clone());
         fact.id()
+    }
+
+    /// Seals a governance fact, and leaves it to the caller.
+    pub fn sealed<T: minicbor::Encode<()>>(&mut self, author: u8, scope: &str, kind: &str, body: &T) -> Fact {
+        self.seal(&key(author), scope.parse().expect("scope"), kind, to_cbor(body))
     }
 
     pub fn propose(&mut self, p: Proposal) -> FactId {
@@ -470,4 +482,9 @@ impl World {
     pub fn state(&self, p: &FactId) -> State {
         self.status(p).state
     }
+}
+
+/// A coordinator with a fresh lease, of whose books nothing is asked.
+pub fn sitting(me: &AuthorId) -> Sitting<'_> {
+    Sitting { me, lease: LeaseAge::Ms(0), budgets: &[] }
 }

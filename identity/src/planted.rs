@@ -87,9 +87,11 @@
 //! | `isolation-without-grant` | an owner goes on past its lease although no grant covers it |
 //! | `break-glass-skips-deny` | a token skips a deny, veto or kill, too |
 //! | `break-glass-twice` | a token may be used again |
+//! | `resume-unjudged` | what was started before a crash goes on although somebody said no since |
+//! | `cut-beside-forgotten` | a cut that a term took out of the chain means nothing |
 
 /// The bugs of what people and coordinators may do to a proposal.
-pub const GOVERN_NAMES: [&str; 14] = [
+pub const GOVERN_NAMES: [&str; 16] = [
     "deputy-votes-twice",
     "writer-approves",
     "silence-unvouched",
@@ -104,6 +106,8 @@ pub const GOVERN_NAMES: [&str; 14] = [
     "isolation-without-grant",
     "break-glass-skips-deny",
     "break-glass-twice",
+    "resume-unjudged",
+    "cut-beside-forgotten",
 ];
 
 /// The bugs of ranges, of documents in one piece and of facts on disk.

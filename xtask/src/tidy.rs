@@ -10,6 +10,7 @@ mod links;
 mod locks;
 mod places;
 mod source;
+mod tests_named;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -31,7 +32,7 @@ pub struct Report {
 
 type Rule = fn(&Tree) -> Result<Report, String>;
 
-const RULES: [(&str, Rule); 8] = [
+const RULES: [(&str, Rule); 9] = [
     ("cores-without-tokio", cores::without_tokio),
     ("cores-without-clock-chance-io", cores::without_outside_world),
     ("cores-deny-disallowed", cores::deny_disallowed),
@@ -40,6 +41,7 @@ const RULES: [(&str, Rule); 8] = [
     ("file-length", lengths::report),
     ("no-machine-paths", places::report),
     ("links-resolve", links::report),
+    ("named-tests-exist", tests_named::report),
 ];
 
 /// Runs every rule, prints what each says, and fails if any has a finding.

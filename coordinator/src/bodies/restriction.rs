@@ -1,5 +1,7 @@
 //! Restrictions: unordered facts that win wherever they have arrived.
 
+use std::sync::OnceLock;
+
 use cauldron_identity::authority::{Authority, ChainEnd};
 use cauldron_identity::charter::{KeySignature, council_signers};
 use cauldron_identity::codec::{CodecError, from_cbor, to_cbor};
@@ -101,7 +103,22 @@ pub struct Restriction {
     #[n(2)]
     #[cbor(default)]
     council: Vec<KeySignature>,
+    /// What the signature came to, looked at once: it names its key itself, and each proposal asks.
+    #[cbor(skip)]
+    looked: Looked,
 }
+
+/// No part of what it belongs to.
+#[derive(Debug, Clone, Default)]
+struct Looked(OnceLock<bool>);
+
+impl PartialEq for Looked {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Looked {}
 
 /// Why a restriction does not count here.
 #[derive(Debug, thiserror::Error, PartialEq, Eq, Clone)]
@@ -121,7 +138,7 @@ impl Restriction {
     /// An order on a coordinator's own authority.
     #[must_use]
     pub fn by_coordinator(order: &Order) -> Self {
-        Self { order: ByteVec::from(to_cbor(order)), signature: None, council: vec![] }
+        Self { order: ByteVec::from(to_cbor(order)), signature: None, council: vec![], looked: Looked::default() }
     }
 
     /// An order signed by a person's credential, to be carried by any node of the site.
@@ -134,13 +151,18 @@ impl Restriction {
     /// The same, signed elsewhere: over the encoded order for [`ORDER_NAMESPACE`].
     #[must_use]
     pub fn signed(order: &Order, signature: KeySignature) -> Self {
-        Self { order: ByteVec::from(to_cbor(order)), signature: Some(signature), council: vec![] }
+        Self {
+            order: ByteVec::from(to_cbor(order)),
+            signature: Some(signature),
+            council: vec![],
+            looked: Looked::default(),
+        }
     }
 
     /// An order under signatures of council members, made elsewhere over its encoded form for [`ORDER_NAMESPACE`].
     #[must_use]
     pub fn by_council(order: &Order, council: Vec<KeySignature>) -> Self {
-        Self { order: ByteVec::from(to_cbor(order)), signature: None, council }
+        Self { order: ByteVec::from(to_cbor(order)), signature: None, council, looked: Looked::default() }
     }
 
     /// How many distinct keys of `council` signed it.
@@ -202,6 +224,7 @@ impl Restriction {
             p.credentials.iter().any(|c| c.signer().as_ref() == Some(key))
                 && p.groups.iter().any(|g| DUTY_GROUPS.contains(&g.as_str()))
         });
-        enrolled && key.verify(ORDER_NAMESPACE, &self.order, signature).is_ok()
+        let good = || key.verify(ORDER_NAMESPACE, &self.order, signature).is_ok();
+        enrolled && *self.looked.0.get_or_init(good)
     }
 }

@@ -1,12 +1,8 @@
 //! What a coordinator writes, and what it leaves.
 
 use super::*;
-use crate::testkit::{NOW, World, proposal};
+use crate::testkit::{NOW, World, proposal, sitting};
 use crate::vote::Choice;
-
-fn sitting(me: &AuthorId) -> Sitting<'_> {
-    Sitting { me, lease: LeaseAge::Ms(0), budgets: &[] }
-}
 
 #[test]
 fn one_decision_then_one_permit_then_nothing() {

@@ -10,6 +10,7 @@ mod agree;
 mod alone;
 mod child;
 mod deputies;
+mod docket;
 mod owners;
 mod report;
 mod restrictions;
@@ -18,9 +19,10 @@ mod session;
 mod state;
 mod tally;
 mod timeline;
+mod touched;
 
 #[cfg(test)]
-mod people_tests;
+pub(crate) mod people_tests;
 #[cfg(test)]
 mod tests;
 
@@ -28,12 +30,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cauldron_identity::authority::{Accept, Offer};
 use cauldron_identity::codec::CodecError;
-use cauldron_identity::{Digest, Fact, FactId, Header};
+use cauldron_identity::{AuthorId, Digest, Fact, FactId, Header};
 use minicbor::Decode;
 
 pub use alone::Reviewed;
 pub use child::{GENERATIONS_MAX, edited, modified};
 pub use deputies::Deputised;
+pub use docket::{Docket, Held};
 pub use owners::with_handover;
 pub use report::Report;
 pub use rights::{Owner, entitled, may_decide};
@@ -41,6 +44,7 @@ pub use session::HISTORY_MAX;
 pub use state::{Denial, DenialKind, PERMIT_MS_MAX, State, Status};
 pub use tally::{APPROVALS_PER_HOUR_MAX, Ballot};
 pub use timeline::Event;
+pub use touched::Touched;
 
 use crate::bodies::{
     BrokenGlass, Decision, Deputy, KIND_BREAK_GLASS, KIND_DECISION, KIND_DEPUTY, KIND_HANDOVER, KIND_PERMIT,
@@ -88,6 +92,8 @@ pub struct Ledger {
     builds: BTreeMap<Digest, BTreeSet<(u64, FactId)>>,
     /// Steps of a session, by their index.
     sessions: BTreeMap<Digest, BTreeMap<u64, BTreeSet<FactId>>>,
+    /// Steps by the step that they name before them.
+    followers: BTreeMap<FactId, BTreeSet<FactId>>,
     decisions: BTreeMap<FactId, BTreeMap<FactId, Recorded<Decision>>>,
     windows: BTreeMap<FactId, BTreeMap<FactId, Recorded<WindowClosed>>>,
     /// By proposal; a signed statement may be carried by several facts.
@@ -100,11 +106,14 @@ pub struct Ledger {
     reads: BTreeMap<FactId, Recorded<Read>>,
     permits: BTreeMap<FactId, Recorded<Permit>>,
     permits_of: BTreeMap<FactId, BTreeSet<FactId>>,
+    /// By their owner, and until when they may be used.
+    permits_for: BTreeMap<AuthorId, BTreeSet<(u64, FactId)>>,
     starts: BTreeMap<FactId, Recorded<Started>>,
     starts_of: BTreeMap<FactId, BTreeSet<FactId>>,
     starts_on: BTreeMap<IntentOn, BTreeSet<FactId>>,
     starts_in: BTreeMap<FactId, BTreeSet<FactId>>,
     started_on: BTreeMap<FactId, BTreeSet<FactId>>,
+    starts_by: BTreeMap<AuthorId, BTreeSet<(u64, FactId)>>,
     reports: BTreeMap<FactId, BTreeMap<FactId, Recorded<Report>>>,
     restrictions: BTreeMap<FactId, Recorded<Restriction>>,
     /// By what is offered.
@@ -142,6 +151,7 @@ impl Ledger {
             KIND_VOTE => self.insert_vote(fact),
             KIND_PERMIT => read(fact).map(|r: Recorded<Permit>| {
                 self.permits_of.entry(r.body.proposal).or_default().insert(r.id);
+                self.permits_for.entry(r.body.owner).or_default().insert((r.body.execute_by_ms, r.id));
                 self.permits.insert(r.id, r).is_none()
             }),
             KIND_STARTED => read(fact).map(|r| self.insert_start(r)),
@@ -174,9 +184,7 @@ impl Ledger {
         if let Some(parent) = p.parent {
             self.children.entry(parent).or_default().insert(id);
         }
-        if let Some(step) = &p.session {
-            self.sessions.entry(step.id).or_default().entry(step.index).or_default().insert(id);
-        }
+        self.insert_step(id, &recorded.body);
         self.proposals.insert(id, recorded).is_none()
     }
 
@@ -185,12 +193,18 @@ impl Ledger {
         let (id, p) = (recorded.id, recorded.body.proposal.clone());
         self.lineages.entry(p.lineage(id)).or_default().insert(id);
         self.builds.entry(p.agent_build).or_default().insert((p.created_ms, id));
-        if let Some(step) = &p.session {
-            self.sessions.entry(step.id).or_default().entry(step.index).or_default().insert(id);
-        }
+        self.insert_step(id, &p);
         let proposal = Recorded { id, header: recorded.header.clone(), body: p };
         self.proposals.insert(id, proposal);
         self.reads.insert(id, recorded).is_none()
+    }
+
+    fn insert_step(&mut self, id: FactId, p: &Proposal) {
+        let Some(step) = &p.session else { return };
+        self.sessions.entry(step.id).or_default().entry(step.index).or_default().insert(id);
+        if let Some(prev) = step.prev {
+            self.followers.entry(prev).or_default().insert(id);
+        }
     }
 
     fn insert_start(&mut self, recorded: Recorded<Started>) -> bool {
@@ -198,6 +212,7 @@ impl Ledger {
         self.starts_of.entry(s.proposal).or_default().insert(id);
         self.starts_in.entry(s.lineage).or_default().insert(id);
         self.started_on.entry(s.permit).or_default().insert(id);
+        self.starts_by.entry(recorded.header.author).or_default().insert((s.owner_seq, id));
         self.starts_on.entry((s.resource.clone(), s.intent_key.clone())).or_default().insert(id);
         self.starts.insert(id, recorded).is_none()
     }
@@ -254,6 +269,13 @@ impl Ledger {
         self.permits_of.get(proposal).into_iter().flatten().filter_map(|id| self.permits.get(id))
     }
 
+    /// The permits of one owner that may be used at `at_ms` or later, as far as their own time goes.
+    pub fn permits_for(&self, owner: &AuthorId, at_ms: u64) -> impl Iterator<Item = &Recorded<Permit>> {
+        let later = self.permits_for.get(owner).into_iter();
+        let later = later.flat_map(move |of| of.range((at_ms, FactId::from_bytes([0; 32]))..));
+        later.filter_map(|(_, id)| self.permits.get(id))
+    }
+
     /// All permits, in the order of their ids.
     pub fn permits(&self) -> impl Iterator<Item = &Recorded<Permit>> {
         self.permits.values()
@@ -284,6 +306,11 @@ impl Ledger {
     /// All starts, in the order of their ids.
     pub fn starts(&self) -> impl Iterator<Item = &Recorded<Started>> {
         self.starts.values()
+    }
+
+    /// The starts of one author, in the order of its own numbers.
+    pub fn starts_by(&self, author: &AuthorId) -> impl Iterator<Item = &Recorded<Started>> {
+        self.starts_by.get(author).into_iter().flatten().filter_map(|(_, id)| self.starts.get(id))
     }
 
     /// What a read came to, where a proposal is one.

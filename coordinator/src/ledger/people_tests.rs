@@ -87,7 +87,7 @@ fn a_key_in_a_file_is_not_enough_where_a_touch_is_asked_for() {
 }
 
 /// The edit of `p` by a person, as their node would write it.
-fn edit(world: &World, p: &FactId, person: &str, change: impl FnOnce(&mut Proposal)) -> Proposal {
+pub(crate) fn edit(world: &World, p: &FactId, person: &str, change: impl FnOnce(&mut Proposal)) -> Proposal {
     let parent = world.ledger.proposal(p).expect("here").body.clone();
     let mut body = Proposal { lineage: Some(parent.lineage(*p)), parent: Some(*p), ..parent };
     change(&mut body);
@@ -106,7 +106,7 @@ fn edit(world: &World, p: &FactId, person: &str, change: impl FnOnce(&mut Propos
     body
 }
 
-fn shorter(p: &mut Proposal) {
+pub(crate) fn shorter(p: &mut Proposal) {
     p.args = String::from_utf8_lossy(&p.args).replace("3600", "60").into_bytes();
 }
 
@@ -193,7 +193,7 @@ fn policy_modifies_and_the_child_is_judged_again() {
 }
 
 /// A deputy statement of `person` in favour of `to`.
-fn deputy(world: &World, person: &str, to: &str, change: impl FnOnce(&mut DeputyStatement)) -> Deputy {
+pub(super) fn deputy(world: &World, person: &str, to: &str, change: impl FnOnce(&mut DeputyStatement)) -> Deputy {
     let mut statement = DeputyStatement {
         mesh: world.authority.mesh(),
         person: person.into(),

@@ -110,8 +110,8 @@ impl Ledger {
     /// The number of an author's next start.
     #[must_use]
     pub fn next_owner_seq(&self, author: &AuthorId) -> u64 {
-        let own = self.starts.values().filter(|s| s.header.author == *author);
-        own.map(|s| s.body.owner_seq).max().unwrap_or(0).saturating_add(1)
+        let last = self.starts_by.get(author).and_then(|own| own.last());
+        last.map_or(0, |(owner_seq, _)| *owner_seq).saturating_add(1)
     }
 
     /// What uses up a lineage or, on its resource, an intent: a start that is open, unknown or done, or a permit that a

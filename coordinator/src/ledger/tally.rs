@@ -15,7 +15,7 @@ use crate::vote::{Choice, SKEW_MS_MAX, VerifiedVote, present_decision};
 
 /// Approvals of one person that count within an hour (guarantees §4): more are not read before they are signed.
 pub const APPROVALS_PER_HOUR_MAX: usize = 60;
-const HOUR_MS: u64 = 3_600_000;
+pub(super) const HOUR_MS: u64 = 3_600_000;
 
 /// Everything an approval is judged against.
 #[derive(Debug, Clone, Copy)]

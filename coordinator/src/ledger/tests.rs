@@ -217,7 +217,7 @@ fn open_intents_are_listed_per_resource() {
 
 /// One random thing that happens in a mesh.
 #[derive(Debug, Clone)]
-enum Op {
+pub(super) enum Op {
     Propose(bool),
     Coordinate,
     Vote(u8, Index, u8),
@@ -232,7 +232,7 @@ enum Op {
     Restore(u8),
 }
 
-fn op() -> impl Strategy<Value = Op> {
+pub(super) fn op() -> impl Strategy<Value = Op> {
     let index = any::<Index>;
     prop_oneof![
         4 => any::<bool>().prop_map(Op::Propose),
@@ -251,9 +251,9 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-const PEOPLE: [&str; 3] = ["ana", "bo", "cy"];
+pub(super) const PEOPLE: [&str; 3] = ["ana", "bo", "cy"];
 
-fn apply(world: &mut World, op: &Op) {
+pub(super) fn apply(world: &mut World, op: &Op) {
     let proposals: Vec<FactId> = world.ledger.proposals().map(|p| p.id).collect();
     let pick = |index: &Index| (!proposals.is_empty()).then(|| *index.get(&proposals));
     match op {

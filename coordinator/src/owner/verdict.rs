@@ -52,6 +52,44 @@ pub enum Code {
     Glass,
 }
 
+impl Code {
+    /// What would satisfy the rule: half a sentence.
+    #[must_use]
+    pub fn remedy(self) -> &'static str {
+        match self {
+            Self::NotOwner => "a permit must name the node that owns its resource as enrolled here",
+            Self::OtherIncarnation => "a coordinator must permit it anew for the present life",
+            Self::Signer => "a coordinator of its site or of the mesh, in good standing, must sign it",
+            Self::Proposer => "the node of its agent, or somebody who may edit it, must propose it anew",
+            Self::Schema => "propose it with fields that fit the schema of its action",
+            Self::Mismatch => "a coordinator must permit exactly what was proposed and decided",
+            Self::Version => "propose it again on the version that is there now",
+            Self::Killed => {
+                "the council must lift that first, or the site's own people what they stopped themselves, past the lease"
+            }
+            Self::Vetoed => "a veto is final; propose something else",
+            Self::Denied => "a no is final; propose something else",
+            Self::Used => {
+                "nothing is done twice; another try needs a failure of which a probe saw no effect, and a new permit"
+            }
+            Self::Late => "propose it again, and decide in time",
+            Self::NoPolicy => "the active policy and its bundle must arrive here and load",
+            Self::Overtaken => "it is judged again by what is newest, and needs a permit of that",
+            Self::Policy => "propose what the active policy allows, or change the policy",
+            Self::Isolated => {
+                "the site must reach a coordinator for a fresh lease, or hold an isolation grant that covers it"
+            }
+            Self::Majority => "more than half of the coordinators that the charter names must permit it",
+            Self::Quorum => "enough distinct people of the groups asked for must approve these very terms",
+            Self::Silence => "a coordinator must vouch that the time to object is over",
+            Self::Budget => "the permit must reserve what policy asks for",
+            Self::Glass => {
+                "a token that the council sealed for this node, unused and in time, must sign this proposal and reason"
+            }
+        }
+    }
+}
+
 /// What a judgement comes to.
 #[derive(Debug)]
 pub enum Verdict {
@@ -94,11 +132,16 @@ pub(super) fn wait(why: &str) -> Stop {
 }
 
 pub(super) fn refuse<T>(code: Code, why: &str) -> Judged<T> {
-    Err(Stop::Refuse(code, why.to_owned()))
+    Err(Stop::Refuse(code, said(code, why)))
 }
 
 pub(super) fn void<T>(code: Code, why: &str) -> Judged<T> {
-    Err(Stop::Void(code, why.to_owned()))
+    Err(Stop::Void(code, said(code, why)))
+}
+
+/// Which rule does not hold, and what would satisfy it.
+fn said(code: Code, why: &str) -> String {
+    format!("{why}; {}", code.remedy())
 }
 
 impl From<Judged<VerifiedPermit>> for Verdict {

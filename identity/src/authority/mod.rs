@@ -59,6 +59,8 @@ pub struct Authority {
     forked: BTreeMap<(AuthorId, u32), u64>,
     /// The highest index that a witness or a term covers; see [`Authority::find_covered`].
     covered: u64,
+    /// See [`Authority::revision`].
+    revision: u64,
 }
 
 /// One author's word that it holds the chain up to somewhere, and where that word stands in its own chain.
@@ -127,6 +129,7 @@ impl Authority {
             held,
             forked,
             covered: 0,
+            revision: 0,
         })
     }
 
@@ -138,6 +141,7 @@ impl Authority {
                 let changed = self.apply_entry(fact);
                 if changed {
                     self.covered = self.find_covered();
+                    self.revision += 1;
                 }
                 changed
             }
@@ -150,8 +154,9 @@ impl Authority {
         let Ok(held) = fact.decode_body::<Held>() else { return false };
         let witness = Witness { header: fact.header().clone(), fact: fact.id(), held };
         // One more witness takes nothing from the others: no need to ask them all again.
-        if self.witnesses(&witness) {
-            self.covered = self.covered.max(witness.held.index);
+        if self.witnesses(&witness) && witness.held.index > self.covered {
+            self.covered = witness.held.index;
+            self.revision += 1;
         }
         let said = self.held.entry(witness.header.author).or_default();
         if said.iter().all(|w| w.fact != witness.fact) {
@@ -188,6 +193,7 @@ impl Authority {
     }
 
     fn rebuild(&mut self) {
+        self.revision += 1;
         // The founding charter was opened before: its seats have roles.
         let Ok(mut fold) = Fold::new(self.fold.mesh, self.founding.clone()) else { return };
         fold.extend(&self.pool);
@@ -246,7 +252,17 @@ impl Authority {
     /// Takes the effect of a `Suspend` restriction: beyond these heads, and in unnamed scopes from the start, the
     /// author's facts grant nothing. Whether its signer may suspend is the caller's to judge.
     pub fn suspend(&mut self, author: AuthorId, ends: &[ChainEnd]) {
-        self.suspended.entry(author).or_default().lower(ends);
+        let suspended = self.suspended.entry(author).or_default();
+        let before = suspended.clone();
+        suspended.lower(ends);
+        self.revision += u64::from(*suspended != before);
+    }
+
+    /// Grows whenever anything may have changed that this says of a fact, a person or an entry: what was computed from it before
+    /// still holds while this is the same. Of one process alone.
+    #[must_use]
+    pub fn revision(&self) -> u64 {
+        self.revision
     }
 
     /// The same of all authors that are suspended now: whoever is not among them is suspended no more.

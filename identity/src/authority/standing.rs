@@ -25,7 +25,7 @@ pub enum Standing {
 }
 
 /// Where the chains of one (author, incarnation) end.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Ends {
     by_scope: BTreeMap<Scope, (u64, Option<FactId>)>,
     named: bool,
@@ -83,7 +83,8 @@ impl Authority {
         if self.fold.ends.get(&key).is_some_and(|ends| !ends.covers(header, id) && !planted_off(ends)) {
             return Standing::BeyondCut;
         }
-        if !self.within_beside(header, id) && !planted::active("cut-ignored") {
+        let forgotten = planted::active("cut-ignored") || planted::active("cut-beside-forgotten");
+        if !self.within_beside(header, id) && !forgotten {
             return Standing::BeyondCut;
         }
         if self.suspended.get(&header.author).is_some_and(|ends| !ends.covers(header, id)) {

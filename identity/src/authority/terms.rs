@@ -122,6 +122,7 @@ impl Authority {
     pub fn forked(&mut self, author: AuthorId, incarnation: u32, seq: u64) {
         let lowest = self.forked.entry((author, incarnation)).or_insert(seq);
         *lowest = seq.min(*lowest);
+        self.revision += 1;
         self.pool.fork(author, incarnation, seq);
         // What stood against a term may lie behind the fork.
         if !self.pool.terms().is_empty() {

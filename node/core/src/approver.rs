@@ -98,7 +98,7 @@ impl NodeCore {
     /// What waits for people, what ends first at the top; at most `most` of it, and how much there is.
     #[must_use]
     pub fn desks(&self, now: Clock, who: &Approver, most: usize) -> (Vec<Desk>, usize) {
-        let mut open = self.ledger.open(&self.authority, now.wall_ms);
+        let mut open = self.docket.open(&self.ledger, &self.authority, now.wall_ms);
         open.retain(|s| matches!(s.state, State::PendingApproval | State::VetoWindow));
         open.sort_by_key(|s| (s.deadline_ms, s.id));
         let all = open.len();

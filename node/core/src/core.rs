@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use cauldron_coordinator::lease::LeaseState;
-use cauldron_coordinator::ledger::Ledger;
+use cauldron_coordinator::ledger::{Docket, Ledger};
 use cauldron_coordinator::policy::Engine;
 use cauldron_crdt::escrow::KIND_RESERVE;
 use cauldron_crdt::{Access, ChainId, Documents, Draft, Escrow, FactLog, Inserted, Record as LogRecord, Sync};
@@ -60,6 +60,8 @@ pub struct NodeCore {
     pub(crate) log: FactLog,
     pub(crate) sync: Sync,
     pub(crate) ledger: Ledger,
+    /// What is open, as last computed.
+    pub(crate) docket: Docket,
     pub(crate) docs: Documents,
     pub(crate) escrow: Escrow,
     pub(crate) bases: crate::bases::Bases,
@@ -130,6 +132,8 @@ pub(crate) struct Work {
     pub(crate) unjudged: Vec<EntryBody>,
     /// Terms in the store.
     pub(crate) stored_terms: BTreeSet<FactId>,
+    /// What this node has started and done may be more than its public line says.
+    pub(crate) line_moved: bool,
     /// Started permits without effect that wait to be resumed.
     pub(crate) absent: BTreeSet<FactId>,
     /// What connectors said of the versions that permits count on.
@@ -221,6 +225,7 @@ impl NodeCore {
             bases: crate::bases::Bases::default(),
             far_facts: config.far_facts,
             ledger: Ledger::new(),
+            docket: Docket::new(crate::govern::LIMITS),
             sync: Sync::with_far(config.far_facts),
             lease: LeaseState::new(&config.boot_id),
             vouching: Vouching::default(),
@@ -353,8 +358,8 @@ impl NodeCore {
             self.persist(local::born());
         }
         self.docs.set_author(&self.me, self.incarnation);
-        let mine = self.ledger.permits().filter(|p| p.body.owner == self.me);
-        self.work.old_permits = mine.map(|p| p.id).collect();
+        self.work.old_permits = self.ledger.permits_for(&self.me, 0).map(|p| p.id).collect();
+        self.work.line_moved = true;
         self.recall_held();
         self.probe_started();
     }

@@ -208,7 +208,7 @@ impl NodeCore {
         enforces: &dyn Fn(&AuthorId) -> Option<u64>,
     ) -> Reach {
         let holds = |author: &AuthorId| enforces(author).is_some();
-        let (asked, mut waiting) = self.asked(now, realm, target, holds);
+        let (asked, mut waiting) = self.concerned(now, realm, target, holds);
         let mut halt = self.halt(now, classes, &mut waiting, enforces);
         if let Some(target) = target {
             let ends_ms = self.ends_by(now, &target, classes, enforces);
@@ -245,11 +245,11 @@ impl NodeCore {
         target: Option<AuthorId>,
         holds: impl Fn(&AuthorId) -> bool,
     ) -> (usize, Vec<Waiting>) {
-        let (asked, waiting) = self.asked(now, realm, target, holds);
+        let (asked, waiting) = self.concerned(now, realm, target, holds);
         (asked.len(), waiting.into_iter().map(|(_, shown)| shown).collect())
     }
 
-    fn asked(
+    fn concerned(
         &self,
         now: Clock,
         realm: &Realm,

@@ -1,5 +1,7 @@
 //! The owner's hands: permits judged again, started, executed once, and told of.
 
+use std::collections::BTreeSet;
+
 use cauldron_coordinator::bodies::{Done, Ended, Failed, KIND_STARTED, Started, Unknown};
 use cauldron_coordinator::lease::LeaseAge;
 use cauldron_coordinator::ledger::{Recorded, Report};
@@ -64,13 +66,11 @@ impl NodeCore {
 
     /// Permits for this node, in this life, that it has not started.
     fn open_permits(&self) -> Vec<FactId> {
-        let mine = |p: &&Recorded<cauldron_coordinator::bodies::Permit>| {
-            p.body.owner == self.me
-                && p.body.incarnation == self.incarnation
-                && p.body.execute_by_ms >= self.now.wall_ms
-        };
-        let started = |id: &FactId| self.ledger.starts().any(|s| s.body.permit == *id);
-        self.ledger.permits().filter(mine).map(|p| p.id).filter(|id| !started(id)).collect()
+        let mine = self.ledger.permits_for(&self.me, self.now.wall_ms);
+        let mine = mine.filter(|p| p.body.incarnation == self.incarnation).map(|p| p.id);
+        // In the order of their ids, whatever their times are.
+        let mine: BTreeSet<FactId> = mine.filter(|id| self.ledger.starts_on_permit(id).next().is_none()).collect();
+        mine.into_iter().collect()
     }
 
     pub(crate) fn bench<'a>(&'a self, version: Option<&'a str>) -> Bench<'a> {
@@ -111,10 +111,9 @@ impl NodeCore {
         let Some(recorded) = self.ledger.permit(&permit.permit()) else { return };
         let (scope, id) = (recorded.header.scope.clone(), recorded.id);
         let trace = recorded.header.traceparent.clone();
-        let own_starts = self.ledger.starts().filter(|s| s.header.author == self.me);
-        let owner_seq = own_starts.map(|s| s.body.owner_seq).max().unwrap_or(0) + 1;
-        let started = permit.started(owner_seq, self.now.wall_ms);
+        let started = permit.started(self.ledger.next_owner_seq(&self.me), self.now.wall_ms);
         self.work.verdicts.remove(&id);
+        self.work.line_moved = true;
         if planted::active("effect-before-started") {
             self.outputs.push_back(Output::Execute(permit));
             let _ = self.append(scope, KIND_STARTED, vec![id], to_cbor(&started), trace);
@@ -287,11 +286,9 @@ impl NodeCore {
     pub(crate) fn ended(&mut self, permit: FactId) {
         let Some(key) = self.start_of(&permit).map(|s| s.body.idempotency_key.clone()) else { return };
         let stands = |s: &&Recorded<Started>| {
-            s.header.author == self.me
-                && s.body.idempotency_key == key
-                && matches!(self.outcome(&s.id), Outcome::Stands { .. })
+            s.body.idempotency_key == key && matches!(self.outcome(&s.id), Outcome::Stands { .. })
         };
-        let with_it: Vec<FactId> = self.ledger.starts().filter(stands).map(|s| s.body.permit).collect();
+        let with_it: Vec<FactId> = self.ledger.starts_by(&self.me).filter(stands).map(|s| s.body.permit).collect();
         self.probed(permit, Probe::Ended);
         with_it.into_iter().for_each(|permit| self.over(permit));
     }
@@ -317,6 +314,7 @@ impl NodeCore {
             let Some(start) = self.start_of(&permit) else { continue };
             let (scope, id, trace) = (start.header.scope.clone(), start.id, start.header.traceparent.clone());
             let (kind, body) = report.to_fact();
+            self.work.line_moved = true;
             if let Err(why) = self.append(scope, kind, vec![id], body, trace) {
                 // Not forgotten: what happened is written when this node may write again.
                 self.count_refusal(why.code, why.reason);
@@ -331,7 +329,7 @@ impl NodeCore {
     }
 
     pub(crate) fn start_of(&self, permit: &FactId) -> Option<&Recorded<Started>> {
-        self.ledger.starts().find(|s| s.body.permit == *permit && s.header.author == self.me)
+        self.ledger.starts_on_permit(permit).find(|s| s.header.author == self.me)
     }
 
     fn resource_of(&self, permit: &FactId) -> String {

@@ -9,8 +9,8 @@ use cauldron_coordinator::bodies::{
     DEPUTY_MS_MAX, Deputy, KIND_BREAK_GLASS, KIND_BUNDLE, KIND_DECISION, KIND_DEPUTY, KIND_PERMIT, KIND_PROPOSAL,
     KIND_RESTRICTION, KIND_WINDOW, Proposal,
 };
-use cauldron_coordinator::coordinate::{self, Act, Limits, Sitting};
-use cauldron_coordinator::ledger::{Recorded, Report};
+use cauldron_coordinator::coordinate::{self, Act, Limits, Sitting, Step};
+use cauldron_coordinator::ledger::{PERMIT_MS_MAX, Recorded, Report};
 use cauldron_coordinator::policy::{Bundle, Engine};
 use cauldron_crdt::doc::{DocId, DocKey, Edit, Field, KIND as KIND_CHANGE, KIND_SEAL};
 use cauldron_crdt::escrow::{KIND_CREDIT, KIND_DEBIT, KIND_REFUSE, KIND_RESERVE, KIND_SETTLE};
@@ -29,6 +29,15 @@ const _: () = assert!(PROPOSAL_MS <= PROPOSAL_AGE_MS_MAX);
 pub const OPEN_PER_AGENT_MAX: usize = 20;
 /// Guarantees §4: proposals that one site may have open.
 pub(crate) const OPEN_PER_SITE_MAX: usize = 500;
+/// Guarantees §4: proposals that a coordinator takes on at once, fair between sites.
+pub(crate) const OPEN_MAX: usize = 10_000;
+/// How much is judged at once.
+pub(crate) const LIMITS: Limits = Limits {
+    open_per_agent: OPEN_PER_AGENT_MAX,
+    open_per_site: OPEN_PER_SITE_MAX,
+    open_total: OPEN_MAX,
+    permit_ms: PERMIT_MS_MAX,
+};
 
 impl NodeCore {
     /// Takes a fact of any lane but the authority's into what this node knows.
@@ -58,6 +67,10 @@ impl NodeCore {
             KIND_BUNDLE => {}
             kind => {
                 self.ledger.insert(fact);
+                // What is folded before a node is open is looked at all at once.
+                if self.opened {
+                    self.docket.touch(self.ledger.touched_by(fact));
+                }
                 if kind == KIND_RESTRICTION {
                     self.suspend();
                 }
@@ -134,34 +147,34 @@ impl NodeCore {
             let sentence = format!("{} is no agent of {}", proposal.agent, self.spiffe_id);
             return Err(Refusal::new("not_our_agent", sentence));
         }
-        let open = self.open_proposals();
-        let same = |p: &&&Recorded<Proposal>| p.body.agent == proposal.agent && p.body.resource == proposal.resource;
-        if let Some(known) = open.iter().find(same) {
+        self.refresh_docket();
+        let same = |p: &&Recorded<Proposal>| p.body.resource == proposal.resource;
+        if let Some(known) = self.docket.of_agent(&self.ledger, &proposal.agent).find(same) {
             return Ok(Reply::Already(known.id));
         }
         if let Some(known) = self.same_intent(&proposal) {
             return Ok(Reply::Already(known));
         }
-        self.has_room(&open, &proposal)?;
+        self.has_room(&proposal)?;
         let body = to_cbor(&proposal);
         self.append(scope, KIND_PROPOSAL, vec![], body, traceparent).map(|f| Reply::Recorded(f.id()))
     }
 
-    /// Open proposals. What does not count anyway must not stand in the way of what would.
-    fn open_proposals(&self) -> Vec<&Recorded<Proposal>> {
-        let open = self.ledger.open(&self.authority, self.now.wall_ms);
-        let open = open.iter().filter_map(|s| self.ledger.proposal(&s.id));
-        open.filter(|p| self.ledger.proposal_counts(p, &self.authority).is_ok()).collect()
+    /// Computes anew what may have changed of what is open.
+    pub(crate) fn refresh_docket(&mut self) {
+        self.docket.refresh(&self.ledger, &self.authority, self.now.wall_ms);
     }
 
-    /// Whether one more proposal of this agent and this site may be open (guarantees §4).
-    fn has_room(&self, open: &[&Recorded<Proposal>], proposal: &Proposal) -> Result<(), Refusal> {
-        let of_agent = open.iter().filter(|p| p.body.agent == proposal.agent).count();
+    /// Whether one more proposal of this agent and this site may be open (guarantees §4). What does not count anyway does not
+    /// stand in the way of what would.
+    fn has_room(&mut self, proposal: &Proposal) -> Result<(), Refusal> {
+        self.refresh_docket();
+        let of_agent = self.docket.of_agent(&self.ledger, &proposal.agent).count();
         if of_agent >= OPEN_PER_AGENT_MAX {
             let sentence = format!("{of_agent} proposals of this agent are open; decide some of them first");
             return Err(Refusal::new("agent_limit", sentence));
         }
-        let of_site = open.iter().filter(|p| p.body.site == proposal.site).count();
+        let of_site = self.docket.of_site(&proposal.site);
         if of_site >= OPEN_PER_SITE_MAX {
             let sentence = format!("{of_site} proposals of site {} are open; decide some of them first", proposal.site);
             return Err(Refusal::new("site_limit", sentence));
@@ -181,7 +194,7 @@ impl NodeCore {
             proposal.expires_ms = proposal.created_ms + PROPOSAL_MS;
         }
         Action::of_proposal(self.catalogue(), &proposal).map_err(|e| Refusal::new("bad_proposal", e.to_string()))?;
-        self.has_room(&self.open_proposals(), &proposal)?;
+        self.has_room(&proposal)?;
         let body = to_cbor(&proposal);
         self.append(scope, KIND_PROPOSAL, vec![], body, traceparent).map(|f| Reply::Recorded(f.id()))
     }
@@ -212,7 +225,7 @@ impl NodeCore {
         {
             return Err(Refusal::new("not_open", format!("{} is over: {}", parent.short(), status.why.join("; "))));
         }
-        self.has_room(&self.open_proposals(), &as_read.body)?;
+        self.has_room(&as_read.body)?;
         let trace = parent.and_then(|p| self.ledger.proposal(&p)).and_then(|p| p.header.traceparent.clone());
         let deps = parent.into_iter().collect();
         self.append(scope, KIND_PROPOSAL, deps, to_cbor(&as_read.body), trace).map(|f| Reply::Recorded(f.id()))
@@ -262,14 +275,25 @@ impl NodeCore {
     pub(crate) fn coordinate(&mut self) {
         let site = self.role.site();
         let acts = || site.is_some_and(|site| alone::acts(&self.authority, &self.me, site)) && self.is_cut_off();
-        if !(self.coordinates() || acts()) || self.may_write().is_err() || !self.wall_is_known() {
+        let by_role = self.coordinates();
+        if !(by_role || acts()) || self.may_write().is_err() || !self.wall_is_known() {
             return;
         }
-        let limits =
-            Limits { open_per_agent: OPEN_PER_AGENT_MAX, open_per_site: OPEN_PER_SITE_MAX, ..Limits::default() };
+        self.refresh_docket();
         let engine = self.policy.engine.as_ref();
         let sitting = Sitting { me: &self.me, lease: self.lease_age(), budgets: &self.work.rights.seen };
-        let mut acts = coordinate::step(&self.ledger, &self.authority, engine, &self.now, &sitting, &limits);
+        let (ledger, authority) = (&self.ledger, &self.authority);
+        // Whoever acts for a site that is cut off looks at all of it: there is little.
+        let Step { mut acts, held } = match by_role {
+            true => coordinate::step_on(&mut self.docket, ledger, authority, engine, &self.now, &sitting, &LIMITS),
+            false => {
+                let acts = coordinate::step(ledger, authority, engine, &self.now, &sitting, &LIMITS);
+                Step { acts, ..Step::default() }
+            }
+        };
+        for (id, by) in held {
+            self.count_refusal(by.code(), format!("proposal {}: {}", id.short(), by.says()));
+        }
         #[cfg(feature = "fault-points")]
         if self.misbehave.forge_permits {
             acts.extend(self.forge());
@@ -290,6 +314,7 @@ impl NodeCore {
             };
             let trace = self.ledger.proposal(&of).and_then(|p| p.header.traceparent.clone());
             if let Err(why) = self.append(scope, kind, deps, body, trace) {
+                self.docket.again(of);
                 self.count_refusal(why.code, why.reason);
             }
         }
@@ -326,7 +351,10 @@ impl NodeCore {
         if self.may_write().is_err() {
             return;
         }
-        let mut mine = self.ledger.starts().filter(|s| s.header.author == self.me).peekable();
+        if !self.work.line_moved {
+            return;
+        }
+        let mut mine = self.ledger.starts_by(&self.me).peekable();
         // A line costs every node of the mesh a change of a document, and a document has room for few writers.
         if mine.peek().is_none() {
             return;
@@ -346,22 +374,19 @@ impl NodeCore {
             BTreeMap::from([(format!("{name}.done"), count(done)), (format!("{name}.standing"), count(standing))]);
         let key = DocKey { scope: Scope::mesh(), doc: DocId::sites() };
         match self.write_document(&key, &Edit::Row { row: site, fields }) {
-            Ok(_) => {}
+            Ok(_) => self.work.line_moved = false,
             // It is being built: this comes again when it is done.
             Err(why) if why.code == "not-writable" => {}
             Err(why) => self.count_refusal(why.code, why.reason),
         }
     }
 
-    /// When the next deadline of an open proposal or of a permit of this node passes, its lease gets too old for something, or rights
-    /// are looked at again, boot time in milliseconds.
-    pub(crate) fn next_deadline(&self) -> Option<u64> {
-        let wall = self.now.wall_ms;
-        let open = self.ledger.open(&self.authority, wall);
-        let deadlines = open.iter().map(|s| s.deadline_ms);
-        let permits = self.ledger.permits().filter(|p| p.body.owner == self.me).map(|p| p.body.execute_by_ms);
-        let next = deadlines.chain(permits).filter(|at| *at >= wall).min();
-        let next = next.map(|next| self.now.boottime_ms.saturating_add(next - wall).saturating_add(1));
+    /// When the next status changes by time alone, this node's lease gets too old for something, or rights are looked at again, boot
+    /// time in milliseconds.
+    pub(crate) fn next_deadline(&mut self) -> Option<u64> {
+        self.refresh_docket();
+        let next = self.docket.next_ms();
+        let next = next.map(|at| self.now.boottime_ms.saturating_add(at.saturating_sub(self.now.wall_ms)));
         next.into_iter().chain(self.next_lease_edge()).chain(self.work.rights.again_ms).min()
     }
 }

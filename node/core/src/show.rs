@@ -1,5 +1,6 @@
 //! Answers to questions: every view is computed from state, now, and none of it is stored.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use cauldron_coordinator::bodies::{Proposal, RiskClass};
@@ -364,8 +365,10 @@ impl NodeCore {
         let recent =
             |p: &&Recorded<Proposal>| p.body.agent == agent && p.body.created_ms.saturating_add(DAY_MS) >= now.wall_ms;
         let intent = |p: &Recorded<Proposal>| {
-            let status = self.ledger.status(&p.id, &self.authority, now.wall_ms);
-            let busy = |s: Status| s.state.is_open() || (s.state.is_started() && !s.ended && s.state != State::Failed);
+            let status = self.docket.status(&self.ledger, &self.authority, &p.id, now.wall_ms);
+            let busy = |s: Cow<'_, Status>| {
+                s.state.is_open() || (s.state.is_started() && !s.ended && s.state != State::Failed)
+            };
             let object = p.body.resource.splitn(4, '/').nth(3).unwrap_or_default().to_owned();
             AgentIntent { intent_key: p.body.intent_key.clone(), object, busy: status.is_some_and(busy) }
         };
@@ -431,6 +434,7 @@ impl NodeCore {
         BTreeMap::from([
             ("open_proposals_per_agent", crate::govern::OPEN_PER_AGENT_MAX as u64),
             ("open_proposals_per_site", crate::govern::OPEN_PER_SITE_MAX as u64),
+            ("open_proposals", crate::govern::OPEN_MAX as u64),
             ("sync_facts_bytes", limits::FACTS_LEN_MAX as u64),
             ("sync_requests_per_peer", limits::REQUESTS_MAX as u64),
             ("sync_serve_bytes_per_s", limits::SERVE_BYTES_PER_S),

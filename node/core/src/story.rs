@@ -1,14 +1,15 @@
 //! Proposals, approvals and the audit, as people and programs read them.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
-use cauldron_coordinator::bodies::{Evidence, KIND_PROPOSAL};
-use cauldron_coordinator::ledger::{State, Status};
+use cauldron_coordinator::bodies::{Evidence, KIND_PROPOSAL, Obligations};
+use cauldron_coordinator::ledger::{Held, State, Status};
 use cauldron_coordinator::vote::present_decision;
 use cauldron_crdt::Row;
 use cauldron_crdt::doc::{DocChange, KIND as KIND_CHANGE, KIND_SEAL, Seal};
 use cauldron_identity::authority::KIND_HELD;
-use cauldron_identity::{Clock, Fact, FactId, SealedFact};
+use cauldron_identity::{Clock, Digest, Fact, FactId, SealedFact};
 use serde_json::{Value, json};
 
 use crate::core::NodeCore;
@@ -16,15 +17,69 @@ use crate::names;
 use crate::show::summary_of_entry;
 use crate::view::{ApprovalView, AuditEntry, ProposalView, Time};
 
+/// A proposal that waits for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asked {
+    /// The proposal in short.
+    pub line: ProposalView,
+    /// What is agreed to.
+    pub terms: Digest,
+    /// Groups of which somebody is asked for still.
+    pub groups: BTreeSet<String>,
+}
+
 impl NodeCore {
     /// Proposals that this node holds, newest first.
     #[must_use]
     pub fn proposals_view(&self, now: Clock) -> Vec<ProposalView> {
         let ids = self.ledger.proposals().map(|p| p.id);
-        let statuses: Vec<Status> = ids.filter_map(|id| self.status_here(&id, now)).collect();
-        let mut views: Vec<ProposalView> = statuses.iter().filter_map(|s| self.proposal_line(now, s)).collect();
-        views.sort_by(|a, b| b.opened.cmp(&a.opened).then_with(|| a.id.cmp(&b.id)));
-        views
+        newest_first(ids.filter_map(|id| self.line_of(now, &id)).collect())
+    }
+
+    /// A status as this node goes by it; from the docket, where it is not cut off.
+    fn status_seen(&self, now: Clock, id: &FactId) -> Option<Cow<'_, Status>> {
+        if self.is_cut_off() {
+            return self.status_here(id, now).map(Cow::Owned);
+        }
+        self.docket.status(&self.ledger, &self.authority, id, now.wall_ms)
+    }
+
+    /// What is open, as this node goes by it.
+    fn open_here(&self, now: Clock) -> Vec<Cow<'_, Status>> {
+        if !self.is_cut_off() {
+            return self.docket.open(&self.ledger, &self.authority, now.wall_ms);
+        }
+        let all = self.ledger.proposals().filter_map(|p| self.status_here(&p.id, now));
+        all.filter(|status| status.state.is_open()).map(Cow::Owned).collect()
+    }
+
+    /// Those of them that wait for a person.
+    #[must_use]
+    pub fn waiting_view(&self, now: Clock) -> Vec<ProposalView> {
+        let waiting = self.open_here(now).into_iter().filter(|s| s.state == State::PendingApproval);
+        newest_first(waiting.filter_map(|s| self.proposal_line(now, &s)).collect())
+    }
+
+    /// One of them.
+    #[must_use]
+    pub fn line_of(&self, now: Clock, id: &FactId) -> Option<ProposalView> {
+        let status = self.status_seen(now, id)?;
+        self.proposal_line(now, &status)
+    }
+
+    /// Whom each proposal that waits for people waits for, and under which terms: what does not change until they should be asked
+    /// again.
+    #[must_use]
+    pub fn asked(&self, now: Clock) -> Vec<Asked> {
+        let one = |status: &Status| {
+            let decision = self.ledger.decisions_on(&status.id).find(|d| Some(d.id) == status.decision)?;
+            Some(Asked {
+                line: self.proposal_line(now, status)?,
+                terms: decision.body.terms(),
+                groups: waits_for(now, status, &decision.body.obligations),
+            })
+        };
+        self.open_here(now).iter().filter(|s| s.state == State::PendingApproval).filter_map(|s| one(s)).collect()
     }
 
     pub(crate) fn proposal_line(&self, now: Clock, status: &Status) -> Option<ProposalView> {
@@ -63,6 +118,9 @@ impl NodeCore {
         let mut why = status.why.clone();
         why.extend(status.permit.and_then(|id| self.work.verdicts.get(&id)).cloned());
         why.extend(self.why_alone(status));
+        if status.state == State::Proposed {
+            why.extend(self.ledger.proposal(&status.id).and_then(|p| self.docket.held(p)).map(Held::says));
+        }
         let waits_for_coordinator = matches!(status.state, State::Proposed | State::Approved);
         let coordinator_up = self.coordinates()
             || self.links.values().any(|p| {
@@ -104,14 +162,7 @@ impl NodeCore {
         };
         let presentation = present_decision(&p.body, &decision.body);
         let obligations = &decision.body.obligations;
-        let asked = obligations.approvals.iter().flat_map(|need| &need.any_of).map(|need| need.group.clone());
-        let asked: BTreeSet<String> = match &status.quorum {
-            Some(fill) => fill.missing.clone(),
-            None => asked.collect(),
-        };
-        // Whoever was added in time may take any of these seats.
-        let added = obligations.escalation.iter().filter(|e| !asked.is_empty() && e.at_ms <= now.wall_ms);
-        let groups: BTreeSet<String> = added.map(|e| e.add.clone()).chain(asked.iter().cloned()).collect();
+        let groups = waits_for(now, &status, obligations);
         let objectors =
             obligations.veto.iter().filter(|_| status.state == State::VetoWindow).flat_map(|v| v.groups.clone());
         Ok(ApprovalView {
@@ -257,6 +308,26 @@ impl NodeCore {
             other => format!("{other}, {} bytes", fact.header().body_len),
         }
     }
+}
+
+/// The groups of which somebody is asked for still.
+fn waits_for(now: Clock, status: &Status, obligations: &Obligations) -> BTreeSet<String> {
+    let asked = obligations.approvals.iter().flat_map(|need| &need.any_of).map(|need| need.group.clone());
+    let mut asked: BTreeSet<String> = match &status.quorum {
+        Some(fill) => fill.missing.clone(),
+        None => asked.collect(),
+    };
+    // Whoever was added in time may take any of these seats.
+    let added = obligations.escalation.iter().filter(|e| e.at_ms <= now.wall_ms);
+    if !asked.is_empty() {
+        asked.extend(added.map(|e| e.add.clone()));
+    }
+    asked
+}
+
+fn newest_first(mut views: Vec<ProposalView>) -> Vec<ProposalView> {
+    views.sort_by(|a, b| b.opened.cmp(&a.opened).then_with(|| a.id.cmp(&b.id)));
+    views
 }
 
 fn state_word(state: State) -> &'static str {

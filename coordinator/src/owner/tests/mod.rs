@@ -1,6 +1,7 @@
 //! Every refusal of the owner, by its code.
 
 mod alone;
+mod bad_input;
 mod powers;
 mod undo;
 mod votes;

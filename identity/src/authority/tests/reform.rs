@@ -168,6 +168,27 @@ fn recovery_keys_replace_a_lost_council_and_name_a_sequencer_and_nothing_else() 
 }
 
 #[test]
+fn a_council_that_lost_its_quorum_raises_nothing_and_is_told_what_is_needed() {
+    let mut mesh = Reform::found();
+    // One of three is left, and two are needed; its signature twice is one.
+    for entry in [Reform::person("ana"), amend(|a| a.retention_floor_days = Some(1)), Entry::RevokePerson("ana".into())]
+    {
+        for signers in [&[11][..], &[11, 11]] {
+            let why = mesh.write(&entry, signers).expect("refused");
+            assert!(why.contains("needs the council") && why.contains("1 of 2"), "{why}");
+        }
+    }
+    let term = mesh.body(&Reform::term(1, seat(5, "hq-2")), &[11]);
+    let outcome = mesh.authority.apply_term(&term);
+    assert!(matches!(&outcome, TermOutcome::Refused(why) if why.contains("the council")), "{outcome:?}");
+    assert_eq!(mesh.authority.person("ana"), None);
+    // The way out that the charter provides for.
+    let council = |a: &mut Amend| (a.council, a.threshold) = (Some(vec![key(31).public().into()]), Some(1));
+    assert_eq!(mesh.write(&amend(council), &[21, 22, 31]), None);
+    assert_eq!(mesh.write(&Reform::person("ana"), &[31]), None);
+}
+
+#[test]
 fn a_term_names_the_next_sequencer_cuts_the_one_before_and_needs_the_council() {
     let mut mesh = Reform::found();
     assert_eq!(mesh.enrol(3, "lyon"), None);

@@ -149,9 +149,7 @@ pub async fn proposal(State(context): State<Context>, Path(id): Path<String>) ->
 #[utoipa::path(get, path = "/v1/approvals", responses((status = 200, body = Items<ProposalView>)))]
 pub async fn approvals(State(context): State<Context>) -> Answer<Items<ProposalView>> {
     let now = context.clock.now();
-    let mut items = ask(&context, move |core| core.proposals_view(now)).await?;
-    items.retain(|p| p.state == "PENDING_APPROVAL");
-    Ok(Json(Items { items }))
+    Ok(Json(Items { items: ask(&context, move |core| core.waiting_view(now)).await? }))
 }
 
 /// What a person must see to decide, and the statement to sign.

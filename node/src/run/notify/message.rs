@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cauldron_agents::proposal::for_display;
 use cauldron_identity::{Clock, Digest};
-use cauldron_node_core::NodeCore;
-use cauldron_node_core::view::{ApprovalView, GlassView, ProposalView, Time};
+use cauldron_node_core::view::{GlassView, ProposalView, Time};
+use cauldron_node_core::{Asked, NodeCore};
 use hyper::body::Bytes;
 use serde_json::json;
 
@@ -104,13 +104,12 @@ fn glass_key(proposal: &str, used: &str) -> String {
     format!("{proposal}#{used}")
 }
 
-impl From<&ApprovalView> for Asking {
-    fn from(view: &ApprovalView) -> Self {
-        let about = About { deadline_ms: view.deadline.0, ..About::from(&view.proposal) };
+impl From<&Asked> for Asking {
+    fn from(asked: &Asked) -> Self {
         Self {
-            about,
-            terms: view.terms.clone(),
-            groups: view.waiting_for.iter().cloned().collect(),
+            about: About::from(&asked.line),
+            terms: asked.terms.to_string(),
+            groups: asked.groups.clone(),
             kind: Kind::Pending,
         }
     }
@@ -129,15 +128,13 @@ impl Seen {
     /// Reads what `/v1/approvals` shows, and the state of the proposals in `known`.
     pub(super) fn of(core: &NodeCore, now: Clock, known: &BTreeSet<String>) -> Self {
         let mut seen = Self::default();
-        let glass = core.glass_view();
-        for line in core.proposals_view(now) {
-            glass.iter().filter(|used| used.proposal == line.id).for_each(|used| seen.glass(&line, used, known));
-            if line.state == WAITS {
-                let asked = line.id.parse().ok().and_then(|id| core.approval_view(now, &id).ok());
-                seen.waiting.extend(asked.as_ref().map(Asking::from));
-            } else if known.contains(&line.id)
-                && let Some(outcome) = outcome(line.state)
-            {
+        for used in core.glass_view() {
+            let line = used.proposal.parse().ok().and_then(|id| core.line_of(now, &id));
+            line.iter().for_each(|line| seen.glass(line, &used, known));
+        }
+        seen.waiting.extend(core.asked(now).iter().map(Asking::from));
+        for line in known.iter().filter_map(|id| core.line_of(now, &id.parse().ok()?)) {
+            if let Some(outcome) = outcome(line.state) {
                 seen.settled.insert(line.id.clone(), (About::from(&line), outcome));
             }
         }
