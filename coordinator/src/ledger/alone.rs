@@ -66,7 +66,14 @@ impl Ledger {
         let used = permit.body.break_glass.and_then(|id| self.glasses.get(&id));
         (permit.header.author, permit.header.incarnation) == (permit.body.owner, permit.body.incarnation)
             && permit.header.scope == p.header.scope
-            && used.is_some_and(|used| self.is_glass_for(used, p, authority))
+            && used.is_some_and(|used| {
+                let token = used.body.digest();
+                let mut issued = authority.break_glass_ever(&token);
+                self.is_glass_for(used, p, authority)
+                    && issued.any(|b| {
+                        (b.holder.author, b.holder.incarnation) == (permit.body.owner, permit.body.incarnation)
+                    })
+            })
     }
 
     /// Who looked at a use, of those that may: a person of a group that policy asked, or of the site's own.

@@ -371,8 +371,11 @@ fn inserted(taken: Result<bool, CodecError>) -> Inserted {
     }
 }
 
+/// The fact that carries a statement, the statement as signed, and what it says.
+type Said<T> = ((FactId, Header), Signed<T>, T);
+
 /// A signed statement, with what it says.
-fn said<T: Statement>(fact: &Fact) -> Result<((FactId, Header), Signed<T>, T), CodecError> {
+fn said<T: Statement>(fact: &Fact) -> Result<Said<T>, CodecError> {
     let recorded: Recorded<Signed<T>> = read(fact)?;
     let statement = recorded.body.statement().map_err(|e| CodecError::Shape(e.to_string()))?;
     Ok(((recorded.id, recorded.header), recorded.body, statement))

@@ -238,7 +238,13 @@ impl NodeCore {
             } else {
                 match grant_for(&self.authority, site, class, age) {
                     Ok(grant) => ("grant", Some(left(horizon_ms(grant, class))), needs(grant, class)),
-                    Err(why) => ("stopped", None, why),
+                    Err(why) if state != "unheard" => ("stopped", None, why),
+                    // Another coordinator may have heard it since.
+                    Err(_) => (
+                        "unknown",
+                        None,
+                        "by what was heard of it here it has stopped; others may have heard more".into(),
+                    ),
                 }
             };
             let until = for_ms.filter(|ms| *ms < u64::MAX / 2).map(|ms| Time(now.wall_ms.saturating_add(ms)));

@@ -81,10 +81,10 @@ fn verify_authority(authority: &Authority) -> Check {
     Check { name: "authority", ok: refused.is_empty(), detail }
 }
 
-/// Each start rests on a permit of its owner and, where people were asked, on enough of their votes.
+/// Each start rests on a permit of its owner and, where people were asked, on enough of their votes, or on a token of the owner's.
 fn verify_effects(ledger: &Ledger, authority: &Authority) -> Check {
     let mut wrong = Vec::new();
-    let mut count = 0;
+    let (mut count, mut broken) = (0, 0);
     for start in ledger.starts() {
         count += 1;
         let sentence = |what: &str| format!("{} {what}", start.id.short());
@@ -106,13 +106,23 @@ fn verify_effects(ledger: &Ledger, authority: &Authority) -> Check {
             wrong.push(sentence("rests on a decision that is not here"));
             continue;
         };
+        if let Some(used) = &permit.body.break_glass {
+            broken += 1;
+            let token = ledger.broken_glass(used).map(|used| used.body.digest());
+            let first = token.and_then(|token| ledger.bound_by(&token, &permit.body.owner));
+            if !ledger.is_by_glass(permit, authority) || first.is_none_or(|first| first.id != permit.id) {
+                wrong.push(sentence("rests on broken glass, and its token is not good for it or was used before"));
+            }
+            continue;
+        }
         let quorum = ledger.quorum(proposal, &decision.body, authority, permit.body.issued_ms);
         if !quorum.is_complete() {
             wrong.push(sentence(&format!("rests on {} of {} votes", quorum.filled, quorum.needed)));
         }
     }
     let open = ledger.starts().filter(|s| ledger.reports_on(&s.id).next().is_none()).count();
-    let sound = || format!("{count} starts, each permitted; {open} without an outcome yet");
+    let glass = if broken == 0 { String::new() } else { format!(", {broken} of them by broken glass") };
+    let sound = || format!("{count} starts, each permitted{glass}; {open} without an outcome yet");
     let detail = if wrong.is_empty() { sound() } else { wrong.join("; ") };
     Check { name: "effects", ok: wrong.is_empty(), detail }
 }

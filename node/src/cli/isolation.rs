@@ -129,7 +129,7 @@ pub enum Glass {
 pub struct IssueArgs {
     /// The node that owns what may be acted on
     #[arg(value_name = "SPIFFE_ID", value_parser = spiffe_id)]
-    node: SpiffeId,
+    holder: SpiffeId,
     /// How many, 1 to 16; none takes back those that are not used
     #[arg(long, value_name = "N", default_value_t = 3)]
     count: usize,
@@ -248,7 +248,7 @@ async fn issue(client: &Client, global: &Global, args: &IssueArgs) -> Result<(),
     }
     let base = Base::ask(client).await?;
     let authority = client.get("/v1/authority").await?;
-    let name = args.node.to_string();
+    let name = args.holder.to_string();
     let member = authority["members"].as_array().into_iter().flatten();
     let member = member.filter(|m| m["standing"] != "cut").find(|m| m["spiffe_id"].as_str() == Some(&name));
     let read = |m: &Value| {
@@ -258,7 +258,7 @@ async fn issue(client: &Client, global: &Global, args: &IssueArgs) -> Result<(),
     let holder = member.and_then(read).ok_or_else(|| {
         CliError::usage(format!("{name} is no enrolled member")).hint("`cauldron authority show` names them")
     })?;
-    let Ok(cauldron_identity::Role::Node { site, .. }) = cauldron_identity::Role::of(&args.node) else {
+    let Ok(cauldron_identity::Role::Node { site, .. }) = cauldron_identity::Role::of(&args.holder) else {
         return Err(CliError::usage(format!("{name} is no node of a site: it owns nothing that could be acted on")));
     };
     if files::is_occupied(&args.tokens)? {

@@ -10,7 +10,7 @@ use super::Time;
 pub struct ClassView {
     /// `R0` to `R3`.
     pub class: &'static str,
-    /// `lease` while a coordinator's word is fresh, `grant` past it, `stopped`.
+    /// `lease` while a coordinator's word is fresh, `grant` past it, `stopped`; of another site that is unheard, `unknown`.
     pub under: &'static str,
     /// Until when, by the clock here; none where it is stopped.
     #[schema(value_type = Option<String>)]
