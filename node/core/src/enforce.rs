@@ -178,13 +178,12 @@ impl NodeCore {
         let classes = classes_of(self, &order.target);
         let reach = self.reach(now, r.header.scope.realm(), order_target(order), &classes, &enforces);
         let lifted = self.authority.lifted(&r.id).filter(|_| !order.target.is_final());
-        let by_council = r.body.is_of_council(&self.authority);
         RestrictionView {
             id: r.id.to_string(),
             kind,
             target,
             scope: r.header.scope.to_string(),
-            by: if by_council { "the council".into() } else { order.by.clone() },
+            by: order.by.clone(),
             reason: order.reason.clone(),
             issued: Some(Time(order.issued_ms)),
             state: reach.halt.state,

@@ -134,7 +134,72 @@ impl NodeCore {
 
 #[cfg(test)]
 mod tests {
+    use cauldron_coordinator::bodies::{Order, Restriction};
+    use cauldron_identity::SpiffeId;
+    use cauldron_identity::authority::{Amend, Enrol, EntryBody};
+    use cauldron_identity::charter::{ClassAges, Seat};
+
     use super::*;
+    use crate::testing::{NOW, charter, config, key};
+    use crate::{Command, Input};
+
+    /// hq, whose council is key 2, and lyon (key 4), which is away; everything is killed.
+    fn killed(second_coordinator: bool) -> NodeCore {
+        let seat = |n: u8, name: &str| Seat {
+            author: key(n).public(),
+            spiffe_id: format!("spiffe://acme.test/coordinator/{name}"),
+        };
+        let charter = charter(seat(1, "hq"));
+        let config = config(key(1), "spiffe://acme.test/coordinator/hq", &charter);
+        let mut core = NodeCore::open(config, [], NOW).expect("it opens");
+        let lyon = SpiffeId::new("spiffe://acme.test/site/lyon/node/lyon").expect("id");
+        let mut write = |entry: &Entry| {
+            let mut body = EntryBody::new(core.authority.head(), core.authority.index() + 1, entry);
+            body.sign(&charter.mesh_id(), &key(2));
+            core.handle(NOW, Input::Command { ticket: 1, command: Box::new(Command::Authority(Box::new(body))) });
+        };
+        write(&Entry::Enrol(Enrol::new(&charter.mesh_id(), &key(4), &lyon)));
+        if second_coordinator {
+            let coordinators = Some(vec![seat(1, "hq"), seat(5, "hq-2")]);
+            write(&Entry::Amend(Box::new(Amend { coordinators, ..Amend::default() })));
+        }
+        let order = Order {
+            mesh: charter.mesh_id(),
+            target: Target::All,
+            by: "hq".into(),
+            reason: "stop".into(),
+            issued_ms: NOW.wall_ms,
+        };
+        let restrict = Command::Restrict(Box::new(Restriction::by_coordinator(&order)));
+        core.handle(NOW, Input::Command { ticket: 1, command: Box::new(restrict) });
+        core
+    }
+
+    #[test]
+    fn without_a_grant_the_authority_of_who_is_away_ends_with_its_lease() {
+        let core = killed(false);
+        let views = core.restrictions_view(NOW);
+        let view = &views[0];
+        assert_eq!((view.state, view.of, view.enforced_by), ("PARTIAL", Some(2), Some(1)), "{view:?}");
+        let ages = ClassAges::default();
+        let day = Some(Time(NOW.wall_ms + ages.r0_ms));
+        assert_eq!((view.latest_by, view.waiting[0].latest_by), (day, day), "no lease was given: since hq enforces it");
+        assert_eq!(
+            (view.sites[0].site.as_str(), view.sites[0].state, view.sites[0].latest_by),
+            ("lyon", "PARTIAL", day)
+        );
+        assert_eq!(core.authority_ms_max(Some("lyon"), RiskClass::R2), ages.r2_ms);
+        let classes = classes_of(&core, &Target::ActionClass("security.address.block/blocklist".into()));
+        assert_eq!(classes, [RiskClass::R1, RiskClass::R2, RiskClass::R3]);
+    }
+
+    #[test]
+    fn while_a_coordinator_has_not_said_so_nobody_knows() {
+        let core = killed(true);
+        let view = &core.restrictions_view(NOW)[0];
+        assert_eq!((view.state, view.of, view.enforced_by, view.latest_by), ("UNKNOWN", Some(3), Some(1), None));
+        assert!(view.waiting.iter().all(|w| w.latest_by.is_none()), "it may go on giving leases: {view:?}");
+    }
 
     #[test]
     fn nothing_is_closed_while_somebody_has_not_said_so() {

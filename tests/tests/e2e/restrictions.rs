@@ -133,5 +133,5 @@ fn the_council_stops_a_feature_and_autonomy_raises_a_level_until_it_expires() {
     mesh.lyon.until_state(&third, "DENIED");
     let told = &mesh.lyon.items("/v1/restrictions")[0];
     assert_eq!((told["kind"].as_str(), told["by"].as_str()), (Some("stop-feature"), Some("the council")), "{told}");
-    mesh.hq.run(&["kill", "--feature", "everything", "--reason", "x", "--yes"]).refused_with(5);
+    mesh.hq.run(&["kill", "--feature", "everything", "--reason", "x", "--yes"]).refused_with(2);
 }
