@@ -208,9 +208,9 @@ impl NodeCore {
     ) -> Reach {
         let holds = |author: &AuthorId| enforces(author).is_some();
         let (asked, mut waiting) = self.asked(now, realm, target, holds);
-        let mut halt = self.halt(now, classes, &mut waiting, enforces);
+        let mut halt = self.halt(classes, &mut waiting, enforces);
         if let Some(target) = target {
-            let ends_ms = self.ends_by(now, &target, classes, enforces);
+            let ends_ms = self.ends_by(&target, classes, enforces);
             let over = ends_ms.is_some_and(|ms| ms <= now.wall_ms);
             halt = halt.and(Halt::of(if over { &[] } else { std::slice::from_ref(&ends_ms) }));
         }

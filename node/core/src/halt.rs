@@ -8,8 +8,8 @@
 use cauldron_coordinator::bodies::{RiskClass, Target};
 use cauldron_coordinator::lease::age_ms_max;
 use cauldron_coordinator::planted;
+use cauldron_identity::AuthorId;
 use cauldron_identity::authority::{Applied, Entry};
-use cauldron_identity::{AuthorId, Clock};
 
 use crate::core::NodeCore;
 use crate::view::{Time, Waiting};
@@ -72,7 +72,6 @@ impl NodeCore {
     /// enforce it may go on giving some.
     pub(crate) fn ends_by(
         &self,
-        now: Clock,
         node: &AuthorId,
         classes: &[RiskClass],
         enforces: &dyn Fn(&AuthorId) -> Option<u64>,
@@ -86,16 +85,10 @@ impl NodeCore {
         let coordinators = self.authority.members().filter(|(_, m)| m.role.is_mesh_coordinator());
         for (author, _) in coordinators.filter(|(author, _)| !self.knows_cut(node, author)) {
             let since_ms = enforces(author)?;
-            let given_ms = Some(*author).filter(|a| *a == self.me).and_then(|_| self.given_ms(now, node));
-            last_ms = last_ms.max(given_ms.map_or(since_ms, |given| given.min(since_ms)));
+            let given_ms = self.work.leases_given.get(node).filter(|_| *author == self.me);
+            last_ms = last_ms.max(given_ms.map_or(since_ms, |given| since_ms.min(*given)));
         }
         Some(last_ms.saturating_add(longest))
-    }
-
-    /// When this node last gave a lease to another since it started, milliseconds since the Unix epoch.
-    fn given_ms(&self, now: Clock, node: &AuthorId) -> Option<u64> {
-        let given_ms = self.work.leases_given.get(node)?;
-        Some(now.wall_ms.saturating_sub(now.boottime_ms.saturating_sub(*given_ms)))
     }
 
     /// Whether a node has said that it holds the entry that cuts an author: then it takes no lease of it.
@@ -117,14 +110,13 @@ impl NodeCore {
     /// Puts bounds to those who wait, and says what it comes to.
     pub(crate) fn halt(
         &self,
-        now: Clock,
         classes: &[RiskClass],
         waiting: &mut [(AuthorId, Waiting)],
         enforces: &dyn Fn(&AuthorId) -> Option<u64>,
     ) -> Halt {
         let mut bounds = Vec::new();
         for (author, shown) in waiting {
-            let ends_ms = self.ends_by(now, author, classes, enforces);
+            let ends_ms = self.ends_by(author, classes, enforces);
             shown.latest_by = ends_ms.map(Time);
             bounds.push(ends_ms);
         }
