@@ -28,7 +28,7 @@ pub use outcome::{
 };
 pub use proposal::{Amount, Blast, Calibration, Evidence, Proposal, Reversibility, RiskClass};
 pub use read::{Read, Returned};
-pub use restriction::{ORDER_NAMESPACE, Order, Restriction, RestrictionError, Target};
+pub use restriction::{COUNCIL, ORDER_NAMESPACE, Order, Restriction, RestrictionError, Target};
 pub use ruling::{
     Decision, Evaluation, Outcome, Permit, PolicyRef, Requester, Resolution, WindowClosed, terms, undo_digest,
 };

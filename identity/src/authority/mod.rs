@@ -220,20 +220,6 @@ impl Authority {
         }
     }
 
-    /// Whom a term took a reassignment from may still act on it.
-    fn never_moved(&self, reassign: &Reassign) -> Result<(), String> {
-        let other = |body: &EntryBody| body.entry().is_ok_and(|entry| self.fold.moves_elsewhere(reassign, &entry));
-        let mut outside = self.pool.outside(&self.fold);
-        match outside.find(|(_, body)| body.is_some_and(other)) {
-            Some((id, _)) => Err(format!(
-                "entry {} moved {} to another node on a branch that a term ended: name that node, or cut it first",
-                id.short(),
-                reassign.prefix
-            )),
-            None => Ok(()),
-        }
-    }
-
     /// A mint that a term took out of the chain may have been spent: its window is never minted again.
     fn never_minted(&self, mint: &Mint) -> Result<(), String> {
         let same = |body: &EntryBody| matches!(body.entry(), Ok(Entry::Mint(m)) if (&m.budget, m.window) == (&mint.budget, mint.window));
@@ -321,18 +307,6 @@ impl Authority {
         let said = self.held.get(author).into_iter().flatten();
         let true_of_this_chain = said.filter(|w| self.fold.places.get(&w.held.head) == Some(&w.held.index));
         true_of_this_chain.map(|w| w.held.index).max().unwrap_or(0)
-    }
-
-    /// Since when an author's present life says that it holds the chain up to `index`, milliseconds since the Unix epoch.
-    #[must_use]
-    pub fn holds_since(&self, author: &AuthorId, index: u64) -> Option<u64> {
-        let life = self.member(author)?.incarnation;
-        let said = self.held.get(author).into_iter().flatten().filter(|w| {
-            w.header.incarnation == life
-                && w.held.index >= index
-                && self.fold.places.get(&w.held.head) == Some(&w.held.index)
-        });
-        said.map(|w| w.header.wall_ms()).min()
     }
 
     /// The last entry known.

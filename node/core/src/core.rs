@@ -142,7 +142,7 @@ pub(crate) struct Work {
     pub(crate) rights: crate::rights::Rights,
     /// What was done, and is to be checked or taken back.
     pub(crate) aftermath: crate::aftermath::Aftermath,
-    /// When each author was last given a lease here, boot time in milliseconds.
+    /// When each author was last given a lease here, since this node started; milliseconds since the Unix epoch.
     pub(crate) leases_given: BTreeMap<AuthorId, u64>,
     /// When leases are asked for next, boot time in milliseconds.
     pub(crate) lease_at_ms: u64,

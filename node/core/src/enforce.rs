@@ -178,13 +178,12 @@ impl NodeCore {
         let classes = classes_of(self, &order.target);
         let reach = self.reach(now, r.header.scope.realm(), order_target(order), &classes, &enforces);
         let lifted = self.authority.lifted(&r.id).filter(|_| !order.target.is_final());
-        let by_council = r.body.is_of_council(&self.authority);
         RestrictionView {
             id: r.id.to_string(),
             kind,
             target,
             scope: r.header.scope.to_string(),
-            by: if by_council { "the council".into() } else { order.by.clone() },
+            by: order.by.clone(),
             reason: order.reason.clone(),
             issued: Some(Time(order.issued_ms)),
             state: reach.halt.state,
@@ -209,9 +208,9 @@ impl NodeCore {
     ) -> Reach {
         let holds = |author: &AuthorId| enforces(author).is_some();
         let (asked, mut waiting) = self.concerned(now, realm, target, holds);
-        let mut halt = self.halt(now, classes, &mut waiting, enforces);
+        let mut halt = self.halt(classes, &mut waiting, enforces);
         if let Some(target) = target {
-            let ends_ms = self.ends_by(now, &target, classes, enforces);
+            let ends_ms = self.ends_by(&target, classes, enforces);
             let over = ends_ms.is_some_and(|ms| ms <= now.wall_ms);
             halt = halt.and(Halt::of(if over { &[] } else { std::slice::from_ref(&ends_ms) }));
         }

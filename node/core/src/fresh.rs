@@ -71,7 +71,7 @@ impl NodeCore {
         }
         let restrictions = self.restrictions_digest(&ask.node);
         let grant = LeaseGrant::new(&self.authority.mesh(), &self.key, ask, self.authority.head(), restrictions);
-        self.work.leases_given.insert(ask.node, self.now.boottime_ms);
+        self.work.leases_given.insert(ask.node, self.now.wall_ms);
         self.send(link, &Frame::LeaseGrant(grant));
     }
 

@@ -10,8 +10,8 @@ use cauldron_coordinator::alone::horizon_ms;
 use cauldron_coordinator::bodies::{RiskClass, Target};
 use cauldron_coordinator::lease::age_ms_max;
 use cauldron_coordinator::planted;
+use cauldron_identity::AuthorId;
 use cauldron_identity::authority::{Applied, Entry};
-use cauldron_identity::{AuthorId, Clock};
 
 use crate::core::NodeCore;
 use crate::view::{Time, Waiting};
@@ -90,7 +90,6 @@ impl NodeCore {
     /// enforce it may go on giving some.
     pub(crate) fn ends_by(
         &self,
-        now: Clock,
         node: &AuthorId,
         classes: &[RiskClass],
         enforces: &dyn Fn(&AuthorId) -> Option<u64>,
@@ -104,16 +103,10 @@ impl NodeCore {
         let coordinators = self.authority.members().filter(|(_, m)| m.role.is_mesh_coordinator());
         for (author, _) in coordinators.filter(|(author, _)| !self.knows_cut(node, author)) {
             let since_ms = enforces(author)?;
-            let given_ms = Some(*author).filter(|a| *a == self.me).and_then(|_| self.given_ms(now, node));
-            last_ms = last_ms.max(given_ms.map_or(since_ms, |given| given.min(since_ms)));
+            let given_ms = self.work.leases_given.get(node).filter(|_| *author == self.me);
+            last_ms = last_ms.max(given_ms.map_or(since_ms, |given| since_ms.min(*given)));
         }
         Some(last_ms.saturating_add(longest).max(self.glass_ms_max(node)))
-    }
-
-    /// When this node last gave a lease to another since it started, milliseconds since the Unix epoch.
-    fn given_ms(&self, now: Clock, node: &AuthorId) -> Option<u64> {
-        let given_ms = self.work.leases_given.get(node)?;
-        Some(now.wall_ms.saturating_sub(now.boottime_ms.saturating_sub(*given_ms)))
     }
 
     /// Whether a node has said that it holds the entry that cuts an author: then it takes no lease of it.
@@ -135,14 +128,13 @@ impl NodeCore {
     /// Puts bounds to those who wait, and says what it comes to.
     pub(crate) fn halt(
         &self,
-        now: Clock,
         classes: &[RiskClass],
         waiting: &mut [(AuthorId, Waiting)],
         enforces: &dyn Fn(&AuthorId) -> Option<u64>,
     ) -> Halt {
         let mut bounds = Vec::new();
         for (author, shown) in waiting {
-            let ends_ms = self.ends_by(now, author, classes, enforces);
+            let ends_ms = self.ends_by(author, classes, enforces);
             shown.latest_by = ends_ms.map(Time);
             bounds.push(ends_ms);
         }
@@ -152,7 +144,72 @@ impl NodeCore {
 
 #[cfg(test)]
 mod tests {
+    use cauldron_coordinator::bodies::{Order, Restriction};
+    use cauldron_identity::SpiffeId;
+    use cauldron_identity::authority::{Amend, Enrol, EntryBody};
+    use cauldron_identity::charter::{ClassAges, Seat};
+
     use super::*;
+    use crate::testing::{NOW, charter, config, key};
+    use crate::{Command, Input};
+
+    /// hq, whose council is key 2, and lyon (key 4), which is away; everything is killed.
+    fn killed(second_coordinator: bool) -> NodeCore {
+        let seat = |n: u8, name: &str| Seat {
+            author: key(n).public(),
+            spiffe_id: format!("spiffe://acme.test/coordinator/{name}"),
+        };
+        let charter = charter(seat(1, "hq"));
+        let config = config(key(1), "spiffe://acme.test/coordinator/hq", &charter);
+        let mut core = NodeCore::open(config, [], NOW).expect("it opens");
+        let lyon = SpiffeId::new("spiffe://acme.test/site/lyon/node/lyon").expect("id");
+        let mut write = |entry: &Entry| {
+            let mut body = EntryBody::new(core.authority.head(), core.authority.index() + 1, entry);
+            body.sign(&charter.mesh_id(), &key(2));
+            core.handle(NOW, Input::Command { ticket: 1, command: Box::new(Command::Authority(Box::new(body))) });
+        };
+        write(&Entry::Enrol(Enrol::new(&charter.mesh_id(), &key(4), &lyon)));
+        if second_coordinator {
+            let coordinators = Some(vec![seat(1, "hq"), seat(5, "hq-2")]);
+            write(&Entry::Amend(Box::new(Amend { coordinators, ..Amend::default() })));
+        }
+        let order = Order {
+            mesh: charter.mesh_id(),
+            target: Target::All,
+            by: "hq".into(),
+            reason: "stop".into(),
+            issued_ms: NOW.wall_ms,
+        };
+        let restrict = Command::Restrict(Box::new(Restriction::by_coordinator(&order)));
+        core.handle(NOW, Input::Command { ticket: 1, command: Box::new(restrict) });
+        core
+    }
+
+    #[test]
+    fn without_a_grant_the_authority_of_who_is_away_ends_with_its_lease() {
+        let core = killed(false);
+        let views = core.restrictions_view(NOW);
+        let view = &views[0];
+        assert_eq!((view.state, view.of, view.enforced_by), ("PARTIAL", Some(2), Some(1)), "{view:?}");
+        let ages = ClassAges::default();
+        let day = Some(Time(NOW.wall_ms + ages.r0_ms));
+        assert_eq!((view.latest_by, view.waiting[0].latest_by), (day, day), "no lease was given: since hq enforces it");
+        assert_eq!(
+            (view.sites[0].site.as_str(), view.sites[0].state, view.sites[0].latest_by),
+            ("lyon", "PARTIAL", day)
+        );
+        assert_eq!(core.authority_ms_max(Some("lyon"), RiskClass::R2), ages.r2_ms);
+        let classes = classes_of(&core, &Target::ActionClass("security.address.block/blocklist".into()));
+        assert_eq!(classes, [RiskClass::R1, RiskClass::R2, RiskClass::R3]);
+    }
+
+    #[test]
+    fn while_a_coordinator_has_not_said_so_nobody_knows() {
+        let core = killed(true);
+        let view = &core.restrictions_view(NOW)[0];
+        assert_eq!((view.state, view.of, view.enforced_by, view.latest_by), ("UNKNOWN", Some(3), Some(1), None));
+        assert!(view.waiting.iter().all(|w| w.latest_by.is_none()), "it may go on giving leases: {view:?}");
+    }
 
     #[test]
     fn nothing_is_closed_while_somebody_has_not_said_so() {

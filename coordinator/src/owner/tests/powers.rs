@@ -41,6 +41,9 @@ fn a_council_quorum_stops_an_agent_by_whatever_node_carries_it() {
         world.put(3, "site/lyon#restrict", KIND_RESTRICTION, &none);
         executes(&world, &id);
     }
+    let in_its_name = council_order(&world, stop.clone(), &[]);
+    world.put(2, "mesh#restrict", KIND_RESTRICTION, &in_its_name);
+    executes(&world, &id);
     let council = council_order(&world, stop, &[1]);
     world.put(3, "site/lyon#restrict", KIND_RESTRICTION, &council);
     assert!(refused(&world, &id, Code::Killed).contains("the council"));

@@ -124,7 +124,7 @@ impl Authority {
     /// the node of that name. Nobody in between, or when it was cut.
     #[must_use]
     pub fn owner_of_prefix(&self, prefix: &str) -> Option<(AuthorId, &Member)> {
-        let Some((author, index)) = self.fold.chained_owner(prefix) else { return None };
+        let (author, index) = self.fold.chained_owner(prefix)?;
         if index == 0 {
             let named = named_owner(prefix, &self.charter().trust_domain)?;
             return self.author_of(&named).map(|(author, member)| (*author, member));
@@ -157,6 +157,34 @@ impl Authority {
         let spent = self.fold.powers.spent(prefix, life).is_some_and(|seq| header.seq <= seq);
         let beyond = self.is_cut(&header.author, header.incarnation) && self.is_beyond_end(header, id);
         header.kind == KIND_HANDOVER && present && !spent && !beyond
+    }
+
+    /// Whom a term took a reassignment from may still act on it.
+    pub(in crate::authority) fn never_moved(&self, reassign: &Reassign) -> Result<(), String> {
+        let other = |body: &crate::authority::EntryBody| {
+            body.entry().is_ok_and(|entry| self.fold.moves_elsewhere(reassign, &entry))
+        };
+        let mut outside = self.pool.outside(&self.fold);
+        match outside.find(|(_, body)| body.is_some_and(other)) {
+            Some((id, _)) => Err(format!(
+                "entry {} moved {} to another node on a branch that a term ended: name that node, or cut it first",
+                id.short(),
+                reassign.prefix
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// Since when an author's present life says that it holds the chain up to `index`, milliseconds since the Unix epoch.
+    #[must_use]
+    pub fn holds_since(&self, author: &AuthorId, index: u64) -> Option<u64> {
+        let life = self.member(author)?.incarnation;
+        let said = self.held.get(author).into_iter().flatten().filter(|w| {
+            w.header.incarnation == life
+                && w.held.index >= index
+                && self.fold.places.get(&w.held.head) == Some(&w.held.index)
+        });
+        said.map(|w| w.header.wall_ms()).min()
     }
 
     /// An accepted entry in effect, by its index.

@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::{Path, State};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use cauldron_coordinator::bodies::{Feature, Order, Restriction, Target};
+use cauldron_coordinator::bodies::{COUNCIL, Feature, Order, Restriction, Target};
 use cauldron_identity::SpiffeId;
 use cauldron_identity::codec::{from_cbor, to_cbor};
 use cauldron_node_core::Command;
@@ -114,7 +114,7 @@ pub async fn draft_order(
     State(context): State<Context>,
     Json(request): Json<RestrictRequest>,
 ) -> Result<Json<OrderAnswer>, Problem> {
-    let order = order(&context, request, "the council".to_owned()).await?;
+    let order = order(&context, request, COUNCIL.to_owned()).await?;
     let (council, threshold) = context
         .node
         .read(|core| {
