@@ -2,20 +2,28 @@
 //!
 //! [`step`] is a function of what the coordinator holds. Stepping again after its facts were inserted yields nothing.
 
+mod glass;
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use cauldron_identity::authority::{ActivePolicy, Authority};
 use cauldron_identity::{AuthorId, Clock, Confidence, Digest, FactId, Scope};
 
+pub use glass::{Glass, break_glass, would_break};
+
 use crate::action::{Action, Catalogue};
+use crate::alone::{acts, grant_for, meets};
 use crate::bodies::{
     Decision, Evaluation, Obligations, Outcome, Permit, PolicyRef, Proposal, Resolution, RiskClass, WindowClosed,
     undo_digest,
 };
+use crate::budget::BudgetSeen;
 use crate::input::{Input, Observer, build, reported};
 use crate::json::canonical;
 use crate::lease::LeaseAge;
-use crate::ledger::{Ballot, Ledger, PERMIT_MS_MAX, Recorded, State, Status, entitled, modified};
+use crate::ledger::{Ballot, Ledger, PERMIT_MS_MAX, Recorded, State, Status, entitled, may_decide, modified};
 use crate::policy::Engine;
 
 /// How much a coordinator takes on (guarantees §4). What is above waits, undecided.
@@ -80,22 +88,34 @@ pub enum Act {
     },
 }
 
-/// What coordinator `me` should write now. Nothing without an active policy whose bundle is the engine's: proposals
-/// then wait, and their owners would deny them anyway.
+/// Who coordinates, and what it goes by.
+#[derive(Debug, Clone, Copy)]
+pub struct Sitting<'a> {
+    /// The coordinator.
+    pub me: &'a AuthorId,
+    /// How old its lease is.
+    pub lease: LeaseAge,
+    /// What its books say about budgets.
+    pub budgets: &'a [BudgetSeen],
+}
+
+/// What a coordinator should write now. Nothing without an active policy whose bundle is the engine's: proposals
+/// then wait, and their owners would deny them anyway. Whom a site's isolation grant names writes for that site while its own
+/// `lease` is too old for the class, and the grant goes on; coordinators need none.
 #[must_use]
 pub fn step(
     ledger: &Ledger,
     authority: &Authority,
     engine: Option<&Engine>,
     clock: &Clock,
-    me: &AuthorId,
+    sitting: &Sitting<'_>,
     limits: &Limits,
 ) -> Vec<Act> {
     let Some((policy, engine)) = authority.policy().zip(engine) else { return Vec::new() };
     if policy.activate.digest != engine.digest() {
         return Vec::new();
     }
-    let desk = Desk { ledger, authority, engine, policy, clock, me, limits };
+    let desk = Desk { ledger, authority, engine, policy, clock, sitting: *sitting, limits };
     desk.admitted().into_iter().filter_map(|(p, status)| desk.act(p, &status)).collect()
 }
 
@@ -106,18 +126,26 @@ struct Desk<'a> {
     engine: &'a Engine,
     policy: ActivePolicy,
     clock: &'a Clock,
-    me: &'a AuthorId,
+    sitting: Sitting<'a>,
     limits: &'a Limits,
 }
 
 impl<'a> Desk<'a> {
     /// Open proposals that this coordinator is entitled to, oldest first, cut at the limits.
     fn admitted(&self) -> Vec<(&'a Recorded<Proposal>, Status)> {
-        let mine = self.ledger.proposals().filter(|p| {
-            entitled(self.authority, self.me, &p.header.scope) && self.ledger.proposal_counts(p, self.authority).is_ok()
-        });
+        // With a lease that is fresh for every class nobody acts for a coordinator.
+        let cut_off = !self.sitting.lease.covers(RiskClass::R3, &self.authority.charter().class_ages);
+        let sits = |scope: &Scope| match cut_off {
+            true => may_decide(self.authority, self.sitting.me, scope),
+            false => entitled(self.authority, self.sitting.me, scope),
+        };
+        let mine = self
+            .ledger
+            .proposals()
+            .filter(|p| sits(&p.header.scope) && self.ledger.proposal_counts(p, self.authority).is_ok());
         let status = |p: &'a Recorded<Proposal>| {
-            self.ledger.status(&p.id, self.authority, self.clock.wall_ms).map(|status| (p, status))
+            let alone = !self.by_role(p);
+            self.ledger.status_under(&p.id, self.authority, self.clock.wall_ms, alone).map(|status| (p, status))
         };
         let mut open: Vec<_> = mine.filter_map(status).filter(|(_, s)| s.state.is_open()).collect();
         open.sort_by_key(|(p, _)| (p.body.created_ms, p.id));
@@ -133,11 +161,31 @@ impl<'a> Desk<'a> {
         open
     }
 
+    /// Whether this author decides here whatever its lease.
+    fn by_role(&self, p: &Recorded<Proposal>) -> bool {
+        entitled(self.authority, self.sitting.me, &p.header.scope)
+    }
+
+    /// Whether whoever writes about a proposal of `class` may: by role always, by the site's grant past the lease.
+    fn sits(&self, p: &Recorded<Proposal>, class: RiskClass) -> bool {
+        let site = p.header.scope.site_name().unwrap_or_default();
+        self.by_role(p)
+            || (!self.sitting.lease.covers(class, &self.authority.charter().class_ages)
+                && acts(self.authority, self.sitting.me, site)
+                && grant_for(self.authority, site, class, self.sitting.lease).is_ok())
+    }
+
+    /// The class that counts for a decision.
+    fn class(&self, p: &Recorded<Proposal>, judged: RiskClass) -> RiskClass {
+        let action = Action::of_proposal(self.engine.catalogue(), &p.body);
+        action.map_or(judged, |action| action.risk().max(judged)).max(p.body.risk)
+    }
+
     fn act(&self, p: &'a Recorded<Proposal>, status: &Status) -> Option<Act> {
         let class_version = self.engine.class_version(&p.body.action_class);
         // One that an earlier life wrote beyond its cut counts for nobody.
         let own = self.ledger.decisions_on(&p.id).filter(|d| {
-            d.header.author == *self.me
+            d.header.author == *self.sitting.me
                 && d.body.policy.class_version == class_version
                 && self.ledger.decision_grants(p, d, self.authority)
         });
@@ -147,10 +195,13 @@ impl<'a> Desk<'a> {
             let again = |act: &Act| matches!(act, Act::Decide { body, .. } if body.outcome == Outcome::Defer);
             return self.decide(p, own.first().copied()).filter(|act| own.is_empty() || !again(act));
         }
+        if !own.iter().any(|d| self.sits(p, self.class(p, d.body.risk))) {
+            return None;
+        }
         match status.state {
             State::Approved => self.permit(p, status),
             State::Evaluated => own.iter().find_map(|d| self.modify(p, d)),
-            State::VetoWindow => own.iter().find_map(|d| self.close(p, d)),
+            State::VetoWindow if self.by_role(p) => own.iter().find_map(|d| self.close(p, d)),
             _ => None,
         }
     }
@@ -192,14 +243,22 @@ impl<'a> Desk<'a> {
     }
 
     fn decide(&self, p: &Recorded<Proposal>, deferred: Option<&Recorded<Decision>>) -> Option<Act> {
-        let member = self.authority.member(self.me)?;
-        let lease = LeaseAge::Ms(0);
-        let observer = Observer { spiffe_id: &member.spiffe_id, lease, resource_version: None };
+        let (act, class) = self.evaluated(p, deferred)?;
+        self.sits(p, class).then_some(act)
+    }
+
+    /// The decision, and the class it is of.
+    fn evaluated(&self, p: &Recorded<Proposal>, deferred: Option<&Recorded<Decision>>) -> Option<(Act, RiskClass)> {
+        let member = self.authority.member(self.sitting.me)?;
+        let lease = if self.by_role(p) { LeaseAge::Ms(0) } else { self.sitting.lease };
+        let budgets = self.sitting.budgets;
+        let observer = Observer { spiffe_id: &member.spiffe_id, lease, resource_version: None, budgets };
         let input = build(self.ledger, self.authority, self.clock, &observer, &p.id)?;
         let evaluation = match Action::of_proposal(self.engine.catalogue(), &p.body) {
             Ok(action) => self.floor(&action, p, self.engine.evaluate(&input)),
             Err(e) => refuse(&self.engine.evaluate(&input), format!("schema: {}", flatten(&e))),
         };
+        let class = self.class(p, evaluation.risk);
         let resolves = deferred.map(|d| Resolution {
             deferred: d.id,
             reason: d.body.rules.clone(),
@@ -222,7 +281,7 @@ impl<'a> Desk<'a> {
             modify: evaluation.modify,
             reported: canonical(&reported).ok(),
         };
-        Some(Act::Decide { scope: p.header.scope.clone(), deps: vec![p.id], body: Box::new(body), input })
+        Some((Act::Decide { scope: p.header.scope.clone(), deps: vec![p.id], body: Box::new(body), input }, class))
     }
 
     /// What no policy can waive: the owner would refuse it anyway, so people should not be asked.
@@ -235,8 +294,12 @@ impl<'a> Desk<'a> {
         if evaluation.outcome == Outcome::Modify {
             return evaluation;
         }
-        if seats < votes_min(class) && evaluation.outcome != Outcome::Deny {
-            let needed = votes_min(class);
+        let held = crate::autonomy::held(self.ledger, self.authority, p, self.clock);
+        let needed = match crate::autonomy::votes_floor(class, held.as_ref(), &evaluation.obligations) {
+            Ok(needed) => needed,
+            Err(why) => return refuse(&evaluation, format!("floor.autonomy: {why}")),
+        };
+        if seats < needed && evaluation.outcome != Outcome::Deny {
             return refuse(
                 &evaluation,
                 format!("floor.votes: class {class:?} needs {needed} people, policy asks {seats}"),
@@ -250,19 +313,46 @@ impl<'a> Desk<'a> {
         if self.clock.confidence == Confidence::Unknown || self.ledger.used_by(p, self.authority, None).is_some() {
             return None;
         }
-        let owner = self.ledger.owner_of(&p.body.resource, self.authority)?;
         let decision = self.ledger.decisions_on(&p.id).find(|d| Some(d.id) == status.decision)?;
-        let now_ms = self.clock.wall_ms;
-        let votes = Ballot::new(self.ledger, self.authority, p, &decision.body).approving(now_ms);
+        let ballot = Ballot::new(self.ledger, self.authority, p, &decision.body);
+        // The owner would refuse it: people go on until the grant is met.
+        if self.lacks(p, &decision.body, &ballot).is_some() {
+            return None;
+        }
+        let votes = ballot.approving(self.clock.wall_ms).into_iter().collect();
         let obligations = &decision.body.obligations;
         let silence = obligations.veto.as_ref().and_then(|v| self.ledger.silence(p, decision, v, self.authority));
+        self.permit_with(p, decision, votes, silence.map(|w| w.id))
+    }
+
+    /// What the site's grant asks for beside what policy does, and is not there yet.
+    fn lacks(&self, p: &Recorded<Proposal>, decision: &Decision, ballot: &Ballot<'_>) -> Option<String> {
+        if self.by_role(p) {
+            return None;
+        }
+        let (site, class) = (p.header.scope.site_name()?, self.class(p, decision.risk));
+        let voters = ballot.voters(self.clock.wall_ms, None).into_keys().collect();
+        let met = grant_for(self.authority, site, class, self.sitting.lease)
+            .and_then(|grant| meets(grant, class, &decision.obligations.reserve, &voters, self.authority));
+        met.err()
+    }
+
+    fn permit_with(
+        &self,
+        p: &Recorded<Proposal>,
+        decision: &Recorded<Decision>,
+        votes: Vec<Digest>,
+        window: Option<FactId>,
+    ) -> Option<Act> {
+        let owner = self.ledger.owner_of(&p.body.resource, self.authority)?;
+        let now_ms = self.clock.wall_ms;
         let execute_by_ms = now_ms.saturating_add(self.limits.permit_ms.min(PERMIT_MS_MAX));
         let body = Permit {
-            votes: votes.into_iter().collect::<BTreeSet<Digest>>().into_iter().collect(),
+            votes,
             issued_ms: now_ms,
             execute_by_ms: execute_by_ms.min(decision.body.obligations.decide_by_ms).min(p.body.expires_ms),
             authority_head: self.authority.head(),
-            window: silence.map(|w| w.id),
+            window,
             ..permit_for(
                 (p.id, &p.body),
                 (decision.id, &decision.body),
@@ -310,6 +400,7 @@ pub fn permit_for(
         sandbox: d.obligations.sandbox.clone(),
         post_checks: d.obligations.post_checks.clone(),
         undo: undo.map(|action| undo_digest(&action.action_class(), action.bytes())),
+        break_glass: None,
     }
 }
 
@@ -338,129 +429,4 @@ pub(crate) fn flatten(error: &dyn std::error::Error) -> String {
         source = inner.source();
     }
     text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::testkit::{NOW, World, proposal};
-    use crate::vote::Choice;
-
-    #[test]
-    fn one_decision_then_one_permit_then_nothing() {
-        let mut world = World::new();
-        let p = world.propose(proposal("198.51.100.7"));
-        let acts = world.step();
-        assert!(
-            matches!(&acts[..], [Act::Decide { body, .. }] if body.outcome == Outcome::StepUp && body.proposal == p)
-        );
-        assert_eq!(world.step(), acts, "the same until it is written");
-        world.write(&acts);
-        assert_eq!(world.step(), vec![]);
-        world.vote("ana", &p, Choice::Approve);
-        let acts = world.step();
-        let [Act::Permit { body, .. }] = &acts[..] else { panic!("{acts:?}") };
-        assert_eq!((body.owner, body.max_uses, body.votes.len()), (world.lyon.author_id(), 1, 1));
-        assert!(body.execute_by_ms <= NOW + PERMIT_MS_MAX);
-        world.write(&acts);
-        assert_eq!(world.step(), vec![]);
-        assert_eq!(world.state(&p), State::Permitted);
-    }
-
-    #[test]
-    fn without_the_active_bundle_or_entitlement_nothing_is_written() {
-        let mut world = World::new();
-        world.propose(proposal("198.51.100.7"));
-        let limits = Limits::default();
-        let (ledger, authority) = (&world.ledger, &world.authority);
-        let porto = world.porto.author_id();
-        assert_eq!(step(ledger, authority, Some(&world.engine), &world.clock, &porto, &limits), vec![]);
-        let hq = world.hq.author_id();
-        assert_eq!(step(ledger, authority, None, &world.clock, &hq, &limits), vec![]);
-        let other = World::engine_with("package cauldron.guardrail\nallow contains {\"rule\":\"x\",\"why\":\"y\"}");
-        assert_eq!(step(ledger, authority, Some(&other), &world.clock, &hq, &limits), vec![]);
-    }
-
-    #[test]
-    fn a_broken_proposal_is_denied_with_the_reason() {
-        let mut world = World::new();
-        let mut bad = proposal("198.51.100.7");
-        bad.args_digest = Proposal::digest_of_args(b"other");
-        let p = world.propose(bad);
-        world.run();
-        assert_eq!(world.state(&p), State::Denied);
-        assert!(world.status(&p).why[0].contains("args_digest"), "{:?}", world.status(&p).why);
-    }
-
-    #[test]
-    fn r3_is_refused_in_a_mesh_with_one_coordinator() {
-        let mut world = World::new();
-        let p = world.propose(Proposal { risk: RiskClass::R3, ..proposal("198.51.100.7") });
-        world.run();
-        assert!(world.status(&p).why[0].contains("one coordinator"));
-    }
-
-    #[test]
-    fn r2_needs_a_person_whatever_policy_asks() {
-        let mut world =
-            World::with_policy("package cauldron.guardrail\nallow contains {\"rule\":\"all\",\"why\":\"yes\"}");
-        let (r1, r2) = (proposal("198.51.100.7"), Proposal { risk: RiskClass::R2, ..proposal("198.51.100.8") });
-        let (r1, r2) = (world.propose(r1), world.propose(r2));
-        world.run();
-        assert_eq!(world.state(&r1), State::Permitted, "R1 is policy's to allow");
-        assert!(world.status(&r2).why[0].contains("needs 1 people"));
-    }
-
-    #[test]
-    fn a_deferral_is_judged_again_until_it_resolves() {
-        let rego = format!(
-            "package cauldron.guardrail\ndefer contains {{\"rule\":\"later\",\"why\":\"w\"}} if input.now_ms < {}\nallow contains {{\"rule\":\"now\",\"why\":\"w\"}}",
-            NOW + 1_000
-        );
-        let mut world = World::with_policy(&rego);
-        let p = world.propose(proposal("198.51.100.7"));
-        assert_eq!(world.run().len(), 1);
-        assert_eq!(world.state(&p), State::Deferred);
-        world.clock.wall_ms += 1_000;
-        assert_eq!(world.run().len(), 2, "a decision and a permit");
-        assert_eq!(world.state(&p), State::Permitted);
-    }
-
-    #[test]
-    fn no_permit_while_nobody_vouches_for_the_clock() {
-        let mut world = World::new();
-        let p = world.propose(proposal("198.51.100.7"));
-        world.run();
-        world.vote("ana", &p, Choice::Approve);
-        world.clock.confidence = Confidence::Unknown;
-        assert_eq!(world.step(), vec![]);
-        world.clock.confidence = Confidence::Local;
-        assert_eq!(world.step().len(), 1);
-    }
-
-    #[test]
-    fn limits_hold_back_what_is_above_them() {
-        let mut world = World::new();
-        for n in 0..25 {
-            world.propose(proposal(&format!("198.51.100.{n}")));
-        }
-        assert_eq!(world.step().len(), 20);
-        let limits = Limits { open_total: 3, ..Limits::default() };
-        let acts =
-            step(&world.ledger, &world.authority, Some(&world.engine), &world.clock, &world.hq.author_id(), &limits);
-        assert_eq!(acts.len(), 3);
-    }
-
-    #[test]
-    fn a_used_intent_gets_no_second_permit() {
-        let mut world = World::new();
-        let first = world.permitted("198.51.100.7");
-        world.start(&first);
-        let again = Proposal { created_ms: NOW + 1, ..proposal("198.51.100.7") };
-        let p = world.propose(again);
-        world.run();
-        world.vote("ana", &p, Choice::Approve);
-        assert_eq!(world.state(&p), State::Approved);
-        assert_eq!(world.step(), vec![]);
-    }
 }

@@ -5,10 +5,12 @@
 
 use std::collections::BTreeSet;
 
+use cauldron_identity::authority::Level;
 use cauldron_identity::{Authority, Clock, Digest, FactId, SpiffeId};
 use serde_json::{Value, json};
 
 use crate::bodies::Proposal;
+use crate::budget::{self, BudgetSeen};
 use crate::json::{canonical, rfc3339};
 use crate::lease::LeaseAge;
 use crate::ledger::{HISTORY_MAX, Ledger, Recorded, State};
@@ -27,6 +29,8 @@ pub struct Observer<'a> {
     pub lease: LeaseAge,
     /// Version of the resource, where its owner knows one.
     pub resource_version: Option<&'a str>,
+    /// What its books say of every budget.
+    pub budgets: &'a [BudgetSeen],
 }
 
 /// An input document with what the engine needs beside it.
@@ -117,12 +121,12 @@ pub fn build_for(
         "clock": clock.confidence,
         "node": node(authority, observer),
         "proposal": proposal(recorded),
-        "agent": agent(ledger, authority, recorded, clock.wall_ms),
+        "agent": agent(ledger, authority, recorded, clock),
         "principal": principal(ledger, recorded),
         "confidence": {"raw_ppm": p.confidence_ppm, "method": p.confidence_method, "calibration": p.calibration},
         "history": history(ledger, authority, &steps, clock.wall_ms),
         "taint": taint(ledger, authority, recorded, &steps),
-        "budgets": [],
+        "budgets": budgets(ledger, authority, observer, p),
         "resource": resource(ledger, authority, observer, p),
         "votes": votes(ledger, authority, recorded, clock.wall_ms),
     });
@@ -220,15 +224,30 @@ fn proposal(recorded: &Recorded<Proposal>) -> Value {
     view
 }
 
-fn agent(ledger: &Ledger, authority: &Authority, recorded: &Recorded<Proposal>, now_ms: u64) -> Value {
+fn agent(ledger: &Ledger, authority: &Authority, recorded: &Recorded<Proposal>, clock: &Clock) -> Value {
+    let held = crate::autonomy::held(ledger, authority, recorded, clock);
+    let grant = held.as_ref().map(|held| {
+        let (id, expires_ms, evidence) = (held.entry, held.grant.expires_ms, held.grant.evidence);
+        json!({ "id": id, "expires_ms": expires_ms, "evidence": evidence })
+    });
     let killed: Vec<String> = ledger.restrictions_on(recorded, authority).map(|(_, o)| o.reason).collect();
     json!({
         "spiffe": recorded.body.agent,
         "build_digest": recorded.body.agent_build,
-        "level": "L1",
-        "recent": recent(ledger, authority, &recorded.body.agent_build, now_ms),
+        "level": held.map_or_else(Level::default, |held| held.grant.level).name(),
+        "grant": grant,
+        "recent": recent(ledger, authority, &recorded.body.agent_build, clock.wall_ms),
         "killed": killed,
     })
+}
+
+fn budgets(ledger: &Ledger, authority: &Authority, observer: &Observer<'_>, p: &Proposal) -> Value {
+    if observer.budgets.is_empty() {
+        return json!([]);
+    }
+    let me = authority.author_of(observer.spiffe_id).map(|(author, _)| author);
+    let owner = ledger.owner_of(&p.resource, authority).map(|owner| owner.author);
+    budget::view(observer.budgets, &p.budgets, me, owner.as_ref())
 }
 
 fn resource(ledger: &Ledger, authority: &Authority, observer: &Observer<'_>, p: &Proposal) -> Value {

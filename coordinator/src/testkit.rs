@@ -15,7 +15,7 @@ use cauldron_identity::{
 
 use crate::action::Action;
 use crate::bodies::*;
-use crate::coordinate::{Act, Limits, step};
+use crate::coordinate::{Act, Limits, Sitting, step};
 use crate::lease::LeaseAge;
 use crate::ledger::{Inserted, Ledger, State, Status};
 use crate::owner::{Bench, Me, Verdict, judge};
@@ -69,6 +69,7 @@ pub struct World {
     pub clock: Clock,
     pub lease: LeaseAge,
     pub resource_version: Option<String>,
+    pub budgets: Vec<crate::budget::BudgetSeen>,
     pub incarnation: u32,
     /// Every governance fact written, in order.
     pub facts: Vec<Fact>,
@@ -139,6 +140,7 @@ impl World {
             clock,
             lease: LeaseAge::Ms(1_000),
             resource_version: None,
+            budgets: vec![],
             incarnation: 0,
             facts: vec![],
             chains: BTreeMap::new(),
@@ -279,8 +281,12 @@ impl World {
     }
 
     pub fn step(&self) -> Vec<Act> {
-        let me = self.hq.author_id();
-        step(&self.ledger, &self.authority, Some(&self.engine), &self.clock, &me, &Limits::default())
+        self.step_as(&self.hq.author_id(), LeaseAge::Ms(0))
+    }
+
+    pub fn step_as(&self, me: &AuthorId, lease: LeaseAge) -> Vec<Act> {
+        let sitting = Sitting { me, lease, budgets: &self.budgets };
+        step(&self.ledger, &self.authority, Some(&self.engine), &self.clock, &sitting, &Limits::default())
     }
 
     pub fn write(&mut self, acts: &[Act]) -> Vec<FactId> {
@@ -399,6 +405,7 @@ impl World {
             engine: Some(&self.engine),
             clock: &self.clock,
             lease: self.lease,
+            budgets: &self.budgets,
             me: Me {
                 author: self.lyon.author_id(),
                 incarnation: self.incarnation,

@@ -394,6 +394,9 @@ pub fn present(id: &FactId, p: &Proposal, evaluation: &Evaluation) -> Presentati
             format!("allows it after {} s, unless somebody of {} objects", veto.ms / 1_000, veto.groups.join(", ")),
         );
     }
+    for b in &evaluation.obligations.reserve {
+        line("sets aside", format!("{} of {}", b.amount, b.budget));
+    }
     line("decide by", rfc3339(evaluation.obligations.decide_by_ms));
     line("proposal", id.to_string());
     line("lineage", p.lineage(*id).to_string());

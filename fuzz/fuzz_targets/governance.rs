@@ -42,7 +42,9 @@ fuzz_target!(init: { ready(); std::sync::LazyLock::force(&ENGINE) }, |input: &[u
         let _ = (Action::of_proposal(Catalogue::built_in(), &proposal.body), ledger.status(&proposal.id, &mesh.authority, NOW.wall_ms));
         let _ = ledger.open(&mesh.authority, NOW.wall_ms);
     }
-    let _ = step(&ledger, &mesh.authority, Some(&ENGINE), &NOW, &key(HQ).author_id(), &Limits::default());
+    for (who, lease) in [(HQ, LeaseAge::Ms(0)), (LYON, LeaseAge::Ms(4_000_000))] {
+        let _ = step(&ledger, &mesh.authority, Some(&ENGINE), &NOW, &key(who).author_id(), lease, &Limits::default());
+    }
     judged(&ledger, &mesh);
 }));
 
@@ -50,7 +52,7 @@ fn judged(ledger: &Ledger, mesh: &Mesh) {
     let id = spiffe_id(LYON);
     let me = Me { author: key(LYON).author_id(), incarnation: 0, spiffe_id: &id, resource_version: None };
     let authority = &mesh.authority;
-    let bench = Bench { ledger, authority, engine: Some(&ENGINE), clock: &NOW, lease: LeaseAge::Ms(1_000), me };
+    let bench = Bench { ledger, authority, engine: Some(&ENGINE), clock: &NOW, lease: LeaseAge::Ms(1_000), budgets: &[], me };
     ledger.permits().for_each(|permit| drop(judge(&permit.id, &bench)));
     ledger.starts().for_each(|start| drop(resume(&start.id, &bench, Probe::Absent)));
 }

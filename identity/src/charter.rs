@@ -46,6 +46,14 @@ pub struct ClassAges {
     pub r3_ms: u64,
 }
 
+impl ClassAges {
+    /// Each class's name and age, from R0 to R3.
+    #[must_use]
+    pub fn by_class(&self) -> [(&'static str, u64); 4] {
+        [("R0", self.r0_ms), ("R1", self.r1_ms), ("R2", self.r2_ms), ("R3", self.r3_ms)]
+    }
+}
+
 impl Default for ClassAges {
     /// Governance §4.
     fn default() -> Self {

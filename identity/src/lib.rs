@@ -4,7 +4,7 @@
 //!
 //! * [`charter`]: the root held by people; its hash is the mesh id.
 //! * [`authority`]: the pure fold of the authority chain into members, people and the active policy.
-//! * [`budget`]: how rights to spend come into being.
+//! * [`budget`]: how rights to spend come into being; [`isolation`]: what a site may do when nobody can be asked.
 //! * [`fact`]: headers, signatures and bodies; [`codec`] makes their encoding unique.
 //! * [`x509`]: X.509-SVIDs, the embedded certificate authority, and what a verifier must check;
 //! * [`jwt`]: JWT-SVIDs and the keys that sign them; [`trust_bundle`]: what a trust domain publishes of both.
@@ -23,6 +23,7 @@ pub mod fact;
 #[cfg(test)]
 mod fixtures;
 pub mod ids;
+pub mod isolation;
 pub mod jwt;
 pub mod keys;
 pub mod memo;

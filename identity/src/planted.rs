@@ -30,6 +30,8 @@
 //! | `fork-not-frozen` | leases of a sequencer that is proven to lie still count |
 //! | `grant-from-nothing` | a node grants more of a budget than it holds |
 //! | `reserve-not-durable` | a reservation is answered for and told, and never written to disk |
+//! | `start-unreserved` | a permit is started although the rights that it takes are not there |
+//! | `unknown-settled-unspent` | what a permit took is given back although nobody knows whether its effect happened |
 //! | `cold-before-durable` | a fact leaves memory before the store has it |
 //! | `index-outlives-its-store` | what a clean stop left is believed although the store went on |
 //! | `rights-unconfirmed` | after a restart rights are used before any peer has confirmed what was done with them |
@@ -76,16 +78,32 @@
 //! | `silence-unvouched` | an owner goes by silence without a coordinator's word |
 //! | `reported-trusted` | what a coordinator reports is all that an owner judges |
 //! | `edit-unbound` | a signature under one edit holds for another |
+//! | `takes-less` | a permit may set less of a budget aside than its owner's policy asks |
 //! | `modification-unbound` | a coordinator that may modify may write anything |
+//! | `lift-without-quorum` | restrictions are lifted without the council |
+//! | `autonomy-any-build` | what one build was granted, every build holds |
+//! | `handover-by-anyone` | anybody may hand over what somebody else owns |
+//! | `kill-closed-unconfirmed` | a stop is called closed before everybody says to enforce it |
+//! | `isolation-without-grant` | an owner goes on past its lease although no grant covers it |
+//! | `break-glass-skips-deny` | a token skips a deny, veto or kill, too |
+//! | `break-glass-twice` | a token may be used again |
 
 /// The bugs of what people and coordinators may do to a proposal.
-pub const GOVERN_NAMES: [&str; 6] = [
+pub const GOVERN_NAMES: [&str; 14] = [
     "deputy-votes-twice",
     "writer-approves",
     "silence-unvouched",
     "reported-trusted",
     "edit-unbound",
+    "takes-less",
     "modification-unbound",
+    "lift-without-quorum",
+    "autonomy-any-build",
+    "handover-by-anyone",
+    "kill-closed-unconfirmed",
+    "isolation-without-grant",
+    "break-glass-skips-deny",
+    "break-glass-twice",
 ];
 
 /// The bugs of ranges, of documents in one piece and of facts on disk.
@@ -109,7 +127,7 @@ pub const WIRE_NAMES: [&str; 3] = ["resumption-on", "guard-off", "path-check-off
 pub const MODEL_NAMES: [&str; 2] = ["credit-counted-twice", "refund-by-timeout"];
 
 /// The bugs that the simulator must find; `activate` accepts them, in a build with the feature.
-pub const NAMES: [&str; 29] = [
+pub const NAMES: [&str; 36] = [
     "owner-trusts-coordinator",
     "vote-not-bound-to-terms",
     "same-person-twice",
@@ -136,9 +154,16 @@ pub const NAMES: [&str; 29] = [
     "grant-from-nothing",
     "reserve-not-durable",
     "rights-unconfirmed",
+    "start-unreserved",
+    "unknown-settled-unspent",
     "restore-unlinked",
     "cold-before-durable",
     "index-outlives-its-store",
+    "writer-approves",
+    "deputy-votes-twice",
+    "silence-unvouched",
+    "silence-not-waited",
+    "edit-beside-its-parent",
 ];
 
 /// One of [`WIRE_NAMES`], [`RANGE_NAMES`] or [`GOVERN_NAMES`], for every thread: tests run wherever the runtime puts them.

@@ -1,25 +1,31 @@
 //! How a world's mesh is founded: as in production, by a charter, a council key, people, and an activated policy.
 
 use cauldron_coordinator::policy::Bundle;
+use cauldron_crdt::escrow::{Budget, Life, Mint};
 use cauldron_identity::authority::{Activate, Credential, Enrol, Entry, EntryBody, KIND_ENTRY, Person};
+use cauldron_identity::budget::window_at;
 use cauldron_identity::charter::{Charter, ClassAges, Seat};
 use cauldron_identity::codec::{from_cbor, to_cbor};
 use cauldron_identity::{
-    AuthorKey, Digest, Fact, FactId, Header, HeaderDraft, MeshId, Scope, SealedFact, SignedCharter, SpiffeId,
+    AuthorId, AuthorKey, Digest, Fact, FactId, Header, HeaderDraft, MeshId, Scope, SealedFact, SignedCharter, SpiffeId,
 };
 
 use crate::clock::EPOCH_MS;
 use crate::rng::Rng;
-use crate::weather::Weather;
+use crate::weather::{Takes, Weather};
 
 /// The trust domain of every world.
 pub const TRUST_DOMAIN: &str = "sim.cauldron.internal";
 /// Whose approval the policy asks for.
 pub const DUTY: &str = "security-duty";
+/// The budget of which actions take, where they do.
+pub const BLOCKS: &str = "blocks";
 /// The class of action that agents propose here.
 pub const ACTION_CLASS: &str = "security.address.block/blocklist";
-/// SPIFFE ID of the only coordinator.
+/// SPIFFE ID of the first coordinator, which is the sequencer too.
 pub const HQ_ID: &str = "spiffe://sim.cauldron.internal/coordinator/hq";
+/// SPIFFE ID of the second coordinator, where there is one.
+pub const WEST_ID: &str = "spiffe://sim.cauldron.internal/coordinator/west";
 
 /// A person with the keys they vote with.
 #[derive(Debug)]
@@ -43,10 +49,16 @@ pub struct Founding {
     pub council: AuthorKey,
     /// Seed of hq's author key.
     pub hq_seed: [u8; 32],
+    /// Seed of the second coordinator's author key, where there is one.
+    pub west_seed: Option<[u8; 32]>,
+    /// The charter's coordinators; hq first.
+    pub coordinators: Vec<AuthorId>,
     /// The people.
     pub people: Vec<Voter>,
     /// Distinct people of [`DUTY`] that the policy asks for.
     pub approvers: u32,
+    /// Where silence allows instead: how long it must last, milliseconds.
+    pub silence_ms: Option<u64>,
     /// The policy's version for [`ACTION_CLASS`].
     pub class_version: Digest,
     /// What hq starts with: the bundle, the people, the activation.
@@ -67,15 +79,32 @@ impl Founding {
         let council = AuthorKey::from_seed(&rng.bytes());
         let hq_seed = rng.bytes();
         let hq = AuthorKey::from_seed(&hq_seed);
-        let charter = SignedCharter::sign(&charter(&council, &hq, weather), &[&council]);
+        let west_seed = weather.second.then(|| Digest::of("sim/west", &hq_seed)).map(|seed| *seed.as_bytes());
+        let west = west_seed.map(|seed| AuthorKey::from_seed(&seed));
+        let coordinators = [Some(&hq), west.as_ref()].into_iter().flatten().map(AuthorKey::author_id).collect();
+        let charter = SignedCharter::sign(&charter(&council, &hq, west.as_ref(), weather), &[&council]);
         let mesh = charter.mesh_id();
         let people = (0..weather.people.count).map(|i| voter(i, rng)).collect::<Vec<_>>();
-        let bundle = bundle(weather.people.approvers, weather.checks.is_some());
+        let bundle = bundle(weather);
         let class_version = bundle.class_version(ACTION_CLASS).expect("the default bundle judges the class");
-        let facts = seal_all(&council, &hq, mesh, &people, &bundle);
+        let mints = weather.takes.map(|takes| mints(takes, &hq)).unwrap_or_default();
+        let facts = seal_all(&council, &hq, mesh, &people, &bundle, mints);
         let approvers = weather.people.approvers;
         let root_key = founding_root();
-        Self { root_key, charter, mesh, council, hq_seed, people, approvers, class_version, facts }
+        Self {
+            root_key,
+            charter,
+            mesh,
+            council,
+            hq_seed,
+            west_seed,
+            coordinators,
+            people,
+            approvers,
+            silence_ms: weather.silence_ms,
+            class_version,
+            facts,
+        }
     }
 }
 
@@ -116,8 +145,9 @@ fn founding_root() -> Digest {
     Digest::of("sim/root", b"")
 }
 
-fn charter(council: &AuthorKey, hq: &AuthorKey, weather: &Weather) -> Charter {
+fn charter(council: &AuthorKey, hq: &AuthorKey, west: Option<&AuthorKey>, weather: &Weather) -> Charter {
     let seat = Seat { author: hq.public(), spiffe_id: HQ_ID.into() };
+    let west = west.map(|key| Seat { author: key.public(), spiffe_id: WEST_ID.into() });
     Charter {
         v: 0,
         trust_domain: TRUST_DOMAIN.into(),
@@ -126,7 +156,7 @@ fn charter(council: &AuthorKey, hq: &AuthorKey, weather: &Weather) -> Charter {
         threshold: 1,
         recovery: vec![],
         sequencer: seat.clone(),
-        coordinators: vec![seat],
+        coordinators: [Some(seat), west].into_iter().flatten().collect(),
         policy_authors: vec![council.public().into()],
         rp_id: "localhost".into(),
         vote_origins: vec![],
@@ -148,25 +178,59 @@ fn voter(i: usize, rng: &mut Rng) -> Voter {
     }
 }
 
-fn bundle(approvers: u32, checks: bool) -> Bundle {
+/// Rights of every window that a world's clocks may show, all in hq's hands.
+fn mints(takes: Takes, hq: &AuthorKey) -> Vec<Mint> {
+    let window_ms = takes.window_ms.unwrap_or(0);
+    let now = window_at(window_ms, EPOCH_MS);
+    let windows = if window_ms == 0 { 0..=0 } else { now - 1..=now + 4 };
+    let holder = Life { author: hq.author_id(), incarnation: 0 };
+    let budget = Budget::new(BLOCKS).expect("a name");
+    windows.map(|window| Mint { budget: budget.clone(), window, amount: takes.limit, holder, window_ms }).collect()
+}
+
+fn bundle(weather: &Weather) -> Bundle {
+    let approvers = weather.people.approvers;
     let mut files = Bundle::default_bundle().files().clone();
     let data = files.get_mut("security_address_block.json").expect("the default bundle has its data file");
     let text = String::from_utf8_lossy(data).into_owned();
     assert!(text.contains("\"approvers\": 1"), "the data file names the number of approvers");
     *data = text.replace("\"approvers\": 1", &format!("\"approvers\": {approvers}")).into_bytes();
-    if checks {
+    let mut more = String::new();
+    if weather.checks.is_some() {
+        more.push_str("\"post_checks\": [\"listed\"],\n\t");
+    }
+    if weather.takes.is_some() {
+        more.push_str(&format!("\"reserve\": [{{\"budget\": \"{BLOCKS}\", \"amount\": 1}}],\n\t"));
+    }
+    if !more.is_empty() {
         let rules = files.get_mut("security_address_block.rego").expect("the default bundle has its rules");
         let (text, why) = (String::from_utf8_lossy(rules).into_owned(), "\"why\": \"blocking an address needs");
         assert!(text.contains(why), "the rules say who approves");
-        *rules = text.replace(why, &format!("\"post_checks\": [\"listed\"],\n\t{why}")).into_bytes();
+        *rules = text.replace(why, &format!("{more}{why}")).into_bytes();
     }
-    Bundle::new(files).expect("only a number and a check changed")
+    if let Some(within_ms) = weather.silence_ms {
+        let rules = files.get_mut("security_address_block.rego").expect("the default bundle has its rules");
+        let text = String::from_utf8_lossy(rules).into_owned();
+        let seats = "\"approvals\": [{\"group\": limits.approver_group, \"n\": limits.approvers}]";
+        assert!(text.contains("step_up contains {") && text.contains(seats), "the rules ask for people");
+        let veto = format!("\"veto\": {{\"within_ms\": {within_ms}, \"groups\": [limits.approver_group]}}");
+        *rules = text.replace("step_up contains {", "allow contains {").replace(seats, &veto).into_bytes();
+    }
+    Bundle::new(files).expect("a bundle with another number, a check, or silence instead of people")
 }
 
-fn seal_all(council: &AuthorKey, hq: &AuthorKey, mesh: MeshId, people: &[Voter], bundle: &Bundle) -> Vec<SealedFact> {
+fn seal_all(
+    council: &AuthorKey,
+    hq: &AuthorKey,
+    mesh: MeshId,
+    people: &[Voter],
+    bundle: &Bundle,
+    mints: Vec<Mint>,
+) -> Vec<SealedFact> {
     let policy = seal(hq, mesh, Scope::mesh(), 1, None, "policy.bundle", bundle.packed().to_vec());
     let activate = Activate { bundle: policy.id(), digest: bundle.digest(), version: bundle.version().to_owned() };
     let entries = people.iter().map(|p| Entry::Person(p.person())).chain([Entry::Activate(activate)]);
+    let entries = entries.chain(mints.into_iter().map(Entry::Mint));
     let (mut facts, mut prev) = (vec![policy.sealed().clone()], None);
     for (index, entry) in (1..).zip(entries) {
         let mut body = EntryBody::new(prev, index, &entry);

@@ -20,7 +20,7 @@ pub enum Item {
         /// The bytes.
         bytes: Vec<u8>,
         /// Virtual time.
-        knows_hq_at: Ms,
+        fresh_at: Ms,
     },
 }
 

@@ -156,6 +156,11 @@ impl World {
         self.machines[self.place(name)].known.values().filter(|f| f.kind() == KIND_PROPOSAL).count()
     }
 
+    /// From now on effects fail as often as the weather says.
+    pub fn storm(&mut self) {
+        self.calm = false;
+    }
+
     /// Runs until everything has settled and judges what must hold then.
     ///
     /// # Panics

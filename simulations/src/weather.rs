@@ -56,6 +56,8 @@ pub struct Weather {
     pub budget_ms: Option<Ms>,
     /// How long the windows of the budget that has some are.
     pub window_ms: Ms,
+    /// What policy has each action take of a budget; none: nothing.
+    pub takes: Option<Takes>,
     /// How long the council takes to answer a forked authority chain with a term, at least and at most.
     pub term_ms: (Ms, Ms),
     /// From so many missing facts on a node fetches documents in one piece first.
@@ -64,6 +66,19 @@ pub struct Weather {
     pub epoch_changes: u64,
     /// Bytes of facts that a log keeps in memory; what is older is read from the disk.
     pub hot_bytes: usize,
+    /// Whether there is a second coordinator.
+    pub second: bool,
+    /// Where silence allows: how long it must last.
+    pub silence_ms: Option<Ms>,
+}
+
+/// A budget of which each action takes one.
+#[derive(Debug, Clone, Copy)]
+pub struct Takes {
+    /// What is minted of it for each window.
+    pub limit: u64,
+    /// How long its windows are; none: it limits what stands at once.
+    pub window_ms: Option<Ms>,
 }
 
 /// How long a commit takes.
@@ -129,6 +144,12 @@ pub struct PeopleWeather {
     pub veto_ms: Option<Ms>,
     /// Whether somebody's enrolment is revoked on the way.
     pub revoke: bool,
+    /// Of a hundred looks, how many end with an edit instead of a vote.
+    pub edit: u64,
+    /// Mean time between two deputies that are named; none means never.
+    pub deputy_ms: Option<Ms>,
+    /// Mean time between two effects that somebody wants back; none means never.
+    pub undo_ms: Option<Ms>,
 }
 
 /// What agents propose.
@@ -142,6 +163,8 @@ pub struct AgentWeather {
     pub open_ms: Ms,
     /// How long a block lasts, seconds.
     pub ttl_s: u64,
+    /// Of a hundred proposals, how many are steps of a session for some person.
+    pub sessions: u64,
 }
 
 impl Weather {
@@ -175,6 +198,9 @@ impl Weather {
             far_facts: 1_024,
             epoch_changes: 16_000,
             hot_bytes: HOT_BYTES_MAX,
+            second: false,
+            silence_ms: None,
+            takes: None,
             term_ms: (3_000, 60_000),
         };
         // A term of the council may take out what a rotation rests on: what becomes of that is a person's to see to.
@@ -189,6 +215,15 @@ impl Weather {
         weather.epoch_changes = *rng.pick(&[4, 12, 40, 16_000]).unwrap_or(&12);
         weather.hot_bytes = *rng.pick(&[0, 0, 20_000, HOT_BYTES_MAX]).unwrap_or(&0);
         weather.checks = *rng.pick(&[None, Some(0), Some(40)]).unwrap_or(&None);
+        weather.second = rng.percent(40);
+        weather.silence_ms = every(rng, 25, 2_000, 30_000);
+        weather.people.edit = *rng.pick(&[0, 15, 40]).unwrap_or(&0);
+        weather.people.deputy_ms = every(rng, 40, 5_000, 30_000);
+        weather.people.undo_ms = every(rng, 30, 10_000, 60_000);
+        weather.agents.sessions = *rng.pick(&[0, 50]).unwrap_or(&0);
+        weather.takes = rng
+            .percent(60)
+            .then(|| Takes { limit: rng.between(1, 5), window_ms: *rng.pick(&[None, Some(120_000)]).unwrap_or(&None) });
         weather.favour_the_planted(turbulence_ms);
         weather
     }
@@ -243,6 +278,22 @@ impl Weather {
         if planted::active("refund-by-timeout") || planted::active("credit-counted-twice") {
             (self.budget_ms, self.faults.forge_ms) = (Some(800), often);
         }
+        if planted::active("writer-approves") || planted::active("edit-beside-its-parent") {
+            (self.people.edit, self.agents.sessions, self.people.look_ms, self.silence_ms) = (40, 50, 2_000, None);
+        }
+        if planted::active("deputy-votes-twice") {
+            (self.people.deputy_ms, self.people.approvers, self.silence_ms) = (Some(3_000), 2, None);
+            (self.people.count, self.people.look_ms, self.people.edit) = (4, 2_000, 0);
+        }
+        if planted::active("silence-unvouched") || planted::active("silence-not-waited") {
+            (self.silence_ms, self.faults.forge_ms, self.budget_ms) = (Some(30_000), Some(8_000), None);
+        }
+        if planted::active("start-unreserved") {
+            (self.takes, self.agents.repeats) = (Some(Takes { limit: 1, window_ms: None }), 0);
+        }
+        if planted::active("unknown-settled-unspent") {
+            (self.takes, self.effect_fails) = (Some(Takes { limit: 5, window_ms: Some(120_000) }), (0, 40));
+        }
         if planted::active("cold-before-durable") {
             self.hot_bytes = 0;
         }
@@ -278,8 +329,11 @@ impl Weather {
                 odd: 0,
                 veto_ms: None,
                 revoke: false,
+                edit: 0,
+                deputy_ms: None,
+                undo_ms: None,
             },
-            agents: AgentWeather { proposals: 0, repeats: 0, open_ms: 3_600_000, ttl_s: 600 },
+            agents: AgentWeather { proposals: 0, repeats: 0, open_ms: 3_600_000, ttl_s: 600, sessions: 0 },
             effect_ms_max: 5,
             effect_fails: (0, 0),
             checks: None,
@@ -296,6 +350,9 @@ impl Weather {
             far_facts: 1_024,
             epoch_changes: 16_000,
             hot_bytes: HOT_BYTES_MAX,
+            second: false,
+            silence_ms: None,
+            takes: None,
             term_ms: (3_000, 60_000),
         }
     }
@@ -369,6 +426,9 @@ impl PeopleWeather {
             odd: *rng.pick(&[0, 30, 60]).unwrap_or(&0),
             veto_ms: every(rng, 40, 20_000, 120_000),
             revoke: rng.percent(20),
+            edit: 0,
+            deputy_ms: None,
+            undo_ms: None,
         }
     }
 }
@@ -380,6 +440,7 @@ impl AgentWeather {
             repeats: *rng.pick(&[0, 20, 50]).unwrap_or(&0),
             open_ms: if rng.percent(30) { rng.between(20_000, 90_000) } else { turbulence_ms + 600_000 },
             ttl_s: rng.between(5, 120),
+            sessions: 0,
         }
     }
 }

@@ -67,7 +67,7 @@ fn the_end_of_an_effect_is_told_of_the_permit_that_did_it_and_not_of_one_that_fa
         assert_eq!(world.state_at("lyon", block), Some(State::Failed));
         world.machines[lyon].blocklist.read_only = false;
         let scope = Scope::site("lyon").expect("a site");
-        world.forge_permit(block, &scope, Forgery::Again).expect("hq knows the votes");
+        world.forge_permit(HQ, block, &scope, Forgery::Again).expect("hq knows the votes");
         world.run_for(MINUTE);
         assert_eq!(world.effects_of(block), 1);
         world.run_for(12 * MINUTE);
@@ -188,7 +188,7 @@ fn a_permit_that_hq_forges_is_refused_by_the_owner() {
         let block = world.propose("lyon", "198.51.100.7");
         world.run_for(2 * SECOND);
         let scope = Scope::site("lyon").expect("a site");
-        let forged = world.forge_permit(block, &scope, forgery).expect("hq knows the proposal");
+        let forged = world.forge_permit(HQ, block, &scope, forgery).expect("hq knows the proposal");
         world.run_for(2 * MINUTE);
         let lyon = &world.machines[world.place("lyon")];
         assert!(lyon.durable.contains(&forged), "{forgery:?}: it reached the owner");
@@ -205,7 +205,7 @@ fn two_keys_of_one_person_do_not_fill_two_seats() {
     let block = world.propose("lyon", "198.51.100.7");
     world.run_for(2 * SECOND);
     let scope = Scope::site("lyon").expect("a site");
-    assert!(world.forge_permit(block, &scope, Forgery::TwoKeys).is_some());
+    assert!(world.forge_permit(HQ, block, &scope, Forgery::TwoKeys).is_some());
     world.run_for(MINUTE);
     assert_eq!(world.effects_of(block), 0);
     world.approve(block).at("lyon").by("ana");

@@ -7,7 +7,7 @@ use std::process::{ExitCode, Stdio};
 use crate::forward::cargo;
 
 /// Bug, and package and name of the test that must fail with it.
-const CAUGHT_BY: [(&str, &str, &str); 19] = [
+const CAUGHT_BY: [(&str, &str, &str); 27] = [
     ("resumption-on", "cauldron-mesh", "a_session_is_never_resumed_so_a_distrusted_peer_is_verified_again"),
     ("guard-off", "cauldron-mesh", "withdrawn_trust_ends_live_connections_and_keeps_them_out"),
     ("path-check-off", "cauldron-mesh", "no_bad_certificate_is_let_in_by_either_side"),
@@ -33,8 +33,16 @@ const CAUGHT_BY: [(&str, &str, &str); 19] = [
     ("writer-approves", "cauldron-coordinator", "an_edit_is_a_child_that_others_approve"),
     ("silence-unvouched", "cauldron-coordinator", "silence_allows_once_a_coordinator_says_it_was_kept"),
     ("reported-trusted", "cauldron-coordinator", "a_coordinator_cannot_talk_an_owner_into_anything"),
+    ("takes-less", "cauldron-coordinator", "a_permit_that_takes_less_than_its_owners_policy_asks_is_refused"),
     ("edit-unbound", "cauldron-coordinator", "an_edit_counts_only_as_it_was_signed_by_whom_was_asked"),
     ("modification-unbound", "cauldron-coordinator", "policy_modifies_and_the_child_is_judged_again"),
+    ("lift-without-quorum", "cauldron-identity", "a_council_quorum_lifts_what_it_names_once_it_is_held"),
+    ("autonomy-any-build", "cauldron-coordinator", "another_build_model_or_site_or_a_persons_hand_has_no_autonomy"),
+    ("handover-by-anyone", "cauldron-identity", "an_owner_hands_over_by_its_own_word_and_nobody_elses"),
+    ("kill-closed-unconfirmed", "cauldron-node-core", "nothing_is_closed_while_somebody_has_not_said_so"),
+    ("isolation-without-grant", "cauldron-coordinator", "past_the_lease_only_what_the_grant_says"),
+    ("break-glass-skips-deny", "cauldron-coordinator", "broken_glass_skips_no_deny_veto_or_kill"),
+    ("break-glass-twice", "cauldron-coordinator", "a_token_is_used_once_whoever_brings_it_first"),
 ];
 
 /// Runs each test without its bug, where it must hold, and with it, where it must not.

@@ -4,6 +4,8 @@
 //! Fields that a build does not know survive, because facts keep their raw bytes.
 
 mod deputy;
+mod feature;
+mod glass;
 mod hand;
 mod obligation;
 mod outcome;
@@ -17,6 +19,8 @@ mod session;
 mod tests;
 
 pub use deputy::{DEPUTY_MS_MAX, Deputy, DeputyStatement};
+pub use feature::Feature;
+pub use glass::{BrokenGlass, REASON_LEN_MAX, Review, ReviewStatement, SiteLift, SiteLiftStatement};
 pub use hand::{Hand, HandStatement};
 pub use obligation::{DELEGATES, DISTINCT, Escalation, GroupNeed, Need, Obligations, SELF_SERVED, VetoWindow};
 pub use outcome::{
@@ -29,6 +33,8 @@ pub use ruling::{
     Decision, Evaluation, Outcome, Permit, PolicyRef, Requester, Resolution, WindowClosed, terms, undo_digest,
 };
 pub use session::{DELEGATION_MAX, Delegated, SessionStep};
+
+pub use cauldron_identity::authority::{KIND_HANDOVER, KIND_TAKEOVER};
 
 /// Fact kind of a [`Proposal`].
 pub const KIND_PROPOSAL: &str = "proposal";
@@ -64,13 +70,19 @@ pub const KIND_WINDOW: &str = "window-closed";
 pub const KIND_READ: &str = "read";
 /// Fact kind of a [`Deputy`].
 pub const KIND_DEPUTY: &str = "deputy";
+/// Fact kind of a [`BrokenGlass`].
+pub const KIND_BREAK_GLASS: &str = "break-glass";
+/// Fact kind of a [`Review`].
+pub const KIND_REVIEW: &str = "break-glass-review";
+/// Fact kind of a [`SiteLift`].
+pub const KIND_SITE_LIFT: &str = "site-lift";
 /// Fact kind of a [`Restriction`]; in `#restrict` lanes only.
 pub const KIND_RESTRICTION: &str = "restriction";
 /// Fact kind of a packed [`crate::policy::Bundle`], in `mesh`.
 pub const KIND_BUNDLE: &str = "policy.bundle";
 
 /// Every kind that the ledger looks into.
-pub const KINDS: [&str; 18] = [
+pub const KINDS: [&str; 23] = [
     KIND_PROPOSAL,
     KIND_DECISION,
     KIND_VOTE,
@@ -89,6 +101,11 @@ pub const KINDS: [&str; 18] = [
     KIND_WINDOW,
     KIND_DEPUTY,
     KIND_READ,
+    KIND_HANDOVER,
+    KIND_TAKEOVER,
+    KIND_BREAK_GLASS,
+    KIND_REVIEW,
+    KIND_SITE_LIFT,
 ];
 
 /// Byte strings as text in the JSON view; ours hold JSON or opaque bytes.

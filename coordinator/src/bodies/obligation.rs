@@ -170,6 +170,13 @@ impl Obligations {
         self.unite(other, ours.into_iter().filter_map(with).collect())
     }
 
+    /// The same with more to reserve; of two amounts of one budget, the larger.
+    #[must_use]
+    pub fn reserving(mut self, more: &[Amount]) -> Self {
+        self.reserve = amounts(self.reserve.iter().chain(more));
+        self
+    }
+
     fn unite(&self, other: &Self, escalation: BTreeMap<String, u64>) -> Self {
         let veto = match (&self.veto, &other.veto) {
             (Some(a), Some(b)) => Some(VetoWindow { ms: a.ms.max(b.ms), groups: sorted(&a.groups, &b.groups) }),

@@ -1,10 +1,10 @@
 //! Restrictions: unordered facts that win wherever they have arrived.
 
 use cauldron_identity::authority::{Authority, ChainEnd};
-use cauldron_identity::charter::KeySignature;
+use cauldron_identity::charter::{KeySignature, council_signers};
 use cauldron_identity::codec::{CodecError, from_cbor, to_cbor};
 use cauldron_identity::fact::Header;
-use cauldron_identity::{AuthorId, AuthorKey, FactId, MeshId, Realm, Role};
+use cauldron_identity::{AuthorId, AuthorKey, Digest, FactId, MeshId, Realm, Role, SignerKey};
 use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
 use serde::Serialize;
@@ -38,6 +38,26 @@ pub enum Target {
     #[n(5)]
     #[serde(serialize_with = "suspended_author")]
     Author(#[n(0)] AuthorId, #[n(1)] Vec<ChainEnd>),
+    /// Stops a [`super::Feature`], by its name.
+    #[n(6)]
+    Feature(#[n(0)] String),
+    /// Kills every agent of one build.
+    #[n(7)]
+    Build(#[n(0)] Digest),
+}
+
+impl Target {
+    /// Whether nothing lifts it: a veto of a lineage is a deny.
+    #[must_use]
+    pub fn is_final(&self) -> bool {
+        matches!(self, Self::Lineage(_))
+    }
+
+    /// Whether this build stops it where it would act. A feature that only later builds know is listed, and not enforced.
+    #[must_use]
+    pub fn is_enforced(&self) -> bool {
+        !matches!(self, Self::Feature(name) if name.parse::<super::Feature>().is_err())
+    }
 }
 
 fn suspended_author<S: serde::Serializer>(author: &AuthorId, _: &[ChainEnd], s: S) -> Result<S::Ok, S::Error> {
@@ -66,7 +86,8 @@ pub struct Order {
     pub issued_ms: u64,
 }
 
-/// Body of a `restriction` fact. A coordinator's own signature on the fact is enough; a node needs a duty officer's.
+/// Body of a `restriction` fact. A coordinator's own signature on the fact is enough; a node needs a duty officer's, or the
+/// council's.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct Restriction {
@@ -76,6 +97,10 @@ pub struct Restriction {
     /// The credential that signed, when a person did, and its signature over the order.
     #[n(1)]
     signature: Option<KeySignature>,
+    /// Signatures of council members over the order.
+    #[n(2)]
+    #[cbor(default)]
+    council: Vec<KeySignature>,
 }
 
 /// Why a restriction does not count here.
@@ -87,8 +112,8 @@ pub enum RestrictionError {
     /// Another mesh's.
     #[error("the order is for another mesh")]
     Mesh,
-    /// Neither a coordinator of the realm nor a duty officer signed.
-    #[error("neither a coordinator of this realm nor a duty officer signed the order")]
+    /// Neither a coordinator of the realm nor a duty officer nor enough of the council signed.
+    #[error("neither a coordinator of this realm nor a duty officer nor a quorum of the council signed the order")]
     Signer,
 }
 
@@ -96,7 +121,7 @@ impl Restriction {
     /// An order on a coordinator's own authority.
     #[must_use]
     pub fn by_coordinator(order: &Order) -> Self {
-        Self { order: ByteVec::from(to_cbor(order)), signature: None }
+        Self { order: ByteVec::from(to_cbor(order)), signature: None, council: vec![] }
     }
 
     /// An order signed by a person's credential, to be carried by any node of the site.
@@ -109,7 +134,26 @@ impl Restriction {
     /// The same, signed elsewhere: over the encoded order for [`ORDER_NAMESPACE`].
     #[must_use]
     pub fn signed(order: &Order, signature: KeySignature) -> Self {
-        Self { order: ByteVec::from(to_cbor(order)), signature: Some(signature) }
+        Self { order: ByteVec::from(to_cbor(order)), signature: Some(signature), council: vec![] }
+    }
+
+    /// An order under signatures of council members, made elsewhere over its encoded form for [`ORDER_NAMESPACE`].
+    #[must_use]
+    pub fn by_council(order: &Order, council: Vec<KeySignature>) -> Self {
+        Self { order: ByteVec::from(to_cbor(order)), signature: None, council }
+    }
+
+    /// How many distinct keys of `council` signed it.
+    #[must_use]
+    pub fn council_signers(&self, council: &[SignerKey]) -> usize {
+        council_signers(council, &self.council, ORDER_NAMESPACE, &self.order)
+    }
+
+    /// Whether a council of this mesh ordered it: the present one or one before it.
+    #[must_use]
+    pub fn is_of_council(&self, authority: &Authority) -> bool {
+        !self.council.is_empty()
+            && authority.councils_ever().any(|(council, threshold)| self.council_signers(council) >= threshold)
     }
 
     /// The order, unjudged.
@@ -136,7 +180,15 @@ impl Restriction {
             (Some(Role::SiteCoordinator { site, .. }), Realm::Site(realm)) => site == realm,
             _ => false,
         };
-        if coordinates || self.signed_by_duty(&order, authority) { Ok(order) } else { Err(RestrictionError::Signer) }
+        let ordered = coordinates || self.signed_by_duty(&order, authority) || self.is_of_council(authority);
+        if ordered { Ok(order) } else { Err(RestrictionError::Signer) }
+    }
+
+    /// Whether it rests on the signature of a person alone, no coordinator of the mesh having put its name to it.
+    #[must_use]
+    pub fn is_by_person(&self, header: &Header, order: &Order, authority: &Authority) -> bool {
+        let coordinator = authority.member(&header.author).is_some_and(|m| m.role.is_mesh_coordinator());
+        !coordinator && self.signed_by_duty(order, authority)
     }
 
     fn signed_by_duty(&self, order: &Order, authority: &Authority) -> bool {

@@ -270,6 +270,9 @@ pub struct Permit {
     /// Digest of the action that takes it back, which is permitted with it: see [`undo_digest`].
     #[n(19)]
     pub undo: Option<Digest>,
+    /// Where the owner itself permits, by a token: the `break-glass` fact.
+    #[n(30)]
+    pub break_glass: Option<FactId>,
 }
 
 /// Names the action that takes another back.

@@ -76,6 +76,9 @@ impl Ledger {
     /// it was written. A permit out of thin air is ignored: it neither helps nor hinders.
     pub(crate) fn is_backed(&self, permit: &Recorded<Permit>, authority: &Authority) -> bool {
         let Some(p) = self.proposals.get(&permit.body.proposal) else { return false };
+        if permit.body.break_glass.is_some() {
+            return self.is_by_glass(permit, authority);
+        }
         let decision = self.decisions_on(&p.id).find(|d| d.id == permit.body.decision);
         let Some(decision) = decision.filter(|d| self.decision_restricts(p, d, authority)) else { return false };
         let consistent = self.permit_entitled(p, permit, authority)
@@ -110,7 +113,10 @@ impl Ledger {
                 && index(&d.body.policy.entry) > index(&permit.body.policy.entry)
                 && d.body.policy.class_version != permit.body.policy.class_version
         });
-        newer.then(|| "a newer policy judged it after its permit".to_owned())
+        if newer {
+            return Some("a newer policy judged it after its permit".to_owned());
+        }
+        self.moved_since(&permit.body, authority).map(str::to_owned)
     }
 
     /// Whether a permit is usable now, as far as facts alone tell.
@@ -121,6 +127,9 @@ impl Ledger {
         authority: &Authority,
         now_ms: u64,
     ) -> bool {
+        if permit.body.break_glass.is_some() {
+            return stands(&permit.header, permit.id, authority).is_ok() && self.is_backed(permit, authority);
+        }
         let decision = self.decisions_on(&p.id).find(|d| d.id == permit.body.decision);
         let Some(decision) = decision.filter(|d| self.decision_grants(p, d, authority)) else { return false };
         stands(&permit.header, permit.id, authority).is_ok()

@@ -7,9 +7,12 @@
 //! (denials, restrictions) and what happened (starts, outcomes) counts whatever becomes of its author.
 
 mod agree;
+mod alone;
 mod child;
 mod deputies;
+mod owners;
 mod report;
+mod restrictions;
 mod rights;
 mod session;
 mod state;
@@ -23,25 +26,28 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cauldron_identity::authority::Authority;
+use cauldron_identity::authority::{Accept, Offer};
 use cauldron_identity::codec::CodecError;
-use cauldron_identity::{Digest, Fact, FactId, Header, Scope};
+use cauldron_identity::{Digest, Fact, FactId, Header};
 use minicbor::Decode;
 
+pub use alone::Reviewed;
 pub use child::{GENERATIONS_MAX, edited, modified};
 pub use deputies::Deputised;
+pub use owners::with_handover;
 pub use report::Report;
-pub use rights::{Owner, entitled};
+pub use rights::{Owner, entitled, may_decide};
 pub use session::HISTORY_MAX;
 pub use state::{Denial, DenialKind, PERMIT_MS_MAX, State, Status};
 pub use tally::{APPROVALS_PER_HOUR_MAX, Ballot};
 pub use timeline::Event;
 
 use crate::bodies::{
-    Decision, Deputy, KIND_DECISION, KIND_DEPUTY, KIND_PERMIT, KIND_PROPOSAL, KIND_READ, KIND_RESTRICTION,
-    KIND_STARTED, KIND_VOTE, KIND_WINDOW, KINDS, Order, Permit, Proposal, Read, Restriction, Started, Target,
-    WindowClosed,
+    BrokenGlass, Decision, Deputy, KIND_BREAK_GLASS, KIND_DECISION, KIND_DEPUTY, KIND_HANDOVER, KIND_PERMIT,
+    KIND_PROPOSAL, KIND_READ, KIND_RESTRICTION, KIND_REVIEW, KIND_SITE_LIFT, KIND_STARTED, KIND_TAKEOVER, KIND_VOTE,
+    KIND_WINDOW, KINDS, Permit, Proposal, Read, Restriction, Review, SiteLift, Started, WindowClosed,
 };
+use crate::signed::{Signed, Statement};
 use crate::vote::{Choice, SignedVote};
 
 /// A body with the fact that carried it.
@@ -101,6 +107,13 @@ pub struct Ledger {
     started_on: BTreeMap<FactId, BTreeSet<FactId>>,
     reports: BTreeMap<FactId, BTreeMap<FactId, Recorded<Report>>>,
     restrictions: BTreeMap<FactId, Recorded<Restriction>>,
+    /// By what is offered.
+    offers: BTreeMap<String, BTreeMap<FactId, Recorded<Offer>>>,
+    /// By the offer.
+    accepts: BTreeMap<FactId, BTreeMap<FactId, Recorded<Accept>>>,
+    glasses: BTreeMap<FactId, Recorded<BrokenGlass>>,
+    reviews: alone::Said<Review>,
+    site_lifts: alone::Said<SiteLift>,
 }
 
 impl Ledger {
@@ -137,7 +150,14 @@ impl Ledger {
             }),
             KIND_DEPUTY => self.insert_deputy(fact),
             KIND_READ => read(fact).map(|r| self.insert_read(r)),
+            KIND_HANDOVER => self.insert_offer(fact),
+            KIND_TAKEOVER => self.insert_accept(fact),
             KIND_RESTRICTION => read(fact).map(|r| self.restrictions.insert(r.id, r).is_none()),
+            KIND_BREAK_GLASS => read(fact).map(|r| self.glasses.insert(r.id, r).is_none()),
+            KIND_REVIEW => said(fact).map(|(id, review, s): (_, Review, _)| self.insert_review(id, review, s.used)),
+            KIND_SITE_LIFT => {
+                said(fact).map(|(id, lift, s): (_, SiteLift, _)| self.insert_site_lift(id, lift, s.restriction))
+            }
             other => {
                 debug_assert!(!Self::reads(other), "{other} is said to be read");
                 return Inserted::NotGovernance;
@@ -308,49 +328,6 @@ impl Ledger {
     pub fn reports_on(&self, started: &FactId) -> impl Iterator<Item = &Recorded<Report>> {
         self.reports.get(started).into_iter().flat_map(BTreeMap::values)
     }
-
-    /// The restrictions that count here, with their orders.
-    pub fn restrictions<'a>(
-        &'a self,
-        authority: &'a Authority,
-    ) -> impl Iterator<Item = (&'a Recorded<Restriction>, Order)> {
-        self.restrictions.values().filter_map(|r| r.body.judge(&r.header, authority).ok().map(|order| (r, order)))
-    }
-
-    /// The restrictions that stop a proposal.
-    pub fn restrictions_on<'a>(
-        &'a self,
-        proposal: &'a Recorded<Proposal>,
-        authority: &'a Authority,
-    ) -> impl Iterator<Item = (&'a Recorded<Restriction>, Order)> {
-        let covers = |carried_in: &Scope| {
-            carried_in.site_name().is_none() || carried_in.realm() == proposal.header.scope.realm()
-        };
-        self.restrictions(authority).filter(move |(r, order)| {
-            covers(&r.header.scope)
-                && match &order.target {
-                    Target::Lineage(lineage) => *lineage == proposal.body.lineage(proposal.id),
-                    Target::ActionClass(class) => *class == proposal.body.action_class,
-                    Target::Agent(agent) => *agent == proposal.body.agent,
-                    Target::Site(site) => *site == proposal.body.site,
-                    Target::All => true,
-                    Target::Author(..) => false,
-                }
-        })
-    }
-
-    /// Authors that counting restrictions suspend, for [`Authority::suspend`].
-    #[must_use]
-    pub fn suspensions(
-        &self,
-        authority: &Authority,
-    ) -> Vec<(cauldron_identity::AuthorId, Vec<cauldron_identity::authority::ChainEnd>)> {
-        let author = |(_, order): (_, Order)| match order.target {
-            Target::Author(author, ends) => Some((author, ends)),
-            _ => None,
-        };
-        self.restrictions(authority).filter_map(author).collect()
-    }
 }
 
 impl<T> Recorded<T> {
@@ -365,6 +342,13 @@ fn inserted(taken: Result<bool, CodecError>) -> Inserted {
         Ok(false) => Inserted::Duplicate,
         Err(e) => Inserted::Unreadable(e),
     }
+}
+
+/// A signed statement, with what it says.
+fn said<T: Statement>(fact: &Fact) -> Result<((FactId, Header), Signed<T>, T), CodecError> {
+    let recorded: Recorded<Signed<T>> = read(fact)?;
+    let statement = recorded.body.statement().map_err(|e| CodecError::Shape(e.to_string()))?;
+    Ok(((recorded.id, recorded.header), recorded.body, statement))
 }
 
 fn read<T: for<'b> Decode<'b, ()>>(fact: &Fact) -> Result<Recorded<T>, CodecError> {

@@ -424,3 +424,24 @@ fn allowed(world: &World, p: &FactId) -> Decision {
     let obligations = Obligations::none(body.obligations.decide_by_ms);
     Decision { obligations, rules: vec![], ..body }
 }
+
+#[test]
+fn approvals_by_passkey_do_not_count_while_the_page_is_stopped() {
+    let mut world = world("\"approvals\": [{\"group\": \"security-duty\", \"n\": 1}]");
+    let pat = World::passkey("pat");
+    world.enrol_passkey("pat", &["security-duty"]);
+    let p = asked(&mut world);
+    let credential = world.authority.person("pat").expect("enrolled").credentials[0].id();
+    let statement = crate::vote::VoteStatement {
+        person: "pat".into(),
+        credential,
+        ..world.statement_on("ana", &p, Choice::Approve)
+    };
+    let vote = statement.answered(&pat.assert(&statement.id()));
+    world.put(3, "site/lyon", KIND_VOTE, &vote);
+    assert_eq!(world.state(&p), State::Approved);
+    world.restrict(2, "mesh#restrict", Target::Feature("approval-page".into()));
+    assert_eq!(world.state(&p), State::PendingApproval);
+    world.vote("ana", &p, Choice::Approve);
+    executes(&mut world, &p);
+}

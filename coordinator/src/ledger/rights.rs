@@ -1,11 +1,12 @@
 //! Who may say what.
 
-use cauldron_identity::authority::{Authority, Standing};
+use cauldron_identity::authority::{Authority, Standing, prefix_of};
 use cauldron_identity::{AuthorId, FactId, Header, Role, Scope, SpiffeId};
 
 use super::child::When;
 use super::{Ledger, Recorded};
 use crate::action::Resource;
+use crate::alone::acts;
 use crate::bodies::{Decision, Permit, Proposal, Started};
 use crate::planted;
 
@@ -30,15 +31,19 @@ pub fn entitled(authority: &Authority, author: &AuthorId, scope: &Scope) -> bool
     }
 }
 
-impl Ledger {
-    /// The owner of a resource: the node its path names.
-    #[must_use]
-    pub fn owner_of(&self, resource: &str, authority: &Authority) -> Option<Owner> {
-        let spiffe_id = owner_id(resource, authority)?;
-        let (author, member) = authority.author_of(&spiffe_id)?;
-        Some(Owner { author: *author, incarnation: member.incarnation, spiffe_id })
-    }
+/// Whether an author may decide and permit in `scope`: by its role, or because the site's isolation grant names it. Whether the
+/// site is isolated is the owner's to judge, by its own lease.
+#[must_use]
+pub fn may_decide(authority: &Authority, author: &AuthorId, scope: &Scope) -> bool {
+    entitled(authority, author, scope) || scope.site_name().is_some_and(|site| acts(authority, author, site))
+}
 
+/// The same, now or ever.
+fn might_decide(authority: &Authority, author: &AuthorId, scope: &Scope) -> bool {
+    entitled(authority, author, scope) || scope.site_name().is_some_and(|site| authority.ever_acting(author, site))
+}
+
+impl Ledger {
     /// Whether a proposal may be acted on at all: its author stands and may write it, it lies in its site's scope, and it follows
     /// what it says it follows.
     ///
@@ -77,17 +82,19 @@ impl Ledger {
 
     /// Whether a decision's author was ever entitled to it: enough for a denial.
     pub(super) fn decision_restricts(&self, p: &Recorded<Proposal>, d: &Recorded<Decision>, a: &Authority) -> bool {
-        entitled(a, &d.header.author, &p.header.scope) && d.header.scope == p.header.scope
+        might_decide(a, &d.header.author, &p.header.scope) && d.header.scope == p.header.scope
     }
 
     /// Whether a decision may lead to a permit: its author stands too.
     pub(crate) fn decision_grants(&self, p: &Recorded<Proposal>, d: &Recorded<Decision>, a: &Authority) -> bool {
-        self.decision_restricts(p, d, a) && stands(&d.header, d.id, a).is_ok()
+        may_decide(a, &d.header.author, &p.header.scope)
+            && d.header.scope == p.header.scope
+            && stands(&d.header, d.id, a).is_ok()
     }
 
     /// Whether a permit's author was ever entitled to it.
     pub(crate) fn permit_entitled(&self, p: &Recorded<Proposal>, permit: &Recorded<Permit>, a: &Authority) -> bool {
-        entitled(a, &permit.header.author, &p.header.scope) && permit.header.scope == p.header.scope
+        might_decide(a, &permit.header.author, &p.header.scope) && permit.header.scope == p.header.scope
     }
 
     /// The starts of a proposal by the node that owns its resource, whatever became of that node.
@@ -175,13 +182,8 @@ pub(crate) fn stands(header: &Header, id: FactId, authority: &Authority) -> Resu
     }
 }
 
+/// Whether a start is by a node that owns its resource, or did.
 pub(super) fn owned(start: &Recorded<Started>, authority: &Authority) -> bool {
-    let author = authority.member(&start.header.author);
-    author.is_some_and(|m| owner_id(&start.body.resource, authority).as_ref() == Some(&m.spiffe_id))
-}
-
-fn owner_id(resource: &str, authority: &Authority) -> Option<SpiffeId> {
-    let resource: Resource = resource.parse().ok()?;
-    let domain = &authority.charter().trust_domain;
-    SpiffeId::new(format!("spiffe://{domain}/site/{}/node/{}", resource.site, resource.node)).ok()
+    let known = start.body.resource.parse::<Resource>().is_ok();
+    known && prefix_of(&start.body.resource).is_some_and(|prefix| authority.ever_owned(&start.header.author, prefix))
 }

@@ -7,7 +7,7 @@ use cauldron_identity::authority::Authority;
 use serde::Serialize;
 
 use super::{Ledger, Recorded, Report};
-use crate::bodies::{Decision, Outcome, Proposal, Requester, Target};
+use crate::bodies::{Decision, Order, Outcome, Proposal, Requester, Restriction, Target};
 use crate::json::rfc3339;
 use crate::planted;
 use crate::quorum::Fill;
@@ -158,6 +158,12 @@ impl Ledger {
     /// The status of one proposal at `now_ms`.
     #[must_use]
     pub fn status(&self, id: &FactId, authority: &Authority, now_ms: u64) -> Option<Status> {
+        self.status_under(id, authority, now_ms, false)
+    }
+
+    /// The same, and at a site that is isolated without what its own people lifted.
+    #[must_use]
+    pub fn status_under(&self, id: &FactId, authority: &Authority, now_ms: u64, isolated: bool) -> Option<Status> {
         let p = self.proposals.get(id)?;
         let mut status = Status {
             id: *id,
@@ -171,7 +177,7 @@ impl Ledger {
             permit: None,
             started: None,
             superseded_by: None,
-            denials: self.denials(p, authority),
+            denials: if isolated { self.denials_alone(p, authority) } else { self.denials(p, authority) },
             why: Vec::new(),
         };
         let settled = self.fold_read(p, &mut status)
@@ -336,7 +342,7 @@ impl Ledger {
         };
         status.decision = Some(first.id);
         match first.body.outcome {
-            Outcome::Allow if first.body.obligations.veto.is_none() => self.approved(first, status),
+            Outcome::Allow if first.body.obligations.veto.is_none() => self.approved(p, first, authority, status),
             Outcome::Allow | Outcome::StepUp => self.fold_quorum(p, &candidates, authority, now_ms, status),
             Outcome::Modify => {
                 status.state = State::Evaluated;
@@ -363,7 +369,7 @@ impl Ledger {
         status.decision = Some(decision.id);
         if best.is_complete() {
             match self.awaits_silence(p, decision, authority) {
-                None => self.approved(decision, status),
+                None => self.approved(p, decision, authority, status),
                 Some((until_ms, groups)) => {
                     status.state = State::VetoWindow;
                     let until = rfc3339(until_ms);
@@ -379,18 +385,38 @@ impl Ledger {
         status.quorum = Some(best);
     }
 
-    fn approved(&self, decision: &Recorded<Decision>, status: &mut Status) {
+    fn approved(
+        &self,
+        p: &Recorded<Proposal>,
+        decision: &Recorded<Decision>,
+        authority: &Authority,
+        status: &mut Status,
+    ) {
         (status.state, status.decision) = (State::Approved, Some(decision.id));
-        status.why.push("approved; waits for a coordinator's permit".into());
+        status.why.push(match self.used_by(p, authority, None) {
+            Some(why) => format!("approved, and no permit will come: {why}"),
+            None => "approved; waits for a coordinator's permit".to_owned(),
+        });
     }
 
     /// Every no that has arrived.
     #[must_use]
     pub fn denials(&self, p: &Recorded<Proposal>, authority: &Authority) -> Vec<Denial> {
+        self.denials_but(p, authority, |_, _| false)
+    }
+
+    /// Every no but those of the orders that were `lifted`.
+    pub(super) fn denials_but(
+        &self,
+        p: &Recorded<Proposal>,
+        authority: &Authority,
+        lifted: impl Fn(&Recorded<Restriction>, &Order) -> bool,
+    ) -> Vec<Denial> {
         if planted::active("deny-not-final") && self.permits_on(&p.id).next().is_some() {
             return Vec::new();
         }
-        let orders = self.restrictions_on(p, authority).map(|(_, order)| Denial {
+        let orders = self.restrictions_on(p, authority).filter(|(r, order)| !lifted(r, order));
+        let orders = orders.map(|(_, order)| Denial {
             kind: if matches!(order.target, Target::Lineage(_)) { DenialKind::Veto } else { DenialKind::Kill },
             by: order.by,
             why: order.reason,

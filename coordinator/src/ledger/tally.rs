@@ -2,11 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cauldron_identity::authority::Authority;
+use cauldron_identity::authority::{Authority, CredentialKind};
 use cauldron_identity::{AuthorId, Digest};
 
 use super::{Ledger, Recorded};
-use crate::bodies::{DELEGATES, Decision, GroupNeed, Need, Obligations, Permit, Proposal, SELF_SERVED, VetoWindow};
+use crate::bodies::{
+    DELEGATES, Decision, Feature, GroupNeed, Need, Obligations, Permit, Proposal, SELF_SERVED, VetoWindow,
+};
 use crate::planted;
 use crate::quorum::{Fill, Voter, fill};
 use crate::vote::{Choice, SKEW_MS_MAX, VerifiedVote, present_decision};
@@ -95,7 +97,7 @@ impl<'a> Ballot<'a> {
                 *slot = vote;
             }
         }
-        latest.retain(|_, v| v.statement.choice == Choice::Approve && self.judge(v, at_ms).is_ok());
+        latest.retain(|_, v| v.statement.choice == Choice::Approve && self.counts(v, at_ms).is_ok());
         self.seated(latest.into_iter().map(|(who, v)| (who, v.statement.issued_ms, v.id, v.groups)))
     }
 
@@ -148,7 +150,8 @@ impl<'a> Ballot<'a> {
     #[must_use]
     pub fn approving(&self, at_ms: u64) -> BTreeSet<Digest> {
         let people = self.voters(at_ms, None);
-        let counted = self.verified().filter(|v| v.statement.choice == Choice::Approve && self.judge(v, at_ms).is_ok());
+        let counted =
+            self.verified().filter(|v| v.statement.choice == Choice::Approve && self.counts(v, at_ms).is_ok());
         counted.filter(|v| people.contains_key(&voter(v))).map(|v| v.id).collect()
     }
 
@@ -156,7 +159,20 @@ impl<'a> Ballot<'a> {
         self.ledger.votes_on(&self.proposal.id).filter_map(|v| v.verify(self.authority).ok())
     }
 
-    /// Whether one approval counts.
+    /// Whether one approval counts now: by what it says, and by what is stopped.
+    ///
+    /// # Errors
+    /// Half a sentence that says why not.
+    pub fn counts(&self, vote: &VerifiedVote, at_ms: u64) -> Result<(), String> {
+        self.judge(vote, at_ms)?;
+        let page = || self.ledger.stopped(&Feature::ApprovalPage, &self.proposal.header.scope, self.authority);
+        match (vote.kind == CredentialKind::Passkey).then(page).flatten() {
+            Some(order) => Err(format!("approvals by passkey are stopped by {}: {}", order.by, order.reason)),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether one approval counts by what it says.
     ///
     /// # Errors
     /// Half a sentence that says why not.

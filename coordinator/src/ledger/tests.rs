@@ -3,6 +3,7 @@ use crate::bodies::{Failed, KIND_FAILED, KIND_PERMIT, Target};
 use crate::owner::Verdict;
 use crate::testkit::{NOW, World, key, proposal};
 use crate::vote::Choice;
+use cauldron_identity::Authority;
 use cauldron_identity::Confidence;
 use proptest::prelude::*;
 use proptest::sample::Index;

@@ -71,8 +71,32 @@ impl Ledger {
                     void.or_else(|| (!self.is_backed(permit, authority)).then(unbacked)),
                 );
             }
+            for used in self.broken_glass_on(&p.id) {
+                let foreign =
+                    || "its token is none that the council gave this site, or signed something else".to_owned();
+                let void = (!self.is_glass_for(used, p, authority)).then(foreign);
+                add(&used.header, used.id, format!("breaks the glass: {}", used.body.reason), void);
+                for (review, carriers) in self.reviews.get(&used.id).into_iter().flatten() {
+                    let Ok(s) = review.statement() else { continue };
+                    let void = review.verify(authority).err().map(|e| e.to_string());
+                    for (id, header) in carriers {
+                        add(header, *id, format!("{} looked at broken glass: {}", s.person, s.note), void.clone());
+                    }
+                }
+            }
             for (r, order) in self.restrictions_on(p, authority) {
-                add(&r.header, r.id, format!("{} stops it: {}", order.by, order.reason), None);
+                let lifted = authority.lifted(&r.id).filter(|_| !order.target.is_final());
+                let since = lifted.map(|l| format!("; lifted by entry {} for what is proposed since", l.index));
+                let says = format!("{} stops it: {}{}", order.by, order.reason, since.unwrap_or_default());
+                for (lift, carriers) in self.site_lifts.get(&r.id).into_iter().flatten() {
+                    let Ok(s) = lift.statement() else { continue };
+                    let void = lift.verify(authority).err().map(|e| e.to_string());
+                    for (id, header) in carriers {
+                        let says = format!("{} lifts it while the site is isolated: {}", s.person, s.reason);
+                        add(header, *id, says, void.clone());
+                    }
+                }
+                add(&r.header, r.id, says, None);
             }
         }
         for start in self.starts.values().filter(|s| s.body.lineage == *lineage) {

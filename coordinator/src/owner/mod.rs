@@ -1,6 +1,7 @@
 //! The last judge. An owner believes nobody: before an effect it evaluates its own newest policy on input it built
 //! itself, checks every signature, and only then makes the one thing that a connector accepts.
 
+mod alone;
 mod permit;
 mod undo;
 mod verdict;
@@ -11,19 +12,22 @@ mod tests;
 use cauldron_identity::authority::{Authority, Standing};
 use cauldron_identity::{AuthorId, Clock, Confidence, FactId, SpiffeId};
 
+pub(crate) use alone::used_already;
 pub use permit::VerifiedPermit;
 pub use undo::{VerifiedUndo, take_back};
 pub use verdict::{Code, Verdict};
 
 use crate::action::{Action, Catalogue};
 use crate::bodies::{Decision, Evaluation, Obligations, Outcome, Permit, Proposal, RiskClass, undo_digest};
-use crate::coordinate::{flatten, votes_min};
+use crate::budget::BudgetSeen;
+use crate::coordinate::flatten;
 use crate::input::{Observer, build};
 use crate::json::{from_canonical, rfc3339};
-use crate::lease::{LeaseAge, age_ms_max};
-use crate::ledger::{Ballot, DenialKind, Ledger, PERMIT_MS_MAX, Recorded, State};
+use crate::lease::LeaseAge;
+use crate::ledger::{Ballot, Denial, DenialKind, Ledger, PERMIT_MS_MAX, Recorded, State};
 use crate::planted;
 use crate::policy::Engine;
+use alone::Way;
 use verdict::{Judged, Stop, refuse, void, wait};
 
 /// Who judges.
@@ -63,6 +67,8 @@ pub struct Bench<'a> {
     pub clock: &'a Clock,
     /// How old this node's lease is.
     pub lease: LeaseAge,
+    /// What this node's books say of every budget.
+    pub budgets: &'a [BudgetSeen],
     /// Who judges.
     pub me: Me<'a>,
 }
@@ -101,9 +107,12 @@ impl<'a> Bench<'a> {
         let p = self.ledger.proposal(&permit.body.proposal);
         let p = p.ok_or_else(|| self.missing(&permit.body, "its proposal has not arrived here"))?;
         self.check_bound_to_me(permit, p)?;
-        self.check_signer(permit, p)?;
+        match &permit.body.break_glass {
+            Some(used) => self.check_glass(permit, p, used)?,
+            None => self.check_signer(permit, p)?,
+        }
         let action = self.check_content(permit, p)?;
-        self.check_denials(p)?;
+        self.check_denials(permit, p)?;
         self.check_unused(&permit.id, p, resuming)?;
         self.check_times(&permit.body, p)?;
         if planted::active("owner-trusts-coordinator") {
@@ -111,12 +120,25 @@ impl<'a> Bench<'a> {
         }
         let decision = self.check_decision(permit, p)?;
         let (evaluation, class) = self.check_policy(permit, p, &decision.body, &action)?;
-        self.check_lease(class)?;
-        self.check_majority(permit, p, class)?;
+        let way = self.check_lease(permit, p, class)?;
+        self.check_lifted(way, p)?;
         let obligations = evaluation.obligations.both(&decision.body.obligations);
         self.check_carried(&permit.body, &obligations, &action)?;
-        self.check_silence(permit, p, decision, &obligations)?;
-        self.check_votes(permit, p, &decision.body, &obligations, class)?;
+        match way {
+            // People were asked for, and nobody can be: that alone is skipped.
+            Way::Glass => self.check_seats(class).and_then(|()| self.check_decided_in_time(p, &obligations))?,
+            Way::Grant(grant) => {
+                let ballot =
+                    Ballot { obligations: &obligations, ..Ballot::new(self.ledger, self.authority, p, &decision.body) };
+                self.check_votes(permit, p, &decision.body, &obligations, class)?;
+                self.check_grant(grant, class, &obligations, &permit.body, &ballot, self.now_ms(p))?;
+            }
+            Way::Lease => {
+                self.check_majority(permit, p, class)?;
+                self.check_silence(permit, p, decision, &obligations)?;
+                self.check_votes(permit, p, &decision.body, &obligations, class)?;
+            }
+        }
         Ok(VerifiedPermit::new(permit, p, action, class, evaluation.input_digest))
     }
 
@@ -129,6 +151,9 @@ impl<'a> Bench<'a> {
             return void(Code::OtherIncarnation, "it names another life of this node");
         }
         let owner = self.ledger.owner_of(&p.body.resource, self.authority);
+        if let Some(why) = self.ledger.moved_since(body, self.authority) {
+            return void(Code::NotOwner, why);
+        }
         if owner.is_none_or(|o| o.author != self.me.author || o.spiffe_id != *self.me.spiffe_id) {
             return refuse(Code::NotOwner, "the resource belongs to another node");
         }
@@ -136,7 +161,7 @@ impl<'a> Bench<'a> {
     }
 
     fn check_signer(&self, permit: &Recorded<Permit>, p: &Recorded<Proposal>) -> Judged<()> {
-        if !self.ledger.permit_entitled(p, permit, self.authority) {
+        if !self.may_permit(permit, p) {
             return refuse(Code::Signer, "its signer may not permit in this scope");
         }
         match self.authority.standing(&permit.header, permit.id) {
@@ -168,8 +193,16 @@ impl<'a> Bench<'a> {
         Ok(action)
     }
 
-    fn check_denials(&self, p: &Recorded<Proposal>) -> Judged<()> {
-        let denials = self.ledger.denials(p, self.authority);
+    /// What the site's own people lifted is set aside until the class tells whether this node is isolated for it.
+    fn check_denials(&self, permit: &Recorded<Permit>, p: &Recorded<Proposal>) -> Judged<()> {
+        match permit.body.break_glass {
+            Some(_) if planted::active("break-glass-skips-deny") => Ok(()),
+            Some(_) => self.stops(&self.ledger.denials(p, self.authority)),
+            None => self.stops(&self.ledger.denials_alone(p, self.authority)),
+        }
+    }
+
+    fn stops(&self, denials: &[Denial]) -> Judged<()> {
         let Some(denial) = denials.iter().min_by_key(|d| d.kind) else { return Ok(()) };
         let code = match denial.kind {
             DenialKind::Kill => Code::Killed,
@@ -260,8 +293,8 @@ impl<'a> Bench<'a> {
             }
             return void(Code::Overtaken, "a newer policy for its action class is active");
         }
-        let observer =
-            Observer { spiffe_id: self.me.spiffe_id, lease: self.lease, resource_version: self.me.resource_version };
+        let Me { spiffe_id, resource_version, .. } = self.me;
+        let observer = Observer { spiffe_id, lease: self.lease, resource_version, budgets: self.budgets };
         let input = build(self.ledger, self.authority, self.clock, &observer, &p.id);
         let input = input.ok_or_else(|| wait("its proposal has not arrived here"))?;
         let mut evaluation = engine.evaluate(&input);
@@ -296,7 +329,7 @@ impl<'a> Bench<'a> {
         if undo != permit.undo {
             return refuse(Code::Mismatch, "the action that would take it back is another than its schema's");
         }
-        if let Some(short) = short {
+        if let Some(short) = short.filter(|_| !planted::active("takes-less")) {
             return refuse(Code::Budget, &format!("it reserves less than {} of {}", short.amount, short.budget));
         }
         match lacks(&obligations.sandbox, &permit.sandbox)
@@ -324,6 +357,11 @@ impl<'a> Bench<'a> {
         if planted::active("silence-unvouched") {
             return Ok(());
         }
+        // A coordinator's word alone could be dated early: by this node's own clock the time is over too.
+        let over_ms = p.body.created_ms.saturating_add(window.ms);
+        if self.now_ms(p) < over_ms && !planted::active("silence-not-waited") {
+            return Err(wait(&format!("people may object until {}", rfc3339(over_ms))));
+        }
         let Some(named) = permit.body.window else {
             return refuse(Code::Silence, "it names no coordinator's word that the time to object is over");
         };
@@ -342,29 +380,19 @@ impl<'a> Bench<'a> {
         }
     }
 
-    fn check_lease(&self, class: RiskClass) -> Judged<()> {
-        let ages = &self.authority.charter().class_ages;
-        if self.lease.covers(class, ages) || planted::active("lease-ignored") {
-            return Ok(());
-        }
-        // An isolation grant would be looked for here; no entry of this version can make one.
-        let max = age_ms_max(class, ages) / 1000;
-        let age =
-            self.lease.ms().map_or("there is no lease".to_owned(), |ms| format!("the lease is {} s old", ms / 1000));
-        refuse(Code::Isolated, &format!("{age}, class {class:?} allows {max} s, and this site has no isolation grant"))
-    }
-
     /// R3: permits with the same terms by more than half of the charter's coordinators, of which there are several.
     fn check_majority(&self, permit: &Recorded<Permit>, p: &Recorded<Proposal>, class: RiskClass) -> Judged<()> {
+        self.check_seats(class)?;
         if class < RiskClass::R3 {
             return Ok(());
         }
         let seats = self.authority.charter().coordinators.len();
-        if seats < 2 {
-            return refuse(Code::Majority, "a mesh with one coordinator refuses class R3");
-        }
+        let seated = |author: &AuthorId| {
+            self.authority.charter().coordinators.iter().any(|seat| seat.author.author_id() == *author)
+        };
         let agreeing = self.ledger.permits_on(&p.id).filter(|other| {
-            self.ledger.permit_entitled(p, other, self.authority)
+            seated(&other.header.author)
+                && self.ledger.permit_entitled(p, other, self.authority)
                 && self.authority.standing(&other.header, other.id) == Standing::Counts
                 && other.body.terms == permit.body.terms
                 && other.body.args_digest == permit.body.args_digest
@@ -377,6 +405,13 @@ impl<'a> Bench<'a> {
         Err(self.missing(&permit.body, &format!("{} of {needed} coordinators permit it so far", signers.len())))
     }
 
+    fn check_seats(&self, class: RiskClass) -> Judged<()> {
+        if class < RiskClass::R3 || self.authority.charter().coordinators.len() > 1 {
+            return Ok(());
+        }
+        refuse(Code::Majority, "a mesh with one coordinator refuses class R3")
+    }
+
     fn check_votes(
         &self,
         permit: &Recorded<Permit>,
@@ -387,16 +422,16 @@ impl<'a> Bench<'a> {
     ) -> Judged<()> {
         let body = &permit.body;
         let now_ms = self.now_ms(p);
-        if now_ms > obligations.decide_by_ms {
-            return void(Code::Late, &format!("people had until {}", rfc3339(obligations.decide_by_ms)));
-        }
+        self.check_decided_in_time(p, obligations)?;
         if let Some(absent) = body.votes.iter().find(|v| !self.ledger.has_vote(&p.id, v)) {
             return Err(self.missing(body, &format!("vote {} has not arrived here", absent.short())));
         }
         let ballot = Ballot { obligations, ..Ballot::new(self.ledger, self.authority, p, decision) };
         let voters = ballot.voters(now_ms, Some(&body.votes));
         let filled = ballot.fill(now_ms, Some(&body.votes));
-        let floor = votes_min(class).max(self.votes_for_clock(class));
+        let held = crate::autonomy::held(self.ledger, self.authority, p, self.clock);
+        let floor = crate::autonomy::votes_floor(class, held.as_ref(), obligations);
+        let floor = floor.or_else(|why| refuse(Code::Policy, &why))?.max(self.votes_for_clock(class));
         if filled.is_complete() && voters.len() >= floor as usize {
             return Ok(());
         }
@@ -404,6 +439,13 @@ impl<'a> Bench<'a> {
         let have = if filled.is_complete() { voters.len() } else { filled.filled as usize };
         let needed = filled.needed.max(floor);
         refuse(Code::Quorum, &format!("{have} of {needed} votes count{rejected}"))
+    }
+
+    fn check_decided_in_time(&self, p: &Recorded<Proposal>, obligations: &Obligations) -> Judged<()> {
+        if self.now_ms(p) > obligations.decide_by_ms {
+            return void(Code::Late, &format!("people had until {}", rfc3339(obligations.decide_by_ms)));
+        }
+        Ok(())
     }
 
     /// With a clock that nobody vouches for, a person's signed time must stand in (architecture §4); R3 never.
@@ -418,7 +460,7 @@ impl<'a> Bench<'a> {
     fn rejected_votes(&self, ballot: &Ballot<'_>, permit: &Permit, now_ms: u64) -> String {
         let listed = self.ledger.votes_on(&permit.proposal).filter(|v| permit.votes.contains(&v.id()));
         let reasons = listed.filter_map(|v| match v.verify(self.authority) {
-            Ok(verified) => ballot.judge(&verified, now_ms).err(),
+            Ok(verified) => ballot.counts(&verified, now_ms).err(),
             Err(e) => Some(e.to_string()),
         });
         let reasons: std::collections::BTreeSet<String> = reasons.collect();

@@ -4,7 +4,7 @@ use cauldron_identity::{Digest, FactId};
 
 use super::undo::VerifiedUndo;
 use crate::action::{Action, Catalogue};
-use crate::bodies::{Permit, Proposal, RiskClass, Started};
+use crate::bodies::{Amount, Permit, Proposal, RiskClass, Started};
 use crate::ledger::Recorded;
 
 /// Proof that this node judged a permit and found it valid, for one use.
@@ -17,7 +17,7 @@ use crate::ledger::Recorded;
 /// fn forge(id: FactId, digest: Digest, action: Action) -> VerifiedPermit {
 ///     VerifiedPermit {
 ///         permit: id, proposal: id, lineage: id, action, resource: String::new(), intent_key: String::new(),
-///         risk: RiskClass::R0, execute_by_ms: 0, input_digest: digest, expected_version: None, undo: None,
+///         risk: RiskClass::R0, execute_by_ms: 0, input_digest: digest, expected_version: None, budgets: vec![], undo: None,
 ///     }
 /// }
 /// ```
@@ -66,6 +66,7 @@ pub struct VerifiedPermit {
     execute_by_ms: u64,
     input_digest: Digest,
     expected_version: Option<String>,
+    budgets: Vec<Amount>,
     undo: Option<Digest>,
 }
 
@@ -88,6 +89,7 @@ impl VerifiedPermit {
             execute_by_ms: permit.body.execute_by_ms,
             input_digest,
             expected_version: permit.body.expected_version.clone(),
+            budgets: permit.body.budgets.clone(),
             undo: permit.body.undo,
         }
     }
@@ -138,6 +140,12 @@ impl VerifiedPermit {
     #[must_use]
     pub fn expected_version(&self) -> Option<&str> {
         self.expected_version.as_deref()
+    }
+
+    /// Rights that must be set aside, durably, before the start: at least what both judges ask for.
+    #[must_use]
+    pub fn budgets(&self) -> &[Amount] {
+        &self.budgets
     }
 
     /// Leave to take the effect back, which was permitted with it; none where nothing takes it back.

@@ -104,6 +104,10 @@ pub fn take_back(started: &FactId, bench: &Bench<'_>) -> Result<VerifiedUndo, St
     if start.header.incarnation != bench.me.incarnation {
         return Err("a past life of this node did it; propose what takes it back as an action of its own".into());
     }
+    let owner = bench.ledger.owner_of(&start.body.resource, bench.authority);
+    if owner.is_none_or(|o| o.author != bench.me.author) {
+        return Err("the resource has another owner since: propose there what takes it back".into());
+    }
     let mut done = false;
     for report in bench.ledger.reports_on(started).filter(|r| r.header.author == start.header.author) {
         match report.body {

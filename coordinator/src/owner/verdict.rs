@@ -48,6 +48,8 @@ pub enum Code {
     Silence,
     /// It reserves less than policy asks for.
     Budget,
+    /// Its token is not good, not for this, or used.
+    Glass,
 }
 
 /// What a judgement comes to.

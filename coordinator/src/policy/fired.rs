@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::{DECIDE_WITHIN_MS_DEFAULT, RULES_MAX, shorten};
 use crate::bodies::{Amount, DISTINCT, Escalation, GroupNeed, Need, Obligations, Outcome, RiskClass, VetoWindow};
+use crate::budget;
 use crate::input::Input;
 use crate::json::canonical;
 use crate::quorum::{SEATS_MAX, WAYS_MAX};
@@ -121,6 +122,11 @@ impl Verdict {
             let own =
                 rule.obligations(input).map_err(|why| format!("policy.error: rule {}: {why}", shorten(&rule.rule)))?;
             obligations = obligations.union(&own);
+        }
+        if matches!(outcome, Outcome::Allow | Outcome::StepUp) {
+            // What a proposal says that it takes is what people read: it is set aside whether a rule says so or not.
+            obligations = obligations.reserving(&budget::asked(input.document()));
+            budget::check(&obligations.reserve, input.document())?;
         }
         let modify = if outcome == Outcome::Modify { Some(patch(&fired)?) } else { None };
         match outcome {

@@ -293,11 +293,20 @@ impl Document {
         let fence = &self.fence;
         let chain = self.chains.get_mut(writer)?;
         let front = chain.waiting.front()?;
-        if !fence.decidable(&front.change) {
-            return None;
-        }
-        chain.waiting_bytes -= front.change.raw_bytes().len();
-        chain.waiting.pop_front()
+        let place = match fence.decidable(&front.change) {
+            true => 0,
+            false if chain.round == 0 => return None,
+            // What was kept of an earlier round may wait for what nobody sends, e.g. what lies beyond another's cut: what began anew
+            // behind it does not rest on it.
+            false => {
+                let rounds = chain.waiting.iter().zip(chain.waiting.iter().skip(1)).enumerate();
+                let begins = rounds.filter(|(_, (a, b))| a.change.actor_id() != b.change.actor_id());
+                begins.filter(|(_, (_, b))| fence.decidable(&b.change)).map(|(place, _)| place + 1).next()?
+            }
+        };
+        let next = chain.waiting.remove(place)?;
+        chain.waiting_bytes -= next.change.raw_bytes().len();
+        Some(next)
     }
 
     /// Looks at a writer's next facts while there is room for what must wait.

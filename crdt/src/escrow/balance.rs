@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::Escrow;
+use super::books::{Account, Purse};
+use cauldron_identity::Digest;
 use cauldron_identity::budget::{Budget, Life, Window};
 
 /// The sums of one life, or of all. In the budget's minor unit.
@@ -74,25 +76,45 @@ impl Escrow {
     #[must_use]
     pub fn balance(&self, budget: &Budget, window: Window) -> Balance {
         let mut balance = Balance::default();
-        for (account, purse) in self.purses_of(budget, window) {
+        for (life, mut share, purse) in self.shares_of(budget, window) {
+            share.overdrawn = purse.reservations.values().fold(0, |sum, r| r.overdrawn().saturating_add(sum));
+            if share != Share::default() {
+                balance.by.insert(life, share);
+            }
+        }
+        balance
+    }
+
+    /// The same without what was overdrawn, whatever the number of reservations: what policies read at every decision.
+    #[must_use]
+    pub fn brief(&self, budget: &Budget, window: Window) -> Balance {
+        let shares = self.shares_of(budget, window).map(|(life, share, _)| (life, share));
+        Balance { by: shares.filter(|(_, share)| *share != Share::default()).collect() }
+    }
+
+    fn shares_of(&self, budget: &Budget, window: Window) -> impl Iterator<Item = (Life, Share, &Purse)> {
+        self.purses_of(budget, window).map(|(account, purse)| {
             let mut share = Share {
                 minted: purse.minted,
                 held: purse.held,
                 reserved: purse.reserved,
                 spent: purse.spent,
                 in_flight: purse.incoming,
-                lost: 0,
-                overdrawn: purse.reservations.values().fold(0, |sum, r| r.overdrawn().saturating_add(sum)),
+                ..Share::default()
             };
             if self.is_ended(&account.life) {
                 share.lost = share.held.saturating_add(share.in_flight);
                 (share.held, share.in_flight) = (0, 0);
             }
-            if share != Share::default() {
-                balance.by.insert(account.life, share);
-            }
-        }
-        balance
+            (account.life, share, purse)
+        })
+    }
+
+    /// What was ever granted to `to` for `purpose`, by everybody: whoever grants for a permit grants no more than it needs.
+    #[must_use]
+    pub fn granted_for(&self, budget: &Budget, window: Window, to: Life, purpose: &Digest) -> u64 {
+        let account = Account { budget: budget.clone(), window, life: to };
+        self.books.for_purpose.get(&(account, *purpose)).copied().unwrap_or(0)
     }
 
     /// The budgets and windows of which something was minted, in order.

@@ -57,6 +57,9 @@ pub struct Debit {
     /// Who may credit or refuse it.
     #[n(3)]
     pub to: Life,
+    /// What the receiver needs it for: [`purpose_of`] a permit, so that nobody grants twice for one. None for a grant by hand.
+    #[n(4)]
+    pub purpose: Option<Digest>,
 }
 
 /// What a [`Credit`] takes.

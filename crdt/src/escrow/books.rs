@@ -182,6 +182,8 @@ pub(super) struct Books {
     pub waiting: BTreeMap<Awaited, BTreeSet<Account>>,
     /// Mints that do not count.
     pub second_mints: BTreeSet<FactId>,
+    /// What was ever granted to a life for one purpose, by all grantors.
+    pub for_purpose: BTreeMap<(Account, Digest), u64>,
 }
 
 impl Books {

@@ -206,7 +206,7 @@ impl<'e> Decider<'e> {
         if purse.is_some_and(|purse| purse.grants_open >= GRANTS_OPEN_MAX) {
             return Err(Refused::TooManyOpen { budget: budget.clone(), window });
         }
-        Ok(Debit { budget: budget.clone(), window, amount, to })
+        Ok(Debit { budget: budget.clone(), window, amount, to, purpose: None })
     }
 
     /// Says that this life will never credit an open grant: its grantor may take it back.

@@ -171,6 +171,11 @@ impl Escrow {
         purse.grants_open += 1;
         let (budget, window) = (account.budget.clone(), account.window);
         let (amount, to) = (debit.amount, debit.to);
+        if let Some(purpose) = debit.purpose {
+            let receiver = Account { life: to, ..account.clone() };
+            let sum = self.books.for_purpose.entry((receiver, purpose)).or_default();
+            *sum = sum.saturating_add(amount);
+        }
         self.books.send(place.id, Grant { budget, window, amount, debit: Some(place), to, way: Way::There });
         Ok(())
     }

@@ -7,10 +7,14 @@ use cauldron_crdt::doc::{DocId, DocKey, Documents, Edit, Field, KIND as KIND_CHA
 use cauldron_crdt::escrow::{Body, Credit, Debit, Reserve, Settle, Source};
 use cauldron_crdt::log::Pack;
 use cauldron_crdt::{ChainId, Draft, Evidence, FactLog, Sync, SyncInput, SyncOutput};
-use cauldron_identity::authority::{Amend, ChainEnd, Cut, Enrol, Entry, Incarnate, KIND_ENTRY, KIND_HELD, Term};
+use cauldron_identity::authority::{
+    Amend, Autonomy, AutonomyGrant, AutonomyOf, ChainEnd, Cut, Enrol, Entry, Fenced, Incarnate, KIND_ENTRY, KIND_HELD,
+    Level, Lift, Reassign, Term,
+};
 use cauldron_identity::budget::{Budget, Life, Mint};
 use cauldron_identity::charter::Seat;
 use cauldron_identity::codec::to_cbor;
+use cauldron_identity::isolation::{BreakGlass, HORIZONS_MAX, IsolationGrant};
 use cauldron_identity::{Digest, Fact, FactId, HeaderDraft, Scope, SealedFact};
 
 use super::{Seed, seed};
@@ -130,8 +134,32 @@ fn all_entries() -> Vec<Entry> {
     let council = Amend { council: Some(vec![key(7).public().into()]), threshold: Some(1), ..Amend::default() };
     let seat = Seat { author: key(HQ).public(), spiffe_id: spiffe_id(HQ).to_string() };
     let elsewhere = Seat { author: key(STRANGER).public(), spiffe_id: "spiffe://acme.test/coordinator/hq-2".into() };
+    let site = || "lyon".to_owned();
+    let grant = IsolationGrant {
+        site: site(),
+        acting: vec![spiffe_id(LYON).to_string()],
+        horizon: HORIZONS_MAX,
+        groups: vec!["security-duty".into()],
+        escrow: vec![],
+        lift: 2,
+    };
+    let tokens =
+        BreakGlass { site: site(), holder: life(LYON), digests: vec![Digest::of("token", b"1")], expires_ms: 9 };
     vec![
         mint(),
+        Entry::Lift(Lift { restrictions: vec![FactId::from_bytes([7; 32])], reason: "over".into() }),
+        autonomy(Some(AutonomyGrant { level: Level::L3, votes_r2: 0, votes_r3: 2, expires_ms: NOW, evidence: None })),
+        autonomy(None),
+        Entry::Reassign(Box::new(Reassign {
+            prefix: "lyon/lyon/blocklist".into(),
+            from: life(LYON),
+            to: life(LYON),
+            handover: None,
+            fencing: Some(Fenced::None),
+            attests: vec![],
+        })),
+        Entry::Isolation(grant),
+        Entry::BreakGlass(tokens),
         Entry::Enrol(Enrol::new(&mesh, key(STRANGER), &spiffe_id(STRANGER))),
         Entry::Incarnate(Incarnate::new(&mesh, key(LYON), 1, vec![end.clone()])),
         Entry::Person(person(7, &["finance"])),
@@ -142,6 +170,18 @@ fn all_entries() -> Vec<Entry> {
         Entry::Amend(Box::new(council)),
         Entry::Term(Term { n: 2, sequencer: elsewhere, ends: vec![], root_keys: vec![] }),
     ]
+}
+
+fn autonomy(grant: Option<AutonomyGrant>) -> Entry {
+    let of = AutonomyOf {
+        build: Digest::of("build", b"1"),
+        model: None,
+        prompt: None,
+        tools: None,
+        action_class: "security.address.block/blocklist".into(),
+        site: "lyon".into(),
+    };
+    Entry::Autonomy(Autonomy { of, grant, reason: "so".into() })
 }
 
 fn mint() -> Entry {
@@ -169,7 +209,7 @@ fn budget_deeds() -> Vec<Vec<u8>> {
         if let Some(Deed::Fact(fact)) = written { fact.id() } else { unreachable!("it is a fact") }
     };
     write(Body::Credit(Credit { budget: budget.clone(), window, source: Source::Mint(entry.id()) }));
-    write(Body::Debit(Debit { budget: budget.clone(), window, amount: 4, to: life(HQ) }));
+    write(Body::Debit(Debit { budget: budget.clone(), window, amount: 4, to: life(HQ), purpose: None }));
     let reserve = write(Body::Reserve(Reserve { budget, window, amount: 5, purpose: Digest::of("purpose", b"") }));
     write(Body::Settle(Settle { reserve, spent: 3 }));
     deeds
@@ -187,7 +227,7 @@ fn held_deed() -> Vec<u8> {
 fn entries() -> Vec<Seed> {
     let deeds = entry_deeds();
     let mut with_held = vec![held_deed()];
-    with_held.extend(deeds.iter().take(6).cloned());
+    with_held.extend(deeds.iter().take(10).cloned());
     let mesh = Mesh::founded();
     let told: Vec<Vec<u8>> =
         all_entries().into_iter().map(|entry| through(0x80, to_cbor(&mesh.entry(entry)))).collect();

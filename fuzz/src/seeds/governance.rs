@@ -7,7 +7,7 @@ use cauldron_coordinator::bodies::{
     KIND_PERMIT, KIND_PROPOSAL, KIND_RESTRICTION, KIND_STARTED, KIND_UNKNOWN, KIND_VERIFIED, KIND_VERIFY_FAILED,
     KIND_VOTE, KIND_WINDOW, Order, Proposal, Target, Unknown, Verified,
 };
-use cauldron_coordinator::coordinate::{Act, Limits, step};
+use cauldron_coordinator::coordinate::{Act, Limits, Sitting, step};
 use cauldron_coordinator::lease::LeaseAge;
 use cauldron_coordinator::ledger::Ledger;
 use cauldron_coordinator::owner::{Bench, Me, Verdict, judge};
@@ -110,7 +110,9 @@ impl Story {
         let mut last = None;
         loop {
             let me = key(HQ).author_id();
-            let acts = step(&self.ledger, &self.mesh.authority, Some(&ENGINE), &NOW, &me, &Limits::default());
+            let sitting = Sitting { me: &me, lease: LeaseAge::Ms(0), budgets: &[] };
+            let acts =
+                step(&self.ledger, &self.mesh.authority, Some(&ENGINE), &NOW, &sitting, &Limits::default());
             for act in &acts {
                 last = Some(match act {
                     Act::Decide { body, .. } => self.write(HQ, KIND_DECISION, 0, body),
@@ -156,6 +158,7 @@ impl Story {
             engine: Some(&ENGINE),
             clock: &NOW,
             lease: LeaseAge::Ms(1_000),
+            budgets: &[],
             me: Me { author, incarnation: 0, spiffe_id: &id, resource_version: None },
         };
         let verdict = judge(&permit, &bench);

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::entry::{Cut, Entry, EntryBody, Person};
 use super::fold::{Fold, Pool};
+use super::powers::PowersBeside;
 use super::standing::Ends;
 use crate::fact::Header;
 use crate::ids::{AuthorId, FactId};
@@ -24,6 +25,7 @@ pub(super) struct Beside {
     /// Who was revoked there, among those enrolled before this index.
     revoked: BTreeMap<FactId, (u64, String)>,
     people: BTreeMap<FactId, Person>,
+    powers: PowersBeside,
     /// Entries that descend from something which is not here, and what that is.
     dangling: BTreeSet<FactId>,
     wanted: BTreeSet<FactId>,
@@ -114,6 +116,7 @@ impl Beside {
         let Ok(entry) = body.entry() else { return };
         let charter = fold.charter_at(branch);
         let council = body.signers(&fold.mesh, &charter.council) >= charter.threshold as usize;
+        self.powers.take(&entry, council, branch);
         match entry {
             Entry::Cut(cut) if council || (fold.knew(&cut.author, branch) && fold.proves_fork(&cut)) => {
                 self.cut(&cut, fold.life_at(&cut.author, branch), council);
@@ -163,6 +166,16 @@ impl Beside {
     /// Whether the person enrolled at `index` was revoked there.
     pub(super) fn is_revoked(&self, person: &Person, index: u64) -> bool {
         self.revoked.values().any(|(before, id)| *id == person.id && index < *before)
+    }
+
+    /// Whether the council said something else there of an agent's autonomy, after it was granted at `index`.
+    pub(super) fn ends_autonomy(&self, of: &super::AutonomyOf, index: u64) -> bool {
+        self.powers.ends_autonomy(of, index)
+    }
+
+    /// Whether resources were moved to this author there.
+    pub(super) fn moved_to(&self, prefix: &str, author: &AuthorId) -> bool {
+        self.powers.moved_to(prefix, author)
     }
 
     pub(super) fn people(&self) -> impl Iterator<Item = &Person> {

@@ -5,12 +5,14 @@ use minicbor::{Decode, Encode};
 
 use super::amend::{Amend, Term};
 use super::credential::Credential;
+use super::powers::{Autonomy, Lift, Reassign};
 use super::roots::Trust;
 use crate::budget::Mint;
 use crate::charter::{CHARTER_NAMESPACE, KeySignature, council_signers, founding_digest, founding_message};
 use crate::codec::to_cbor;
 use crate::fact::SealedFact;
 use crate::ids::{AuthorId, Digest, FactId, MeshId};
+use crate::isolation::{BreakGlass, IsolationGrant};
 use crate::keys::{AuthorKey, PublicKey, Signature};
 use crate::scope::Scope;
 use crate::signer::SignerKey;
@@ -158,6 +160,21 @@ pub enum Entry {
     /// Brings rights of a budget into being, once for each window.
     #[n(8)]
     Mint(#[n(0)] Mint),
+    /// Says what a site may do past its lease.
+    #[n(9)]
+    Isolation(#[n(0)] IsolationGrant),
+    /// Gives a node sealed tokens that break the glass.
+    #[n(10)]
+    BreakGlass(#[n(0)] BreakGlass),
+    /// Ends restrictions.
+    #[n(11)]
+    Lift(#[n(0)] Lift),
+    /// Grants autonomy to an agent, or takes it back.
+    #[n(12)]
+    Autonomy(#[n(0)] Autonomy),
+    /// Moves resources to another owner.
+    #[n(13)]
+    Reassign(#[n(0)] Box<Reassign>),
 }
 
 /// Admits an author key under a SPIFFE ID.

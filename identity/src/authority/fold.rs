@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::amend::Term;
 use super::entry::{Cut, Entry, EntryBody};
+use super::powers::Powers;
 use super::standing::Ends;
 use super::table::Effect;
 use super::{Applied, Member, member};
@@ -31,6 +32,8 @@ type Place = (AuthorId, u32, u64);
 #[derive(Debug, Clone)]
 struct Pooled {
     id: FactId,
+    /// When its author wrote it, milliseconds since the Unix epoch.
+    at_ms: u64,
     body: Result<EntryBody, String>,
 }
 
@@ -69,6 +72,8 @@ pub(super) struct Fold {
     pub(super) explored: Vec<Charter>,
     /// What was minted of each budget.
     pub(super) minted: BTreeMap<Budget, Minted>,
+    /// What was lifted, granted and moved.
+    pub(super) powers: Powers,
     /// Index of the entry that began each further life of an author.
     begun: BTreeMap<(AuthorId, u32), u64>,
     /// The next position in the sequencer's own chain.
@@ -99,7 +104,7 @@ impl Pool {
             self.amends_by = Default::default();
         }
         self.places.insert(fact.id(), place);
-        self.entries.insert(place, Pooled { id: fact.id(), body });
+        self.entries.insert(place, Pooled { id: fact.id(), at_ms: header.wall_ms(), body });
         true
     }
 
@@ -239,6 +244,7 @@ impl Fold {
             outgoing: BTreeSet::new(),
             explored: Vec::new(),
             minted: BTreeMap::new(),
+            powers: Powers::default(),
             begun: BTreeMap::new(),
             next_seq: 1,
         })
@@ -371,7 +377,7 @@ impl Fold {
         if let (Ok(_), Some(entry)) = (&verdict, &entry) {
             self.enact(entry);
         }
-        self.push(Applied { id: pooled.id, entry, refused: verdict.err(), at_once });
+        self.push(Applied { id: pooled.id, entry, refused: verdict.err(), at_once, at_ms: pooled.at_ms });
     }
 
     fn push(&mut self, applied: Applied) {
@@ -405,7 +411,11 @@ impl Fold {
                 let fresh = || Minted { window_ms: mint.window_ms, windows: BTreeMap::new() };
                 self.minted.entry(mint.budget.clone()).or_insert_with(fresh).windows.insert(mint.window, index);
             }
+            Entry::Lift(lift) => self.powers.lift(lift, index),
+            Entry::Autonomy(autonomy) => self.powers.autonomy(autonomy, index),
+            Entry::Reassign(reassign) => self.powers.reassign(reassign, index),
             Entry::Person(_) | Entry::RevokePerson(_) | Entry::Activate(_) | Entry::Term(_) => {}
+            Entry::Isolation(_) | Entry::BreakGlass(_) => {}
         }
     }
 
@@ -448,6 +458,6 @@ impl Fold {
         self.change_charter(charter, index);
         self.term = (term.n, index);
         self.next_seq = 1;
-        self.push(Applied { id, entry: Some(Entry::Term(term.clone())), refused: None, at_once: true });
+        self.push(Applied { id, entry: Some(Entry::Term(term.clone())), refused: None, at_once: true, at_ms: 0 });
     }
 }

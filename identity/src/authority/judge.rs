@@ -10,6 +10,7 @@ use super::{Amend, CREDENTIALS_MAX, Person, Term};
 use crate::budget::Mint;
 use crate::charter::Seat;
 use crate::fact::Fact;
+use crate::isolation::{BreakGlass, IsolationGrant};
 use crate::planted;
 use crate::spiffe_id::Role;
 
@@ -31,6 +32,11 @@ impl Fold {
             Entry::Activate(_) => Kind::Activate,
             Entry::Amend(amend) => self.judge_amend(amend)?,
             Entry::Mint(mint) => self.judge_mint(mint)?,
+            Entry::Lift(lift) => self.judge_lift(lift)?,
+            Entry::Autonomy(autonomy) => self.judge_autonomy(autonomy)?,
+            Entry::Reassign(reassign) => self.judge_reassign(reassign)?,
+            Entry::Isolation(grant) => self.judge_isolation(grant)?,
+            Entry::BreakGlass(tokens) => self.judge_break_glass(tokens)?,
             Entry::Term(_) => return Err("a term is handed in as it is: no sequencer writes it".into()),
         };
         self.signed(kind, body, entry)
@@ -72,6 +78,7 @@ impl Fold {
         match (signers, entry) {
             (Signers::Council, Entry::Person(_)) if planted::active("coordinator-may-enrol-people") => true,
             (Signers::Council, Entry::Term(_)) if planted::active("term-by-anybody") => true,
+            (Signers::Council, Entry::Lift(_)) if planted::active("lift-without-quorum") => true,
             (Signers::Council, _) => signed(&self.charter.council) >= self.charter.threshold as usize,
             (Signers::Recovery, _) => {
                 let keys = &self.charter.recovery;
@@ -90,6 +97,9 @@ impl Fold {
                 self.members.get(&incarnate.author).is_some_and(|m| incarnate.proven(&self.mesh, &m.key))
             }
             (Signers::ForkEvidence, Entry::Cut(cut)) => self.proves_fork(cut),
+            // Both facts were opened before: nothing else makes it a hand-over.
+            (Signers::OwnerAndNext, Entry::Reassign(reassign)) => reassign.handover.is_some(),
+            (Signers::TwoPeople, Entry::Reassign(reassign)) => self.attested_by(reassign) >= 2,
             _ => false,
         }
     }
@@ -155,7 +165,7 @@ impl Fold {
     }
 
     /// Everybody else by the accepted entries, in effect or not.
-    fn people_but(&self, id: &str) -> Vec<&Person> {
+    pub(super) fn people_but(&self, id: &str) -> Vec<&Person> {
         let mut people: BTreeMap<&str, &Person> = BTreeMap::new();
         for applied in self.chain.iter().filter(|a| a.refused.is_none()) {
             match &applied.entry {
@@ -211,6 +221,36 @@ impl Fold {
             Some(entry) => Err(format!("entry {entry} minted {budget} for window {} already", mint.window)),
             None => Ok(Kind::Mint),
         }
+    }
+
+    /// Whoever decides for a site past its lease is enrolled there by then: a name that is free would be the sequencer's to give.
+    fn judge_isolation(&self, grant: &IsolationGrant) -> Result<Kind, String> {
+        grant.fits()?;
+        for id in &grant.acting {
+            let member = self.members.values().find(|m| m.spiffe_id.to_string() == *id);
+            let role = &member.ok_or_else(|| format!("{id} is not enrolled: it could not decide for the site"))?.role;
+            let decides = matches!(role, Role::Node { .. } | Role::SiteCoordinator { .. });
+            if !decides || role.site() != Some(&grant.site) {
+                return Err(format!("{id} is no node or coordinator of site {}", grant.site));
+            }
+        }
+        Ok(Kind::Isolation)
+    }
+
+    fn judge_break_glass(&self, tokens: &BreakGlass) -> Result<Kind, String> {
+        tokens.fits()?;
+        let holder = tokens.holder;
+        let member = self.members.get(&holder.author).ok_or("it names a holder that is not enrolled")?;
+        if !matches!(&member.role, Role::Node { site, .. } if *site == tokens.site) {
+            return Err(format!(
+                "{} is no node of site {}: nothing of the site is its to act on",
+                member.spiffe_id, tokens.site
+            ));
+        }
+        if holder.incarnation != member.incarnation || self.is_cut(&holder.author, member.incarnation) {
+            return Err(format!("the life {holder} of its holder is over: it could use no token"));
+        }
+        Ok(Kind::BreakGlass)
     }
 
     fn judge_amend(&self, amend: &Amend) -> Result<Kind, String> {

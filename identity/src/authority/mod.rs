@@ -10,6 +10,7 @@ mod credential;
 pub mod entry;
 mod fold;
 mod judge;
+mod powers;
 mod roots;
 mod standing;
 pub mod table;
@@ -24,6 +25,10 @@ pub use entry::{
     Activate, ChainEnd, Cut, ENTRY_NAMESPACE, Enrol, Entry, EntryBody, Held, Incarnate, KIND_ENTRY, KIND_HELD, Person,
     founding_entry,
 };
+pub use powers::{
+    Accept, Attest, Autonomous, Autonomy, AutonomyGrant, AutonomyOf, BOX_OFF_NAMESPACE, Fenced, Handover,
+    KIND_HANDOVER, KIND_TAKEOVER, LIFTS_MAX, Level, Lift, Lifted, Offer, Reassign, VOTES_R2, VOTES_R3, prefix_of,
+};
 pub use roots::{
     ISSUED_MAX, Issuance, Issued, IssuedKind, KIND_ISSUED, KIND_ROOTS, ROOTS_MAX, Root, RootState, Roots, Trust,
 };
@@ -33,7 +38,8 @@ pub use terms::TermOutcome;
 use crate::budget::{Budget, Mint};
 use crate::charter::{Charter, Seat};
 use crate::fact::Fact;
-use crate::ids::{AuthorId, FactId, MeshId};
+use crate::ids::{AuthorId, Digest, FactId, MeshId};
+use crate::isolation::{BreakGlass, IsolationGrant};
 use crate::keys::PublicKey;
 use crate::spiffe_id::{Role, SpiffeId};
 use beside::Beside;
@@ -74,6 +80,8 @@ pub struct Applied {
     pub refused: Option<String>,
     /// Whether it takes effect without being held by anybody else.
     at_once: bool,
+    /// When the sequencer wrote it, milliseconds since the Unix epoch; 0 for a term.
+    pub at_ms: u64,
 }
 
 /// An enrolled author.
@@ -201,7 +209,22 @@ impl Authority {
                 Err("a cut author does not come back by itself".into())
             }
             Entry::Mint(mint) => self.never_minted(mint),
+            Entry::Reassign(reassign) => self.never_moved(reassign),
             _ => Ok(()),
+        }
+    }
+
+    /// Whom a term took a reassignment from may still act on it.
+    fn never_moved(&self, reassign: &Reassign) -> Result<(), String> {
+        let other = |body: &EntryBody| body.entry().is_ok_and(|entry| self.fold.moves_elsewhere(reassign, &entry));
+        let mut outside = self.pool.outside(&self.fold);
+        match outside.find(|(_, body)| body.is_some_and(other)) {
+            Some((id, _)) => Err(format!(
+                "entry {} moved {} to another node on a branch that a term ended: name that node, or cut it first",
+                id.short(),
+                reassign.prefix
+            )),
+            None => Ok(()),
         }
     }
 
@@ -224,6 +247,12 @@ impl Authority {
     /// author's facts grant nothing. Whether its signer may suspend is the caller's to judge.
     pub fn suspend(&mut self, author: AuthorId, ends: &[ChainEnd]) {
         self.suspended.entry(author).or_default().lower(ends);
+    }
+
+    /// The same of all authors that are suspended now: whoever is not among them is suspended no more.
+    pub fn suspend_only(&mut self, all: impl IntoIterator<Item = (AuthorId, Vec<ChainEnd>)>) {
+        self.suspended.clear();
+        all.into_iter().for_each(|(author, ends)| self.suspend(author, &ends));
     }
 
     /// The charter in effect: the founding one with every amendment and term that is in effect here.
@@ -276,6 +305,18 @@ impl Authority {
         let said = self.held.get(author).into_iter().flatten();
         let true_of_this_chain = said.filter(|w| self.fold.places.get(&w.held.head) == Some(&w.held.index));
         true_of_this_chain.map(|w| w.held.index).max().unwrap_or(0)
+    }
+
+    /// Since when an author's present life says that it holds the chain up to `index`, milliseconds since the Unix epoch.
+    #[must_use]
+    pub fn holds_since(&self, author: &AuthorId, index: u64) -> Option<u64> {
+        let life = self.member(author)?.incarnation;
+        let said = self.held.get(author).into_iter().flatten().filter(|w| {
+            w.header.incarnation == life
+                && w.held.index >= index
+                && self.fold.places.get(&w.held.head) == Some(&w.held.index)
+        });
+        said.map(|w| w.header.wall_ms()).min()
     }
 
     /// The last entry known.
@@ -348,10 +389,56 @@ impl Authority {
         })
     }
 
+    /// Every budget of which something was minted, with the length of its windows in milliseconds, 0 without time.
+    pub fn budgets(&self) -> impl Iterator<Item = (&Budget, u64)> {
+        self.fold.minted.iter().map(|(budget, minted)| (budget, minted.window_ms))
+    }
+
     /// How long the windows of a budget are, milliseconds; 0 without time. None for one of which nothing was minted.
     #[must_use]
     pub fn window_ms(&self, budget: &Budget) -> Option<u64> {
         self.fold.minted.get(budget).map(|minted| minted.window_ms)
+    }
+
+    /// What a site may do past its lease, where the newest entry in effect about it gives anything.
+    #[must_use]
+    pub fn isolation_grant(&self, site: &str) -> Option<&IsolationGrant> {
+        let newest = self.in_force().rev().find_map(|(_, applied)| match &applied.entry {
+            Some(Entry::Isolation(grant)) if grant.site == site => Some(grant),
+            _ => None,
+        });
+        newest.filter(|grant| !grant.is_withdrawn())
+    }
+
+    /// Whether an accepted entry, in effect or not, ever let an author decide for a site past its lease: what it said no to then
+    /// stays, whatever became of the grant.
+    #[must_use]
+    pub fn ever_acting(&self, author: &AuthorId, site: &str) -> bool {
+        let Some(member) = self.member(author) else { return false };
+        let id = member.spiffe_id.to_string();
+        let accepted = self.fold.chain.iter().filter(|a| a.refused.is_none());
+        accepted.into_iter().any(|a| match &a.entry {
+            Some(Entry::Isolation(grant)) => grant.site == site && grant.acting.contains(&id),
+            _ => false,
+        })
+    }
+
+    /// The tokens that a node's life holds now: those of the newest entry in effect about it.
+    #[must_use]
+    pub fn break_glass(&self, author: &AuthorId, incarnation: u32) -> Option<&BreakGlass> {
+        self.in_force().rev().find_map(|(_, applied)| match &applied.entry {
+            Some(Entry::BreakGlass(b)) if (b.holder.author, b.holder.incarnation) == (*author, incarnation) => Some(b),
+            _ => None,
+        })
+    }
+
+    /// Whose tokens these ever were, newest first: for people who ask about one.
+    pub fn break_glass_ever(&self, token: &Digest) -> impl Iterator<Item = &BreakGlass> {
+        let accepted = self.fold.chain.iter().rev().filter(|a| a.refused.is_none());
+        accepted.filter_map(move |a| match &a.entry {
+            Some(Entry::BreakGlass(b)) if b.digests.contains(token) => Some(b),
+            _ => None,
+        })
     }
 
     /// A person as of now.

@@ -19,6 +19,10 @@ pub enum Signers {
     NewCouncilKeys,
     /// Two facts of the author at one place of one chain: proof that needs nobody's word.
     ForkEvidence,
+    /// The owner of the resources and the next one, by a fact each.
+    OwnerAndNext,
+    /// Two enrolled people who say that the old owner's machine is off.
+    TwoPeople,
 }
 
 /// When an entry takes effect.
@@ -55,6 +59,22 @@ pub enum Kind {
     Term,
     /// Rights of a budget for one window.
     Mint,
+    /// The end of restrictions.
+    Lift,
+    /// Autonomy of an agent.
+    Autonomy,
+    /// The end of it.
+    AutonomyEnds,
+    /// Resources that their owner gives to another.
+    HandOver,
+    /// Resources of an owner that was cut, which nobody else reaches.
+    Reassign,
+    /// Resources of an owner that was cut, which it may still reach.
+    ReassignUnfenced,
+    /// What a site may do past its lease.
+    Isolation,
+    /// Tokens that break the glass.
+    BreakGlass,
 }
 
 /// One line of the table.
@@ -75,9 +95,9 @@ pub struct Rule {
 }
 
 /// The table.
-pub const RULES: [Rule; 11] = {
+pub const RULES: [Rule; 19] = {
     use Effect::{AtOnce, WhenHeld};
-    use Signers::{Author, Council, ForkEvidence, NewCouncilKeys, PolicyAuthors, Recovery};
+    use Signers::{Author, Council, ForkEvidence, NewCouncilKeys, OwnerAndNext, PolicyAuthors, Recovery, TwoPeople};
     const fn rule(
         kind: Kind,
         name: &'static str,
@@ -106,6 +126,14 @@ pub const RULES: [Rule; 11] = {
         rule(Kind::Term, "Term", "", &[&[Council], &[Recovery]], AtOnce),
         // Until the chain carries rules for budgets: then a mint needs one that is in effect.
         rule(Kind::Mint, "Mint", "of a budget and window that have none", &[&[]], WhenHeld),
+        rule(Kind::Lift, "Lift", "", &[&[Council]], WhenHeld),
+        rule(Kind::Autonomy, "Autonomy", "that grants", &[&[Council]], WhenHeld),
+        rule(Kind::AutonomyEnds, "Autonomy", "that takes back", &[&[Council]], AtOnce),
+        rule(Kind::HandOver, "Reassign", "by hand-over", &[&[OwnerAndNext]], WhenHeld),
+        rule(Kind::Reassign, "Reassign", "from a cut owner, fenced local or native", &[&[Council]], WhenHeld),
+        rule(Kind::ReassignUnfenced, "Reassign", "from a cut owner, unfenced", &[&[Council, TwoPeople]], WhenHeld),
+        rule(Kind::Isolation, "Isolation", "", &[&[Council]], WhenHeld),
+        rule(Kind::BreakGlass, "BreakGlass", "", &[&[Council]], WhenHeld),
     ]
 };
 
@@ -129,6 +157,8 @@ impl Signers {
             Self::PolicyAuthors => "the policy authors",
             Self::NewCouncilKeys => "each new council key",
             Self::ForkEvidence => "proof of a fork",
+            Self::OwnerAndNext => "the owner and the next one",
+            Self::TwoPeople => "two people who attest that its machine is off",
         }
     }
 }
@@ -168,10 +198,13 @@ mod tests {
     #[test]
     fn the_table_names_each_kind_once_and_the_docs_carry_it() {
         use Kind::{
-            Activate, Amend, AmendCouncil, Cut, EnrolNew, EnrolReplacement, Incarnate, Mint, Person, RevokePerson, Term,
+            Activate, Amend, AmendCouncil, BreakGlass, Cut, EnrolNew, EnrolReplacement, Incarnate, Isolation, Mint,
+            Person, RevokePerson, Term,
         };
+        use Kind::{Autonomy, AutonomyEnds, HandOver, Lift, Reassign, ReassignUnfenced};
         let people = [Person, RevokePerson, Activate, Amend, AmendCouncil, Term];
-        let all = [EnrolNew, EnrolReplacement, Incarnate, Cut, Mint].into_iter().chain(people);
+        let all = [EnrolNew, EnrolReplacement, Incarnate, Cut, Mint, Isolation, BreakGlass].into_iter().chain(people);
+        let all = all.chain([Lift, Autonomy, AutonomyEnds, HandOver, Reassign, ReassignUnfenced]);
         for kind in all {
             assert_eq!(RULES.iter().filter(|rule| rule.kind == kind).count(), 1, "{kind:?}");
         }

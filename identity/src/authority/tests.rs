@@ -6,9 +6,11 @@ use crate::ids::Digest;
 use crate::keys::AuthorKey;
 use crate::scope::Scope;
 
+mod isolation;
 mod mints;
 mod order;
 mod people;
+mod powers;
 mod reform;
 
 /// A founded mesh: council of one, `hq` as sequencer, and the chain written so far.

@@ -174,7 +174,7 @@ impl NodeCore {
         let votes = self.ledger.votes_on(&status.id).filter_map(|vote| vote.verify(&self.authority).ok());
         let mut said: Vec<Said> = votes
             .map(|vote| {
-                let judged = ballot.map_or(Ok(()), |ballot| ballot.judge(&vote, now.wall_ms));
+                let judged = ballot.map_or(Ok(()), |ballot| ballot.counts(&vote, now.wall_ms));
                 let s = vote.statement;
                 Said {
                     who: name(&s.person),
@@ -217,7 +217,7 @@ impl NodeCore {
             revoked: false,
             statement,
         };
-        let barred = ballot.judge(&vote, now.wall_ms).err();
+        let barred = ballot.counts(&vote, now.wall_ms).err();
         let objects = ballot.obligations.veto.as_ref().is_some_and(|veto| veto.groups.iter().any(|g| own.contains(g)));
         let mut voters = ballot.voters(now.wall_ms, None);
         let before = fill(&ballot.needs(), &voters);

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use cauldron_crdt::ChainId;
-use cauldron_crdt::escrow::{Body, Budget, Decider, Escrow, Life, Mint, Place, Refused, Verdict, Window};
+use cauldron_crdt::escrow::{Body, Budget, Decider, Escrow, Life, Mint, Place, Refused, Share, Verdict, Window};
 use cauldron_identity::authority::{Entry, EntryBody};
 use cauldron_identity::budget::{window_at, window_span};
 use cauldron_identity::{AuthorId, Clock, Digest, Fact, FactId, Scope, planted};
@@ -69,11 +69,11 @@ fn refuse(why: &Refused) -> Refusal {
 
 impl NodeCore {
     /// This node's present life, as budgets know it.
-    fn my_life(&self) -> Life {
+    pub(crate) fn my_life(&self) -> Life {
         Life { author: self.me, incarnation: self.incarnation }
     }
 
-    fn decider(&self, now: Window) -> Decider<'_> {
+    pub(crate) fn decider(&self, now: Window) -> Decider<'_> {
         self.escrow.decider(self.my_life(), now)
     }
 
@@ -112,6 +112,7 @@ impl NodeCore {
 
     /// Mints in effect, and where lives end: as the authority chain has them now.
     fn restate_rights(&mut self) {
+        self.work.rights.forget();
         let mesh = Scope::mesh();
         let in_effect: BTreeSet<FactId> = self.authority.mints().map(|(_, id, _)| id).collect();
         // A term may have taken a mint out of the chain: then nothing ever rested on it.
@@ -132,7 +133,7 @@ impl NodeCore {
         }
     }
 
-    fn write_rights(&mut self, body: &Body) -> Result<Arc<Fact>, Refusal> {
+    pub(crate) fn write_rights(&mut self, body: &Body) -> Result<Arc<Fact>, Refusal> {
         self.append(Scope::mesh(), body.kind(), body.deps(), body.to_bytes(), None)
     }
 
@@ -155,11 +156,18 @@ impl NodeCore {
                 self.record_rights(&Body::Debit(debit.map_err(|why| refuse(&why))?))
             }
             BudgetAct::Reserve { budget, amount, purpose } => self.reserve_rights(&budget, amount, purpose),
-            BudgetAct::Settle { reserve, spent } => match self.decider(0).settle(reserve, spent) {
-                Ok(settle) => self.record_rights(&Body::Settle(settle)),
-                Err(Refused::Settled { spent: before, .. }) if before == spent => Ok(Reply::Already(reserve)),
-                Err(why) => Err(refuse(&why)),
-            },
+            BudgetAct::Settle { reserve, spent } => {
+                self.may_settle_by_hand(&reserve)?;
+                self.settle_rights(reserve, spent)
+            }
+        }
+    }
+
+    fn settle_rights(&mut self, reserve: FactId, spent: u64) -> Result<Reply, Refusal> {
+        match self.decider(0).settle(reserve, spent) {
+            Ok(settle) => self.record_rights(&Body::Settle(settle)),
+            Err(Refused::Settled { spent: before, .. }) if before == spent => Ok(Reply::Already(reserve)),
+            Err(why) => Err(refuse(&why)),
         }
     }
 
@@ -216,7 +224,7 @@ impl NodeCore {
     }
 
     /// The window of a budget that is open by this node's clock.
-    fn open_window(&self, budget: &Budget) -> Result<Window, Refusal> {
+    pub(crate) fn open_window(&self, budget: &Budget) -> Result<Window, Refusal> {
         match self.authority.window_ms(budget) {
             Some(window_ms) => self.window_now(window_ms),
             None => {
@@ -225,7 +233,7 @@ impl NodeCore {
         }
     }
 
-    fn window_now(&self, window_ms: u64) -> Result<Window, Refusal> {
+    pub(crate) fn window_now(&self, window_ms: u64) -> Result<Window, Refusal> {
         if window_ms > 0 && !self.wall_is_known() {
             let sentence = "this machine's clock is not believed, so nobody knows which window is open; connect to peers, \
                             or see `cauldron clock reset`";
@@ -236,7 +244,7 @@ impl NodeCore {
 
     /// A store that is older than what its node did holds rights that are gone: after a start somebody else has to say that
     /// nothing is missing, or that this life is a new one.
-    fn may_use_rights(&self) -> Result<(), Refusal> {
+    pub(crate) fn may_use_rights(&self) -> Result<(), Refusal> {
         if self.rights_confirmed || planted::active("rights-unconfirmed") {
             return Ok(());
         }
@@ -285,6 +293,27 @@ impl NodeCore {
         BudgetsView { items: items.collect(), reservations: reservations.collect(), seen: self.seen_here(now) }
     }
 
+    /// Whether nothing can be expected of a life now, as seen from here: it is over or suspended, or there is no session with
+    /// it, and none with a coordinator that would pass its word on. A coordinator goes by its own sessions.
+    pub(crate) fn is_away(&self, life: &Life) -> bool {
+        if *life == self.my_life() && self.may_be_granted_from(life) {
+            return false;
+        }
+        let connected = |found: &dyn Fn(&AuthorId) -> bool| {
+            self.links.values().any(|peer| !peer.shared.is_empty() && found(&peer.author))
+        };
+        let coordinates =
+            |author: &AuthorId| self.authority.member(author).is_some_and(|m| m.role.is_mesh_coordinator());
+        let relayed = !self.role.is_mesh_coordinator() && !coordinates(&life.author) && connected(&coordinates);
+        !self.may_be_granted_from(life) || !(relayed || connected(&|author| *author == life.author))
+    }
+
+    /// Of what a life has: what may come back, but not now. What is lost is not in it.
+    fn stranded(&self, life: &Life, share: &Share) -> u64 {
+        let has = share.held.saturating_add(share.reserved).saturating_add(share.in_flight);
+        if self.is_away(life) { has } else { 0 }
+    }
+
     fn budget_view(&self, budget: &Budget, window: Window) -> BudgetView {
         let window_ms = self.authority.window_ms(budget).unwrap_or(0);
         let (balance, span) = (self.escrow.balance(budget, window), window_span(window_ms, window));
@@ -304,6 +333,7 @@ impl NodeCore {
             spent: share.spent,
             in_flight: share.in_flight,
             lost: share.lost,
+            stranded: self.stranded(life, share),
             overdrawn: share.overdrawn,
         });
         BudgetView {
@@ -319,6 +349,7 @@ impl NodeCore {
             spent: total.spent,
             in_flight: total.in_flight,
             lost: total.lost,
+            stranded: balance.by.iter().map(|(life, share)| self.stranded(life, share)).sum(),
             overdrawn: total.overdrawn,
             shares: shares.collect(),
         }

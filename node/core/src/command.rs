@@ -1,6 +1,6 @@
 //! What somebody on this machine asks for.
 
-use cauldron_coordinator::bodies::{KIND_RESTRICTION, KIND_VOTE, Proposal, Restriction, Target};
+use cauldron_coordinator::bodies::{Feature, KIND_RESTRICTION, KIND_VOTE, Proposal, Restriction, Target};
 use cauldron_coordinator::vote::SignedVote;
 use cauldron_identity::authority::{Entry, EntryBody, KIND_ENTRY, Term, TermOutcome};
 use cauldron_identity::codec::to_cbor;
@@ -22,8 +22,13 @@ impl NodeCore {
             Command::Deputy(deputy) => self.deputy(&deputy),
             Command::Bundle(bundle) => self.bring_bundle(&bundle),
             Command::Vote(vote) => self.vote(&vote),
+            Command::BreakGlass(used) => self.use_glass(*used),
+            Command::Review(review) => self.review_glass(&review),
+            Command::SiteLift(lift) => self.lift_at_site(&lift),
             Command::Undo { proposal, by, reason } => self.undo_asked(&proposal, by, reason),
             Command::Restrict(restriction) => self.restrict(&restriction),
+            Command::Offer { prefix, to } => self.offer(&prefix, &to),
+            Command::Accept { offer } => self.accept(offer),
             Command::Token { id, secret_hash, spiffe_id, expires_ms } => {
                 self.mint(id, secret_hash, &spiffe_id, expires_ms)
             }
@@ -68,6 +73,11 @@ impl NodeCore {
         let order = restriction.order().map_err(|e| Refusal::new("order_unreadable", e.to_string()))?;
         if order.mesh != self.authority.mesh() {
             return Err(Refusal::new("other_mesh", "the order is for another mesh"));
+        }
+        if let Target::Feature(name) = &order.target
+            && let Err(why) = name.parse::<Feature>()
+        {
+            return Err(Refusal::new("bad_feature", why));
         }
         // The narrowest scope that contains what is restricted.
         let scope = match &order.target {
@@ -239,6 +249,9 @@ impl NodeCore {
         self.only_sequencer("writes the authority chain")?;
         if let Ok(Entry::Amend(amend)) = body.entry() {
             self.keeps_its_root(&amend)?;
+        }
+        if let Ok(Entry::Lift(lift)) = body.entry() {
+            self.lifts_something(&lift)?;
         }
         if body.prev != self.authority.head() || body.index != self.authority.index() + 1 {
             let sentence = format!(

@@ -84,8 +84,8 @@ pub struct NodeCore {
     pub(crate) packing: crate::closing::Packing,
     /// Who spoke last, and has not been asked yet what it knows of this node's own chains.
     pub(crate) spoke: Option<LinkId>,
-    /// Suspensions that each author says it enforces.
-    pub(crate) acknowledged: BTreeMap<AuthorId, BTreeSet<FactId>>,
+    /// Restrictions that each life of an author says it enforces, and when it said so first, milliseconds since the Unix epoch.
+    pub(crate) acknowledged: BTreeMap<(AuthorId, u32), BTreeMap<FactId, u64>>,
     pub(crate) roots: RootsKnown,
     pub(crate) outputs: VecDeque<Output>,
     pub(crate) until: Option<(u64, crate::Timer)>,
@@ -134,8 +134,12 @@ pub(crate) struct Work {
     pub(crate) absent: BTreeSet<FactId>,
     /// What connectors said of the versions that permits count on.
     pub(crate) versions: crate::versions::Versions,
+    /// Rights that permits take.
+    pub(crate) rights: crate::rights::Rights,
     /// What was done, and is to be checked or taken back.
     pub(crate) aftermath: crate::aftermath::Aftermath,
+    /// When each author was last given a lease here, boot time in milliseconds.
+    pub(crate) leases_given: BTreeMap<AuthorId, u64>,
     /// When leases are asked for next, boot time in milliseconds.
     pub(crate) lease_at_ms: u64,
     /// When the request for a new incarnation may be repeated, boot time in milliseconds.

@@ -1,6 +1,6 @@
 //! Documents as this node lives them: taking changes in, cutting, healing, writing, showing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use cauldron_crdt::ChainId;
@@ -261,7 +261,12 @@ impl NodeCore {
     pub fn sites_view(&self, now: Clock) -> Vec<SiteView> {
         let key = DocKey { scope: Scope::mesh(), doc: DocId::sites() };
         let view = self.docs.view(&key);
-        let Some(rows) = view.as_ref().and_then(|view| view.rows()) else { return Vec::new() };
+        let none = BTreeMap::new();
+        let rows = view.as_ref().and_then(|view| view.rows()).cloned().unwrap_or_default();
+        // A site that has written nothing yet may be cut off all the same.
+        let sites: BTreeSet<String> =
+            self.authority.members().filter_map(|(_, m)| m.role.site().map(str::to_owned)).collect();
+        let silent: Vec<String> = sites.into_iter().filter(|site| !rows.contains_key(site)).collect();
         // Who wrote each line last, by the authors' clocks.
         let mut newest: BTreeMap<String, Arc<Fact>> = BTreeMap::new();
         for blame in self.docs.blame(&key).unwrap_or_default() {
@@ -271,14 +276,17 @@ impl NodeCore {
                 *slot = fact;
             }
         }
+        let stops = self.stops(now);
         let line = |(site, fields): (&String, &BTreeMap<String, Field>)| {
             let seen = newest.get(site).and_then(|fact| {
                 let source = if fact.header().author == self.me { "direct" } else { "peer" };
                 Some(self.seen(now, fact.header().wall_ms(), self.name_of_author(fact)?, source))
             });
-            SiteView { site: site.clone(), line: fields.iter().map(|(k, v)| (k.clone(), text(v))).collect(), seen }
+            let line = fields.iter().map(|(k, v)| (k.clone(), text(v))).collect();
+            let isolation = self.isolation_of_site(site, now);
+            SiteView { site: site.clone(), line, stops: stops.get(site).cloned(), seen, isolation }
         };
-        rows.iter().map(line).collect()
+        rows.iter().chain(silent.iter().map(|site| (site, &none))).map(line).collect()
     }
 }
 

@@ -233,14 +233,19 @@ impl NodeCore {
             self.seal();
             self.send_work();
             self.tend_budgets();
+            self.tend_rights();
+            self.look_at_budgets();
             self.hold();
             self.acknowledge();
+            self.tend_ownership();
             self.write_issued();
             self.load_policy();
             self.report();
             self.resume_absent();
             self.tend_aftermath();
             self.coordinate();
+            self.open_glass();
+            self.tend_needs();
             self.own();
             self.deadline_at_ms = self.next_deadline();
         }

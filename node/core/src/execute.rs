@@ -44,11 +44,15 @@ impl NodeCore {
             }
             let Some(version) = self.version_for(&id) else { continue };
             match owner::judge(&id, &self.bench(version.as_deref())) {
-                Verdict::Execute(permit) => self.start(permit),
+                Verdict::Execute(permit) => self.start_with_rights(permit),
                 Verdict::Wait { why } => {
                     self.work.verdicts.insert(id, why);
                 }
-                Verdict::Refuse { code, why } | Verdict::Void { code, why } => {
+                verdict @ (Verdict::Refuse { .. } | Verdict::Void { .. }) => {
+                    if matches!(verdict, Verdict::Void { .. }) {
+                        self.release_rights(&id);
+                    }
+                    let (Verdict::Refuse { code, why } | Verdict::Void { code, why }) = verdict else { continue };
                     self.work.verdicts.insert(id, why.clone());
                     if self.work.codes.insert(id, code) != Some(code) {
                         tell_refused(self, id, code, &why);
@@ -76,6 +80,7 @@ impl NodeCore {
             engine: self.policy.engine.as_ref(),
             clock: &self.now,
             lease: self.lease_age(),
+            budgets: &self.work.rights.seen,
             me: Me {
                 author: self.me,
                 incarnation: self.incarnation,
@@ -88,6 +93,17 @@ impl NodeCore {
     /// A mesh coordinator is where leases come from: it needs none.
     pub(crate) fn lease_age(&self) -> LeaseAge {
         if self.role.is_mesh_coordinator() { LeaseAge::Ms(0) } else { self.lease.age(&self.now) }
+    }
+
+    /// Nothing is started before what it takes is set aside.
+    fn start_with_rights(&mut self, permit: Box<VerifiedPermit>) {
+        match self.reserve_for(&permit) {
+            Err(why) if !planted::active("start-unreserved") => {
+                self.work.verdicts.insert(permit.permit(), why);
+                self.wake_with_the_next_window();
+            }
+            _ => self.start(permit),
+        }
     }
 
     /// Durable before the effect: from here on the lineage is used.
@@ -209,8 +225,15 @@ impl NodeCore {
                 Report::Unknown(Unknown { started, reason, noticed_ms: now_ms, labels: Vec::new() })
             }
             Probe::Absent => match self.resume(&permit, &started) {
-                Verdict::Execute(permit) => {
-                    self.outputs.push_back(Output::Execute(permit));
+                Verdict::Execute(verified) => {
+                    // It was set aside before the start; used only once a peer has confirmed what became of it.
+                    match self.reserve_for(&verified) {
+                        Ok(()) => self.outputs.push_back(Output::Execute(verified)),
+                        Err(why) => {
+                            self.work.verdicts.insert(permit, why);
+                            self.work.absent.insert(permit);
+                        }
+                    }
                     return;
                 }
                 // What it waits for may still arrive: asked again with the next input, until the permit is over.

@@ -71,6 +71,7 @@ impl NodeCore {
         }
         let restrictions = self.restrictions_digest(&ask.node);
         let grant = LeaseGrant::new(&self.authority.mesh(), &self.key, ask, self.authority.head(), restrictions);
+        self.work.leases_given.insert(ask.node, self.now.boottime_ms);
         self.send(link, &Frame::LeaseGrant(grant));
     }
 
@@ -206,10 +207,17 @@ impl NodeCore {
             || "no coordinator has granted a lease since this machine booted".to_owned(),
             |ms| format!("the last lease is {} s old", ms / 1000),
         );
-        let limit = self.authority.charter().class_ages.r1_ms / 1000;
-        (
-            "isolated",
-            format!("{since}; actions of class R1 stop after {limit} s without one, recording and proposing go on"),
-        )
+        let goes_on = |site: &str| self.authority.isolation_grant(site).is_some();
+        let then = match self.role.site().filter(|site| goes_on(site)) {
+            Some(_) => {
+                "the site goes on as far as its isolation grant says, class by class (`cauldron isolation show`)"
+                    .to_owned()
+            }
+            None => {
+                let limit = self.authority.charter().class_ages.r1_ms / 1000;
+                format!("actions of class R1 stop after {limit} s without one, and no isolation grant says otherwise")
+            }
+        };
+        ("isolated", format!("{since}; {then}; recording and proposing go on"))
     }
 }

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use cauldron_coordinator::action::{Action, Catalogue, PROPOSAL_AGE_MS_MAX};
+use cauldron_coordinator::alone;
 use cauldron_coordinator::bodies::{
-    DEPUTY_MS_MAX, Deputy, KIND_BUNDLE, KIND_DECISION, KIND_DEPUTY, KIND_PERMIT, KIND_PROPOSAL, KIND_RESTRICTION,
-    KIND_WINDOW, Proposal,
+    DEPUTY_MS_MAX, Deputy, KIND_BREAK_GLASS, KIND_BUNDLE, KIND_DECISION, KIND_DEPUTY, KIND_PERMIT, KIND_PROPOSAL,
+    KIND_RESTRICTION, KIND_WINDOW, Proposal,
 };
-use cauldron_coordinator::coordinate::{self, Act, Limits};
+use cauldron_coordinator::coordinate::{self, Act, Limits, Sitting};
 use cauldron_coordinator::ledger::{Recorded, Report};
 use cauldron_coordinator::policy::{Bundle, Engine};
 use cauldron_crdt::doc::{DocId, DocKey, Edit, Field, KIND as KIND_CHANGE, KIND_SEAL};
@@ -40,7 +41,13 @@ impl NodeCore {
             KIND_HELD => {
                 let before = self.authority.covered();
                 self.authority.apply(fact);
-                self.rights_moved |= self.authority.covered() != before;
+                if self.authority.covered() != before {
+                    self.rights_moved = true;
+                    // A lift may have come into effect.
+                    if self.ledger.restrictions(&self.authority).next().is_some() {
+                        self.suspend();
+                    }
+                }
                 self.heard_held(fact);
             }
             KIND_DEBIT | KIND_CREDIT | KIND_REFUSE | KIND_RESERVE | KIND_SETTLE => {}
@@ -54,15 +61,17 @@ impl NodeCore {
                 if kind == KIND_RESTRICTION {
                     self.suspend();
                 }
+                if kind == KIND_BREAK_GLASS {
+                    self.heard_glass(fact.id());
+                }
             }
         }
         self.dirty = true;
     }
 
     pub(crate) fn suspend(&mut self) {
-        for (author, ends) in self.ledger.suspensions(&self.authority) {
-            self.authority.suspend(author, &ends);
-        }
+        let suspended = self.ledger.suspensions(&self.authority);
+        self.authority.suspend_only(suspended);
         (self.links_dirty, self.rights_moved) = (true, true);
     }
 
@@ -251,13 +260,16 @@ impl NodeCore {
 
     /// A coordinator's next decisions and permits.
     pub(crate) fn coordinate(&mut self) {
-        if !self.coordinates() || self.may_write().is_err() || !self.wall_is_known() {
+        let site = self.role.site();
+        let acts = || site.is_some_and(|site| alone::acts(&self.authority, &self.me, site)) && self.is_cut_off();
+        if !(self.coordinates() || acts()) || self.may_write().is_err() || !self.wall_is_known() {
             return;
         }
         let limits =
             Limits { open_per_agent: OPEN_PER_AGENT_MAX, open_per_site: OPEN_PER_SITE_MAX, ..Limits::default() };
         let engine = self.policy.engine.as_ref();
-        let mut acts = coordinate::step(&self.ledger, &self.authority, engine, &self.now, &self.me, &limits);
+        let sitting = Sitting { me: &self.me, lease: self.lease_age(), budgets: &self.work.rights.seen };
+        let mut acts = coordinate::step(&self.ledger, &self.authority, engine, &self.now, &sitting, &limits);
         #[cfg(feature = "fault-points")]
         if self.misbehave.forge_permits {
             acts.extend(self.forge());
@@ -341,13 +353,15 @@ impl NodeCore {
         }
     }
 
-    /// When the next deadline of an open proposal or of a permit of this node passes, boot time in milliseconds.
+    /// When the next deadline of an open proposal or of a permit of this node passes, its lease gets too old for something, or rights
+    /// are looked at again, boot time in milliseconds.
     pub(crate) fn next_deadline(&self) -> Option<u64> {
         let wall = self.now.wall_ms;
         let open = self.ledger.open(&self.authority, wall);
         let deadlines = open.iter().map(|s| s.deadline_ms);
         let permits = self.ledger.permits().filter(|p| p.body.owner == self.me).map(|p| p.body.execute_by_ms);
-        let next = deadlines.chain(permits).filter(|at| *at >= wall).min()?;
-        Some(self.now.boottime_ms.saturating_add(next - wall).saturating_add(1))
+        let next = deadlines.chain(permits).filter(|at| *at >= wall).min();
+        let next = next.map(|next| self.now.boottime_ms.saturating_add(next - wall).saturating_add(1));
+        next.into_iter().chain(self.next_lease_edge()).chain(self.work.rights.again_ms).min()
     }
 }

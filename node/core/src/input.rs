@@ -1,6 +1,6 @@
 //! What goes into a node core and what comes out.
 
-use cauldron_coordinator::bodies::{Checked, Delegated, Deputy, Proposal, Returned};
+use cauldron_coordinator::bodies::{BrokenGlass, Checked, Delegated, Deputy, Proposal, Returned, Review, SiteLift};
 use cauldron_coordinator::owner::{VerifiedPermit, VerifiedUndo};
 use cauldron_coordinator::policy::Bundle;
 use cauldron_coordinator::vote::SignedVote;
@@ -229,6 +229,12 @@ pub enum Command {
     Bundle(Box<Bundle>),
     /// A person voted; this node carries the statement verbatim.
     Vote(Box<SignedVote>),
+    /// Somebody uses a break-glass token.
+    BreakGlass(Box<BrokenGlass>),
+    /// A person looked at a use of a token.
+    Review(Box<Review>),
+    /// One of an isolated site's own people lifts what one of them restricted.
+    SiteLift(Box<SiteLift>),
     /// Somebody wants back what this node did: what the permit pre-authorised is carried out.
     Undo {
         /// What was done.
@@ -240,6 +246,18 @@ pub enum Command {
     },
     /// This node restricts: veto a lineage, kill a class, suspend an author.
     Restrict(Box<cauldron_coordinator::bodies::Restriction>),
+    /// This node offers what it owns to another node of its site; to itself, it takes an offer back.
+    Offer {
+        /// `<site>/<node>/<connector>`.
+        prefix: String,
+        /// To whom.
+        to: cauldron_identity::AuthorId,
+    },
+    /// This node takes what was offered to it.
+    Accept {
+        /// The offer.
+        offer: FactId,
+    },
     /// Mint a join token (sequencer only).
     Token {
         /// Its public name.
@@ -492,6 +510,15 @@ pub enum Event {
     ClockVouched {
         /// The reading they agree with, milliseconds since the Unix epoch.
         wall_ms: u64,
+    },
+    /// Somebody broke the glass: a token is used for a proposal, without the approvals that policy asks for.
+    BrokenGlass {
+        /// The use.
+        id: FactId,
+        /// The proposal.
+        proposal: FactId,
+        /// Why, in their words.
+        reason: String,
     },
     /// The operator reset the clock.
     ClockReset {

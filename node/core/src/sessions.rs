@@ -171,7 +171,8 @@ impl NodeCore {
             let why = self.policy.problem.clone().unwrap_or_else(|| "no policy is active here".to_owned());
             return Err(Refusal::new("no_policy", why));
         };
-        let observer = Observer { spiffe_id: &self.spiffe_id, lease: self.lease_age(), resource_version: None };
+        let (lease, budgets) = (self.lease_age(), self.work.rights.seen.as_slice());
+        let observer = Observer { spiffe_id: &self.spiffe_id, lease, resource_version: None, budgets };
         let input = build_for(&self.ledger, &self.authority, &self.now, &observer, recorded);
         let mut evaluation = engine.evaluate(&input);
         if let Some((_, order)) = self.ledger.restrictions_on(recorded, &self.authority).next() {

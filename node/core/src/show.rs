@@ -7,7 +7,7 @@ use cauldron_coordinator::lease::age_ms_max;
 use cauldron_coordinator::ledger::{Recorded, State, Status};
 use cauldron_crdt::limits;
 use cauldron_crdt::sync::SyncStats;
-use cauldron_identity::authority::{ChainEnd, Entry};
+use cauldron_identity::authority::{Autonomy, ChainEnd, Entry, Fenced, Reassign};
 use cauldron_identity::{Clock, FactId, Realm, Scope};
 
 use crate::core::NodeCore;
@@ -79,6 +79,12 @@ impl NodeCore {
             reasons
                 .push("this machine's clock disagrees with its own past; actions need a person's signed time".into());
         }
+        let unreviewed = self.ledger.unreviewed(&self.authority).count();
+        if unreviewed > 0 {
+            reasons.push(format!(
+                "somebody broke the glass {unreviewed} times, and nobody has looked at it: `cauldron break-glass list`"
+            ));
+        }
         let ages = &self.authority.charter().class_ages;
         let classes = [("R0", RiskClass::R0), ("R1", RiskClass::R1), ("R2", RiskClass::R2), ("R3", RiskClass::R3)];
         let granted_by =
@@ -98,6 +104,8 @@ impl NodeCore {
             state,
             reasons,
             lease: (!self.role.is_mesh_coordinator()).then_some(lease),
+            isolation: self.isolation_view(now),
+            break_glass: unreviewed as u64,
             policy: self.authority.policy().map(|p| p.activate.version),
             facts: self.log.len() as u64,
             future_facts: self.log.count_beyond(now.wall_ms.saturating_add(FUTURE_MS)),
@@ -453,6 +461,39 @@ pub fn summary_of_entry(entry: &Entry) -> String {
         Entry::Amend(a) => format!("amends the charter: {}", a.fields().join(", ")),
         Entry::Term(t) => format!("begins term {} of {}", t.n, t.sequencer.spiffe_id),
         Entry::Activate(a) => format!("activates policy {} ({})", a.version, a.digest.short()),
+        Entry::Lift(l) => {
+            let ids: Vec<String> = l.restrictions.iter().map(FactId::short).map(|id| id.to_string()).collect();
+            format!("lifts {}: {}", ids.join(", "), l.reason)
+        }
+        Entry::Autonomy(a) => autonomy_words(a),
+        Entry::Reassign(r) => reassign_words(r),
         Entry::Mint(m) => format!("mints {} of {} for window {}, held by {}", m.amount, m.budget, m.window, m.holder),
+        Entry::Isolation(g) => crate::alone::summary_of_grant(g),
+        Entry::BreakGlass(b) => crate::alone::summary_of_tokens(b),
     }
+}
+
+fn autonomy_words(a: &Autonomy) -> String {
+    let whose = format!("build {} for {} at {}", a.of.build.short(), a.of.action_class, a.of.site);
+    match &a.grant {
+        None => format!("takes back the autonomy of {whose}: {}", a.reason),
+        Some(g) => format!(
+            "grants {} to {whose} until {} (votes of R2: {}, of R3: {}): {}",
+            g.level.name(),
+            Time(g.expires_ms),
+            g.votes_r2,
+            g.votes_r3,
+            a.reason
+        ),
+    }
+}
+
+fn reassign_words(r: &Reassign) -> String {
+    let how = match (&r.handover, r.fencing) {
+        (Some(_), _) => "by hand-over".to_owned(),
+        (None, Some(Fenced::Local)) => "fenced local".to_owned(),
+        (None, Some(Fenced::Native)) => "fenced native".to_owned(),
+        (None, _) => format!("unfenced, {} say that its machine is off", r.attests.len()),
+    };
+    format!("moves {} from {} to {}, {how}", r.prefix, r.from, r.to)
 }

@@ -20,7 +20,8 @@ impl NodeCore {
     /// Proposals that this node holds, newest first.
     #[must_use]
     pub fn proposals_view(&self, now: Clock) -> Vec<ProposalView> {
-        let statuses = self.ledger.statuses(&self.authority, now.wall_ms);
+        let ids = self.ledger.proposals().map(|p| p.id);
+        let statuses: Vec<Status> = ids.filter_map(|id| self.status_here(&id, now)).collect();
         let mut views: Vec<ProposalView> = statuses.iter().filter_map(|s| self.proposal_line(now, s)).collect();
         views.sort_by(|a, b| b.opened.cmp(&a.opened).then_with(|| a.id.cmp(&b.id)));
         views
@@ -42,6 +43,7 @@ impl NodeCore {
             state: state_word(status.state),
             contested: status.contested,
             ended: status.ended,
+            break_glass: self.glass_word(&status.id),
             operation: p.body.operation.clone(),
             target: p.body.resource.clone(),
             summary: p.body.rationale.clone(),
@@ -60,6 +62,7 @@ impl NodeCore {
     fn why_of(&self, status: &Status) -> Vec<String> {
         let mut why = status.why.clone();
         why.extend(status.permit.and_then(|id| self.work.verdicts.get(&id)).cloned());
+        why.extend(self.why_alone(status));
         let waits_for_coordinator = matches!(status.state, State::Proposed | State::Approved);
         let coordinator_up = self.coordinates()
             || self.links.values().any(|p| {
@@ -74,13 +77,14 @@ impl NodeCore {
     /// One proposal with everything known about it.
     #[must_use]
     pub fn proposal_view(&self, now: Clock, id: &FactId) -> Option<Value> {
-        let status = self.ledger.status(id, &self.authority, now.wall_ms)?;
+        let status = self.status_here(id, now)?;
         let line = self.proposal_line(now, &status)?;
         let p = self.ledger.proposal(id)?;
         Some(json!({
             "summary": line,
             "proposal": p.body,
             "status": status,
+            "break_glass": self.glass_view().into_iter().filter(|g| g.proposal == id.to_string()).collect::<Vec<_>>(),
             "timeline": self.ledger.timeline(&status.lineage, &self.authority),
             "traceparent": p.header.traceparent,
         }))
@@ -91,7 +95,7 @@ impl NodeCore {
     /// # Errors
     /// A sentence, when there is nothing to decide.
     pub fn approval_view(&self, now: Clock, id: &FactId) -> Result<ApprovalView, String> {
-        let status = self.ledger.status(id, &self.authority, now.wall_ms);
+        let status = self.status_here(id, now);
         let status = status.ok_or_else(|| format!("{id} is not a proposal that this node holds"))?;
         let line = self.proposal_line(now, &status).ok_or("the proposal is not here")?;
         let decision = status.decision.and_then(|d| self.ledger.decisions_on(id).find(|r| r.id == d));
@@ -161,7 +165,7 @@ impl NodeCore {
             return Ok(vec![why.clone()]);
         }
         let proposal = self.ledger.permit(&id).map_or(id, |p| p.body.proposal);
-        let status = self.ledger.status(&proposal, &self.authority, now.wall_ms);
+        let status = self.status_here(&proposal, now);
         let status = status.ok_or_else(|| format!("{id} is neither a proposal nor a permit nor a peer"))?;
         Ok(self.why_of(&status))
     }

@@ -9,13 +9,17 @@ use cauldron_identity::authority::{IssuedKind, RootState};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+mod alone;
 mod budgets;
 mod documents;
 mod judged;
+mod powers;
 
+pub use alone::{ClassView, GlassView, IsolationView};
 pub use budgets::{BudgetView, BudgetsView, ReservationView, ShareView};
 pub use documents::{BlameView, DidView, DocStepView, DocSummary, DocView};
 pub use judged::JudgedView;
+pub use powers::{AutonomyView, LiftedView, OfferView, RestrictionView, SiteStopView, StopsView, Waiting};
 
 /// A moment: milliseconds since the Unix epoch here, RFC 3339 in UTC for whoever reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ToSchema)]
@@ -72,6 +76,10 @@ pub struct SelfView {
     pub reasons: Vec<String>,
     /// The lease from a coordinator; a sequencer needs none.
     pub lease: Option<LeaseView>,
+    /// What its site may do with that lease, and past it; none for a mesh coordinator.
+    pub isolation: Option<IsolationView>,
+    /// Uses of break-glass tokens that nobody has looked at yet.
+    pub break_glass: u64,
     /// Version of the active policy.
     pub policy: Option<String>,
     /// How many facts are held.
@@ -155,9 +163,13 @@ pub struct SiteView {
     pub site: String,
     /// What its nodes wrote.
     pub line: BTreeMap<String, String>,
+    /// How far the restrictions in force have got there; none where there is none.
+    pub stops: Option<StopsView>,
     /// When it was written and by whom.
     #[serde(flatten)]
     pub seen: Option<Seen>,
+    /// How the site stands to the mesh's coordinators, and what it may do without them.
+    pub isolation: IsolationView,
 }
 
 /// One fact in an audit listing.
@@ -320,40 +332,6 @@ pub struct ForkView {
     pub facts: Vec<String>,
 }
 
-/// One restriction or cut, and who says to enforce it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
-pub struct RestrictionView {
-    /// The fact or authority entry.
-    pub id: String,
-    /// `veto`, `kill-class`, `kill-agent`, `kill-site`, `kill-all`, `suspend` or `cut`.
-    pub kind: &'static str,
-    /// What it stops.
-    pub target: String,
-    /// The scope that carries it.
-    pub scope: String,
-    /// Who ordered it.
-    pub by: String,
-    /// Why; of a cut, where it stands: in the authority chain, or beside it where a term took its entry out.
-    pub reason: String,
-    /// When; a cut carries no time.
-    pub issued: Option<Time>,
-    /// How many nodes must enforce it; only for `suspend`, and for a `cut` in the authority chain.
-    pub of: Option<usize>,
-    /// How many say that they do.
-    pub enforced_by: Option<usize>,
-    /// Who has not said so yet.
-    pub waiting: Vec<Waiting>,
-}
-
-/// A node that has not said that it enforces a restriction.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
-pub struct Waiting {
-    /// Which.
-    pub spiffe_id: String,
-    /// When it was last heard; none when it never was.
-    pub seen: Option<Seen>,
-}
-
 /// One entry of the authority chain.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct EntryView {
@@ -439,6 +417,9 @@ pub struct ProposalView {
     pub contested: bool,
     /// The effect has left by its own time limit.
     pub ended: bool,
+    /// Somebody broke the glass for it: `waiting`, `refused`, `needs review` or `reviewed`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub break_glass: Option<&'static str>,
     /// `<module>.<object>.<verb>`.
     pub operation: String,
     /// `<site>/<node>/<connector>/<object>`.

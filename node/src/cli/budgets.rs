@@ -22,6 +22,7 @@ const BUDGETS: &[Field] = &[
     field("SPENT", "/spent", As::Text),
     field("IN FLIGHT", "/in_flight", As::Text),
     field("LOST", "/lost", As::Text),
+    field("STRANDED", "/stranded", As::Text),
 ];
 const SHARES: &[Field] = &[
     field("BUDGET", "/budget", As::Text),
@@ -34,6 +35,7 @@ const SHARES: &[Field] = &[
     field("SPENT", "/spent", As::Text),
     field("IN FLIGHT", "/in_flight", As::Text),
     field("LOST", "/lost", As::Text),
+    field("STRANDED", "/stranded", As::Text),
     field("OVERDRAWN", "/overdrawn", As::Text),
 ];
 const RESERVATIONS: &[Field] = &[
@@ -47,7 +49,7 @@ const RESERVATIONS: &[Field] = &[
 /// `budgets …`.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Limit, and what is held, reserved, spent, on its way and lost
+    /// Limit, and what is held, reserved, spent, on its way, lost and out of reach
     List {
         /// Who has how much of it, and what this node has reserved
         #[arg(long)]
@@ -210,20 +212,21 @@ mod tests {
     fn people_see_the_sums_and_on_request_who_has_what() {
         let share = json!({
             "author": "ab", "of": "spiffe://acme.example/site/lyon/node/lyon", "incarnation": 1, "ended": false,
-            "held": 7, "reserved": 3, "spent": 0, "in_flight": 0, "lost": 0, "overdrawn": 0,
+            "held": 7, "reserved": 3, "spent": 0, "in_flight": 0, "lost": 0, "stranded": 10, "overdrawn": 0,
         });
         let item = json!({
             "budget": "blocks", "window": 0, "window_ms": 0, "begins": null, "ends": null, "open": true, "limit": 12,
-            "held": 7, "reserved": 3, "spent": 0, "in_flight": 2, "lost": 0, "overdrawn": 0, "shares": [share],
+            "held": 7, "reserved": 3, "spent": 0, "in_flight": 2, "lost": 0, "stranded": 10, "overdrawn": 0,
+            "shares": [share],
         });
         let reservation =
             json!({ "id": "0123456789abcdef", "budget": "blocks", "window": 0, "amount": 3, "purpose": "ff" });
         let budgets = json!({ "items": [item], "reservations": [reservation] });
         let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>().join(" ");
         let brief = words(&table(&budgets, false));
-        assert!(brief.contains("blocks 0 yes - 12 7 3 0 2 0") && !brief.contains("lyon"), "{brief}");
+        assert!(brief.contains("blocks 0 yes - 12 7 3 0 2 0 10") && !brief.contains("lyon"), "{brief}");
         let whole = words(&table(&budgets, true));
-        assert!(whole.contains("blocks 0 spiffe://acme.example/site/lyon/node/lyon 1 no 7 3 0 0 0 0"), "{whole}");
+        assert!(whole.contains("blocks 0 spiffe://acme.example/site/lyon/node/lyon 1 no 7 3 0 0 0 10 0"), "{whole}");
         assert!(whole.contains("blocks 0 3 ff"), "{whole}");
         assert!(table(&json!({ "items": [] }), false).contains("nothing was minted"));
         assert_eq!(every("1day").map(|Every(every)| every), Ok(Some(Duration::from_secs(86_400))));

@@ -2,19 +2,22 @@
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use clap::{ArgGroup, Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::{Global, can_confirm, confirm};
 use crate::client::Client;
-use crate::error::CliError;
+use crate::error::{CliError, Kind};
 use crate::files;
 use crate::output::{Format, harmless, print};
 use crate::signer::SignerArgs;
 
 /// A proposal is a few hundred bytes.
 const INPUT_BYTES_MAX: u64 = 256 * 1024;
+/// Between two looks at how far a restriction has got: nodes of one room say so within some 10 ms.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// `propose --file F`.
 #[derive(Debug, Args)]
@@ -58,11 +61,24 @@ pub struct VetoArgs {
     /// Why; goes into the record
     #[arg(long, value_name = "TEXT")]
     reason: String,
+    #[command(flatten)]
+    stop: StopArgs,
+}
+
+/// How a stop is ordered, and how long to look after it.
+#[derive(Debug, Args)]
+pub struct StopArgs {
+    /// Look until every node says that it enforces it, at most so long; exit code 1 if not
+    #[arg(long, value_name = "DURATION", value_parser = super::duration, conflicts_with = "out")]
+    wait: Option<Duration>,
+    /// Do nothing yet: write the order here, for the council to sign with `authority sign`
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
 }
 
 /// `kill`.
 #[derive(Debug, Args)]
-#[command(group = ArgGroup::new("what").required(true).multiple(false).args(["class", "agent", "site", "all"]))]
+#[command(group = ArgGroup::new("what").required(true).multiple(false).args(["class", "agent", "build", "feature", "site", "all"]))]
 pub struct KillArgs {
     /// An action class, such as security.address.block
     #[arg(long, value_name = "CLASS")]
@@ -70,6 +86,12 @@ pub struct KillArgs {
     /// An agent's SPIFFE ID
     #[arg(long, value_name = "SPIFFE_ID")]
     agent: Option<String>,
+    /// Every agent of one build, by its digest
+    #[arg(long, value_name = "HEX")]
+    build: Option<String>,
+    /// A feature: sessions, approval-page, autonomy or connector/NAME
+    #[arg(long, value_name = "FEATURE")]
+    feature: Option<String>,
     /// A whole site
     #[arg(long, value_name = "SITE")]
     site: Option<String>,
@@ -79,6 +101,8 @@ pub struct KillArgs {
     /// Why; goes into the record
     #[arg(long, value_name = "TEXT")]
     reason: String,
+    #[command(flatten)]
+    stop: StopArgs,
     /// Do not ask
     #[arg(long, short)]
     yes: bool,
@@ -93,6 +117,8 @@ pub struct SuspendArgs {
     /// Why; goes into the record
     #[arg(long, value_name = "TEXT")]
     reason: String,
+    #[command(flatten)]
+    stop: StopArgs,
     /// Do not ask
     #[arg(long, short)]
     yes: bool,
@@ -125,22 +151,73 @@ pub(super) async fn undo(client: &Client, format: Format, args: &UndoArgs) -> Re
     recorded(format, "being taken back", &client.post(&format!("/v1/proposals/{}/undo", args.id), &body).await?)
 }
 
-pub(super) async fn veto(client: &Client, format: Format, args: &VetoArgs) -> Result<(), CliError> {
+pub(super) async fn veto(client: &Client, global: &Global, args: &VetoArgs) -> Result<(), CliError> {
     let body = json!({ "kind": "veto", "target": args.id, "reason": args.reason });
-    recorded(format, "vetoed", &client.post("/v1/restrictions", &body).await?)
+    stop(client, global, "vetoed", &body, &args.stop).await
 }
 
-pub(super) async fn kill(client: &Client, format: Format, args: &KillArgs) -> Result<(), CliError> {
-    let (kind, target) = match (&args.class, &args.agent, &args.site) {
-        (Some(class), ..) => ("kill-class", Some(class)),
-        (_, Some(agent), _) => ("kill-agent", Some(agent)),
-        (_, _, Some(site)) => ("kill-site", Some(site)),
-        _ => ("kill-all", None),
-    };
-    let what = target.map_or_else(|| "everything, everywhere".to_owned(), |t| format!("{t} ({kind})"));
-    confirm(&format!("Stop {what}? Nothing in this version takes it back."), args.yes)?;
+pub(super) async fn kill(client: &Client, global: &Global, args: &KillArgs) -> Result<(), CliError> {
+    let named = [
+        ("kill-class", &args.class),
+        ("kill-agent", &args.agent),
+        ("kill-build", &args.build),
+        ("stop-feature", &args.feature),
+        ("kill-site", &args.site),
+    ];
+    let (kind, target) = named.into_iter().find(|(_, target)| target.is_some()).unwrap_or(("kill-all", &None));
+    let what = target.as_ref().map_or_else(|| "everything, everywhere".to_owned(), |t| format!("{t} ({kind})"));
+    if args.stop.out.is_none() {
+        confirm(&format!("Stop {what}? Only the council lifts it."), args.yes)?;
+    }
     let body = json!({ "kind": kind, "target": target, "reason": args.reason });
-    recorded(format, "stopped", &client.post("/v1/restrictions", &body).await?)
+    stop(client, global, "stopped", &body, &args.stop).await
+}
+
+/// Restricts and says how far that has got, or drafts the order for the council.
+async fn stop(client: &Client, global: &Global, verb: &str, body: &Value, args: &StopArgs) -> Result<(), CliError> {
+    if let Some(out) = &args.out {
+        return super::orders::draft(client, global, body, out).await;
+    }
+    let answer = client.post("/v1/restrictions", body).await?;
+    told(client, global.output, verb, answer, args.wait).await
+}
+
+/// Says under which id a restriction stands and how far it has got; with a time to wait, until it is closed everywhere.
+pub(super) async fn told(
+    client: &Client,
+    format: Format,
+    verb: &str,
+    mut answer: Value,
+    wait: Option<Duration>,
+) -> Result<(), CliError> {
+    let id = answer.get("id").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let until = Instant::now() + wait.unwrap_or_default();
+    let restriction = loop {
+        let restriction = client.get(&format!("/v1/restrictions/{}", super::segment(&id))).await?;
+        if restriction["state"] == "CLOSED" || Instant::now() >= until {
+            break restriction;
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    };
+    let closed = restriction["state"] == "CLOSED";
+    if let Some(map) = answer.as_object_mut() {
+        map.insert("restriction".into(), restriction.clone());
+    }
+    print(format, &answer, || {
+        let text = |name: &str| harmless(answer.get(name).and_then(Value::as_str).unwrap_or("?"));
+        let again = if answer.get("already") == Some(&Value::Bool(true)) { ", as before" } else { "" };
+        let reach = super::look::reach(&restriction, jiff::Timestamp::now());
+        format!("{verb}{again}: {} (durable: {})\n{reach}\n", text("id"), text("level"))
+    })?;
+    if wait.is_some() && !closed {
+        let state = restriction["state"].as_str().unwrap_or("UNKNOWN").to_owned();
+        return Err(CliError::new(
+            Kind::Check,
+            format!("it is recorded, and {state}: not every node says to enforce it"),
+        )
+        .hint(format!("`cauldron restrictions {id}` goes on telling")));
+    }
+    Ok(())
 }
 
 /// `clock …`.
@@ -158,10 +235,12 @@ pub struct ClockResetArgs {
     yes: bool,
 }
 
-pub(super) async fn suspend(client: &Client, format: Format, args: &SuspendArgs) -> Result<(), CliError> {
-    confirm(&format!("Suspend {}? Nothing in this version takes it back.", args.member), args.yes)?;
+pub(super) async fn suspend(client: &Client, global: &Global, args: &SuspendArgs) -> Result<(), CliError> {
+    if args.stop.out.is_none() {
+        confirm(&format!("Suspend {}? Only the council lifts it.", args.member), args.yes)?;
+    }
     let body = json!({ "kind": "suspend", "target": args.member, "reason": args.reason });
-    recorded(format, "suspended", &client.post("/v1/restrictions", &body).await?)
+    stop(client, global, "suspended", &body, &args.stop).await
 }
 
 /// Has the node believe its machine's wall clock, which its own past rules out.

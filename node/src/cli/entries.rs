@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use cauldron_identity::authority::{ENTRY_NAMESPACE, Entry, EntryBody};
+use cauldron_identity::authority::{ENTRY_NAMESPACE, Entry, EntryBody, Reassign};
 use cauldron_identity::charter::{Charter, KeySignature};
 use cauldron_identity::codec::{from_cbor, to_cbor};
 use cauldron_identity::{FactId, MeshId, SignerKey};
@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 use super::decide::recorded;
 use super::look::tree;
+use super::orders::PendingOrder;
 use super::{Global, can_confirm, confirm};
 use crate::client::Client;
 use crate::error::{CliError, Kind};
@@ -119,6 +120,25 @@ impl Pending {
         }
     }
 
+    /// A draft of a reassignment that nobody has signed yet: to attest to something in it changes what is signed.
+    pub(super) fn unsigned_reassign(path: &Path) -> Result<(Self, MeshId, Reassign), CliError> {
+        let (pending, entry) = Self::read(path)?;
+        let Entry::Reassign(reassign) = entry else {
+            return Err(CliError::usage(format!("{} moves no resources", path.display())));
+        };
+        if !pending.body.signatures.is_empty() {
+            return Err(CliError::new(Kind::Refused, "somebody of the council has signed this draft already")
+                .hint("draft it again, attest first, then have it signed"));
+        }
+        let mesh = pending.mesh;
+        Ok((pending, mesh, *reassign))
+    }
+
+    /// The same place, for another entry.
+    pub(super) fn with(self, entry: &Entry) -> Self {
+        Self { body: EntryBody::new(self.body.prev, self.body.index, entry), ..self }
+    }
+
     /// Adds a signature.
     pub(super) fn sign(&mut self, signer: &Signer) -> Result<(), CliError> {
         let key = signer.public();
@@ -207,6 +227,17 @@ impl Pending {
 
 /// `authority sign`: shows the entry, asks, adds one signature and writes the file.
 pub(super) fn sign(global: &Global, args: &SignArgs) -> Result<(), CliError> {
+    if let Some(mut order) = PendingOrder::read(&args.file)? {
+        can_confirm(args.yes)?;
+        let signer = args.signer.open()?.for_council()?;
+        order.may_sign(&signer.public())?;
+        if !args.yes {
+            eprint!("{}", tree(&order.json(), 0));
+        }
+        confirm("Sign exactly this order to restrict?", args.yes)?;
+        order.sign(&signer)?;
+        return order.put(global, &args.file);
+    }
     let (mut pending, entry) = Pending::read(&args.file)?;
     can_confirm(args.yes)?;
     let signer = args.signer.open()?.for_council()?;
@@ -221,6 +252,9 @@ pub(super) fn sign(global: &Global, args: &SignArgs) -> Result<(), CliError> {
 
 /// `authority submit`.
 pub(super) async fn submit(client: &Client, global: &Global, path: &Path) -> Result<(), CliError> {
+    if let Some(order) = PendingOrder::read(path)? {
+        return order.submit(client, global).await;
+    }
     let (pending, _) = Pending::read(path)?;
     pending.submit(client, global, "recorded").await
 }

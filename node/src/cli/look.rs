@@ -20,6 +20,8 @@ const SELF: &[Field] = &[
     field("policy", "/policy", As::Text),
     field("SVID ends", "/svid/not_after", As::Time),
     field("lease age", "/lease/age_ms", As::Millis),
+    field("isolation", "/isolation/state", As::Text),
+    field("glass broken", "/break_glass", As::Text),
     field("listens on", "/listen", As::Text),
     field("seen", "/as_of", As::Time),
 ];
@@ -40,6 +42,12 @@ const WEBHOOKS: &[Field] = &[
     field("LAST", "/last_success", As::Time),
     field("LAST ERROR", "/last_error", As::Brief),
 ];
+const ISOLATION: &[Field] = &[
+    field("CLASS", "/class", As::Text),
+    field("UNDER", "/under", As::Text),
+    field("UNTIL", "/until", As::Time),
+    field("SAYS", "/says", As::Brief),
+];
 const PEERS: &[Field] = &[
     field("PEER", "/spiffe_id", As::Text),
     field("STATE", "/state", As::Text),
@@ -53,6 +61,9 @@ const PEERS: &[Field] = &[
 const SITES: &[Field] = &[
     field("SITE", "/site", As::Text),
     field("LINE", "/line", As::Brief),
+    field("STOPS", "/stops", As::Brief),
+    field("STATE", "/isolation/state", As::Text),
+    field("SINCE", "/isolation/since", As::Time),
     field("BY", "/observer", As::Text),
     field("AS OF", "/as_of", As::Time),
 ];
@@ -64,6 +75,7 @@ const PROPOSALS: &[Field] = &[
     field("CLASS", "/class", As::Text),
     field("SURE", "/confidence_ppm", As::Percent),
     field("OPENED", "/opened", As::Time),
+    field("GLASS", "/break_glass", As::Text),
     field("WHY", "/why", As::Brief),
 ];
 
@@ -73,7 +85,7 @@ const RESTRICTIONS: &[Field] = &[
     field("TARGET", "/target", As::Text),
     field("BY", "/by", As::Text),
     field("ISSUED", "/issued", As::Time),
-    field("ENFORCED BY", "/enforced", As::Brief),
+    field("REACH", "/reach", As::Brief),
     field("WHY", "/reason", As::Brief),
 ];
 
@@ -83,6 +95,14 @@ pub struct Named {
     /// Id (or its first characters) of a proposal or permit, or a peer's SPIFFE ID
     #[arg(value_name = "ID")]
     id: String,
+}
+
+/// `restrictions [ID]`.
+#[derive(Debug, Args)]
+pub struct RestrictionsArgs {
+    /// Id of one restriction, or its first characters
+    #[arg(value_name = "ID")]
+    id: Option<String>,
 }
 
 /// `proposals [ID]`.
@@ -111,7 +131,11 @@ pub(super) async fn status(client: &Client, format: Format) -> Result<(), CliErr
             let all = own.get(name).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
             if all.is_empty() { String::new() } else { format!("\n{}", rows(all, fields, "", now)) }
         };
-        let parts = [part("runway", RUNWAY), part("federation", FEDERATION), part("notify", WEBHOOKS)].concat();
+        let classes = own.pointer("/isolation/classes").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+        let classes =
+            if classes.is_empty() { String::new() } else { format!("\n{}", rows(classes, ISOLATION, "", now)) };
+        let parts =
+            [classes, part("runway", RUNWAY), part("federation", FEDERATION), part("notify", WEBHOOKS)].concat();
         format!("{}peers        {}\n{parts}", record(&own, SELF, now), plain(&summary))
     })
 }
@@ -177,31 +201,54 @@ pub(super) fn tree(value: &Value, depth: usize) -> String {
     }
 }
 
-/// How far restrictions have got: "4 of 5; lyon not heard since …" for those that nodes acknowledge.
-pub(super) async fn restrictions(client: &Client, format: Format) -> Result<(), CliError> {
+/// How far restrictions have got: "PARTIAL 4 of 5, latest by …; lyon last heard …".
+pub(super) async fn restrictions(client: &Client, format: Format, args: &RestrictionsArgs) -> Result<(), CliError> {
+    if let Some(id) = &args.id {
+        let one = client.get(&format!("/v1/restrictions/{}", segment(id))).await?;
+        return print(format, &one, || format!("{}\n{}", reach(&one, Timestamp::now()), tree(&one, 0)));
+    }
     let all = client.get("/v1/restrictions").await?;
     print(format, &all, || {
         let now = Timestamp::now();
-        let shown: Vec<Value> = items(&all).iter().map(|r| with_enforcement(r, now)).collect();
+        let told = |r: &Value| {
+            let mut shown = r.clone();
+            if let Some(map) = shown.as_object_mut() {
+                map.insert("reach".into(), reach(r, now).into());
+            }
+            shown
+        };
+        let shown: Vec<Value> = items(&all).iter().map(told).collect();
         rows(&shown, RESTRICTIONS, "nothing is restricted", now)
     })
 }
 
-fn with_enforcement(restriction: &Value, now: Timestamp) -> Value {
-    let count = |name: &str| restriction.get(name).and_then(Value::as_u64);
-    let (Some(by), Some(of)) = (count("enforced_by"), count("of")) else { return restriction.clone() };
-    let waiting = restriction["waiting"].as_array().into_iter().flatten().map(|w| {
-        let name = w.get("spiffe_id").and_then(Value::as_str).unwrap_or("?");
-        let seen = w.pointer("/seen/as_of").and_then(Value::as_str).and_then(|t| t.parse::<Timestamp>().ok());
-        match seen {
-            Some(at) => format!("{name} last heard {}", relative(at, now)),
-            None => format!("{name} never heard"),
-        }
-    });
-    let parts: Vec<String> = [format!("{by} of {of}")].into_iter().chain(waiting).collect();
-    let mut restriction = restriction.clone();
-    if let Some(map) = restriction.as_object_mut() {
-        map.insert("enforced".into(), parts.join("; ").into());
+/// One restriction's reach in a line. Nothing is called stopped that is not known to be.
+pub(super) fn reach(restriction: &Value, now: Timestamp) -> String {
+    let text = |v: &Value, pointer: &str| v.pointer(pointer).and_then(Value::as_str).map(harmless);
+    if let Some(entry) = restriction.pointer("/lifted/entry").and_then(Value::as_u64) {
+        return format!("lifted by entry {entry}");
     }
-    restriction
+    let count = |name: &str| restriction.get(name).and_then(Value::as_u64);
+    let state = text(restriction, "/state").unwrap_or_else(|| "UNKNOWN".into());
+    let (by, of) = match (count("enforced_by"), count("of")) {
+        (Some(by), Some(of)) => (by, of),
+        _ => return format!("{state}: nodes do not say whether they enforce it"),
+    };
+    let until = |v: &Value| {
+        let at = text(v, "/latest_by")?;
+        let over = at.parse::<Timestamp>().is_ok_and(|at| at <= now);
+        Some(if over { format!("its authority ended by itself by {at}") } else { format!("latest by {at}") })
+    };
+    let head = match until(restriction) {
+        Some(until) => format!("{state} {by} of {of}, {until}"),
+        None => format!("{state} {by} of {of}"),
+    };
+    let waiting = restriction["waiting"].as_array().into_iter().flatten().map(|w| {
+        let name = text(w, "/spiffe_id").unwrap_or_else(|| "?".into());
+        let seen = text(w, "/seen/as_of").and_then(|t| t.parse::<Timestamp>().ok());
+        let heard = seen.map_or_else(|| "never heard".to_owned(), |at| format!("last heard {}", relative(at, now)));
+        let bound = until(w).unwrap_or_else(|| "and nobody knows until when it may act".into());
+        format!("{name} {heard}, {bound}")
+    });
+    [head].into_iter().chain(waiting).collect::<Vec<_>>().join("; ")
 }

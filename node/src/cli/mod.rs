@@ -16,11 +16,14 @@ mod draft;
 mod edits;
 mod entries;
 mod files;
+mod isolation;
 mod key;
 mod look;
 mod misc;
+mod orders;
 mod people;
 mod policy;
+mod powers;
 mod roots;
 pub(crate) mod start;
 mod store;
@@ -138,12 +141,26 @@ enum Command {
     Approvals(approvals::Command),
     /// Stop one proposal and everything that descends from it, for good
     Veto(decide::VetoArgs),
-    /// Stop a class of actions, an agent, a site or everything
+    /// Stop a class of actions, an agent, a build, a feature, a site or everything
     Kill(decide::KillArgs),
     /// Stop an author: connections close, and what it wrote beyond what is known here grants nothing
     Suspend(decide::SuspendArgs),
-    /// What is restricted, and which nodes enforce it
-    Restrictions,
+    /// What is restricted, which nodes say to enforce it, and by when the rest stops by itself
+    Restrictions(look::RestrictionsArgs),
+    /// Draft the end of restrictions, for the council to sign
+    Lift(powers::LiftArgs),
+    /// What agents may do by themselves
+    #[command(subcommand)]
+    Autonomy(powers::AutonomyCommand),
+    /// Resources that move to another node
+    #[command(subcommand)]
+    Ownership(powers::OwnershipCommand),
+    /// What a site may do when no coordinator can be reached
+    #[command(subcommand)]
+    Isolation(isolation::Isolation),
+    /// Tokens for an emergency: they skip approvals alone, once, and loudly
+    #[command(subcommand)]
+    BreakGlass(isolation::Glass),
     /// This machine's clock
     #[command(subcommand)]
     Clock(decide::ClockCommand),
@@ -267,12 +284,17 @@ async fn ask(global: &Global, command: Command) -> Result<(), CliError> {
         Command::Policy(command) => policy::run(&client, global, &command).await,
         Command::Undo(args) => decide::undo(&client, format, &args).await,
         Command::Approvals(command) => approvals::run(&client, global, command).await,
-        Command::Veto(args) => decide::veto(&client, format, &args).await,
+        Command::Veto(args) => decide::veto(&client, global, &args).await,
+        Command::Lift(args) => powers::lift(&client, global, &args).await,
+        Command::Autonomy(command) => powers::autonomy(&client, global, &command).await,
+        Command::Ownership(command) => powers::ownership(&client, global, &command).await,
         Command::Charter(charter::Command::Amend(args)) => draft::amend(&client, global, &args).await,
-        Command::Suspend(args) => decide::suspend(&client, format, &args).await,
-        Command::Restrictions => look::restrictions(&client, format).await,
+        Command::Suspend(args) => decide::suspend(&client, global, &args).await,
+        Command::Restrictions(args) => look::restrictions(&client, format, &args).await,
+        Command::Isolation(command) => isolation::isolation(&client, global, command).await,
+        Command::BreakGlass(command) => isolation::glass(&client, global, command).await,
         Command::Clock(decide::ClockCommand::Reset(args)) => decide::clock_reset(&client, format, &args).await,
-        Command::Kill(args) => decide::kill(&client, format, &args).await,
+        Command::Kill(args) => decide::kill(&client, global, &args).await,
         Command::Audit(command) => audit::run(&client, format, &command).await,
         Command::Budgets(command) => budgets::run(&client, format, &command).await,
         Command::Doc(command) => doc::run(&client, format, &command).await,

@@ -414,6 +414,9 @@ impl Engine {
                 self.clock.confirm(*wall_ms);
                 tracing::info!("peers vouch for this machine's clock");
             }
+            Event::BrokenGlass { id, proposal, reason } => {
+                tracing::warn!(%id, %proposal, reason, "somebody broke the glass: this skips approvals, and must be reviewed");
+            }
             Event::ClockReset { wall_ms, isolated } => {
                 self.clock.confirm(*wall_ms);
                 tracing::warn!(wall_ms, isolated, "the operator reset the clock");

@@ -101,6 +101,11 @@ fn lost_with_disks(world: &World, key: &(Budget, Window)) -> u64 {
     world.history.restored.iter().map(|(author, times)| given(author) * times).sum()
 }
 
+/// The same for a budget by its name.
+pub(super) fn forgotten_with_disks(world: &World, budget: &str, window: Window) -> u64 {
+    Budget::new(budget).map_or(0, |budget| lost_with_disks(world, &(budget, window)))
+}
+
 /// NONNEG: no honest node writes a grant or a reservation of more than it holds, or a credit that does not count.
 pub(super) fn nonneg(world: &World, place: Place, fact: &Known) -> Holds {
     let m = &world.machines[place];

@@ -135,7 +135,7 @@ pub(super) fn old_life_is_over(world: &World, place: Place, fact: &Arc<Known>) -
 }
 
 /// INCARNATE: on a used store, a site's node writes nothing in a scope before somebody who shares that scope has spoken to
-/// it, or ten seconds have passed (decision 0005). hq shares no scope of a site with the other sites, and is never restored.
+/// it, or ten seconds have passed (decision 0005). hq, which writes the authority chain, is never restored.
 pub(super) fn asks_before_it_writes(world: &World, place: Place, fact: &Known) -> Holds {
     const GRACE_MS: u64 = 9_900;
     let m = &world.machines[place];

@@ -6,12 +6,13 @@ use super::model::Model;
 use super::{Holds, Violation};
 use crate::facts::Known;
 use crate::network::Place;
-use crate::world::{HQ, World};
+use crate::reached;
+use crate::world::World;
 
 /// DECISION and ROOT: what a node starts was approved, under the decision its permit names, by as many distinct people on
 /// duty as the policy asks for, each enrolled by the council and not revoked; and no person, veto or kill known here says
 /// no. FINAL: a no that has arrived is never overtaken.
-pub(super) fn decision(world: &World, place: Place, fact: &Known) -> Holds {
+pub(super) fn decision(world: &mut World, place: Place, fact: &Known) -> Holds {
     let m = &world.machines[place];
     let broken = |name, why: String| Err(Violation::new(name, format!("{} starts {}: {why}", m.name, fact.id.short())));
     let start = fact.body::<Started>();
@@ -20,7 +21,7 @@ pub(super) fn decision(world: &World, place: Place, fact: &Known) -> Holds {
     let proposed = permit.as_ref().and_then(|p| m.known.get(&p.proposal));
     let (Some(permit), Some(proposed)) = (permit, proposed) else { return Ok(()) };
     let Some(proposal) = proposed.body::<Proposal>() else { return Ok(()) };
-    let model = Model::new(&world.founding, world.machines[HQ].author, m);
+    let model = Model::new(&world.founding, m);
     let noes = model.noes(proposed, &proposal);
     if let Some(no) = noes.first() {
         return broken("FINAL", format!("but {no}"));
@@ -34,10 +35,21 @@ pub(super) fn decision(world: &World, place: Place, fact: &Known) -> Holds {
     if wall_ms.is_some_and(|ms| ms > decision.obligations.decide_by_ms || ms > proposal.expires_ms) {
         return broken("DECISION", "the time to decide is over".into());
     }
-    let people = model.approvers(&permit, &decision, wall_ms);
-    let needed = world.founding.approvers as usize;
-    if people.len() >= needed {
-        return Ok(());
+    let agreed = match model.agreed(&permit, &decision, wall_ms) {
+        Ok(agreed) => agreed,
+        Err(why) => return broken("DECISION", why),
+    };
+    let by = of.map(|f| f.header.author);
+    let other = world.coordinators().find(|at| Some(world.machines[*at].author) != by);
+    let dark = other.is_some_and(|at| !world.machines[at].is_up() || !world.network.is_open(at, place));
+    if agreed.deputies {
+        reached!(world, "deputy.sat");
     }
-    broken("DECISION", format!("{} of {needed} people on duty approved these terms: {people:?}", people.len()))
+    if agreed.silence {
+        reached!(world, "silence.kept");
+    }
+    if dark {
+        reached!(world, "coordinators.one_dark");
+    }
+    Ok(())
 }

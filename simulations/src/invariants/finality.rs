@@ -10,13 +10,16 @@ use cauldron_coordinator::bodies::{
 use cauldron_coordinator::ledger::{Ledger, State};
 use cauldron_coordinator::vote::{Choice, SignedVote};
 use cauldron_crdt::doc::DocChange;
+use cauldron_crdt::escrow::{Budget, Life};
 use cauldron_identity::authority::{Authority, Entry, EntryBody, KIND_ENTRY};
+use cauldron_identity::budget::window_at;
 use cauldron_identity::codec::from_cbor;
 use cauldron_identity::{Fact, FactId, Scope};
 
 use super::model::Model;
 use super::{Holds, Violation, once};
 use crate::facts::{Facts, Known, of_kind};
+use crate::founding::BLOCKS;
 use crate::network::Place;
 use crate::queue::Ms;
 use crate::reached;
@@ -25,6 +28,9 @@ use crate::world::{HQ, World};
 
 /// How often states are looked at, milliseconds. Folding is slow; the checks at each start and permit are the fine net.
 const SAMPLE_MS: Ms = 25_000;
+
+/// How long the rights of a window may take to reach an owner after it opens, milliseconds.
+const NEW_WINDOW_MS: Ms = 20_000;
 
 /// Facts that one proposal or one machine may lead to, votes, retries and board lines included. A generous guess, not a
 /// measured bound: it is there to stop worlds that feed on themselves.
@@ -36,7 +42,7 @@ pub(super) fn no_permit_after_a_no(world: &World, place: Place, fact: &Known) ->
     let Some(permit) = fact.body::<Permit>() else { return Ok(()) };
     let Some(proposed) = m.known.get(&permit.proposal) else { return Ok(()) };
     let Some(proposal) = proposed.body::<Proposal>() else { return Ok(()) };
-    let model = Model::new(&world.founding, world.machines[HQ].author, m);
+    let model = Model::new(&world.founding, m);
     if world.history.forged.contains(&fact.id) {
         return Ok(());
     }
@@ -162,39 +168,80 @@ pub(super) fn final_states(world: &mut World) -> Holds {
 }
 
 /// PROGRESS: once everything has settled, nothing that people approved is left half done: it was executed, or it is void.
-pub(super) fn progress(world: &World) -> Holds {
+pub(super) fn progress(world: &mut World) -> Holds {
+    let mut lacked = false;
     let hq = &world.machines[HQ];
     let Some((authority, ledger)) = fold(world, &hq.terms(), hq.known.values()) else { return Ok(()) };
     let wall_ms = hq.clock.wall(world.now());
     for (id, owner) in &world.history.proposals {
         let owner = &world.machines[*owner];
         let Some(fact) = hq.known.get(id) else { continue };
-        let beyond = Model::new(&world.founding, hq.author, hq).is_beyond(fact);
+        let beyond = Model::new(&world.founding, hq).is_beyond(fact);
         if !world.is_in_good_standing(owner) || world.forked_chain(&fact.header) || beyond {
             continue;
         }
         let Some(status) = ledger.status(id, &authority, wall_ms) else { continue };
+        // Whoever edited it may have been revoked since: then it counts no more, and runs out.
+        let hand = fact.body::<Proposal>().and_then(|p| p.hand);
+        if hand.is_some_and(|hand| hand.verify(&authority).is_err()) {
+            continue;
+        }
         let waits = match status.state {
             State::Proposed | State::Started => true,
-            State::Approved | State::Permitted => !taken(world, fact) && rightly_permitted(world, hq, owner, *id),
+            State::Approved if is_used_up(&ledger, &authority, id) => false,
+            State::Approved | State::Permitted => !taken(world, fact) && rightly_permitted(world, owner, *id),
             _ => false,
         };
-        if waits && !waits_for_a_dropped_entry(world, owner, id) {
+        if waits && status.state == State::Permitted && lacks_rights(world, owner, id) {
+            lacked = true;
+            continue;
+        }
+        if waits && !waits_for_a_dropped_entry(world, owner, id, &status.why) {
             let text =
                 format!("{} on {} is still {:?}: {}", id.short(), owner.name, status.state, status.why.join("; "));
             return Err(Violation::new("PROGRESS", text));
         }
     }
+    if lacked {
+        reached!(world, "budget.permit_lacked");
+    }
     Ok(())
 }
 
-/// Whether the owner waits for an authority entry that a vote names, in a world whose sequencer signed two for one place: it may
+/// Whether nobody who reads the permit holds what its owner lacks, by the owner's own books and clock.
+fn lacks_rights(world: &World, owner: &Machine, proposal: &FactId) -> bool {
+    let (Some(takes), Some(core)) = (world.weather.takes, &owner.core) else { return false };
+    let Ok(budget) = Budget::new(BLOCKS) else { return false };
+    let window_of = |wall_ms| window_at(takes.window_ms.unwrap_or(0), wall_ms);
+    let wall_ms = owner.clock.wall(world.now());
+    let window = window_of(wall_ms);
+    if window_of(wall_ms.saturating_sub(NEW_WINDOW_MS)) != window {
+        return true;
+    }
+    // A clock that shows another window grants of another window.
+    let readers = world.machines.iter().filter(|m| m.site.is_none() || m.site == owner.site);
+    let readers = readers.filter(|m| window_of(m.clock.wall(world.now())) == window);
+    let lives = readers.filter(|m| world.is_in_good_standing(m)).filter_map(|m| {
+        core.authority().member(&m.author).map(|member| Life { author: m.author, incarnation: member.incarnation })
+    });
+    let balance = core.escrow().balance(&budget, window);
+    let permitted = of_kind::<Permit>(&owner.known, KIND_PERMIT).any(|(_, p)| p.proposal == *proposal);
+    permitted && lives.map(|life| balance.of(&life)).all(|share| share.held + share.in_flight == 0)
+}
+
+/// Whether the owner, or hq, waits for an authority entry that a vote or an edit names, in a world whose sequencer signed two for one place: it may
 /// have been dropped by the term that ended that, and then the permit waits for its deadline (decision 0016).
-fn waits_for_a_dropped_entry(world: &World, owner: &Machine, proposal: &FactId) -> bool {
+fn waits_for_a_dropped_entry(world: &World, owner: &Machine, proposal: &FactId, at_hq: &[String]) -> bool {
+    let waits = |why: &[String]| why.iter().any(|why| why.contains("an authority entry that has not arrived"));
     let (Some(core), Some(_)) = (&owner.core, &world.history.lie) else { return false };
     let views = core.proposals_view(owner.clock.clone().read(world.now()));
     let view = views.into_iter().find(|view| view.id == proposal.to_string());
-    view.is_some_and(|view| view.why.iter().any(|why| why.contains("an authority entry that has not arrived")))
+    waits(at_hq) || view.is_some_and(|view| waits(&view.why))
+}
+
+/// Whether hq knows that a past life of the owner may have acted on the lineage or its intent: nothing comes of it then.
+fn is_used_up(ledger: &Ledger, authority: &Authority, id: &FactId) -> bool {
+    ledger.proposal(id).is_some_and(|p| ledger.used_by(p, authority, None).is_some())
 }
 
 /// Whether the lineage or its intent had its effect under another proposal.
@@ -207,14 +254,13 @@ fn taken(world: &World, fact: &Known) -> bool {
 
 /// Whether there is a permit that its owner has no reason to refuse, or none at all. One with, say, a vote that ran out on
 /// a wrong clock waits for its deadline, and is void then.
-fn rightly_permitted(world: &World, hq: &Machine, owner: &Machine, proposal: FactId) -> bool {
-    let model = Model::new(&world.founding, hq.author, owner);
+fn rightly_permitted(world: &World, owner: &Machine, proposal: FactId) -> bool {
+    let model = Model::new(&world.founding, owner);
     let wall_ms = owner.clock.wall(world.now());
     let mut permits = of_kind::<Permit>(&owner.known, KIND_PERMIT).filter(|(_, p)| p.proposal == proposal).peekable();
     permits.peek().is_none()
         || permits.any(|(_, p)| {
-            let enough =
-                |d: &Decision| model.approvers(&p, d, Some(wall_ms)).len() >= world.founding.approvers as usize;
+            let enough = |d: &Decision| model.agreed(&p, d, Some(wall_ms)).is_ok();
             p.incarnation == model.incarnation(&owner.author) && model.decision_of(&p).is_ok_and(|d| enough(&d))
         })
 }
@@ -237,7 +283,9 @@ pub(super) fn mark_hard_places(world: &mut World, place: Place, fact: &Known) {
         cauldron_crdt::doc::KIND if fact.body::<DocChange>().is_some_and(|change| change.round > 0) => {
             reached!(world, "document.said_again");
         }
-        KIND_RESTRICTION if place != HQ && open_permits(&world.machines[place].known).next().is_some() => {
+        KIND_RESTRICTION
+            if !world.coordinates(place) && open_permits(&world.machines[place].known).next().is_some() =>
+        {
             reached!(world, "veto.known_at_owner");
         }
         KIND_PROPOSAL => {
@@ -249,6 +297,11 @@ pub(super) fn mark_hard_places(world: &mut World, place: Place, fact: &Known) {
                 .any(|(i, m)| i != place && m.site == site && m.known.contains_key(&fact.id));
             if site.is_some() && neighbour && once::lineage_of(fact).is_some() {
                 reached!(world, "held_by.another");
+            }
+            let parent = fact.body::<Proposal>().filter(|p| p.hand.is_some()).and_then(|p| p.parent);
+            let known = &world.machines[place].known;
+            if site.is_some() && parent.is_some_and(|parent| open_permits(known).any(|(_, p)| p.proposal == parent)) {
+                reached!(world, "edit.beats_permit");
             }
         }
         _ => {}
@@ -276,8 +329,11 @@ fn mark_vote(world: &mut World, place: Place, fact: &Known) {
     if others.contains(&Choice::Deny) && others.contains(&Choice::Approve) && decided {
         reached!(world, "deny.concurrent_with_approve");
     }
-    if said.choice == Choice::Deny && permitted && !started && place != HQ {
+    if said.choice == Choice::Deny && permitted && !started && !world.coordinates(place) {
         reached!(world, "deny.beats_permit");
+    }
+    if said.choice == Choice::Object && !started {
+        reached!(world, "silence.broken");
     }
     if said.choice == Choice::Withdraw && !started {
         reached!(world, "withdraw.before_start");
@@ -287,13 +343,18 @@ fn mark_vote(world: &mut World, place: Place, fact: &Known) {
 fn mark_permit(world: &mut World, place: Place, fact: &Known) {
     let Some(permit) = fact.body::<Permit>() else { return };
     let m = &world.machines[place];
+    let other = |f: &Known, p: &Permit| p.proposal == permit.proposal && f.header.author != fact.header.author;
+    if of_kind::<Permit>(&m.known, KIND_PERMIT).any(|(f, p)| other(f, &p)) {
+        reached!(world, "coordinators.both_permitted");
+    }
+    let m = &world.machines[place];
     if permit.owner != m.author {
         return;
     }
     let forged = world.history.forged.contains(&fact.id);
     let used = m.restored.is_some() && m.blocklist.times(&fact.id) > 0;
     let dark = !world.machines[HQ].is_up() || !world.network.is_open(HQ, place);
-    let stale = world.now().saturating_sub(m.knows_hq_at) > world.weather.lease_r1_ms;
+    let stale = world.now().saturating_sub(m.fresh_at) > world.weather.lease_r1_ms;
     if forged {
         reached!(world, "permit.forged_at_owner");
     }

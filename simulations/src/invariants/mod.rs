@@ -16,6 +16,7 @@ mod permit;
 mod rooted;
 mod roots;
 mod scan;
+mod takes;
 mod tamper;
 
 pub use finality::fold;
@@ -89,12 +90,14 @@ pub(crate) fn at_each_fact(world: &mut World, place: Place, fact: &Arc<Known>, o
         chains::asks_before_it_writes(world, place, fact)?;
         budgets::rights_are_confirmed(world, place, fact)?;
         budgets::nonneg(world, place, fact)?;
+        takes::what_happened_is_spent(world, place, fact)?;
         match fact.kind() {
             KIND_STARTED => {
                 permit::permit(world, place, fact)?;
                 permit::isolation(world, place, fact)?;
                 decision::decision(world, place, fact)?;
                 once::no_second_start(world, place, fact)?;
+                takes::start_is_reserved(world, place, fact)?;
             }
             KIND_PERMIT => finality::no_permit_after_a_no(world, place, fact)?,
             _ => {}
@@ -143,6 +146,7 @@ pub(crate) fn at_each_reset(world: &World, place: Place, wall_ms: u64, isolated:
 /// A permit is handed to a connector.
 pub(crate) fn at_each_execute(world: &World, place: Place, permit: FactId) -> Holds {
     permit::started_is_durable(world, place, permit)?;
+    takes::reservation_is_durable(world, place, permit)?;
     once::no_second_execution(world, place, permit)
 }
 
@@ -158,6 +162,7 @@ pub(crate) fn at_each_undo(world: &World, place: Place, permit: FactId) -> Holds
 pub fn at_each_effect(world: &World) -> Holds {
     permit::effect_has_permit(world)?;
     permit::owner(world)?;
+    takes::effects_fit_the_limit(world)?;
     once::once(world)
 }
 

@@ -7,12 +7,12 @@ use super::model::Model;
 use super::{Holds, Violation};
 use crate::facts::{Known, of_kind};
 use crate::network::Place;
-use crate::world::{HQ, World};
+use crate::world::World;
 
 /// How much a drifting clock and a slow timer may hide, milliseconds.
 const SLACK_MS: u64 = 2_000;
 
-/// PERMIT: whatever a node starts rests on a permit by hq for this proposal, owner, life and arguments, not yet over.
+/// PERMIT: whatever a node starts rests on a permit by a coordinator for this proposal, owner, life and arguments, not yet over.
 pub(super) fn permit(world: &World, place: Place, fact: &Known) -> Holds {
     let m = &world.machines[place];
     let broken = |why: String| Err(Violation::new("PERMIT", format!("{} starts {}: {why}", m.name, fact.id.short())));
@@ -21,12 +21,12 @@ pub(super) fn permit(world: &World, place: Place, fact: &Known) -> Holds {
     let Some(permit) = of.body::<Permit>() else { return broken("the permit cannot be read".into()) };
     let Some(proposed) = m.known.get(&permit.proposal) else { return broken("the proposal is not here".into()) };
     let Some(proposal) = proposed.body::<Proposal>() else { return broken("the proposal cannot be read".into()) };
-    let model = Model::new(&world.founding, world.machines[HQ].author, m);
+    let model = Model::new(&world.founding, m);
     let now = world.now();
     let in_time = !m.clock.is_believed(now) || m.clock.wall(now) <= permit.execute_by_ms;
     let mine = format!("{}/{}/", m.site.as_deref().unwrap_or_default(), m.name);
     let checks = [
-        (of.header.author == world.machines[HQ].author, "the permit is not hq's"),
+        (model.coordinates(&of.header.author), "the permit is not a coordinator's"),
         (of.header.scope == proposed.header.scope, "permit and proposal lie in different scopes"),
         (permit.owner == m.author, "the permit names another owner"),
         (permit.incarnation == model.incarnation(&m.author), "the permit names another life of this node"),
@@ -50,22 +50,25 @@ pub(super) fn permit(world: &World, place: Place, fact: &Known) -> Holds {
     }
 }
 
-/// ISOLATION: nothing is started by a node to which no word of hq can have come for longer than the class's lease age,
+/// ISOLATION: nothing is started by a node to which no word of a coordinator can have come for longer than the class's lease age,
 /// or since it booted.
 pub(super) fn isolation(world: &World, place: Place, fact: &Known) -> Holds {
     let m = &world.machines[place];
-    let silent_ms = world.now().saturating_sub(m.knows_hq_at);
+    let silent_ms = world.now().saturating_sub(m.fresh_at);
     let limit = world.weather.lease_r1_ms + world.weather.lease_r1_ms / 1_000 + SLACK_MS;
-    if m.knows_hq_at < m.clock.booted_at() {
-        let text =
-            format!("{} starts {} though nothing of hq can have reached it since it booted", m.name, fact.id.short());
+    if m.fresh_at < m.clock.booted_at() {
+        let text = format!(
+            "{} starts {} though nothing of a coordinator can have reached it since it booted",
+            m.name,
+            fact.id.short()
+        );
         return Err(Violation::new("ISOLATION", text));
     }
     if silent_ms <= limit {
         return Ok(());
     }
     let text = format!(
-        "{} starts {} though nothing of hq newer than {silent_ms} ms can have reached it",
+        "{} starts {} though nothing of a coordinator newer than {silent_ms} ms can have reached it",
         m.name,
         fact.id.short()
     );

@@ -11,7 +11,7 @@ use cauldron_identity::{FactId, SealedFact};
 use super::{Holds, Violation};
 use crate::facts::Known;
 use crate::network::Place;
-use crate::world::{HQ, World};
+use crate::world::World;
 
 /// Bodies shorter than this say too little to be told apart.
 const BODY_LEN_MIN: usize = 48;
@@ -144,7 +144,7 @@ pub(crate) fn packed(bytes: &[u8]) -> Vec<SealedFact> {
 
 /// SCOPE: no byte of a scope reaches a node that its reader rule does not name.
 pub(super) fn scope(world: &World, from: Place, to: Place, bytes: &[u8]) -> Holds {
-    if to == HQ {
+    if world.coordinates(to) {
         return Ok(());
     }
     let (sender, receiver) = (&world.machines[from], &world.machines[to]);

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use cauldron_coordinator::action::Catalogue;
 use cauldron_coordinator::bodies::{
-    Decision, KIND_DECISION, KIND_PERMIT, KIND_PROPOSAL, KIND_VOTE, Obligations, Outcome, Permit, Proposal,
+    Decision, KIND_DECISION, KIND_PERMIT, KIND_PROPOSAL, KIND_VOTE, KIND_WINDOW, Obligations, Outcome, Permit,
+    Proposal, WindowClosed,
 };
 use cauldron_coordinator::coordinate::permit_for;
 use cauldron_coordinator::ledger::PERMIT_MS_MAX;
@@ -44,10 +45,19 @@ pub enum Forgery {
     Again,
     /// A permit by votes of people whom hq enrolled without the council.
     Invented,
+    /// Where silence allows: the word that it was kept, before it was.
+    Hasty,
 }
 
-const FORGERIES: [Forgery; 6] =
-    [Forgery::NoVotes, Forgery::Allow, Forgery::OtherTerms, Forgery::TwoKeys, Forgery::Again, Forgery::Invented];
+const FORGERIES: [Forgery; 7] = [
+    Forgery::NoVotes,
+    Forgery::Allow,
+    Forgery::OtherTerms,
+    Forgery::TwoKeys,
+    Forgery::Again,
+    Forgery::Invented,
+    Forgery::Hasty,
+];
 
 impl World {
     /// A link from somebody whose key is not enrolled under that name. It repeats what it overheard, and garbage.
@@ -60,7 +70,7 @@ impl World {
         let (spiffe_id, author) = self.disguise();
         reached!(self, "stranger.spoke");
         self.note(place, "stranger", &link.to_be_bytes(), || format!("{spiffe_id} on {link}"));
-        let strange = |input| Arriving { input, knows_hq_at: 0, stranger: true };
+        let strange = |input| Arriving { input, fresh_at: 0, stranger: true };
         self.give(place, strange(Input::LinkUp { link, spiffe_id, author }));
         for _ in 0..self.rng.between(1, 5) {
             let pool: Vec<Vec<u8>> = self.overheard.iter().cloned().collect();
@@ -103,18 +113,24 @@ impl World {
         if self.weather.budget_ms.is_some() && self.rng.percent(50) {
             return self.forge_rights();
         }
-        // The strongest of them, for it passes all that does not ask who enrolled whom.
-        let invent = self.rng.percent(40);
-        let forgery = if invent { Some(Forgery::Invented) } else { self.rng.pick(&FORGERIES).copied() };
-        let forgery = forgery.unwrap_or(Forgery::NoVotes);
-        let candidates = self.forgeable(forgery);
+        let by = self.some_coordinator();
+        // The strongest of them, for it passes all that does not ask who enrolled whom. Only who writes entries can.
+        let invent = self.rng.percent(40) && by == HQ;
+        let hasty = self.weather.silence_ms.is_some() && self.rng.percent(40);
+        let forgery = match (hasty, invent) {
+            (true, _) => Some(Forgery::Hasty),
+            (false, true) => Some(Forgery::Invented),
+            (false, false) => self.rng.pick(&FORGERIES).copied(),
+        };
+        let forgery = forgery.filter(|f| by == HQ || *f != Forgery::Invented).unwrap_or(Forgery::NoVotes);
+        let candidates = self.forgeable(by, forgery);
         let Some((proposal, scope)) = self.rng.pick(&candidates).cloned() else { return };
-        self.forge_permit(proposal, &scope, forgery);
+        self.forge_permit(by, proposal, &scope, forgery);
     }
 
-    /// Proposals that hq knows; for all but a repetition, those that are still open as far as it knows.
-    fn forgeable(&self, forgery: Forgery) -> Vec<(FactId, Scope)> {
-        let hq = &self.machines[HQ];
+    /// Proposals that a coordinator knows; for all but a repetition, those that are still open as far as it knows.
+    fn forgeable(&self, by: Place, forgery: Forgery) -> Vec<(FactId, Scope)> {
+        let hq = &self.machines[by];
         let durable = |f: &&std::sync::Arc<Known>| hq.durable.contains(&f.id) && f.kind() == KIND_PROPOSAL;
         let open = |f: &&std::sync::Arc<Known>| {
             forgery == Forgery::Again
@@ -123,53 +139,74 @@ impl World {
         hq.known.values().filter(durable).filter(open).map(|f| (f.id, f.header.scope.clone())).collect()
     }
 
-    /// Forges one permit. Returns its id, unless what the forgery needs is not there.
-    pub fn forge_permit(&mut self, proposal: FactId, scope: &Scope, forgery: Forgery) -> Option<FactId> {
-        self.die(HQ, Death::Kill);
-        self.machines[HQ].recall();
-        let wall_ms = self.machines[HQ].clock.wall(self.queue.now());
-        let body: Proposal = self.machines[HQ].known.get(&proposal)?.body()?;
-        let (decision_id, decision) = self.decision_on(proposal)?;
+    /// Forges one permit with a coordinator's key. Returns its id, unless what the forgery needs is not there.
+    pub fn forge_permit(&mut self, by: Place, proposal: FactId, scope: &Scope, forgery: Forgery) -> Option<FactId> {
+        self.die(by, Death::Kill);
+        self.machines[by].recall();
+        let wall_ms = self.machines[by].clock.wall(self.queue.now());
+        let body: Proposal = self.machines[by].known.get(&proposal)?.body()?;
+        let (decision_id, decision) = self.decision_on(by, proposal)?;
         let (decision_id, decision) = match forgery {
             Forgery::Allow => {
                 let allow =
                     Decision { outcome: Outcome::Allow, obligations: Obligations::none(wall_ms + 600_000), ..decision };
-                let id = self.inject(HQ, scope, KIND_DECISION, vec![proposal], to_cbor(&allow))?;
+                let id = self.inject(by, scope, KIND_DECISION, vec![proposal], to_cbor(&allow))?;
                 (id, allow)
             }
             _ => (decision_id, decision),
         };
-        let votes = self.votes_for(forgery, proposal, scope, &decision)?;
-        let permit = self.permit(proposal, &body, decision_id, &decision, votes, wall_ms)?;
-        let id = self.inject(HQ, scope, KIND_PERMIT, vec![proposal, decision_id], to_cbor(&permit))?;
+        let votes = self.votes_for(by, forgery, proposal, scope, &decision)?;
+        let mut permit = self.permit(proposal, &body, decision_id, &decision, votes, wall_ms)?;
+        if forgery == Forgery::Hasty {
+            permit.window = Some(self.closed_early(by, scope, decision_id, &decision)?);
+        }
+        let id = self.inject(by, scope, KIND_PERMIT, vec![proposal, decision_id], to_cbor(&permit))?;
         reached!(self, "permit.forged");
-        self.note(HQ, "FORGED", id.as_bytes(), || format!("{forgery:?} {} on {}", id.short(), proposal.short()));
+        self.note(by, "FORGED", id.as_bytes(), || format!("{forgery:?} {} on {}", id.short(), proposal.short()));
         Some(id)
     }
 
-    fn decision_on(&self, proposal: FactId) -> Option<(FactId, Decision)> {
-        let known = &self.machines[HQ].known;
+    /// The word of a coordinator that nobody objected in time, dated when it should have waited for.
+    fn closed_early(&mut self, by: Place, scope: &Scope, id: FactId, decision: &Decision) -> Option<FactId> {
+        let window = decision.obligations.veto.as_ref()?;
+        let body = WindowClosed {
+            proposal: decision.proposal,
+            decision: id,
+            authority_head: decision.authority_head,
+            votes: vec![],
+            closed_ms: decision.decided_ms + window.ms,
+        };
+        reached!(self, "silence.closed_early");
+        self.inject(by, scope, KIND_WINDOW, vec![decision.proposal, id], to_cbor(&body))
+    }
+
+    fn decision_on(&self, by: Place, proposal: FactId) -> Option<(FactId, Decision)> {
+        let known = &self.machines[by].known;
         of_kind::<Decision>(known, KIND_DECISION).find(|(_, d)| d.proposal == proposal).map(|(f, d)| (f.id, d))
     }
 
     fn votes_for(
         &mut self,
+        by: Place,
         forgery: Forgery,
         proposal: FactId,
         scope: &Scope,
         decision: &Decision,
     ) -> Option<Vec<Digest>> {
         let mut votes = match forgery {
-            Forgery::NoVotes | Forgery::Allow => vec![],
+            Forgery::NoVotes | Forgery::Allow | Forgery::Hasty => vec![],
             Forgery::Again => {
-                let known = &self.machines[HQ].known;
+                let known = &self.machines[by].known;
                 let earlier = of_kind::<Permit>(known, KIND_PERMIT).find(|(_, p)| p.proposal == proposal)?;
                 earlier.1.votes
             }
             Forgery::OtherTerms => {
                 let seats: u32 = decision.obligations.seats_min();
                 let people = (0..self.founding.people.len().min(seats as usize)).collect::<Vec<_>>();
-                people.into_iter().filter_map(|p| self.stolen_vote(p, 0, proposal, scope, Odd::OtherTerms)).collect()
+                people
+                    .into_iter()
+                    .filter_map(|p| self.stolen_vote(by, p, 0, proposal, scope, Odd::OtherTerms))
+                    .collect()
             }
             Forgery::Invented => {
                 let seats: u32 = decision.obligations.seats_min();
@@ -178,18 +215,26 @@ impl World {
             }
             // The second person of every world is on duty and has two keys.
             Forgery::TwoKeys => {
-                (0..2).filter_map(|key| self.stolen_vote(1, key, proposal, scope, Odd::Right)).collect()
+                (0..2).filter_map(|key| self.stolen_vote(by, 1, key, proposal, scope, Odd::Right)).collect()
             }
         };
         votes.sort();
         Some(votes)
     }
 
-    /// A vote that a person really signed, carried by hq's own chain.
-    fn stolen_vote(&mut self, person: usize, key: usize, proposal: FactId, scope: &Scope, odd: Odd) -> Option<Digest> {
-        let statement = self.statement(HQ, person, proposal, Choice::Approve, odd, key)?;
+    /// A vote that a person really signed, carried by a coordinator's own chain.
+    fn stolen_vote(
+        &mut self,
+        by: Place,
+        person: usize,
+        key: usize,
+        proposal: FactId,
+        scope: &Scope,
+        odd: Odd,
+    ) -> Option<Digest> {
+        let statement = self.statement(by, person, proposal, Choice::Approve, odd, key)?;
         let signed: SignedVote = self.signed(person, key, &statement)?;
-        self.inject(HQ, scope, KIND_VOTE, vec![proposal], to_cbor(&signed))?;
+        self.inject(by, scope, KIND_VOTE, vec![proposal], to_cbor(&signed))?;
         Some(signed.id())
     }
 

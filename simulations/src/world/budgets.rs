@@ -172,7 +172,7 @@ impl World {
         let to = self.rng.between(1, self.machines.len() as u64 - 1) as usize;
         let incarnation = self.incarnation_of(&self.machines[to]);
         let to = Life { author: self.machines[to].author, incarnation };
-        Body::Debit(Debit { budget: budget(name), window, amount: 1_000_000, to })
+        Body::Debit(Debit { budget: budget(name), window, amount: 1_000_000, to, purpose: None })
     }
 
     /// Whether a forged fact credits what another fact of its author credited.

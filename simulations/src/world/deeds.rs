@@ -39,6 +39,20 @@ pub enum Asked {
         /// Who owns the resource.
         owner: Place,
     },
+    /// An edit of a proposal on a resource of this place.
+    Edit {
+        /// Who owns the resource.
+        owner: Place,
+    },
+    /// A session; then comes its first step, on a resource of the place.
+    Session {
+        /// The step.
+        step: Box<(Place, Proposal)>,
+    },
+    /// A deputy.
+    Deputy,
+    /// That an effect be taken back.
+    Undo,
     /// A vote.
     Vote,
     /// A veto or kill.
@@ -120,6 +134,18 @@ impl World {
             (Asked::Reservation { amount }, Ok(Reply::Recorded(fact))) => self.reserved.push((place, fact, amount)),
             (Asked::Reservation { .. } | Asked::Rights, Err(why)) => self.mark_refusal(&why),
             (Asked::Proposal { owner }, Ok(Reply::Recorded(fact))) => self.history.proposals.push((fact, owner)),
+            (Asked::Edit { owner }, Ok(Reply::Recorded(fact))) => {
+                reached!(self, "edit.written");
+                self.history.proposals.push((fact, owner));
+            }
+            (Asked::Session { step }, Ok(Reply::Session(session))) => {
+                reached!(self, "session.opened");
+                let (owner, proposal) = *step;
+                let step = Command::Step { session, proposal: Box::new(proposal), traceparent: None };
+                self.ask(place, step, Asked::Proposal { owner });
+            }
+            (Asked::Deputy, Ok(Reply::Recorded(_))) => reached!(self, "deputy.named"),
+            (Asked::Undo, Ok(Reply::Recorded(_))) => reached!(self, "undo.asked"),
             _ => {}
         }
     }
@@ -171,7 +197,7 @@ impl World {
 
     /// Some agent proposes something; often what another has proposed already.
     pub(crate) fn propose_something(&mut self) {
-        let up: Vec<Place> = (1..self.machines.len()).filter(|p| self.machines[*p].is_up()).collect();
+        let up: Vec<Place> = self.at_sites().filter(|p| self.machines[*p].is_up()).collect();
         let Some(place) = self.rng.pick(&up).copied() else { return };
         let repeat = self.rng.percent(self.weather.agents.repeats);
         let intent = match repeat.then(|| self.earlier_intent(place)).flatten() {
@@ -181,6 +207,10 @@ impl World {
             }
             None => self.new_intent(place),
         };
+        if self.rng.percent(self.weather.agents.sessions) {
+            let proposal = self.draft(place, &intent);
+            return self.propose_for_somebody(place, intent.owner, proposal);
+        }
         self.propose_intent(place, &intent);
     }
 
@@ -193,7 +223,7 @@ impl World {
     /// Now and then an agent proposes for its neighbour's list instead of its own.
     fn new_intent(&mut self, place: Place) -> Intent {
         let site = &self.machines[place].site;
-        let here: Vec<Place> = (1..self.machines.len()).filter(|p| self.machines[*p].site == *site).collect();
+        let here: Vec<Place> = self.at_sites().filter(|p| self.machines[*p].site == *site).collect();
         let owner = if self.rng.percent(70) { place } else { self.rng.pick(&here).copied().unwrap_or(place) };
         let address = format!("198.51.100.{}", self.rng.between(1, 250));
         let intent = Intent { owner, address, window_ms: EPOCH_MS + self.queue.now() / 60_000 * 60_000 };
@@ -250,17 +280,22 @@ impl World {
 
     /// hq restricts something on its own authority.
     pub fn restrict(&mut self, target: Target, reason: &str) -> Ticket {
+        self.restrict_at(HQ, target, reason)
+    }
+
+    /// A coordinator restricts something on its own authority.
+    pub(crate) fn restrict_at(&mut self, place: Place, target: Target, reason: &str) -> Ticket {
         let order = Order {
             mesh: self.founding.mesh,
             target,
-            by: "hq".into(),
+            by: self.machines[place].name.clone(),
             reason: reason.to_owned(),
-            issued_ms: self.machines[HQ].clock.wall(self.queue.now()),
+            issued_ms: self.machines[place].clock.wall(self.queue.now()),
         };
-        self.ask(HQ, Command::Restrict(Box::new(Restriction::by_coordinator(&order))), Asked::Restriction)
+        self.ask(place, Command::Restrict(Box::new(Restriction::by_coordinator(&order))), Asked::Restriction)
     }
 
-    /// hq vetoes an open proposal; now and then it kills everything of one agent.
+    /// A coordinator vetoes an open proposal; now and then it kills everything of one agent.
     pub(crate) fn veto_something(&mut self) {
         let Some(mean) = self.weather.people.veto_ms else { return };
         if self.calm || !self.machines[HQ].is_up() {
@@ -268,12 +303,13 @@ impl World {
         }
         let next = self.rng.between(mean / 2, mean * 3 / 2);
         self.queue.after(next, Happening::Veto);
-        let hq = &self.machines[HQ];
+        let place = self.some_coordinator();
+        let hq = &self.machines[place];
         let open: Vec<(FactId, String)> =
             of_kind::<Proposal>(&hq.known, "proposal").map(|(f, p)| (f.id, p.agent)).collect();
         let Some((id, agent)) = self.rng.pick(&open).cloned() else { return };
         let target = if self.rng.percent(85) { Target::Lineage(id) } else { Target::Agent(agent) };
-        self.restrict(target, "hq says no");
+        self.restrict_at(place, target, "a coordinator says no");
     }
 
     /// An entry that the council signs for hq's present head. hq may refuse it when the head has moved on.

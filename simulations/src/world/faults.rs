@@ -64,6 +64,12 @@ impl World {
         if let Some(mean) = self.weather.people.veto_ms {
             self.queue.after(mean, Happening::Veto);
         }
+        if let Some(mean) = self.weather.people.deputy_ms {
+            self.queue.after(5_000 + mean, Happening::Deputy);
+        }
+        if let Some(mean) = self.weather.people.undo_ms {
+            self.queue.after(mean, Happening::WantBack);
+        }
         if let Some(mean) = self.weather.write_ms {
             self.queue.after(mean, Happening::Write);
         }

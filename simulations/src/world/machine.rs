@@ -25,7 +25,7 @@ pub const TERM_PREFIX: &[u8] = b"l/term/";
 pub struct Machine {
     /// Its name: `hq`, `lyon`, `lyon-2`.
     pub name: String,
-    /// Its site; none for hq.
+    /// Its site; none for coordinators.
     pub site: Option<String>,
     /// The SPIFFE ID it acts as.
     pub spiffe_id: SpiffeId,
@@ -81,8 +81,8 @@ pub struct Machine {
     pub has_token: bool,
     /// Facts on disk.
     pub durable: BTreeSet<FactId>,
-    /// The newest moment at hq of which anything here can know.
-    pub knows_hq_at: Ms,
+    /// The newest moment at a coordinator of which anything here can know.
+    pub fresh_at: Ms,
     /// What was lost by a restore, and since when nobody can have said so.
     pub restored: Option<Restored>,
     /// Facts of its own that it wrote, ever.
@@ -98,8 +98,8 @@ pub struct Machine {
 pub struct Arriving {
     /// The input.
     pub input: Input,
-    /// The newest moment at hq of which its sender knew.
-    pub knows_hq_at: Ms,
+    /// The newest moment at a coordinator of which its sender knew.
+    pub fresh_at: Ms,
     /// Whether it came from a link without an enrolled key.
     pub stranger: bool,
 }
@@ -119,7 +119,7 @@ pub struct Restored {
 
 impl From<Input> for Arriving {
     fn from(input: Input) -> Self {
-        Self { input, knows_hq_at: 0, stranger: false }
+        Self { input, fresh_at: 0, stranger: false }
     }
 }
 
@@ -158,7 +158,7 @@ impl Machine {
             cut_known: BTreeSet::new(),
             has_token: false,
             durable: BTreeSet::new(),
-            knows_hq_at: 0,
+            fresh_at: 0,
             restored: None,
             written: 0,
             in_hand: BTreeSet::new(),

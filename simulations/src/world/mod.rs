@@ -12,6 +12,7 @@ mod deeds;
 mod documents;
 mod faults;
 pub mod machine;
+mod papers;
 pub mod people;
 pub mod process;
 pub mod roots;
@@ -26,7 +27,7 @@ use cauldron_identity::{AuthorKey, Digest, FactId, SealedFact, SpiffeId};
 use cauldron_node_core::{Input, LinkId, Ticket};
 
 use crate::clock::MachineClock;
-use crate::founding::{Founding, HQ_ID, TRUST_DOMAIN};
+use crate::founding::{Founding, HQ_ID, TRUST_DOMAIN, WEST_ID};
 use crate::history::History;
 use crate::invariants::{self, Violation};
 use crate::network::{Network, Place};
@@ -95,8 +96,12 @@ pub(crate) enum Happening {
     Cut { place: Place },
     /// A document is built.
     Built { place: Place, process: u64, work: Box<Work> },
-    /// hq vetoes or kills something.
+    /// A coordinator vetoes or kills something.
     Veto,
+    /// Somebody names a deputy.
+    Deputy,
+    /// Somebody wants an effect back.
+    WantBack,
     /// The council revokes somebody.
     Revoke,
     /// The council names a new term, until some node keeps it.
@@ -174,7 +179,8 @@ impl World {
         let mut founding = Founding::new(&mut rng.fork(), &weather);
         let mut machines = build(&mut rng.fork(), &weather, &founding);
         if weather.enrolled {
-            let nodes: Vec<_> = machines.iter().skip(1).map(|m| (m.key(), m.spiffe_id.clone())).collect();
+            let nodes: Vec<_> =
+                machines.iter().filter(|m| m.site.is_some()).map(|m| (m.key(), m.spiffe_id.clone())).collect();
             founding.enrol(&nodes);
             let facts: Arc<[SealedFact]> = founding.facts.clone().into();
             machines.iter_mut().for_each(|m| m.bootstrap = Some(facts.clone()));
@@ -208,7 +214,7 @@ impl World {
             tally: None,
         };
         if world.weather.rotate_ms.is_some() {
-            world.given_roots(HQ);
+            world.coordinators().collect::<Vec<_>>().into_iter().for_each(|place| world.given_roots(place));
         }
         world.queue.after(0, Happening::Start { place: HQ });
         for place in 1..world.machines.len() {
@@ -226,6 +232,28 @@ impl World {
     #[must_use]
     pub fn now(&self) -> Ms {
         self.queue.now()
+    }
+
+    /// Whether a coordinator runs on a machine.
+    #[must_use]
+    pub fn coordinates(&self, place: Place) -> bool {
+        self.machines[place].site.is_none()
+    }
+
+    /// The coordinators; hq first.
+    pub(crate) fn coordinators(&self) -> impl Iterator<Item = Place> {
+        (0..self.machines.len()).filter(|place| self.coordinates(*place))
+    }
+
+    /// Every machine of a site.
+    pub(crate) fn at_sites(&self) -> impl Iterator<Item = Place> {
+        (0..self.machines.len()).filter(|place| !self.coordinates(*place))
+    }
+
+    /// One of the coordinators.
+    pub(crate) fn some_coordinator(&mut self) -> Place {
+        let all: Vec<Place> = self.coordinators().collect();
+        if all.len() > 1 { self.rng.pick(&all).copied().unwrap_or(HQ) } else { HQ }
     }
 
     /// The machine called `name`.
@@ -313,6 +341,8 @@ impl World {
                 }
             }
             Happening::Veto => self.veto_something(),
+            Happening::Deputy => self.name_a_deputy(),
+            Happening::WantBack => self.want_it_back(),
             Happening::Revoke => self.revoke_somebody(),
             Happening::Term => self.name_a_term(),
             Happening::Roots { place } => self.look_at_roots(place),
@@ -343,6 +373,13 @@ fn build(rng: &mut Rng, weather: &Weather, founding: &Founding) -> Vec<Machine> 
             machines.push(Machine::new(&name, Some(&site), id, rng.bytes(), clock(rng)));
         }
     }
+    // Last, so that a world without it is the same.
+    if let Some(seed) = founding.west_seed {
+        let id = SpiffeId::new(WEST_ID).expect("a valid SPIFFE ID");
+        let mut west = Machine::new("west", None, id, seed, clock(rng));
+        west.bootstrap = Some(founding.facts.clone().into());
+        machines.push(west);
+    }
     machines
 }
 
@@ -350,7 +387,7 @@ fn build(rng: &mut Rng, weather: &Weather, founding: &Founding) -> Vec<Machine> 
 fn link_up(network: &mut Network, machines: &[Machine], weather: &Weather) {
     let mut first = HQ;
     for a in 0..machines.len() {
-        if weather.sparse && a != HQ {
+        if weather.sparse && machines[a].site.is_some() {
             if machines[a].site != machines[first].site {
                 first = a;
             }
@@ -359,7 +396,10 @@ fn link_up(network: &mut Network, machines: &[Machine], weather: &Weather) {
             continue;
         }
         for b in a + 1..machines.len() {
-            let near = a == HQ || machines[a].site == machines[b].site || weather.sites_linked;
+            let near = machines[a].site.is_none()
+                || machines[b].site.is_none()
+                || machines[a].site == machines[b].site
+                || weather.sites_linked;
             if near && !weather.sparse {
                 network.connect(a, b);
             }

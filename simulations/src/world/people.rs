@@ -41,7 +41,17 @@ impl World {
         let Some(proposal) = self.rng.pick(&waiting).copied() else { return };
         self.ballots.insert((person, proposal));
         let weather = self.weather.people;
+        if self.rng.percent(weather.edit) {
+            self.edit(place, person, proposal);
+            return;
+        }
         let choice = if self.rng.percent(weather.deny) { Choice::Deny } else { Choice::Approve };
+        // Where silence allows, who would approve mostly keeps it; who would not, objects as often as they deny.
+        let choice = match (self.weather.silence_ms, choice) {
+            (Some(_), Choice::Approve) if self.rng.percent(60) => return,
+            (Some(_), _) if self.rng.percent(30) => Choice::Object,
+            (_, choice) => choice,
+        };
         let odd = if choice == Choice::Approve && self.rng.percent(weather.odd) {
             self.rng.pick(&[Odd::OtherTerms, Odd::Expired, Odd::SecondKey]).copied().unwrap_or(Odd::Right)
         } else {
@@ -58,7 +68,8 @@ impl World {
     fn waiting_at(&self, place: Place, person: usize) -> Vec<FactId> {
         let known = &self.machines[place].known;
         let started: BTreeSet<FactId> = of_kind::<Started>(known, "started").map(|(_, s)| s.proposal).collect();
-        let asked = of_kind::<Decision>(known, "decision").filter(|(_, d)| d.outcome == Outcome::StepUp);
+        let asked = of_kind::<Decision>(known, "decision")
+            .filter(|(_, d)| d.outcome == Outcome::StepUp || d.obligations.veto.is_some());
         let open = asked.map(|(_, d)| d.proposal).filter(|p| known.contains_key(p) && !started.contains(p));
         open.filter(|p| !self.ballots.contains(&(person, *p))).collect::<BTreeSet<_>>().into_iter().collect()
     }

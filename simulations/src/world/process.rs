@@ -9,7 +9,7 @@ use cauldron_node_core::local::EPOCH;
 use cauldron_node_core::{Event, Input, Output, Record};
 
 use super::machine::{Arriving, Restored};
-use super::{HQ, Happening, World};
+use super::{Happening, World};
 use crate::disk::{Commit, Disk, SLOW_MS};
 use crate::facts::Known;
 use crate::invariants::{self, Violation};
@@ -43,7 +43,7 @@ impl World {
     fn handle(&mut self, place: Place, arriving: Arriving) {
         let now = self.queue.now();
         let m = &mut self.machines[place];
-        m.knows_hq_at = if place == HQ { now } else { m.knows_hq_at.max(arriving.knows_hq_at) };
+        m.fresh_at = if m.site.is_none() { now } else { m.fresh_at.max(arriving.fresh_at) };
         let clock = m.clock.read(now);
         let Some(core) = m.core.as_mut() else { return };
         core.handle(clock, arriving.input);
@@ -133,7 +133,7 @@ impl World {
                 self.history.blind.insert(fact.id);
             }
         }
-        if place == HQ && own && fact.kind() == KIND_PERMIT {
+        if self.coordinates(place) && own && fact.kind() == KIND_PERMIT {
             self.tempt(&fact);
         }
         let now = self.queue.now();
@@ -163,7 +163,7 @@ impl World {
                     Some(arriving) => {
                         // Handled here, not by recursion: a full inbox must not deepen the stack.
                         let now = self.queue.now();
-                        m.knows_hq_at = if place == HQ { now } else { m.knows_hq_at.max(arriving.knows_hq_at) };
+                        m.fresh_at = if m.site.is_none() { now } else { m.fresh_at.max(arriving.fresh_at) };
                         let clock = m.clock.read(now);
                         let Some(core) = m.core.as_mut() else { return };
                         core.handle(clock, arriving.input);

@@ -3,7 +3,7 @@
 use cauldron_identity::AuthorKey;
 use cauldron_node_core::{NodeConfig, NodeCore, Opening, Output, Seed};
 
-use super::{HQ, World};
+use super::World;
 use crate::disk::Disk;
 use crate::invariants::model::Model;
 use crate::invariants::{self, Violation};
@@ -17,14 +17,13 @@ impl World {
         let seed = Seed(self.rng.bytes());
         let now = self.queue.now();
         let (charter, mesh) = (self.founding.charter.clone(), self.founding.mesh);
-        let hq_author = self.machines[HQ].author;
         let m = &mut self.machines[place];
         let Some(bootstrap) = m.bootstrap.clone() else { return };
         if m.is_up() {
             return;
         }
         m.recall();
-        m.life_at_start = Model::new(&self.founding, hq_author, m).incarnation(&m.author);
+        m.life_at_start = Model::new(&self.founding, m).incarnation(&m.author);
         let used = m.known.values().any(|f| f.header.author == m.author);
         m.resumed_at = (m.process > 0 && used).then_some(now);
         let clock = m.clock.read(now);

@@ -3,7 +3,7 @@
 use cauldron_node_core::{Input, LinkId};
 
 use super::machine::Arriving;
-use super::{HQ, Happening, World};
+use super::{Happening, World};
 use crate::invariants;
 use crate::network::{Item, Place, pair};
 use crate::reached;
@@ -72,8 +72,8 @@ impl World {
             reached!(self, "link.broken_in_flight");
             return self.end_session(link);
         }
-        let knows_hq_at = if place == HQ { self.queue.now() } else { self.machines[place].knows_hq_at };
-        self.put_on_wire(link, lane, Item::Frame { bytes, knows_hq_at });
+        let fresh_at = if self.coordinates(place) { self.queue.now() } else { self.machines[place].fresh_at };
+        self.put_on_wire(link, lane, Item::Frame { bytes, fresh_at });
     }
 
     pub(crate) fn wire(&mut self, link: LinkId, lane: usize) {
@@ -93,7 +93,7 @@ impl World {
                 front.announced = true;
                 self.announce(link, from, to);
             }
-            Some((_, Item::Frame { bytes, knows_hq_at })) => self.deliver(link, from, to, bytes, knows_hq_at),
+            Some((_, Item::Frame { bytes, fresh_at })) => self.deliver(link, from, to, bytes, fresh_at),
             None => {}
         }
     }
@@ -106,7 +106,7 @@ impl World {
         self.give(to, input.into());
     }
 
-    fn deliver(&mut self, link: LinkId, from: Place, to: Place, mut bytes: Vec<u8>, knows_hq_at: u64) {
+    fn deliver(&mut self, link: LinkId, from: Place, to: Place, mut bytes: Vec<u8>, fresh_at: u64) {
         if let Err(violation) = invariants::at_each_frame(self, from, to, &bytes) {
             return self.break_off(violation);
         }
@@ -124,7 +124,7 @@ impl World {
             self.mutate(&mut bytes);
         }
         self.note(to, "frame", &bytes, || format!("{} bytes on {link}", bytes.len()));
-        self.give(to, Arriving { input: Input::Frame { link, bytes }, knows_hq_at, stranger: false });
+        self.give(to, Arriving { input: Input::Frame { link, bytes }, fresh_at, stranger: false });
     }
 
     /// After a restore: has somebody who holds a lost fact spoken by now? Its heads are among its first

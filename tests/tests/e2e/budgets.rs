@@ -2,6 +2,32 @@
 
 use cauldron_tests::{Mesh, Node, eventually};
 
+/// The policies of this repository, by which each block takes one of `blocks`.
+fn activate_taking(mesh: &Mesh) {
+    let from = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/policies");
+    let to = mesh.folder().join("policies");
+    std::fs::create_dir(&to).expect("made");
+    for file in std::fs::read_dir(from).expect("readable").map(|file| file.expect("readable").path()) {
+        let name = file.file_name().expect("a name").to_owned();
+        let mut text = std::fs::read_to_string(&file).expect("text");
+        if name == "manifest.json" {
+            text = text.replace("2026.11.2", "2026.11.2-budget");
+        }
+        if name == "security_address_block.rego" {
+            let why = "\"why\": \"blocking an address needs";
+            assert!(text.contains(why), "the rules say who approves");
+            text = text.replace(why, &format!("\"reserve\": [{{\"budget\": \"blocks\", \"amount\": 1}}],\n\t{why}"));
+        }
+        std::fs::write(to.join(name), text).expect("written");
+    }
+    let council = mesh.hq.dir().join("people/ana.council.key").display().to_string();
+    let folder = to.display().to_string();
+    mesh.hq.run(&["policy", "activate", "--bundle", &folder, "--key", &council, "--yes"]).ok();
+    for node in [&mesh.hq, &mesh.lyon] {
+        eventually("the policy is active", || node.get("/v1/self")["policy"] == "2026.11.2-budget");
+    }
+}
+
 const NAMES: [&str; 5] = ["held", "reserved", "spent", "in_flight", "lost"];
 
 /// What a node says of a budget: held, reserved, spent, in flight, lost.
@@ -76,4 +102,55 @@ fn budgets_are_minted_granted_reserved_and_settled_and_hold() {
     });
     eventually("hq sees all of it", || sums(&mesh.hq, "blocks") == Some([12, 4, 4, 0, 0]));
     assert_eq!(sums(&mesh.hq, "isolations"), Some([5, 0, 0, 0, 0]));
+}
+
+#[test]
+fn a_block_takes_from_a_budget_and_waits_for_rights_that_lack() {
+    let mut mesh = Mesh::found();
+    mesh.until_converged();
+    let (lyon, porto) = (Mesh::site_id("lyon"), Mesh::site_id("porto"));
+    activate_taking(&mesh);
+    // Of a budget that nobody minted nothing can be taken: the rule is wrong, or the mint is missing.
+    let denied = mesh.lyon.propose("198.51.100.1", 600).expect("recorded");
+    mesh.hq.until_state(&denied, "DENIED");
+    let why = mesh.hq.run(&["why", &denied]).ok().out;
+    assert!(why.contains("nothing was ever minted"), "{why}");
+
+    mesh.hq.run(&["budgets", "mint", "blocks", "2", "--every", "30days"]).ok();
+    eventually("hq holds them", || sums(&mesh.lyon, "blocks") == Some([2, 0, 0, 0, 0]));
+    mesh.hq.run(&["budgets", "grant", "blocks", "1", "--to", &porto]).ok();
+    let first = mesh.lyon.propose("198.51.100.2", 600).expect("recorded");
+    mesh.hq.until_state(&first, "PENDING_APPROVAL");
+    mesh.approve(&first).ok();
+    // Nobody granted anything to lyon: its permit brought it.
+    mesh.lyon.until_state(&first, "DONE");
+    assert_eq!(mesh.blocked("198.51.100.2"), 1);
+    for node in [&mesh.hq, &mesh.lyon, &mesh.porto] {
+        eventually("it is spent", || sums(node, "blocks") == Some([1, 0, 1, 0, 0]));
+    }
+
+    let second = mesh.lyon.propose("198.51.100.3", 600).expect("recorded");
+    mesh.hq.until_state(&second, "PENDING_APPROVAL");
+    mesh.approve(&second).ok();
+    eventually("lyon says what lacks", || {
+        let why = mesh.lyon.run(&["why", &second]).out;
+        why.contains("it takes 1 of blocks, and 0 are free here") && why.contains(&format!("{porto} holds 1"))
+    });
+    assert!(mesh.lyon.facts(&second, "started").is_empty());
+    assert_eq!(mesh.blocked("198.51.100.3"), 0);
+
+    // What porto holds cannot be had while it is away.
+    let stranded = |node: &Node| node.items("/v1/budgets")[0]["stranded"].as_u64();
+    assert_eq!(stranded(&mesh.hq), Some(0));
+    mesh.porto.stop();
+    eventually("hq sees it stranded", || stranded(&mesh.hq) == Some(1));
+    mesh.porto.start();
+    mesh.porto.until_up();
+    eventually("porto hands it over", || {
+        mesh.porto.run(&["budgets", "grant", "blocks", "1", "--to", &lyon]).code == Some(0)
+    });
+    mesh.lyon.until_state(&second, "DONE");
+    assert_eq!(mesh.blocked("198.51.100.3"), 1);
+    eventually("both are spent", || sums(&mesh.hq, "blocks") == Some([0, 0, 2, 0, 0]));
+    assert_eq!(stranded(&mesh.hq), Some(0));
 }

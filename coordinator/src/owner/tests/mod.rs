@@ -1,5 +1,7 @@
 //! Every refusal of the owner, by its code.
 
+mod alone;
+mod powers;
 mod undo;
 mod votes;
 

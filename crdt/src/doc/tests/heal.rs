@@ -241,3 +241,22 @@ fn what_an_earlier_round_kept_is_not_judged_by_a_later_one() {
     assert_eq!(reader.rows(), good.rows());
     assert_eq!(reader.digest(&sites()), good.digest(&sites()));
 }
+
+#[test]
+fn what_waits_for_ever_of_an_earlier_round_holds_up_no_later_one() {
+    let (mut bad, mut good, mut reader) = (Node::new(1), Node::new(2), Node::new(3));
+    good.take(&[bad.set("lyon", "x.state", "down")]);
+    let mut facts = vec![good.set("porto", "b.state", "fine")];
+    good.take(&[bad.set("lyon", "y.state", "down")]);
+    facts.push(good.set("porto", "b.load", "7"));
+    // It is cut, and then earlier still; what it wrote reaches the reader from nobody.
+    for end in [1, 0] {
+        good.cut(&bad.key.author_id(), end);
+        facts.extend(good.heal());
+    }
+    let rounds: Vec<_> = facts.iter().filter_map(|f| DocChange::of(f)).map(|b| (b.round, b.keeps)).collect();
+    assert!(rounds.contains(&(1, Some(1))) && rounds.contains(&(2, Some(0))), "{rounds:?}");
+    reader.take(&facts);
+    assert_eq!(reader.rows(), good.rows());
+    assert_eq!(reader.digest(&sites()), good.digest(&sites()));
+}

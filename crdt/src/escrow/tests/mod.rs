@@ -92,7 +92,7 @@ impl Desk {
 }
 
 fn debit(to: u8, amount: u64) -> Body {
-    Body::Debit(Debit { budget: demo(), window: NOW, amount, to: life(to) })
+    Body::Debit(Debit { budget: demo(), window: NOW, amount, to: life(to), purpose: None })
 }
 
 fn credit(source: Source) -> Body {
@@ -408,4 +408,26 @@ fn sealed_facts_of_a_log_give_the_same_books_as_their_bodies() {
     let share = books.balance(&demo(), NOW).of(&own);
     assert_eq!((share.minted, share.held, books.balance(&demo(), NOW).of(&life(2)).in_flight), (10, 6, 4));
     assert_eq!(log.mesh(), MeshId::from_bytes([7; 32]));
+}
+
+#[test]
+fn what_was_granted_for_a_purpose_is_remembered_whoever_granted_it_and_only_if_it_counts() {
+    let mut desk = Desk::new();
+    let granted = |desk: &Desk, to: u8, n: u8| desk.books.granted_for(&demo(), NOW, life(to), &purpose(n));
+    let grant = |desk: &mut Desk, from: u8, amount: u64| {
+        let body = Debit { budget: demo(), window: NOW, amount, to: life(3), purpose: Some(purpose(7)) };
+        desk.write(from, Body::Debit(body))
+    };
+    desk.grant(1, 2, 4);
+    desk.settle_dues(2);
+    desk.grant(1, 3, 1);
+    assert_eq!(granted(&desk, 3, 7), 0, "a grant by hand is for nothing in particular");
+    grant(&mut desk, 1, 2);
+    grant(&mut desk, 2, 3);
+    assert_eq!((granted(&desk, 3, 7), granted(&desk, 2, 7), granted(&desk, 3, 8)), (5, 0, 0));
+    grant(&mut desk, 2, 9);
+    assert_eq!(granted(&desk, 3, 7), 5, "what is not covered grants nothing");
+    desk.settle_dues(3);
+    assert_eq!(granted(&desk, 3, 7), 5, "it stays granted when it has arrived");
+    assert_eq!(desk.books.brief(&demo(), NOW), desk.books.balance(&demo(), NOW));
 }

@@ -155,7 +155,7 @@ impl World {
         let amount = [u64::from(a), u64::MAX, 1, u64::from(a) % 4][usize::from(b) % 4];
         let body = match what % 12 {
             6 => Body::Credit(Credit { budget, window, source: Source::Debit(place) }),
-            7 => Body::Debit(Debit { budget, window, amount, to: self.lives[usize::from(a) % AUTHORS] }),
+            7 => Body::Debit(Debit { budget, window, amount, to: self.lives[usize::from(a) % AUTHORS], purpose: None }),
             8 => Body::Reserve(Reserve { budget, window, amount, purpose: purpose(b) }),
             9 => Body::Credit(Credit { budget, window, source: Source::Refuse(place) }),
             10 => Body::Settle(Settle { reserve: place.id, spent: amount }),

@@ -44,6 +44,9 @@ pub struct BudgetView {
     pub in_flight: u64,
     /// What lives that are over held, or had on its way to them.
     pub lost: u64,
+    /// Of held, reserved and in flight: what lies with lives of which nothing can be expected now. They are over or suspended,
+    /// or neither connected to this node nor, where it is no coordinator, to one that is. Seen from a coordinator it is whole.
+    pub stranded: u64,
     /// What was reserved or spent beyond rights, beside the sum: somebody lied, or forked its chain.
     pub overdrawn: u64,
     /// Who has how much of it.
@@ -71,6 +74,8 @@ pub struct ShareView {
     pub in_flight: u64,
     /// What it held or had on its way when it ended.
     pub lost: u64,
+    /// Of what it holds, has reserved and has on its way: all, where nothing can be expected of it now.
+    pub stranded: u64,
     /// What it reserved or spent beyond its rights.
     pub overdrawn: u64,
 }

@@ -1,11 +1,13 @@
 //! The HTTP API on a Unix socket. Whoever may open the socket may ask; the file's mode says who that is.
 
+mod alone;
 mod budgets;
 mod docs;
 mod gate;
 mod govern;
 mod listen;
 mod metrics;
+mod powers;
 mod outcomes;
 mod problem;
 mod read;
@@ -77,6 +79,9 @@ pub fn router(context: Context) -> Router {
         .routes(routes!(docs::show, docs::edit))
         .routes(routes!(docs::history))
         .routes(routes!(docs::blame))
+        .routes(routes!(alone::list, alone::use_token))
+        .routes(routes!(alone::review))
+        .routes(routes!(alone::lift))
         .routes(routes!(budgets::list))
         .routes(routes!(budgets::mint))
         .routes(routes!(budgets::grant))
@@ -94,7 +99,13 @@ pub fn router(context: Context) -> Router {
         .routes(routes!(read::authority))
         .routes(routes!(read::charter))
         .routes(routes!(read::ends))
-        .routes(routes!(read::restrictions, write::restrict))
+        .routes(routes!(powers::restrictions, powers::restrict))
+        .routes(routes!(powers::restriction))
+        .routes(routes!(powers::draft_order))
+        .routes(routes!(powers::restrict_signed))
+        .routes(routes!(powers::autonomy))
+        .routes(routes!(powers::offers, powers::offer))
+        .routes(routes!(powers::accept))
         .routes(routes!(read::trust_bundle))
         .routes(routes!(read::why))
         .routes(routes!(read::events))

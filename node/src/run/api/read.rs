@@ -11,7 +11,7 @@ use cauldron_crdt::doc::What;
 use cauldron_identity::FactId;
 use cauldron_identity::codec::to_cbor;
 use cauldron_node_core::view::{
-    ApprovalView, AuditEntry, AuthorityView, Check, ProposalView, RestrictionView, SiteView, SyncView, Time,
+    ApprovalView, AuditEntry, AuthorityView, Check, ProposalView, SiteView, SyncView, Time,
 };
 use cauldron_node_core::{Event, NodeCore};
 use futures::Stream;
@@ -331,13 +331,6 @@ pub async fn ends(State(context): State<Context>, Path(member): Path<String>) ->
     answer.await?.map(Json).ok_or_else(|| Problem::not_found(unknown))
 }
 
-/// What is restricted, and how far each suspension and cut has got.
-#[utoipa::path(get, path = "/v1/restrictions", responses((status = 200, body = Items<RestrictionView>)))]
-pub async fn restrictions(State(context): State<Context>) -> Answer<Items<RestrictionView>> {
-    let now = context.clock.now();
-    Ok(Json(Items { items: ask(&context, move |core| core.restrictions_view(now)).await? }))
-}
-
 /// Whose bundle.
 #[derive(Debug, Deserialize, IntoParams)]
 pub struct BundleQuery {
@@ -416,6 +409,9 @@ fn message(event: &Event) -> Message {
         Event::Term { n, sequencer } => ("term", json!({ "n": n, "sequencer": sequencer })),
         Event::Frozen { seq } => ("frozen", json!({ "seq": seq })),
         Event::ClockVouched { wall_ms } => ("clock", json!({ "vouched": Time(*wall_ms) })),
+        Event::BrokenGlass { id, proposal, reason } => {
+            ("break-glass", json!({ "id": id, "proposal": proposal, "reason": reason }))
+        }
         Event::ClockReset { wall_ms, isolated } => ("clock", json!({ "reset": Time(*wall_ms), "isolated": isolated })),
         Event::State { state, reason } => ("state", json!({ "state": state, "reason": reason })),
     };

@@ -6,7 +6,7 @@ use axum::extract::{Path, State};
 use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use cauldron_coordinator::action::Catalogue;
-use cauldron_coordinator::bodies::{Order, Proposal, Restriction, Target};
+use cauldron_coordinator::bodies::Proposal;
 use cauldron_coordinator::vote::SignedVote;
 use cauldron_identity::SpiffeId;
 use cauldron_identity::authority::EntryBody;
@@ -157,77 +157,6 @@ pub async fn vote(
         return Err(Problem::bad_request("vote", format!("the statement is about {}, not {id}", statement.proposal)));
     }
     record(&context, Command::Vote(Box::new(vote))).await
-}
-
-/// What to restrict.
-#[derive(Debug, Deserialize, ToSchema)]
-pub struct RestrictRequest {
-    /// `veto` (a lineage), `kill-class`, `kill-agent`, `kill-site`, `kill-all` or `suspend` (an author).
-    pub kind: String,
-    /// The lineage's id, the class, the agent's SPIFFE ID, the site, or the member's SPIFFE ID; nothing for `kill-all`.
-    pub target: Option<String>,
-    /// Why.
-    pub reason: String,
-}
-
-/// Restricts on this coordinator's own authority. Nothing in this version takes it back.
-#[utoipa::path(post, path = "/v1/restrictions", request_body = RestrictRequest, responses((status = 200, body = Recorded), (status = 409, body = Problem)))]
-pub async fn restrict(
-    State(context): State<Context>,
-    Json(request): Json<RestrictRequest>,
-) -> Result<Json<Recorded>, Problem> {
-    let bad = |detail: String| Problem::bad_request("restriction", detail);
-    let text = request.target.clone().unwrap_or_default();
-    let target = match request.kind.as_str() {
-        "veto" => {
-            let found = context.node.read(move |core| core.find(&text)).await?.map_err(Problem::not_found)?;
-            let lineage = context.node.read(move |core| core.lineage_of(&found)).await?;
-            Target::Lineage(lineage.ok_or_else(|| bad(format!("{found} belongs to no proposal")))?)
-        }
-        "kill-class" => {
-            let classes = context.node.read(|core| core.action_classes()).await?;
-            let means = |class: &&String| **class == text || class.rsplit_once('/').is_some_and(|(op, _)| op == text);
-            let found: Vec<&String> = classes.iter().filter(means).collect();
-            match &found[..] {
-                [one] => Target::ActionClass((*one).clone()),
-                [] => return Err(bad(format!("{text:?} is no action class; this node knows {}", classes.join(", ")))),
-                several => {
-                    let several: Vec<&str> = several.iter().map(|c| c.as_str()).collect();
-                    return Err(bad(format!("{text:?} may be {}; say which", several.join(" or "))));
-                }
-            }
-        }
-        // Proposals name their agent so; anything else would stop nothing, for ever.
-        "kill-agent" => Target::Agent(SpiffeId::new(&text).map(|id| id.to_string()).map_err(|e| {
-            bad(format!(
-                "{text:?} is no agent: {e}; an agent looks like spiffe://acme.example/site/lyon/node/lyon/agent/NAME"
-            ))
-        })?),
-        "kill-site" => Target::Site(text),
-        "kill-all" => Target::All,
-        "suspend" => {
-            let named = text.clone();
-            let found = context.node.read(move |core| {
-                let (author, _) = core.member_named(&named)?;
-                core.ends_of(&author).map(|(_, ends)| (author, ends))
-            });
-            let (author, ends) = found.await?.ok_or_else(|| bad(format!("{text:?} is no enrolled member")))?;
-            Target::Author(author, ends)
-        }
-        other => {
-            return Err(bad(format!(
-                "{other:?} is none of veto, kill-class, kill-agent, kill-site, kill-all, suspend"
-            )));
-        }
-    };
-    let order = Order {
-        mesh: context.facts.mesh,
-        target,
-        by: context.facts.spiffe_id.to_string(),
-        reason: request.reason,
-        issued_ms: context.clock.now().wall_ms,
-    };
-    record(&context, Command::Restrict(Box::new(Restriction::by_coordinator(&order)))).await
 }
 
 /// The clock after a reset.

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use cauldron_agents::proposal::for_display;
 use cauldron_identity::{Clock, Digest};
 use cauldron_node_core::NodeCore;
-use cauldron_node_core::view::{ApprovalView, ProposalView, Time};
+use cauldron_node_core::view::{ApprovalView, GlassView, ProposalView, Time};
 use hyper::body::Bytes;
 use serde_json::json;
 
@@ -18,6 +18,8 @@ const NAME_BYTES_MAX: usize = 256;
 const RATIONALE_BYTES_MAX: usize = 600;
 /// Groups in a message.
 const GROUPS_MAX: usize = 16;
+/// How long a webhook is tried with a use of a token before it is told anew.
+const REVIEW_MS: u64 = 7 * 86_400_000;
 const WAITS: &str = "PENDING_APPROVAL";
 
 /// What happened.
@@ -29,6 +31,8 @@ pub(super) enum Kind {
     Escalated,
     /// Nobody is asked any more.
     Decided,
+    /// Somebody broke the glass: nobody was asked, and somebody must look at it.
+    Broken,
 }
 
 impl Kind {
@@ -38,6 +42,7 @@ impl Kind {
             Self::Pending => "approval.pending",
             Self::Escalated => "approval.escalated",
             Self::Decided => "approval.decided",
+            Self::Broken => "break-glass.used",
         }
     }
 }
@@ -81,12 +86,33 @@ pub(super) struct Asking {
     /// Changes with policy, outcome and obligations, and is the same whichever coordinator asks.
     pub(super) terms: String,
     pub(super) groups: BTreeSet<String>,
+    /// [`Kind::Pending`], or [`Kind::Broken`] for a look at a use of a token, whose id the terms are then.
+    pub(super) kind: Kind,
+}
+
+impl Asking {
+    /// Under what it is remembered: a proposal may be asked about and looked at.
+    pub(super) fn key(&self) -> String {
+        match self.kind {
+            Kind::Broken => glass_key(&self.about.proposal, &self.terms),
+            _ => self.about.proposal.clone(),
+        }
+    }
+}
+
+fn glass_key(proposal: &str, used: &str) -> String {
+    format!("{proposal}#{used}")
 }
 
 impl From<&ApprovalView> for Asking {
     fn from(view: &ApprovalView) -> Self {
         let about = About { deadline_ms: view.deadline.0, ..About::from(&view.proposal) };
-        Self { about, terms: view.terms.clone(), groups: view.waiting_for.iter().cloned().collect() }
+        Self {
+            about,
+            terms: view.terms.clone(),
+            groups: view.waiting_for.iter().cloned().collect(),
+            kind: Kind::Pending,
+        }
     }
 }
 
@@ -103,7 +129,9 @@ impl Seen {
     /// Reads what `/v1/approvals` shows, and the state of the proposals in `known`.
     pub(super) fn of(core: &NodeCore, now: Clock, known: &BTreeSet<String>) -> Self {
         let mut seen = Self::default();
+        let glass = core.glass_view();
         for line in core.proposals_view(now) {
+            glass.iter().filter(|used| used.proposal == line.id).for_each(|used| seen.glass(&line, used, known));
             if line.state == WAITS {
                 let asked = line.id.parse().ok().and_then(|id| core.approval_view(now, &id).ok());
                 seen.waiting.extend(asked.as_ref().map(Asking::from));
@@ -114,6 +142,23 @@ impl Seen {
             }
         }
         seen
+    }
+}
+
+impl Seen {
+    fn glass(&mut self, line: &ProposalView, used: &GlassView, known: &BTreeSet<String>) {
+        let about = About {
+            rationale: format!("broken glass: {}", used.reason),
+            deadline_ms: used.used.0.saturating_add(REVIEW_MS),
+            ..About::from(line)
+        };
+        let key = glass_key(&line.id, &used.id);
+        if used.needs_review {
+            let groups = used.reviewers.iter().cloned().collect();
+            self.waiting.push(Asking { about, terms: used.id.clone(), groups, kind: Kind::Broken });
+        } else if known.contains(&key) {
+            self.settled.insert(key, (about, "reviewed"));
+        }
     }
 }
 

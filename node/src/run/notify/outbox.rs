@@ -175,8 +175,9 @@ impl Outbox {
     }
 
     fn ask(&mut self, now: Clock, asking: &Asking, sender: &Sender) {
-        let proposal = &asking.about.proposal;
-        if !self.hook.groups.is_empty() && self.hook.groups.is_disjoint(&asking.groups) {
+        let (proposal, broken) = (&asking.key(), asking.kind == Kind::Broken);
+        // Broken glass is told to everybody.
+        if !broken && !self.hook.groups.is_empty() && self.hook.groups.is_disjoint(&asking.groups) {
             return;
         }
         if self.known.get(proposal).is_some_and(|known| known.terms == asking.terms) {
@@ -185,8 +186,8 @@ impl Outbox {
         let told = self.known.remove(proposal).and_then(|known| known.told);
         // Other terms: what people agreed to before does not count any more, so they are asked again.
         let kind = match told.as_ref().is_some_and(|told| !asking.groups.is_subset(&told.groups)) {
-            true => Kind::Escalated,
-            false => Kind::Pending,
+            true if !broken => Kind::Escalated,
+            _ => asking.kind,
         };
         let deadline_ms = asking.about.deadline_ms;
         self.drop_where("settled", |message| message.proposal == *proposal);
@@ -256,7 +257,7 @@ impl Outbox {
             match (message.kind, &mut known.told) {
                 (Kind::Decided, Some(told)) => told.over = true,
                 (Kind::Decided, None) => {}
-                (Kind::Pending | Kind::Escalated, told) => {
+                (Kind::Pending | Kind::Escalated | Kind::Broken, told) => {
                     let (terms, groups) = (message.terms.clone(), message.groups.clone());
                     *told = Some(Told { terms, groups, deadline_ms: known.deadline_ms, over: false });
                 }

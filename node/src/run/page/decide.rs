@@ -9,6 +9,7 @@ use axum::extract::{Path, State};
 use axum::http::HeaderMap;
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use cauldron_coordinator::bodies::Feature;
 use cauldron_coordinator::vote::Choice;
 use cauldron_identity::codec::to_cbor;
 use cauldron_identity::{Digest, FactId};
@@ -78,7 +79,13 @@ pub(super) async fn statement(
     if reason.chars().count() > REASON_CHARS_MAX {
         return Err(Problem::bad_request("reason", format!("a reason has at most {REASON_CHARS_MAX} characters")));
     }
-    let words = Words { choice: choice.into(), reason, dwell_ms, nonce: Digest::from_bytes(chance::bytes()) };
+    let choice: Choice = choice.into();
+    if choice == Choice::Approve
+        && let Some(why) = site.context.node.read(|core| core.stopped_here(&Feature::ApprovalPage)).await?
+    {
+        return Err(conflict("stopped", why).hint("approve with `cauldron approvals approve`, or ask the council"));
+    }
+    let words = Words { choice, reason, dwell_ms, nonce: Digest::from_bytes(chance::bytes()) };
     let (now, who) = (site.context.clock.now(), found.who.clone());
     let read = site.context.node.read(move |core| {
         let passkey = core.approver(&who).and_then(|(_, credential)| Some(credential.passkey()?.credential_id_text()));

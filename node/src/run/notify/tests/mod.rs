@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use tokio::sync::watch;
 
 use self::receiver::{Receiver, Reply, tls};
-use super::message::{About, Asking, Seen, Sender};
+use super::message::{About, Asking, Kind, Seen, Sender};
 use super::sign::Secrets;
 use super::{Counts, Hook, Quiet};
 use crate::clock::SystemClock;
@@ -51,7 +51,7 @@ pub fn about(proposal: &str) -> About {
 
 /// Everybody of `groups` is asked about `proposal` under `terms`.
 pub fn asking(proposal: &str, terms: &str, names: &[&str]) -> Asking {
-    Asking { about: about(proposal), terms: terms.into(), groups: groups(names) }
+    Asking { about: about(proposal), terms: terms.into(), groups: groups(names), kind: Kind::Pending }
 }
 
 pub fn waiting(all: impl IntoIterator<Item = Asking>) -> Seen {

@@ -7,7 +7,7 @@ use cauldron_identity::{Clock, Confidence};
 use super::{about, asking, folder, sender, settled, waiting, webhook};
 use crate::config::Webhook;
 use crate::run::notify::kept;
-use crate::run::notify::message::{About, Asking};
+use crate::run::notify::message::{About, Asking, Kind};
 use crate::run::notify::outbox::{Change, Outbox, Queued, Step};
 use crate::run::notify::post::{Failure, Why};
 
@@ -78,6 +78,20 @@ fn a_webhook_hears_of_its_groups_alone() {
     assert_eq!(outbox.queued(), 1);
     outbox.observe(at(0), &settled("ab12", "denied"), &sender());
     assert_eq!(outbox.queued(), 1, "nobody here was asked");
+}
+
+#[test]
+fn broken_glass_is_told_to_everybody_beside_the_asking() {
+    let hook = Webhook { groups: super::groups(&["night"]), ..hook() };
+    let mut outbox = Outbox::new(hook, kept::All::new());
+    let asked = asking("ab12", "t", &["night"]);
+    let used = Asking { kind: Kind::Broken, ..asking("ab12", "use-1", &["duty"]) };
+    outbox.observe(at(0), &waiting([asked.clone(), used.clone()]), &sender());
+    assert_eq!(deliver_all(&mut outbox, at(0)), ["approval.pending", "break-glass.used"]);
+    outbox.observe(at(0), &waiting([asked, used]), &sender());
+    assert!(deliver_all(&mut outbox, at(0)).is_empty(), "once");
+    outbox.observe(at(0), &settled("ab12#use-1", "reviewed"), &sender());
+    assert_eq!(deliver_all(&mut outbox, at(0)), ["approval.decided"]);
 }
 
 #[test]

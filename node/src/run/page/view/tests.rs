@@ -5,7 +5,7 @@ use cauldron_coordinator::ledger::{Denial, DenialKind};
 use cauldron_coordinator::quorum::Fill;
 use cauldron_coordinator::vote::Choice;
 use cauldron_identity::{Digest, FactId};
-use cauldron_node_core::view::{ApprovalView, PeerView, ProposalView, Seen, SiteView, Time};
+use cauldron_node_core::view::{ApprovalView, IsolationView, PeerView, ProposalView, Seen, SiteView, Time};
 use cauldron_node_core::{Desk, Party, Said, Seat};
 
 use super::*;
@@ -72,6 +72,7 @@ fn desk(state: &'static str) -> Desk {
         state,
         contested: false,
         ended: false,
+        break_glass: None,
         operation: text(),
         target: text(),
         summary: text(),
@@ -126,6 +127,8 @@ fn frame() -> Frame {
         state: "isolated",
         reasons: vec![text()],
         lease: None,
+        isolation: None,
+        break_glass: 0,
         policy: Some(text()),
         facts: 0,
         future_facts: 0,
@@ -167,7 +170,16 @@ fn what_a_stranger_wrote_is_text_on_every_page() {
         behind: None,
         seen: Some(seen()),
     };
-    let site = SiteView { site: text(), line: [(text(), text())].into(), seen: Some(seen()) };
+    let isolation = IsolationView {
+        state: "unheard",
+        since: Some(Time(1)),
+        classes: vec![],
+        acting: vec![text()],
+        groups: vec![text()],
+        escrow: vec![],
+        lift: 0,
+    };
+    let site = SiteView { site: text(), line: [(text(), text())].into(), stops: None, seen: Some(seen()), isolation };
     harmless(&status(&frame(), &[peer], &[site]));
     harmless(&sign_in(HOSTILE, None, true));
     harmless(&enrol(HOSTILE));

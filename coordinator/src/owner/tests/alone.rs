@@ -1,0 +1,508 @@
+//! Past the lease: every row of governance §4, tokens that break the glass, and lifts at the site.
+
+use super::*;
+use crate::bodies::{
+    BrokenGlass, KIND_BREAK_GLASS, KIND_REVIEW, KIND_SITE_LIFT, Review, ReviewStatement, SiteLiftStatement,
+};
+use crate::coordinate::{Act, Glass, Limits, break_glass, would_break};
+use crate::ledger::State;
+use crate::signed::Signed;
+use cauldron_identity::authority::Entry;
+use cauldron_identity::budget::{Budget, Life};
+use cauldron_identity::charter::ClassAges;
+use cauldron_identity::isolation::{BreakGlass, HORIZONS_MAX, IsolationGrant, token_digest};
+use cauldron_identity::{AuthorKey, Confidence};
+
+const MINUTE_MS: u64 = 60_000;
+const DAY_MS: u64 = 24 * 60 * MINUTE_MS;
+const TWO: &str = "package cauldron.guardrail\nstep_up contains {\"rule\":\"x\",\"why\":\"y\",\"approvals\":[{\"group\":\"security-duty\",\"n\":1}],\"reserve\":[{\"budget\":\"blocks\",\"amount\":1}]}";
+
+fn grant() -> IsolationGrant {
+    IsolationGrant {
+        site: "lyon".into(),
+        acting: vec![spiffe("/site/lyon/node/lyon").to_string()],
+        horizon: HORIZONS_MAX,
+        groups: vec!["security-duty".into()],
+        escrow: vec![Budget::new("blocks").expect("a name")],
+        lift: 2,
+    }
+}
+
+fn granted(world: &mut World, change: impl FnOnce(&mut IsolationGrant)) {
+    let mut grant = grant();
+    change(&mut grant);
+    world.entry(&Entry::Isolation(grant));
+}
+
+/// Lyon, cut off, decides and permits by its own grant; what it wrote.
+fn alone(world: &mut World) -> Vec<FactId> {
+    let lyon = world.lyon.author_id();
+    let mut written = Vec::new();
+    loop {
+        let acts = world.step_as(&lyon, world.lease);
+        if acts.is_empty() {
+            return written;
+        }
+        written.extend(world.write_as(3, &acts));
+    }
+}
+
+/// A proposal of `risk` that lyon decided alone and ana approved, and its permit by lyon.
+fn permitted_alone(world: &mut World, risk: RiskClass, people: &[&str]) -> (FactId, Option<FactId>) {
+    let p = world.propose(Proposal { risk, ..proposal("198.51.100.7") });
+    alone(world);
+    for person in people {
+        world.vote(person, &p, Choice::Approve);
+    }
+    (p, alone(world).pop())
+}
+
+#[test]
+fn past_the_lease_only_what_the_grant_says() {
+    let mut world = World::new();
+    granted(&mut world, |g| g.horizon = ClassAges { r1_ms: 2 * 60 * MINUTE_MS, ..HORIZONS_MAX });
+    // A permit under way when the links broke.
+    let id = world.permitted("198.51.100.7");
+    for age_ms in [60 * MINUTE_MS, 60 * MINUTE_MS + 1, 120 * MINUTE_MS] {
+        world.lease = LeaseAge::Ms(age_ms);
+        executes(&world, &id);
+    }
+    world.lease = LeaseAge::Ms(120 * MINUTE_MS + 1);
+    assert!(refused(&world, &id, Code::Isolated).contains("ended with a lease 7200 s old"));
+    world.lease = LeaseAge::Never;
+    assert!(refused(&world, &id, Code::Isolated).contains("no isolation grant covers that"), "nobody knows since when");
+    world.lease = LeaseAge::Ms(61 * MINUTE_MS);
+    granted(&mut world, |g| g.horizon = ClassAges { r1_ms: 0, ..HORIZONS_MAX });
+    assert!(refused(&world, &id, Code::Isolated).contains("does not name this class"));
+    granted(&mut world, |g| g.acting.clear());
+    assert!(refused(&world, &id, Code::Isolated).contains("no isolation grant"), "an empty one takes it back");
+    granted(&mut world, |_| {});
+    executes(&world, &id);
+    // A grant of another site is none.
+    let mut world = World::new();
+    let porto = spiffe("/site/porto/node/porto").to_string();
+    granted(&mut world, |g| (g.site, g.acting) = ("porto".into(), vec![porto]));
+    let id = world.permitted("198.51.100.7");
+    world.lease = LeaseAge::Ms(61 * MINUTE_MS);
+    refused(&world, &id, Code::Isolated);
+}
+
+#[test]
+fn whom_the_grant_names_decides_only_while_cut_off() {
+    let mut world = World::new();
+    granted(&mut world, |_| {});
+    let p = world.propose(proposal("198.51.100.7"));
+    world.lease = LeaseAge::Ms(60 * MINUTE_MS);
+    assert_eq!(alone(&mut world), vec![], "the lease is fresh enough for R1");
+    world.lease = LeaseAge::Ms(60 * MINUTE_MS + 1);
+    assert_eq!(alone(&mut world).len(), 1, "a decision");
+    assert_eq!(world.state(&p), State::PendingApproval);
+    world.vote("ana", &p, Choice::Approve);
+    let permit = alone(&mut world).pop().expect("a permit");
+    assert_eq!(world.state(&p), State::Permitted);
+    executes(&world, &permit);
+    // The coordinator is heard again before the owner started: its own permit is what counts then.
+    world.lease = LeaseAge::Ms(1_000);
+    assert!(refused(&world, &permit, Code::Signer).contains("only while this node is isolated"));
+    // And the other way round: both permits, one start.
+    assert_eq!(world.run().len(), 1, "hq decides too, sees a permit in force, and writes no second one");
+    world.lease = LeaseAge::Ms(60 * MINUTE_MS + 1);
+    world.start(&permit);
+    refused(&world, &permit, Code::Used);
+    // Beyond the horizon it writes nothing more.
+    world.propose(proposal("198.51.100.8"));
+    world.lease = LeaseAge::Ms(HORIZONS_MAX.r1_ms + 1);
+    assert_eq!(alone(&mut world), vec![]);
+}
+
+#[test]
+fn a_node_that_no_grant_names_decides_nothing_and_its_permit_is_refused() {
+    let mut world = World::new();
+    granted(&mut world, |_| {});
+    let p = world.propose(proposal("198.51.100.7"));
+    world.lease = LeaseAge::Ms(61 * MINUTE_MS);
+    let porto = world.porto.author_id();
+    assert_eq!(world.step_as(&porto, world.lease), vec![]);
+    world.run();
+    world.vote("ana", &p, Choice::Approve);
+    let acts = world.step();
+    let [Act::Permit { body, .. }] = &acts[..] else { panic!("{acts:?}") };
+    let forged = world.put(4, "site/lyon", KIND_PERMIT, &**body);
+    refused(&world, &forged, Code::Signer);
+}
+
+#[test]
+fn r2_needs_two_of_the_sites_own_people_and_escrow() {
+    let mut world = World::with_policy(TWO);
+    granted(&mut world, |_| {});
+    world.lease = LeaseAge::Ms(11 * MINUTE_MS);
+    let (p, permit) = permitted_alone(&mut world, RiskClass::R2, &["ana"]);
+    assert_eq!(permit, None, "one of them is not enough, though policy asks for one");
+    world.clock.wall_ms += 1;
+    world.vote("cy", &p, Choice::Approve);
+    assert_eq!(alone(&mut world), vec![], "cy is of another group");
+    world.vote("bo", &p, Choice::Approve);
+    let permit = alone(&mut world).pop().expect("a permit");
+    executes(&world, &permit);
+    world.lease = LeaseAge::Ms(HORIZONS_MAX.r2_ms + 1);
+    refused(&world, &permit, Code::Isolated);
+    world.lease = LeaseAge::Ms(11 * MINUTE_MS);
+    // A permit of hq with one vote, under way when the links broke.
+    let body = world.ledger.permit(&permit).expect("here").body.clone();
+    let one = world.put(2, "site/lyon", KIND_PERMIT, &Permit { votes: body.votes[..1].to_vec(), ..body });
+    assert!(refused(&world, &one, Code::Isolated).contains("needs 2 of the site's own people"));
+    granted(&mut world, |g| g.escrow = vec![Budget::new("other").expect("a name")]);
+    assert!(refused(&world, &permit, Code::Isolated).contains("draws on blocks"));
+
+    let without = TWO.replace(",\"reserve\":[{\"budget\":\"blocks\",\"amount\":1}]", "");
+    let mut world = World::with_policy(&without);
+    granted(&mut world, |_| {});
+    world.lease = LeaseAge::Ms(11 * MINUTE_MS);
+    let (_, permit) = permitted_alone(&mut world, RiskClass::R2, &["ana", "bo"]);
+    assert_eq!(permit, None, "R2 draws on escrow, or is not done");
+    world.propose(proposal("198.51.100.8"));
+    assert_eq!(alone(&mut world), vec![], "R1 has its lease for another 49 minutes: that is hq's");
+}
+
+#[test]
+fn r1_stays_inside_local_escrow() {
+    let mut world = World::with_policy(TWO);
+    granted(&mut world, |g| g.escrow.clear());
+    world.lease = LeaseAge::Ms(61 * MINUTE_MS);
+    let (_, permit) = permitted_alone(&mut world, RiskClass::R1, &["ana"]);
+    assert_eq!(permit, None);
+    granted(&mut world, |_| {});
+    let permit = alone(&mut world).pop().expect("a permit");
+    executes(&world, &permit);
+}
+
+#[test]
+fn no_grant_makes_r3_possible_and_silence_allows_nothing() {
+    let rego = "package cauldron.guardrail\nstep_up contains {\"rule\":\"x\",\"why\":\"y\",\"approvals\":[{\"group\":\"security-duty\",\"n\":2}],\"reserve\":[{\"budget\":\"blocks\",\"amount\":1}]}";
+    let mut world = World::with_coordinators(3);
+    world.activate(&World::bundle(rego));
+    granted(&mut world, |_| {});
+    world.lease = LeaseAge::Ms(31_000);
+    let (p, permit) = permitted_alone(&mut world, RiskClass::R3, &[]);
+    assert_eq!((permit, world.ledger.decisions_on(&p).count()), (None, 0), "nobody alone decides R3");
+
+    let veto = "package cauldron.guardrail\nallow contains {\"rule\": \"a\", \"why\": \"w\", \"veto\": {\"within_ms\": 600000, \"groups\": [\"security-duty\"]}}";
+    let mut world = World::with_policy(veto);
+    granted(&mut world, |_| {});
+    world.propose(proposal("198.51.100.7"));
+    world.run();
+    world.clock.wall_ms += 600_000;
+    let permit = world.run().pop().expect("hq says that nobody objected");
+    executes(&world, &permit);
+    world.lease = LeaseAge::Ms(61 * MINUTE_MS);
+    assert!(refused(&world, &permit, Code::Silence).contains("fresh lease"));
+}
+
+#[test]
+fn what_the_grant_let_be_denied_stays_denied_when_it_is_taken_back() {
+    let mut world = World::with_policy("package cauldron.guardrail\ndeny contains {\"rule\":\"no\",\"why\":\"w\"}");
+    granted(&mut world, |_| {});
+    world.lease = LeaseAge::Ms(61 * MINUTE_MS);
+    let p = world.propose(proposal("198.51.100.7"));
+    alone(&mut world);
+    assert_eq!(world.state(&p), State::Denied);
+    granted(&mut world, |g| g.acting.clear());
+    assert_eq!(world.state(&p), State::Denied);
+}
+
+fn token(n: u8) -> AuthorKey {
+    AuthorKey::from_seed(&[200 + n; 32])
+}
+
+fn tokens(world: &mut World, change: impl FnOnce(&mut BreakGlass)) {
+    let holder = Life { author: world.lyon.author_id(), incarnation: 0 };
+    let digests = (0..3).map(|n| token_digest(&token(n).public())).collect();
+    let mut entry = BreakGlass { site: "lyon".into(), holder, digests, expires_ms: NOW + 90 * DAY_MS };
+    change(&mut entry);
+    world.entry(&Entry::BreakGlass(entry));
+}
+
+fn using(world: &World, token: &AuthorKey, p: &FactId) -> BrokenGlass {
+    let lineage = world.ledger.proposal(p).expect("here").body.lineage(*p);
+    BrokenGlass::new(token, &world.authority.mesh(), (*p, lineage), "the pump runs dry", world.clock.wall_ms)
+}
+
+fn breaks(world: &mut World, token: &AuthorKey, p: &FactId) -> FactId {
+    let used = using(world, token, p);
+    world.put(3, "site/lyon", KIND_BREAK_GLASS, &used)
+}
+
+/// What lyon makes of a use: its permit, or why not.
+fn opened(world: &mut World, used: &FactId) -> Result<FactId, String> {
+    loop {
+        let me = world.me();
+        let glass = world.ledger.broken_glass(used).expect("here").clone();
+        let next = break_glass(&glass, &world.bench(&me), &Limits::default());
+        match next {
+            Glass::Write(act) => drop(world.write_as(3, &[*act])),
+            Glass::Permitted(id) => return Ok(id),
+            Glass::Refused(why) => return Err(why),
+        }
+    }
+}
+
+#[test]
+fn broken_glass_skips_people_alone_and_counts_as_used() {
+    for lease in [LeaseAge::Ms(1_000), LeaseAge::Ms(400 * DAY_MS), LeaseAge::Never] {
+        let mut world = World::new();
+        tokens(&mut world, |_| {});
+        world.lease = lease;
+        let p = world.propose(proposal("198.51.100.7"));
+        let used = breaks(&mut world, &token(0), &p);
+        let permit = opened(&mut world, &used).expect("permitted");
+        assert_eq!(world.state(&p), State::Permitted);
+        executes(&world, &permit);
+        world.start(&permit);
+        refused(&world, &permit, Code::Used);
+        let glass = world.ledger.broken_glass(&used).expect("here").clone();
+        assert_eq!(world.ledger.unreviewed(&world.authority).count(), 1, "until somebody looks at it");
+        assert!(world.ledger.reviewers(&glass, &world.authority).contains("security-duty"));
+        for (person, left) in [("cy", 1), ("ana", 0)] {
+            let statement = ReviewStatement {
+                mesh: world.authority.mesh(),
+                person: person.into(),
+                credential: World::credential(person),
+                authority_head: world.authority.head(),
+                used,
+                note: "it was right".into(),
+                issued_ms: NOW,
+                nonce: Digest::of("nonce", person.as_bytes()),
+            };
+            let review: Review = Signed::sign(&statement, &World::person_key(person));
+            world.put(3, "site/lyon", KIND_REVIEW, &review);
+            assert_eq!(world.ledger.unreviewed(&world.authority).count(), left, "{person}");
+        }
+        let lineage = world.status(&p).lineage;
+        let told: Vec<String> = world.ledger.timeline(&lineage, &world.authority).into_iter().map(|e| e.says).collect();
+        assert!(told.iter().any(|s| s.contains("breaks the glass: the pump runs dry")), "{told:?}");
+    }
+}
+
+#[test]
+fn r3_past_the_lease_only_by_broken_glass() {
+    let rego = "package cauldron.guardrail\nstep_up contains {\"rule\":\"x\",\"why\":\"y\",\"approvals\":[{\"group\":\"security-duty\",\"n\":2}]}";
+    let mut world = World::with_coordinators(3);
+    world.activate(&World::bundle(rego));
+    tokens(&mut world, |_| {});
+    granted(&mut world, |_| {});
+    world.lease = LeaseAge::Ms(DAY_MS);
+    let p = world.propose(Proposal { risk: RiskClass::R3, ..proposal("198.51.100.7") });
+    let used = breaks(&mut world, &token(0), &p);
+    let permit = opened(&mut world, &used).expect("permitted");
+    executes(&world, &permit);
+    // The same permit without its token is nobody's to give.
+    let body = world.ledger.permit(&permit).expect("here").body.clone();
+    let bare = world.put(3, "site/lyon", KIND_PERMIT, &Permit { break_glass: None, ..body });
+    assert!(world.judge(&bare).code().is_some());
+    let mut world = World::with_policy(rego);
+    tokens(&mut world, |_| {});
+    let p = world.propose(Proposal { risk: RiskClass::R3, ..proposal("198.51.100.7") });
+    let used = breaks(&mut world, &token(0), &p);
+    assert!(opened(&mut world, &used).expect_err("refused").contains("one coordinator"), "that is no approval");
+}
+
+#[test]
+fn broken_glass_skips_no_deny_veto_or_kill() {
+    type Stop = (&'static str, Code, fn(&mut World, &FactId));
+    let stops: [Stop; 4] = [
+        ("ana", Code::Denied, |w, p| {
+            w.run();
+            w.vote("ana", p, Choice::Deny);
+        }),
+        ("stop", Code::Vetoed, |w, p| {
+            w.restrict(2, "site/lyon#restrict", Target::Lineage(*p));
+        }),
+        ("stop", Code::Killed, |w, _| {
+            w.restrict(2, "mesh#restrict", Target::All);
+        }),
+        ("stop", Code::Killed, |w, _| {
+            w.restrict(2, "site/lyon#restrict", Target::Site("lyon".into()));
+        }),
+    ];
+    for (by, code, stop) in stops {
+        // It comes before the token is used.
+        let mut world = World::new();
+        tokens(&mut world, |_| {});
+        let p = world.propose(proposal("198.51.100.7"));
+        stop(&mut world, &p);
+        let used = breaks(&mut world, &token(0), &p);
+        let why = opened(&mut world, &used).expect_err("refused");
+        assert!(why.contains("skips approvals alone") && why.contains(by), "{why}");
+        // And after the permit is written.
+        let mut world = World::new();
+        tokens(&mut world, |_| {});
+        let p = world.propose(proposal("198.51.100.7"));
+        let used = breaks(&mut world, &token(0), &p);
+        let permit = opened(&mut world, &used).expect("permitted");
+        stop(&mut world, &p);
+        refused(&world, &permit, code);
+    }
+    for (word, says) in [("deny", "policy denies"), ("defer", "policy defers")] {
+        let rego = format!("package cauldron.guardrail\n{word} contains {{\"rule\":\"no\",\"why\":\"w\"}}");
+        let mut world = World::with_policy(&rego);
+        tokens(&mut world, |_| {});
+        let p = world.propose(proposal("198.51.100.7"));
+        let used = breaks(&mut world, &token(0), &p);
+        let why = opened(&mut world, &used).expect_err("refused");
+        assert!(why.contains(says), "{why}");
+    }
+}
+
+#[test]
+fn a_token_is_used_once_whoever_brings_it_first() {
+    let mut world = World::new();
+    tokens(&mut world, |_| {});
+    let (a, b) = (world.propose(proposal("198.51.100.7")), world.propose(proposal("198.51.100.8")));
+    // Two nodes of the site used it in a partition.
+    let (first, second) = (breaks(&mut world, &token(0), &a), breaks(&mut world, &token(0), &b));
+    let permit = opened(&mut world, &first).expect("permitted");
+    let why = opened(&mut world, &second).expect_err("refused");
+    assert!(why.contains("used for") && why.contains(&a.short()) && why.contains(&permit.short()), "{why}");
+    let again = world.ledger.broken_glass(&second).expect("here").clone();
+    let me = world.me();
+    assert_eq!(would_break(&again, &world.bench(&me), &Limits::default()), Err(why.clone()));
+    // Even the permit that an owner's bug would write is void at the same owner.
+    let body = world.ledger.permit(&permit).expect("here").body.clone();
+    world.clock.wall_ms += 1;
+    let other = world.put(3, "site/lyon", KIND_PERMIT, &Permit { issued_ms: world.clock.wall_ms, ..body });
+    assert!(refused(&world, &other, Code::Glass).contains("used for"));
+    executes(&world, &permit);
+    let spare = breaks(&mut world, &token(1), &b);
+    let permit = opened(&mut world, &spare).expect("another token is another use");
+    executes(&world, &permit);
+}
+
+#[test]
+fn bad_tokens_are_refused_by_name() {
+    let bad = |entry: fn(&mut BreakGlass), change: fn(&mut World, &FactId, &mut BrokenGlass)| {
+        let mut world = World::new();
+        tokens(&mut world, entry);
+        let p = world.propose(proposal("198.51.100.7"));
+        let mut used = using(&world, &token(0), &p);
+        change(&mut world, &p, &mut used);
+        let id = world.put(3, "site/lyon", KIND_BREAK_GLASS, &used);
+        opened(&mut world, &id).expect_err("refused")
+    };
+    let keep: fn(&mut World, &FactId, &mut BrokenGlass) = |_, _, _| {};
+    assert!(bad(|_| {}, |w, p, u| *u = using(w, &key(77), p)).contains("issued no such token"), "forged");
+    assert!(bad(|b| b.expires_ms = NOW - 1, keep).contains("was good until"), "expired");
+    assert!(bad(|b| b.digests.clear(), keep).contains("issued no such token"));
+    let porto: fn(&mut BreakGlass) = |b| (b.site, b.holder.author) = ("porto".into(), key(4).author_id());
+    assert!(bad(porto, keep).contains("site/porto"), "another site's");
+    assert!(bad(|_| {}, |_, _, u| u.reason = "another".into()).contains("another reason"));
+    assert!(
+        bad(
+            |_| {},
+            |w, p, u| {
+                // What was seen of a use is worth nothing for another proposal.
+                let other = w.propose(proposal("198.51.100.9"));
+                *u = BrokenGlass { proposal: *p, lineage: *p, ..using(w, &token(0), &other) };
+            }
+        )
+        .contains("signed another proposal"),
+        "replayed"
+    );
+    assert!(bad(|_| {}, |w, _, _| w.clock.confidence = Confidence::Unknown).contains("clock"));
+    assert!(bad(|_| {}, |w, _, _| tokens(w, |b| b.digests.clear())).contains("took this token back"));
+    assert!(
+        bad(
+            |_| {},
+            |w, _, _| {
+                let permit = w.permitted("198.51.100.7");
+                w.start(&permit);
+            }
+        )
+        .contains("started")
+    );
+}
+
+#[test]
+fn an_owner_permits_nothing_without_a_token_and_no_node_for_another() {
+    let mut world = World::new();
+    tokens(&mut world, |_| {});
+    let p = world.propose(proposal("198.51.100.7"));
+    let used = breaks(&mut world, &token(0), &p);
+    let permit = opened(&mut world, &used).expect("permitted");
+    let body = world.ledger.permit(&permit).expect("here").body.clone();
+    let by_porto = world.put(4, "site/lyon", KIND_PERMIT, &body);
+    refused(&world, &by_porto, Code::Signer);
+    let invented = Permit { break_glass: Some(FactId::from_bytes([9; 32])), ..body };
+    let invented = world.put(3, "site/lyon", KIND_PERMIT, &invented);
+    waits(&world, &invented, "use of the token");
+}
+
+/// One of the site's people lifts a restriction.
+fn lifts(world: &mut World, person: &str, restriction: FactId) {
+    let statement = SiteLiftStatement {
+        mesh: world.authority.mesh(),
+        person: person.into(),
+        credential: World::credential(person),
+        authority_head: world.authority.head(),
+        restriction,
+        reason: "it was a drill".into(),
+        issued_ms: NOW,
+        nonce: Digest::of("nonce", &(world.facts.len() as u64).to_be_bytes()),
+    };
+    let lift = Signed::sign(&statement, &World::person_key(person));
+    world.put(3, "site/lyon", KIND_SITE_LIFT, &lift);
+}
+
+#[test]
+fn a_sites_own_people_lift_what_one_of_them_restricted_while_isolated() {
+    let mut world = World::new();
+    granted(&mut world, |_| {});
+    world.enrol_person("duty", &["duty-officer"]);
+    let order = world.order(Target::All, "ana");
+    let by_ana = Restriction::by_person(&order, &World::person_key("ana"));
+    let stop = world.put(3, "site/lyon#restrict", KIND_RESTRICTION, &by_ana);
+    world.lease = LeaseAge::Ms(61 * MINUTE_MS);
+    let p = world.propose(proposal("198.51.100.7"));
+    assert_eq!(alone(&mut world), vec![], "killed");
+    for person in ["ana", "ana", "cy"] {
+        lifts(&mut world, person, stop);
+    }
+    assert_eq!(alone(&mut world), vec![], "one of two, and cy is none of the site's");
+    lifts(&mut world, "bo", stop);
+    assert_eq!(alone(&mut world).len(), 1, "a decision");
+    world.vote("ana", &p, Choice::Approve);
+    let id = alone(&mut world).pop().expect("a permit");
+    executes(&world, &id);
+    world.lease = LeaseAge::Ms(1_000);
+    let code = world.judge(&id).code();
+    assert!(matches!(code, Some(Code::Signer | Code::Killed)), "it holds again once hq is heard: {code:?}");
+    world.lease = LeaseAge::Ms(61 * MINUTE_MS);
+    // Neither a coordinator's nor another group's, nor a person's no.
+    let by_hq = world.restrict(2, "site/lyon#restrict", Target::All);
+    for person in ["ana", "bo"] {
+        lifts(&mut world, person, by_hq);
+    }
+    refused(&world, &id, Code::Killed);
+}
+
+#[test]
+fn only_what_the_grant_names_can_be_lifted_at_the_site() {
+    let lifted = |change: fn(&mut IsolationGrant), by: &str, target: fn(&World) -> Target| {
+        let mut world = World::new();
+        granted(&mut world, change);
+        world.enrol_person("duty", &["duty-officer"]);
+        let order = world.order(target(&world), by);
+        let order = Restriction::by_person(&order, &World::person_key(by));
+        let stop = world.put(3, "site/lyon#restrict", KIND_RESTRICTION, &order);
+        for person in ["ana", "bo"] {
+            lifts(&mut world, person, stop);
+        }
+        let here = world.ledger.restrictions(&world.authority).find(|(r, _)| r.id == stop);
+        let (recorded, order) = here.expect("it counts");
+        world.ledger.is_lifted_at_site(recorded, &order, &world.authority)
+    };
+    assert!(lifted(|_| {}, "ana", |_| Target::All));
+    assert!(!lifted(|g| g.lift = 0, "ana", |_| Target::All));
+    assert!(!lifted(|g| g.lift = 3, "ana", |_| Target::All));
+    assert!(!lifted(|_| {}, "duty", |_| Target::All), "duty is none of the grant's groups");
+    assert!(!lifted(|_| {}, "ana", |w| Target::Author(w.porto.author_id(), vec![])), "a suspension is the council's");
+}
