@@ -27,6 +27,9 @@ pub struct Receipt {
     /// Its facts.
     #[n(2)]
     pub facts: Vec<SealedFact>,
+    /// How far members have said that they hold the authority chain: an enrolment is in effect when that is far enough.
+    #[n(3)]
+    pub held: Vec<SealedFact>,
 }
 
 impl Receipt {
@@ -55,9 +58,13 @@ impl Receipt {
             return Err(format!("it is a receipt of mesh {named}, not of {mesh}"));
         }
         let Export { charter, authority, terms } = &self.authority;
-        let (authority, passed) = cauldron_node_core::authority_told(&named, charter, authority, terms)?;
+        let (mut authority, passed) = cauldron_node_core::authority_told(&named, charter, authority, terms)?;
         if passed > 0 {
             return Err(format!("{passed} entries of its authority chain are not signed as they must be"));
+        }
+        for sealed in &self.held {
+            let fact = proven(sealed, &named, &authority)?;
+            authority.apply(&fact);
         }
         let mut ledger = Ledger::new();
         for sealed in &self.facts {

@@ -75,7 +75,7 @@ fn a_deferral_is_judged_again_until_it_resolves() {
     let mut world = World::with_policy(&rego);
     let p = world.propose(proposal("198.51.100.7"));
     assert_eq!(world.run().len(), 1);
-    assert_eq!(world.state(&p), State::Evaluated);
+    assert_eq!(world.state(&p), State::Deferred);
     world.clock.wall_ms += 1_000;
     assert_eq!(world.run().len(), 2, "a decision and a permit");
     assert_eq!(world.state(&p), State::Permitted);

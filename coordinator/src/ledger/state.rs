@@ -22,8 +22,10 @@ pub const PERMIT_MS_MAX: u64 = 15 * 60 * 1000;
 pub enum State {
     /// Not judged yet.
     Proposed,
-    /// Judged, and deferred until new facts.
+    /// Judged: policy asks for other arguments, and the child that has them is not here yet.
     Evaluated,
+    /// Judged, and deferred until policy says something else.
+    Deferred,
     /// Waits for people.
     PendingApproval,
     /// Policy allows it unless somebody objects in time.
@@ -347,7 +349,7 @@ impl Ledger {
                 status.why.push(format!("policy asks for other arguments: {}", first.body.rules.join("; ")));
             }
             Outcome::Defer => {
-                status.state = State::Evaluated;
+                status.state = State::Deferred;
                 status.why.push(format!("deferred: {}", first.body.rules.join("; ")));
             }
             Outcome::Deny => unreachable!("a denial was folded before"),

@@ -241,13 +241,22 @@ impl NodeCore {
         facts.map(|fact| self.audit_entry(&fact)).collect()
     }
 
-    /// The lineage of a proposal or of anything about it, and the facts of its story as they were signed.
+    /// The lineage of a proposal or of anything about it, the facts of its story as they were signed, and how far each member has
+    /// said that it holds the authority chain.
     #[must_use]
-    pub fn lineage_facts(&self, id: &FactId) -> Option<(FactId, Vec<SealedFact>)> {
+    pub fn lineage_facts(&self, id: &FactId) -> Option<(FactId, Vec<SealedFact>, Vec<SealedFact>)> {
         let lineage = self.lineage_of(id)?;
         let events = self.ledger.timeline(&lineage, &self.authority);
         let facts = events.iter().filter_map(|event| self.log.get(&event.id)).map(|fact| fact.sealed().clone());
-        Some((lineage, facts.collect()))
+        let mut held = BTreeMap::new();
+        for fact in self.log.of_kind(KIND_HELD) {
+            let header = fact.header();
+            let newest = held.entry(header.author).or_insert_with(|| fact.clone());
+            if newest.header().hlc < header.hlc {
+                *newest = fact;
+            }
+        }
+        Some((lineage, facts.collect(), held.into_values().map(|fact| fact.sealed().clone()).collect()))
     }
 
     /// Every fact of a lineage's story, in the order of its authors' clocks.
@@ -334,6 +343,7 @@ fn state_word(state: State) -> &'static str {
     match state {
         State::Proposed => "PROPOSED",
         State::Evaluated => "EVALUATED",
+        State::Deferred => "DEFERRED",
         State::PendingApproval => "PENDING_APPROVAL",
         State::Approved => "APPROVED",
         State::Permitted => "PERMITTED",

@@ -129,6 +129,7 @@ def play(name, version, api, limit, verbose):
         count["alone_solved"] += solved
         count["alone_waiting"] += agent.runtime.waited
         count["calls"] += agent.runtime.calls
+        print(f"{name} {user_task.ID}: {count['pairs']} pairs, {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
         for injection_task in injections[: limit or None]:
             words = attack.attack(user_task, injection_task)
             free, open_attack, _ = one(suite, user_task, injection_task, words, None)

@@ -101,7 +101,7 @@ fn aarm_05_an_altered_entry_of_the_context_is_detected() {
     let earlier = place.receipt(first);
     earlier.check(&[]).ok();
     let refused = earlier.altered("data:prices", "data:nothin").check(&[]);
-    assert!(refused.refused_with(4).contains("body does not match"), "{refused:?}");
+    assert!(refused.refused_with(6).contains("body does not match"), "{refused:?}");
 }
 
 #[test]
@@ -252,7 +252,7 @@ fn aarm_14_a_receipt_is_checked_offline() {
     let checked = receipt.check(&["--mesh", &place.mesh_id()]).ok();
     assert_eq!(checked.json(), receipt.file["says"]);
     let other = "0".repeat(64);
-    assert!(receipt.check(&["--mesh", &other]).refused_with(4).contains("it is a receipt of mesh"));
+    assert!(receipt.check(&["--mesh", &other]).refused_with(6).contains("it is a receipt of mesh"));
 }
 
 #[test]
@@ -273,13 +273,13 @@ fn aarm_15_an_altered_receipt_does_not_verify() {
         *file.pointer_mut(pointer).expect(pointer) = json!(value);
         let altered = super::place::Receipt { file, ..place.receipt(&call.id) };
         let refused = altered.check(&[]);
-        assert!(refused.refused_with(4).contains("what it says is not what was signed"), "{pointer}: {refused:?}");
+        assert!(refused.refused_with(6).contains("what it says is not what was signed"), "{pointer}: {refused:?}");
     }
     // What was signed.
     let refused = receipt.altered("kimberley", "kimberlex").check(&[]);
-    assert!(refused.refused_with(4).contains("body does not match"), "{refused:?}");
+    assert!(refused.refused_with(6).contains("body does not match"), "{refused:?}");
     let refused = receipt.altered("list.allow", "list.allox").check(&[]);
-    assert!(refused.refused_with(4).contains("body does not match"), "{refused:?}");
+    assert!(refused.refused_with(6).contains("body does not match"), "{refused:?}");
 }
 
 #[test]

@@ -148,7 +148,7 @@ fn adr30_05_an_approver_whose_identity_was_not_verified_fills_no_stage() {
     // A key that the council never enrolled, in the name of ana.
     let key = place.mesh.folder().join("stranger.key").display().to_string();
     if !std::path::Path::new(&key).exists() {
-        cauldron(place.mesh.folder(), &["key", "new", &key, "--person", "ana"]).ok();
+        cauldron(place.mesh.folder(), &["key", "new", &key, "--person", "ana", "--no-passphrase"]).ok();
     }
     let refused = place.approve_by(&call.id, &key);
     assert!(!refused.err.is_empty() && refused.code != Some(0), "{refused:?}");

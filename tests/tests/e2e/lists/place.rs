@@ -151,7 +151,7 @@ impl Place {
 
 /// A file that proves something.
 pub struct Receipt {
-    folder: tempfile::TempDir,
+    pub folder: tempfile::TempDir,
     pub file: Value,
 }
 
