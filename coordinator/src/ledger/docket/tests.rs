@@ -220,7 +220,7 @@ fn the_random_worlds_of_the_docket_reach_the_hard_places() {
     let (mut seen, mut held) = (BTreeSet::new(), false);
     use crate::ledger::State::*;
     let hard =
-        [Proposed, Evaluated, PendingApproval, VetoWindow, Approved, Permitted, Started, Denied, Expired, Superseded];
+        [Proposed, Deferred, PendingApproval, VetoWindow, Approved, Permitted, Started, Denied, Expired, Superseded];
     for _ in 0..300 {
         if held && hard.iter().all(|state| seen.contains(state)) {
             return;

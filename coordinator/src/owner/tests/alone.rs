@@ -4,6 +4,7 @@ use super::*;
 use crate::bodies::{
     BrokenGlass, KIND_BREAK_GLASS, KIND_REVIEW, KIND_SITE_LIFT, Review, ReviewStatement, SiteLiftStatement,
 };
+use crate::budget::BudgetSeen;
 use crate::coordinate::{Act, Glass, Limits, break_glass, would_break};
 use crate::ledger::State;
 use crate::signed::Signed;
@@ -32,6 +33,9 @@ fn granted(world: &mut World, change: impl FnOnce(&mut IsolationGrant)) {
     let mut grant = grant();
     change(&mut grant);
     world.entry(&Entry::Isolation(grant));
+    let free = [(world.lyon.author_id(), 10)].into();
+    let name = "blocks".to_owned();
+    world.budgets = vec![BudgetSeen { name, window: Some(0), limit: 10, held: 10, free, ..BudgetSeen::default() }];
 }
 
 /// Lyon, cut off, decides and permits by its own grant; what it wrote.
@@ -149,7 +153,9 @@ fn r2_needs_two_of_the_sites_own_people_and_escrow() {
     world.lease = LeaseAge::Ms(11 * MINUTE_MS);
     // A permit of hq with one vote, under way when the links broke.
     let body = world.ledger.permit(&permit).expect("here").body.clone();
-    let one = world.put(2, "site/lyon", KIND_PERMIT, &Permit { votes: body.votes[..1].to_vec(), ..body });
+    let ana =
+        world.ledger.votes_on(&p).find(|v| v.statement().is_ok_and(|s| s.person == "ana")).expect("she voted").id();
+    let one = world.put(2, "site/lyon", KIND_PERMIT, &Permit { votes: vec![ana], ..body });
     assert!(refused(&world, &one, Code::Isolated).contains("needs 2 of the site's own people"));
     granted(&mut world, |g| g.escrow = vec![Budget::new("other").expect("a name")]);
     assert!(refused(&world, &permit, Code::Isolated).contains("draws on blocks"));
