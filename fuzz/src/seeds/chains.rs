@@ -148,7 +148,13 @@ fn all_entries() -> Vec<Entry> {
     vec![
         mint(),
         Entry::Lift(Lift { restrictions: vec![FactId::from_bytes([7; 32])], reason: "over".into() }),
-        autonomy(Some(AutonomyGrant { level: Level::L3, votes_r2: 0, votes_r3: 2, expires_ms: NOW, evidence: None })),
+        autonomy(Some(AutonomyGrant {
+            level: Level::L3,
+            votes_r2: 0,
+            votes_r3: 2,
+            expires_ms: NOW.wall_ms,
+            evidence: None,
+        })),
         autonomy(None),
         Entry::Reassign(Box::new(Reassign {
             prefix: "lyon/lyon/blocklist".into(),
