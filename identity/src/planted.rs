@@ -89,7 +89,7 @@
 //! | `break-glass-twice` | a token may be used again |
 
 /// The bugs of what people and coordinators may do to a proposal.
-pub const GOVERN_NAMES: [&str; 14] = [
+pub const GOVERN_NAMES: [&str; 15] = [
     "deputy-votes-twice",
     "writer-approves",
     "silence-unvouched",
@@ -104,6 +104,7 @@ pub const GOVERN_NAMES: [&str; 14] = [
     "isolation-without-grant",
     "break-glass-skips-deny",
     "break-glass-twice",
+    "purpose-restated",
 ];
 
 /// The bugs of ranges, of documents in one piece and of facts on disk.
