@@ -89,9 +89,10 @@
 //! | `break-glass-twice` | a token may be used again |
 //! | `resume-unjudged` | what was started before a crash goes on although somebody said no since |
 //! | `cut-beside-forgotten` | a cut that a term took out of the chain means nothing |
+//! | `purpose-restated` | a session may say anew what it is for, after it read something |
 
 /// The bugs of what people and coordinators may do to a proposal.
-pub const GOVERN_NAMES: [&str; 16] = [
+pub const GOVERN_NAMES: [&str; 17] = [
     "deputy-votes-twice",
     "writer-approves",
     "silence-unvouched",
@@ -108,6 +109,7 @@ pub const GOVERN_NAMES: [&str; 16] = [
     "break-glass-twice",
     "resume-unjudged",
     "cut-beside-forgotten",
+    "purpose-restated",
 ];
 
 /// The bugs of ranges, of documents in one piece and of facts on disk.

@@ -7,7 +7,7 @@ use std::process::{ExitCode, Stdio};
 use crate::forward::cargo;
 
 /// Bug, and package and name of the test that must fail with it.
-const CAUGHT_BY: [(&str, &str, &str); 29] = [
+const CAUGHT_BY: [(&str, &str, &str); 30] = [
     ("resumption-on", "cauldron-mesh", "a_session_is_never_resumed_so_a_distrusted_peer_is_verified_again"),
     ("guard-off", "cauldron-mesh", "withdrawn_trust_ends_live_connections_and_keeps_them_out"),
     ("path-check-off", "cauldron-mesh", "no_bad_certificate_is_let_in_by_either_side"),
@@ -54,6 +54,7 @@ const CAUGHT_BY: [(&str, &str, &str); 29] = [
         "cauldron-coordinator",
         "a_cut_holds_and_forgets_nothing_whatever_arrives_in_whatever_order",
     ),
+    ("purpose-restated", "cauldron-coordinator", "a_purpose_is_stated_before_anything_was_read_and_nowhere_else"),
 ];
 
 /// Runs each test without its bug, where it must hold, and with it, where it must not.
