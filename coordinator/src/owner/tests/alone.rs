@@ -42,13 +42,14 @@ fn granted(world: &mut World, change: impl FnOnce(&mut IsolationGrant)) {
 fn alone(world: &mut World) -> Vec<FactId> {
     let lyon = world.lyon.author_id();
     let mut written = Vec::new();
-    loop {
+    for _ in 0..20 {
         let acts = world.step_as(&lyon, world.lease);
         if acts.is_empty() {
             return written;
         }
         written.extend(world.write_as(3, &acts));
     }
+    panic!("it writes the same for ever");
 }
 
 /// A proposal of `risk` that lyon decided alone and ana approved, and its permit by lyon.
