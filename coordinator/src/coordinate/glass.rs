@@ -22,13 +22,13 @@ pub enum Glass {
 #[must_use]
 pub fn break_glass(used: &Recorded<BrokenGlass>, bench: &Bench<'_>, limits: &Limits) -> Glass {
     let ledger = bench.ledger;
-    if let Some(first) = ledger.bound_by(&used.body.digest(), &bench.me.author) {
-        if first.body.break_glass == Some(used.id) {
-            return Glass::Permitted(first.id);
-        }
-        if !crate::planted::active("break-glass-twice") {
-            return Glass::Refused(used_already(first));
-        }
+    let written = |p: &&Recorded<Permit>| p.header.author == bench.me.author && p.body.break_glass == Some(used.id);
+    if let Some(permit) = ledger.permits_on(&used.body.proposal).find(written) {
+        return Glass::Permitted(permit.id);
+    }
+    let first = ledger.bound_by(&used.body.digest(), &bench.me.author);
+    if let Some(first) = first.filter(|_| !crate::planted::active("break-glass-twice")) {
+        return Glass::Refused(used_already(first));
     }
     match examine(used, bench, limits) {
         Ok(act) => Glass::Write(Box::new(act)),
