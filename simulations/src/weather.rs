@@ -284,6 +284,7 @@ impl Weather {
         if planted::active("deputy-votes-twice") {
             (self.people.deputy_ms, self.people.approvers, self.silence_ms) = (Some(3_000), 2, None);
             (self.people.count, self.people.look_ms, self.people.edit) = (4, 2_000, 0);
+            (self.agents.proposals, self.takes, self.faults.restore_ms) = (12, None, None);
         }
         if planted::active("silence-unvouched") || planted::active("silence-not-waited") {
             (self.silence_ms, self.faults.forge_ms, self.budget_ms) = (Some(30_000), Some(8_000), None);

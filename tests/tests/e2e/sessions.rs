@@ -11,7 +11,13 @@ fn open(mesh: &Mesh, principal: &str) -> String {
 
 fn call(mesh: &Mesh, session: &str, operation: &str, args: Value, wait_ms: u64) -> Value {
     let call = json!({ "operation": operation, "args": args, "rationale": "asked to", "evidence": ["a ticket"], "wait_ms": wait_ms });
-    mesh.lyon.post(&format!("/v1/sessions/{session}/calls"), &call).json()
+    let mut answer = Value::Null;
+    // A node that has just started may not have its policy yet, and says so.
+    eventually("lyon has its policy", || {
+        answer = mesh.lyon.post(&format!("/v1/sessions/{session}/calls"), &call).json();
+        answer["kind"] != "no_policy"
+    });
+    answer
 }
 
 #[test]
