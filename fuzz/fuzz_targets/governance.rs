@@ -52,7 +52,8 @@ fn judged(ledger: &Ledger, mesh: &Mesh) {
     let id = spiffe_id(LYON);
     let me = Me { author: key(LYON).author_id(), incarnation: 0, spiffe_id: &id, resource_version: None };
     let authority = &mesh.authority;
-    let bench = Bench { ledger, authority, engine: Some(&ENGINE), clock: &NOW, lease: LeaseAge::Ms(1_000), budgets: &[], me };
+    let bench =
+        Bench { ledger, authority, engine: Some(&ENGINE), clock: &NOW, lease: LeaseAge::Ms(1_000), budgets: &[], me };
     ledger.permits().for_each(|permit| drop(judge(&permit.id, &bench)));
     ledger.starts().for_each(|start| drop(resume(&start.id, &bench, Probe::Absent)));
 }

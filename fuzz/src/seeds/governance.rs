@@ -72,7 +72,8 @@ impl Story {
             &Ended { started, effect_ref: done.effect_ref.clone(), ended_ms: NOW.wall_ms },
         );
         let reason = "disk".to_owned();
-        let failed = Failed { started, probed_no_effect: true, reason: reason.clone(), failed_ms: NOW.wall_ms, labels: vec![] };
+        let failed =
+            Failed { started, probed_no_effect: true, reason: reason.clone(), failed_ms: NOW.wall_ms, labels: vec![] };
         story.write(LYON, KIND_FAILED, 0, &failed);
         story.write(LYON, KIND_UNKNOWN, 0, &Unknown { started, reason, noticed_ms: NOW.wall_ms, labels: vec![] });
         story.aftermath(started);
@@ -111,8 +112,7 @@ impl Story {
         loop {
             let me = key(HQ).author_id();
             let sitting = Sitting { me: &me, lease: LeaseAge::Ms(0), budgets: &[] };
-            let acts =
-                step(&self.ledger, &self.mesh.authority, Some(&ENGINE), &NOW, &sitting, &Limits::default());
+            let acts = step(&self.ledger, &self.mesh.authority, Some(&ENGINE), &NOW, &sitting, &Limits::default());
             for act in &acts {
                 last = Some(match act {
                     Act::Decide { body, .. } => self.write(HQ, KIND_DECISION, 0, body),
