@@ -81,6 +81,9 @@ pub enum Inserted {
 /// A resource, and what somebody wants of it.
 type IntentOn = (String, String);
 
+/// What was said about each of many facts. Most have one such, and a node of a tree has room for eleven: what is large lies outside.
+type Of<T> = BTreeMap<FactId, BTreeMap<FactId, Box<Recorded<T>>>>;
+
 /// Governance facts, indexed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Ledger {
@@ -94,10 +97,10 @@ pub struct Ledger {
     sessions: BTreeMap<Digest, BTreeMap<u64, BTreeSet<FactId>>>,
     /// Steps by the step that they name before them.
     followers: BTreeMap<FactId, BTreeSet<FactId>>,
-    decisions: BTreeMap<FactId, BTreeMap<FactId, Recorded<Decision>>>,
-    windows: BTreeMap<FactId, BTreeMap<FactId, Recorded<WindowClosed>>>,
+    decisions: Of<Decision>,
+    windows: Of<WindowClosed>,
     /// By proposal; a signed statement may be carried by several facts.
-    votes: BTreeMap<FactId, BTreeMap<SignedVote, BTreeMap<FactId, Header>>>,
+    votes: BTreeMap<FactId, BTreeMap<SignedVote, BTreeMap<FactId, Box<Header>>>>,
     /// When a person approved, and what: for the rate at which one may.
     approvals: BTreeMap<String, BTreeMap<(u64, Digest), SignedVote>>,
     /// By the deputy; what takes one back, by whoever named them.
@@ -114,7 +117,7 @@ pub struct Ledger {
     starts_in: BTreeMap<FactId, BTreeSet<FactId>>,
     started_on: BTreeMap<FactId, BTreeSet<FactId>>,
     starts_by: BTreeMap<AuthorId, BTreeSet<(u64, FactId)>>,
-    reports: BTreeMap<FactId, BTreeMap<FactId, Recorded<Report>>>,
+    reports: Of<Report>,
     restrictions: BTreeMap<FactId, Recorded<Restriction>>,
     /// By what is offered.
     offers: BTreeMap<String, BTreeMap<FactId, Recorded<Offer>>>,
@@ -146,7 +149,7 @@ impl Ledger {
         let taken = match fact.header().kind.as_str() {
             KIND_PROPOSAL => read(fact).map(|r| self.insert_proposal(r)),
             KIND_DECISION => read(fact).map(|r: Recorded<Decision>| {
-                self.decisions.entry(r.body.proposal).or_default().insert(r.id, r).is_none()
+                self.decisions.entry(r.body.proposal).or_default().insert(r.id, Box::new(r)).is_none()
             }),
             KIND_VOTE => self.insert_vote(fact),
             KIND_PERMIT => read(fact).map(|r: Recorded<Permit>| {
@@ -156,7 +159,7 @@ impl Ledger {
             }),
             KIND_STARTED => read(fact).map(|r| self.insert_start(r)),
             KIND_WINDOW => read(fact).map(|r: Recorded<WindowClosed>| {
-                self.windows.entry(r.body.proposal).or_default().insert(r.id, r).is_none()
+                self.windows.entry(r.body.proposal).or_default().insert(r.id, Box::new(r)).is_none()
             }),
             KIND_DEPUTY => self.insert_deputy(fact),
             KIND_READ => read(fact).map(|r| self.insert_read(r)),
@@ -225,7 +228,7 @@ impl Ledger {
             self.approvals.entry(statement.person).or_default().insert(at, recorded.body.clone());
         }
         let carriers = self.votes.entry(statement.proposal).or_default().entry(recorded.body).or_default();
-        Ok(carriers.insert(recorded.id, recorded.header).is_none())
+        Ok(carriers.insert(recorded.id, Box::new(recorded.header)).is_none())
     }
 
     fn insert_deputy(&mut self, fact: &Fact) -> Result<bool, CodecError> {
@@ -239,7 +242,7 @@ impl Ledger {
     }
 
     fn insert_report(&mut self, started: FactId, report: Recorded<Report>) -> bool {
-        self.reports.entry(started).or_default().insert(report.id, report).is_none()
+        self.reports.entry(started).or_default().insert(report.id, Box::new(report)).is_none()
     }
 
     /// A proposal.
@@ -283,7 +286,7 @@ impl Ledger {
 
     /// The decisions on one proposal.
     pub fn decisions_on(&self, proposal: &FactId) -> impl Iterator<Item = &Recorded<Decision>> {
-        self.decisions.get(proposal).into_iter().flat_map(BTreeMap::values)
+        self.decisions.get(proposal).into_iter().flat_map(BTreeMap::values).map(Box::as_ref)
     }
 
     /// The distinct signed statements on one proposal.
@@ -336,7 +339,7 @@ impl Ledger {
 
     /// What coordinators said of the time to object to one proposal.
     pub fn windows_on(&self, proposal: &FactId) -> impl Iterator<Item = &Recorded<WindowClosed>> {
-        self.windows.get(proposal).into_iter().flat_map(BTreeMap::values)
+        self.windows.get(proposal).into_iter().flat_map(BTreeMap::values).map(Box::as_ref)
     }
 
     /// The newest proposals of an agent's build, the newest first.
@@ -353,7 +356,7 @@ impl Ledger {
 
     /// What was reported about a start.
     pub fn reports_on(&self, started: &FactId) -> impl Iterator<Item = &Recorded<Report>> {
-        self.reports.get(started).into_iter().flat_map(BTreeMap::values)
+        self.reports.get(started).into_iter().flat_map(BTreeMap::values).map(Box::as_ref)
     }
 }
 
