@@ -6,7 +6,7 @@
 
 use cauldron_coordinator::action::{Action, Catalogue};
 use cauldron_coordinator::bodies::KIND_BUNDLE;
-use cauldron_coordinator::coordinate::{Limits, step};
+use cauldron_coordinator::coordinate::{Limits, Sitting, step};
 use cauldron_coordinator::lease::LeaseAge;
 use cauldron_coordinator::ledger::Ledger;
 use cauldron_coordinator::owner::{Bench, Me, Probe, judge, resume};
@@ -43,7 +43,9 @@ fuzz_target!(init: { ready(); std::sync::LazyLock::force(&ENGINE) }, |input: &[u
         let _ = ledger.open(&mesh.authority, NOW.wall_ms);
     }
     for (who, lease) in [(HQ, LeaseAge::Ms(0)), (LYON, LeaseAge::Ms(4_000_000))] {
-        let _ = step(&ledger, &mesh.authority, Some(&ENGINE), &NOW, &key(who).author_id(), lease, &Limits::default());
+        let me = key(who).author_id();
+        let sitting = Sitting { me: &me, lease, budgets: &[] };
+        let _ = step(&ledger, &mesh.authority, Some(&ENGINE), &NOW, &sitting, &Limits::default());
     }
     judged(&ledger, &mesh);
 }));

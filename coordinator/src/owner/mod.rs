@@ -112,7 +112,8 @@ impl<'a> Bench<'a> {
             None => self.check_signer(permit, p)?,
         }
         let action = self.check_content(permit, p)?;
-        if resuming.is_none() || !planted::active("resume-unjudged") {
+        let anew = resuming.is_none() || !planted::active("resume-unjudged");
+        if anew {
             self.check_denials(permit, p)?;
         }
         self.check_unused(&permit.id, p, resuming)?;
@@ -123,7 +124,9 @@ impl<'a> Bench<'a> {
         let decision = self.check_decision(permit, p)?;
         let (evaluation, class) = self.check_policy(permit, p, &decision.body, &action)?;
         let way = self.check_lease(permit, p, class)?;
-        self.check_lifted(way, p)?;
+        if anew {
+            self.check_lifted(way, p)?;
+        }
         let obligations = evaluation.obligations.both(&decision.body.obligations);
         self.check_carried(&permit.body, &obligations, &action)?;
         match way {
