@@ -111,6 +111,8 @@ pub const RARE: &[(&str, u64)] = &[
     ("clock.reset", 4_000),
     // Its receiver has to be away from before the grant until after the cut: about one world in 300.
     ("budget.refused", 2_000),
+    // The neighbour must hold rights, and hq none: about one world in 60.
+    ("budget.granted_by_a_neighbour", 600),
 ];
 
 /// How often each place was reached.
