@@ -145,20 +145,22 @@ impl NodeCore {
 #[cfg(test)]
 mod tests {
     use cauldron_coordinator::bodies::{Order, Restriction};
-    use cauldron_identity::SpiffeId;
     use cauldron_identity::authority::{Amend, Enrol, EntryBody};
+    use cauldron_identity::budget::Life;
     use cauldron_identity::charter::{ClassAges, Seat};
+    use cauldron_identity::isolation::{BreakGlass, HORIZONS_MAX, IsolationGrant};
+    use cauldron_identity::{Digest, SpiffeId};
 
     use super::*;
     use crate::testing::{NOW, charter, config, key};
     use crate::{Command, Input};
 
-    /// hq, whose council is key 2, and lyon (key 4), which is away; everything is killed.
-    fn killed(second_coordinator: bool) -> NodeCore {
-        let seat = |n: u8, name: &str| Seat {
-            author: key(n).public(),
-            spiffe_id: format!("spiffe://acme.test/coordinator/{name}"),
-        };
+    fn seat(n: u8, name: &str) -> Seat {
+        Seat { author: key(n).public(), spiffe_id: format!("spiffe://acme.test/coordinator/{name}") }
+    }
+
+    /// hq, whose council is key 2, and lyon (key 4), which is away; the council has written `more`, and everything is killed.
+    fn killed(more: &[Entry]) -> NodeCore {
         let charter = charter(seat(1, "hq"));
         let config = config(key(1), "spiffe://acme.test/coordinator/hq", &charter);
         let mut core = NodeCore::open(config, [], NOW).expect("it opens");
@@ -169,10 +171,7 @@ mod tests {
             core.handle(NOW, Input::Command { ticket: 1, command: Box::new(Command::Authority(Box::new(body))) });
         };
         write(&Entry::Enrol(Enrol::new(&charter.mesh_id(), &key(4), &lyon)));
-        if second_coordinator {
-            let coordinators = Some(vec![seat(1, "hq"), seat(5, "hq-2")]);
-            write(&Entry::Amend(Box::new(Amend { coordinators, ..Amend::default() })));
-        }
+        more.iter().for_each(&mut write);
         let order = Order {
             mesh: charter.mesh_id(),
             target: Target::All,
@@ -187,7 +186,7 @@ mod tests {
 
     #[test]
     fn without_a_grant_the_authority_of_who_is_away_ends_with_its_lease() {
-        let core = killed(false);
+        let core = killed(&[]);
         let views = core.restrictions_view(NOW);
         let view = &views[0];
         assert_eq!((view.state, view.of, view.enforced_by), ("PARTIAL", Some(2), Some(1)), "{view:?}");
@@ -204,8 +203,34 @@ mod tests {
     }
 
     #[test]
+    fn a_grant_or_a_sealed_token_lets_who_is_away_go_on_for_longer() {
+        let site = || "lyon".to_owned();
+        let grant = |horizon| {
+            Entry::Isolation(IsolationGrant {
+                site: site(),
+                acting: vec!["spiffe://acme.test/site/lyon/node/lyon".into()],
+                horizon,
+                groups: vec!["security-duty".into()],
+                escrow: vec![],
+                lift: 1,
+            })
+        };
+        let shorter = ClassAges { r0_ms: 2 * HORIZONS_MAX.r1_ms, ..HORIZONS_MAX };
+        let core = killed(&[grant(HORIZONS_MAX), grant(shorter)]);
+        let month = Some(Time(NOW.wall_ms + HORIZONS_MAX.r0_ms));
+        assert_eq!(core.restrictions_view(NOW)[0].latest_by, month, "lyon may not have heard of the shorter one");
+        assert_eq!(core.authority_ms_max(Some("porto"), RiskClass::R0), ClassAges::default().r0_ms);
+        let expires_ms = NOW.wall_ms + 2 * HORIZONS_MAX.r0_ms;
+        let holder = Life { author: key(4).author_id(), incarnation: 0 };
+        let tokens = BreakGlass { site: site(), holder, digests: vec![Digest::of("token", b"1")], expires_ms };
+        let core = killed(&[grant(HORIZONS_MAX), Entry::BreakGlass(tokens)]);
+        assert_eq!(core.restrictions_view(NOW)[0].latest_by, Some(Time(expires_ms)), "a token needs no lease");
+    }
+
+    #[test]
     fn while_a_coordinator_has_not_said_so_nobody_knows() {
-        let core = killed(true);
+        let coordinators = Some(vec![seat(1, "hq"), seat(5, "hq-2")]);
+        let core = killed(&[Entry::Amend(Box::new(Amend { coordinators, ..Amend::default() }))]);
         let view = &core.restrictions_view(NOW)[0];
         assert_eq!((view.state, view.of, view.enforced_by, view.latest_by), ("UNKNOWN", Some(3), Some(1), None));
         assert!(view.waiting.iter().all(|w| w.latest_by.is_none()), "it may go on giving leases: {view:?}");
