@@ -28,6 +28,32 @@ pub trait Statement: Encode<()> + for<'b> Decode<'b, ()> {
     fn authority_head(&self) -> Option<FactId>;
 }
 
+/// The statement of a body with the fields `mesh`, `person`, `credential` and `authority_head`.
+macro_rules! statement {
+    ($name:ident, $domain:literal) => {
+        impl $crate::signed::Statement for $name {
+            const DOMAIN: &'static str = $domain;
+
+            fn mesh(&self) -> cauldron_identity::MeshId {
+                self.mesh
+            }
+
+            fn person(&self) -> &str {
+                &self.person
+            }
+
+            fn credential(&self) -> cauldron_identity::Digest {
+                self.credential
+            }
+
+            fn authority_head(&self) -> Option<cauldron_identity::FactId> {
+                self.authority_head
+            }
+        }
+    };
+}
+pub(crate) use statement;
+
 /// A statement as signed.
 #[derive(Encode, Decode)]
 #[cbor(map)]

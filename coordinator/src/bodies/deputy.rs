@@ -4,7 +4,7 @@ use cauldron_identity::{Digest, FactId, MeshId};
 use minicbor::{Decode, Encode};
 use serde::Serialize;
 
-use crate::signed::{Signed, Statement};
+use crate::signed::{Signed, statement};
 
 /// What a person signs to name a deputy, or to take one back.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Serialize)]
@@ -53,22 +53,4 @@ pub type Deputy = Signed<DeputyStatement>;
 /// The longest that one statement lasts, milliseconds: what is needed for longer is a group's to give.
 pub const DEPUTY_MS_MAX: u64 = 31 * 86_400_000;
 
-impl Statement for DeputyStatement {
-    const DOMAIN: &'static str = "cauldron/deputy/v1";
-
-    fn mesh(&self) -> MeshId {
-        self.mesh
-    }
-
-    fn person(&self) -> &str {
-        &self.person
-    }
-
-    fn credential(&self) -> Digest {
-        self.credential
-    }
-
-    fn authority_head(&self) -> Option<FactId> {
-        self.authority_head
-    }
-}
+statement!(DeputyStatement, "cauldron/deputy/v1");

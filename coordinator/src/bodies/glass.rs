@@ -5,7 +5,7 @@ use cauldron_identity::{AuthorKey, Digest, FactId, MeshId, PublicKey, Signature}
 use minicbor::{Decode, Encode};
 use serde::Serialize;
 
-use crate::signed::{Signed, Statement};
+use crate::signed::{Signed, statement};
 
 /// Body of a `break-glass` fact: a token is used for one proposal. Whoever holds the token may; any node of the site carries it.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Serialize)]
@@ -130,30 +130,6 @@ pub struct SiteLiftStatement {
 
 /// The statement as signed: body of a `site-lift` fact. It lifts once the site's grant names as many people as have signed one.
 pub type SiteLift = Signed<SiteLiftStatement>;
-
-macro_rules! statement {
-    ($name:ident, $domain:literal) => {
-        impl Statement for $name {
-            const DOMAIN: &'static str = $domain;
-
-            fn mesh(&self) -> MeshId {
-                self.mesh
-            }
-
-            fn person(&self) -> &str {
-                &self.person
-            }
-
-            fn credential(&self) -> Digest {
-                self.credential
-            }
-
-            fn authority_head(&self) -> Option<FactId> {
-                self.authority_head
-            }
-        }
-    };
-}
 
 statement!(ReviewStatement, "cauldron/break-glass-review/v1");
 statement!(SiteLiftStatement, "cauldron/site-lift/v1");

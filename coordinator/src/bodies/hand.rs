@@ -5,7 +5,7 @@ use cauldron_identity::{Digest, FactId, MeshId};
 use minicbor::{Decode, Encode};
 use serde::Serialize;
 
-use crate::signed::{Signed, Statement};
+use crate::signed::{Signed, statement};
 
 /// What a person signs when they write or edit a proposal.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Serialize)]
@@ -41,22 +41,4 @@ pub struct HandStatement {
 /// The statement as signed.
 pub type Hand = Signed<HandStatement>;
 
-impl Statement for HandStatement {
-    const DOMAIN: &'static str = "cauldron/hand/v1";
-
-    fn mesh(&self) -> MeshId {
-        self.mesh
-    }
-
-    fn person(&self) -> &str {
-        &self.person
-    }
-
-    fn credential(&self) -> Digest {
-        self.credential
-    }
-
-    fn authority_head(&self) -> Option<FactId> {
-        self.authority_head
-    }
-}
+statement!(HandStatement, "cauldron/hand/v1");
