@@ -2,6 +2,7 @@
 
 mod alone;
 mod bad_input;
+mod glass;
 mod powers;
 mod undo;
 mod votes;
