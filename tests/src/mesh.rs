@@ -9,6 +9,9 @@ use tempfile::TempDir;
 
 use crate::{Node, Ran, cauldron, cauldron_with, eventually, free_port};
 
+/// Version of the policies of this repository.
+const POLICY: &str = "2026.11.2";
+
 /// How a mesh differs from the usual one.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Plan<'a> {
@@ -189,6 +192,42 @@ impl Mesh {
     #[must_use]
     pub fn carried_out(&self) -> usize {
         std::fs::read_to_string(self.folder().join("blocklist.journal")).unwrap_or_default().lines().count()
+    }
+
+    /// The key file of the council, which is the founder alone.
+    #[must_use]
+    pub fn council_key(&self) -> String {
+        self.hq.dir().join("people/ana.council.key").display().to_string()
+    }
+
+    /// Has the council sign the draft in `file`, and hands it in at hq.
+    ///
+    /// # Panics
+    /// When either is refused.
+    pub fn ratify(&self, file: &str) {
+        self.hq.run(&["authority", "sign", file, "--key", &self.council_key(), "--yes"]).ok();
+        self.hq.run(&["authority", "submit", file]).ok();
+    }
+
+    /// The policies of this repository in a folder of their own, as version `<theirs>-<suffix>`, each file changed by `change`.
+    ///
+    /// # Panics
+    /// When they cannot be read or written.
+    #[must_use]
+    pub fn policies(&self, suffix: &str, change: impl Fn(&str, String) -> String) -> String {
+        let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/policies");
+        let to = self.folder().join("policies");
+        std::fs::create_dir(&to).expect("made");
+        for file in std::fs::read_dir(from).expect("readable").map(|file| file.expect("readable").path()) {
+            let name = file.file_name().expect("a name").to_string_lossy().into_owned();
+            let mut text = std::fs::read_to_string(&file).expect("text");
+            if name == "manifest.json" {
+                text = text.replace(POLICY, &format!("{POLICY}-{suffix}"));
+                assert!(text.contains(suffix), "the default bundle is version {POLICY}");
+            }
+            std::fs::write(to.join(&name), change(&name, text)).expect("written");
+        }
+        to.display().to_string()
     }
 
     /// The founder's "yes", by the command line at hq.

@@ -4,25 +4,15 @@ use cauldron_tests::{Mesh, Node, eventually};
 
 /// The policies of this repository, by which each block takes one of `blocks`.
 fn activate_taking(mesh: &Mesh) {
-    let from = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/policies");
-    let to = mesh.folder().join("policies");
-    std::fs::create_dir(&to).expect("made");
-    for file in std::fs::read_dir(from).expect("readable").map(|file| file.expect("readable").path()) {
-        let name = file.file_name().expect("a name").to_owned();
-        let mut text = std::fs::read_to_string(&file).expect("text");
-        if name == "manifest.json" {
-            text = text.replace("2026.11.2", "2026.11.2-budget");
+    let folder = mesh.policies("budget", |name, text| {
+        if name != "security_address_block.rego" {
+            return text;
         }
-        if name == "security_address_block.rego" {
-            let why = "\"why\": \"blocking an address needs";
-            assert!(text.contains(why), "the rules say who approves");
-            text = text.replace(why, &format!("\"reserve\": [{{\"budget\": \"blocks\", \"amount\": 1}}],\n\t{why}"));
-        }
-        std::fs::write(to.join(name), text).expect("written");
-    }
-    let council = mesh.hq.dir().join("people/ana.council.key").display().to_string();
-    let folder = to.display().to_string();
-    mesh.hq.run(&["policy", "activate", "--bundle", &folder, "--key", &council, "--yes"]).ok();
+        let why = "\"why\": \"blocking an address needs";
+        assert!(text.contains(why), "the rules say who approves");
+        text.replace(why, &format!("\"reserve\": [{{\"budget\": \"blocks\", \"amount\": 1}}],\n\t{why}"))
+    });
+    mesh.hq.run(&["policy", "activate", "--bundle", &folder, "--key", &mesh.council_key(), "--yes"]).ok();
     for node in [&mesh.hq, &mesh.lyon] {
         eventually("the policy is active", || node.get("/v1/self")["policy"] == "2026.11.2-budget");
     }

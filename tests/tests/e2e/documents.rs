@@ -246,9 +246,7 @@ fn a_cut_takes_an_authors_changes_out_and_nobody_elses() {
     // porto builds on it.
     mesh.porto.run(&["doc", "set", "config/main", "mail", "relay=porto.example"]).ok();
     eventually("hq has all of it", || value(&mesh.hq, "mail", "relay") == "porto.example");
-    let council = mesh.hq.dir().join("people/ana.council.key").display().to_string();
-    mesh.hq.run(&["authority", "sign", &ends, "--key", &council, "--yes"]).ok();
-    mesh.hq.run(&["authority", "submit", &ends]).ok();
+    mesh.ratify(&ends);
     for node in [&mesh.hq, &mesh.porto] {
         eventually("lyon's later word is gone, porto's stands", || {
             value(node, "proxy", "host") == "good" && value(node, "mail", "relay") == "porto.example"

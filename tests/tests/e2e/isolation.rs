@@ -2,13 +2,6 @@
 
 use cauldron_tests::{Mesh, Node, Plan, eventually};
 
-/// Has the council sign what is in `file` and hands it in at hq.
-fn ratify(mesh: &Mesh, file: &str) {
-    let council = mesh.hq.dir().join("people/ana.council.key").display().to_string();
-    mesh.hq.run(&["authority", "sign", file, "--key", &council, "--yes"]).ok();
-    mesh.hq.run(&["authority", "submit", file]).ok();
-}
-
 /// What lyon says of one class of action.
 fn class(node: &Node, class: &str) -> serde_json::Value {
     let own = node.get("/v1/self");
@@ -38,11 +31,11 @@ fn a_site_goes_on_under_its_grant_then_by_broken_glass_alone_and_all_of_it_is_se
     };
     assert!(asked("8d").refused_with(2).contains("at most 168 h"));
     asked("3h").ok();
-    ratify(&mesh, &grant);
+    mesh.ratify(&grant);
     let issued = ["break-glass", "issue", &lyon, "--count", "2", "--tokens", &tokens, "--out", &glass];
     mesh.hq.run(&issued).ok();
     assert!(mesh.hq.run(&issued).refused_with(2).contains("not empty"), "no token is overwritten");
-    ratify(&mesh, &glass);
+    mesh.ratify(&glass);
     let head = mesh.hq.get("/v1/authority")["head"].clone();
     eventually("lyon holds both", || mesh.lyon.get("/v1/authority")["head"] == head);
     assert_eq!(class(&mesh.lyon, "R1")["under"], "lease");

@@ -1,16 +1,7 @@
 //! A stop is seen everywhere before it is called closed, the council lifts it, and autonomy raises a level and ends by itself.
 
-use std::path::Path;
-
 use cauldron_tests::{Mesh, eventually};
 use serde_json::Value;
-
-/// Has the council, which is ana alone, sign a draft, and hands it in.
-fn signed(mesh: &Mesh, file: &str) {
-    let key = mesh.hq.dir().join("people/ana.council.key").display().to_string();
-    mesh.hq.run(&["authority", "sign", file, "--key", &key, "--yes"]).ok();
-    mesh.hq.run(&["authority", "submit", file]).ok();
-}
 
 fn id(answer: &Value) -> String {
     answer["id"].as_str().expect("an id").to_owned()
@@ -18,27 +9,16 @@ fn id(answer: &Value) -> String {
 
 /// The policies of this repository, but that a block needs nobody where the agent is at L3.
 fn trusting(mesh: &Mesh) -> String {
-    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/policies");
-    let to = mesh.folder().join("policies");
-    std::fs::create_dir(&to).expect("made");
-    for file in std::fs::read_dir(from).expect("readable").map(|file| file.expect("readable").path()) {
-        let name = file.file_name().expect("a name").to_owned();
-        let mut text = std::fs::read_to_string(&file).expect("text");
-        if name == "manifest.json" {
-            text = text.replace("2026.11.2", "2026.11.2-trusting");
+    mesh.policies("trusting", |name, text| {
+        if name != "security_address_block.rego" {
+            return text;
         }
-        if name == "security_address_block.rego" {
-            let asks = "\tinput.proposal.operation == \"security.address.block\"\n}";
-            assert!(text.contains(asks), "the rule that asks people has another condition");
-            text = text.replace(
-                asks,
-                "\tinput.proposal.operation == \"security.address.block\"\n\tnot input.agent.level == \"L3\"\n}",
-            );
-            text += "\nallow contains {\"rule\": \"earned\", \"why\": \"the council granted L3\"} if input.agent.level == \"L3\"\n";
-        }
-        std::fs::write(to.join(name), text).expect("written");
-    }
-    to.display().to_string()
+        let asks = "\tinput.proposal.operation == \"security.address.block\"\n}";
+        assert!(text.contains(asks), "the rule that asks people has another condition");
+        let unless = format!("{}\tnot input.agent.level == \"L3\"\n}}", asks.trim_end_matches('}'));
+        text.replace(asks, &unless)
+            + "\nallow contains {\"rule\": \"earned\", \"why\": \"the council granted L3\"} if input.agent.level == \"L3\"\n"
+    })
 }
 
 #[test]
@@ -89,7 +69,7 @@ fn a_kill_is_closed_when_everybody_says_so_and_partial_until_a_time_when_not_and
     lift(&["0123456789abcdef"]).refused_with(5);
     lift(&[&closed]).ok();
     mesh.hq.run(&["authority", "submit", "lift.entry"]).refused_with(5);
-    signed(&mesh, "lift.entry");
+    mesh.ratify("lift.entry");
     eventually("lyon goes by it", || {
         mesh.lyon.items("/v1/restrictions").iter().any(|r| r["id"] == closed.as_str() && !r["lifted"].is_null())
     });
@@ -117,7 +97,7 @@ fn the_council_stops_a_feature_and_autonomy_raises_a_level_until_it_expires() {
     let class = ["--class", "security.address.block/blocklist", "--site", "lyon", "--reason", "a month of shadowing"];
     let grant = ["autonomy", "grant", "--build", &build, "--level", "L3", "--for", "25s", "--out", "grant.entry"];
     mesh.hq.run(&[&grant[..], &class].concat()).ok();
-    signed(&mesh, "grant.entry");
+    mesh.ratify("grant.entry");
     eventually("lyon holds it", || mesh.lyon.items("/v1/autonomy").len() == 1);
     let second = mesh.lyon.propose("198.51.100.8", 3_600).expect("taken");
     mesh.lyon.until_state(&second, "DONE");
@@ -129,7 +109,7 @@ fn the_council_stops_a_feature_and_autonomy_raises_a_level_until_it_expires() {
     let stop = ["kill", "--feature", "connector/blocklist", "--reason", "wrong customers", "--out", "stop.order"];
     mesh.hq.run(&stop).ok();
     mesh.hq.run(&["authority", "submit", "stop.order"]).refused_with(5);
-    signed(&mesh, "stop.order");
+    mesh.ratify("stop.order");
     mesh.lyon.until_state(&third, "DENIED");
     let told = &mesh.lyon.items("/v1/restrictions")[0];
     assert_eq!((told["kind"].as_str(), told["by"].as_str()), (Some("stop-feature"), Some("the council")), "{told}");

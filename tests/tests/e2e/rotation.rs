@@ -14,13 +14,6 @@ fn root(node: &Node, key: &str) -> Value {
     roots(node).into_iter().find(|root| root["key"] == key).unwrap_or(Value::Null)
 }
 
-/// The founder signs an entry and hands it in.
-fn council(mesh: &Mesh, file: &str) {
-    let key = mesh.hq.dir().join("people/ana.council.key").display().to_string();
-    mesh.hq.run(&["authority", "sign", file, "--key", &key, "--yes"]).ok();
-    mesh.hq.run(&["authority", "submit", file]).ok();
-}
-
 /// Keys of the roots in a node's bundle on disk, by their certificates' bytes.
 fn on_disk(node: &Node) -> usize {
     let pem = std::fs::read_to_string(node.dir().join("bundle.pem")).expect("readable");
@@ -49,7 +42,7 @@ fn a_root_key_is_rotated_in_four_steps_and_nobody_is_cut_off() {
     let refused = mesh.hq.run(&["authority", "activate", "--yes"]);
     assert!(refused.refused_with(5).contains("does not name root"), "{}", refused.err);
     mesh.porto.stop();
-    council(&mesh, &more);
+    mesh.ratify(&more);
     eventually("lyon trusts both", || on_disk(&mesh.lyon) == 2);
     eventually("hq sees that", || root(&mesh.hq, &new)["trusted_by"] == 2);
     let refused = mesh.hq.run(&["authority", "activate", "--yes"]);
@@ -76,7 +69,7 @@ fn a_root_key_is_rotated_in_four_steps_and_nobody_is_cut_off() {
     assert!(connected(&mesh.hq), "no link was lost for it");
 
     mesh.hq.run(&["authority", "revoke", "--out", &less]).ok();
-    council(&mesh, &less);
+    mesh.ratify(&less);
     eventually("the old root is gone everywhere", || {
         [&mesh.hq, &mesh.lyon, &mesh.porto].iter().all(|node| on_disk(node) == 1 && roots(node).len() == 1)
     });
