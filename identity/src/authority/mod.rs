@@ -4,6 +4,7 @@
 //! believes no entry that lacks the signatures of its kind (the [`table`]); such an entry stays in the chain and changes
 //! nothing. Nothing here reads a clock.
 
+mod alone;
 mod amend;
 mod beside;
 mod credential;
@@ -38,8 +39,7 @@ pub use terms::TermOutcome;
 use crate::budget::{Budget, Mint};
 use crate::charter::{Charter, Seat};
 use crate::fact::Fact;
-use crate::ids::{AuthorId, Digest, FactId, MeshId};
-use crate::isolation::{BreakGlass, IsolationGrant};
+use crate::ids::{AuthorId, FactId, MeshId};
 use crate::keys::PublicKey;
 use crate::spiffe_id::{Role, SpiffeId};
 use beside::Beside;
@@ -388,47 +388,6 @@ impl Authority {
     #[must_use]
     pub fn window_ms(&self, budget: &Budget) -> Option<u64> {
         self.fold.minted.get(budget).map(|minted| minted.window_ms)
-    }
-
-    /// What a site may do past its lease, where the newest entry in effect about it gives anything.
-    #[must_use]
-    pub fn isolation_grant(&self, site: &str) -> Option<&IsolationGrant> {
-        let newest = self.in_force().rev().find_map(|(_, applied)| match &applied.entry {
-            Some(Entry::Isolation(grant)) if grant.site == site => Some(grant),
-            _ => None,
-        });
-        newest.filter(|grant| !grant.is_withdrawn())
-    }
-
-    /// Whether an accepted entry, in effect or not, ever let an author decide for a site past its lease: what it said no to then
-    /// stays, whatever became of the grant.
-    #[must_use]
-    pub fn ever_acting(&self, author: &AuthorId, site: &str) -> bool {
-        let Some(member) = self.member(author) else { return false };
-        let id = member.spiffe_id.to_string();
-        let accepted = self.fold.chain.iter().filter(|a| a.refused.is_none());
-        accepted.into_iter().any(|a| match &a.entry {
-            Some(Entry::Isolation(grant)) => grant.site == site && grant.acting.contains(&id),
-            _ => false,
-        })
-    }
-
-    /// The tokens that a node's life holds now: those of the newest entry in effect about it.
-    #[must_use]
-    pub fn break_glass(&self, author: &AuthorId, incarnation: u32) -> Option<&BreakGlass> {
-        self.in_force().rev().find_map(|(_, applied)| match &applied.entry {
-            Some(Entry::BreakGlass(b)) if (b.holder.author, b.holder.incarnation) == (*author, incarnation) => Some(b),
-            _ => None,
-        })
-    }
-
-    /// Whose tokens these ever were, newest first: for people who ask about one.
-    pub fn break_glass_ever(&self, token: &Digest) -> impl Iterator<Item = &BreakGlass> {
-        let accepted = self.fold.chain.iter().rev().filter(|a| a.refused.is_none());
-        accepted.filter_map(move |a| match &a.entry {
-            Some(Entry::BreakGlass(b)) if b.digests.contains(token) => Some(b),
-            _ => None,
-        })
     }
 
     /// A person as of now.
