@@ -155,8 +155,9 @@ pub fn step_on(
     let desk = Desk { ledger, authority, engine, policy, clock, sitting: *sitting, limits };
     let (due, held) = docket.take_due(ledger);
     let mut acts = Vec::new();
-    for (p, status) in due.into_iter().filter(|(p, _)| entitled(authority, sitting.me, &p.header.scope)) {
-        let (act, deferred) = desk.act(p, &status);
+    for p in due.into_iter().filter(|p| entitled(authority, sitting.me, &p.header.scope)) {
+        let Some(status) = docket.kept(&p.id) else { continue };
+        let (act, deferred) = desk.act(p, status);
         docket.defer(p.id, deferred);
         acts.extend(act);
     }

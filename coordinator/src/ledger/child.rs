@@ -27,7 +27,7 @@ pub(super) enum When {
 impl Ledger {
     /// The proposals made out of one, in the order of their ids.
     pub fn children(&self, parent: &FactId) -> impl Iterator<Item = &Recorded<Proposal>> {
-        self.children.get(parent).into_iter().flatten().filter_map(|id| self.proposals.get(id))
+        self.children.of(parent).filter_map(|id| self.proposal(id))
     }
 
     /// The edit or the modification that took a proposal's place. It does so for good, whatever becomes of whoever wrote it: what was
@@ -66,7 +66,7 @@ impl Ledger {
     }
 
     fn parent_of(&self, p: &Recorded<Proposal>, parent: &FactId) -> Result<&Recorded<Proposal>, String> {
-        let parent = self.proposals.get(parent).ok_or("its parent has not arrived here")?;
+        let parent = self.proposal(parent).ok_or("its parent has not arrived here")?;
         if p.body.lineage != Some(parent.body.lineage(parent.id)) {
             return Err("it is not of its parent's lineage".to_owned());
         }
@@ -144,7 +144,7 @@ impl Ledger {
 
     /// A proposal and those it came from, the nearest first.
     pub fn ancestors<'a>(&'a self, p: &'a Recorded<Proposal>) -> impl Iterator<Item = &'a Recorded<Proposal>> {
-        let next = |p: &&'a Recorded<Proposal>| p.body.parent.and_then(|parent| self.proposals.get(&parent));
+        let next = |p: &&'a Recorded<Proposal>| p.body.parent.and_then(|parent| self.proposal(&parent));
         std::iter::successors(Some(p), next).take(GENERATIONS_MAX + 1)
     }
 

@@ -11,6 +11,7 @@ mod alone;
 mod child;
 mod deputies;
 mod docket;
+mod index;
 mod owners;
 mod report;
 mod restrictions;
@@ -46,6 +47,7 @@ pub use tally::{APPROVALS_PER_HOUR_MAX, Ballot};
 pub use timeline::Event;
 pub use touched::Touched;
 
+use self::index::{About, Index, intent};
 use crate::bodies::{
     BrokenGlass, Decision, Deputy, KIND_BREAK_GLASS, KIND_DECISION, KIND_DEPUTY, KIND_HANDOVER, KIND_PERMIT,
     KIND_PROPOSAL, KIND_READ, KIND_RESTRICTION, KIND_REVIEW, KIND_SITE_LIFT, KIND_STARTED, KIND_TAKEOVER, KIND_VOTE,
@@ -78,27 +80,21 @@ pub enum Inserted {
     Unreadable(CodecError),
 }
 
-/// A resource, and what somebody wants of it.
-type IntentOn = (String, String);
-
-/// What was said about each of many facts. Most have one such, and a node of a tree has room for eleven: what is large lies outside.
-type Of<T> = BTreeMap<FactId, BTreeMap<FactId, Box<Recorded<T>>>>;
-
 /// Governance facts, indexed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Ledger {
-    proposals: BTreeMap<FactId, Recorded<Proposal>>,
-    lineages: BTreeMap<FactId, BTreeSet<FactId>>,
-    intents: BTreeMap<IntentOn, BTreeSet<FactId>>,
-    children: BTreeMap<FactId, BTreeSet<FactId>>,
+    proposals: BTreeMap<FactId, Box<Recorded<Proposal>>>,
+    lineages: Index<FactId>,
+    intents: Index<Digest>,
+    children: Index<FactId>,
     /// By the build of the agent and the time.
     builds: BTreeMap<Digest, BTreeSet<(u64, FactId)>>,
     /// Steps of a session, by their index.
     sessions: BTreeMap<Digest, BTreeMap<u64, BTreeSet<FactId>>>,
     /// Steps by the step that they name before them.
-    followers: BTreeMap<FactId, BTreeSet<FactId>>,
-    decisions: Of<Decision>,
-    windows: Of<WindowClosed>,
+    followers: Index<FactId>,
+    decisions: About<Decision>,
+    windows: About<WindowClosed>,
     /// By proposal; a signed statement may be carried by several facts.
     votes: BTreeMap<FactId, BTreeMap<SignedVote, BTreeMap<FactId, Box<Header>>>>,
     /// When a person approved, and what: for the rate at which one may.
@@ -108,16 +104,16 @@ pub struct Ledger {
     taken_back: BTreeMap<String, BTreeMap<Deputy, BTreeSet<FactId>>>,
     reads: BTreeMap<FactId, Recorded<Read>>,
     permits: BTreeMap<FactId, Recorded<Permit>>,
-    permits_of: BTreeMap<FactId, BTreeSet<FactId>>,
+    permits_of: Index<FactId>,
     /// By their owner, and until when they may be used.
     permits_for: BTreeMap<AuthorId, BTreeSet<(u64, FactId)>>,
     starts: BTreeMap<FactId, Recorded<Started>>,
-    starts_of: BTreeMap<FactId, BTreeSet<FactId>>,
-    starts_on: BTreeMap<IntentOn, BTreeSet<FactId>>,
-    starts_in: BTreeMap<FactId, BTreeSet<FactId>>,
-    started_on: BTreeMap<FactId, BTreeSet<FactId>>,
+    starts_of: Index<FactId>,
+    starts_on: Index<Digest>,
+    starts_in: Index<FactId>,
+    started_on: Index<FactId>,
     starts_by: BTreeMap<AuthorId, BTreeSet<(u64, FactId)>>,
-    reports: Of<Report>,
+    reports: About<Report>,
     restrictions: BTreeMap<FactId, Recorded<Restriction>>,
     /// By what is offered.
     offers: BTreeMap<String, BTreeMap<FactId, Recorded<Offer>>>,
@@ -148,19 +144,15 @@ impl Ledger {
         }
         let taken = match fact.header().kind.as_str() {
             KIND_PROPOSAL => read(fact).map(|r| self.insert_proposal(r)),
-            KIND_DECISION => read(fact).map(|r: Recorded<Decision>| {
-                self.decisions.entry(r.body.proposal).or_default().insert(r.id, Box::new(r)).is_none()
-            }),
+            KIND_DECISION => read(fact).map(|r: Recorded<Decision>| self.decisions.insert(r.body.proposal, r)),
             KIND_VOTE => self.insert_vote(fact),
             KIND_PERMIT => read(fact).map(|r: Recorded<Permit>| {
-                self.permits_of.entry(r.body.proposal).or_default().insert(r.id);
+                self.permits_of.insert(r.body.proposal, r.id);
                 self.permits_for.entry(r.body.owner).or_default().insert((r.body.execute_by_ms, r.id));
                 self.permits.insert(r.id, r).is_none()
             }),
             KIND_STARTED => read(fact).map(|r| self.insert_start(r)),
-            KIND_WINDOW => read(fact).map(|r: Recorded<WindowClosed>| {
-                self.windows.entry(r.body.proposal).or_default().insert(r.id, Box::new(r)).is_none()
-            }),
+            KIND_WINDOW => read(fact).map(|r: Recorded<WindowClosed>| self.windows.insert(r.body.proposal, r)),
             KIND_DEPUTY => self.insert_deputy(fact),
             KIND_READ => read(fact).map(|r| self.insert_read(r)),
             KIND_HANDOVER => self.insert_offer(fact),
@@ -181,24 +173,24 @@ impl Ledger {
 
     fn insert_proposal(&mut self, recorded: Recorded<Proposal>) -> bool {
         let (id, p) = (recorded.id, &recorded.body);
-        self.lineages.entry(p.lineage(id)).or_default().insert(id);
-        self.intents.entry((p.resource.clone(), p.intent_key.clone())).or_default().insert(id);
+        self.lineages.insert(p.lineage(id), id);
+        self.intents.insert(intent(&p.resource, &p.intent_key), id);
         self.builds.entry(p.agent_build).or_default().insert((p.created_ms, id));
         if let Some(parent) = p.parent {
-            self.children.entry(parent).or_default().insert(id);
+            self.children.insert(parent, id);
         }
         self.insert_step(id, &recorded.body);
-        self.proposals.insert(id, recorded).is_none()
+        self.proposals.insert(id, Box::new(recorded)).is_none()
     }
 
     /// A read is a proposal, too, so that a session has one chain; what it wants of a resource is nobody's to repeat or not.
     fn insert_read(&mut self, recorded: Recorded<Read>) -> bool {
         let (id, p) = (recorded.id, recorded.body.proposal.clone());
-        self.lineages.entry(p.lineage(id)).or_default().insert(id);
+        self.lineages.insert(p.lineage(id), id);
         self.builds.entry(p.agent_build).or_default().insert((p.created_ms, id));
         self.insert_step(id, &p);
         let proposal = Recorded { id, header: recorded.header.clone(), body: p };
-        self.proposals.insert(id, proposal);
+        self.proposals.insert(id, Box::new(proposal));
         self.reads.insert(id, recorded).is_none()
     }
 
@@ -206,17 +198,17 @@ impl Ledger {
         let Some(step) = &p.session else { return };
         self.sessions.entry(step.id).or_default().entry(step.index).or_default().insert(id);
         if let Some(prev) = step.prev {
-            self.followers.entry(prev).or_default().insert(id);
+            self.followers.insert(prev, id);
         }
     }
 
     fn insert_start(&mut self, recorded: Recorded<Started>) -> bool {
         let (id, s) = (recorded.id, &recorded.body);
-        self.starts_of.entry(s.proposal).or_default().insert(id);
-        self.starts_in.entry(s.lineage).or_default().insert(id);
-        self.started_on.entry(s.permit).or_default().insert(id);
+        self.starts_of.insert(s.proposal, id);
+        self.starts_in.insert(s.lineage, id);
+        self.started_on.insert(s.permit, id);
         self.starts_by.entry(recorded.header.author).or_default().insert((s.owner_seq, id));
-        self.starts_on.entry((s.resource.clone(), s.intent_key.clone())).or_default().insert(id);
+        self.starts_on.insert(intent(&s.resource, &s.intent_key), id);
         self.starts.insert(id, recorded).is_none()
     }
 
@@ -242,23 +234,23 @@ impl Ledger {
     }
 
     fn insert_report(&mut self, started: FactId, report: Recorded<Report>) -> bool {
-        self.reports.entry(started).or_default().insert(report.id, Box::new(report)).is_none()
+        self.reports.insert(started, report)
     }
 
     /// A proposal.
     #[must_use]
     pub fn proposal(&self, id: &FactId) -> Option<&Recorded<Proposal>> {
-        self.proposals.get(id)
+        self.proposals.get(id).map(Box::as_ref)
     }
 
     /// All proposals, in the order of their ids.
     pub fn proposals(&self) -> impl Iterator<Item = &Recorded<Proposal>> {
-        self.proposals.values()
+        self.proposals.values().map(Box::as_ref)
     }
 
     /// The proposals of one lineage.
     pub fn lineage(&self, lineage: &FactId) -> impl Iterator<Item = &Recorded<Proposal>> {
-        self.lineages.get(lineage).into_iter().flatten().filter_map(|id| self.proposals.get(id))
+        self.lineages.of(lineage).filter_map(|id| self.proposal(id))
     }
 
     /// A permit.
@@ -269,7 +261,7 @@ impl Ledger {
 
     /// The permits of one proposal.
     pub fn permits_on(&self, proposal: &FactId) -> impl Iterator<Item = &Recorded<Permit>> {
-        self.permits_of.get(proposal).into_iter().flatten().filter_map(|id| self.permits.get(id))
+        self.permits_of.of(proposal).filter_map(|id| self.permits.get(id))
     }
 
     /// The permits of one owner that may be used at `at_ms` or later, as far as their own time goes.
@@ -286,7 +278,7 @@ impl Ledger {
 
     /// The decisions on one proposal.
     pub fn decisions_on(&self, proposal: &FactId) -> impl Iterator<Item = &Recorded<Decision>> {
-        self.decisions.get(proposal).into_iter().flat_map(BTreeMap::values).map(Box::as_ref)
+        self.decisions.on(proposal)
     }
 
     /// The distinct signed statements on one proposal.
@@ -329,34 +321,33 @@ impl Ledger {
 
     /// The starts on one permit.
     pub fn starts_on_permit(&self, permit: &FactId) -> impl Iterator<Item = &Recorded<Started>> {
-        self.started_on.get(permit).into_iter().flatten().filter_map(|id| self.starts.get(id))
+        self.started_on.of(permit).filter_map(|id| self.starts.get(id))
     }
 
     /// The starts of one lineage.
     pub fn starts_in(&self, lineage: &FactId) -> impl Iterator<Item = &Recorded<Started>> {
-        self.starts_in.get(lineage).into_iter().flatten().filter_map(|id| self.starts.get(id))
+        self.starts_in.of(lineage).filter_map(|id| self.starts.get(id))
     }
 
     /// What coordinators said of the time to object to one proposal.
     pub fn windows_on(&self, proposal: &FactId) -> impl Iterator<Item = &Recorded<WindowClosed>> {
-        self.windows.get(proposal).into_iter().flat_map(BTreeMap::values).map(Box::as_ref)
+        self.windows.on(proposal)
     }
 
     /// The newest proposals of an agent's build, the newest first.
     pub fn newest_of(&self, build: &Digest, most: usize) -> impl Iterator<Item = &Recorded<Proposal>> {
         let of = self.builds.get(build).into_iter().flatten().rev().take(most);
-        of.filter_map(|(_, id)| self.proposals.get(id))
+        of.filter_map(|(_, id)| self.proposal(id))
     }
 
     /// The proposals that want the same of the same resource.
     pub fn same_intent(&self, resource: &str, intent_key: &str) -> impl Iterator<Item = &Recorded<Proposal>> {
-        let key = (resource.to_owned(), intent_key.to_owned());
-        self.intents.get(&key).into_iter().flatten().filter_map(|id| self.proposals.get(id))
+        self.intents.of(&intent(resource, intent_key)).filter_map(|id| self.proposal(id))
     }
 
     /// What was reported about a start.
     pub fn reports_on(&self, started: &FactId) -> impl Iterator<Item = &Recorded<Report>> {
-        self.reports.get(started).into_iter().flat_map(BTreeMap::values).map(Box::as_ref)
+        self.reports.on(started)
     }
 }
 

@@ -4,6 +4,7 @@ use cauldron_identity::authority::{Authority, Standing, prefix_of};
 use cauldron_identity::{AuthorId, FactId, Header, Role, Scope, SpiffeId};
 
 use super::child::When;
+use super::index::intent;
 use super::{Ledger, Recorded};
 use crate::action::Resource;
 use crate::alone::acts;
@@ -103,7 +104,7 @@ impl Ledger {
         proposal: &'a FactId,
         authority: &'a Authority,
     ) -> impl Iterator<Item = &'a Recorded<Started>> {
-        let starts = self.starts_of.get(proposal).into_iter().flatten().filter_map(|id| self.starts.get(id));
+        let starts = self.starts_of.of(proposal).filter_map(|id| self.starts.get(id));
         starts.filter(move |s| owned(s, authority))
     }
 
@@ -122,9 +123,9 @@ impl Ledger {
             return None;
         }
         let lineage = p.body.lineage(p.id);
-        let intent = (p.body.resource.clone(), p.body.intent_key.clone());
-        let starts = [self.starts_in.get(&lineage), self.starts_on.get(&intent)];
-        let mut starts = starts.into_iter().flatten().flatten().filter_map(|id| self.starts.get(id));
+        let intent = intent(&p.body.resource, &p.body.intent_key);
+        let mut starts =
+            self.starts_in.of(&lineage).chain(self.starts_on.of(&intent)).filter_map(|id| self.starts.get(id));
         // What was taken back may be wanted again, for other reasons: by a lineage of its own.
         let free = |s: &Recorded<Started>| {
             self.is_known_without_effect(s) || (s.body.lineage != lineage && self.is_taken_back(s))
@@ -133,8 +134,8 @@ impl Ledger {
         if let Some(start) = start {
             return Some(format!("it was started as {}", start.id.short()));
         }
-        let wants = [self.lineages.get(&lineage), self.intents.get(&intent)];
-        let mut permits = wants.into_iter().flatten().flatten().flat_map(|of| self.permits_on(of));
+        let wants = self.lineages.of(&lineage).chain(self.intents.of(&intent));
+        let mut permits = wants.flat_map(|of| self.permits_on(of));
         let orphan = permits.find(|permit| self.is_orphaned(permit, authority));
         orphan.map(|permit| format!("a past life of its owner may have used permit {}", permit.id.short()))
     }
@@ -164,7 +165,7 @@ impl Ledger {
         let member = authority.member(&permit.body.owner);
         let gone = member.is_some_and(|m| m.incarnation > permit.body.incarnation)
             || authority.is_cut(&permit.body.owner, permit.body.incarnation);
-        gone && self.is_backed(permit, authority) && !self.started_on.contains_key(&permit.id)
+        gone && self.is_backed(permit, authority) && !self.started_on.has(&permit.id)
     }
 }
 

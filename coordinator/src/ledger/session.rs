@@ -21,7 +21,7 @@ impl Ledger {
         let Some(prev) = &step.prev else {
             return if step.index == 1 { Ok(()) } else { Err("a step of its session is missing before it".to_owned()) };
         };
-        let before = self.proposals.get(prev).ok_or("the step of its session before it has not arrived here")?;
+        let before = self.proposal(prev).ok_or("the step of its session before it has not arrived here")?;
         let Some(earlier) = &before.body.session else {
             return Err("what it follows is no step of a session".to_owned());
         };
@@ -47,7 +47,7 @@ impl Ledger {
     pub fn history(&self, p: &Recorded<Proposal>) -> Vec<&Recorded<Proposal>> {
         let before = |p: &&Recorded<Proposal>| {
             let prev = p.body.session.as_ref()?.prev?;
-            self.proposals.get(&prev)
+            self.proposal(&prev)
         };
         let mut steps: Vec<&Recorded<Proposal>> = std::iter::successors(before(&p), before).collect();
         steps.reverse();
@@ -66,7 +66,7 @@ impl Ledger {
     #[must_use]
     pub fn session_head(&self, session: &cauldron_identity::Digest) -> Option<(u64, &Recorded<Proposal>)> {
         let (index, steps) = self.sessions.get(session)?.last_key_value()?;
-        Some((*index, steps.first().and_then(|id| self.proposals.get(id))?))
+        Some((*index, steps.first().and_then(|id| self.proposal(id))?))
     }
 
     /// Labels of what a step read or was told.

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use cauldron_identity::{Digest, Fact, FactId};
 use minicbor::Decode;
 
+use super::index::intent;
 use super::tally::HOUR_MS;
 use super::{Ledger, Report};
 use crate::bodies::{
@@ -31,7 +32,7 @@ impl Ledger {
         match kind {
             // Whose facts count after a suspension is the authority's to say.
             KIND_RESTRICTION => match of(fact, |r: Restriction| r.order().ok().map(|order| order.target)).flatten() {
-                Some(Target::Lineage(lineage)) => ids.extend(self.lineages.get(&lineage).into_iter().flatten()),
+                Some(Target::Lineage(lineage)) => ids.extend(self.lineages.of(&lineage)),
                 Some(Target::Author(..)) | None => {}
                 Some(_) => return Touched::Any,
             },
@@ -59,13 +60,13 @@ impl Ledger {
         let Some(p) = self.proposals.get(id) else { return };
         ids.insert(*id);
         ids.extend(p.body.parent);
-        ids.extend(self.children.get(id).into_iter().flatten());
+        ids.extend(self.children.of(id));
         self.wanting(&p.body.lineage(*id), &p.body.resource, &p.body.intent_key, ids);
     }
 
     fn wanting(&self, lineage: &FactId, resource: &str, intent_key: &str, ids: &mut BTreeSet<FactId>) {
-        ids.extend(self.lineages.get(lineage).into_iter().flatten());
-        ids.extend(self.intents.get(&(resource.to_owned(), intent_key.to_owned())).into_iter().flatten());
+        ids.extend(self.lineages.of(lineage));
+        ids.extend(self.intents.of(&intent(resource, intent_key)));
     }
 
     fn of_proposal(&self, id: &FactId, ids: &mut BTreeSet<FactId>) {
@@ -75,11 +76,11 @@ impl Ledger {
             // A second step of one index takes the first out.
             ids.extend(self.sessions.get(&step.id).and_then(|steps| steps.get(&step.index)).into_iter().flatten());
         }
-        ids.extend(self.followers.get(id).into_iter().flatten());
+        ids.extend(self.followers.of(id));
         // Whatever came from it may have waited for it.
         let (mut open, mut seen) = (vec![*id], BTreeSet::from([*id]));
         while let Some(next) = open.pop() {
-            open.extend(self.children.get(&next).into_iter().flatten().filter(|child| seen.insert(**child)));
+            open.extend(self.children.of(&next).filter(|child| seen.insert(**child)));
         }
         ids.append(&mut seen);
     }

@@ -27,8 +27,8 @@ pub use queue::Held;
 /// Deferred proposals that are judged again with one input: all take turns.
 const AGAIN_MAX: usize = 64;
 
-/// Proposals to look at, each with its status.
-pub(crate) type Due<'a> = Vec<(&'a Recorded<Proposal>, Status)>;
+/// Proposals to look at.
+pub(crate) type Due<'a> = Vec<&'a Recorded<Proposal>>;
 
 /// A status, and from when until when it is this one, as long as nothing else changes.
 #[derive(Debug, Clone)]
@@ -44,7 +44,7 @@ pub struct Docket {
     /// Of the authority chain; none before anything was computed.
     revision: Option<u64>,
     now_ms: u64,
-    open: BTreeMap<FactId, Kept>,
+    open: BTreeMap<FactId, Box<Kept>>,
     untils: BTreeSet<(u64, FactId)>,
     stale: BTreeSet<FactId>,
     queue: Queue,
@@ -119,7 +119,7 @@ impl Docket {
         let Some(status) = status else { return };
         let (from_ms, until_ms) = ledger.holds(p, authority, &status, self.now_ms);
         self.untils.insert((until_ms, id));
-        self.open.insert(id, Kept { status, from_ms, until_ms });
+        self.open.insert(id, Box::new(Kept { status, from_ms, until_ms }));
     }
 
     /// Whether nothing has changed since the last refresh but the time, which went on.
@@ -187,9 +187,9 @@ impl Docket {
         ids.extend(again);
         let (mut due, mut held) = (Vec::new(), Vec::new());
         for id in ids {
-            let Some((p, kept)) = ledger.proposal(&id).zip(self.open.get(&id)) else { continue };
+            let Some(p) = ledger.proposal(&id).filter(|_| self.open.contains_key(&id)) else { continue };
             match self.queue.held(&p.body.site, place(p)) {
-                None => due.push((p, kept.status.clone())),
+                None => due.push(p),
                 // It is due again once it has risen.
                 Some(by) => {
                     self.deferred.remove(&id);
@@ -197,8 +197,13 @@ impl Docket {
                 }
             }
         }
-        due.sort_by_key(|(p, _)| place(p));
+        due.sort_by_key(|p| place(p));
         (due, held)
+    }
+
+    /// The status of an open proposal, as of the last refresh.
+    pub(crate) fn kept(&self, id: &FactId) -> Option<&Status> {
+        self.open.get(id).map(|kept| &kept.status)
     }
 
     /// A proposal that policy deferred is judged again, in turn, until it comes to something.
