@@ -2,12 +2,16 @@
 
 import argparse
 import base64
+import hashlib
+import hmac
+import http.server
 import json
 import os
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -106,6 +110,36 @@ class Driver:
         self.call("POST", f"/webauthn/authenticator/{self.authenticator}/uv", {"isUserVerified": yes})
 
 
+class Receiver:
+    """What a chat gateway or a pager would be: takes webhooks, and believes those that are signed (Standard Webhooks 1.0.0)."""
+
+    def __init__(self, port, secret_file):
+        with open(secret_file, encoding="utf-8") as file:
+            key = base64.b64decode(file.readline().strip().removeprefix("whsec_"))
+        self.messages, self.forged = [], []
+        receiver = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self):
+                body = self.rfile.read(int(self.headers["content-length"]))
+                signed = f"{self.headers['webhook-id']}.{self.headers['webhook-timestamp']}.".encode() + body
+                tag = "v1," + base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode()
+                good = any(hmac.compare_digest(tag, one) for one in self.headers["webhook-signature"].split(" "))
+                (receiver.messages if good else receiver.forged).append(json.loads(body))
+                self.send_response(204 if good else 401)
+                self.end_headers()
+
+            def log_message(self, *_):
+                pass
+
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+
+    def asked(self, proposal):
+        of = (m["data"] for m in self.messages if m["type"] == "approval.pending")
+        return next((data for data in of if data["proposal"] == proposal), None)
+
+
 def free_port():
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
@@ -138,7 +172,7 @@ def attack(address, user="root"):
 
 def main():
     parser = argparse.ArgumentParser()
-    for name in ("cauldron", "hq", "origin", "scene", "shots"):
+    for name in ("cauldron", "hq", "origin", "scene", "hook", "shots"):
         parser.add_argument(f"--{name}")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -154,6 +188,7 @@ def main():
 
 def story(driver, args, shots):
     os.makedirs(shots, exist_ok=True)
+    receiver = Receiver(int(args.hook), f"{args.scene}/duty.secret")
 
     def cauldron(*command):
         ran = subprocess.run([args.cauldron, *command, "--node", args.hq], capture_output=True, text=True, check=False)
@@ -207,12 +242,14 @@ def story(driver, args, shots):
     # The link in a message leads through signing in to the proposal.
     strike("198.51.100.7")
     first = waiting()[0]["id"]
-    driver.open(f"{args.origin}/approvals/{first}")
+    message = until("a signed webhook tells of it", lambda: receiver.asked(first))
+    holds("it names what is asked and of whom", message["target"].endswith("/198.51.100.7") and message["waiting_for"])
+    driver.open(message["link"])
     until("signing in comes first", lambda: driver.path() == "/")
     driver.click("button[type=submit]")
     until("the proposal is shown", lambda: driver.path() == f"/approvals/{first}")
     pictures("one")
-    print("ok: a link leads through signing in to the proposal")
+    print("ok: a signed webhook's link leads through signing in to the proposal")
 
     # What is shown is what is signed, and the device must know who is there.
     driver.run("document.querySelector('dl.lines dd code').textContent = 'security.address.block on lyon/lyon/blocklist/192.0.2.1'")
@@ -250,6 +287,24 @@ def story(driver, args, shots):
     driver.click("a")
     until("the proposal is shown at once", lambda: driver.path() == f"/approvals/{first}")
     print("ok: a link on another site's page leads somebody who is signed in to the proposal")
+
+    # The ten seconds of an approver who is signed in: the message, its link, what is shown, the key, the effect.
+    driver.look(PHONE, "dark")
+    strike("198.51.100.8")
+    second = waiting()[0]["id"]
+    message = until("a signed webhook tells of it", lambda: receiver.asked(second))
+    begun = time.monotonic()
+    driver.open(message["link"])
+    until("what is shown names the address", lambda: "198.51.100.8" in (driver.text("dl.lines") or ""))
+    driver.shot(f"{shots}/approver-1-asked.png")
+    driver.click("button[data-choice=approve]")
+    until("the effect is there", lambda: blocked("198.51.100.8"))
+    until("the page says so by itself", lambda: driver.text("#state") == "Done")
+    took = time.monotonic() - begun
+    driver.shot(f"{shots}/approver-2-done.png")
+    holds(f"within ten seconds, but it took {took:.1f}", took < 10)
+    holds("nobody else signed a message", not receiver.forged)
+    print(f"ok: webhook, page, passkey, effect: {took:.1f} s from opening the link to Done on the page")
 
     # A list is worked through with the keyboard: one signature each.
     strike("203.0.113.4", "203.0.113.5", "203.0.113.6")
