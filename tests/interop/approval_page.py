@@ -300,6 +300,7 @@ def story(driver, args, shots):
     driver.click("button[data-choice=approve]")
     until("the effect is there", lambda: blocked("198.51.100.8"))
     until("the page says so by itself", lambda: driver.text("#state") == "Done")
+    until("and who approved", lambda: "Nobody has said anything yet" not in driver.run("return document.body.innerText"))
     took = time.monotonic() - begun
     driver.shot(f"{shots}/approver-2-done.png")
     holds(f"within ten seconds, but it took {took:.1f}", took < 10)

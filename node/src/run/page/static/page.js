@@ -293,6 +293,9 @@
         const gone = (button) => now.over || ['approve', 'abstain', 'object'].includes(button.dataset.choice);
         every('button[data-choice]', desk).forEach((button) => { button.hidden = gone(button); });
       }
+      // Who said what is over with it, and is read anew; not from under somebody who writes.
+      const words = desk && one('textarea', desk);
+      if (now.over && !(words && words === document.activeElement && words.value)) location.reload();
     };
     return follow(way, show, one('#live'));
   };
