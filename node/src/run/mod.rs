@@ -127,7 +127,8 @@ async fn run_node(config: Arc<Config>) -> Result<(), CliError> {
         start = enter(&config, mesh, &author, ca.as_deref(), holder.as_deref()) => start?,
         () = stop_signal.wait() => return Ok(()),
     };
-    let node = open_node(&config, mesh, &author, start, &store, &fault, used_before)?;
+    let declared = connectors::declared(&hands.connectors, &config.connectors.externals);
+    let node = open_node(&config, mesh, &author, start, &store, &fault, (used_before, declared))?;
     let Sockets { health, bundle, page, _file, .. } = sockets;
     let door = Door { gate, health, bundle, page, foreign, notifier, stop, stopped };
     let issuers = Issuers { ca, holder, fault, roots: Arc::default() };

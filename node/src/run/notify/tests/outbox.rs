@@ -107,7 +107,11 @@ fn a_window_is_told_beside_what_was_asked_before_it_and_an_objection_asks_anew()
     assert_eq!(tell("t/silence", Kind::Window, &["duty"]).1, ["veto-window.opened"], "no escalation");
     assert!(tell("t/silence", Kind::Window, &["duty"]).1.is_empty(), "once");
     let (again, told) = tell("t/objected", Kind::Pending, &["duty"]);
-    assert_eq!((told, first == again), (vec!["approval.pending".to_owned()], false), "a receiver drops no id of before");
+    assert_eq!(
+        (told, first == again),
+        (vec!["approval.pending".to_owned()], false),
+        "a receiver drops no id of before"
+    );
     outbox.observe(at(0), &settled("ab12", "denied"), &sender());
     assert_eq!(deliver_all(&mut outbox, at(0)), ["approval.decided"]);
 }
