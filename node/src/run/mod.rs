@@ -346,7 +346,7 @@ impl Running {
             started_ms: clock::wall_ms(),
             federation: foreign,
             notifier,
-            hands,
+            hands: hands.clone(),
             authority: ca,
             published,
         };
@@ -366,7 +366,8 @@ impl Running {
         gate.open(api::router(context));
         if let Some(sshd) = sshd {
             let (node, id, clock) = (node.clone(), config.identity.spiffe_id.clone(), clock.clone());
-            threads.push(agents::start_sshd(sshd, node, id, clock, stop_threads.clone()).map_err(thread_failed)?);
+            let agent = agents::start_sshd(sshd, node, hands, id, clock, stop_threads.clone());
+            threads.push(agent.map_err(thread_failed)?);
         }
         tracing::info!(
             spiffe_id = %config.identity.spiffe_id,

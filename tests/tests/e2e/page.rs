@@ -111,9 +111,17 @@ fn what_a_person_approves_by_passkey_happens_and_every_other_signature_is_refuse
     assert!(list.contains("What waits for you") && list.contains(&good) && list.contains(&spared), "{list}");
     assert!(!list.contains("What waits for others"), "{list}");
     let page = browser.page(&format!("/approvals/{first}"));
-    for text in
-        ["What will change", "Why", "What could go wrong", "Undo", "Who has voted", "What you sign", "Failed password"]
-    {
+    for text in [
+        "What will change",
+        "Dry run by the resource",
+        "# until",
+        "Why",
+        "What could go wrong",
+        "Undo",
+        "Who has voted",
+        "What you sign",
+        "Failed password",
+    ] {
         assert!(page.contains(text), "{text}: {page}");
     }
     assert!(page.contains(&digest_on(&mesh, &first)), "{page}");
