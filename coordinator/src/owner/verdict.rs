@@ -92,7 +92,7 @@ impl Code {
             }
             Self::Sandbox => "policy must ask for what the connector can enforce, or another connector must do it",
             Self::Fencing => {
-                "the council must move the resource again and say what its connector declares; with none, two people attest that the old machine is off"
+                "the council must say of that move what the connector declares: reassign again; with none, two people attest that the old machine is off"
             }
         }
     }

@@ -139,15 +139,15 @@ impl Authority {
         self.fold.powers.moves.get(prefix).and_then(|moves| moves.last()).map_or(0, |moved| moved.index)
     }
 
-    /// What the council said, at the last move of these resources, keeps their old owner from acting; none where an owner handed them
-    /// over, or nobody ever moved them.
+    /// What the council said, when it moved these resources last, keeps their old owner from acting, whoever handed them on since; none
+    /// where it never moved them.
     #[must_use]
     pub fn fencing_of(&self, prefix: &str) -> Option<Fenced> {
-        let moved = Some(self.moved_at(prefix)).filter(|index| *index > 0)?;
-        match &self.entry_in_effect(moved)?.entry {
+        let mut moves = self.fold.powers.moves.get(prefix)?.iter().rev();
+        moves.find_map(|moved| match &self.entry_in_effect(moved.index)?.entry {
             Some(Entry::Reassign(reassign)) => reassign.fencing,
             _ => None,
-        }
+        })
     }
 
     /// Whether an author owns these resources, or ever did, as far as any entry says.
