@@ -52,7 +52,8 @@ fuzz_target!(init: { ready(); std::sync::LazyLock::force(&ENGINE) }, |input: &[u
 
 fn judged(ledger: &Ledger, mesh: &Mesh) {
     let id = spiffe_id(LYON);
-    let me = Me { author: key(LYON).author_id(), incarnation: 0, spiffe_id: &id, resource_version: None, hands: &NO_HANDS };
+    let me =
+        Me { author: key(LYON).author_id(), incarnation: 0, spiffe_id: &id, resource_version: None, hands: &NO_HANDS };
     let authority = &mesh.authority;
     let bench =
         Bench { ledger, authority, engine: Some(&ENGINE), clock: &NOW, lease: LeaseAge::Ms(1_000), budgets: &[], me };
