@@ -104,7 +104,7 @@ pub(crate) fn asked(document: &Value) -> Vec<Amount> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bodies::{KIND_PERMIT, Outcome, Proposal};
+    use crate::bodies::{KIND_PERMIT, Outcome, Permit, Proposal};
     use crate::ledger::State;
     use crate::owner::{Code, Verdict};
     use crate::testkit::{World, key, proposal};
@@ -143,6 +143,18 @@ deny contains {"rule": "share", "why": sprintf("%d of %d blocks are used", [b.re
         assert_eq!(permit.body.budgets, [Amount { budget: "blocks".into(), amount: 2 }]);
         let Verdict::Execute(verified) = world.judge(&permit.id) else { panic!("{:?}", world.judge(&permit.id)) };
         assert_eq!(verified.budgets(), permit.body.budgets);
+    }
+
+    #[test]
+    fn permits_that_take_are_found_until_they_lapse_and_others_are_not() {
+        let (mut world, p) = world(vec![blocks(10, 7)], proposal("198.51.100.7"));
+        let permit = world.ledger.permits_on(&p).next().expect("permitted").clone();
+        let free = Permit { budgets: vec![], issued_ms: permit.body.issued_ms + 1, ..permit.body.clone() };
+        world.put(2, "site/lyon", KIND_PERMIT, &free);
+        assert_eq!(world.ledger.permits_on(&p).count(), 2);
+        let at = |ms: u64| world.ledger.permits_taking(ms).map(|permit| permit.id).collect::<Vec<_>>();
+        let until_ms = permit.body.execute_by_ms;
+        assert_eq!((at(0), at(until_ms), at(until_ms + 1)), (vec![permit.id], vec![permit.id], vec![]));
     }
 
     #[test]

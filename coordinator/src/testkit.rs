@@ -18,7 +18,7 @@ use crate::bodies::*;
 use crate::coordinate::{Act, Limits, Sitting, step};
 use crate::lease::LeaseAge;
 use crate::ledger::{Inserted, Ledger, State, Status};
-use crate::owner::{Bench, Me, Verdict, judge};
+use crate::owner::{Bench, Hands, Me, Verdict, judge};
 use crate::policy::{Bundle, Engine};
 use crate::vote::{Choice, VoteStatement, present_decision};
 
@@ -78,6 +78,7 @@ pub struct World {
     pub clock: Clock,
     pub lease: LeaseAge,
     pub resource_version: Option<String>,
+    pub hands: Hands,
     pub budgets: Vec<crate::budget::BudgetSeen>,
     pub incarnation: u32,
     /// Every governance fact written, in order.
@@ -147,6 +148,7 @@ impl World {
             clock,
             lease: LeaseAge::Ms(1_000),
             resource_version: None,
+            hands: Hands::new(),
             budgets: vec![],
             incarnation: 0,
             facts: vec![],
@@ -423,6 +425,7 @@ impl World {
                 incarnation: self.incarnation,
                 spiffe_id: id,
                 resource_version: self.resource_version.as_deref(),
+                hands: &self.hands,
             },
         }
     }

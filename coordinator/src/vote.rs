@@ -397,6 +397,9 @@ pub fn present(id: &FactId, p: &Proposal, evaluation: &Evaluation) -> Presentati
     for b in &evaluation.obligations.reserve {
         line("sets aside", format!("{} of {}", b.amount, b.budget));
     }
+    for sandbox in &evaluation.obligations.sandbox {
+        line("runs under", sandbox.clone());
+    }
     line("decide by", rfc3339(evaluation.obligations.decide_by_ms));
     line("proposal", id.to_string());
     line("lineage", p.lineage(*id).to_string());

@@ -9,7 +9,7 @@ use cauldron_coordinator::bodies::KIND_BUNDLE;
 use cauldron_coordinator::coordinate::{Limits, Sitting, step};
 use cauldron_coordinator::lease::LeaseAge;
 use cauldron_coordinator::ledger::Ledger;
-use cauldron_coordinator::owner::{Bench, Me, Probe, judge, resume};
+use cauldron_coordinator::owner::{Bench, Me, NO_HANDS, Probe, judge, resume};
 use cauldron_coordinator::policy::Bundle;
 use cauldron_fuzz::chunks::chunks;
 use cauldron_fuzz::hostile::MACHINE;
@@ -52,7 +52,8 @@ fuzz_target!(init: { ready(); std::sync::LazyLock::force(&ENGINE) }, |input: &[u
 
 fn judged(ledger: &Ledger, mesh: &Mesh) {
     let id = spiffe_id(LYON);
-    let me = Me { author: key(LYON).author_id(), incarnation: 0, spiffe_id: &id, resource_version: None };
+    let me =
+        Me { author: key(LYON).author_id(), incarnation: 0, spiffe_id: &id, resource_version: None, hands: &NO_HANDS };
     let authority = &mesh.authority;
     let bench =
         Bench { ledger, authority, engine: Some(&ENGINE), clock: &NOW, lease: LeaseAge::Ms(1_000), budgets: &[], me };

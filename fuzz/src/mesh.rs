@@ -199,6 +199,7 @@ impl Mesh {
             seed: Seed([9; 32]),
             far_facts: cauldron_crdt::limits::FAR_FACTS,
             epoch_changes: 16,
+            hands: cauldron_coordinator::owner::Hands::new(),
             misbehave: Misbehave::default(),
         }
     }

@@ -89,10 +89,12 @@
 //! | `break-glass-twice` | a token may be used again |
 //! | `resume-unjudged` | what was started before a crash goes on although somebody said no since |
 //! | `cut-beside-forgotten` | a cut that a term took out of the chain means nothing |
+//! | `sandbox-ignored` | an owner starts what its connector cannot sandbox as the permit says |
+//! | `fencing-unchecked` | a new owner acts although its connector fences less than the council's entry says |
 //! | `purpose-restated` | a session may say anew what it is for, after it read something |
 
 /// The bugs of what people and coordinators may do to a proposal.
-pub const GOVERN_NAMES: [&str; 17] = [
+pub const GOVERN_NAMES: [&str; 19] = [
     "deputy-votes-twice",
     "writer-approves",
     "silence-unvouched",
@@ -110,6 +112,8 @@ pub const GOVERN_NAMES: [&str; 17] = [
     "resume-unjudged",
     "cut-beside-forgotten",
     "purpose-restated",
+    "sandbox-ignored",
+    "fencing-unchecked",
 ];
 
 /// The bugs of ranges, of documents in one piece and of facts on disk.

@@ -7,7 +7,7 @@ use std::process::{ExitCode, Stdio};
 use crate::forward::cargo;
 
 /// Bug, and package and name of the test that must fail with it.
-const CAUGHT_BY: [(&str, &str, &str); 30] = [
+const CAUGHT_BY: [(&str, &str, &str); 32] = [
     ("resumption-on", "cauldron-mesh", "a_session_is_never_resumed_so_a_distrusted_peer_is_verified_again"),
     ("guard-off", "cauldron-mesh", "withdrawn_trust_ends_live_connections_and_keeps_them_out"),
     ("path-check-off", "cauldron-mesh", "no_bad_certificate_is_let_in_by_either_side"),
@@ -54,6 +54,12 @@ const CAUGHT_BY: [(&str, &str, &str); 30] = [
         "cauldron-coordinator",
         "a_cut_holds_and_forgets_nothing_whatever_arrives_in_whatever_order",
     ),
+    (
+        "sandbox-ignored",
+        "cauldron-coordinator",
+        "a_sandbox_that_the_connector_cannot_enforce_is_refused_and_says_what_it_can",
+    ),
+    ("fencing-unchecked", "cauldron-coordinator", "a_new_owner_whose_connector_fences_less_than_was_said_refuses"),
     ("purpose-restated", "cauldron-coordinator", "a_purpose_is_stated_before_anything_was_read_and_nowhere_else"),
 ];
 

@@ -6,12 +6,14 @@ mod error;
 mod file;
 pub mod folder;
 mod outcome;
+mod sandbox;
 
 use cauldron_coordinator::action::Action;
 use cauldron_coordinator::owner::{VerifiedPermit, VerifiedUndo};
 
 pub use error::ConnectorError;
 pub use outcome::{DryRun, Effect, Ended, EndedWhy, Fencing, Held, Outcome, Probe, Reading};
+pub use sandbox::Limits;
 
 /// Called at named fault points: `effect.before` and `effect.after`, right around the one system call that makes an effect real,
 /// and `effect.ended`, right after one that ends effects.
@@ -84,6 +86,11 @@ pub trait Connector {
     /// How a stale owner is kept from acting.
     fn fencing(&self) -> Fencing;
 
+    /// Sandboxes that it can enforce: whole texts such as `net:none`, or `path:*` for every text that begins with `path:`. Its owner
+    /// refuses a permit that carries another one. [`Connector::execute`] and [`Connector::read_under`] enforce every one that they are
+    /// given, or do nothing.
+    fn sandboxes(&self) -> &[&'static str];
+
     /// The version of `object` now; none where this connector's objects have none.
     ///
     /// # Errors
@@ -101,6 +108,18 @@ pub trait Connector {
     /// # Errors
     /// There is nothing to read, or it is no such action.
     fn read(&self, action: &Action) -> Result<Reading, ConnectorError>;
+
+    /// The same under a permit: within the sandbox that it carries.
+    ///
+    /// # Errors
+    /// As of [`Connector::read`], or what there is to read lies beyond the sandbox.
+    fn read_under(&self, permit: &VerifiedPermit) -> Result<Reading, ConnectorError> {
+        let limits = Limits::parse(permit.sandbox(), self.sandboxes())?;
+        limits.admit(permit.action())?;
+        let reading = self.read(permit.action())?;
+        limits.admit_bytes(reading.bytes.len())?;
+        Ok(reading)
+    }
 
     /// Carries out `permit` at `now_ms` (Unix milliseconds). A repetition (same idempotency key) changes nothing.
     ///

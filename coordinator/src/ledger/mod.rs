@@ -107,6 +107,8 @@ pub struct Ledger {
     permits_of: Index<FactId>,
     /// By their owner, and until when they may be used.
     permits_for: BTreeMap<AuthorId, BTreeSet<(u64, FactId)>>,
+    /// Those that take from a budget, by until when they may be used.
+    permits_taking: BTreeSet<(u64, FactId)>,
     starts: BTreeMap<FactId, Recorded<Started>>,
     starts_of: Index<FactId>,
     starts_on: Index<Digest>,
@@ -149,6 +151,9 @@ impl Ledger {
             KIND_PERMIT => read(fact).map(|r: Recorded<Permit>| {
                 self.permits_of.insert(r.body.proposal, r.id);
                 self.permits_for.entry(r.body.owner).or_default().insert((r.body.execute_by_ms, r.id));
+                if !r.body.budgets.is_empty() {
+                    self.permits_taking.insert((r.body.execute_by_ms, r.id));
+                }
                 self.permits.insert(r.id, r).is_none()
             }),
             KIND_STARTED => read(fact).map(|r| self.insert_start(r)),
@@ -268,6 +273,12 @@ impl Ledger {
     pub fn permits_for(&self, owner: &AuthorId, at_ms: u64) -> impl Iterator<Item = &Recorded<Permit>> {
         let later = self.permits_for.get(owner).into_iter();
         let later = later.flat_map(move |of| of.range((at_ms, FactId::from_bytes([0; 32]))..));
+        later.filter_map(|(_, id)| self.permits.get(id))
+    }
+
+    /// The permits of anybody that take from a budget and may be used at `at_ms` or later, as far as their own time goes.
+    pub fn permits_taking(&self, at_ms: u64) -> impl Iterator<Item = &Recorded<Permit>> {
+        let later = self.permits_taking.range((at_ms, FactId::from_bytes([0; 32]))..);
         later.filter_map(|(_, id)| self.permits.get(id))
     }
 

@@ -2,6 +2,7 @@
 //! itself, checks every signature, and only then makes the one thing that a connector accepts.
 
 mod alone;
+mod hands;
 mod permit;
 mod undo;
 mod verdict;
@@ -13,12 +14,13 @@ use cauldron_identity::authority::{Authority, Standing};
 use cauldron_identity::{AuthorId, Clock, Confidence, FactId, SpiffeId};
 
 pub(crate) use alone::used_already;
+pub use hands::{Declared, Hands, NO_HANDS};
 pub use permit::VerifiedPermit;
 pub use undo::{VerifiedUndo, take_back};
 pub use verdict::{Code, Verdict};
 
 use crate::action::{Action, Catalogue};
-use crate::bodies::{Decision, Evaluation, Obligations, Outcome, Permit, Proposal, RiskClass, undo_digest};
+use crate::bodies::{Decision, Evaluation, Obligations, Outcome, Permit, Proposal, RiskClass};
 use crate::budget::BudgetSeen;
 use crate::coordinate::flatten;
 use crate::input::{Observer, build};
@@ -41,6 +43,8 @@ pub struct Me<'a> {
     pub spiffe_id: &'a SpiffeId,
     /// The resource's version now, where its connector has versions.
     pub resource_version: Option<&'a str>,
+    /// Its connectors.
+    pub hands: &'a Hands,
 }
 
 /// What a connector's probe saw, asked by idempotency key.
@@ -322,30 +326,6 @@ impl<'a> Bench<'a> {
                 let class = action.risk().max(evaluation.risk).max(decision.risk).max(p.body.risk);
                 Ok((evaluation, class))
             }
-        }
-    }
-
-    /// What the permit carries for whoever executes is what both judges ask for.
-    fn check_carried(&self, permit: &Permit, obligations: &Obligations, action: &Action) -> Judged<()> {
-        let catalogue = self.engine.map_or(Catalogue::built_in(), Engine::catalogue);
-        let undo = action.undo(catalogue).ok().flatten();
-        let undo = undo.map(|action| undo_digest(&action.action_class(), action.bytes()));
-        let lacks = |ours: &[String], carried: &[String]| ours.iter().find(|one| !carried.contains(one)).cloned();
-        let short = obligations
-            .reserve
-            .iter()
-            .find(|need| !permit.budgets.iter().any(|b| b.budget == need.budget && b.amount >= need.amount));
-        if undo != permit.undo {
-            return refuse(Code::Mismatch, "the action that would take it back is another than its schema's");
-        }
-        if let Some(short) = short.filter(|_| !planted::active("takes-less")) {
-            return refuse(Code::Budget, &format!("it reserves less than {} of {}", short.amount, short.budget));
-        }
-        match lacks(&obligations.sandbox, &permit.sandbox)
-            .or_else(|| lacks(&obligations.post_checks, &permit.post_checks))
-        {
-            Some(missing) => refuse(Code::Mismatch, &format!("it lacks {missing}, which policy here asks for")),
-            None => Ok(()),
         }
     }
 

@@ -17,7 +17,7 @@ use crate::ledger::Recorded;
 /// fn forge(id: FactId, digest: Digest, action: Action) -> VerifiedPermit {
 ///     VerifiedPermit {
 ///         permit: id, proposal: id, lineage: id, action, resource: String::new(), intent_key: String::new(),
-///         risk: RiskClass::R0, execute_by_ms: 0, input_digest: digest, expected_version: None, budgets: vec![], undo: None,
+///         risk: RiskClass::R0, execute_by_ms: 0, input_digest: digest, expected_version: None, budgets: vec![], sandbox: vec![], undo: None,
 ///     }
 /// }
 /// ```
@@ -67,6 +67,7 @@ pub struct VerifiedPermit {
     input_digest: Digest,
     expected_version: Option<String>,
     budgets: Vec<Amount>,
+    sandbox: Vec<String>,
     undo: Option<Digest>,
 }
 
@@ -90,6 +91,7 @@ impl VerifiedPermit {
             input_digest,
             expected_version: permit.body.expected_version.clone(),
             budgets: permit.body.budgets.clone(),
+            sandbox: permit.body.sandbox.clone(),
             undo: permit.body.undo,
         }
     }
@@ -146,6 +148,12 @@ impl VerifiedPermit {
     #[must_use]
     pub fn budgets(&self) -> &[Amount] {
         &self.budgets
+    }
+
+    /// Restrictions under which the connector works: it enforces each, or does nothing.
+    #[must_use]
+    pub fn sandbox(&self) -> &[String] {
+        &self.sandbox
     }
 
     /// Leave to take the effect back, which was permitted with it; none where nothing takes it back.

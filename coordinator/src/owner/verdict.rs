@@ -50,6 +50,10 @@ pub enum Code {
     Budget,
     /// Its token is not good, not for this, or used.
     Glass,
+    /// Its connector cannot enforce the sandbox that it carries.
+    Sandbox,
+    /// Its connector keeps a stale owner from acting less than the entry that moved the resource here says.
+    Fencing,
 }
 
 impl Code {
@@ -85,6 +89,10 @@ impl Code {
             Self::Budget => "the permit must reserve what policy asks for",
             Self::Glass => {
                 "a token that the council sealed for this node, unused and in time, must sign this proposal and reason"
+            }
+            Self::Sandbox => "policy must ask for what the connector can enforce, or another connector must do it",
+            Self::Fencing => {
+                "the council must say of that move what the connector declares: reassign again; with none, two people attest that the old machine is off"
             }
         }
     }

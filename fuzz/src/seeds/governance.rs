@@ -10,7 +10,7 @@ use cauldron_coordinator::bodies::{
 use cauldron_coordinator::coordinate::{Act, Limits, Sitting, step};
 use cauldron_coordinator::lease::LeaseAge;
 use cauldron_coordinator::ledger::Ledger;
-use cauldron_coordinator::owner::{Bench, Me, Verdict, judge};
+use cauldron_coordinator::owner::{Bench, Me, NO_HANDS, Verdict, judge};
 use cauldron_coordinator::policy::Bundle;
 use cauldron_coordinator::vote::{Choice, VoteStatement, present_decision};
 use cauldron_identity::authority::Credential;
@@ -159,7 +159,7 @@ impl Story {
             clock: &NOW,
             lease: LeaseAge::Ms(1_000),
             budgets: &[],
-            me: Me { author, incarnation: 0, spiffe_id: &id, resource_version: None },
+            me: Me { author, incarnation: 0, spiffe_id: &id, resource_version: None, hands: &NO_HANDS },
         };
         let verdict = judge(&permit, &bench);
         let Verdict::Execute(verified) = verdict else { panic!("an approved action is not carried out: {verdict:?}") };

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use cauldron_coordinator::alone::{grant_for, horizon_ms};
+use cauldron_coordinator::alone::{grant_for, horizon_ms, meets};
 use cauldron_coordinator::bodies::{
-    BrokenGlass, KIND_BREAK_GLASS, KIND_DECISION, KIND_PERMIT, KIND_REVIEW, KIND_SITE_LIFT, Proposal, Review,
+    BrokenGlass, Decision, KIND_BREAK_GLASS, KIND_DECISION, KIND_PERMIT, KIND_REVIEW, KIND_SITE_LIFT, Proposal, Review,
     RiskClass, SiteLift,
 };
 use cauldron_coordinator::coordinate::{self, Act, Glass, Limits};
 use cauldron_coordinator::lease::{LeaseAge, age_ms_max};
-use cauldron_coordinator::ledger::{Recorded, Status};
+use cauldron_coordinator::ledger::{Ballot, Recorded, State, Status};
 use cauldron_identity::budget::Budget;
 use cauldron_identity::codec::to_cbor;
 use cauldron_identity::isolation::{BreakGlass, IsolationGrant};
@@ -333,13 +333,32 @@ impl NodeCore {
         }
         let site = p.body.site.as_str();
         let ages = &self.authority.charter().class_ages;
-        if self.role.site() == Some(site) && status.state.is_open() && !self.lease_age().covers(p.body.risk, ages) {
-            why.push(match grant_for(&self.authority, site, p.body.risk, self.lease_age()) {
-                Ok(grant) => format!("the site is isolated and goes on under its grant: {}", needs(grant, p.body.risk)),
-                Err(why) => format!("the site is isolated: {why}"),
-            });
+        let decision = status.decision.and_then(|id| self.ledger.decisions_on(&p.id).find(|d| d.id == id));
+        let class = decision.map_or(p.body.risk, |d| d.body.risk.max(p.body.risk));
+        if self.role.site() == Some(site) && status.state.is_open() && !self.lease_age().covers(class, ages) {
+            match grant_for(&self.authority, site, class, self.lease_age()) {
+                Ok(grant) => {
+                    why.push(format!("the site is isolated and goes on under its grant: {}", needs(grant, class)));
+                    let approved = decision.filter(|_| status.state == State::Approved);
+                    why.extend(approved.and_then(|d| self.lacks_alone(grant, class, p, d)));
+                }
+                Err(says) => why.push(format!("the site is isolated: {says}")),
+            }
         }
         why
+    }
+
+    /// What the grant asks for beside what policy does, and is not there yet.
+    fn lacks_alone(
+        &self,
+        grant: &IsolationGrant,
+        class: RiskClass,
+        p: &Recorded<Proposal>,
+        d: &Recorded<Decision>,
+    ) -> Option<String> {
+        let ballot = Ballot::new(&self.ledger, &self.authority, p, &d.body);
+        let approved_by = ballot.voters(self.now.wall_ms, None).into_keys().collect();
+        meets(grant, class, &d.body.obligations.reserve, &approved_by, &self.authority).err()
     }
 }
 

@@ -1,5 +1,6 @@
 //! What a node is told when it starts, and why it cannot.
 
+use cauldron_coordinator::owner::Hands;
 use cauldron_identity::authority::EntryBody;
 use cauldron_identity::{AuthorKey, MeshId, SealedFact, SignedCharter, SpiffeId};
 
@@ -33,6 +34,8 @@ pub struct NodeConfig {
     /// How many changes an epoch of a document takes, at every node of the mesh; [`cauldron_crdt::limits::EPOCH_CHANGES`] unless a
     /// test wants fewer.
     pub epoch_changes: u64,
+    /// Its connectors, and what they declare; none at a node that acts on nothing.
+    pub hands: Hands,
     /// What it does wrong on purpose; nothing by default.
     pub misbehave: Misbehave,
 }

@@ -86,6 +86,7 @@ impl NodeCore {
                 incarnation: self.incarnation,
                 spiffe_id: &self.spiffe_id,
                 resource_version: version,
+                hands: &self.hands,
             },
         }
     }

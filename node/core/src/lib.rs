@@ -81,4 +81,4 @@ pub use input::{
 };
 pub use roots::{ISSUED_SHOWN_MAX, RootStep, RootsNow};
 pub use show::{AgentIntent, Welcome, summary_of_entry};
-pub use story::Asked;
+pub use story::{Asked, Turn};

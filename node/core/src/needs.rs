@@ -91,13 +91,10 @@ impl NodeCore {
 
     /// What permits in force take that their owners have not set aside, this node's own among them.
     fn wanted(&self) -> BTreeMap<(Budget, Life), Vec<(FactId, u64)>> {
-        let in_force = |p: &&Recorded<Permit>| {
-            !p.body.budgets.is_empty()
-                && p.body.execute_by_ms >= self.now.wall_ms
-                && self.ledger.starts_on_permit(&p.id).next().is_none()
-        };
+        let unused = |p: &&Recorded<Permit>| self.ledger.starts_on_permit(&p.id).next().is_none();
         let mut wanted = BTreeMap::<(Budget, Life), Vec<(FactId, u64)>>::new();
-        let mut permits: Vec<&Recorded<Permit>> = self.ledger.permits().filter(in_force).collect();
+        let in_force = self.ledger.permits_taking(self.now.wall_ms);
+        let mut permits: Vec<&Recorded<Permit>> = in_force.filter(unused).collect();
         permits.sort_by_key(|p| (p.body.issued_ms, p.id));
         for permit in permits.into_iter().filter(|p| self.waits_for_rights(p)) {
             let (to, purpose) = (owner_of(permit), purpose_of(&permit.id));
@@ -129,7 +126,8 @@ impl NodeCore {
     /// Whether a permit is what its proposal goes by, for an owner that may be granted something.
     fn waits_for_rights(&self, permit: &Recorded<Permit>) -> bool {
         let to = owner_of(permit);
-        let status = self.ledger.status(&permit.body.proposal, &self.authority, self.now.wall_ms);
+        let of = &permit.body.proposal;
+        let status = self.docket.status(&self.ledger, &self.authority, of, self.now.wall_ms);
         self.may_be_granted_from(&to)
             && status.is_some_and(|s| s.state == State::Permitted && s.permit == Some(permit.id))
     }

@@ -2,7 +2,7 @@
 
 use cauldron_coordinator::bodies::{KIND_HANDOVER, KIND_TAKEOVER};
 use cauldron_coordinator::ledger::with_handover;
-use cauldron_identity::authority::{Accept, Entry, EntryBody, Lift, Offer, Reassign};
+use cauldron_identity::authority::{Accept, Entry, EntryBody, Lift, Offer, Reassign, prefix_of};
 use cauldron_identity::budget::Life;
 use cauldron_identity::codec::to_cbor;
 use cauldron_identity::{AuthorId, Clock, FactId, Scope};
@@ -92,6 +92,21 @@ impl NodeCore {
             return Err(Refusal::new("entry_refused", format!("{} {why}", id.short())));
         }
         Ok(())
+    }
+
+    /// Who owns a resource now, by SPIFFE ID; this node does where it is none.
+    #[must_use]
+    pub fn owned_elsewhere(&self, resource: &str) -> Option<String> {
+        let prefix = prefix_of(resource)?;
+        let (author, member) = self.authority.owner_of_prefix(prefix)?;
+        (author != self.me).then(|| member.spiffe_id.to_string())
+    }
+
+    /// Whether this node owns a resource now, as the authority chain says.
+    #[must_use]
+    pub fn owns_resource(&self, resource: &str) -> bool {
+        let owner = prefix_of(resource).and_then(|prefix| self.authority.owner_of_prefix(prefix));
+        owner.is_some_and(|(author, _)| author == self.me)
     }
 
     /// Offers that nobody has taken yet, and whom they bind.

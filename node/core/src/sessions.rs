@@ -136,7 +136,7 @@ impl NodeCore {
             at_ms: self.now.wall_ms,
         };
         match evaluation.outcome {
-            Outcome::Allow if evaluation.risk == RiskClass::R0 && evaluation.obligations.veto.is_none() => {
+            Outcome::Allow if evaluation.risk == RiskClass::R0 && evaluation.obligations.bind_nobody() => {
                 let ages = &self.authority.charter().class_ages;
                 if !self.lease_age().covers(RiskClass::R0, ages) {
                     let why = "this node has not heard of a coordinator for longer than reads allow; it waits for one";

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use cauldron_coordinator::bodies::{Evidence, KIND_PROPOSAL, Obligations};
-use cauldron_coordinator::ledger::{Held, State, Status};
+use cauldron_coordinator::ledger::{Ballot, Held, State, Status};
 use cauldron_coordinator::vote::present_decision;
 use cauldron_crdt::Row;
 use cauldron_crdt::doc::{DocChange, KIND as KIND_CHANGE, KIND_SEAL, Seal};
@@ -24,8 +24,21 @@ pub struct Asked {
     pub line: ProposalView,
     /// What is agreed to.
     pub terms: Digest,
-    /// Groups of which somebody is asked for still.
+    /// Groups of which somebody is asked for still, or may object.
     pub groups: BTreeSet<String>,
+    /// Why they are asked.
+    pub turn: Turn,
+}
+
+/// Why people are asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    /// Somebody must say yes.
+    Approve,
+    /// The same, after an objection, or where nobody could have objected: silence would have allowed it.
+    ApproveAfterAll,
+    /// It is allowed unless somebody objects until this time.
+    Object(Time),
 }
 
 impl NodeCore {
@@ -67,19 +80,30 @@ impl NodeCore {
         self.proposal_line(now, &status)
     }
 
-    /// Whom each proposal that waits for people waits for, and under which terms: what does not change until they should be asked
-    /// again.
+    /// Whom each proposal that waits for people waits for, or who may still object to it, and under which terms: what does not change
+    /// until they should be asked again.
     #[must_use]
     pub fn asked(&self, now: Clock) -> Vec<Asked> {
         let one = |status: &Status| {
+            let p = self.ledger.proposal(&status.id)?;
             let decision = self.ledger.decisions_on(&status.id).find(|d| Some(d.id) == status.decision)?;
-            Some(Asked {
-                line: self.proposal_line(now, status)?,
-                terms: decision.body.terms(),
-                groups: waits_for(now, status, &decision.body.obligations),
-            })
+            let obligations = &decision.body.obligations;
+            let ballot = || Ballot::new(&self.ledger, &self.authority, p, &decision.body);
+            let (turn, groups) = match (&obligations.veto, status.state) {
+                (Some(window), State::VetoWindow) => {
+                    let (until_ms, _) = self.ledger.awaits_silence(p, decision, &self.authority)?;
+                    (Turn::Object(Time(until_ms)), window.groups.iter().cloned().collect())
+                }
+                (_, State::VetoWindow) => return None,
+                (Some(window), _) if ballot().silence_is_no_yes(window).is_some() => {
+                    (Turn::ApproveAfterAll, waits_for(now, status, obligations))
+                }
+                _ => (Turn::Approve, waits_for(now, status, obligations)),
+            };
+            Some(Asked { line: self.proposal_line(now, status)?, terms: decision.body.terms(), groups, turn })
         };
-        self.open_here(now).iter().filter(|s| s.state == State::PendingApproval).filter_map(|s| one(s)).collect()
+        let asks = |s: &&Cow<'_, Status>| matches!(s.state, State::PendingApproval | State::VetoWindow);
+        self.open_here(now).iter().filter(asks).filter_map(|s| one(s)).collect()
     }
 
     pub(crate) fn proposal_line(&self, now: Clock, status: &Status) -> Option<ProposalView> {

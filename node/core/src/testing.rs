@@ -47,6 +47,7 @@ pub(crate) fn config(key: AuthorKey, spiffe_id: &str, charter: &SignedCharter) -
         seed: Seed([0; 32]),
         far_facts: cauldron_crdt::limits::FAR_FACTS,
         epoch_changes: cauldron_crdt::limits::EPOCH_CHANGES,
+        hands: cauldron_coordinator::owner::Hands::new(),
         misbehave: Misbehave::default(),
     }
 }

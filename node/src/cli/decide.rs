@@ -12,6 +12,7 @@ use crate::client::Client;
 use crate::error::{CliError, Kind};
 use crate::files;
 use crate::output::{Format, harmless, print};
+use crate::sealing::PassphraseArgs;
 use crate::signer::SignerArgs;
 
 /// A proposal is a few hundred bytes.
@@ -74,6 +75,24 @@ pub struct StopArgs {
     /// Do nothing yet: write the order here, for the council to sign with `authority sign`
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
+    /// Order it in your own name, as somebody on duty: signed with your key, carried by this node as far as it may write
+    #[arg(long, conflicts_with = "out")]
+    signed: bool,
+    /// With --signed: your key file
+    #[arg(long, value_name = "PATH", env = "CAULDRON_KEY")]
+    key: Option<PathBuf>,
+    /// With --signed: your public key, of which your ssh-agent holds the secret half; goes before --key
+    // `--agent` names whom `kill` stops.
+    #[arg(long, value_name = "KEY")]
+    key_in_agent: Option<String>,
+    #[command(flatten)]
+    passphrase: PassphraseArgs,
+}
+
+impl StopArgs {
+    fn signer(&self) -> SignerArgs {
+        SignerArgs { key: self.key.clone(), agent: self.key_in_agent.clone(), passphrase: self.passphrase.clone() }
+    }
 }
 
 /// `kill`.
@@ -178,7 +197,10 @@ async fn stop(client: &Client, global: &Global, verb: &str, body: &Value, args: 
     if let Some(out) = &args.out {
         return super::orders::draft(client, global, body, out).await;
     }
-    let answer = client.post("/v1/restrictions", body).await?;
+    let answer = match args.signed {
+        true => super::orders::in_own_name(client, global, body, &args.signer()).await?,
+        false => client.post("/v1/restrictions", body).await?,
+    };
     told(client, global.output, verb, answer, args.wait).await
 }
 

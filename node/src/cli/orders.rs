@@ -1,11 +1,11 @@
-//! Orders to restrict that the council signs: a file that is passed around like an entry of the authority chain, then handed to any
-//! node. It needs no sequencer: restrictions have no order.
+//! Orders to restrict that people sign. The council's is a file that is passed around like an entry of the authority chain, then handed
+//! to any node; somebody on duty signs alone, at once. Neither needs a sequencer: restrictions have no order.
 
 use std::path::Path;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use cauldron_coordinator::bodies::{ORDER_NAMESPACE, Order, Restriction};
+use cauldron_coordinator::bodies::{ORDER_NAMESPACE, Order, Restriction, Target};
 use cauldron_identity::SignerKey;
 use cauldron_identity::charter::KeySignature;
 use cauldron_identity::codec::{from_cbor, to_cbor};
@@ -13,11 +13,12 @@ use minicbor::{Decode, Encode};
 use serde_json::{Value, json};
 
 use super::Global;
+use super::approvals::voter;
 use crate::client::Client;
 use crate::error::{CliError, Kind};
-use crate::files;
 use crate::output::print;
-use crate::signer::Signer;
+use crate::signer::{Signer, SignerArgs};
+use crate::{clock, files};
 
 /// An order that waits for signatures. Who may sign is as the node said: a service to those who sign, believed by nobody.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -45,6 +46,48 @@ pub(super) async fn draft(client: &Client, global: &Global, body: &Value, out: &
     };
     let pending = read().ok_or_else(|| CliError::integrity("the node's draft of an order cannot be read"))?;
     pending.put(global, out)
+}
+
+/// Has the node find what is meant, signs the order in the person's own name, and hands it in: for a site that nobody outside
+/// reaches, too.
+pub(super) async fn in_own_name(
+    client: &Client,
+    global: &Global,
+    body: &Value,
+    signer: &SignerArgs,
+) -> Result<Value, CliError> {
+    let (person, key) = voter(client, signer, &global.data_dir()).await?;
+    let answer = client.post("/v1/restrictions/order", body).await?;
+    let drafted = || from_cbor::<Order>(&BASE64_STANDARD.decode(answer.get("order")?.as_str()?).ok()?).ok();
+    let drafted = drafted().ok_or_else(|| CliError::integrity("the node's draft of an order cannot be read"))?;
+    let text = |name: &str| body.get(name).and_then(Value::as_str).unwrap_or_default();
+    // The node finds what is meant; it must not stop something else under this person's name.
+    if !means(text("kind"), text("target"), &drafted.target) {
+        return Err(CliError::integrity("the node drafted an order against something else than you asked for")
+            .hint("do not order it here; try another node, and tell the security team"));
+    }
+    let reason = text("reason").to_owned();
+    let order = Order { by: person, reason, issued_ms: clock::wall_ms(), ..drafted };
+    let signature = key.sign(ORDER_NAMESPACE, &to_cbor(&order))?;
+    let signed = Restriction::signed(&order, KeySignature { key: key.public(), signature });
+    let body = json!({ "restriction": BASE64_STANDARD.encode(to_cbor(&signed)) });
+    client.post("/v1/restrictions/signed", &body).await
+}
+
+/// Whether a target is what somebody asked for, as far as that can be told without the node: which lineage and which author a prefix or
+/// a name stands for cannot.
+fn means(kind: &str, asked: &str, target: &Target) -> bool {
+    match (kind, target) {
+        ("veto", Target::Lineage(_)) | ("kill-all", Target::All) => true,
+        ("kill-class", Target::ActionClass(class)) => {
+            class == asked || class.rsplit_once('/').is_some_and(|(operation, _)| operation == asked)
+        }
+        ("kill-agent", Target::Agent(name)) | ("kill-site", Target::Site(name)) => name == asked,
+        ("stop-feature", Target::Feature(name)) => name == asked,
+        ("kill-build", Target::Build(digest)) => digest.to_string() == asked,
+        ("suspend", Target::Author(author, _)) => asked.starts_with("spiffe://") || author.to_string() == asked,
+        _ => false,
+    }
 }
 
 impl PendingOrder {
@@ -120,14 +163,46 @@ impl PendingOrder {
 
 #[cfg(test)]
 mod tests {
-    use cauldron_coordinator::bodies::Target;
-    use cauldron_identity::{AuthorKey, MeshId};
+    use cauldron_identity::{AuthorId, AuthorKey, Digest, FactId, MeshId};
 
     use super::*;
     use crate::keyfile::Purpose;
 
     fn signer(seed: u8) -> Signer {
         Signer::File(Purpose::Council("ana".into()), Box::new(AuthorKey::from_seed(&[seed; 32])))
+    }
+
+    #[test]
+    fn a_node_that_drafts_something_else_is_caught() {
+        let class = Target::ActionClass("security.address.block/blocklist".into());
+        let author = AuthorId::from_bytes([7; 32]);
+        let good = [
+            ("veto", "ab12", Target::Lineage(FactId::from_bytes([1; 32]))),
+            ("kill-all", "", Target::All),
+            ("kill-class", "security.address.block", class.clone()),
+            ("kill-class", "security.address.block/blocklist", class.clone()),
+            ("kill-agent", "spiffe://a.test/x", Target::Agent("spiffe://a.test/x".into())),
+            ("kill-site", "lyon", Target::Site("lyon".into())),
+            ("stop-feature", "sessions", Target::Feature("sessions".into())),
+            ("kill-build", &"07".repeat(32), Target::Build(Digest::from_bytes([7; 32]))),
+            ("suspend", "spiffe://a.test/x", Target::Author(author, vec![])),
+            ("suspend", &author.to_string(), Target::Author(author, vec![])),
+        ];
+        for (kind, asked, target) in good {
+            assert!(means(kind, asked, &target), "{kind} {asked}");
+        }
+        let bad = [
+            ("kill-class", "security.address", class.clone()),
+            ("kill-class", "security.address.block", Target::All),
+            ("kill-site", "lyon", Target::Site("porto".into())),
+            ("veto", "ab12", Target::All),
+            ("stop-feature", "sessions", Target::Feature("autonomy".into())),
+            ("suspend", &"01".repeat(32), Target::Author(author, vec![])),
+            ("anything", "", Target::All),
+        ];
+        for (kind, asked, target) in bad {
+            assert!(!means(kind, asked, &target), "{kind} {asked}");
+        }
     }
 
     #[test]

@@ -40,7 +40,7 @@ pub(super) fn read(r: &Reader<'_>, base: &Path, identity: Option<&Identity>) -> 
 }
 
 fn externals(r: &Reader<'_>, identity: Option<&Identity>) -> Vec<External> {
-    let read = r.tables(EXTERNAL, &["name", "operations", "labels", "report_within", "fencing"], external);
+    let read = r.tables(EXTERNAL, &["name", "operations", "labels", "report_within", "fencing", "sandboxes"], external);
     if read.len() > EXTERNALS_MAX {
         r.problem(EXTERNAL, &format!("has more than {EXTERNALS_MAX} entries"), "let one connector do more operations");
     }
@@ -102,6 +102,15 @@ fn external(item: &Item<'_, '_>) -> Option<External> {
     }
     let labels = item.list("labels", a_label, "write labels that policy knows, such as \"untrusted:mail\"");
     let report_within = item.parsed("report_within", within, "write a duration, such as \"60s\"");
+    let a_sandbox = |text: &str| match text.split_once(':') {
+        Some((kind, value)) if is_name(kind) && !value.is_empty() && text.len() <= LABEL_LEN_MAX => Ok(text.to_owned()),
+        _ => Err("is no sandbox"),
+    };
+    let sandboxes = item.list(
+        "sandboxes",
+        a_sandbox,
+        "write what policy asks for, such as \"net:none\", or \"path:*\" for every value",
+    );
     let fencing = item.parsed("fencing", fencing, "write \"none\", \"local\" or \"native\"");
     Some(External {
         name: name?,
@@ -109,6 +118,7 @@ fn external(item: &Item<'_, '_>) -> Option<External> {
         labels: labels.unwrap_or_default(),
         report_within: report_within.unwrap_or(REPORT_WITHIN),
         fencing: fencing.unwrap_or(Fencing::None),
+        sandboxes: sandboxes.unwrap_or_default(),
     })
 }
 

@@ -253,6 +253,8 @@ pub struct External {
     pub report_within: Duration,
     /// How a stale owner is kept from acting.
     pub fencing: Fencing,
+    /// Sandboxes that whoever runs its sessions enforces.
+    pub sandboxes: Vec<String>,
 }
 
 /// `[connectors.folder]`.

@@ -15,8 +15,9 @@ use cauldron_identity::SpiffeId;
 use cauldron_node_core::{Command, NodeCore, Refusal, Reply};
 
 use crate::clock::SystemClock;
+use crate::run::effects::Hands;
 use crate::run::engine::Handle;
-use crate::run::propose::from_draft;
+use crate::run::propose::{Seen, action_of, from_draft, resource_of_draft};
 use cauldron_coordinator::action::Catalogue;
 
 /// Between two looks at a log that has no news: quick enough for the eye, cheap enough for a small box.
@@ -47,14 +48,15 @@ pub struct SshdSource {
 pub fn start_sshd(
     source: SshdSource,
     node: Handle,
+    hands: Hands,
     spiffe_id: SpiffeId,
     clock: SystemClock,
     stop: Arc<AtomicBool>,
 ) -> std::io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name("agent-sshd".into()).spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
         match runtime {
-            Ok(runtime) => Runner::new(source, node, spiffe_id, clock).run(&runtime, &stop),
+            Ok(runtime) => Runner::new(source, node, hands, spiffe_id, clock).run(&runtime, &stop),
             Err(error) => tracing::error!(%error, "the sshd agent cannot start"),
         }
     })
@@ -64,6 +66,7 @@ struct Runner {
     agent: SshdBruteforce,
     source: SshdSource,
     node: Handle,
+    hands: Hands,
     spiffe_id: SpiffeId,
     clock: SystemClock,
     /// Intents of this agent that the agent has been told of, and whether something still comes of them.
@@ -79,7 +82,7 @@ struct Runner {
 }
 
 impl Runner {
-    fn new(source: SshdSource, node: Handle, spiffe_id: SpiffeId, clock: SystemClock) -> Self {
+    fn new(source: SshdSource, node: Handle, hands: Hands, spiffe_id: SpiffeId, clock: SystemClock) -> Self {
         let note = format!("source/{}", source.path.display());
         let agent = SshdBruteforce::new(source.rule.clone());
         let (told, held_back) = (BTreeMap::new(), BTreeMap::new());
@@ -87,6 +90,7 @@ impl Runner {
             agent,
             source,
             node,
+            hands,
             spiffe_id,
             clock,
             told,
@@ -115,7 +119,7 @@ impl Runner {
                 self.settle(runtime);
                 (settled, blocked) = (Instant::now(), false);
             }
-            blocked = blocked || !self.propose();
+            blocked = blocked || !self.propose(runtime);
             if noted.elapsed() >= CHECKPOINT_EVERY {
                 self.checkpoint(&follower);
                 noted = Instant::now();
@@ -173,7 +177,7 @@ impl Runner {
     }
 
     /// Proposes what is held back, oldest first, until the node takes no more. Whether it took all.
-    fn propose(&mut self) -> bool {
+    fn propose(&mut self, runtime: &tokio::runtime::Runtime) -> bool {
         let mut waiting: Vec<(i64, String)> =
             self.held_back.values().map(|(draft, _)| (draft.window_end_s, draft.object.clone())).collect();
         waiting.sort_unstable();
@@ -187,7 +191,7 @@ impl Runner {
                 continue;
             }
             let intent = draft.intent_key.clone();
-            match self.ask(draft) {
+            match self.ask(draft, runtime) {
                 Ok(()) => {
                     self.held_back.remove(&object);
                     self.told.insert(intent, true);
@@ -207,24 +211,41 @@ impl Runner {
         true
     }
 
-    fn ask(&self, draft: ProposalDraft) -> Result<(), Refusal> {
+    fn ask(&self, draft: ProposalDraft, runtime: &tokio::runtime::Runtime) -> Result<(), Refusal> {
         let object = draft.object.clone();
         // The root of the trace that the proposal's facts carry on.
         let span = tracing::info_span!("propose", object);
         let _inside = span.enter();
-        let proposal =
-            match from_draft(draft, &self.spiffe_id, Catalogue::built_in(), &self.source.path.display().to_string()) {
-                Ok(proposal) => Box::new(proposal),
-                Err(why) => {
-                    tracing::error!(object, why, "the agent's draft is not a valid proposal");
-                    return Ok(());
-                }
-            };
+        let (catalogue, source) = (Catalogue::built_in(), self.source.path.display().to_string());
+        let seen = self.look(&draft, runtime);
+        let proposal = match from_draft(draft, &self.spiffe_id, catalogue, &source, seen) {
+            Ok(proposal) => Box::new(proposal),
+            Err(why) => {
+                tracing::error!(object, why, "the agent's draft is not a valid proposal");
+                return Ok(());
+            }
+        };
         let traceparent = Some(crate::telemetry::traceparent());
         if let Reply::Recorded(id) = self.node.command_blocking(Command::Propose { proposal, traceparent })? {
             tracing::info!(id = %id.short(), object, "proposed");
         }
         Ok(())
+    }
+
+    /// What would change, as the connector sees it. A finding that nobody can look at is still one: people see that the dry run is missing,
+    /// and policy may ask for it.
+    fn look(&self, draft: &ProposalDraft, runtime: &tokio::runtime::Runtime) -> Seen {
+        let Ok(action) = action_of(draft, Catalogue::built_in()) else { return Seen::default() };
+        let Ok(resource) = resource_of_draft(&action, &self.spiffe_id) else { return Seen::default() };
+        // Moved to another machine: what stands here says nothing of that.
+        match runtime.block_on(self.node.read(move |core| core.owned_elsewhere(&resource))) {
+            Ok(None) => {}
+            _ => return Seen::default(),
+        }
+        runtime.block_on(self.hands.look(action)).unwrap_or_else(|why| {
+            tracing::warn!(object = draft.object, ?why, "proposed without a dry run");
+            Seen::default()
+        })
     }
 
     /// Tells the agent which of its proposals exist, and which have come to their end.

@@ -149,6 +149,7 @@ mod tests {
                 seed: Seed([1; 32]),
                 far_facts: 9,
                 epoch_changes: cauldron_crdt::limits::EPOCH_CHANGES,
+                hands: cauldron_coordinator::owner::Hands::new(),
                 misbehave: Misbehave::default(),
             };
             let known = opening.knows_facts();

@@ -2,10 +2,12 @@
 
 use cauldron_agents::connector::blocklist::Blocklist;
 use cauldron_agents::connector::folder::Folder;
-use cauldron_agents::connector::{Connector, FaultHook};
+use cauldron_agents::connector::{Connector, FaultHook, Fencing};
+use cauldron_coordinator::owner::{Declared, Hands};
+use cauldron_identity::authority::Fenced;
 
 use super::fault::Fault;
-use crate::config::Config;
+use crate::config::{Config, External};
 use crate::error::CliError;
 
 pub(super) fn open(config: &Config, fault: &Fault) -> Result<Vec<Box<dyn Connector + Send>>, CliError> {
@@ -30,6 +32,27 @@ pub(super) fn open(config: &Config, fault: &Fault) -> Result<Vec<Box<dyn Connect
             .collect();
     }
     Ok(connectors)
+}
+
+/// What the connectors of a node declare, for the owner that judges permits.
+pub(super) fn declared(connectors: &[Box<dyn Connector + Send>], externals: &[External]) -> Hands {
+    let built_in = connectors.iter().map(|c| {
+        let sandbox = c.sandboxes().iter().map(|s| (*s).to_owned()).collect();
+        (c.name().to_owned(), Declared { fencing: fenced(c.fencing()), sandbox })
+    });
+    let elsewhere = externals.iter().map(|of| {
+        let declared = Declared { fencing: fenced(of.fencing), sandbox: of.sandboxes.clone() };
+        (of.name.clone(), declared)
+    });
+    built_in.chain(elsewhere).collect()
+}
+
+fn fenced(fencing: Fencing) -> Fenced {
+    match fencing {
+        Fencing::Local => Fenced::Local,
+        Fencing::Native => Fenced::Native,
+        Fencing::None => Fenced::None,
+    }
 }
 
 #[cfg(feature = "fault-points")]
@@ -60,6 +83,10 @@ mod lying {
 
         fn fencing(&self) -> Fencing {
             self.of.fencing()
+        }
+
+        fn sandboxes(&self) -> &[&'static str] {
+            self.of.sandboxes()
         }
 
         fn version(&self, object: &str) -> Result<Option<String>, ConnectorError> {

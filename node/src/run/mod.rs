@@ -127,7 +127,8 @@ async fn run_node(config: Arc<Config>) -> Result<(), CliError> {
         start = enter(&config, mesh, &author, ca.as_deref(), holder.as_deref()) => start?,
         () = stop_signal.wait() => return Ok(()),
     };
-    let node = open_node(&config, mesh, &author, start, &store, &fault, used_before)?;
+    let declared = connectors::declared(&hands.connectors, &config.connectors.externals);
+    let node = open_node(&config, mesh, &author, start, &store, &fault, (used_before, declared))?;
     let Sockets { health, bundle, page, _file, .. } = sockets;
     let door = Door { gate, health, bundle, page, foreign, notifier, stop, stopped };
     let issuers = Issuers { ca, holder, fault, roots: Arc::default() };
@@ -345,7 +346,7 @@ impl Running {
             started_ms: clock::wall_ms(),
             federation: foreign,
             notifier,
-            hands,
+            hands: hands.clone(),
             authority: ca,
             published,
         };
@@ -365,7 +366,8 @@ impl Running {
         gate.open(api::router(context));
         if let Some(sshd) = sshd {
             let (node, id, clock) = (node.clone(), config.identity.spiffe_id.clone(), clock.clone());
-            threads.push(agents::start_sshd(sshd, node, id, clock, stop_threads.clone()).map_err(thread_failed)?);
+            let agent = agents::start_sshd(sshd, node, hands, id, clock, stop_threads.clone());
+            threads.push(agent.map_err(thread_failed)?);
         }
         tracing::info!(
             spiffe_id = %config.identity.spiffe_id,

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use cauldron_coordinator::owner::Hands;
 use cauldron_identity::authority::{EntryBody, Issuance};
 use cauldron_identity::{AuthorKey, MeshId, SealedFact, SignedCharter};
 use cauldron_mesh::SvidSource;
@@ -114,7 +115,7 @@ pub(super) fn open_node(
     start: Start,
     store: &Arc<dyn Store>,
     fault: &Fault,
-    used_before: bool,
+    (used_before, hands): (bool, Hands),
 ) -> Result<Opened, CliError> {
     let opening = read_store(store, mesh)?;
     let noted = opening.note(CLOCK_NOTE);
@@ -136,6 +137,7 @@ pub(super) fn open_node(
         seed: Seed(chance::bytes()),
         far_facts: cauldron_crdt::limits::FAR_FACTS,
         epoch_changes: fault.epoch_changes.unwrap_or(cauldron_crdt::limits::EPOCH_CHANGES),
+        hands,
         misbehave: fault.misbehave,
     };
     let core = NodeCore::open_with(settings, opening, clock.now()).map_err(|e| unusable(&e))?;

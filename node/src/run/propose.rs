@@ -4,6 +4,7 @@ use cauldron_agents::ProposalDraft;
 use cauldron_agents::proposal::for_display;
 use cauldron_coordinator::action::{Action, Catalogue, Each};
 use cauldron_coordinator::bodies::{Amount, Blast, Evidence, Proposal, Reversibility, RiskClass};
+use cauldron_identity::scope::is_name;
 use cauldron_identity::{Digest, Role, SpiffeId};
 use serde::Deserialize;
 use serde_json::Value;
@@ -21,6 +22,9 @@ pub struct ProposalRequest {
     connector: Option<String>,
     /// One sentence for the person who decides.
     rationale: String,
+    /// Whose resource it is by its name, where that was moved to this node; this node's own without.
+    #[serde(default)]
+    node: Option<String>,
     /// The proposing agent's name; `operator` without.
     #[serde(default)]
     agent: Option<String>,
@@ -88,6 +92,19 @@ impl ProposalRequest {
             .map_err(|e| crate::run::chain(&e))
     }
 
+    /// What it would act on, by name, and whether it says whose that is.
+    ///
+    /// # Errors
+    /// A sentence.
+    pub fn resource(&self, spiffe_id: &SpiffeId, action: &Action) -> Result<(String, bool), String> {
+        let (site, node) = owner(spiffe_id)?;
+        let named = self.node.as_deref();
+        if let Some(bad) = named.filter(|name| !is_name(name)) {
+            return Err(format!("node: {bad:?} is no name of a node"));
+        }
+        Ok((resource_of(action, &site, named.unwrap_or(&node)), named.is_some()))
+    }
+
     /// Builds the proposal for a resource that the node `spiffe_id` owns. `version` is the resource's now, where it has versions.
     ///
     /// # Errors
@@ -99,7 +116,8 @@ impl ProposalRequest {
         seen: Option<Seen>,
     ) -> Result<Proposal, String> {
         let action = self.action(catalogue)?;
-        let (site, node) = owner(spiffe_id)?;
+        let (site, own) = owner(spiffe_id)?;
+        let node = self.node.unwrap_or(own);
         let agent = format!("{spiffe_id}/agent/{}", self.agent.as_deref().unwrap_or("operator"));
         let seen = seen.unwrap_or_default();
         let version = self.expected_version.or(seen.version);
@@ -161,7 +179,15 @@ fn stated(texts: &[String], labels: &[String]) -> Vec<Evidence> {
     texts.iter().enumerate().map(line).collect()
 }
 
-/// Turns an agent's draft into a proposal for a resource of this node.
+/// The action that a draft asks for.
+///
+/// # Errors
+/// A sentence.
+pub fn action_of(draft: &ProposalDraft, catalogue: &Catalogue) -> Result<Action, String> {
+    Action::new(catalogue, &draft.operation, Some(&draft.connector), &draft.args).map_err(|e| crate::run::chain(&e))
+}
+
+/// Turns an agent's draft into a proposal for a resource of this node, with what its connector sees.
 ///
 /// # Errors
 /// A sentence.
@@ -170,9 +196,9 @@ pub fn from_draft(
     spiffe_id: &SpiffeId,
     catalogue: &Catalogue,
     source: &str,
+    seen: Seen,
 ) -> Result<Proposal, String> {
-    let action = Action::new(catalogue, &draft.operation, Some(&draft.connector), &draft.args);
-    let action = action.map_err(|e| crate::run::chain(&e))?;
+    let action = action_of(&draft, catalogue)?;
     let (site, node) = owner(spiffe_id)?;
     let evidence = draft.evidence.into_iter().map(|line| Evidence {
         source: source.to_owned(),
@@ -194,8 +220,25 @@ pub fn from_draft(
         evidence: evidence.collect(),
         taint: draft.taint,
         intent_key: draft.intent_key,
+        expected_version: seen.version,
+        dry_run: seen.dry_run,
+        blast: seen.blast,
         ..base
     })
+}
+
+/// What an action acts on, where the node `node` owns it by name.
+fn resource_of(action: &Action, site: &str, node: &str) -> String {
+    format!("{site}/{node}/{}/{}", action.connector(), action.object())
+}
+
+/// What a draft would act on.
+///
+/// # Errors
+/// A sentence.
+pub fn resource_of_draft(action: &Action, spiffe_id: &SpiffeId) -> Result<String, String> {
+    let (site, node) = owner(spiffe_id)?;
+    Ok(resource_of(action, &site, &node))
 }
 
 /// Site and name of the node that owns what is proposed.
@@ -232,6 +275,39 @@ mod tests {
             "{:?}",
             Action::of_proposal(Catalogue::built_in(), &p)
         );
+    }
+
+    #[test]
+    fn an_agents_draft_carries_what_its_connector_sees_and_nothing_that_nobody_measured() {
+        let draft = ProposalDraft {
+            agent: cauldron_agents::AgentInfo::built_in("sshd-bruteforce", "rule"),
+            module: "security".into(),
+            operation: "security.address.block".into(),
+            risk_class: "R1".into(),
+            connector: "blocklist".into(),
+            object: "198.51.100.7".into(),
+            args: json!({ "ttl_s": 60, "reason": "test", "address": "198.51.100.7" }),
+            undo: cauldron_agents::proposal::Undo { reversible: true, plan: "p".into() },
+            rationale: "r".into(),
+            confidence_ppm: 565_508,
+            confidence_method: "wilson-lower-95/v0".into(),
+            evidence: vec![],
+            taint: vec![],
+            intent_key: "i".into(),
+            window_start_s: 0,
+            window_end_s: 1,
+        };
+        let id = SpiffeId::new("spiffe://acme.test/site/lyon/node/lyon").expect("id");
+        let seen = Seen {
+            version: None,
+            dry_run: Some("+198.51.100.7\n".into()),
+            blast: vec![Blast { what: "addresses".into(), n: 1 }],
+        };
+        let of = |seen| from_draft(draft.clone(), &id, Catalogue::built_in(), "auth.log", seen).expect("valid");
+        let p = of(seen.clone());
+        assert_eq!((p.dry_run, p.blast), (seen.dry_run, seen.blast));
+        let p = of(Seen::default());
+        assert_eq!((p.dry_run, p.calibration, p.alternatives), (None, None, vec![]));
     }
 
     #[test]

@@ -40,6 +40,7 @@ impl World {
             seed,
             far_facts,
             epoch_changes,
+            hands: cauldron_coordinator::owner::Hands::new(),
             misbehave: cauldron_node_core::Misbehave::default(),
             used_before,
             terms: vec![],

@@ -89,6 +89,55 @@ fn a_change_is_seen_approved_made_verified_and_taken_back() {
 }
 
 #[test]
+fn a_sandbox_is_shown_enforced_and_refused_where_the_connector_cannot() {
+    let place = Place::with(None);
+    let activate = |suffix: &str, sandbox: &str| {
+        let folder = place.mesh.policies(suffix, |name, text| match name {
+            "devops_file_write.rego" => {
+                let checks = "\"post_checks\": [\"content\"],";
+                assert!(text.contains(checks), "the rule asks for a check");
+                text.replace(checks, &format!("{checks}\n\t\"sandbox\": {sandbox},"))
+            }
+            _ => text,
+        });
+        let key = place.mesh.council_key();
+        place.mesh.hq.run(&["policy", "activate", "--bundle", &folder, "--key", &key, "--yes"]).ok();
+        let active = format!("2026.11.2-{suffix}");
+        for node in [&place.mesh.hq, &place.mesh.lyon] {
+            eventually("the policy is active", || node.get("/v1/self")["policy"] == active.as_str());
+        }
+        std::fs::remove_dir_all(folder).expect("removed");
+    };
+    let own = place.mesh.lyon.get("/v1/self")["connectors"][0]["sandboxes"].clone();
+    assert_eq!(own, json!(["net:none", "path:*", "bytes:*"]));
+
+    activate("small", "[\"net:none\", \"path:a.conf\", \"bytes:4\"]");
+    let id = place.written();
+    let shown = place.mesh.hq.run(&["approvals", "show", &id]);
+    assert!(shown.out.contains("runs under") && shown.out.contains("bytes:4"), "{shown:?}");
+    place.mesh.hq.until_state(&id, "VERIFIED");
+    let ran = place.propose("devops.file.write", &json!({ "path": "a.conf", "text": "three\n" })).ok();
+    let long = ran.json()["id"].as_str().expect("an id").to_owned();
+    place.mesh.hq.until_state(&long, "PENDING_APPROVAL");
+    place.mesh.approve(&long).ok();
+    place.mesh.hq.until_state(&long, "FAILED");
+    let why = place.mesh.hq.facts(&long, "failed")[0]["summary"].to_string();
+    assert!(why.contains("6 bytes are more than the sandbox bytes:4 allows"), "{why}");
+    assert_eq!(place.text(), "two\n");
+
+    // What the connector has never heard of does not begin.
+    activate("cpu", "[\"cpu:1\"]");
+    let ran = place.propose("devops.file.write", &json!({ "path": "b.conf", "text": "six\n" })).ok();
+    let id = ran.json()["id"].as_str().expect("an id").to_owned();
+    place.mesh.hq.until_state(&id, "PENDING_APPROVAL");
+    place.mesh.approve(&id).ok();
+    eventually("lyon refuses", || place.mesh.lyon.metric("cauldron_core_refused_total{code=\"permit.sandbox\"}") >= 1);
+    let why = place.mesh.lyon.run(&["why", &id]).ok().out;
+    assert!(why.contains("under cpu:1, and connector folder enforces net:none, path:*, bytes:*"), "{why}");
+    assert!(place.mesh.lyon.facts(&id, "started").is_empty() && !place.file().with_file_name("b.conf").exists());
+}
+
+#[test]
 fn a_file_that_changed_meanwhile_is_left_alone() {
     let place = Place::with(None);
     let id = place.write();

@@ -22,6 +22,7 @@ mod lists;
 mod logs;
 mod notify;
 mod otlp;
+mod ownership;
 mod page;
 mod people;
 mod pkcs11;

@@ -89,6 +89,75 @@ impl Receiver {
     }
 }
 
+/// The policies of this repository, but that a block is allowed where nobody of security-duty objects within 20 seconds.
+fn activate_silence(mesh: &Mesh) {
+    let folder = mesh.policies("silence", |name, text| {
+        if name == "security_address_block_test.rego" {
+            // They say that somebody is always asked.
+            return text.lines().filter(|line| line.starts_with("package ")).map(|line| format!("{line}\n")).collect();
+        }
+        if name != "security_address_block.rego" {
+            return text;
+        }
+        let asks = "step_up contains {\n\t\"rule\": \"duty.approves\"";
+        assert!(text.contains(asks), "one rule asks people");
+        let text = text.replace(asks, "allow contains {\n\t\"rule\": \"duty.objects\"");
+        let approvals = "\"approvals\": [{\"group\": limits.approver_group, \"n\": limits.approvers}]";
+        assert!(text.contains(approvals), "it says who");
+        text.replace(approvals, "\"veto\": {\"within_ms\": 20000, \"groups\": [limits.approver_group]}")
+    });
+    mesh.hq.run(&["policy", "activate", "--bundle", &folder, "--key", &mesh.council_key(), "--yes"]).ok();
+    for node in [&mesh.hq, &mesh.lyon] {
+        eventually("the policy is active", || node.get("/v1/self")["policy"] == "2026.11.2-silence");
+    }
+}
+
+#[test]
+fn a_veto_window_reaches_who_may_object_and_an_objection_asks_anew() {
+    let mut mesh = Mesh::found_with(Plan { without_porto: true, ..Plan::default() });
+    let receiver = Receiver::start();
+    let secret = mesh.folder().join("duty.secret");
+    std::fs::write(&secret, format!("whsec_{}\n", BASE64_STANDARD.encode(SECRET))).expect("written");
+    std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600)).expect("chmod");
+    let (url, secret) = (&receiver.url, secret.display());
+    let duty = format!(
+        "\n[[notify.webhook]]\nname = \"duty\"\nurl = \"{url}\"\nsecret_file = \"{secret}\"\ngroups = [\"security-duty\"]\n"
+    );
+    append(&mesh.hq.config(), format!("{duty}[page]\nurl = \"https://approve.acme.example/\"\n"));
+    mesh.hq.restart();
+    mesh.until_up();
+    activate_silence(&mesh);
+
+    let first = mesh.lyon.propose("198.51.100.7", 3_600).expect("recorded");
+    let opened = receiver.until(1)[0].clone();
+    let data = opened.data();
+    assert!(opened.verifies() && data["type"] == "veto-window.opened" && data["proposal"] == first.as_str(), "{data}");
+    assert_eq!(data["waiting_for"], serde_json::json!(["security-duty"]));
+    assert_eq!(data["link"], format!("https://approve.acme.example/approvals/{first}"));
+    let (how, closes) = (data["how"].as_str().expect("text"), data["deadline"].as_str().expect("a time"));
+    assert!(how.contains(closes) && how.contains(&format!("cauldron approvals object {}", &first[..12])), "{how}");
+    let why = mesh.hq.run(&["why", &first]).ok().out;
+    assert!(why.contains(&closes[..19]), "when the window closes: {closes}, {why}");
+
+    mesh.hq.run(&["approvals", "object", &first, "--reason", "a customer", "--yes"]).ok();
+    let asked = receiver.until(2)[1].data();
+    assert_eq!((&asked["type"], &asked["proposal"]), (&"approval.pending".into(), &first.as_str().into()));
+    mesh.approve(&first).ok();
+    mesh.lyon.until_state(&first, "DONE");
+    let over = receiver.until(3)[2].data();
+    assert_eq!(
+        (&over["type"], &over["outcome"], &over["how"]),
+        (&"approval.decided".into(), &"approved".into(), &Value::Null)
+    );
+
+    // Nobody objects: it is told, and it is told that it happened.
+    let second = mesh.lyon.propose("198.51.100.8", 3_600).expect("recorded");
+    assert_eq!(receiver.until(4)[3].data()["type"], "veto-window.opened");
+    mesh.lyon.until_state(&second, "DONE");
+    let over = receiver.until(5)[4].data();
+    assert_eq!((&over["proposal"], &over["outcome"]), (&second.as_str().into(), &"approved".into()));
+}
+
 #[test]
 fn what_waits_reaches_people_signed_with_a_link_and_once() {
     let mut mesh = Mesh::found_with(Plan { without_porto: true, ..Plan::default() });

@@ -111,9 +111,17 @@ fn what_a_person_approves_by_passkey_happens_and_every_other_signature_is_refuse
     assert!(list.contains("What waits for you") && list.contains(&good) && list.contains(&spared), "{list}");
     assert!(!list.contains("What waits for others"), "{list}");
     let page = browser.page(&format!("/approvals/{first}"));
-    for text in
-        ["What will change", "Why", "What could go wrong", "Undo", "Who has voted", "What you sign", "Failed password"]
-    {
+    for text in [
+        "What will change",
+        "Dry run by the resource",
+        "# until",
+        "Why",
+        "What could go wrong",
+        "Undo",
+        "Who has voted",
+        "What you sign",
+        "Failed password",
+    ] {
         assert!(page.contains(text), "{text}: {page}");
     }
     assert!(page.contains(&digest_on(&mesh, &first)), "{page}");
@@ -169,6 +177,36 @@ fn what_a_person_approves_by_passkey_happens_and_every_other_signature_is_refuse
     mesh.lyon.until_state(&second, "DENIED");
     assert!(browser.page(&format!("/approvals/{second}")).contains("A no is final"));
     assert_eq!(mesh.blocked(&spared), 0);
+}
+
+#[test]
+fn a_page_that_the_council_stopped_takes_no_yes_and_still_a_no_and_the_command_line_goes_on() {
+    let (mesh, mut browser, key) = with_page();
+    enrol(&mesh, &mut browser, &key);
+    assert_eq!(sign_in(&mut browser, &key).status, 200);
+    let [(first, good), (second, spared)] = two_wait(&mesh);
+    // Signed before the stop, handed in after it: nothing that a page took counts any more.
+    let early = ask(&browser, &first, "approve", &digest_on(&mesh, &first)).json();
+    let stop = ["kill", "--feature", "approval-page", "--reason", "a passkey was stolen", "--out", "stop.order"];
+    mesh.hq.run(&stop).ok();
+    mesh.ratify("stop.order");
+    eventually("lyon knows", || !mesh.lyon.items("/v1/restrictions").is_empty());
+
+    let refused = ask(&browser, &first, "approve", &digest_on(&mesh, &first));
+    let told = refused.json();
+    assert_eq!((refused.status, &told["kind"]), (409, &"stopped".into()), "{told}");
+    assert!(told["detail"].as_str().is_some_and(|d| d.contains("a passkey was stolen")), "{told}");
+    assert!(told["hint"].as_str().is_some_and(|h| h.contains("cauldron approvals approve")), "{told}");
+    let late = vote(&browser, &first, &early, &key.answer(&challenge(&early)));
+    assert!([200, 409].contains(&late.status), "{late:?}");
+    let asked = ask(&browser, &second, "deny", &digest_on(&mesh, &second)).json();
+    assert_eq!(vote(&browser, &second, &asked, &key.answer(&challenge(&asked))).status, 200, "a no is taken: {asked}");
+    mesh.lyon.until_state(&second, "DENIED");
+    assert_eq!((mesh.hq.state(&first).as_str(), mesh.blocked(&good)), ("PENDING_APPROVAL", 0));
+
+    mesh.approve(&first).ok();
+    mesh.lyon.until_state(&first, "DONE");
+    assert_eq!((mesh.blocked(&good), mesh.blocked(&spared)), (1, 0));
 }
 
 #[test]

@@ -28,7 +28,8 @@ use cauldron_identity::ids::sha256;
 pub use super::FaultHook;
 use super::file::{self, Replaced, Snapshot};
 use super::{
-    Connector, ConnectorError, DryRun, Effect, Ended, EndedWhy, Fencing, Held, Outcome, Probe, Reading, is_id,
+    Connector, ConnectorError, DryRun, Effect, Ended, EndedWhy, Fencing, Held, Limits, Outcome, Probe, Reading, is_id,
+    sandbox,
 };
 use crate::net::{canonical, never_a_target};
 use journal::{Journal, What};
@@ -251,6 +252,10 @@ impl Connector for Blocklist {
         Fencing::Local
     }
 
+    fn sandboxes(&self) -> &[&'static str] {
+        &[sandbox::NET_NONE, sandbox::TTL_S]
+    }
+
     fn version(&self, _: &str) -> Result<Option<String>, ConnectorError> {
         Ok(None)
     }
@@ -302,6 +307,7 @@ impl Connector for Blocklist {
     fn execute(&mut self, permit: &VerifiedPermit, now_ms: u64) -> Result<Outcome, ConnectorError> {
         let key = permit.idempotency_key();
         let address = asked(permit)?;
+        Limits::parse(permit.sandbox(), self.sandboxes())?.admit(permit.action())?;
         // Done before is done: the deadline is for starting.
         if now_ms > permit.execute_by_ms() && self.look_for(&key)? == Probe::Absent {
             return Err(ConnectorError::Refused {

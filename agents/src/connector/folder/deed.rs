@@ -5,7 +5,7 @@ use cauldron_coordinator::action::{Action, OP_FILE_DELETE, OP_FILE_RESTORE, OP_F
 use super::journal::{Journal, Record, State, Verb};
 use super::place::same;
 use super::{Folder, Seen, nothing, version};
-use crate::connector::{ConnectorError, Effect, Outcome, is_id};
+use crate::connector::{ConnectorError, Effect, Limits, Outcome, is_id};
 
 /// Attempts to replace a file that others keep touching.
 const ATTEMPTS_MAX: usize = 5;
@@ -29,13 +29,14 @@ pub(super) fn undo_key(key: &str) -> String {
 }
 
 impl Folder {
-    /// Carries out an action under a key.
-    pub(super) fn act(
+    /// Carries out an action under a key, within the limits of its permit.
+    pub(super) fn act_within(
         &self,
         action: &Action,
         key: &str,
         permit: &str,
         expected: &str,
+        limits: &Limits,
     ) -> Result<Outcome, ConnectorError> {
         let verb = match action.operation() {
             OP_FILE_WRITE => Verb::Write,
@@ -52,6 +53,7 @@ impl Folder {
         let seen = self.see(&deed.path)?;
         self.expect(&deed, &seen)?;
         deed.new = self.wanted(action, &seen)?;
+        limits.admit_bytes(deed.new.as_ref().map_or(0, Vec::len))?;
         self.carry_out(&deed)
     }
 

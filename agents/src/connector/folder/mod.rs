@@ -29,9 +29,10 @@ use cauldron_coordinator::owner::{VerifiedPermit, VerifiedUndo};
 use cauldron_identity::SpiffeId;
 use cauldron_identity::ids::sha256;
 
+use super::sandbox;
 use super::{
-    ABSENT, Connector, ConnectorError, DryRun, Effect, Ended, FaultHook, Fencing, Held, Outcome, Probe, Reading, diff,
-    file,
+    ABSENT, Connector, ConnectorError, DryRun, Effect, Ended, FaultHook, Fencing, Held, Limits, Outcome, Probe,
+    Reading, diff, file,
 };
 use copies::Copies;
 use deed::Deed;
@@ -285,6 +286,10 @@ impl Connector for Folder {
         Fencing::Local
     }
 
+    fn sandboxes(&self) -> &[&'static str] {
+        &[sandbox::NET_NONE, sandbox::PATH, sandbox::BYTES]
+    }
+
     fn version(&self, object: &str) -> Result<Option<String>, ConnectorError> {
         self.see(object).map(|seen| Some(seen.version()))
     }
@@ -334,7 +339,9 @@ impl Connector for Folder {
         if self.look_for(&key)? == Probe::Absent && now_ms > permit.execute_by_ms() {
             return Err(ConnectorError::refused("the time within which the permit had to be carried out is over"));
         }
-        self.act(action, &key, &permit.permit().to_string(), expected)
+        let limits = Limits::parse(permit.sandbox(), self.sandboxes())?;
+        limits.admit(action)?;
+        self.act_within(action, &key, &permit.permit().to_string(), expected, &limits)
     }
 
     fn probe(&self, idempotency_key: &str) -> Result<Probe, ConnectorError> {

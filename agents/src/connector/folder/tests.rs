@@ -40,6 +40,12 @@ fn of(text: &str) -> String {
     version(Some(text.as_bytes()))
 }
 
+impl Folder {
+    fn act(&self, action: &Action, key: &str, permit: &str, expected: &str) -> Result<Outcome, ConnectorError> {
+        self.act_within(action, key, permit, expected, &Limits::default())
+    }
+}
+
 struct Place(tempfile::TempDir);
 
 impl Place {
@@ -63,6 +69,22 @@ impl Place {
         let names = fs::read_dir(self.path().join(HOME).join(name)).unwrap();
         names.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
     }
+}
+
+#[test]
+fn a_sandbox_bounds_the_bytes_that_are_written_whatever_they_come_from() {
+    let place = Place::with(&[("a.conf", "one and more\n")]);
+    let folder = open(place.path());
+    let within = |bytes: usize| Limits::parse(&[format!("bytes:{bytes}")], folder.sandboxes()).unwrap();
+    let refused =
+        folder.act_within(&write("a.conf", "two\n"), "k1", "p1", &of("one and more\n"), &within(3)).unwrap_err();
+    assert!(refused.to_string().contains("4 bytes are more than the sandbox bytes:3"), "{refused}");
+    assert_eq!((place.text("a.conf").as_deref(), folder.probe("k1").unwrap()), (Some("one and more\n"), Probe::Absent));
+    folder.act_within(&write("a.conf", "two\n"), "k2", "p2", &of("one and more\n"), &within(4)).unwrap();
+    let restore = action(OP_FILE_RESTORE, "a.conf", None);
+    let refused = folder.act_within(&restore, "k3", "p3", &of("two\n"), &within(4)).unwrap_err();
+    assert!(refused.to_string().contains("13 bytes"), "{refused}");
+    assert_eq!(place.text("a.conf").as_deref(), Some("two\n"));
 }
 
 #[test]

@@ -117,6 +117,46 @@ fn whom_the_grant_names_decides_only_while_cut_off() {
 }
 
 #[test]
+fn whom_the_grant_names_can_say_no_in_its_own_site_while_that_is_connected_and_nothing_else() {
+    let mut world = World::new();
+    granted(&mut world, |_| {});
+    // As a node that was taken over writes it: with a fresh lease, and more than its code would.
+    world.lease = LeaseAge::Ms(1_000);
+    let said = |world: &mut World, p: &FactId, outcome, scope: &str| {
+        world.run();
+        let body = Decision { outcome, obligations: Obligations::none(NOW + 3_600_000), ..world.decision(p) };
+        world.put(3, scope, KIND_DECISION, &body)
+    };
+    let p = world.propose(proposal("198.51.100.7"));
+    said(&mut world, &p, Outcome::Deny, "site/lyon");
+    let first = world.decision(&p);
+    assert_eq!(world.state(&p), State::Denied, "a no is safe, and final");
+    // It cannot make anything happen: people are still asked, and its permit is refused.
+    let p = world.propose(proposal("198.51.100.8"));
+    world.run();
+    let yes = world.statement_on("ana", &p, Choice::Approve);
+    said(&mut world, &p, Outcome::Allow, "site/lyon");
+    assert_eq!(world.state(&p), State::PendingApproval, "of two decisions the stricter governs");
+    world.cast(&yes, "ana");
+    let acts = world.step();
+    let [Act::Permit { body, .. }] = &acts[..] else { panic!("{acts:?}") };
+    let own = world.put(3, "site/lyon", KIND_PERMIT, &**body);
+    assert!(refused(&world, &own, Code::Signer).contains("only while this node is isolated"));
+    // Nor does its no reach beyond its site.
+    let porto = Proposal {
+        site: "porto".into(),
+        agent: format!("{}/agent/x", spiffe("/site/porto/node/porto")),
+        ..proposal("198.51.100.9")
+    };
+    let p = world.put(4, "site/porto", KIND_PROPOSAL, &porto);
+    let before = world.state(&p);
+    let no = Decision { proposal: p, outcome: Outcome::Deny, ..first };
+    world.put(3, "site/porto", KIND_DECISION, &no);
+    world.put(3, "site/lyon", KIND_DECISION, &no);
+    assert_eq!(world.state(&p), before);
+}
+
+#[test]
 fn a_node_that_no_grant_names_decides_nothing_and_its_permit_is_refused() {
     let mut world = World::new();
     granted(&mut world, |_| {});

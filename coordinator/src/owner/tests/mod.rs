@@ -3,6 +3,7 @@
 mod alone;
 mod bad_input;
 mod glass;
+mod hands;
 mod powers;
 mod undo;
 mod votes;

@@ -40,7 +40,8 @@ impl Fold {
             .ok_or_else(|| format!("{prefix:?} is not <site>/<node>/<connector>, the first parts of a resource"))?;
         let (owner, _) = self.chained_owner(prefix).ok_or_else(|| format!("nobody ever owned {prefix}"))?;
         let (from, to) = (reassign.from, reassign.to);
-        if owner != from.author || self.life_of(&from.author) != Some(from.incarnation) {
+        let present = owner == from.author || self.restates(reassign);
+        if !present || self.life_of(&from.author) != Some(from.incarnation) {
             return Err(format!("{from} is not the present owner of {prefix}: it is {}", self.called(&owner)));
         }
         let next = self.members.get(&to.author).ok_or("it names a next owner that is not enrolled")?;
@@ -63,6 +64,16 @@ impl Fold {
             Some(super::Fenced::None) => Ok(Kind::ReassignUnfenced),
             Some(_) => Ok(Kind::Reassign),
         }
+    }
+
+    /// Whether it says anew, of the last move, by the council, what keeps the old owner from acting, and nothing else.
+    fn restates(&self, reassign: &Reassign) -> bool {
+        let last = self.powers.moves.get(&reassign.prefix).and_then(|moves| moves.last());
+        let index = last.and_then(|moved| usize::try_from(moved.index.checked_sub(1)?).ok());
+        let entry = index.and_then(|index| self.chain.get(index)).and_then(|applied| applied.entry.as_ref());
+        let Some(Entry::Reassign(before)) = entry else { return false };
+        let by_council = before.handover.is_none() && reassign.handover.is_none();
+        by_council && (before.from, before.to) == (reassign.from, reassign.to) && before.fencing != reassign.fencing
     }
 
     /// Both facts are by whom they must be, about the same, in their authors' present lives. An offer is spent once, and with it

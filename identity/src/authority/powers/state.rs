@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::judge::named_owner;
-use super::{Autonomy, AutonomyGrant, AutonomyOf, KIND_HANDOVER, Level, Lift, Reassign};
+use super::{Autonomy, AutonomyGrant, AutonomyOf, Fenced, KIND_HANDOVER, Level, Lift, Reassign};
 use crate::authority::{Authority, Entry, Member};
 use crate::budget::Life;
 use crate::fact::Header;
@@ -137,6 +137,17 @@ impl Authority {
     #[must_use]
     pub fn moved_at(&self, prefix: &str) -> u64 {
         self.fold.powers.moves.get(prefix).and_then(|moves| moves.last()).map_or(0, |moved| moved.index)
+    }
+
+    /// What the council said, when it moved these resources last, keeps their old owner from acting, whoever handed them on since; none
+    /// where it never moved them.
+    #[must_use]
+    pub fn fencing_of(&self, prefix: &str) -> Option<Fenced> {
+        let mut moves = self.fold.powers.moves.get(prefix)?.iter().rev();
+        moves.find_map(|moved| match &self.entry_in_effect(moved.index)?.entry {
+            Some(Entry::Reassign(reassign)) => reassign.fencing,
+            _ => None,
+        })
     }
 
     /// Whether an author owns these resources, or ever did, as far as any entry says.

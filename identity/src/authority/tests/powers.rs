@@ -330,6 +330,26 @@ fn without_fencing_two_people_say_that_the_old_machine_is_off() {
     site.signed(attested(&[("ana", 50), ("bo", 51)]));
     site.hold();
     assert_eq!(site.owner(), Some(key(4).author_id()));
+    assert_eq!(site.mesh.authority.fencing_of(PREFIX), Some(Fenced::None));
+}
+
+#[test]
+fn the_council_says_anew_what_fences_an_old_owner_of_the_same_move_alone() {
+    let mut site = site();
+    let entry = |r: Reassign| Entry::Reassign(Box::new(r));
+    assert_eq!(site.mesh.authority.fencing_of(PREFIX), None);
+    site.cut(3);
+    site.signed(entry(reassign(3, 4, Some(Fenced::Native))));
+    site.hold();
+    assert_eq!(site.mesh.authority.fencing_of(PREFIX), Some(Fenced::Native));
+    assert!(site.refused(entry(reassign(3, 4, Some(Fenced::Native)))).contains("not the present owner"), "as before");
+    assert!(site.refused(entry(reassign(3, 4, Some(Fenced::None)))).contains("two people"), "nobody attested it");
+    assert!(site.write(entry(reassign(3, 4, Some(Fenced::Local))), &[1]).is_some(), "one of two");
+    site.signed(entry(reassign(3, 4, Some(Fenced::Local))));
+    site.hold();
+    let authority = &site.mesh.authority;
+    assert_eq!((authority.fencing_of(PREFIX), site.owner()), (Some(Fenced::Local), Some(key(4).author_id())));
+    assert_eq!(authority.fencing_of("lyon/lyon/folder"), None);
 }
 
 #[test]

@@ -85,8 +85,8 @@ pub async fn draft_edit(
 
 /// What the connector sees, where this node owns the resource: elsewhere nobody can say what the edit would change.
 async fn look(context: &Context, child: &mut Proposal) -> Result<(), Problem> {
-    let owner = child.resource.splitn(3, '/').take(2).collect::<Vec<_>>().join("/node/");
-    if !context.facts.spiffe_id.to_string().ends_with(&format!("/site/{owner}")) {
+    let resource = child.resource.clone();
+    if !context.node.read(move |core| core.owns_resource(&resource)).await? {
         return Ok(());
     }
     let catalogue = context.node.read(|core| core.catalogue().clone()).await?;

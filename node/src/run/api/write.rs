@@ -71,6 +71,26 @@ pub(super) async fn proposal_of(context: &Context, request: ProposalRequest) -> 
 async fn seen(context: &Context, request: &ProposalRequest, catalogue: &Catalogue) -> Result<Option<Seen>, Problem> {
     let action = request.action(catalogue).map_err(|e| Problem::bad_request("proposal", e))?;
     let (needed, connector) = (action.schema().about().versioned, action.connector().to_owned());
+    let resource = request.resource(&context.facts.spiffe_id, &action);
+    let (resource, named) = resource.map_err(|e| Problem::bad_request("proposal", e))?;
+    let of = resource.clone();
+    let (own, elsewhere) = context.node.read(move |core| (core.owns_resource(&of), core.owned_elsewhere(&of))).await?;
+    if named && !own {
+        let detail = format!("{resource} is not this node's");
+        return Err(
+            Problem::bad_request("not_owner", detail).hint("leave `node` out, or propose at the node that owns it")
+        );
+    }
+    if let Some(owner) = elsewhere {
+        // Another machine would carry it out: what stands here says nothing of that.
+        return match needed {
+            false => Ok(None),
+            true => {
+                let detail = format!("{resource} was moved to {owner}, and only that node can say what would change");
+                Err(Problem::bad_request("not_owner", detail).hint("propose there"))
+            }
+        };
+    }
     match context.facts.hands.look(action).await {
         Ok(seen) => Ok(Some(seen)),
         Err(NotSeen::NoConnector) if !needed => Ok(None),

@@ -24,6 +24,7 @@ pub(super) struct Desk {
     name: String,
     operations: Vec<&'static str>,
     fencing: Fencing,
+    sandboxes: Vec<String>,
     inner: Mutex<Inner>,
     came: Condvar,
 }
@@ -48,6 +49,7 @@ impl Desk {
             name: connector.name().to_owned(),
             operations: connector.operations().to_vec(),
             fencing: connector.fencing(),
+            sandboxes: connector.sandboxes().iter().map(|s| (*s).to_owned()).collect(),
             inner: Mutex::default(),
             came: Condvar::new(),
         }
@@ -73,6 +75,7 @@ impl Desk {
             name: self.name.clone(),
             operations: self.operations.iter().map(|o| (*o).to_owned()).collect(),
             fencing: self.fencing,
+            sandboxes: self.sandboxes.clone(),
             state: if hangs.is_some() { "hangs" } else { "ok" },
             doing: hangs.as_ref().map(|(doing, _)| doing.clone()),
             since: hangs.map(|(_, ms)| Time(ms)),

@@ -30,6 +30,8 @@ pub struct Errand {
     pub args: Value,
     /// For the target, where it recognises repetitions; none for a read.
     pub idempotency_key: Option<String>,
+    /// What it is to run under: whoever carries it out enforces all of it, or does nothing.
+    pub sandbox: Vec<String>,
     /// How long there is to say what came of it.
     pub report_within_ms: u64,
 }
@@ -112,6 +114,7 @@ impl Elsewhere {
         let Some(of) = self.connector(action.operation()) else { return };
         let key = Some(permit.idempotency_key());
         let errand = errand(action.operation(), action.args().clone(), key, of.report_within);
+        let errand = Errand { sandbox: permit.sandbox().to_vec(), ..errand };
         self.put(Work::Permit(permit.permit()), of, errand, None);
     }
 
@@ -208,6 +211,7 @@ impl Elsewhere {
                 name: of.name.clone(),
                 operations: of.operations.clone(),
                 fencing: of.fencing,
+                sandboxes: of.sandboxes.clone(),
                 state: "ok",
                 doing: (out > 0).then(|| format!("{out} given out, and not told of yet")),
                 since: None,
@@ -229,7 +233,7 @@ pub(super) fn unanswered(asked: Asked) -> Option<Input> {
 
 fn errand(operation: &str, args: Value, idempotency_key: Option<String>, within: Duration) -> Errand {
     let report_within_ms = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
-    Errand { operation: operation.to_owned(), args, idempotency_key, report_within_ms }
+    Errand { operation: operation.to_owned(), args, idempotency_key, sandbox: Vec::new(), report_within_ms }
 }
 
 fn hashed(key: &Digest) -> Digest {
@@ -250,6 +254,7 @@ mod tests {
             labels: vec!["untrusted:mail".into()],
             report_within: Duration::from_secs(60),
             fencing: Fencing::None,
+            sandboxes: vec![],
         }])
     }
 

@@ -140,7 +140,7 @@ fn execute(
 ) -> Vec<Input> {
     let id = permit.permit();
     if permit.action().is_read() {
-        let result = match hand.read(permit.action()) {
+        let result = match hand.read_under(permit) {
             Ok(reading) => {
                 let (note, labels) = (reading.bytes.clone(), reading.labels.clone());
                 keep(id, reading);

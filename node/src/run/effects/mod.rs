@@ -62,6 +62,8 @@ pub struct HandView {
     pub operations: Vec<String>,
     /// How a stale owner is kept from acting.
     pub fencing: cauldron_agents::connector::Fencing,
+    /// Sandboxes that it enforces.
+    pub sandboxes: Vec<String>,
     /// `ok`, or `hangs`.
     pub state: &'static str,
     /// What it hangs on.

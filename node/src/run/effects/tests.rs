@@ -34,6 +34,10 @@ impl Connector for Slow {
         Fencing::Local
     }
 
+    fn sandboxes(&self) -> &[&'static str] {
+        &["net:none"]
+    }
+
     fn version(&self, _: &str) -> Result<Option<String>, ConnectorError> {
         Ok(Some("v1".into()))
     }

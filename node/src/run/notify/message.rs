@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use cauldron_agents::proposal::for_display;
 use cauldron_identity::{Clock, Digest};
 use cauldron_node_core::view::{GlassView, ProposalView, Time};
-use cauldron_node_core::{Asked, NodeCore};
+use cauldron_node_core::{Asked, NodeCore, Turn};
 use hyper::body::Bytes;
 use serde_json::json;
 
@@ -29,6 +29,8 @@ pub(super) enum Kind {
     Pending,
     /// More people are asked.
     Escalated,
+    /// Silence allows it, until a time at which that is over.
+    Window,
     /// Nobody is asked any more.
     Decided,
     /// Somebody broke the glass: nobody was asked, and somebody must look at it.
@@ -41,9 +43,26 @@ impl Kind {
         match self {
             Self::Pending => "approval.pending",
             Self::Escalated => "approval.escalated",
+            Self::Window => "veto-window.opened",
             Self::Decided => "approval.decided",
             Self::Broken => "break-glass.used",
         }
+    }
+
+    /// What somebody who is asked can do, and what comes of doing nothing; nothing where nobody is asked.
+    fn how(self, about: &About) -> Option<String> {
+        let (short, by) = (&about.short, Time(about.deadline_ms));
+        Some(match self {
+            Self::Pending | Self::Escalated => format!(
+                "Decide by {by}, behind the link or with `cauldron approvals approve {short}` or `deny`: no answer is a no."
+            ),
+            Self::Window => format!(
+                "It happens by itself after {by} unless somebody objects: behind the link, or with `cauldron approvals object {short}`. \
+                 No answer is a yes."
+            ),
+            Self::Broken => "Look at it, and say so with `cauldron break-glass review`.".to_owned(),
+            Self::Decided => return None,
+        })
     }
 }
 
@@ -86,7 +105,7 @@ pub(super) struct Asking {
     /// Changes with policy, outcome and obligations, and is the same whichever coordinator asks.
     pub(super) terms: String,
     pub(super) groups: BTreeSet<String>,
-    /// [`Kind::Pending`], or [`Kind::Broken`] for a look at a use of a token, whose id the terms are then.
+    /// [`Kind::Pending`], [`Kind::Window`], or [`Kind::Broken`] for a look at a use of a token, whose id the terms are then.
     pub(super) kind: Kind,
 }
 
@@ -105,13 +124,15 @@ fn glass_key(proposal: &str, used: &str) -> String {
 }
 
 impl From<&Asked> for Asking {
+    /// Terms are what they are asked under: whether silence allows is a part of that, so that an objection asks anew.
     fn from(asked: &Asked) -> Self {
-        Self {
-            about: About::from(&asked.line),
-            terms: asked.terms.to_string(),
-            groups: asked.groups.clone(),
-            kind: Kind::Pending,
-        }
+        let (about, groups) = (About::from(&asked.line), asked.groups.clone());
+        let (terms, deadline_ms, kind) = match asked.turn {
+            Turn::Approve => (asked.terms.to_string(), about.deadline_ms, Kind::Pending),
+            Turn::ApproveAfterAll => (format!("{}/objected", asked.terms), about.deadline_ms, Kind::Pending),
+            Turn::Object(until) => (format!("{}/silence", asked.terms), until.0, Kind::Window),
+        };
+        Self { about: About { deadline_ms, ..about }, terms, groups, kind }
     }
 }
 
@@ -206,6 +227,7 @@ impl Sender {
                 "waiting_for": groups.iter().take(GROUPS_MAX).map(|group| shown(group)).collect::<Vec<_>>(),
                 "opened": Time(about.opened_ms),
                 "deadline": Time(about.deadline_ms),
+                "how": kind.how(about),
                 "outcome": outcome,
                 "link": self.page.link(&about.proposal),
                 "node": self.node,
@@ -257,6 +279,7 @@ mod tests {
                 ],
                 "opened": "2025-11-30T10:53:20.000Z",
                 "deadline": "2096-10-02T07:06:40.000Z",
+                "how": "Decide by 2096-10-02T07:06:40.000Z, behind the link or with `cauldron approvals approve ab12` or `deny`: no answer is a no.",
                 "outcome": null,
                 "link": "https://approve.acme.example/approvals/ab12",
                 "node": "spiffe://acme.example/coordinator/hq",
@@ -264,6 +287,17 @@ mod tests {
               }
             }"#]]
         .assert_eq(&format!("{value:#}"));
+    }
+
+    #[test]
+    fn a_window_says_when_it_closes_and_how_to_object() {
+        let body = sender().body(Kind::Window, &about("ab12"), &groups(&["devops"]), None, 1_764_500_000_000);
+        let value: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
+        assert_eq!(value["type"], "veto-window.opened");
+        let how = value["data"]["how"].as_str().expect("text");
+        assert!(how.contains("after 2096-10-02T07:06:40.000Z unless somebody objects"), "{how}");
+        assert!(how.contains("`cauldron approvals object ab12`") && how.ends_with("No answer is a yes."), "{how}");
+        assert_eq!(value["data"]["link"], "https://approve.acme.example/approvals/ab12");
     }
 
     #[test]

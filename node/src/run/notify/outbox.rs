@@ -186,7 +186,7 @@ impl Outbox {
         let told = self.known.remove(proposal).and_then(|known| known.told);
         // Other terms: what people agreed to before does not count any more, so they are asked again.
         let kind = match told.as_ref().is_some_and(|told| !asking.groups.is_subset(&told.groups)) {
-            true if !broken => Kind::Escalated,
+            true if asking.kind == Kind::Pending => Kind::Escalated,
             _ => asking.kind,
         };
         let deadline_ms = asking.about.deadline_ms;
@@ -257,7 +257,7 @@ impl Outbox {
             match (message.kind, &mut known.told) {
                 (Kind::Decided, Some(told)) => told.over = true,
                 (Kind::Decided, None) => {}
-                (Kind::Pending | Kind::Escalated | Kind::Broken, told) => {
+                (Kind::Pending | Kind::Escalated | Kind::Window | Kind::Broken, told) => {
                     let (terms, groups) = (message.terms.clone(), message.groups.clone());
                     *told = Some(Told { terms, groups, deadline_ms: known.deadline_ms, over: false });
                 }

@@ -95,6 +95,28 @@ fn broken_glass_is_told_to_everybody_beside_the_asking() {
 }
 
 #[test]
+fn a_window_is_told_beside_what_was_asked_before_it_and_an_objection_asks_anew() {
+    let mut outbox = outbox();
+    let mut tell = |terms: &str, kind: Kind, groups: &[&str]| {
+        outbox.observe(at(0), &waiting([Asking { kind, ..asking("ab12", terms, groups) }]), &sender());
+        let ids: Vec<String> = due(&mut outbox, at(0)).into_iter().map(|message| message.id).collect();
+        (ids, deliver_all(&mut outbox, at(0)))
+    };
+    let (first, told) = tell("t", Kind::Pending, &["lead"]);
+    assert_eq!(told, ["approval.pending"]);
+    assert_eq!(tell("t/silence", Kind::Window, &["duty"]).1, ["veto-window.opened"], "no escalation");
+    assert!(tell("t/silence", Kind::Window, &["duty"]).1.is_empty(), "once");
+    let (again, told) = tell("t/objected", Kind::Pending, &["duty"]);
+    assert_eq!(
+        (told, first == again),
+        (vec!["approval.pending".to_owned()], false),
+        "a receiver drops no id of before"
+    );
+    outbox.observe(at(0), &settled("ab12", "denied"), &sender());
+    assert_eq!(deliver_all(&mut outbox, at(0)), ["approval.decided"]);
+}
+
+#[test]
 fn what_is_over_before_it_was_told_is_not_told() {
     let mut outbox = outbox();
     outbox.observe(at(0), &waiting([asking("ab12", "t", &["duty"])]), &sender());

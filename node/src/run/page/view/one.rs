@@ -257,4 +257,24 @@ fn decide(frame: &Frame, desk: &Desk) -> El {
         .with(buttons(desk, None))
         .with(alert("error"))
         .with(live("live"))
+        .with(by_command(frame, desk))
+}
+
+/// What is done on a command line: an edit is another proposal and a deputy another statement, and a page signs votes alone.
+fn by_command(frame: &Frame, desk: &Desk) -> El {
+    let command = |text: String| el(Tag::Pre).class("wrap").attr(Attr::Tabindex, "0").raw(text);
+    let names: Vec<String> = arguments(&desk.proposal.args).into_iter().map(|(name, _)| name).collect();
+    let groups = frame.person.iter().flat_map(|person| person.groups.iter().cloned()).collect::<Vec<_>>().join(", ");
+    let id = &desk.line.id;
+    el(Tag::Details)
+        .with(el(Tag::Summary).say("Change it, or let somebody sit for you"))
+        .with(el(Tag::P).say(
+            "Neither yes nor no, but otherwise: edit it on the command line. Your edit takes its place as a proposal of your own, and \
+             others approve that.",
+        ))
+        .with(command(format!("cauldron approvals edit {id} --set NAME=VALUE --reason WHY")))
+        .with(el(Tag::P).class("quiet").say("NAME is one of: ").raw(names.join(", ")).say("."))
+        .with(el(Tag::P).say("Not you, but somebody whom you trust with it, until a time:"))
+        .with(command("cauldron approvals delegate --to PERSON --group GROUP --for 1d".to_owned()))
+        .with(el(Tag::P).class("quiet").say("GROUP is one of yours: ").raw(groups).say("."))
 }

@@ -202,6 +202,19 @@ fn warnings_stand_before_the_buttons() {
 }
 
 #[test]
+fn what_a_page_does_not_sign_stands_there_as_a_command_to_the_letter() {
+    let html = one(&frame(), &desk("PENDING_APPROVAL"));
+    let id = FactId::from_bytes([3; 32]);
+    for text in [
+        format!("cauldron approvals edit {id} --set NAME=VALUE --reason WHY"),
+        "cauldron approvals delegate --to PERSON --group GROUP --for 1d".to_owned(),
+    ] {
+        assert!(html.contains(&text), "{text}: {html}");
+    }
+    assert!(!one(&frame(), &Desk { choices: vec![], ..desk("DONE") }).contains("approvals edit"), "nothing to change");
+}
+
+#[test]
 fn a_list_that_changed_is_another_version() {
     let one = [desk("PENDING_APPROVAL")];
     assert_eq!(version(&one), version(&one.clone()));
