@@ -17,7 +17,7 @@ use cauldron_identity::codec::from_cbor;
 use cauldron_identity::{Fact, FactId, Scope};
 
 use super::model::Model;
-use super::{Holds, Violation, once};
+use super::{Holds, Violation, alone, once};
 use crate::facts::{Facts, Known, of_kind};
 use crate::founding::BLOCKS;
 use crate::network::Place;
@@ -49,6 +49,9 @@ pub(super) fn no_permit_after_a_no(world: &World, place: Place, fact: &Known) ->
     if model.is_beyond(proposed) {
         let text = format!("{} permits {}, which lies beyond its author's end", m.name, proposed.id.short());
         return Err(Violation::new("CUT", text));
+    }
+    if let Some(no) = alone::stopped_at_site(world, place, proposed, &proposal) {
+        return Err(Violation::new("FINAL", format!("{} permits {}, but {no}", m.name, proposed.id.short())));
     }
     match model.noes(proposed, &proposal).first() {
         Some(no) => Err(Violation::new("FINAL", format!("{} permits {}, but {no}", m.name, proposed.id.short()))),
@@ -257,11 +260,15 @@ fn taken(world: &World, fact: &Known) -> bool {
 fn rightly_permitted(world: &World, owner: &Machine, proposal: FactId) -> bool {
     let model = Model::new(&world.founding, owner);
     let wall_ms = owner.clock.wall(world.now());
-    let mut permits = of_kind::<Permit>(&owner.known, KIND_PERMIT).filter(|(_, p)| p.proposal == proposal).peekable();
+    // What a site permitted itself past its lease its owner refuses with a fresh one, and it runs out.
+    let all = of_kind::<Permit>(&owner.known, KIND_PERMIT).filter(|(_, p)| p.proposal == proposal);
+    let mut permits = all.map(|(f, p)| (f.header.author, p)).peekable();
     permits.peek().is_none()
-        || permits.any(|(_, p)| {
+        || permits.any(|(by, p)| {
             let enough = |d: &Decision| model.agreed(&p, d, Some(wall_ms)).is_ok();
-            p.incarnation == model.incarnation(&owner.author) && model.decision_of(&p).is_ok_and(|d| enough(&d))
+            model.coordinates(&by)
+                && p.incarnation == model.incarnation(&owner.author)
+                && model.decision_of(&p).is_ok_and(|d| enough(&d))
         })
 }
 
