@@ -138,7 +138,7 @@ pub const WIRE_NAMES: [&str; 3] = ["resumption-on", "guard-off", "path-check-off
 pub const MODEL_NAMES: [&str; 2] = ["credit-counted-twice", "refund-by-timeout"];
 
 /// The bugs that the simulator must find; `activate` accepts them, in a build with the feature.
-pub const NAMES: [&str; 44] = [
+pub const NAMES: [&str; 43] = [
     "owner-trusts-coordinator",
     "vote-not-bound-to-terms",
     "same-person-twice",
@@ -181,7 +181,6 @@ pub const NAMES: [&str; 44] = [
     "one-local-person",
     "isolation-without-escrow",
     "break-glass-twice",
-    "break-glass-skips-deny",
     "start-by-hearsay",
 ];
 

@@ -234,13 +234,8 @@ impl Weather {
             .percent(60)
             .then(|| Takes { limit: rng.between(1, 5), window_ms: *rng.pick(&[None, Some(120_000)]).unwrap_or(&None) });
         weather.faults.executor_ms = every(rng, 30, turbulence_ms / 8, turbulence_ms / 2);
-        if std::env::var("SIM_PLAIN").is_err() {
-            weather.go_alone(rng);
-        }
+        weather.go_alone(rng);
         weather.favour_the_planted(weather.turbulence_ms);
-        if std::env::var("SIM_PLAIN").is_ok() {
-            weather.faults.executor_ms = None;
-        }
         if weather.faults.lie_ms.is_some() {
             weather.alone = None;
         }

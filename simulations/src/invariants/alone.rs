@@ -182,7 +182,12 @@ fn glass(world: &mut World, place: Place, fact: &Known, begun: &Begun) -> Holds 
     let life = model.incarnation(&m.author);
     let second = |(f, s): &(&std::sync::Arc<Known>, Started)| {
         let permit = world.history.facts.get(&s.permit).and_then(|f| f.body::<Permit>());
+        // A start that died with its process was none.
+        let h = &f.header;
+        let place = (h.author, h.incarnation, h.scope.clone(), h.seq);
+        let was_durable = world.history.positions.get(&place).is_some_and(|ids| ids.contains(&f.id));
         f.id != fact.id
+            && was_durable
             && f.header.author == m.author
             && !world.history.blind.contains(&f.id)
             && permit.and_then(|p| world.token_of(&p)) == Some(token)

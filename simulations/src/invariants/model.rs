@@ -376,7 +376,17 @@ impl<'w> Model<'w> {
             let statement = child.hand.as_ref()?.statement().ok()?;
             let (_, on_duty, _) = self.person(&statement.person)?;
             let binds = statement.content == child.content() && self.has_entry(statement.authority_head);
-            (on_duty && binds).then_some(statement.person)
+            let gone = self.was_revoked_at(&statement.person, statement.authority_head);
+            (on_duty && binds && !gone).then_some(statement.person)
+        })
+    }
+
+    /// Whether somebody was revoked by the entry that a statement of theirs names, or before it. Where that is not in effect yet such a
+    /// statement can be made; it counts no longer once it is.
+    fn was_revoked_at(&self, person: &str, head: Option<FactId>) -> bool {
+        let at = self.entries.iter().find(|(id, ..)| Some(*id) == head).map_or(0, |(_, body, _)| body.index);
+        self.entries.iter().any(|(_, body, entry)| {
+            matches!(entry, Entry::RevokePerson(id) if id == person) && body.index <= at && self.by_council(body)
         })
     }
 

@@ -62,14 +62,13 @@ impl Weather {
 
     /// Weather in which a bug of isolation shows soon.
     fn favour_alone(&mut self, rng: &mut Rng) {
-        const BUGS: [&str; 7] = [
+        const BUGS: [&str; 6] = [
             "isolation-without-grant",
             "horizon-ignored",
             "withdrawn-grant-stands",
             "one-local-person",
             "isolation-without-escrow",
             "break-glass-twice",
-            "break-glass-skips-deny",
         ];
         if !BUGS.into_iter().any(planted::active) {
             return;
@@ -89,8 +88,9 @@ impl Weather {
         if planted::active("withdrawn-grant-stands") {
             (alone.taken_back, alone.leaps) = (true, 2);
         }
-        if planted::active("break-glass-twice") || planted::active("break-glass-skips-deny") {
-            (alone.tokens, self.people.veto_ms) = (3, Some(8_000));
+        if planted::active("break-glass-twice") {
+            // Whoever carries the use must not be the owner, which knows what it used.
+            (alone.tokens, alone.leaps, self.sites) = (1, 3, vec![2]);
         }
         self.alone = Some(alone);
         self.suit_the_alone();

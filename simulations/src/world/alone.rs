@@ -338,15 +338,25 @@ impl World {
         let site = self.machines[place].site.clone();
         let near: Vec<(Place, u32, [u8; 32])> =
             self.alone.tokens.iter().filter(|(at, ..)| self.machines[*at].site == site).copied().collect();
-        let Some((_, _, secret)) = self.rng.pick(&near).copied() else { return };
+        let Some((owner, _, secret)) = self.rng.pick(&near).copied() else { return };
         let (key, mesh) = (AuthorKey::from_seed(&secret), self.founding.mesh);
         for _ in 0..self.rng.between(1, 3) {
-            let open = self.not_started(place);
+            // Mostly for what the token is good for.
+            let all = self.not_started(place);
+            let its: Vec<(FactId, FactId)> = all.iter().copied().filter(|(id, _)| self.is_for(owner, *id)).collect();
+            let open = if self.rng.percent(80) { its } else { all };
             let Some(of) = self.rng.pick(&open).copied() else { return };
             let used = BrokenGlass::new(&key, &mesh, of, "the pump runs dry", 0);
             self.note(place, "glass", of.0.as_bytes(), || of.0.short());
             self.ask(place, Command::BreakGlass(Box::new(used)), Asked::Glass);
         }
+    }
+
+    fn is_for(&self, owner: Place, proposal: FactId) -> bool {
+        let m = &self.machines[owner];
+        let mine = format!("{}/{}/", m.site.as_deref().unwrap_or_default(), m.name);
+        let body = self.history.facts.get(&proposal).and_then(|f| f.body::<Proposal>());
+        body.is_some_and(|p| p.resource.starts_with(&mine))
     }
 
     pub(crate) fn glass_broken(&mut self, place: Place, used: FactId) {

@@ -135,6 +135,11 @@ impl World {
         if self.machines[listener].restored.is_none() {
             return;
         }
+        // Nobody listens to an author that was cut.
+        let author = self.machines[speaker].author;
+        if self.machines[listener].cut_known.iter().any(|(cut, _)| *cut == author) {
+            return;
+        }
         let holds = self.machines[speaker].durable.clone();
         if let Some(restored) = &mut self.machines[listener].restored {
             let heard = restored.heard.entry(link).or_default();
