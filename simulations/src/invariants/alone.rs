@@ -4,8 +4,8 @@
 use std::collections::BTreeSet;
 
 use cauldron_coordinator::bodies::{
-    BrokenGlass, Decision, KIND_PERMIT, KIND_RESTRICTION, KIND_SITE_LIFT, KIND_STARTED, KIND_VOTE, Permit, Proposal, Restriction,
-    RiskClass, SiteLift, Started, Target,
+    BrokenGlass, Decision, KIND_PERMIT, KIND_RESTRICTION, KIND_SITE_LIFT, KIND_STARTED, KIND_VOTE, Permit, Proposal,
+    Restriction, RiskClass, SiteLift, Started, Target,
 };
 use cauldron_coordinator::lease::{LeaseState, age_ms_max};
 use cauldron_coordinator::vote::SignedVote;
@@ -67,9 +67,8 @@ fn begun(m: &Machine, fact: &Known) -> Option<Begun> {
 /// since it booted, but what the site's grant says; and what rests on a token, once.
 pub(super) fn isolation(world: &mut World, place: Place, fact: &Known) -> Holds {
     let m = &world.machines[place];
-    let broken = |why: String| {
-        Err(Violation::new("ISOLATION", format!("{} starts {} though {why}", m.name, fact.id.short())))
-    };
+    let broken =
+        |why: String| Err(Violation::new("ISOLATION", format!("{} starts {} though {why}", m.name, fact.id.short())));
     let Some(begun) = begun(m, fact) else { return Ok(()) };
     if begun.permit.break_glass.is_some() {
         return glass(world, place, fact, &begun);
@@ -93,7 +92,9 @@ pub(super) fn isolation(world: &mut World, place: Place, fact: &Known) -> Holds 
     }
     let site = m.site.clone().unwrap_or_default();
     let silence = format!("nothing of a coordinator newer than {silent_ms} ms can have reached it");
-    let Some(grant) = model.grant(&site) else { return broken(format!("{silence}, and no grant that it knows goes on")) };
+    let Some(grant) = model.grant(&site) else {
+        return broken(format!("{silence}, and no grant that it knows goes on"));
+    };
     let horizon_ms = if class == RiskClass::R3 { 0 } else { age_ms_max(class, &grant.horizon) };
     if silent_ms > loosely(horizon_ms) {
         return broken(format!("{silence}, and the grant allows {horizon_ms} ms for {class:?}"));

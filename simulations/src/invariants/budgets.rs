@@ -110,8 +110,7 @@ pub(super) fn forgotten_with_disks(world: &World, budget: &str, window: Window) 
 pub(super) fn nonneg(world: &World, place: Place, fact: &Known) -> Holds {
     let m = &world.machines[place];
     let honest = !world.is_liar(place) && !world.history.forged.contains(&fact.id);
-    let Some(core) = m.core.as_ref().filter(|_| is_of_a_budget(fact) && honest)
-    else {
+    let Some(core) = m.core.as_ref().filter(|_| is_of_a_budget(fact) && honest) else {
         return Ok(());
     };
     let at = At::of(&fact.header, fact.id);

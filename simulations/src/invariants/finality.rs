@@ -90,9 +90,8 @@ pub fn fold<'f>(
 /// was restored, cut or put out of its place began a life that does not answer for the old one.)
 pub(super) fn ends_are_told(world: &World) -> Holds {
     // Also when a later copy of the disk had everything again: the life had ended.
-    let forgets = |m: &Machine| {
-        world.history.restored.contains_key(&m.author) || world.history.liars.contains(&m.author)
-    };
+    let forgets =
+        |m: &Machine| world.history.restored.contains_key(&m.author) || world.history.liars.contains(&m.author);
     let same_life = |m: &&Machine| world.is_in_good_standing(m) && !forgets(m);
     for m in world.machines.iter().filter(same_life) {
         let ended: BTreeSet<FactId> = of_kind::<Ended>(&m.known, KIND_ENDED).map(|(_, e)| e.started).collect();

@@ -68,7 +68,8 @@ pub(super) fn undo_is_announced(world: &World, place: Place, permit: FactId) -> 
     let m = &world.machines[place];
     let broken = |why: &str| Err(Violation::new("PERMIT", format!("{} takes back {}: {why}", m.name, permit.short())));
     let own = |f: &Known| f.header.author == m.author;
-    let start = of_kind::<Started>(&m.known, KIND_STARTED).find(|(f, s)| s.permit == permit && own(f)).map(|(f, _)| f.id);
+    let start =
+        of_kind::<Started>(&m.known, KIND_STARTED).find(|(f, s)| s.permit == permit && own(f)).map(|(f, _)| f.id);
     let announced = of_kind::<Compensating>(&m.known, KIND_COMPENSATING)
         .any(|(f, c)| Some(c.started) == start && m.durable.contains(&f.id) && f.header.author == m.author);
     let names_it = m.known.get(&permit).and_then(|f| f.body::<Permit>()).is_some_and(|p| p.undo.is_some());

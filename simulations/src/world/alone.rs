@@ -223,7 +223,8 @@ impl World {
     /// What the site may draw on while it is alone has to be there before.
     fn stock(&mut self) {
         let (Some(takes), true) = (self.weather.takes, self.machines[HQ].is_up()) else { return };
-        let owners: Vec<Place> = self.at_sites().filter(|p| self.machines[*p].site.as_ref() == Some(&self.alone.site)).collect();
+        let owners: Vec<Place> =
+            self.at_sites().filter(|p| self.machines[*p].site.as_ref() == Some(&self.alone.site)).collect();
         let amount = (takes.limit / (owners.len() as u64 + 1)).max(1);
         for place in owners {
             let budget = Budget::new(BLOCKS).expect("a name");

@@ -135,9 +135,12 @@ impl World {
         if self.machines[listener].restored.is_none() {
             return;
         }
-        // Nobody listens to an author that was cut.
-        let author = self.machines[speaker].author;
-        if self.machines[listener].cut_known.iter().any(|(cut, _)| *cut == author) {
+        // Nobody listens to an author that was cut, or tells it anything.
+        let shuts_out = |a: Place, b: Place| {
+            let author = self.machines[b].author;
+            self.machines[a].cut_known.iter().any(|(cut, _)| *cut == author)
+        };
+        if shuts_out(listener, speaker) || shuts_out(speaker, listener) {
             return;
         }
         let holds = self.machines[speaker].durable.clone();
