@@ -142,6 +142,16 @@ impl<'w> Model<'w> {
         })
     }
 
+    /// Whether a grant of this machine's site ever named an author: what it decided then a coordinator may permit later.
+    fn acted(&self, author: &AuthorId) -> bool {
+        self.entries.iter().any(|(_, body, entry)| match entry {
+            Entry::Isolation(g) => {
+                self.machine.site.as_ref() == Some(&g.site) && self.by_council(body) && self.acts(author, g)
+            }
+            _ => false,
+        })
+    }
+
     /// Whether the newest entry in effect about the tokens of a life names this one.
     #[must_use]
     pub fn holds_token(&self, author: &AuthorId, life: u32, token: &Digest) -> bool {
@@ -284,7 +294,7 @@ impl<'w> Model<'w> {
         let fact: &Arc<Known> = self.known.get(&permit.decision).ok_or("its decision is not here")?;
         let decision: Decision = fact.body().ok_or("its decision cannot be read")?;
         let checks = [
-            (self.may_permit(fact, permit), "its decision is not a coordinator's"),
+            (self.may_permit(fact, permit) || self.acted(&fact.header.author), "its decision is not a coordinator's"),
             (decision.proposal == permit.proposal, "its decision is about another proposal"),
             (matches!(decision.outcome, Outcome::StepUp | Outcome::Allow), "its decision is a refusal"),
             (decision.policy.class_version == self.founding.class_version, "its decision is under a foreign policy"),

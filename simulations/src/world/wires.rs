@@ -140,7 +140,10 @@ impl World {
             let author = self.machines[b].author;
             self.machines[a].cut_known.iter().any(|(cut, _)| *cut == author)
         };
-        if shuts_out(listener, speaker) || shuts_out(speaker, listener) {
+        // On a lost disk nobody is known before the authority chain came.
+        let core = self.machines[listener].core.as_ref();
+        let is_known = core.is_some_and(|c| c.authority().member(&self.machines[speaker].author).is_some());
+        if !is_known || shuts_out(listener, speaker) || shuts_out(speaker, listener) {
             return;
         }
         let holds = self.machines[speaker].durable.clone();
