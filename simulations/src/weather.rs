@@ -272,6 +272,13 @@ impl Weather {
             (self.agents.repeats, self.budget_ms, self.write_ms) = (50, None, None);
             self.epoch_changes = 16_000;
         }
+        if planted::active("start-by-hearsay") {
+            (self.faults.executor_ms, self.sites, self.alone) = (Some(8_000), vec![2, 2], None);
+            (self.agents.proposals, self.budget_ms, self.write_ms, self.takes) = (9, None, None, None);
+        }
+        if planted::active("end-not-probed") {
+            self.faults.executor_ms = None;
+        }
         if planted::active("lease-ignored") {
             self.lease_r1_ms = 20_000;
         }

@@ -156,11 +156,11 @@ impl<'w> Model<'w> {
     #[must_use]
     pub fn holds_token(&self, author: &AuthorId, life: u32, token: &Digest) -> bool {
         let in_effect = self.entries.iter().filter(|(_, body, _)| body.index <= self.covered && self.by_council(body));
-        let newest = in_effect.filter_map(|(_, _, entry)| match entry {
+        let mut newest = in_effect.filter_map(|(_, _, entry)| match entry {
             Entry::BreakGlass(b) if (b.holder.author, b.holder.incarnation) == (*author, life) => Some(b),
             _ => None,
         });
-        newest.last().is_some_and(|b| b.digests.contains(token))
+        newest.next_back().is_some_and(|b| b.digests.contains(token))
     }
 
     /// Whether somebody is on duty, and enrolled still.

@@ -90,7 +90,9 @@ impl Weather {
         }
         if planted::active("break-glass-twice") {
             // Whoever carries the use must not be the owner, which knows what it used.
-            (alone.tokens, alone.leaps, self.sites) = (1, 3, vec![2]);
+            (alone.tokens, alone.leaps, self.sites, self.takes) = (1, 3, vec![2], None);
+            (self.people.revoke, self.faults.cut_ms, alone.cut) = (false, None, false);
+            (self.turbulence_ms, self.faults.kill_ms, self.faults.partition_ms) = (0, None, None);
         }
         self.alone = Some(alone);
         self.suit_the_alone();

@@ -249,7 +249,7 @@ impl World {
             self.after_alone(part * n, Step::Leap { ms });
             self.after_alone(part * n + 500, Step::Propose);
             if alone.tokens > 0 {
-                let at = self.rng.between(2_000, part.max(2_001));
+                let at = self.rng.between(1_500, 4_000);
                 self.after_alone(part * n + at, Step::Glass);
                 self.after_alone(part * n + at + 1_500, Step::Glass);
             }
