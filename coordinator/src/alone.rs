@@ -8,6 +8,7 @@ use cauldron_identity::{AuthorId, Role};
 
 use crate::bodies::{Amount, RiskClass};
 use crate::lease::{LeaseAge, age_ms_max};
+use crate::planted;
 
 /// How many of the site's own people class R2 needs past the lease (governance §4).
 pub const LOCAL_PEOPLE_MIN: usize = 2;
@@ -45,7 +46,7 @@ pub fn grant_for<'a>(
             Err(format!("{past}, and no isolation grant covers R3: wait for a coordinator, or break the glass"))
         }
         0 => Err(format!("{past}, and the site's isolation grant does not name this class: wait for a coordinator")),
-        horizon_ms if age_ms > horizon_ms => Err(format!(
+        horizon_ms if age_ms > horizon_ms && !planted::active("horizon-ignored") => Err(format!(
             "{past}, and the site's isolation grant ended with a lease {} s old: wait for a coordinator",
             horizon_ms / 1_000
         )),
@@ -90,7 +91,8 @@ pub fn meets(
         return Ok(());
     }
     let named = |name: &str| grant.escrow.iter().any(|b| b.as_str() == name);
-    if let Some(foreign) = reserve.iter().find(|need| !named(&need.budget)) {
+    let unbound = planted::active("isolation-without-escrow");
+    if let Some(foreign) = reserve.iter().find(|need| !named(&need.budget) && !unbound) {
         return Err(format!("it draws on {}, which the site's isolation grant does not name", foreign.budget));
     }
     if class < RiskClass::R2 {
@@ -98,13 +100,13 @@ pub fn meets(
     }
     let own = |id: &&String| authority.person(id).is_some_and(|p| is_local(grant, p.groups.iter()));
     let local = approved_by.iter().filter(own).count();
-    if local < LOCAL_PEOPLE_MIN {
+    if local < LOCAL_PEOPLE_MIN - usize::from(planted::active("one-local-person")) {
         let groups = grant.groups.join(", ");
         return Err(format!(
             "past the lease class {class:?} needs {LOCAL_PEOPLE_MIN} of the site's own people ({groups}); {local} approved"
         ));
     }
-    if reserve.is_empty() {
+    if reserve.is_empty() && !unbound {
         let named: Vec<&str> = grant.escrow.iter().map(cauldron_identity::budget::Budget::as_str).collect();
         let named = if named.is_empty() { "the grant names none".to_owned() } else { named.join(", ") };
         return Err(format!(

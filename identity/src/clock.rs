@@ -56,13 +56,13 @@ impl HighWater {
         self.wall_ms
     }
 
-    /// Judges a wall clock reading: `Unknown` when it lies behind the mark or further ahead than the elapsed boot time
-    /// plus [`JUMP_MS_MAX`] explains.
+    /// Judges a wall clock reading: `Unknown` when it lies further behind or ahead of the mark and the boot time elapsed since than
+    /// [`JUMP_MS_MAX`] explains. A clock that was set back stays unbelieved, however long it runs on.
     #[must_use]
     pub fn judge(&self, wall_ms: u64, boottime_ms: u64) -> Confidence {
         let elapsed = boottime_ms.saturating_sub(self.boottime_ms);
         let ceiling = self.wall_ms.saturating_add(elapsed).saturating_add(JUMP_MS_MAX);
-        let floor = self.wall_ms.saturating_sub(JUMP_MS_MAX);
+        let floor = self.wall_ms.saturating_add(elapsed).saturating_sub(JUMP_MS_MAX);
         if (floor..=ceiling).contains(&wall_ms) { Confidence::Local } else { Confidence::Unknown }
     }
 
@@ -84,6 +84,15 @@ mod tests {
         assert_eq!(mark.judge(1_000_060_000, 110_000), Confidence::Local);
         assert_eq!(mark.judge(1_000_000_000 + 60_000 + JUMP_MS_MAX + 1, 110_000), Confidence::Unknown);
         assert_eq!(mark.judge(1_000_000_000 - JUMP_MS_MAX - 1, 110_000), Confidence::Unknown);
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_is_not_believed_once_it_has_caught_up_with_the_mark() {
+        let (mark, hour_ms, days_ms) = (HighWater::new(1_000_000_000, 50_000), 3_600_000, 5 * 86_400_000);
+        let after = |elapsed: u64, behind_ms: u64| mark.judge(1_000_000_000 + elapsed - behind_ms, 50_000 + elapsed);
+        assert_eq!(after(hour_ms, hour_ms), Confidence::Unknown);
+        assert_eq!(after(days_ms, hour_ms), Confidence::Unknown, "an hour late is late for ever");
+        assert_eq!(after(days_ms, JUMP_MS_MAX), Confidence::Local, "what a jump explains stays believed");
     }
 
     #[test]

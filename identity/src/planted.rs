@@ -34,6 +34,11 @@
 //! | `unknown-settled-unspent` | what a permit took is given back although nobody knows whether its effect happened |
 //! | `cold-before-durable` | a fact leaves memory before the store has it |
 //! | `index-outlives-its-store` | what a clean stop left is believed although the store went on |
+//! | `horizon-ignored` | an isolation grant goes on for ever |
+//! | `withdrawn-grant-stands` | an isolation grant goes on after the council took it back |
+//! | `one-local-person` | past the lease one of the site's own people is enough for class R2 |
+//! | `isolation-without-escrow` | past the lease class R2 draws on nothing, or on what the grant does not name |
+//! | `start-by-hearsay` | what another owner says it started counts for a proposal that is not its to carry out |
 //! | `rights-unconfirmed` | after a restart rights are used before any peer has confirmed what was done with them |
 //!
 //! Bugs of the wires, which no simulated world has; `cargo xtask planted` runs the test of real handshakes that must catch
@@ -137,7 +142,7 @@ pub const WIRE_NAMES: [&str; 3] = ["resumption-on", "guard-off", "path-check-off
 pub const MODEL_NAMES: [&str; 2] = ["credit-counted-twice", "refund-by-timeout"];
 
 /// The bugs that the simulator must find; `activate` accepts them, in a build with the feature.
-pub const NAMES: [&str; 36] = [
+pub const NAMES: [&str; 43] = [
     "owner-trusts-coordinator",
     "vote-not-bound-to-terms",
     "same-person-twice",
@@ -174,6 +179,13 @@ pub const NAMES: [&str; 36] = [
     "silence-unvouched",
     "silence-not-waited",
     "edit-beside-its-parent",
+    "isolation-without-grant",
+    "horizon-ignored",
+    "withdrawn-grant-stands",
+    "one-local-person",
+    "isolation-without-escrow",
+    "break-glass-twice",
+    "start-by-hearsay",
 ];
 
 /// One of [`WIRE_NAMES`], [`RANGE_NAMES`] or [`GOVERN_NAMES`], for every thread: tests run wherever the runtime puts them.

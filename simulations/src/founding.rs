@@ -160,10 +160,18 @@ fn charter(council: &AuthorKey, hq: &AuthorKey, west: Option<&AuthorKey>, weathe
         policy_authors: vec![council.public().into()],
         rp_id: "localhost".into(),
         vote_origins: vec![],
-        class_ages: ClassAges { r1_ms: weather.lease_r1_ms, ..ClassAges::default() },
+        class_ages: class_ages(weather),
         retention_floor_days: 1,
         created_ms: EPOCH_MS,
     }
+}
+
+/// How old a lease may be for each class.
+#[must_use]
+pub fn class_ages(weather: &Weather) -> ClassAges {
+    let usual = ClassAges::default();
+    let r2_ms = weather.alone.map_or(usual.r2_ms, |alone| alone.lease_r2_ms);
+    ClassAges { r1_ms: weather.lease_r1_ms, r2_ms, ..usual }
 }
 
 /// The first two are on duty, so that two approvers can be found; every second person has two keys.

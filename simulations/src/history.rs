@@ -60,6 +60,8 @@ pub struct History {
     pub blind: BTreeSet<FactId>,
     /// Facts written by an adversary with an honest node's key.
     pub forged: BTreeSet<FactId>,
+    /// Owners whose key an adversary holds.
+    pub liars: BTreeSet<AuthorId>,
     /// Own facts that were lost with a disk.
     pub lost: BTreeSet<FactId>,
     /// How often each author's machine got a disk that had lost facts of its own.

@@ -53,6 +53,13 @@ impl<T> Queue<T> {
         Some(event)
     }
 
+    /// Time passes in which nothing happens: everything that is scheduled happens so much later.
+    pub fn leap(&mut self, ms: Ms) {
+        self.now = self.now.saturating_add(ms);
+        let events = std::mem::take(&mut self.events);
+        self.events = events.into_iter().map(|((at, n), event)| ((at.saturating_add(ms), n), event)).collect();
+    }
+
     /// Lets time pass to `at`, when nothing is due before.
     pub fn pass_to(&mut self, at: Ms) {
         if self.next_at().is_none_or(|next| next >= at) {
@@ -75,5 +82,8 @@ mod tests {
         assert_eq!((order, queue.now()), (vec!["first", "second"], 1));
         queue.pass_to(4);
         assert_eq!((queue.now(), queue.pop_until(5), queue.now()), (4, Some("late"), 5));
+        queue.after(5, "later still");
+        queue.leap(100);
+        assert_eq!((queue.now(), queue.next_at()), (105, Some(110)));
     }
 }

@@ -100,6 +100,19 @@ pub const MARKS: &[(&str, &str)] = &[
     ("budget.granted_for_a_permit", "a holder granted what the owner of a permit lacked"),
     ("budget.granted_by_a_neighbour", "a node that is no coordinator granted what the owner of a permit lacked"),
     ("budget.permit_lacked", "everything settled while an owner still lacked what a permit takes"),
+    ("alone.for_a_week", "a site was cut off for more than seven days"),
+    ("alone.started", "something was started past the lease, under an isolation grant"),
+    ("alone.started_with_two_people", "so was something of class R2"),
+    ("alone.permitted_by_the_site", "so was something that the site had permitted itself"),
+    ("alone.approved_beyond_the_end", "people of a site that was cut off voted when its grant had ended"),
+    ("alone.taken_back_unheard", "the council took back a grant of a site that could not hear of it"),
+    ("alone.lift_signed", "one of a site's own people lifted what one of them had stopped"),
+    ("glass.broken", "somebody used a sealed token"),
+    ("glass.refused", "a use of a token was refused before it was spent"),
+    ("glass.started", "something was started by a token"),
+    ("glass.reviewed", "somebody looked at a use of a token"),
+    ("executor.lied", "somebody with an owner's key wrote what it had not done"),
+    ("executor.started_for_another", "that was a start of what another owner had to carry out"),
     ("effect.done", "an effect was done"),
     ("effect.ended", "an effect left when its time was over"),
     ("effect.unknown", "an effect ended with nobody knowing"),
@@ -113,6 +126,8 @@ pub const RARE: &[(&str, u64)] = &[
     ("budget.refused", 2_000),
     // The neighbour must hold rights, and hq none: about one world in 60.
     ("budget.granted_by_a_neighbour", 600),
+    // The site needs rights, two people and the right class at the right time: about one world in 70.
+    ("alone.started_with_two_people", 600),
 ];
 
 /// How often each place was reached.

@@ -9,6 +9,10 @@ use cauldron_identity::planted;
 use crate::queue::Ms;
 use crate::rng::Rng;
 
+mod alone;
+
+pub use alone::Alone;
+
 /// Everything about a world that is not an event.
 #[derive(Debug, Clone)]
 pub struct Weather {
@@ -70,6 +74,8 @@ pub struct Weather {
     pub second: bool,
     /// Where silence allows: how long it must last.
     pub silence_ms: Option<Ms>,
+    /// Where the council granted sites to go on past their leases, and one is cut off for days.
+    pub alone: Option<Alone>,
 }
 
 /// A budget of which each action takes one.
@@ -121,6 +127,8 @@ pub struct Faults {
     pub cut_ms: Option<Ms>,
     /// hq signs two entries for one place.
     pub lie_ms: Option<Ms>,
+    /// Somebody with an owner's key writes what it did not do.
+    pub executor_ms: Option<Ms>,
     /// Outputs in a million after which the process dies, when they matter for once-only execution.
     pub gap_ppm: u64,
 }
@@ -200,6 +208,7 @@ impl Weather {
             hot_bytes: HOT_BYTES_MAX,
             second: false,
             silence_ms: None,
+            alone: None,
             takes: None,
             term_ms: (3_000, 60_000),
         };
@@ -224,7 +233,12 @@ impl Weather {
         weather.takes = rng
             .percent(60)
             .then(|| Takes { limit: rng.between(1, 5), window_ms: *rng.pick(&[None, Some(120_000)]).unwrap_or(&None) });
-        weather.favour_the_planted(turbulence_ms);
+        weather.faults.executor_ms = every(rng, 30, turbulence_ms / 8, turbulence_ms / 2);
+        weather.go_alone(rng);
+        weather.favour_the_planted(weather.turbulence_ms);
+        if weather.faults.lie_ms.is_some() {
+            weather.alone = None;
+        }
         weather
     }
 
@@ -257,6 +271,13 @@ impl Weather {
         if planted::active("intent-key-ignored") {
             (self.agents.repeats, self.budget_ms, self.write_ms) = (50, None, None);
             self.epoch_changes = 16_000;
+        }
+        if planted::active("start-by-hearsay") {
+            (self.faults.executor_ms, self.sites, self.alone) = (Some(8_000), vec![2, 2], None);
+            (self.agents.proposals, self.budget_ms, self.write_ms, self.takes) = (9, None, None, None);
+        }
+        if planted::active("end-not-probed") {
+            self.faults.executor_ms = None;
         }
         if planted::active("lease-ignored") {
             self.lease_r1_ms = 20_000;
@@ -353,6 +374,7 @@ impl Weather {
             hot_bytes: HOT_BYTES_MAX,
             second: false,
             silence_ms: None,
+            alone: None,
             takes: None,
             term_ms: (3_000, 60_000),
         }
@@ -411,6 +433,7 @@ impl Faults {
             cut_ms: every(rng, 25, few.0, few.1),
             gap_ppm: maybe(rng, 60, 200_000),
             lie_ms: every(rng, 35, few.0, few.1),
+            executor_ms: None,
         }
     }
 }

@@ -31,10 +31,6 @@ impl<K: Ord + Copy> Index<K> {
     pub(super) fn of<'a>(&'a self, key: &K) -> impl Iterator<Item = &'a FactId> + use<'a, K> {
         self.0.range((*key, FIRST)..=(*key, LAST)).map(|(_, id)| id)
     }
-
-    pub(super) fn has(&self, key: &K) -> bool {
-        self.of(key).next().is_some()
-    }
 }
 
 /// What was said about facts.

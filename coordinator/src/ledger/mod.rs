@@ -53,6 +53,7 @@ use crate::bodies::{
     KIND_PROPOSAL, KIND_READ, KIND_RESTRICTION, KIND_REVIEW, KIND_SITE_LIFT, KIND_STARTED, KIND_TAKEOVER, KIND_VOTE,
     KIND_WINDOW, KINDS, Permit, Proposal, Read, Restriction, Review, SiteLift, Started, WindowClosed,
 };
+use crate::planted;
 use crate::signed::{Signed, Statement};
 use crate::vote::{Choice, SignedVote};
 
@@ -330,9 +331,11 @@ impl Ledger {
         self.reads.values()
     }
 
-    /// The starts on one permit.
+    /// The starts on one permit by the owner that it names: nobody else uses it, whatever they say.
     pub fn starts_on_permit(&self, permit: &FactId) -> impl Iterator<Item = &Recorded<Started>> {
-        self.started_on.of(permit).filter_map(|id| self.starts.get(id))
+        let owner = self.permit(permit).map(|p| p.body.owner).filter(|_| !planted::active("start-by-hearsay"));
+        let all = self.started_on.of(permit).filter_map(|id| self.starts.get(id));
+        all.filter(move |s| owner.is_none_or(|owner| s.header.author == owner))
     }
 
     /// The starts of one lineage.
@@ -356,8 +359,14 @@ impl Ledger {
         self.intents.of(&intent(resource, intent_key)).filter_map(|id| self.proposal(id))
     }
 
-    /// What was reported about a start.
+    /// What whoever started it reported about a start.
     pub fn reports_on(&self, started: &FactId) -> impl Iterator<Item = &Recorded<Report>> {
+        let by = self.start(started).map(|s| s.header.author).filter(|_| !planted::active("start-by-hearsay"));
+        self.told_of(started).filter(move |r| by.is_none_or(|by| r.header.author == by))
+    }
+
+    /// What anybody reported about a start.
+    pub(crate) fn told_of(&self, started: &FactId) -> impl Iterator<Item = &Recorded<Report>> {
         self.reports.on(started)
     }
 }

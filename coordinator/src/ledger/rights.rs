@@ -105,7 +105,8 @@ impl Ledger {
         authority: &'a Authority,
     ) -> impl Iterator<Item = &'a Recorded<Started>> {
         let starts = self.starts_of.of(proposal).filter_map(|id| self.starts.get(id));
-        starts.filter(move |s| owned(s, authority))
+        let p = self.proposal(proposal);
+        starts.filter(move |s| owned(s, authority) && p.is_none_or(|p| is_its_owners(s, p, authority)))
     }
 
     /// The number of an author's next start.
@@ -130,7 +131,8 @@ impl Ledger {
         let free = |s: &Recorded<Started>| {
             self.is_known_without_effect(s) || (s.body.lineage != lineage && self.is_taken_back(s))
         };
-        let start = starts.find(|s| Some(&s.id) != except && owned(s, authority) && !free(s));
+        let counts = |s: &Recorded<Started>| owned(s, authority) && is_its_owners(s, p, authority) && !free(s);
+        let start = starts.find(|s| Some(&s.id) != except && counts(s));
         if let Some(start) = start {
             return Some(format!("it was started as {}", start.id.short()));
         }
@@ -165,7 +167,7 @@ impl Ledger {
         let member = authority.member(&permit.body.owner);
         let gone = member.is_some_and(|m| m.incarnation > permit.body.incarnation)
             || authority.is_cut(&permit.body.owner, permit.body.incarnation);
-        gone && self.is_backed(permit, authority) && !self.started_on.has(&permit.id)
+        gone && self.is_backed(permit, authority) && self.starts_on_permit(&permit.id).next().is_none()
     }
 }
 
@@ -187,4 +189,11 @@ pub(crate) fn stands(header: &Header, id: FactId, authority: &Authority) -> Resu
 pub(super) fn owned(start: &Recorded<Started>, authority: &Authority) -> bool {
     let known = start.body.resource.parse::<Resource>().is_ok();
     known && prefix_of(&start.body.resource).is_some_and(|prefix| authority.ever_owned(&start.header.author, prefix))
+}
+
+/// Whether a start is by a node that ever owned what a proposal is about: what others say that they did in its name keeps nobody from
+/// it.
+pub(super) fn is_its_owners(start: &Recorded<Started>, p: &Recorded<Proposal>, authority: &Authority) -> bool {
+    planted::active("start-by-hearsay")
+        || prefix_of(&p.body.resource).is_some_and(|prefix| authority.ever_owned(&start.header.author, prefix))
 }

@@ -319,13 +319,14 @@ impl Ledger {
     }
 
     fn fold_progress(&self, p: &Recorded<Proposal>, authority: &Authority, now_ms: u64, status: &mut Status) {
-        if let Err(why) = self.proposal_counts(p, authority) {
-            status.why.push(why);
-            return;
-        }
+        // First: it stays superseded when its author is cut later.
         if let Some(child) = self.superseded_by(&p.id, authority) {
             (status.state, status.superseded_by) = (State::Superseded, Some(child));
             status.why.push(format!("{} took its place", child.short()));
+            return;
+        }
+        if let Err(why) = self.proposal_counts(p, authority) {
+            status.why.push(why);
             return;
         }
         if let Some(permit) = self.permits_on(&p.id).find(|permit| self.is_live(p, permit, authority, now_ms)) {

@@ -429,3 +429,50 @@ fn the_random_worlds_reach_the_hard_places() {
     }
     assert!(contested);
 }
+
+/// A start in lyon's name by porto, on what `resource` says.
+fn hearsay(world: &mut World, permit: &FactId, resource: &str) -> FactId {
+    let of = world.ledger.permit(permit).expect("here").body.clone();
+    let intent_key = world.ledger.proposal(&of.proposal).expect("here").body.intent_key.clone();
+    let start = Started {
+        permit: *permit,
+        proposal: of.proposal,
+        lineage: of.lineage,
+        resource: resource.to_owned(),
+        intent_key,
+        owner_seq: 1,
+        idempotency_key: String::new(),
+        input_digest: of.args_digest,
+        started_ms: NOW,
+    };
+    world.put(4, "site/lyon", KIND_STARTED, &start)
+}
+
+#[test]
+fn what_others_say_they_started_changes_nothing_for_the_owner() {
+    let mut world = World::new();
+    let permit = world.permitted("198.51.100.7");
+    let p = world.ledger.permit(&permit).expect("here").body.proposal;
+    // On its own resource, and on lyon's.
+    for resource in ["porto/porto/blocklist/198.51.100.7", "lyon/lyon/blocklist/198.51.100.7"] {
+        hearsay(&mut world, &permit, resource);
+        assert_eq!(world.state(&p), State::Permitted, "{resource}");
+        assert_eq!(world.ledger.starts_on_permit(&permit).count(), 0);
+        assert!(matches!(world.judge(&permit), Verdict::Execute(_)), "{resource}");
+    }
+    let void = world.ledger.timeline(&p, &world.authority).into_iter().filter(|e| e.kind == "started");
+    assert!(void.into_iter().all(|e| e.void.is_some()), "the record says that they are void");
+    // Nor does it report on what lyon started.
+    let started = world.start(&permit);
+    let failed = Failed { started, probed_no_effect: true, reason: "never".into(), failed_ms: NOW, labels: vec![] };
+    world.put(4, "site/lyon", KIND_FAILED, &failed);
+    assert_eq!((world.state(&p), world.ledger.reports_on(&started).count()), (State::Started, 0));
+    // And where lyon was restored and may have used a permit, nobody makes it look unused or used by another.
+    let mut world = World::new();
+    let permit = world.permitted("198.51.100.7");
+    let p = world.ledger.permit(&permit).expect("here").body.proposal;
+    hearsay(&mut world, &permit, "porto/porto/blocklist/198.51.100.7");
+    world.reincarnate_lyon();
+    assert_eq!(world.state(&p), State::Unknown);
+    assert!(world.ledger.used_by(world.ledger.proposal(&p).expect("here"), &world.authority, None).is_some());
+}

@@ -101,9 +101,12 @@ impl Ledger {
         }
         for start in self.starts.values().filter(|s| s.body.lineage == *lineage) {
             let foreign = || "its author does not own the resource".to_owned();
-            let void = (!super::rights::owned(start, authority)).then(foreign);
+            let p = self.proposal(&start.body.proposal);
+            let owned = super::rights::owned(start, authority)
+                && p.is_none_or(|p| super::rights::is_its_owners(start, p, authority));
+            let void = (!owned).then(foreign);
             add(&start.header, start.id, format!("starts on permit {}", start.body.permit.short()), void.clone());
-            for report in self.reports_on(&start.id) {
+            for report in self.told_of(&start.id) {
                 let says = report.body.says();
                 let void = (report.header.author != start.header.author).then(foreign).or_else(|| void.clone());
                 add(&report.header, report.id, says, void);

@@ -2,14 +2,15 @@
 
 use super::{Authority, Entry};
 use crate::isolation::{BreakGlass, IsolationGrant};
-use crate::{AuthorId, Digest};
+use crate::{AuthorId, Digest, planted};
 
 impl Authority {
     /// What a site may do past its lease, where the newest entry in effect about it gives anything.
     #[must_use]
     pub fn isolation_grant(&self, site: &str) -> Option<&IsolationGrant> {
+        let stands = |grant: &IsolationGrant| !(planted::active("withdrawn-grant-stands") && grant.is_withdrawn());
         let newest = self.in_force().rev().find_map(|(_, applied)| match &applied.entry {
-            Some(Entry::Isolation(grant)) if grant.site == site => Some(grant),
+            Some(Entry::Isolation(grant)) if grant.site == site && stands(grant) => Some(grant),
             _ => None,
         });
         newest.filter(|grant| !grant.is_withdrawn())

@@ -109,8 +109,8 @@ pub(super) fn forgotten_with_disks(world: &World, budget: &str, window: Window) 
 /// NONNEG: no honest node writes a grant or a reservation of more than it holds, or a credit that does not count.
 pub(super) fn nonneg(world: &World, place: Place, fact: &Known) -> Holds {
     let m = &world.machines[place];
-    let Some(core) = m.core.as_ref().filter(|_| is_of_a_budget(fact) && !world.history.forged.contains(&fact.id))
-    else {
+    let honest = !world.is_liar(place) && !world.history.forged.contains(&fact.id);
+    let Some(core) = m.core.as_ref().filter(|_| is_of_a_budget(fact) && honest) else {
         return Ok(());
     };
     let at = At::of(&fact.header, fact.id);
@@ -171,7 +171,10 @@ pub(super) fn settled(world: &mut World) -> Holds {
             return Err(Violation::new("PROGRESS", format!("{} has not written what is due: {due:?}", m.name)));
         }
         if world.history.restored.is_empty() && world.history.lie.is_none() {
-            let forged = |author: &AuthorId| *author == world.machines[HQ].author && !world.history.forged.is_empty();
+            let forged = |author: &AuthorId| {
+                *author == world.machines[HQ].author && !world.history.forged.is_empty()
+                    || world.history.liars.contains(author)
+            };
             let nonneg = invariants::nonneg(core.escrow(), |life| !forged(&life.author));
             nonneg.map_err(|why| Violation::new("NONNEG", format!("at {}: {why}", m.name)))?;
         }

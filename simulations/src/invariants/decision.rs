@@ -3,7 +3,7 @@
 use cauldron_coordinator::bodies::{Permit, Proposal, Started};
 
 use super::model::Model;
-use super::{Holds, Violation};
+use super::{Holds, Violation, alone};
 use crate::facts::Known;
 use crate::network::Place;
 use crate::reached;
@@ -26,6 +26,9 @@ pub(super) fn decision(world: &mut World, place: Place, fact: &Known) -> Holds {
     if let Some(no) = noes.first() {
         return broken("FINAL", format!("but {no}"));
     }
+    if let Some(no) = alone::stopped_at_site(world, place, proposed, &proposal) {
+        return broken("FINAL", format!("but {no}"));
+    }
     let decision = match model.decision_of(&permit) {
         Ok(decision) => decision,
         Err(why) => return broken("ROOT", why),
@@ -34,6 +37,10 @@ pub(super) fn decision(world: &mut World, place: Place, fact: &Known) -> Holds {
     let wall_ms = m.clock.is_believed(now).then(|| m.clock.wall(now));
     if wall_ms.is_some_and(|ms| ms > decision.obligations.decide_by_ms || ms > proposal.expires_ms) {
         return broken("DECISION", "the time to decide is over".into());
+    }
+    // People are what a token skips, and nothing else.
+    if permit.break_glass.is_some() {
+        return Ok(());
     }
     let agreed = match model.agreed(&permit, &decision, wall_ms) {
         Ok(agreed) => agreed,

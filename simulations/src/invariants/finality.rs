@@ -11,13 +11,13 @@ use cauldron_coordinator::ledger::{Ledger, State};
 use cauldron_coordinator::vote::{Choice, SignedVote};
 use cauldron_crdt::doc::DocChange;
 use cauldron_crdt::escrow::{Budget, Life};
-use cauldron_identity::authority::{Authority, Entry, EntryBody, KIND_ENTRY};
+use cauldron_identity::authority::{Authority, Entry, EntryBody, KIND_ENTRY, Term};
 use cauldron_identity::budget::window_at;
 use cauldron_identity::codec::from_cbor;
 use cauldron_identity::{Fact, FactId, Scope};
 
 use super::model::Model;
-use super::{Holds, Violation, once};
+use super::{Holds, Violation, alone, once};
 use crate::facts::{Facts, Known, of_kind};
 use crate::founding::BLOCKS;
 use crate::network::Place;
@@ -49,6 +49,9 @@ pub(super) fn no_permit_after_a_no(world: &World, place: Place, fact: &Known) ->
     if model.is_beyond(proposed) {
         let text = format!("{} permits {}, which lies beyond its author's end", m.name, proposed.id.short());
         return Err(Violation::new("CUT", text));
+    }
+    if let Some(no) = alone::stopped_at_site(world, place, proposed, &proposal) {
+        return Err(Violation::new("FINAL", format!("{} permits {}, but {no}", m.name, proposed.id.short())));
     }
     match model.noes(proposed, &proposal).first() {
         Some(no) => Err(Violation::new("FINAL", format!("{} permits {}, but {no}", m.name, proposed.id.short()))),
@@ -87,7 +90,9 @@ pub fn fold<'f>(
 /// was restored, cut or put out of its place began a life that does not answer for the old one.)
 pub(super) fn ends_are_told(world: &World) -> Holds {
     // Also when a later copy of the disk had everything again: the life had ended.
-    let same_life = |m: &&Machine| world.is_in_good_standing(m) && !world.history.restored.contains_key(&m.author);
+    let forgets =
+        |m: &Machine| world.history.restored.contains_key(&m.author) || world.history.liars.contains(&m.author);
+    let same_life = |m: &&Machine| world.is_in_good_standing(m) && !forgets(m);
     for m in world.machines.iter().filter(same_life) {
         let ended: BTreeSet<FactId> = of_kind::<Ended>(&m.known, KIND_ENDED).map(|(_, e)| e.started).collect();
         let taken_back: BTreeSet<FactId> =
@@ -197,8 +202,14 @@ pub(super) fn progress(world: &mut World) -> Holds {
             continue;
         }
         if waits && !waits_for_a_dropped_entry(world, owner, id, &status.why) {
-            let text =
-                format!("{} on {} is still {:?}: {}", id.short(), owner.name, status.state, status.why.join("; "));
+            let why = status.why.join("; ");
+            let theirs = why_at(world, owner, id).join("; ");
+            let text = format!(
+                "{} on {} is still {:?}: {why}; its owner says: {theirs}",
+                id.short(),
+                owner.name,
+                status.state
+            );
             return Err(Violation::new("PROGRESS", text));
         }
     }
@@ -233,10 +244,25 @@ fn lacks_rights(world: &World, owner: &Machine, proposal: &FactId) -> bool {
 /// have been dropped by the term that ended that, and then the permit waits for its deadline (decision 0016).
 fn waits_for_a_dropped_entry(world: &World, owner: &Machine, proposal: &FactId, at_hq: &[String]) -> bool {
     let waits = |why: &[String]| why.iter().any(|why| why.contains("an authority entry that has not arrived"));
-    let (Some(core), Some(_)) = (&owner.core, &world.history.lie) else { return false };
-    let views = core.proposals_view(owner.clock.clone().read(world.now()));
-    let view = views.into_iter().find(|view| view.id == proposal.to_string());
-    waits(at_hq) || view.is_some_and(|view| waits(&view.why))
+    let lied = world.history.lie.is_some();
+    lied && (waits(at_hq) || waits(&why_at(world, owner, proposal)) || is_edited_under_one(world, owner, proposal))
+}
+
+/// Whether the owner holds an edit that was signed under an entry which hq does not hold: there it took the proposal's place, and
+/// nowhere else.
+fn is_edited_under_one(world: &World, owner: &Machine, proposal: &FactId) -> bool {
+    let edits = of_kind::<Proposal>(&owner.known, KIND_PROPOSAL).filter(|(_, p)| p.parent == Some(*proposal));
+    let heads = edits.filter_map(|(_, p)| p.hand?.statement().ok()?.authority_head);
+    let terms: Vec<FactId> = world.history.terms.iter().map(|term| Term::id(&world.founding.mesh, term)).collect();
+    let hq = &world.machines[HQ];
+    heads.into_iter().any(|head| !hq.known.contains_key(&head) && !terms.contains(&head))
+}
+
+/// What a machine's node says of a proposal.
+fn why_at(world: &World, m: &Machine, proposal: &FactId) -> Vec<String> {
+    let Some(core) = &m.core else { return Vec::new() };
+    let views = core.proposals_view(m.clock.clone().read(world.now()));
+    views.into_iter().find(|view| view.id == proposal.to_string()).map(|view| view.why).unwrap_or_default()
 }
 
 /// Whether hq knows that a past life of the owner may have acted on the lineage or its intent: nothing comes of it then.
@@ -257,11 +283,15 @@ fn taken(world: &World, fact: &Known) -> bool {
 fn rightly_permitted(world: &World, owner: &Machine, proposal: FactId) -> bool {
     let model = Model::new(&world.founding, owner);
     let wall_ms = owner.clock.wall(world.now());
-    let mut permits = of_kind::<Permit>(&owner.known, KIND_PERMIT).filter(|(_, p)| p.proposal == proposal).peekable();
+    // What a site permitted itself past its lease its owner refuses with a fresh one, and it runs out.
+    let all = of_kind::<Permit>(&owner.known, KIND_PERMIT).filter(|(_, p)| p.proposal == proposal);
+    let mut permits = all.map(|(f, p)| (f.header.author, p)).peekable();
     permits.peek().is_none()
-        || permits.any(|(_, p)| {
+        || permits.any(|(by, p)| {
             let enough = |d: &Decision| model.agreed(&p, d, Some(wall_ms)).is_ok();
-            p.incarnation == model.incarnation(&owner.author) && model.decision_of(&p).is_ok_and(|d| enough(&d))
+            model.coordinates(&by)
+                && p.incarnation == model.incarnation(&owner.author)
+                && model.decision_of(&p).is_ok_and(|d| enough(&d))
         })
 }
 

@@ -1,6 +1,7 @@
 //! What must always be true, each as a named function. They judge disks, wires, promises and effects from outside, with a
 //! reference model of their own ([`model`]); none of them asks a node whether it behaves.
 
+mod alone;
 mod budgets;
 mod chains;
 mod converge;
@@ -9,6 +10,7 @@ mod documents;
 mod durable;
 mod finality;
 mod index;
+mod lies;
 mod links;
 pub mod model;
 mod once;
@@ -90,12 +92,16 @@ pub(crate) fn at_each_fact(world: &mut World, place: Place, fact: &Arc<Known>, o
         chains::asks_before_it_writes(world, place, fact)?;
         budgets::rights_are_confirmed(world, place, fact)?;
         budgets::nonneg(world, place, fact)?;
+        // What a liar writes of its own is nobody's promise; what others make of it is.
+        if world.is_liar(place) {
+            return Ok(());
+        }
         takes::what_happened_is_spent(world, place, fact)?;
         match fact.kind() {
             KIND_STARTED => {
                 permit::permit(world, place, fact)?;
-                permit::isolation(world, place, fact)?;
                 decision::decision(world, place, fact)?;
+                alone::isolation(world, place, fact)?;
                 once::no_second_start(world, place, fact)?;
                 takes::start_is_reserved(world, place, fact)?;
             }
@@ -105,6 +111,7 @@ pub(crate) fn at_each_fact(world: &mut World, place: Place, fact: &Arc<Known>, o
     }
     finality::mark_hard_places(world, place, fact);
     budgets::mark_hard_places(world, place, fact, own);
+    alone::mark(world, place, fact);
     Ok(())
 }
 
@@ -145,6 +152,9 @@ pub(crate) fn at_each_reset(world: &World, place: Place, wall_ms: u64, isolated:
 
 /// A permit is handed to a connector.
 pub(crate) fn at_each_execute(world: &World, place: Place, permit: FactId) -> Holds {
+    if world.is_liar(place) {
+        return Ok(());
+    }
     permit::started_is_durable(world, place, permit)?;
     takes::reservation_is_durable(world, place, permit)?;
     once::no_second_execution(world, place, permit)
@@ -160,6 +170,9 @@ pub(crate) fn at_each_undo(world: &World, place: Place, permit: FactId) -> Holds
 /// # Errors
 /// The first invariant that it breaks.
 pub fn at_each_effect(world: &World) -> Holds {
+    if world.history.effects.last().is_some_and(|effect| world.is_liar(effect.place)) {
+        return Ok(());
+    }
     permit::effect_has_permit(world)?;
     permit::owner(world)?;
     takes::effects_fit_the_limit(world)?;
@@ -209,6 +222,7 @@ pub(crate) fn at_the_end(world: &mut World) -> Holds {
     rooted::the_term_is_everywhere(world)?;
     roots::settled(world)?;
     finality::final_states(world)?;
+    lies::nothing_is_done_by_hearsay(world)?;
     finality::ends_are_told(world)?;
     finality::progress(world)
 }

@@ -11,6 +11,7 @@ use cauldron_coordinator::bodies::{
 use cauldron_coordinator::vote::{Choice, VoteStatement};
 use cauldron_identity::authority::{Credential, Entry, EntryBody, Held, KIND_ENTRY, KIND_HELD, Term};
 use cauldron_identity::codec::from_cbor;
+use cauldron_identity::isolation::IsolationGrant;
 use cauldron_identity::{AuthorId, AuthorKey, Digest, FactId, Scope, SshSignature};
 use minicbor::Decode;
 use minicbor::bytes::ByteVec;
@@ -75,6 +76,7 @@ pub struct Model<'w> {
     /// Terms of the council that this machine keeps.
     terms: Vec<Term>,
     term_ids: Vec<FactId>,
+    machine: &'w Machine,
 }
 
 impl<'w> Model<'w> {
@@ -96,13 +98,75 @@ impl<'w> Model<'w> {
             _ => None,
         });
         let (terms, term_ids) = terms.unzip();
-        Self { founding, known, hq, entries, covered, terms, term_ids }
+        Self { founding, known, hq, entries, covered, terms, term_ids, machine }
     }
 
     /// Whether the charter seats this author as a coordinator.
     #[must_use]
     pub fn coordinates(&self, author: &AuthorId) -> bool {
         self.founding.coordinators.contains(author)
+    }
+
+    /// Whether a permit is a coordinator's, of whom the site's grant names, or the owner's own by a token.
+    #[must_use]
+    pub fn may_permit(&self, fact: &Known, permit: &Permit) -> bool {
+        let (h, me) = (&fact.header, self.machine.author);
+        if permit.break_glass.is_some() {
+            return h.author == me && h.incarnation == self.incarnation(&me);
+        }
+        let site = self.machine.site.as_deref().unwrap_or_default();
+        self.coordinates(&h.author) || self.grant(site).is_some_and(|grant| self.acts(&h.author, &grant))
+    }
+
+    /// What the council granted a site for when it is cut off, where the newest entry in effect about it gives anything.
+    #[must_use]
+    pub fn grant(&self, site: &str) -> Option<IsolationGrant> {
+        let mut newest = None;
+        for (_, body, entry) in self.entries.iter().filter(|(_, body, _)| body.index <= self.covered) {
+            if let Entry::Isolation(grant) = entry
+                && grant.site == site
+                && self.by_council(body)
+            {
+                newest = Some(grant);
+            }
+        }
+        newest.filter(|grant| !grant.acting.is_empty()).cloned()
+    }
+
+    /// Whether a grant names an author.
+    #[must_use]
+    pub fn acts(&self, author: &AuthorId, grant: &IsolationGrant) -> bool {
+        self.entries.iter().any(|(_, _, entry)| match entry {
+            Entry::Enrol(e) => e.author.author_id() == *author && grant.acting.contains(&e.spiffe_id),
+            _ => false,
+        })
+    }
+
+    /// Whether a grant of this machine's site ever named an author: what it decided then a coordinator may permit later.
+    fn acted(&self, author: &AuthorId) -> bool {
+        self.entries.iter().any(|(_, body, entry)| match entry {
+            Entry::Isolation(g) => {
+                self.machine.site.as_ref() == Some(&g.site) && self.by_council(body) && self.acts(author, g)
+            }
+            _ => false,
+        })
+    }
+
+    /// Whether the newest entry in effect about the tokens of a life names this one.
+    #[must_use]
+    pub fn holds_token(&self, author: &AuthorId, life: u32, token: &Digest) -> bool {
+        let in_effect = self.entries.iter().filter(|(_, body, _)| body.index <= self.covered && self.by_council(body));
+        let mut newest = in_effect.filter_map(|(_, _, entry)| match entry {
+            Entry::BreakGlass(b) if (b.holder.author, b.holder.incarnation) == (*author, life) => Some(b),
+            _ => None,
+        });
+        newest.next_back().is_some_and(|b| b.digests.contains(token))
+    }
+
+    /// Whether somebody is on duty, and enrolled still.
+    #[must_use]
+    pub fn is_on_duty(&self, person: &str) -> bool {
+        self.person(person).is_some_and(|(_, on_duty, revoked)| on_duty && !revoked)
     }
 
     fn by_council(&self, body: &EntryBody) -> bool {
@@ -230,7 +294,7 @@ impl<'w> Model<'w> {
         let fact: &Arc<Known> = self.known.get(&permit.decision).ok_or("its decision is not here")?;
         let decision: Decision = fact.body().ok_or("its decision cannot be read")?;
         let checks = [
-            (self.coordinates(&fact.header.author), "its decision is not a coordinator's"),
+            (self.may_permit(fact, permit) || self.acted(&fact.header.author), "its decision is not a coordinator's"),
             (decision.proposal == permit.proposal, "its decision is about another proposal"),
             (matches!(decision.outcome, Outcome::StepUp | Outcome::Allow), "its decision is a refusal"),
             (decision.policy.class_version == self.founding.class_version, "its decision is under a foreign policy"),
@@ -322,7 +386,17 @@ impl<'w> Model<'w> {
             let statement = child.hand.as_ref()?.statement().ok()?;
             let (_, on_duty, _) = self.person(&statement.person)?;
             let binds = statement.content == child.content() && self.has_entry(statement.authority_head);
-            (on_duty && binds).then_some(statement.person)
+            let gone = self.was_revoked_at(&statement.person, statement.authority_head);
+            (on_duty && binds && !gone).then_some(statement.person)
+        })
+    }
+
+    /// Whether somebody was revoked by the entry that a statement of theirs names, or before it. Where that is not in effect yet such a
+    /// statement can be made; it counts no longer once it is.
+    fn was_revoked_at(&self, person: &str, head: Option<FactId>) -> bool {
+        let at = self.entries.iter().find(|(id, ..)| Some(*id) == head).map_or(0, |(_, body, _)| body.index);
+        self.entries.iter().any(|(_, body, entry)| {
+            matches!(entry, Entry::RevokePerson(id) if id == person) && body.index <= at && self.by_council(body)
         })
     }
 
@@ -341,7 +415,8 @@ impl<'w> Model<'w> {
 
     /// People who approved exactly these terms, and neither took it back nor lost their enrolment, each with a right of their own: on
     /// duty themselves, or for somebody on duty who said nothing. And how many of them sit for somebody.
-    fn approvers(&self, permit: &Permit, decision: &Decision, wall_ms: Option<u64>) -> (BTreeSet<String>, usize) {
+    #[must_use]
+    pub fn approvers(&self, permit: &Permit, decision: &Decision, wall_ms: Option<u64>) -> (BTreeSet<String>, usize) {
         let writers = self.writers(permit.proposal);
         let mut said: BTreeMap<String, Vec<Vote>> = BTreeMap::new();
         for vote in self.votes_on(permit.proposal) {

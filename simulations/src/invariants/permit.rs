@@ -9,9 +9,6 @@ use crate::facts::{Known, of_kind};
 use crate::network::Place;
 use crate::world::World;
 
-/// How much a drifting clock and a slow timer may hide, milliseconds.
-const SLACK_MS: u64 = 2_000;
-
 /// PERMIT: whatever a node starts rests on a permit by a coordinator for this proposal, owner, life and arguments, not yet over.
 pub(super) fn permit(world: &World, place: Place, fact: &Known) -> Holds {
     let m = &world.machines[place];
@@ -26,7 +23,7 @@ pub(super) fn permit(world: &World, place: Place, fact: &Known) -> Holds {
     let in_time = !m.clock.is_believed(now) || m.clock.wall(now) <= permit.execute_by_ms;
     let mine = format!("{}/{}/", m.site.as_deref().unwrap_or_default(), m.name);
     let checks = [
-        (model.coordinates(&of.header.author), "the permit is not a coordinator's"),
+        (model.may_permit(of, &permit), "the permit is not a coordinator's"),
         (of.header.scope == proposed.header.scope, "permit and proposal lie in different scopes"),
         (permit.owner == m.author, "the permit names another owner"),
         (permit.incarnation == model.incarnation(&m.author), "the permit names another life of this node"),
@@ -50,31 +47,6 @@ pub(super) fn permit(world: &World, place: Place, fact: &Known) -> Holds {
     }
 }
 
-/// ISOLATION: nothing is started by a node to which no word of a coordinator can have come for longer than the class's lease age,
-/// or since it booted.
-pub(super) fn isolation(world: &World, place: Place, fact: &Known) -> Holds {
-    let m = &world.machines[place];
-    let silent_ms = world.now().saturating_sub(m.fresh_at);
-    let limit = world.weather.lease_r1_ms + world.weather.lease_r1_ms / 1_000 + SLACK_MS;
-    if m.fresh_at < m.clock.booted_at() {
-        let text = format!(
-            "{} starts {} though nothing of a coordinator can have reached it since it booted",
-            m.name,
-            fact.id.short()
-        );
-        return Err(Violation::new("ISOLATION", text));
-    }
-    if silent_ms <= limit {
-        return Ok(());
-    }
-    let text = format!(
-        "{} starts {} though nothing of a coordinator newer than {silent_ms} ms can have reached it",
-        m.name,
-        fact.id.short()
-    );
-    Err(Violation::new("ISOLATION", text))
-}
-
 /// PERMIT: the start of what a connector is handed is durable by then.
 pub(super) fn started_is_durable(world: &World, place: Place, permit: FactId) -> Holds {
     let m = &world.machines[place];
@@ -95,7 +67,9 @@ pub(super) fn undo_is_announced(world: &World, place: Place, permit: FactId) -> 
     started_is_durable(world, place, permit)?;
     let m = &world.machines[place];
     let broken = |why: &str| Err(Violation::new("PERMIT", format!("{} takes back {}: {why}", m.name, permit.short())));
-    let start = of_kind::<Started>(&m.known, KIND_STARTED).find(|(_, s)| s.permit == permit).map(|(f, _)| f.id);
+    let own = |f: &Known| f.header.author == m.author;
+    let start =
+        of_kind::<Started>(&m.known, KIND_STARTED).find(|(f, s)| s.permit == permit && own(f)).map(|(f, _)| f.id);
     let announced = of_kind::<Compensating>(&m.known, KIND_COMPENSATING)
         .any(|(f, c)| Some(c.started) == start && m.durable.contains(&f.id) && f.header.author == m.author);
     let names_it = m.known.get(&permit).and_then(|f| f.body::<Permit>()).is_some_and(|p| p.undo.is_some());

@@ -89,7 +89,7 @@ pub(super) fn what_happened_is_spent(world: &mut World, place: Place, fact: &Kno
 pub(super) fn effects_fit_the_limit(world: &World) -> Holds {
     let Some(takes) = world.weather.takes else { return Ok(()) };
     let mut sums: BTreeMap<Window, u64> = BTreeMap::new();
-    for effect in &world.history.effects {
+    for effect in world.history.effects.iter().filter(|e| !world.is_liar(e.place)) {
         let m = &world.machines[effect.place];
         let purpose = purpose_of(&effect.permit);
         let all = of_kind::<Reserve>(&world.history.facts, KIND_RESERVE);

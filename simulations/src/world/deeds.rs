@@ -1,7 +1,7 @@
 //! What clients ask nodes for, and what becomes of it: joining, proposing, entries of the council.
 
 use cauldron_coordinator::action::Action;
-use cauldron_coordinator::bodies::{Evidence, Order, Proposal, Restriction, Target};
+use cauldron_coordinator::bodies::{Evidence, Order, Proposal, Restriction, RiskClass, Target};
 use cauldron_identity::authority::{Enrol, Entry, EntryBody, KIND_ENTRY, Term};
 use cauldron_identity::charter::Seat;
 use cauldron_identity::ids::sha256;
@@ -75,6 +75,12 @@ pub enum Asked {
     },
     /// Something else about a budget.
     Rights,
+    /// That a token be used.
+    Glass,
+    /// That a use of a token was looked at.
+    Review,
+    /// That a restriction be lifted at its site.
+    SiteLift,
     /// Something whose answer nobody waits for.
     Other,
 }
@@ -146,6 +152,10 @@ impl World {
             }
             (Asked::Deputy, Ok(Reply::Recorded(_))) => reached!(self, "deputy.named"),
             (Asked::Undo, Ok(Reply::Recorded(_))) => reached!(self, "undo.asked"),
+            (Asked::Glass, Ok(Reply::Recorded(used))) => self.glass_broken(place, used),
+            (Asked::Glass, Err(_)) => reached!(self, "glass.refused"),
+            (Asked::Review, Ok(Reply::Recorded(_))) => reached!(self, "glass.reviewed"),
+            (Asked::SiteLift, Ok(Reply::Recorded(_))) => reached!(self, "alone.lift_signed"),
             _ => {}
         }
     }
@@ -165,7 +175,7 @@ impl World {
         let mut id = [0; 16];
         id.copy_from_slice(&sha256(&secret)[..16]);
         let id = TokenId(id);
-        let expires_ms = EPOCH_MS + 86_400_000;
+        let expires_ms = EPOCH_MS + 90 * 86_400_000;
         // A token is minted once: redeeming it again must bring the reply that was lost.
         if !m.has_token {
             let token = Command::Token { id, secret_hash: sha256(&secret), spiffe_id: spiffe_id.clone(), expires_ms };
@@ -221,7 +231,7 @@ impl World {
     }
 
     /// Now and then an agent proposes for its neighbour's list instead of its own.
-    fn new_intent(&mut self, place: Place) -> Intent {
+    pub(super) fn new_intent(&mut self, place: Place) -> Intent {
         let site = &self.machines[place].site;
         let here: Vec<Place> = self.at_sites().filter(|p| self.machines[*p].site == *site).collect();
         let owner = if self.rng.percent(70) { place } else { self.rng.pick(&here).copied().unwrap_or(place) };
@@ -231,7 +241,7 @@ impl World {
         intent
     }
 
-    fn propose_intent(&mut self, place: Place, intent: &Intent) -> Ticket {
+    pub(super) fn propose_intent(&mut self, place: Place, intent: &Intent) -> Ticket {
         let proposal = self.draft(place, intent);
         self.ask(
             place,
@@ -250,6 +260,9 @@ impl World {
     fn draft(&mut self, place: Place, intent: &Intent) -> Proposal {
         let now = self.queue.now();
         let agents = self.weather.agents;
+        // Of the class that its schema says (R1), or of a higher one.
+        let classes = [RiskClass::R1, RiskClass::R1, RiskClass::R2, RiskClass::R2, RiskClass::R3];
+        let risk = self.weather.alone.and_then(|_| self.rng.pick(&classes).copied());
         let (m, owner) = (&self.machines[place], &self.machines[intent.owner]);
         let site = m.site.clone().unwrap_or_default();
         let action =
@@ -258,7 +271,9 @@ impl World {
         let agent = format!("{}/agent/sshd-bruteforce", m.spiffe_id);
         let window = cauldron_coordinator::json::rfc3339(intent.window_ms);
         let text = format!("Failed password for root from {} port 22 ssh2 ({site} {now})", intent.address);
+        let drafted = action.proposal(&site, &owner.name, &agent, &window);
         Proposal {
+            risk: risk.unwrap_or(drafted.risk),
             agent_build: Digest::of("sim/build", b"1"),
             undo_plan: "remove the line".into(),
             confidence_ppm: 900_000,
@@ -274,7 +289,7 @@ impl World {
             taint: vec!["untrusted:log".into()],
             conflict_key: intent.address.clone(),
             expires_ms: m.clock.wall(now) + agents.open_ms,
-            ..action.proposal(&site, &owner.name, &agent, &window)
+            ..drafted
         }
     }
 

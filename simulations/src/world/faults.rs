@@ -43,6 +43,8 @@ pub enum Fault {
     Lie,
     /// The next step in the rotation of the root key.
     Rotate,
+    /// Somebody with an owner's key writes what it did not do.
+    Executor,
 }
 
 impl World {
@@ -52,6 +54,7 @@ impl World {
         for fault in [Kill, Power, Backup, Restore, Partition, Stall, Freeze, Jump, Stranger, Forge, Cut, Lie, Rotate] {
             self.plan(fault);
         }
+        self.plan(Fault::Executor);
         let span = self.weather.turbulence_ms;
         for _ in 0..self.weather.agents.proposals {
             let at = self.rng.between(6_000, span);
@@ -80,6 +83,7 @@ impl World {
             let at = self.rng.between(span / 3, span);
             self.queue.at(at, Happening::Revoke);
         }
+        self.schedule_alone();
     }
 
     fn every_ms(&self, fault: Fault) -> Option<Ms> {
@@ -99,6 +103,7 @@ impl World {
             Fault::Cut => f.cut_ms,
             Fault::Lie => f.lie_ms,
             Fault::Rotate => self.weather.rotate_ms,
+            Fault::Executor => f.executor_ms,
         }
     }
 
@@ -135,6 +140,7 @@ impl World {
             Fault::Cut => self.cut_author(node),
             Fault::Lie => self.lie(),
             Fault::Rotate => self.rotate(),
+            Fault::Executor => self.executor_lies(node),
         }
     }
 

@@ -5,11 +5,13 @@
 //! may die between any two outputs.
 
 pub mod adversary;
+pub mod alone;
 pub mod blocklist;
 mod budgets;
 pub(crate) mod connector;
 mod deeds;
 mod documents;
+pub mod executor;
 mod faults;
 pub mod machine;
 mod papers;
@@ -108,6 +110,8 @@ pub(crate) enum Happening {
     Term,
     /// A shell looks at what its core knows of roots.
     Roots { place: Place },
+    /// The next step of a site's isolation.
+    Alone(alone::Step),
 }
 
 /// The world of one seed.
@@ -147,6 +151,8 @@ pub struct World {
     pub(crate) signs: Digest,
     /// Deliveries and bytes, where somebody wants to know.
     pub(crate) tally: Option<Tally>,
+    /// What the council gave sites for when nobody else can be asked, and which of them is alone.
+    pub(crate) alone: alone::Isolation,
 }
 
 impl World {
@@ -212,6 +218,7 @@ impl World {
             watch: invariants::Watch::default(),
             signs,
             tally: None,
+            alone: alone::Isolation::default(),
         };
         if world.weather.rotate_ms.is_some() {
             world.coordinators().collect::<Vec<_>>().into_iter().for_each(|place| world.given_roots(place));
@@ -267,8 +274,10 @@ impl World {
 
     /// Lets time pass, unless an invariant breaks.
     pub fn run_for(&mut self, ms: Ms) {
-        let limit = self.now().saturating_add(ms);
+        let mut limit = self.now().saturating_add(ms);
         while self.violation.is_none() {
+            // Days that were leapt over do not count.
+            limit = limit.saturating_add(std::mem::take(&mut self.alone.leapt_ms));
             let Some(happening) = self.queue.pop_until(limit) else { break };
             self.happen(happening);
             if let Err(violation) = invariants::at_each_step(self) {
@@ -346,6 +355,7 @@ impl World {
             Happening::Revoke => self.revoke_somebody(),
             Happening::Term => self.name_a_term(),
             Happening::Roots { place } => self.look_at_roots(place),
+            Happening::Alone(step) => self.step_alone(step),
         }
     }
 }

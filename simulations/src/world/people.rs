@@ -36,7 +36,9 @@ impl World {
         let next = self.rng.between(mean / 2, mean * 3 / 2);
         self.queue.after(next, Happening::Look { person });
         let up: Vec<Place> = (0..self.machines.len()).filter(|p| self.machines[*p].is_up()).collect();
-        let Some(place) = self.rng.pick(&up).copied() else { return };
+        let here: Vec<Place> = up.iter().copied().filter(|p| self.is_alone(*p)).collect();
+        let near = !here.is_empty() && self.rng.percent(70);
+        let Some(place) = self.rng.pick(if near { &here } else { &up }).copied() else { return };
         let waiting = self.waiting_at(place, person);
         let Some(proposal) = self.rng.pick(&waiting).copied() else { return };
         self.ballots.insert((person, proposal));
@@ -65,7 +67,7 @@ impl World {
     }
 
     /// Proposals that this node shows as waiting for people, on which this person has not voted.
-    fn waiting_at(&self, place: Place, person: usize) -> Vec<FactId> {
+    pub(super) fn waiting_at(&self, place: Place, person: usize) -> Vec<FactId> {
         let known = &self.machines[place].known;
         let started: BTreeSet<FactId> = of_kind::<Started>(known, "started").map(|(_, s)| s.proposal).collect();
         let asked = of_kind::<Decision>(known, "decision")

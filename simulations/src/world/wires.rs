@@ -135,6 +135,17 @@ impl World {
         if self.machines[listener].restored.is_none() {
             return;
         }
+        // Nobody listens to an author that was cut, or tells it anything.
+        let shuts_out = |a: Place, b: Place| {
+            let author = self.machines[b].author;
+            self.machines[a].cut_known.iter().any(|(cut, _)| *cut == author)
+        };
+        // On a lost disk nobody is known before the authority chain came.
+        let core = self.machines[listener].core.as_ref();
+        let is_known = core.is_some_and(|c| c.authority().member(&self.machines[speaker].author).is_some());
+        if !is_known || shuts_out(listener, speaker) || shuts_out(speaker, listener) {
+            return;
+        }
         let holds = self.machines[speaker].durable.clone();
         if let Some(restored) = &mut self.machines[listener].restored {
             let heard = restored.heard.entry(link).or_default();
