@@ -15,6 +15,7 @@ mod owners;
 mod report;
 mod restrictions;
 mod rights;
+mod saga;
 mod session;
 mod state;
 mod tally;
@@ -40,6 +41,7 @@ pub use docket::{Docket, Held};
 pub use owners::with_handover;
 pub use report::Report;
 pub use rights::{Owner, entitled, may_decide};
+pub use saga::Fate;
 pub use session::HISTORY_MAX;
 pub use state::{Denial, DenialKind, PERMIT_MS_MAX, State, Status};
 pub use tally::{APPROVALS_PER_HOUR_MAX, Ballot};
@@ -47,7 +49,7 @@ pub use timeline::Event;
 pub use touched::Touched;
 
 use crate::bodies::{
-    BrokenGlass, Decision, Deputy, KIND_BREAK_GLASS, KIND_DECISION, KIND_DEPUTY, KIND_HANDOVER, KIND_PERMIT,
+    Aborted, BrokenGlass, Decision, Deputy, KIND_ABORTED, KIND_BREAK_GLASS, KIND_DECISION, KIND_DEPUTY, KIND_HANDOVER, KIND_PERMIT,
     KIND_PROPOSAL, KIND_READ, KIND_RESTRICTION, KIND_REVIEW, KIND_SITE_LIFT, KIND_STARTED, KIND_TAKEOVER, KIND_VOTE,
     KIND_WINDOW, KINDS, Permit, Proposal, Read, Restriction, Review, SiteLift, Started, WindowClosed,
 };
@@ -118,6 +120,10 @@ pub struct Ledger {
     started_on: BTreeMap<FactId, BTreeSet<FactId>>,
     starts_by: BTreeMap<AuthorId, BTreeSet<(u64, FactId)>>,
     reports: Of<Report>,
+    /// By the lineage of the step.
+    aborts: Of<Aborted>,
+    /// Steps of sagas by the step that they name before them; children of a step name what it does.
+    next_steps: BTreeMap<FactId, BTreeSet<FactId>>,
     restrictions: BTreeMap<FactId, Recorded<Restriction>>,
     /// By what is offered.
     offers: BTreeMap<String, BTreeMap<FactId, Recorded<Offer>>>,
@@ -165,6 +171,9 @@ impl Ledger {
             KIND_READ => read(fact).map(|r| self.insert_read(r)),
             KIND_HANDOVER => self.insert_offer(fact),
             KIND_TAKEOVER => self.insert_accept(fact),
+            KIND_ABORTED => read(fact).map(|r: Recorded<Aborted>| {
+                self.aborts.entry(r.body.proposal).or_default().insert(r.id, Box::new(r)).is_none()
+            }),
             KIND_RESTRICTION => read(fact).map(|r| self.restrictions.insert(r.id, r).is_none()),
             KIND_BREAK_GLASS => read(fact).map(|r| self.glasses.insert(r.id, r).is_none()),
             KIND_REVIEW => said(fact).map(|(id, review, s): (_, Review, _)| self.insert_review(id, review, s.used)),
@@ -186,6 +195,9 @@ impl Ledger {
         self.builds.entry(p.agent_build).or_default().insert((p.created_ms, id));
         if let Some(parent) = p.parent {
             self.children.entry(parent).or_default().insert(id);
+        }
+        if let Some(after) = p.saga.and_then(|step| step.after) {
+            self.next_steps.entry(after).or_default().insert(id);
         }
         self.insert_step(id, &recorded.body);
         self.proposals.insert(id, recorded).is_none()

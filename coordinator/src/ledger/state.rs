@@ -108,6 +108,8 @@ pub enum DenialKind {
     Vote,
     /// A coordinator's evaluation.
     Policy,
+    /// An earlier step of its saga will not be done, or was taken back.
+    Saga,
 }
 
 /// One no.
@@ -277,7 +279,12 @@ impl Ledger {
             (exposure(state), start.id, state, ended, finished.1, why)
         });
         let Some((_, started, state, ended, finished_ms, why)) = strongest.max() else { return false };
-        let late = |d: &Denial| d.kind != DenialKind::Kill || finished_ms.is_none_or(|ms| d.at_ms <= ms);
+        let late = |d: &Denial| match d.kind {
+            DenialKind::Kill => finished_ms.is_none_or(|ms| d.at_ms <= ms),
+            // Its owner takes it back by itself.
+            DenialKind::Saga => false,
+            _ => true,
+        };
         status.contested = status.denials.iter().any(late);
         (status.started, status.state, status.ended) = (Some(started), state, ended);
         status.why.push(why);
@@ -326,6 +333,11 @@ impl Ledger {
         if let Some(child) = self.superseded_by(&p.id, authority) {
             (status.state, status.superseded_by) = (State::Superseded, Some(child));
             status.why.push(format!("{} took its place", child.short()));
+            return;
+        }
+        if let Some(abort) = self.aborted(&p.body.lineage(p.id), authority) {
+            status.state = State::Denied;
+            status.why.push(format!("its owner will not do it: {}", abort.body.reason));
             return;
         }
         if let Some(permit) = self.permits_on(&p.id).find(|permit| self.is_live(p, permit, authority, now_ms)) {
@@ -393,9 +405,10 @@ impl Ledger {
         status: &mut Status,
     ) {
         (status.state, status.decision) = (State::Approved, Some(decision.id));
-        status.why.push(match self.used_by(p, authority, None) {
-            Some(why) => format!("approved, and no permit will come: {why}"),
-            None => "approved; waits for a coordinator's permit".to_owned(),
+        status.why.push(match (self.used_by(p, authority, None), self.awaits_step(p, authority)) {
+            (Some(why), _) => format!("approved, and no permit will come: {why}"),
+            (None, Some(step)) => format!("approved; {step}"),
+            (None, None) => "approved; waits for a coordinator's permit".to_owned(),
         });
     }
 
@@ -436,7 +449,13 @@ impl Ledger {
             why: d.body.rules.join("; "),
             at_ms: d.body.decided_ms,
         });
-        orders.chain(votes).chain(decisions).collect()
+        let earlier = self.over_before(p, authority).map(|(by, why)| Denial {
+            kind: DenialKind::Saga,
+            by: authority.member(&by.author).map_or_else(String::new, |m| m.spiffe_id.to_string()),
+            why,
+            at_ms: by.wall_ms(),
+        });
+        orders.chain(votes).chain(decisions).chain(earlier).collect()
     }
 
     /// When a proposal lapses: the earliest deadline that it or an entitled coordinator named.

@@ -1,5 +1,7 @@
 //! The story of a lineage, for `audit show` and `why`.
 
+use std::collections::BTreeMap;
+
 use cauldron_identity::authority::Authority;
 use cauldron_identity::{FactId, Header};
 use serde::Serialize;
@@ -98,6 +100,11 @@ impl Ledger {
                 }
                 add(&r.header, r.id, says, None);
             }
+        }
+        for abort in self.aborts.get(lineage).into_iter().flat_map(BTreeMap::values) {
+            let foreign = || "its author does not own the resource".to_owned();
+            let void = (!self.may_abort(abort, authority)).then(foreign);
+            add(&abort.header, abort.id, format!("will not be done: {}", abort.body.reason), void);
         }
         for start in self.starts.values().filter(|s| s.body.lineage == *lineage) {
             let foreign = || "its author does not own the resource".to_owned();

@@ -8,7 +8,7 @@ use minicbor::Decode;
 use super::tally::HOUR_MS;
 use super::{Ledger, Report};
 use crate::bodies::{
-    Decision, Deputy, KIND_DECISION, KIND_DEPUTY, KIND_PERMIT, KIND_PROPOSAL, KIND_READ, KIND_RESTRICTION,
+    Aborted, Decision, Deputy, KIND_ABORTED, KIND_DECISION, KIND_DEPUTY, KIND_PERMIT, KIND_PROPOSAL, KIND_READ, KIND_RESTRICTION,
     KIND_STARTED, KIND_VOTE, KIND_WINDOW, Permit, Restriction, Started, Target, WindowClosed,
 };
 use crate::vote::{Choice, SignedVote};
@@ -42,6 +42,9 @@ impl Ledger {
             KIND_STARTED => _ = of(fact, |s: Started| self.of_start(&s, &mut ids)),
             KIND_VOTE => _ = of(fact, |v: SignedVote| self.of_vote(&v, &mut ids)),
             KIND_DEPUTY => _ = of(fact, |d: Deputy| self.of_deputy(&d, &mut ids)),
+            KIND_ABORTED => {
+                _ = of(fact, |a: Aborted| ids.extend(self.lineages.get(&a.proposal).into_iter().flatten()));
+            }
             _ => match Report::read(fact) {
                 Some(report) => {
                     let start = report.ok().and_then(|r| self.starts.get(&r.body.started()));
@@ -51,6 +54,7 @@ impl Ledger {
                 None => {}
             },
         }
+        self.with_sagas(&mut ids);
         Touched::These(ids)
     }
 
@@ -76,6 +80,7 @@ impl Ledger {
             ids.extend(self.sessions.get(&step.id).and_then(|steps| steps.get(&step.index)).into_iter().flatten());
         }
         ids.extend(self.followers.get(id).into_iter().flatten());
+        ids.extend(self.next_steps.get(id).into_iter().flatten());
         // Whatever came from it may have waited for it.
         let (mut open, mut seen) = (vec![*id], BTreeSet::from([*id]));
         while let Some(next) = open.pop() {

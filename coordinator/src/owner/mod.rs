@@ -116,6 +116,7 @@ impl<'a> Bench<'a> {
         if anew {
             self.check_denials(permit, p)?;
         }
+        self.check_step(p)?;
         self.check_unused(&permit.id, p, resuming)?;
         self.check_times(&permit.body, p)?;
         if planted::active("owner-trusts-coordinator") {
@@ -213,8 +214,20 @@ impl<'a> Bench<'a> {
             DenialKind::Kill => Code::Killed,
             DenialKind::Veto => Code::Vetoed,
             DenialKind::Vote | DenialKind::Policy => Code::Denied,
+            DenialKind::Saga => Code::Saga,
         };
         void(code, &format!("denied by {}: {}", denial.by, denial.why))
+    }
+
+    /// A coordinator that permits a step out of turn, or a step of half a saga, does not get it done.
+    fn check_step(&self, p: &Recorded<Proposal>) -> Judged<()> {
+        if let Some(abort) = self.ledger.aborted(&p.body.lineage(p.id), self.authority) {
+            return void(Code::Saga, &format!("this step was given up: {}", abort.body.reason));
+        }
+        match self.ledger.awaits_step(p, self.authority) {
+            Some(why) if !planted::active("step-out-of-turn") => refuse(Code::Saga, &why),
+            _ => Ok(()),
+        }
     }
 
     fn check_unused(&self, permit: &FactId, p: &Recorded<Proposal>, resuming: Option<&FactId>) -> Judged<()> {

@@ -50,6 +50,8 @@ pub enum Code {
     Budget,
     /// Its token is not good, not for this, or used.
     Glass,
+    /// The step of its saga before it is not done.
+    Saga,
 }
 
 impl Code {
@@ -86,6 +88,7 @@ impl Code {
             Self::Glass => {
                 "a token that the council sealed for this node, unused and in time, must sign this proposal and reason"
             }
+            Self::Saga => "every step before it must be done, and checked where its permit asks for that, and stand",
         }
     }
 }

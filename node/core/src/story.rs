@@ -37,7 +37,7 @@ impl NodeCore {
     }
 
     /// A status as this node goes by it; from the docket, where it is not cut off.
-    fn status_seen(&self, now: Clock, id: &FactId) -> Option<Cow<'_, Status>> {
+    pub(crate) fn status_seen(&self, now: Clock, id: &FactId) -> Option<Cow<'_, Status>> {
         if self.is_cut_off() {
             return self.status_here(id, now).map(Cow::Owned);
         }
@@ -99,6 +99,7 @@ impl NodeCore {
             contested: status.contested,
             ended: status.ended,
             break_glass: self.glass_word(&status.id),
+            saga: self.saga_line(now, p),
             operation: p.body.operation.clone(),
             target: p.body.resource.clone(),
             summary: p.body.rationale.clone(),
@@ -339,7 +340,7 @@ fn newest_first(mut views: Vec<ProposalView>) -> Vec<ProposalView> {
     views
 }
 
-fn state_word(state: State) -> &'static str {
+pub(crate) fn state_word(state: State) -> &'static str {
     match state {
         State::Proposed => "PROPOSED",
         State::Evaluated => "EVALUATED",

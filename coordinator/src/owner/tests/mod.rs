@@ -4,6 +4,7 @@ mod alone;
 mod bad_input;
 mod glass;
 mod powers;
+mod saga;
 mod undo;
 mod votes;
 
