@@ -315,7 +315,8 @@ impl World {
         self.run();
         self.vote("ana", p, Choice::Approve);
         self.run();
-        let permit = self.ledger.permits_on(p).next().expect("a permit").id;
+        let permit = self.ledger.permits_on(p).next();
+        let permit = permit.unwrap_or_else(|| panic!("no permit: {:?}", self.status(p))).id;
         let started = self.start(&permit);
         self.done(&started);
         started

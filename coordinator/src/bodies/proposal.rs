@@ -177,6 +177,7 @@ pub struct Proposal {
     pub hand: Option<Hand>,
     /// The step of a saga that it is.
     #[n(35)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub saga: Option<SagaStep>,
 }
 

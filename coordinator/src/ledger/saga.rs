@@ -267,7 +267,8 @@ impl Ledger {
 /// Whether a proposal is the step behind another one, as both say: nobody hangs a step on what somebody else proposed.
 fn follows(next: &Recorded<Proposal>, before: &Recorded<Proposal>) -> bool {
     let Some((n, b)) = next.body.saga.zip(before.body.saga) else { return false };
-    next.body.lineage.is_none()
+    n.fits().is_ok()
+        && next.body.lineage.is_none()
         && before.body.lineage.is_none()
         && n.after == Some(before.id)
         && (n.of, Some(n.index)) == (b.of, b.index.checked_add(1))

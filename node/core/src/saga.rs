@@ -48,6 +48,11 @@ impl NodeCore {
             let why = Refusal::new("bad_saga", "all steps are proposed by one agent, at resources of its own site");
             return Err(in_step(n as u32 + 1, of, why));
         }
+        let same = |n: &usize| steps[..*n].iter().any(|s| s.resource == steps[*n].resource);
+        if let Some(n) = (1..steps.len()).filter(same).find(|n| steps[*n].expected_version.is_some()) {
+            let why = "an earlier step changes the same resource, and nobody knows its version after that";
+            return Err(in_step(n as u32 + 1, of, Refusal::new("bad_saga", why)));
+        }
         let wants = |s: &Proposal| (s.resource.clone(), s.intent_key.clone());
         if let Some(n) = (1..steps.len()).find(|n| steps[..*n].iter().any(|s| wants(s) == wants(&steps[*n]))) {
             let why = Refusal::new("bad_saga", "an earlier step wants the same of the same resource");

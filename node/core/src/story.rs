@@ -122,6 +122,7 @@ impl NodeCore {
         if status.state == State::Proposed {
             why.extend(self.ledger.proposal(&status.id).and_then(|p| self.docket.held(p)).map(Held::says));
         }
+        why.extend(self.ledger.proposal(&status.id).and_then(|p| self.saga_line(self.now, p)));
         let waits_for_coordinator = matches!(status.state, State::Proposed | State::Approved);
         let coordinator_up = self.coordinates()
             || self.links.values().any(|p| {

@@ -19,6 +19,9 @@ pub struct ProposalRequest {
     /// The connector, where several can do it.
     #[serde(default)]
     connector: Option<String>,
+    /// The node of this site that does it; this one without. What it sees of the resource must be stated then.
+    #[serde(default)]
+    node: Option<String>,
     /// One sentence for the person who decides.
     rationale: String,
     /// The proposing agent's name; `operator` without.
@@ -74,6 +77,14 @@ pub struct ProposalRequest {
     tools: Option<Digest>,
 }
 
+/// What `POST /v1/sagas` takes, and `cauldron propose --file` where the file has `steps`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SagaRequest {
+    /// The steps, the first first: each is done after the one before it, and all are taken back when one is not done.
+    pub steps: Vec<ProposalRequest>,
+}
+
 const fn certain() -> u32 {
     1_000_000
 }
@@ -88,6 +99,19 @@ impl ProposalRequest {
             .map_err(|e| crate::run::chain(&e))
     }
 
+    /// The node of this site that it names, where that is not `spiffe_id`'s.
+    #[must_use]
+    pub fn elsewhere(&self, spiffe_id: &SpiffeId) -> Option<&str> {
+        let own = owner(spiffe_id).map(|(_, node)| node).unwrap_or_default();
+        self.node.as_deref().filter(|node| *node != own)
+    }
+
+    /// Whether it says which version of the resource it was reasoned on.
+    #[must_use]
+    pub fn names_version(&self) -> bool {
+        self.expected_version.is_some()
+    }
+
     /// Builds the proposal for a resource that the node `spiffe_id` owns. `version` is the resource's now, where it has versions.
     ///
     /// # Errors
@@ -99,7 +123,8 @@ impl ProposalRequest {
         seen: Option<Seen>,
     ) -> Result<Proposal, String> {
         let action = self.action(catalogue)?;
-        let (site, node) = owner(spiffe_id)?;
+        let (site, own) = owner(spiffe_id)?;
+        let node = self.node.unwrap_or(own);
         let agent = format!("{spiffe_id}/agent/{}", self.agent.as_deref().unwrap_or("operator"));
         let seen = seen.unwrap_or_default();
         let version = self.expected_version.or(seen.version);

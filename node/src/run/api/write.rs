@@ -20,7 +20,7 @@ use utoipa::ToSchema;
 
 use super::{Context, Problem};
 use crate::run::effects::NotSeen;
-use crate::run::propose::{ProposalRequest, Seen};
+use crate::run::propose::{ProposalRequest, SagaRequest, Seen};
 use crate::token::JoinToken;
 
 /// Where something was recorded.
@@ -59,6 +59,43 @@ pub async fn propose(
     record(&context, Command::Propose { proposal: Box::new(proposal), traceparent }).instrument(span).await
 }
 
+/// Every step of a saga, in order.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct RecordedSaga {
+    /// The proposals, the first step first.
+    pub steps: Vec<String>,
+    /// The durability level reached.
+    pub level: &'static str,
+}
+
+/// Proposes several actions at once: each is judged alone and done after the one before it, and when one is not done, those before
+/// it are taken back, the last first. All are proposed, or none.
+#[utoipa::path(post, path = "/v1/sagas", request_body = serde_json::Value, responses((status = 200, body = RecordedSaga), (status = 409, body = Problem)))]
+pub async fn propose_saga(
+    State(context): State<Context>,
+    Json(request): Json<SagaRequest>,
+) -> Result<Json<RecordedSaga>, Problem> {
+    let (mut steps, of) = (Vec::new(), request.steps.len());
+    for (n, step) in (1..).zip(request.steps) {
+        let name = |p: Problem| p.within(&format!("step {n} of {of}"));
+        let proposal = proposal_of(&context, step).await.map_err(name)?;
+        if context.facts.hands.elsewhere().connector(&proposal.operation).is_some() {
+            let detail = format!("{} is carried out by whoever runs a session", proposal.operation);
+            return Err(name(Problem::bad_request("needs_session", detail)));
+        }
+        steps.push(proposal);
+    }
+    let span = tracing::info_span!("propose");
+    let traceparent = Some(span.in_scope(crate::telemetry::traceparent));
+    let reply = context.node.command(Command::ProposeSaga { steps, traceparent }).instrument(span).await?;
+    match reply {
+        Reply::Saga(ids) => {
+            Ok(Json(RecordedSaga { steps: ids.iter().map(ToString::to_string).collect(), level: "local" }))
+        }
+        other => Err(Problem::unavailable("unexpected", format!("the core answered {other:?}"))),
+    }
+}
+
 /// The proposal that a request asks for, at a resource of this node, with what its connector sees.
 pub(super) async fn proposal_of(context: &Context, request: ProposalRequest) -> Result<Proposal, Problem> {
     let catalogue = context.node.read(|core| core.catalogue().clone()).await?;
@@ -71,6 +108,13 @@ pub(super) async fn proposal_of(context: &Context, request: ProposalRequest) -> 
 async fn seen(context: &Context, request: &ProposalRequest, catalogue: &Catalogue) -> Result<Option<Seen>, Problem> {
     let action = request.action(catalogue).map_err(|e| Problem::bad_request("proposal", e))?;
     let (needed, connector) = (action.schema().about().versioned, action.connector().to_owned());
+    if let Some(node) = request.elsewhere(&context.facts.spiffe_id) {
+        if !needed || request.names_version() {
+            return Ok(None);
+        }
+        let detail = format!("only {node} knows the version of what it owns; name it as expected_version");
+        return Err(Problem::bad_request("no_version", detail).hint("propose at that node, or ask it for the version"));
+    }
     match context.facts.hands.look(action).await {
         Ok(seen) => Ok(Some(seen)),
         Err(NotSeen::NoConnector) if !needed => Ok(None),
