@@ -35,6 +35,7 @@
 //! | `cold-before-durable` | a fact leaves memory before the store has it |
 //! | `index-outlives-its-store` | what a clean stop left is believed although the store went on |
 //! | `rights-unconfirmed` | after a restart rights are used before any peer has confirmed what was done with them |
+//! | `step-out-of-turn` | a step of a saga waits for no other |
 //!
 //! Bugs of the wires, which no simulated world has; `cargo xtask planted` runs the test of real handshakes that must catch
 //! each:
@@ -89,10 +90,12 @@
 //! | `break-glass-twice` | a token may be used again |
 //! | `resume-unjudged` | what was started before a crash goes on although somebody said no since |
 //! | `cut-beside-forgotten` | a cut that a term took out of the chain means nothing |
+//! | `step-unchecked` | an owner begins a step of a saga out of turn, where a coordinator permits it |
+//! | `step-by-anybody` | anybody may hang a step on what somebody else proposed |
 //! | `purpose-restated` | a session may say anew what it is for, after it read something |
 
 /// The bugs of what people and coordinators may do to a proposal.
-pub const GOVERN_NAMES: [&str; 17] = [
+pub const GOVERN_NAMES: [&str; 19] = [
     "deputy-votes-twice",
     "writer-approves",
     "silence-unvouched",
@@ -110,6 +113,8 @@ pub const GOVERN_NAMES: [&str; 17] = [
     "resume-unjudged",
     "cut-beside-forgotten",
     "purpose-restated",
+    "step-unchecked",
+    "step-by-anybody",
 ];
 
 /// The bugs of ranges, of documents in one piece and of facts on disk.
@@ -133,7 +138,7 @@ pub const WIRE_NAMES: [&str; 3] = ["resumption-on", "guard-off", "path-check-off
 pub const MODEL_NAMES: [&str; 2] = ["credit-counted-twice", "refund-by-timeout"];
 
 /// The bugs that the simulator must find; `activate` accepts them, in a build with the feature.
-pub const NAMES: [&str; 36] = [
+pub const NAMES: [&str; 37] = [
     "owner-trusts-coordinator",
     "vote-not-bound-to-terms",
     "same-person-twice",
@@ -170,6 +175,7 @@ pub const NAMES: [&str; 36] = [
     "silence-unvouched",
     "silence-not-waited",
     "edit-beside-its-parent",
+    "step-out-of-turn",
 ];
 
 /// One of [`WIRE_NAMES`], [`RANGE_NAMES`] or [`GOVERN_NAMES`], for every thread: tests run wherever the runtime puts them.

@@ -165,6 +165,8 @@ pub struct AgentWeather {
     pub ttl_s: u64,
     /// Of a hundred proposals, how many are steps of a session for some person.
     pub sessions: u64,
+    /// Of a hundred proposals, how many are sagas of two or three steps.
+    pub sagas: u64,
 }
 
 impl Weather {
@@ -224,6 +226,7 @@ impl Weather {
         weather.takes = rng
             .percent(60)
             .then(|| Takes { limit: rng.between(1, 5), window_ms: *rng.pick(&[None, Some(120_000)]).unwrap_or(&None) });
+        weather.agents.sagas = *rng.pick(&[0, 30]).unwrap_or(&0);
         weather.favour_the_planted(turbulence_ms);
         weather
     }
@@ -295,6 +298,9 @@ impl Weather {
         if planted::active("unknown-settled-unspent") {
             (self.takes, self.effect_fails) = (Some(Takes { limit: 5, window_ms: Some(120_000) }), (0, 40));
         }
+        if planted::active("step-out-of-turn") {
+            self.agents.sagas = 60;
+        }
         if planted::active("cold-before-durable") {
             self.hot_bytes = 0;
         }
@@ -334,7 +340,7 @@ impl Weather {
                 deputy_ms: None,
                 undo_ms: None,
             },
-            agents: AgentWeather { proposals: 0, repeats: 0, open_ms: 3_600_000, ttl_s: 600, sessions: 0 },
+            agents: AgentWeather { proposals: 0, repeats: 0, open_ms: 3_600_000, ttl_s: 600, sessions: 0, sagas: 0 },
             effect_ms_max: 5,
             effect_fails: (0, 0),
             checks: None,
@@ -442,6 +448,7 @@ impl AgentWeather {
             open_ms: if rng.percent(30) { rng.between(20_000, 90_000) } else { turbulence_ms + 600_000 },
             ttl_s: rng.between(5, 120),
             sessions: 0,
+            sagas: 0,
         }
     }
 }

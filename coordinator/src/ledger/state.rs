@@ -326,6 +326,11 @@ impl Ledger {
     }
 
     fn fold_progress(&self, p: &Recorded<Proposal>, authority: &Authority, now_ms: u64, status: &mut Status) {
+        if let Some(abort) = self.aborted(&p.body.lineage(p.id), authority) {
+            status.state = State::Denied;
+            status.why.push(format!("its owner will not do it: {}", abort.body.reason));
+            return;
+        }
         if let Err(why) = self.proposal_counts(p, authority) {
             status.why.push(why);
             return;
@@ -333,11 +338,6 @@ impl Ledger {
         if let Some(child) = self.superseded_by(&p.id, authority) {
             (status.state, status.superseded_by) = (State::Superseded, Some(child));
             status.why.push(format!("{} took its place", child.short()));
-            return;
-        }
-        if let Some(abort) = self.aborted(&p.body.lineage(p.id), authority) {
-            status.state = State::Denied;
-            status.why.push(format!("its owner will not do it: {}", abort.body.reason));
             return;
         }
         if let Some(permit) = self.permits_on(&p.id).find(|permit| self.is_live(p, permit, authority, now_ms)) {

@@ -225,7 +225,7 @@ impl<'a> Bench<'a> {
             return void(Code::Saga, &format!("this step was given up: {}", abort.body.reason));
         }
         match self.ledger.awaits_step(p, self.authority) {
-            Some(why) if !planted::active("step-out-of-turn") => refuse(Code::Saga, &why),
+            Some(why) if !planted::active("step-unchecked") => refuse(Code::Saga, &why),
             _ => Ok(()),
         }
     }

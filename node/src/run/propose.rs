@@ -22,6 +22,9 @@ pub struct ProposalRequest {
     /// The node of this site that does it; this one without. What it sees of the resource must be stated then.
     #[serde(default)]
     node: Option<String>,
+    /// What would change, where another node does it: this one cannot look. Shown as the proposer's word.
+    #[serde(default)]
+    dry_run: Option<String>,
     /// One sentence for the person who decides.
     rationale: String,
     /// The proposing agent's name; `operator` without.
@@ -124,6 +127,11 @@ impl ProposalRequest {
     ) -> Result<Proposal, String> {
         let action = self.action(catalogue)?;
         let (site, own) = owner(spiffe_id)?;
+        let elsewhere = self.elsewhere(spiffe_id).is_some();
+        let said = self.dry_run.map(|text| format!("as the proposer says, who is not its owner:\n{text}"));
+        if said.is_some() && !elsewhere {
+            return Err("dry_run: this node looks itself at what it owns; leave it out".to_owned());
+        }
         let node = self.node.unwrap_or(own);
         let agent = format!("{spiffe_id}/agent/{}", self.agent.as_deref().unwrap_or("operator"));
         let seen = seen.unwrap_or_default();
@@ -150,7 +158,7 @@ impl ProposalRequest {
             agent_prompt: self.prompt,
             agent_tools: self.tools,
             blast: if self.blast.is_empty() { seen.blast } else { self.blast },
-            dry_run: seen.dry_run,
+            dry_run: seen.dry_run.or(said),
             alternatives: self.alternatives,
             budgets: self.budgets,
             ..base
@@ -257,6 +265,20 @@ mod tests {
             "{:?}",
             Action::of_proposal(Catalogue::built_in(), &p)
         );
+    }
+
+    #[test]
+    fn what_another_node_does_is_told_in_the_proposers_words() {
+        let args = json!({ "path": "a.conf", "text": "two\n" });
+        let step = |node: &str| {
+            json!({ "operation": "devops.file.write", "args": args, "rationale": "r", "node": node,
+                    "dry_run": "+two", "expected_version": "absent" })
+        };
+        let p = request(step("annexe")).expect("valid");
+        assert_eq!((p.resource.as_str(), p.site.as_str()), ("lyon/annexe/folder/a.conf", "lyon"));
+        assert!(p.agent.contains("/node/lyon/agent/"), "{}", p.agent);
+        assert!(p.dry_run.is_some_and(|text| text.starts_with("as the proposer says") && text.ends_with("+two")));
+        assert!(request(step("lyon")).expect_err("its own").contains("looks itself"));
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod once;
 mod permit;
 mod rooted;
 mod roots;
+mod saga;
 mod scan;
 mod takes;
 mod tamper;
@@ -98,12 +99,14 @@ pub(crate) fn at_each_fact(world: &mut World, place: Place, fact: &Arc<Known>, o
                 decision::decision(world, place, fact)?;
                 once::no_second_start(world, place, fact)?;
                 takes::start_is_reserved(world, place, fact)?;
+                saga::in_turn(world, place, fact)?;
             }
             KIND_PERMIT => finality::no_permit_after_a_no(world, place, fact)?,
             _ => {}
         }
     }
     finality::mark_hard_places(world, place, fact);
+    saga::mark_hard_places(world, place, fact);
     budgets::mark_hard_places(world, place, fact, own);
     Ok(())
 }
@@ -210,5 +213,6 @@ pub(crate) fn at_the_end(world: &mut World) -> Holds {
     roots::settled(world)?;
     finality::final_states(world)?;
     finality::ends_are_told(world)?;
+    saga::all_or_none(world)?;
     finality::progress(world)
 }

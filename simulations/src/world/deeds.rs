@@ -44,6 +44,11 @@ pub enum Asked {
         /// Who owns the resource.
         owner: Place,
     },
+    /// A saga of steps on resources of these places.
+    Saga {
+        /// Who owns each step's resource.
+        owners: Vec<Place>,
+    },
     /// A session; then comes its first step, on a resource of the place.
     Session {
         /// The step.
@@ -82,9 +87,9 @@ pub enum Asked {
 /// Something that an agent once wanted.
 #[derive(Debug, Clone)]
 pub(crate) struct Intent {
-    owner: Place,
-    address: String,
-    window_ms: u64,
+    pub(super) owner: Place,
+    pub(super) address: String,
+    pub(super) window_ms: u64,
 }
 
 impl World {
@@ -144,6 +149,7 @@ impl World {
                 let step = Command::Step { session, proposal: Box::new(proposal), traceparent: None };
                 self.ask(place, step, Asked::Proposal { owner });
             }
+            (Asked::Saga { owners }, Ok(Reply::Saga(ids))) => self.saga_written(place, &owners, &ids),
             (Asked::Deputy, Ok(Reply::Recorded(_))) => reached!(self, "deputy.named"),
             (Asked::Undo, Ok(Reply::Recorded(_))) => reached!(self, "undo.asked"),
             _ => {}
@@ -199,6 +205,9 @@ impl World {
     pub(crate) fn propose_something(&mut self) {
         let up: Vec<Place> = self.at_sites().filter(|p| self.machines[*p].is_up()).collect();
         let Some(place) = self.rng.pick(&up).copied() else { return };
+        if self.proposes_a_saga() {
+            return self.propose_steps(place);
+        }
         let repeat = self.rng.percent(self.weather.agents.repeats);
         let intent = match repeat.then(|| self.earlier_intent(place)).flatten() {
             Some(intent) => {
@@ -221,7 +230,7 @@ impl World {
     }
 
     /// Now and then an agent proposes for its neighbour's list instead of its own.
-    fn new_intent(&mut self, place: Place) -> Intent {
+    pub(super) fn new_intent(&mut self, place: Place) -> Intent {
         let site = &self.machines[place].site;
         let here: Vec<Place> = self.at_sites().filter(|p| self.machines[*p].site == *site).collect();
         let owner = if self.rng.percent(70) { place } else { self.rng.pick(&here).copied().unwrap_or(place) };
@@ -247,7 +256,7 @@ impl World {
     }
 
     /// A proposal as the brute-force agent of `place` would make it.
-    fn draft(&mut self, place: Place, intent: &Intent) -> Proposal {
+    pub(super) fn draft(&mut self, place: Place, intent: &Intent) -> Proposal {
         let now = self.queue.now();
         let agents = self.weather.agents;
         let (m, owner) = (&self.machines[place], &self.machines[intent.owner]);

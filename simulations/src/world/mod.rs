@@ -13,6 +13,7 @@ mod documents;
 mod faults;
 pub mod machine;
 mod papers;
+pub(crate) mod sagas;
 pub mod people;
 pub mod process;
 pub mod roots;
