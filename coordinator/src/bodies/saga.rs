@@ -47,7 +47,9 @@ impl SagaStep {
             return Err(format!("a saga has 2 to {SAGA_STEPS_MAX} steps, it names {of}"));
         }
         if !(1..=*of).contains(index) || (*index == 1) != after.is_none() {
-            return Err(format!("it is no step {index} of {of}: the first follows nothing, and every other one the step before"));
+            return Err(format!(
+                "it is no step {index} of {of}: the first follows nothing, and every other one the step before"
+            ));
         }
         Ok(())
     }

@@ -182,7 +182,10 @@ impl Ledger {
         }
         let steps = self.saga(p);
         if let Some(missing) = (1..=step.of).find(|n| !steps.contains_key(n)) {
-            return Some(format!("step {missing} of {} of its saga is not here, and half a saga is not begun", step.of));
+            return Some(format!(
+                "step {missing} of {} of its saga is not here, and half a saga is not begun",
+                step.of
+            ));
         }
         if let Some(why) = steps.values().find_map(|step| self.saga_counts(step).err()) {
             return Some(why);
@@ -237,9 +240,8 @@ impl Ledger {
     #[must_use]
     pub fn stands_behind(&self, p: &Recorded<Proposal>, authority: &Authority) -> Option<(u32, &Recorded<Proposal>)> {
         let index = p.body.saga?.index;
-        let stands = |p: &Recorded<Proposal>| {
-            matches!(self.fate(&p.id, authority), Fate::Begun | Fate::Done | Fate::Unsettled)
-        };
+        let stands =
+            |p: &Recorded<Proposal>| matches!(self.fate(&p.id, authority), Fate::Begun | Fate::Done | Fate::Unsettled);
         self.saga(p).into_iter().rev().find(|(n, p)| *n > index && stands(p))
     }
 

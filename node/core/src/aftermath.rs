@@ -228,10 +228,13 @@ impl NodeCore {
             return Ok(Reply::Already(begun.map_or(start.id, |r| r.id)));
         }
         // In reverse order: what was done on top of it comes off first.
-        let behind = self.ledger.proposal(&start.body.lineage).and_then(|p| self.ledger.stands_behind(p, &self.authority));
+        let behind =
+            self.ledger.proposal(&start.body.lineage).and_then(|p| self.ledger.stands_behind(p, &self.authority));
         if let Some((n, step)) = behind {
             let (short, at) = (step.id.short(), &step.body.resource);
-            let sentence = format!("step {n} of its saga ({short} on {at}) stands behind it: take that back, and this follows by itself");
+            let sentence = format!(
+                "step {n} of its saga ({short} on {at}) stands behind it: take that back, and this follows by itself"
+            );
             return Err(Refusal::new("later_step", sentence));
         }
         self.begin_undo(&start, Some(by), reason).map(Reply::Recorded)

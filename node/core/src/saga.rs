@@ -8,7 +8,7 @@ use cauldron_coordinator::bodies::{
 };
 use cauldron_coordinator::ledger::{Fate, Recorded, Report, State, Touched};
 use cauldron_identity::codec::to_cbor;
-use cauldron_identity::{Clock, Fact, FactId};
+use cauldron_identity::{Clock, Fact, FactId, SealedFact};
 
 use crate::core::NodeCore;
 use crate::govern::OPEN_PER_AGENT_MAX;
@@ -130,9 +130,8 @@ impl NodeCore {
 
     /// Why a step that was not begun never will be: every proposal of its lineage that counts is over without effect.
     fn given_up(&self, step: &Recorded<Proposal>) -> Option<String> {
-        let counts = |p: &&Recorded<Proposal>| {
-            p.id == step.id || self.ledger.proposal_counts(p, &self.authority).is_ok()
-        };
+        let counts =
+            |p: &&Recorded<Proposal>| p.id == step.id || self.ledger.proposal_counts(p, &self.authority).is_ok();
         let mut last = None;
         for p in self.ledger.lineage(&step.id).filter(counts) {
             let status = self.status_seen(self.now, &p.id)?;
@@ -160,6 +159,14 @@ impl NodeCore {
     pub(crate) fn rolls_back(&self, start: &Recorded<Started>) -> Option<String> {
         let step = self.ledger.proposal(&start.body.lineage)?;
         self.ledger.rolls_back(step, &self.authority).map(|why| shortened(&why))
+    }
+
+    /// The proposals of the other steps of a lineage's saga, as they were signed.
+    #[must_use]
+    pub fn saga_facts(&self, lineage: &FactId) -> Vec<SealedFact> {
+        let Some(p) = self.ledger.proposal(lineage) else { return Vec::new() };
+        let others = self.ledger.saga(p).into_values().filter(|step| step.id != *lineage);
+        others.filter_map(|step| self.log.get(&step.id)).map(|fact| fact.sealed().clone()).collect()
     }
 
     /// One sentence: which step of how many a proposal is, and what hangs on it.

@@ -13,10 +13,10 @@ mod documents;
 mod faults;
 pub mod machine;
 mod papers;
-pub(crate) mod sagas;
 pub mod people;
 pub mod process;
 pub mod roots;
+pub(crate) mod sagas;
 mod start;
 mod wires;
 

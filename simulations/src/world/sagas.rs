@@ -3,8 +3,8 @@
 use cauldron_identity::FactId;
 use cauldron_node_core::{Command, Ticket};
 
-use super::deeds::{Asked, Intent};
 use super::World;
+use super::deeds::{Asked, Intent};
 use crate::clock::EPOCH_MS;
 use crate::history::Ack;
 use crate::invariants;
@@ -38,8 +38,10 @@ impl World {
     pub fn propose_saga(&mut self, name: &str, steps: &[(&str, &str)]) -> Vec<FactId> {
         let place = self.place(name);
         let before = self.history.proposals.len();
-        let intent = |(owner, address): &(&str, &str)| {
-            Intent { owner: self.place(owner), address: (*address).to_owned(), window_ms: EPOCH_MS }
+        let intent = |(owner, address): &(&str, &str)| Intent {
+            owner: self.place(owner),
+            address: (*address).to_owned(),
+            window_ms: EPOCH_MS,
         };
         let intents: Vec<Intent> = steps.iter().map(intent).collect();
         self.ask_for_saga(place, &intents);

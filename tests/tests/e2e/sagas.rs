@@ -93,8 +93,14 @@ fn a_no_to_the_last_of_three_steps_leaves_every_file_as_it_was() {
     }
     assert_eq!(place.texts(), ["one\n"; 3]);
     let told = place.mesh.hq.facts(&a, "compensating");
-    assert!(told[0]["summary"].as_str().is_some_and(|s| s.contains("step 2") && s.contains("did not happen")), "{told:?}");
+    assert!(
+        told[0]["summary"].as_str().is_some_and(|s| s.contains("step 2") && s.contains("did not happen")),
+        "{told:?}"
+    );
     assert_eq!(place.mesh.hq.facts(&c, "aborted").len(), 1);
+    let receipt = place.mesh.hq.run(&["audit", "receipt", &b]).ok().json();
+    let facts = receipt["says"]["facts"].as_array().expect("facts");
+    assert!(facts.iter().all(|fact| fact["void"].is_null()), "{facts:?}");
 }
 
 #[test]
@@ -127,7 +133,8 @@ fn a_saga_with_a_bad_step_is_not_proposed_at_all() {
     let one = json!({ "steps": [step("a.conf")] });
     assert!(place.propose("one.json", &one.to_string()).err.contains("2 to 16 steps"));
     assert!(place.mesh.lyon.items("/v1/proposals").is_empty());
-    let toml = "[[steps]]\noperation = \"devops.file.write\"\nrationale = \"r\"\nargs = { path = \"a.conf\", text = \"x\" }\n";
+    let toml =
+        "[[steps]]\noperation = \"devops.file.write\"\nrationale = \"r\"\nargs = { path = \"a.conf\", text = \"x\" }\n";
     let both = format!("{toml}{}", toml.replace("a.conf", "c.conf"));
     assert_eq!(place.propose("saga.toml", &both).ok().json()["steps"].as_array().map(Vec::len), Some(2));
 }

@@ -127,7 +127,14 @@ fn nobody_hangs_a_step_on_what_somebody_else_proposed() {
     let alone = world.propose(proposal("198.51.100.9"));
     let follows = |index, of, after: FactId| Some(SagaStep { index, of, after: Some(after) });
     let forged = [
-        ("another agent", Proposal { saga: follows(2, 2, steps[0]), agent: proposal("198.51.100.5").agent.replace("sshd", "ssh"), ..proposal("198.51.100.5") }),
+        (
+            "another agent",
+            Proposal {
+                saga: follows(2, 2, steps[0]),
+                agent: proposal("198.51.100.5").agent.replace("sshd", "ssh"),
+                ..proposal("198.51.100.5")
+            },
+        ),
         ("another length", Proposal { saga: follows(2, 3, steps[0]), ..proposal("198.51.100.6") }),
         ("no step", Proposal { saga: follows(2, 2, alone), ..proposal("198.51.100.7") }),
         ("behind the end", Proposal { saga: follows(3, 2, steps[1]), ..proposal("198.51.100.8") }),
