@@ -4,6 +4,8 @@ use cauldron_identity::ids::sha256;
 use cauldron_tests::{Mesh, Node, Plan, Ran, cauldron, eventually};
 use serde_json::{Value, json};
 
+use crate::site::{listens, replace};
+
 /// A mesh with two nodes at lyon, each with a folder of its own.
 struct Place {
     mesh: Mesh,
@@ -27,6 +29,8 @@ impl Place {
         let token = cauldron(mesh.folder(), &["authority", "token", &id, "--node", &hq]).ok().out;
         mesh.join_with(token.trim(), &["--folder", &folder("annexe.d")]).ok();
         let mut annexe = Node::new(mesh.folder(), "annexe");
+        // They talk without hq, too.
+        replace(&annexe.config(), "join = [", &format!("join = [\"{}\", ", listens(&mesh.lyon)));
         mesh.lyon.start();
         annexe.start();
         mesh.until_up();
