@@ -3,6 +3,7 @@
 
 mod alone;
 mod permit;
+mod step;
 mod undo;
 mod verdict;
 
@@ -217,17 +218,6 @@ impl<'a> Bench<'a> {
             DenialKind::Saga => Code::Saga,
         };
         void(code, &format!("denied by {}: {}", denial.by, denial.why))
-    }
-
-    /// A coordinator that permits a step out of turn, or a step of half a saga, does not get it done.
-    fn check_step(&self, p: &Recorded<Proposal>) -> Judged<()> {
-        if let Some(abort) = self.ledger.aborted(&p.body.lineage(p.id), self.authority) {
-            return void(Code::Saga, &format!("this step was given up: {}", abort.body.reason));
-        }
-        match self.ledger.awaits_step(p, self.authority) {
-            Some(why) if !planted::active("step-unchecked") => refuse(Code::Saga, &why),
-            _ => Ok(()),
-        }
     }
 
     fn check_unused(&self, permit: &FactId, p: &Recorded<Proposal>, resuming: Option<&FactId>) -> Judged<()> {
