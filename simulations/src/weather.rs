@@ -299,7 +299,9 @@ impl Weather {
             (self.takes, self.effect_fails) = (Some(Takes { limit: 5, window_ms: Some(120_000) }), (0, 40));
         }
         if planted::active("step-out-of-turn") {
-            self.agents.sagas = 60;
+            (self.agents.sagas, self.agents.proposals, self.takes, self.silence_ms) = (100, 8, None, None);
+            (self.people.approvers, self.people.deny, self.people.look_ms) = (1, 0, 2_000);
+            (self.people.edit, self.people.veto_ms, self.budget_ms, self.faults.lie_ms) = (0, None, None, None);
         }
         if planted::active("cold-before-durable") {
             self.hot_bytes = 0;
