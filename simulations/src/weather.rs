@@ -248,6 +248,9 @@ impl Weather {
         if planted::active("coordinator-may-enrol-people") || planted::active("deny-not-final") {
             self.faults.forge_ms = often;
         }
+        if planted::active("coordinator-may-enrol-people") {
+            self.agents.sagas = 0;
+        }
         if planted::active("deny-not-final") {
             (self.agents.proposals, self.people.deny, self.people.look_ms) = (9, 30, 2_000);
         }

@@ -449,7 +449,9 @@ impl Ledger {
             why: d.body.rules.join("; "),
             at_ms: d.body.decided_ms,
         });
-        let earlier = self.over_before(p, authority).map(|(by, why)| Denial {
+        // What was given up before anything else was taken back because of it is not denied by that.
+        let first = self.aborted(&p.body.lineage(p.id), authority).is_none();
+        let earlier = first.then(|| self.over_before(p, authority)).flatten().map(|(by, why)| Denial {
             kind: DenialKind::Saga,
             by: authority.member(&by.author).map_or_else(String::new, |m| m.spiffe_id.to_string()),
             why,
