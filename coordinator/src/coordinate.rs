@@ -356,6 +356,10 @@ impl<'a> Desk<'a> {
         if self.clock.confidence == Confidence::Unknown || self.ledger.used_by(p, self.authority, None).is_some() {
             return None;
         }
+        // A step of a saga waits for its turn.
+        if self.ledger.awaits_step(p, self.authority).is_some() {
+            return None;
+        }
         let decision = self.ledger.decisions_on(&p.id).find(|d| Some(d.id) == status.decision)?;
         let ballot = Ballot::new(self.ledger, self.authority, p, &decision.body);
         // The owner would refuse it: people go on until the grant is met.

@@ -114,7 +114,7 @@ pub fn build_for(
 ) -> Input {
     let p = &recorded.body;
     let steps = steps_of(ledger, recorded);
-    let document = json!({
+    let mut document = json!({
         "v": VERSION,
         "now": rfc3339(clock.wall_ms),
         "now_ms": clock.wall_ms,
@@ -130,6 +130,9 @@ pub fn build_for(
         "resource": resource(ledger, authority, observer, p),
         "votes": votes(ledger, authority, recorded, clock.wall_ms),
     });
+    if let Some((saga, map)) = saga(ledger, authority, recorded, clock.wall_ms).zip(document.as_object_mut()) {
+        map.insert("saga".into(), saga);
+    }
     let (created_ms, expires_ms) = (p.created_ms, p.expires_ms);
     Input { document, action_class: p.action_class.clone(), created_ms, expires_ms }
 }
@@ -176,6 +179,23 @@ fn history(ledger: &Ledger, authority: &Authority, steps: &[&Recorded<Proposal>]
         })
     };
     newest.iter().map(one).collect()
+}
+
+/// The step of a saga that a proposal is, and what became of those before it.
+fn saga(ledger: &Ledger, authority: &Authority, p: &Recorded<Proposal>, now_ms: u64) -> Option<Value> {
+    let step = p.body.saga?;
+    let one = |(index, before): (u32, &Recorded<Proposal>)| {
+        let state = ledger.step_state(before, authority, now_ms);
+        json!({
+            "step": index,
+            "id": before.id,
+            "operation": before.body.operation,
+            "resource": before.body.resource,
+            "state": state,
+        })
+    };
+    let before: Value = ledger.saga(p).range(..step.index).map(|(index, p)| one((*index, p))).collect();
+    Some(json!({ "step": step.index, "of": step.of, "before": before }))
 }
 
 /// Labels of everything that shaped a proposal: what it says itself, and what its session has read before.

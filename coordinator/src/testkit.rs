@@ -294,6 +294,43 @@ impl World {
         self.put(3, "site/lyon", KIND_PROPOSAL, &p)
     }
 
+    /// A saga of lyon's agent that blocks these addresses in a row.
+    pub fn saga(&mut self, addresses: &[&str]) -> Vec<FactId> {
+        let of = u32::try_from(addresses.len()).expect("few");
+        let mut ids: Vec<FactId> = Vec::new();
+        for (index, address) in (1..).zip(addresses) {
+            let saga = Some(SagaStep { index, of, after: ids.last().copied() });
+            let (created_ms, expires_ms) = (self.clock.wall_ms, self.clock.wall_ms + 12 * 3_600_000);
+            ids.push(self.propose(Proposal { saga, created_ms, expires_ms, ..proposal(address) }));
+        }
+        ids
+    }
+
+    /// Says as `author` that a step will not be done.
+    pub fn abort(&mut self, author: u8, proposal: &FactId) -> FactId {
+        let at_ms = self.clock.wall_ms;
+        self.put(author, "site/lyon", KIND_ABORTED, &Aborted { proposal: *proposal, reason: "denied".into(), at_ms })
+    }
+
+    /// Approves, permits, starts and does a proposal; its start.
+    pub fn carried_out(&mut self, p: &FactId) -> FactId {
+        self.run();
+        self.vote("ana", p, Choice::Approve);
+        self.run();
+        let permit = self.ledger.permits_on(p).next();
+        let permit = permit.unwrap_or_else(|| panic!("no permit: {:?}", self.status(p))).id;
+        let started = self.start(&permit);
+        self.done(&started);
+        started
+    }
+
+    /// Says that what was started is taken back.
+    pub fn compensated(&mut self, started: &FactId) -> FactId {
+        let at_ms = self.clock.wall_ms;
+        let body = Compensated { started: *started, effect_ref: "gone".into(), after_version: None, at_ms };
+        self.put(3, "site/lyon", KIND_COMPENSATED, &body)
+    }
+
     pub fn step(&self) -> Vec<Act> {
         self.step_as(&self.hq.author_id(), LeaseAge::Ms(0))
     }

@@ -350,6 +350,7 @@ pub fn present_proposal(p: &Proposal) -> Presentation {
     // Line by line: what would change is read as it will stand there.
     p.dry_run.iter().flat_map(|text| text.lines()).for_each(|text| line("change", text.to_owned()));
     p.expected_version.iter().for_each(|version| line("only at version", version.clone()));
+    p.saga.iter().for_each(|step| line("saga", step.says()));
     line("why", p.rationale.clone());
     line("agent", format!("{} build {}", p.agent, p.agent_build.short()));
     for (label, who) in [("for", p.on_behalf_of.clone()), ("written by", written_by(p))] {

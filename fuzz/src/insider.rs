@@ -5,10 +5,10 @@
 //! with 1 the body is what people sign inside it (an entry, a statement, an order), and they do.
 
 use cauldron_coordinator::bodies::{
-    KIND_BREAK_GLASS, KIND_BUNDLE, KIND_COMPENSATED, KIND_COMPENSATING, KIND_COMPENSATION_FAILED, KIND_DECISION,
-    KIND_DEPUTY, KIND_DONE, KIND_ENDED, KIND_FAILED, KIND_PERMIT, KIND_PROPOSAL, KIND_RESTRICTION, KIND_REVIEW,
-    KIND_SITE_LIFT, KIND_STARTED, KIND_UNKNOWN, KIND_VERIFIED, KIND_VERIFY_FAILED, KIND_VOTE, KIND_WINDOW, Order,
-    Restriction,
+    KIND_ABORTED, KIND_BREAK_GLASS, KIND_BUNDLE, KIND_COMPENSATED, KIND_COMPENSATING, KIND_COMPENSATION_FAILED,
+    KIND_DECISION, KIND_DEPUTY, KIND_DONE, KIND_ENDED, KIND_FAILED, KIND_PERMIT, KIND_PROPOSAL, KIND_RESTRICTION,
+    KIND_REVIEW, KIND_SITE_LIFT, KIND_STARTED, KIND_UNKNOWN, KIND_VERIFIED, KIND_VERIFY_FAILED, KIND_VOTE, KIND_WINDOW,
+    Order, Restriction,
 };
 use cauldron_coordinator::vote::VoteStatement;
 use cauldron_crdt::doc::{KIND as KIND_CHANGE, KIND_SEAL};
@@ -23,7 +23,7 @@ use minicbor::Encode;
 use crate::mesh::{ANA, BO, COUNCIL, HQ, LYON, Mesh, PORTO, STRANGER, key, key_of, key_of_author, scopes};
 
 /// What an insider may write; the last is no fact.
-pub const KINDS: [&str; 32] = [
+pub const KINDS: [&str; 33] = [
     KIND_ENTRY,
     KIND_HELD,
     KIND_ROOTS,
@@ -56,6 +56,7 @@ pub const KINDS: [&str; 32] = [
     KIND_BREAK_GLASS,
     KIND_REVIEW,
     KIND_SITE_LIFT,
+    KIND_ABORTED,
 ];
 const AUTHORS: [u8; 4] = [HQ, LYON, PORTO, STRANGER];
 

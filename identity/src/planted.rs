@@ -40,6 +40,7 @@
 //! | `isolation-without-escrow` | past the lease class R2 draws on nothing, or on what the grant does not name |
 //! | `start-by-hearsay` | what another owner says it started counts for a proposal that is not its to carry out |
 //! | `rights-unconfirmed` | after a restart rights are used before any peer has confirmed what was done with them |
+//! | `step-out-of-turn` | a step of a saga waits for no other |
 //!
 //! Bugs of the wires, which no simulated world has; `cargo xtask planted` runs the test of real handshakes that must catch
 //! each:
@@ -96,10 +97,12 @@
 //! | `cut-beside-forgotten` | a cut that a term took out of the chain means nothing |
 //! | `sandbox-ignored` | an owner starts what its connector cannot sandbox as the permit says |
 //! | `fencing-unchecked` | a new owner acts although its connector fences less than the council's entry says |
+//! | `step-unchecked` | an owner begins a step of a saga out of turn, where a coordinator permits it |
+//! | `step-by-anybody` | anybody may hang a step on what somebody else proposed |
 //! | `purpose-restated` | a session may say anew what it is for, after it read something |
 
 /// The bugs of what people and coordinators may do to a proposal.
-pub const GOVERN_NAMES: [&str; 19] = [
+pub const GOVERN_NAMES: [&str; 21] = [
     "deputy-votes-twice",
     "writer-approves",
     "silence-unvouched",
@@ -119,6 +122,8 @@ pub const GOVERN_NAMES: [&str; 19] = [
     "purpose-restated",
     "sandbox-ignored",
     "fencing-unchecked",
+    "step-unchecked",
+    "step-by-anybody",
 ];
 
 /// The bugs of ranges, of documents in one piece and of facts on disk.
@@ -142,7 +147,7 @@ pub const WIRE_NAMES: [&str; 3] = ["resumption-on", "guard-off", "path-check-off
 pub const MODEL_NAMES: [&str; 2] = ["credit-counted-twice", "refund-by-timeout"];
 
 /// The bugs that the simulator must find; `activate` accepts them, in a build with the feature.
-pub const NAMES: [&str; 43] = [
+pub const NAMES: [&str; 44] = [
     "owner-trusts-coordinator",
     "vote-not-bound-to-terms",
     "same-person-twice",
@@ -186,6 +191,7 @@ pub const NAMES: [&str; 43] = [
     "isolation-without-escrow",
     "break-glass-twice",
     "start-by-hearsay",
+    "step-out-of-turn",
 ];
 
 /// One of [`WIRE_NAMES`], [`RANGE_NAMES`] or [`GOVERN_NAMES`], for every thread: tests run wherever the runtime puts them.

@@ -30,6 +30,10 @@ pub struct Receipt {
     /// How far members have said that they hold the authority chain: an enrolment is in effect when that is far enough.
     #[n(3)]
     pub held: Vec<SealedFact>,
+    /// The other steps of its saga, where it is a step of one: without them nothing tells that it is one.
+    #[n(4)]
+    #[cbor(default)]
+    pub steps: Vec<SealedFact>,
 }
 
 impl Receipt {
@@ -67,7 +71,7 @@ impl Receipt {
             authority.apply(&fact);
         }
         let mut ledger = Ledger::new();
-        for sealed in &self.facts {
+        for sealed in self.facts.iter().chain(&self.steps) {
             ledger.insert(&proven(sealed, &named, &authority)?);
         }
         let events = ledger.timeline(&self.lineage, &authority);

@@ -173,6 +173,8 @@ pub struct AgentWeather {
     pub ttl_s: u64,
     /// Of a hundred proposals, how many are steps of a session for some person.
     pub sessions: u64,
+    /// Of a hundred proposals, how many are sagas of two or three steps.
+    pub sagas: u64,
 }
 
 impl Weather {
@@ -235,6 +237,7 @@ impl Weather {
             .then(|| Takes { limit: rng.between(1, 5), window_ms: *rng.pick(&[None, Some(120_000)]).unwrap_or(&None) });
         weather.faults.executor_ms = every(rng, 30, turbulence_ms / 8, turbulence_ms / 2);
         weather.go_alone(rng);
+        weather.agents.sagas = *rng.pick(&[0, 30]).unwrap_or(&0);
         weather.favour_the_planted(weather.turbulence_ms);
         if weather.faults.lie_ms.is_some() {
             weather.alone = None;
@@ -258,6 +261,9 @@ impl Weather {
         }
         if planted::active("coordinator-may-enrol-people") || planted::active("deny-not-final") {
             self.faults.forge_ms = often;
+        }
+        if planted::active("coordinator-may-enrol-people") {
+            self.agents.sagas = 0;
         }
         if planted::active("deny-not-final") {
             (self.agents.proposals, self.people.deny, self.people.look_ms) = (9, 30, 2_000);
@@ -316,6 +322,11 @@ impl Weather {
         if planted::active("unknown-settled-unspent") {
             (self.takes, self.effect_fails) = (Some(Takes { limit: 5, window_ms: Some(120_000) }), (0, 40));
         }
+        if planted::active("step-out-of-turn") {
+            (self.agents.sagas, self.agents.proposals, self.takes, self.silence_ms) = (100, 8, None, None);
+            (self.people.approvers, self.people.deny, self.people.look_ms) = (1, 0, 2_000);
+            (self.people.edit, self.people.veto_ms, self.budget_ms, self.faults.lie_ms) = (0, None, None, None);
+        }
         if planted::active("cold-before-durable") {
             self.hot_bytes = 0;
         }
@@ -355,7 +366,7 @@ impl Weather {
                 deputy_ms: None,
                 undo_ms: None,
             },
-            agents: AgentWeather { proposals: 0, repeats: 0, open_ms: 3_600_000, ttl_s: 600, sessions: 0 },
+            agents: AgentWeather { proposals: 0, repeats: 0, open_ms: 3_600_000, ttl_s: 600, sessions: 0, sagas: 0 },
             effect_ms_max: 5,
             effect_fails: (0, 0),
             checks: None,
@@ -465,6 +476,7 @@ impl AgentWeather {
             open_ms: if rng.percent(30) { rng.between(20_000, 90_000) } else { turbulence_ms + 600_000 },
             ttl_s: rng.between(5, 120),
             sessions: 0,
+            sagas: 0,
         }
     }
 }

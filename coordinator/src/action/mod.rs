@@ -284,6 +284,7 @@ impl Action {
             alternatives: Vec::new(),
             budgets: Vec::new(),
             hand: None,
+            saga: None,
         }
     }
 

@@ -13,6 +13,7 @@ mod proposal;
 mod read;
 mod restriction;
 mod ruling;
+mod saga;
 mod session;
 
 #[cfg(test)]
@@ -32,6 +33,7 @@ pub use restriction::{COUNCIL, ORDER_NAMESPACE, Order, Restriction, RestrictionE
 pub use ruling::{
     Decision, Evaluation, Outcome, Permit, PolicyRef, Requester, Resolution, WindowClosed, terms, undo_digest,
 };
+pub use saga::{Aborted, SAGA_STEPS_MAX, SagaStep};
 pub use session::{DELEGATION_MAX, Delegated, SessionStep};
 
 pub use cauldron_identity::authority::{KIND_HANDOVER, KIND_TAKEOVER};
@@ -64,6 +66,8 @@ pub const KIND_COMPENSATING: &str = "compensating";
 pub const KIND_COMPENSATED: &str = "compensated";
 /// Fact kind of a [`CompensationFailed`].
 pub const KIND_COMPENSATION_FAILED: &str = "compensation-failed";
+/// Fact kind of an [`Aborted`].
+pub const KIND_ABORTED: &str = "aborted";
 /// Fact kind of a [`WindowClosed`].
 pub const KIND_WINDOW: &str = "window-closed";
 /// Fact kind of a [`Read`].
@@ -82,7 +86,7 @@ pub const KIND_RESTRICTION: &str = "restriction";
 pub const KIND_BUNDLE: &str = "policy.bundle";
 
 /// Every kind that the ledger looks into.
-pub const KINDS: [&str; 23] = [
+pub const KINDS: [&str; 24] = [
     KIND_PROPOSAL,
     KIND_DECISION,
     KIND_VOTE,
@@ -106,6 +110,7 @@ pub const KINDS: [&str; 23] = [
     KIND_BREAK_GLASS,
     KIND_REVIEW,
     KIND_SITE_LIFT,
+    KIND_ABORTED,
 ];
 
 /// Byte strings as text in the JSON view; ours hold JSON or opaque bytes.

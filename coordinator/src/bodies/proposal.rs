@@ -5,7 +5,7 @@ use cauldron_identity::{Digest, FactId};
 use minicbor::{Decode, Encode};
 use serde::Serialize;
 
-use super::{Hand, SessionStep};
+use super::{Hand, SagaStep, SessionStep};
 
 /// How much an action can harm (governance §4). The class that counts is the highest that schema, policy or proposal name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Encode, Decode, Serialize, serde::Deserialize)]
@@ -175,6 +175,10 @@ pub struct Proposal {
     /// The signature of the person who wrote or edited it, where one did.
     #[n(34)]
     pub hand: Option<Hand>,
+    /// The step of a saga that it is.
+    #[n(35)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub saga: Option<SagaStep>,
 }
 
 /// How good the agent's scores were so far.

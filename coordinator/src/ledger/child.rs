@@ -74,6 +74,9 @@ impl Ledger {
         if is(&p.body) != is(&parent.body) {
             return Err("it is of another agent, site or action class than its parent".to_owned());
         }
+        if p.body.saga != parent.body.saga {
+            return Err("it is another step of a saga than its parent".to_owned());
+        }
         if self.ancestors(parent).count() >= GENERATIONS_MAX {
             return Err(format!("its lineage has more than {GENERATIONS_MAX} generations"));
         }

@@ -16,6 +16,7 @@ mod owners;
 mod report;
 mod restrictions;
 mod rights;
+mod saga;
 mod session;
 mod state;
 mod tally;
@@ -41,6 +42,7 @@ pub use docket::{Docket, Held};
 pub use owners::with_handover;
 pub use report::Report;
 pub use rights::{Owner, entitled, may_decide};
+pub use saga::Fate;
 pub use session::HISTORY_MAX;
 pub use state::{Denial, DenialKind, PERMIT_MS_MAX, State, Status};
 pub use tally::{APPROVALS_PER_HOUR_MAX, Ballot};
@@ -49,9 +51,9 @@ pub use touched::Touched;
 
 use self::index::{About, Index, intent};
 use crate::bodies::{
-    BrokenGlass, Decision, Deputy, KIND_BREAK_GLASS, KIND_DECISION, KIND_DEPUTY, KIND_HANDOVER, KIND_PERMIT,
-    KIND_PROPOSAL, KIND_READ, KIND_RESTRICTION, KIND_REVIEW, KIND_SITE_LIFT, KIND_STARTED, KIND_TAKEOVER, KIND_VOTE,
-    KIND_WINDOW, KINDS, Permit, Proposal, Read, Restriction, Review, SiteLift, Started, WindowClosed,
+    Aborted, BrokenGlass, Decision, Deputy, KIND_ABORTED, KIND_BREAK_GLASS, KIND_DECISION, KIND_DEPUTY, KIND_HANDOVER,
+    KIND_PERMIT, KIND_PROPOSAL, KIND_READ, KIND_RESTRICTION, KIND_REVIEW, KIND_SITE_LIFT, KIND_STARTED, KIND_TAKEOVER,
+    KIND_VOTE, KIND_WINDOW, KINDS, Permit, Proposal, Read, Restriction, Review, SiteLift, Started, WindowClosed,
 };
 use crate::planted;
 use crate::signed::{Signed, Statement};
@@ -117,6 +119,10 @@ pub struct Ledger {
     started_on: Index<FactId>,
     starts_by: BTreeMap<AuthorId, BTreeSet<(u64, FactId)>>,
     reports: About<Report>,
+    /// By the lineage of the step.
+    aborts: About<Aborted>,
+    /// Steps of sagas by the step that they name before them; children of a step name what it does.
+    next_steps: Index<FactId>,
     restrictions: BTreeMap<FactId, Recorded<Restriction>>,
     /// By what is offered.
     offers: BTreeMap<String, BTreeMap<FactId, Recorded<Offer>>>,
@@ -163,6 +169,7 @@ impl Ledger {
             KIND_READ => read(fact).map(|r| self.insert_read(r)),
             KIND_HANDOVER => self.insert_offer(fact),
             KIND_TAKEOVER => self.insert_accept(fact),
+            KIND_ABORTED => read(fact).map(|r: Recorded<Aborted>| self.aborts.insert(r.body.proposal, r)),
             KIND_RESTRICTION => read(fact).map(|r| self.restrictions.insert(r.id, r).is_none()),
             KIND_BREAK_GLASS => read(fact).map(|r| self.glasses.insert(r.id, r).is_none()),
             KIND_REVIEW => said(fact).map(|(id, review, s): (_, Review, _)| self.insert_review(id, review, s.used)),
@@ -184,6 +191,9 @@ impl Ledger {
         self.builds.entry(p.agent_build).or_default().insert((p.created_ms, id));
         if let Some(parent) = p.parent {
             self.children.insert(parent, id);
+        }
+        if let Some(after) = p.saga.and_then(|step| step.after) {
+            self.next_steps.insert(after, id);
         }
         self.insert_step(id, &recorded.body);
         self.proposals.insert(id, Box::new(recorded)).is_none()

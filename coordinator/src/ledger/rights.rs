@@ -66,7 +66,8 @@ impl Ledger {
             return Err("it reads what belongs to another node".to_owned());
         }
         self.follows(p, self.is_own(p, authority), When::Now, authority)?;
-        self.session_counts(p)
+        self.session_counts(p)?;
+        self.saga_counts(p)
     }
 
     /// Whether a proposal's author is the node of its agent.
@@ -187,8 +188,13 @@ pub(crate) fn stands(header: &Header, id: FactId, authority: &Authority) -> Resu
 
 /// Whether a start is by a node that owns its resource, or did.
 pub(super) fn owned(start: &Recorded<Started>, authority: &Authority) -> bool {
-    let known = start.body.resource.parse::<Resource>().is_ok();
-    known && prefix_of(&start.body.resource).is_some_and(|prefix| authority.ever_owned(&start.header.author, prefix))
+    ever_owned(&start.header.author, &start.body.resource, authority)
+}
+
+/// Whether an author owns a resource, or did.
+pub(super) fn ever_owned(author: &AuthorId, resource: &str, authority: &Authority) -> bool {
+    let known = resource.parse::<Resource>().is_ok();
+    known && prefix_of(resource).is_some_and(|prefix| authority.ever_owned(author, prefix))
 }
 
 /// Whether a start is by a node that ever owned what a proposal is about: what others say that they did in its name keeps nobody from

@@ -108,6 +108,8 @@ pub enum DenialKind {
     Vote,
     /// A coordinator's evaluation.
     Policy,
+    /// An earlier step of its saga will not be done, or was taken back.
+    Saga,
 }
 
 /// One no.
@@ -277,7 +279,12 @@ impl Ledger {
             (exposure(state), start.id, state, ended, finished.1, why)
         });
         let Some((_, started, state, ended, finished_ms, why)) = strongest.max() else { return false };
-        let late = |d: &Denial| d.kind != DenialKind::Kill || finished_ms.is_none_or(|ms| d.at_ms <= ms);
+        let late = |d: &Denial| match d.kind {
+            DenialKind::Kill => finished_ms.is_none_or(|ms| d.at_ms <= ms),
+            // Its owner takes it back by itself.
+            DenialKind::Saga => false,
+            _ => true,
+        };
         status.contested = status.denials.iter().any(late);
         (status.started, status.state, status.ended) = (Some(started), state, ended);
         status.why.push(why);
@@ -319,7 +326,12 @@ impl Ledger {
     }
 
     fn fold_progress(&self, p: &Recorded<Proposal>, authority: &Authority, now_ms: u64, status: &mut Status) {
-        // First: it stays superseded when its author is cut later.
+        if let Some(abort) = self.aborted(&p.body.lineage(p.id), authority) {
+            status.state = State::Denied;
+            status.why.push(format!("its owner will not do it: {}", abort.body.reason));
+            return;
+        }
+        // Before whether it counts: it stays superseded when its author is cut later.
         if let Some(child) = self.superseded_by(&p.id, authority) {
             (status.state, status.superseded_by) = (State::Superseded, Some(child));
             status.why.push(format!("{} took its place", child.short()));
@@ -394,9 +406,10 @@ impl Ledger {
         status: &mut Status,
     ) {
         (status.state, status.decision) = (State::Approved, Some(decision.id));
-        status.why.push(match self.used_by(p, authority, None) {
-            Some(why) => format!("approved, and no permit will come: {why}"),
-            None => "approved; waits for a coordinator's permit".to_owned(),
+        status.why.push(match (self.used_by(p, authority, None), self.awaits_step(p, authority)) {
+            (Some(why), _) => format!("approved, and no permit will come: {why}"),
+            (None, Some(step)) => format!("approved; {step}"),
+            (None, None) => "approved; waits for a coordinator's permit".to_owned(),
         });
     }
 
@@ -437,7 +450,15 @@ impl Ledger {
             why: d.body.rules.join("; "),
             at_ms: d.body.decided_ms,
         });
-        orders.chain(votes).chain(decisions).collect()
+        // What was given up before anything else was taken back because of it is not denied by that.
+        let first = self.aborted(&p.body.lineage(p.id), authority).is_none();
+        let earlier = first.then(|| self.over_before(p, authority)).flatten().map(|(by, why)| Denial {
+            kind: DenialKind::Saga,
+            by: authority.member(&by.author).map_or_else(String::new, |m| m.spiffe_id.to_string()),
+            why,
+            at_ms: by.wall_ms(),
+        });
+        orders.chain(votes).chain(decisions).chain(earlier).collect()
     }
 
     /// When a proposal lapses: the earliest deadline that it or an entitled coordinator named.

@@ -99,6 +99,11 @@ impl Ledger {
                 add(&r.header, r.id, says, None);
             }
         }
+        for abort in self.aborts.on(lineage) {
+            let foreign = || "its author does not own the resource".to_owned();
+            let void = (!self.may_abort(abort, authority)).then(foreign);
+            add(&abort.header, abort.id, format!("will not be done: {}", abort.body.reason), void);
+        }
         for start in self.starts.values().filter(|s| s.body.lineage == *lineage) {
             let foreign = || "its author does not own the resource".to_owned();
             let p = self.proposal(&start.body.proposal);

@@ -9,8 +9,8 @@ use super::index::intent;
 use super::tally::HOUR_MS;
 use super::{Ledger, Report};
 use crate::bodies::{
-    Decision, Deputy, KIND_DECISION, KIND_DEPUTY, KIND_PERMIT, KIND_PROPOSAL, KIND_READ, KIND_RESTRICTION,
-    KIND_STARTED, KIND_VOTE, KIND_WINDOW, Permit, Restriction, Started, Target, WindowClosed,
+    Aborted, Decision, Deputy, KIND_ABORTED, KIND_DECISION, KIND_DEPUTY, KIND_PERMIT, KIND_PROPOSAL, KIND_READ,
+    KIND_RESTRICTION, KIND_STARTED, KIND_VOTE, KIND_WINDOW, Permit, Restriction, Started, Target, WindowClosed,
 };
 use crate::vote::{Choice, SignedVote};
 
@@ -43,6 +43,9 @@ impl Ledger {
             KIND_STARTED => _ = of(fact, |s: Started| self.of_start(&s, &mut ids)),
             KIND_VOTE => _ = of(fact, |v: SignedVote| self.of_vote(&v, &mut ids)),
             KIND_DEPUTY => _ = of(fact, |d: Deputy| self.of_deputy(&d, &mut ids)),
+            KIND_ABORTED => {
+                _ = of(fact, |a: Aborted| ids.extend(self.lineages.of(&a.proposal)));
+            }
             _ => match Report::read(fact) {
                 Some(report) => {
                     let start = report.ok().and_then(|r| self.starts.get(&r.body.started()));
@@ -52,6 +55,7 @@ impl Ledger {
                 None => {}
             },
         }
+        self.with_sagas(&mut ids);
         Touched::These(ids)
     }
 
@@ -77,6 +81,7 @@ impl Ledger {
             ids.extend(self.sessions.get(&step.id).and_then(|steps| steps.get(&step.index)).into_iter().flatten());
         }
         ids.extend(self.followers.of(id));
+        ids.extend(self.next_steps.of(id));
         // Whatever came from it may have waited for it.
         let (mut open, mut seen) = (vec![*id], BTreeSet::from([*id]));
         while let Some(next) = open.pop() {

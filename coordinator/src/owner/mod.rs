@@ -4,6 +4,7 @@
 mod alone;
 mod hands;
 mod permit;
+mod step;
 mod undo;
 mod verdict;
 
@@ -120,6 +121,7 @@ impl<'a> Bench<'a> {
         if anew {
             self.check_denials(permit, p)?;
         }
+        self.check_step(p)?;
         self.check_unused(&permit.id, p, resuming)?;
         self.check_times(&permit.body, p)?;
         if planted::active("owner-trusts-coordinator") {
@@ -217,6 +219,7 @@ impl<'a> Bench<'a> {
             DenialKind::Kill => Code::Killed,
             DenialKind::Veto => Code::Vetoed,
             DenialKind::Vote | DenialKind::Policy => Code::Denied,
+            DenialKind::Saga => Code::Saga,
         };
         void(code, &format!("denied by {}: {}", denial.by, denial.why))
     }

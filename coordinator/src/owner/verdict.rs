@@ -54,6 +54,8 @@ pub enum Code {
     Sandbox,
     /// Its connector keeps a stale owner from acting less than the entry that moved the resource here says.
     Fencing,
+    /// The step of its saga before it is not done.
+    Saga,
 }
 
 impl Code {
@@ -94,6 +96,7 @@ impl Code {
             Self::Fencing => {
                 "the council must say of that move what the connector declares: reassign again; with none, two people attest that the old machine is off"
             }
+            Self::Saga => "every step before it must be done, and checked where its permit asks for that, and stand",
         }
     }
 }

@@ -2,10 +2,10 @@
 
 use cauldron_coordinator::action::Action;
 use cauldron_coordinator::bodies::{
-    Checked, Compensated, Compensating, CompensationFailed, Done, Ended, Evidence, Failed, KIND_BUNDLE,
-    KIND_COMPENSATED, KIND_COMPENSATING, KIND_COMPENSATION_FAILED, KIND_DECISION, KIND_DONE, KIND_ENDED, KIND_FAILED,
-    KIND_PERMIT, KIND_PROPOSAL, KIND_RESTRICTION, KIND_STARTED, KIND_UNKNOWN, KIND_VERIFIED, KIND_VERIFY_FAILED,
-    KIND_VOTE, KIND_WINDOW, Order, Proposal, Target, Unknown, Verified,
+    Aborted, Checked, Compensated, Compensating, CompensationFailed, Done, Ended, Evidence, Failed, KIND_ABORTED,
+    KIND_BUNDLE, KIND_COMPENSATED, KIND_COMPENSATING, KIND_COMPENSATION_FAILED, KIND_DECISION, KIND_DONE, KIND_ENDED,
+    KIND_FAILED, KIND_PERMIT, KIND_PROPOSAL, KIND_RESTRICTION, KIND_STARTED, KIND_UNKNOWN, KIND_VERIFIED,
+    KIND_VERIFY_FAILED, KIND_VOTE, KIND_WINDOW, Order, Proposal, SagaStep, Target, Unknown, Verified,
 };
 use cauldron_coordinator::coordinate::{Act, Limits, Sitting, step};
 use cauldron_coordinator::lease::LeaseAge;
@@ -77,7 +77,21 @@ impl Story {
         story.write(LYON, KIND_FAILED, 0, &failed);
         story.write(LYON, KIND_UNKNOWN, 0, &Unknown { started, reason, noticed_ms: NOW.wall_ms, labels: vec![] });
         story.aftermath(started);
+        story.saga();
         story.deeds
+    }
+
+    /// Two steps, of which the second is given up.
+    fn saga(&mut self) {
+        let mut after = None;
+        for index in 1..=2 {
+            let saga = Some(SagaStep { index, of: 2, after });
+            let step = Proposal { saga, ..proposal() };
+            after = Some(self.write(LYON, KIND_PROPOSAL, 0, &step));
+        }
+        let reason = "denied".to_owned();
+        let aborted = after.map(|proposal| Aborted { proposal, reason, at_ms: NOW.wall_ms });
+        aborted.into_iter().for_each(|body| _ = self.write(LYON, KIND_ABORTED, 0, &body));
     }
 
     /// What is said of an effect after it was done.

@@ -13,6 +13,9 @@ use cauldron_identity::codec::to_cbor;
 use crate::core::NodeCore;
 use crate::input::{EffectResult, Output, Refusal, Reply};
 
+/// Nothing takes it back, or not any more.
+const NO_UNDO: &str = "no_undo";
+
 /// What this process still has to do about effects, by permit.
 #[derive(Debug, Default)]
 pub(crate) struct Aftermath {
@@ -36,6 +39,8 @@ impl Aftermath {
 enum Next {
     Check(Vec<String>),
     TakeBack(String),
+    /// Of the saga that it is a step of.
+    RollBack(String),
     Undo,
     Nothing,
 }
@@ -45,7 +50,12 @@ impl NodeCore {
     pub(crate) fn recall_aftermath(&mut self) {
         let mine = |s: &&Recorded<Started>| s.header.author == self.me && s.header.incarnation == self.incarnation;
         let open = self.ledger.starts().filter(mine).filter(|s| self.next_of(s) != Next::Nothing);
-        self.work.aftermath.open = open.map(|s| s.body.permit).collect();
+        let open = open.map(|s| s.body.permit);
+        // What a past life did as a step of a saga cannot be taken back any more, and that is said.
+        let past = |s: &&Recorded<Started>| s.header.author == self.me && s.header.incarnation != self.incarnation;
+        let past = self.ledger.starts().filter(past).filter(|s| matches!(self.next_of(s), Next::RollBack(_)));
+        self.work.aftermath.open = open.chain(past.map(|s| s.body.permit)).collect();
+        self.recall_sagas();
     }
 
     fn next_of(&self, start: &Recorded<Started>) -> Next {
@@ -66,6 +76,13 @@ impl NodeCore {
             }
         }
         let names = || self.ledger.permit(&start.body.permit).map(|p| p.body.post_checks.clone()).unwrap_or_default();
+        if done
+            && (begun, ended) == (0, 0)
+            && refuted.is_none()
+            && let Some(why) = self.rolls_back(start)
+        {
+            return Next::RollBack(why);
+        }
         match refuted {
             _ if !done => Next::Nothing,
             _ if begun > ended => Next::Undo,
@@ -95,6 +112,12 @@ impl NodeCore {
                         self.count_refusal(why.code, why.reason);
                     }
                 }
+                Next::RollBack(reason) => match self.begin_undo(&start, None, reason.clone()) {
+                    Ok(_) => {}
+                    Err(why) if why.code == NO_UNDO => self.stuck(&start, format!("{reason}; {}", why.reason)),
+                    // Tried again with the next input.
+                    Err(why) => self.count_refusal(why.code, why.reason),
+                },
                 Next::Undo => self.hand_out_undo(&start),
                 Next::Nothing => {
                     self.work.aftermath.open.remove(&permit);
@@ -116,7 +139,7 @@ impl NodeCore {
     /// Durable before the undo: whoever reads on knows that it may have happened.
     fn begin_undo(&mut self, start: &Recorded<Started>, by: Option<String>, reason: String) -> Result<FactId, Refusal> {
         // Before anything is written: what cannot be taken back is not begun.
-        owner::take_back(&start.id, &self.bench(None)).map_err(|why| Refusal::new("no_undo", why)).map(drop)?;
+        owner::take_back(&start.id, &self.bench(None)).map_err(|why| Refusal::new(NO_UNDO, why)).map(drop)?;
         let body = Compensating { started: start.id, by, reason, at_ms: self.now.wall_ms };
         let (scope, trace) = (start.header.scope.clone(), start.header.traceparent.clone());
         let fact = self.append(scope, KIND_COMPENSATING, vec![start.id], to_cbor(&body), trace)?;
@@ -203,6 +226,16 @@ impl NodeCore {
         if self.next_of(&start) == Next::Undo {
             let begun = self.ledger.reports_on(&start.id).find(|r| matches!(r.body, Report::Compensating(_)));
             return Ok(Reply::Already(begun.map_or(start.id, |r| r.id)));
+        }
+        // In reverse order: what was done on top of it comes off first.
+        let behind =
+            self.ledger.proposal(&start.body.lineage).and_then(|p| self.ledger.stands_behind(p, &self.authority));
+        if let Some((n, step)) = behind {
+            let (short, at) = (step.id.short(), &step.body.resource);
+            let sentence = format!(
+                "step {n} of its saga ({short} on {at}) stands behind it: take that back, and this follows by itself"
+            );
+            return Err(Refusal::new("later_step", sentence));
         }
         self.begin_undo(&start, Some(by), reason).map(Reply::Recorded)
     }

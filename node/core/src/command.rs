@@ -15,6 +15,7 @@ impl NodeCore {
     pub(crate) fn command(&mut self, ticket: Ticket, command: Command) {
         let result = match command {
             Command::Propose { proposal, traceparent } => self.propose(*proposal, traceparent),
+            Command::ProposeSaga { steps, traceparent } => self.propose_saga(steps, traceparent),
             Command::OpenSession(open) => self.open_session(*open),
             Command::Step { session, proposal, traceparent } => self.step(session, *proposal, traceparent),
             Command::Returned { step, result, problem } => self.returned(step, result, problem),

@@ -143,6 +143,8 @@ pub(crate) struct Work {
     pub(crate) rights: crate::rights::Rights,
     /// What was done, and is to be checked or taken back.
     pub(crate) aftermath: crate::aftermath::Aftermath,
+    /// Steps of sagas of which it is not known that they are done or over, by lineage.
+    pub(crate) steps: BTreeSet<FactId>,
     /// When each author was last given a lease here, since this node started; milliseconds since the Unix epoch.
     pub(crate) leases_given: BTreeMap<AuthorId, u64>,
     /// When leases are asked for next, boot time in milliseconds.

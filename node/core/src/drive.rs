@@ -242,6 +242,7 @@ impl NodeCore {
             self.load_policy();
             self.report();
             self.resume_absent();
+            self.tend_sagas();
             self.tend_aftermath();
             self.coordinate();
             self.open_glass();

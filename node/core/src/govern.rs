@@ -69,7 +69,9 @@ impl NodeCore {
                 self.ledger.insert(fact);
                 // What is folded before a node is open is looked at all at once.
                 if self.opened {
-                    self.docket.touch(self.ledger.touched_by(fact));
+                    let touched = self.ledger.touched_by(fact);
+                    self.heard_step(fact, &touched);
+                    self.docket.touch(touched);
                 }
                 if kind == KIND_RESTRICTION {
                     self.suspend();
@@ -136,28 +138,37 @@ impl NodeCore {
     }
 
     pub(crate) fn propose(&mut self, mut proposal: Proposal, traceparent: Option<String>) -> Result<Reply, Refusal> {
-        self.may_write()?;
-        let scope = self.site_scope(&proposal)?;
-        proposal.created_ms = self.now.wall_ms;
-        if proposal.expires_ms == 0 {
-            proposal.expires_ms = proposal.created_ms + PROPOSAL_MS;
-        }
-        Action::of_proposal(self.catalogue(), &proposal).map_err(|e| Refusal::new("bad_proposal", e.to_string()))?;
-        if !proposal.agent.starts_with(&format!("{}/agent/", self.spiffe_id)) {
-            let sentence = format!("{} is no agent of {}", proposal.agent, self.spiffe_id);
-            return Err(Refusal::new("not_our_agent", sentence));
-        }
-        self.refresh_docket();
-        let same = |p: &&Recorded<Proposal>| p.body.resource == proposal.resource;
-        if let Some(known) = self.docket.of_agent(&self.ledger, &proposal.agent).find(same) {
-            return Ok(Reply::Already(known.id));
-        }
-        if let Some(known) = self.same_intent(&proposal) {
+        let scope = self.ready(&mut proposal)?;
+        if let Some(known) = self.known_as(&proposal) {
             return Ok(Reply::Already(known));
         }
         self.has_room(&proposal)?;
         let body = to_cbor(&proposal);
         self.append(scope, KIND_PROPOSAL, vec![], body, traceparent).map(|f| Reply::Recorded(f.id()))
+    }
+
+    /// Fills in the times of a proposal and looks whether an agent of this node may make it; the scope that carries it.
+    pub(crate) fn ready(&self, proposal: &mut Proposal) -> Result<Scope, Refusal> {
+        self.may_write()?;
+        let scope = self.site_scope(proposal)?;
+        proposal.created_ms = self.now.wall_ms;
+        if proposal.expires_ms == 0 {
+            proposal.expires_ms = proposal.created_ms + PROPOSAL_MS;
+        }
+        Action::of_proposal(self.catalogue(), proposal).map_err(|e| Refusal::new("bad_proposal", e.to_string()))?;
+        if !proposal.agent.starts_with(&format!("{}/agent/", self.spiffe_id)) {
+            let sentence = format!("{} is no agent of {}", proposal.agent, self.spiffe_id);
+            return Err(Refusal::new("not_our_agent", sentence));
+        }
+        Ok(scope)
+    }
+
+    /// A proposal of the same agent on the same resource that is open, or one that wanted the same there.
+    pub(crate) fn known_as(&mut self, proposal: &Proposal) -> Option<FactId> {
+        self.refresh_docket();
+        let same = |p: &&Recorded<Proposal>| p.body.resource == proposal.resource;
+        let open = self.docket.of_agent(&self.ledger, &proposal.agent).find(same).map(|known| known.id);
+        open.or_else(|| self.same_intent(proposal))
     }
 
     /// Computes anew what may have changed of what is open.
@@ -167,7 +178,7 @@ impl NodeCore {
 
     /// Whether one more proposal of this agent and this site may be open (guarantees §4). What does not count anyway does not
     /// stand in the way of what would.
-    fn has_room(&mut self, proposal: &Proposal) -> Result<(), Refusal> {
+    pub(crate) fn has_room(&mut self, proposal: &Proposal) -> Result<(), Refusal> {
         self.refresh_docket();
         let of_agent = self.docket.of_agent(&self.ledger, &proposal.agent).count();
         if of_agent >= OPEN_PER_AGENT_MAX {

@@ -201,6 +201,13 @@ pub enum Command {
         /// W3C `traceparent` of the observation.
         traceparent: Option<String>,
     },
+    /// Several actions, each done after the one before, and all taken back when one is not.
+    ProposeSaga {
+        /// The steps, the first first; the core fills in who, when and how they hang together.
+        steps: Vec<Proposal>,
+        /// W3C `traceparent` of the observation.
+        traceparent: Option<String>,
+    },
     /// An agent begins to work for somebody: every call it makes is a step of this session.
     OpenSession(Box<OpenSession>),
     /// The next step of a session.
@@ -315,6 +322,8 @@ pub enum Reply {
     Recorded(FactId),
     /// The same thing is recorded already, under this id.
     Already(FactId),
+    /// Every step of a saga is recorded, under these ids.
+    Saga(Vec<FactId>),
     /// A session is open under this name.
     Session(Digest),
     /// Policy lets it be read here and now: read it, and tell with [`Command::Returned`].

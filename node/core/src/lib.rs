@@ -48,6 +48,7 @@ mod ownership;
 mod rights;
 mod roots;
 mod runway;
+mod saga;
 mod seals;
 mod sessions;
 mod show;

@@ -50,7 +50,7 @@ impl NodeCore {
     }
 
     /// A status as this node goes by it; from the docket, where it is not cut off.
-    fn status_seen(&self, now: Clock, id: &FactId) -> Option<Cow<'_, Status>> {
+    pub(crate) fn status_seen(&self, now: Clock, id: &FactId) -> Option<Cow<'_, Status>> {
         if self.is_cut_off() {
             return self.status_here(id, now).map(Cow::Owned);
         }
@@ -123,6 +123,7 @@ impl NodeCore {
             contested: status.contested,
             ended: status.ended,
             break_glass: self.glass_word(&status.id),
+            saga: self.saga_line(now, p),
             operation: p.body.operation.clone(),
             target: p.body.resource.clone(),
             summary: p.body.rationale.clone(),
@@ -145,6 +146,7 @@ impl NodeCore {
         if status.state == State::Proposed {
             why.extend(self.ledger.proposal(&status.id).and_then(|p| self.docket.held(p)).map(Held::says));
         }
+        why.extend(self.ledger.proposal(&status.id).and_then(|p| self.saga_line(self.now, p)));
         let waits_for_coordinator = matches!(status.state, State::Proposed | State::Approved);
         let coordinator_up = self.coordinates()
             || self.links.values().any(|p| {
@@ -363,7 +365,7 @@ fn newest_first(mut views: Vec<ProposalView>) -> Vec<ProposalView> {
     views
 }
 
-fn state_word(state: State) -> &'static str {
+pub(crate) fn state_word(state: State) -> &'static str {
     match state {
         State::Proposed => "PROPOSED",
         State::Evaluated => "EVALUATED",

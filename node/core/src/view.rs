@@ -420,6 +420,9 @@ pub struct ProposalView {
     /// Somebody broke the glass for it: `waiting`, `refused`, `needs review` or `reviewed`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub break_glass: Option<&'static str>,
+    /// Which step of a saga it is, and what hangs on it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub saga: Option<String>,
     /// `<module>.<object>.<verb>`.
     pub operation: String,
     /// `<site>/<node>/<connector>/<object>`.

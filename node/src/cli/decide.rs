@@ -23,7 +23,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// `propose --file F`.
 #[derive(Debug, Args)]
 pub struct ProposeArgs {
-    /// JSON with operation, args and rationale; `-` reads standard input
+    /// JSON, or TOML in a file called so, with operation, args and rationale, or with the steps of a saga; `-` reads JSON from
+    /// standard input
     #[arg(long, value_name = "FILE")]
     file: PathBuf,
     /// Propose in your own name: it is signed with your key, and others approve
@@ -153,15 +154,39 @@ pub(super) fn read_json(path: &Path) -> Result<Value, CliError> {
     } else {
         files::read_text(path)?
     };
+    if path.extension().is_some_and(|ext| ext == "toml") {
+        let read = toml::from_str(&text);
+        return read.map_err(|e| CliError::config(format!("{} is not TOML", path.display())).because(&e));
+    }
     serde_json::from_str(&text).map_err(|e| CliError::config(format!("{} is not JSON", path.display())).because(&e))
 }
 
 pub(super) async fn propose(client: &Client, global: &Global, args: &ProposeArgs) -> Result<(), CliError> {
     let proposal = read_json(&args.file)?;
+    if proposal.get("steps").is_some() {
+        if args.signed {
+            return Err(CliError::usage("the steps of a saga are proposed by an agent, and signed by nobody")
+                .hint("leave --signed out; whoever approves a step signs for it"));
+        }
+        return propose_saga(client, global.output, &proposal).await;
+    }
     if args.signed {
         return super::edits::propose(client, global, &proposal, &args.signer, args.yes).await;
     }
     recorded(global.output, "proposed", &client.post("/v1/proposals", &proposal).await?)
+}
+
+/// All steps at once, each under an id of its own.
+async fn propose_saga(client: &Client, format: Format, saga: &Value) -> Result<(), CliError> {
+    let answer = client.post("/v1/sagas", saga).await?;
+    print(format, &answer, || {
+        let ids = answer.get("steps").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+        let level = harmless(answer.get("level").and_then(Value::as_str).unwrap_or("?"));
+        let line = |(n, id): (usize, &Value)| {
+            format!("proposed step {n} of {}: {} (durable: {level})\n", ids.len(), harmless(id.as_str().unwrap_or("?")))
+        };
+        (1..).zip(ids).map(line).collect()
+    })
 }
 
 pub(super) async fn undo(client: &Client, format: Format, args: &UndoArgs) -> Result<(), CliError> {

@@ -20,11 +20,14 @@ pub struct ProposalRequest {
     /// The connector, where several can do it.
     #[serde(default)]
     connector: Option<String>,
-    /// One sentence for the person who decides.
-    rationale: String,
-    /// Whose resource it is by its name, where that was moved to this node; this node's own without.
+    /// The node of this site that the resource is named after; this one's own without.
     #[serde(default)]
     node: Option<String>,
+    /// What would change, where another node owns the resource: this one cannot look. Shown as the proposer's word.
+    #[serde(default)]
+    dry_run: Option<String>,
+    /// One sentence for the person who decides.
+    rationale: String,
     /// The proposing agent's name; `operator` without.
     #[serde(default)]
     agent: Option<String>,
@@ -78,6 +81,14 @@ pub struct ProposalRequest {
     tools: Option<Digest>,
 }
 
+/// What `POST /v1/sagas` takes, and `cauldron propose --file` where the file has `steps`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SagaRequest {
+    /// The steps, the first first: each is done after the one before it, and all are taken back when one is not done.
+    pub steps: Vec<ProposalRequest>,
+}
+
 const fn certain() -> u32 {
     1_000_000
 }
@@ -92,34 +103,48 @@ impl ProposalRequest {
             .map_err(|e| crate::run::chain(&e))
     }
 
-    /// What it would act on, by name, and whether it says whose that is.
+    /// What it would act on, by name.
     ///
     /// # Errors
     /// A sentence.
-    pub fn resource(&self, spiffe_id: &SpiffeId, action: &Action) -> Result<(String, bool), String> {
+    pub fn resource(&self, spiffe_id: &SpiffeId, action: &Action) -> Result<String, String> {
         let (site, node) = owner(spiffe_id)?;
         let named = self.node.as_deref();
         if let Some(bad) = named.filter(|name| !is_name(name)) {
             return Err(format!("node: {bad:?} is no name of a node"));
         }
-        Ok((resource_of(action, &site, named.unwrap_or(&node)), named.is_some()))
+        Ok(resource_of(action, &site, named.unwrap_or(&node)))
     }
 
-    /// Builds the proposal for a resource that the node `spiffe_id` owns. `version` is the resource's now, where it has versions.
+    /// Whether it says after which node the resource is named.
+    #[must_use]
+    pub fn names_node(&self) -> bool {
+        self.node.is_some()
+    }
+
+    /// Whether it says which version of the resource it was reasoned on.
+    #[must_use]
+    pub fn names_version(&self) -> bool {
+        self.expected_version.is_some()
+    }
+
+    /// Builds the proposal that the node `spiffe_id` makes.
     ///
     /// # Errors
     /// A sentence.
-    pub fn into_proposal(
-        self,
-        spiffe_id: &SpiffeId,
-        catalogue: &Catalogue,
-        seen: Option<Seen>,
-    ) -> Result<Proposal, String> {
+    pub fn into_proposal(self, spiffe_id: &SpiffeId, catalogue: &Catalogue, look: Look) -> Result<Proposal, String> {
         let action = self.action(catalogue)?;
         let (site, own) = owner(spiffe_id)?;
+        let said = self.dry_run.map(|text| format!("as the proposer says, who is not its owner:\n{text}"));
+        let seen = match look {
+            Look::Own(_) if said.is_some() => {
+                return Err("dry_run: this node looks itself at what it owns; leave it out".to_owned());
+            }
+            Look::Own(seen) => seen,
+            Look::Elsewhere => Seen { dry_run: said, ..Seen::default() },
+        };
         let node = self.node.unwrap_or(own);
         let agent = format!("{spiffe_id}/agent/{}", self.agent.as_deref().unwrap_or("operator"));
-        let seen = seen.unwrap_or_default();
         let version = self.expected_version.or(seen.version);
         let window = || cauldron_coordinator::json::rfc3339(crate::clock::wall_ms() / 60_000 * 60_000);
         let intent = match action.schema().about().intent.each {
@@ -160,6 +185,15 @@ pub struct Seen {
     pub dry_run: Option<String>,
     /// How far it reaches.
     pub blast: Vec<Blast>,
+}
+
+/// What the proposing node can say of a resource before anything is proposed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Look {
+    /// It owns the resource, and its connector saw this.
+    Own(Seen),
+    /// Another node owns it.
+    Elsewhere,
 }
 
 fn instant(text: &str) -> Result<u64, String> {
@@ -255,11 +289,15 @@ mod tests {
     use serde_json::json;
 
     fn request(value: Value) -> Result<Proposal, String> {
+        looked(value, Look::Own(Seen::default()))
+    }
+
+    fn looked(value: Value, look: Look) -> Result<Proposal, String> {
         let id = SpiffeId::new("spiffe://acme.test/site/lyon/node/lyon").expect("id");
         serde_json::from_value::<ProposalRequest>(value).map_err(|e| e.to_string())?.into_proposal(
             &id,
             Catalogue::built_in(),
-            None,
+            look,
         )
     }
 
@@ -308,6 +346,20 @@ mod tests {
         assert_eq!((p.dry_run, p.blast), (seen.dry_run, seen.blast));
         let p = of(Seen::default());
         assert_eq!((p.dry_run, p.calibration, p.alternatives), (None, None, vec![]));
+    }
+
+    #[test]
+    fn what_another_node_does_is_told_in_the_proposers_words() {
+        let args = json!({ "path": "a.conf", "text": "two\n" });
+        let step = |node: &str| {
+            json!({ "operation": "devops.file.write", "args": args, "rationale": "r", "node": node,
+                    "dry_run": "+two", "expected_version": "absent" })
+        };
+        let p = looked(step("annexe"), Look::Elsewhere).expect("valid");
+        assert_eq!((p.resource.as_str(), p.site.as_str()), ("lyon/annexe/folder/a.conf", "lyon"));
+        assert!(p.agent.contains("/node/lyon/agent/"), "{}", p.agent);
+        assert!(p.dry_run.is_some_and(|text| text.starts_with("as the proposer says") && text.ends_with("+two")));
+        assert!(request(step("lyon")).expect_err("its own").contains("looks itself"));
     }
 
     #[test]

@@ -194,6 +194,10 @@ pub(super) fn progress(world: &mut World) -> Holds {
         let waits = match status.state {
             State::Proposed | State::Started => true,
             State::Approved if is_used_up(&ledger, &authority, id) => false,
+            // A step that waits for people before it.
+            State::Approved if ledger.proposal(id).is_some_and(|p| ledger.awaits_step(p, &authority).is_some()) => {
+                false
+            }
             State::Approved | State::Permitted => !taken(world, fact) && rightly_permitted(world, owner, *id),
             _ => false,
         };

@@ -17,6 +17,7 @@ mod once;
 mod permit;
 mod rooted;
 mod roots;
+mod saga;
 mod scan;
 mod takes;
 mod tamper;
@@ -104,12 +105,14 @@ pub(crate) fn at_each_fact(world: &mut World, place: Place, fact: &Arc<Known>, o
                 alone::isolation(world, place, fact)?;
                 once::no_second_start(world, place, fact)?;
                 takes::start_is_reserved(world, place, fact)?;
+                saga::in_turn(world, place, fact)?;
             }
             KIND_PERMIT => finality::no_permit_after_a_no(world, place, fact)?,
             _ => {}
         }
     }
     finality::mark_hard_places(world, place, fact);
+    saga::mark_hard_places(world, place, fact);
     budgets::mark_hard_places(world, place, fact, own);
     alone::mark(world, place, fact);
     Ok(())
@@ -224,5 +227,6 @@ pub(crate) fn at_the_end(world: &mut World) -> Holds {
     finality::final_states(world)?;
     lies::nothing_is_done_by_hearsay(world)?;
     finality::ends_are_told(world)?;
+    saga::all_or_none(world)?;
     finality::progress(world)
 }

@@ -44,6 +44,11 @@ pub enum Asked {
         /// Who owns the resource.
         owner: Place,
     },
+    /// A saga of steps on resources of these places.
+    Saga {
+        /// Who owns each step's resource.
+        owners: Vec<Place>,
+    },
     /// A session; then comes its first step, on a resource of the place.
     Session {
         /// The step.
@@ -88,9 +93,9 @@ pub enum Asked {
 /// Something that an agent once wanted.
 #[derive(Debug, Clone)]
 pub(crate) struct Intent {
-    owner: Place,
-    address: String,
-    window_ms: u64,
+    pub(super) owner: Place,
+    pub(super) address: String,
+    pub(super) window_ms: u64,
 }
 
 impl World {
@@ -150,6 +155,7 @@ impl World {
                 let step = Command::Step { session, proposal: Box::new(proposal), traceparent: None };
                 self.ask(place, step, Asked::Proposal { owner });
             }
+            (Asked::Saga { owners }, Ok(Reply::Saga(ids))) => self.saga_written(place, &owners, &ids),
             (Asked::Deputy, Ok(Reply::Recorded(_))) => reached!(self, "deputy.named"),
             (Asked::Undo, Ok(Reply::Recorded(_))) => reached!(self, "undo.asked"),
             (Asked::Glass, Ok(Reply::Recorded(used))) => self.glass_broken(place, used),
@@ -209,6 +215,9 @@ impl World {
     pub(crate) fn propose_something(&mut self) {
         let up: Vec<Place> = self.at_sites().filter(|p| self.machines[*p].is_up()).collect();
         let Some(place) = self.rng.pick(&up).copied() else { return };
+        if self.proposes_a_saga() {
+            return self.propose_steps(place);
+        }
         let repeat = self.rng.percent(self.weather.agents.repeats);
         let intent = match repeat.then(|| self.earlier_intent(place)).flatten() {
             Some(intent) => {
@@ -257,7 +266,7 @@ impl World {
     }
 
     /// A proposal as the brute-force agent of `place` would make it.
-    fn draft(&mut self, place: Place, intent: &Intent) -> Proposal {
+    pub(super) fn draft(&mut self, place: Place, intent: &Intent) -> Proposal {
         let now = self.queue.now();
         let agents = self.weather.agents;
         // Of the class that its schema says (R1), or of a higher one.

@@ -31,6 +31,7 @@ mod refused_starts;
 mod restore;
 mod restrictions;
 mod rotation;
+mod sagas;
 mod sessions;
 mod site;
 mod sources;

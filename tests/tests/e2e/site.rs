@@ -7,13 +7,13 @@ use std::time::Duration;
 use cauldron_tests::{Mesh, Node, Plan, cauldron, eventually};
 
 /// The value of a text key in a node's configuration.
-fn listens(node: &Node) -> String {
+pub(super) fn listens(node: &Node) -> String {
     let text = std::fs::read_to_string(node.config()).expect("written by join");
     let line = text.lines().find_map(|line| line.strip_prefix("listen = \"")).expect("it listens");
     line.trim_end_matches('"').to_owned()
 }
 
-fn replace(path: &Path, from: &str, to: &str) {
+pub(super) fn replace(path: &Path, from: &str, to: &str) {
     let text = std::fs::read_to_string(path).expect("readable");
     assert!(text.contains(from), "{from} is in {text}");
     std::fs::write(path, text.replacen(from, to, 1)).expect("writable");

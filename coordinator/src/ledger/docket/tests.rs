@@ -36,6 +36,14 @@ enum Happens {
     TakeBack(u8, u8),
     Suspend(u8),
     Back(u64),
+    /// A saga of so many steps, of which the last ones may be missing.
+    Saga(u8, u8),
+    /// Another proposal that says to follow one.
+    Twin(Index),
+    /// An owner says that it will not do one; or somebody else does.
+    Abort(Index, bool),
+    /// An owner says that it took one back, or that it could not.
+    Undone(Index, bool),
 }
 
 fn happens() -> impl Strategy<Value = Happens> {
@@ -50,6 +58,10 @@ fn happens() -> impl Strategy<Value = Happens> {
         1 => (person.clone(), person).prop_map(|(w, t)| Happens::TakeBack(w, t)),
         1 => (0u8..12).prop_map(Happens::Suspend),
         1 => (1u64..900_000).prop_map(Happens::Back),
+        2 => (2u8..4, 0u8..2).prop_map(|(n, missing)| Happens::Saga(n, missing)),
+        1 => any::<Index>().prop_map(Happens::Twin),
+        2 => (any::<Index>(), any::<bool>()).prop_map(|(p, own)| Happens::Abort(p, own)),
+        2 => (any::<Index>(), any::<bool>()).prop_map(|(s, well)| Happens::Undone(s, well)),
     ]
 }
 
@@ -101,6 +113,39 @@ fn happen(world: &mut World, what: &Happens) {
             world.restrict(2, "site/lyon#restrict", Target::Author(world.lyon.author_id(), vec![]));
         }
         Happens::Back(ms) => world.clock.wall_ms -= ms,
+        Happens::Saga(of, missing) => {
+            let mut after = None;
+            for index in 1..=of - missing {
+                let saga = Some(SagaStep { index: index.into(), of: (*of).into(), after });
+                let body = proposal(&format!("198.51.100.{}", (proposals.len() + usize::from(index)) % 4));
+                let (created_ms, expires_ms) = (world.clock.wall_ms, world.clock.wall_ms + 3_600_000);
+                after = Some(world.propose(Proposal { saga, created_ms, expires_ms, ..body }));
+            }
+        }
+        Happens::Twin(p) if !proposals.is_empty() => {
+            let before = world.ledger.proposal(p.get(&proposals)).expect("here").clone();
+            let step = before.body.saga.map_or((1, 2), |s| (s.index, s.of));
+            let saga = Some(SagaStep { index: step.0 + 1, of: step.1, after: Some(before.id) });
+            let created_ms = world.clock.wall_ms;
+            world.propose(Proposal { saga, created_ms, ..proposal("198.51.100.0") });
+        }
+        Happens::Abort(p, own) if !proposals.is_empty() => {
+            let step = *p.get(&proposals);
+            world.abort(if *own { 3 } else { 4 }, &step);
+        }
+        Happens::Undone(s, well) => {
+            let starts: Vec<FactId> = world.ledger.starts().map(|s| s.id).collect();
+            if starts.is_empty() {
+                return;
+            }
+            let (started, at_ms) = (*s.get(&starts), world.clock.wall_ms);
+            if *well {
+                world.compensated(&started);
+            } else {
+                let failed = CompensationFailed { started, reason: "busy".into(), at_ms };
+                world.put(3, "site/lyon", KIND_COMPENSATION_FAILED, &failed);
+            }
+        }
         _ => {}
     }
     for (author, ends) in world.ledger.suspensions(&world.authority) {

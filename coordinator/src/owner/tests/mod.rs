@@ -5,6 +5,7 @@ mod bad_input;
 mod glass;
 mod hands;
 mod powers;
+mod saga;
 mod undo;
 mod votes;
 

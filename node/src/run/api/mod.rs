@@ -110,6 +110,7 @@ pub fn router(context: Context) -> Router {
         .routes(routes!(read::why))
         .routes(routes!(read::events))
         .routes(routes!(write::propose))
+        .routes(routes!(write::propose_saga))
         .routes(routes!(sessions::open))
         .routes(routes!(sessions::call))
         .routes(routes!(outcomes::wait))

@@ -51,6 +51,13 @@ impl Problem {
         self
     }
 
+    /// Says in which part of the request it is.
+    #[must_use]
+    pub fn within(mut self, part: &str) -> Self {
+        self.detail = format!("{part}: {}", self.detail);
+        self
+    }
+
     fn new(status: StatusCode, title: &'static str, kind: &str, detail: impl Into<String>) -> Self {
         Self { status: status.as_u16(), title, kind: kind.into(), detail: detail.into(), hint: None }
     }

@@ -205,7 +205,8 @@ pub async fn receipt(State(context): State<Context>, Path(id): Path<String>) -> 
         ask(&context, move |core| (core.lineage_facts(&id), core.whole_chain())).await?;
     let (lineage, facts, held) =
         found.ok_or_else(|| Problem::not_found(format!("{id} belongs to no proposal that this node holds")))?;
-    let receipt = Receipt { authority: Export { charter, authority, terms }, lineage, facts, held };
+    let steps = ask(&context, move |core| core.saga_facts(&lineage)).await?;
+    let receipt = Receipt { authority: Export { charter, authority, terms }, lineage, facts, held, steps };
     let says = receipt.check(None).map_err(|why| Problem::unavailable("not_proven", why))?;
     Ok(Json(ReceiptAnswer { says, proof: BASE64_STANDARD.encode(receipt.bytes()) }))
 }

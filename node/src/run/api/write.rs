@@ -20,7 +20,7 @@ use utoipa::ToSchema;
 
 use super::{Context, Problem};
 use crate::run::effects::NotSeen;
-use crate::run::propose::{ProposalRequest, Seen};
+use crate::run::propose::{Look, ProposalRequest, SagaRequest, Seen};
 use crate::token::JoinToken;
 
 /// Where something was recorded.
@@ -59,41 +59,75 @@ pub async fn propose(
     record(&context, Command::Propose { proposal: Box::new(proposal), traceparent }).instrument(span).await
 }
 
+/// Every step of a saga, in order.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct RecordedSaga {
+    /// The proposals, the first step first.
+    pub steps: Vec<String>,
+    /// The durability level reached.
+    pub level: &'static str,
+}
+
+/// Proposes several actions at once: each is judged alone and done after the one before it, and when one is not done, those before
+/// it are taken back, the last first. All are proposed, or none.
+#[utoipa::path(post, path = "/v1/sagas", request_body = serde_json::Value, responses((status = 200, body = RecordedSaga), (status = 409, body = Problem)))]
+pub async fn propose_saga(
+    State(context): State<Context>,
+    Json(request): Json<SagaRequest>,
+) -> Result<Json<RecordedSaga>, Problem> {
+    let (mut steps, of) = (Vec::new(), request.steps.len());
+    for (n, step) in (1..).zip(request.steps) {
+        let name = |p: Problem| p.within(&format!("step {n} of {of}"));
+        let proposal = proposal_of(&context, step).await.map_err(name)?;
+        if context.facts.hands.elsewhere().connector(&proposal.operation).is_some() {
+            let detail = format!("{} is carried out by whoever runs a session", proposal.operation);
+            return Err(name(Problem::bad_request("needs_session", detail)));
+        }
+        steps.push(proposal);
+    }
+    let span = tracing::info_span!("propose");
+    let traceparent = Some(span.in_scope(crate::telemetry::traceparent));
+    let reply = context.node.command(Command::ProposeSaga { steps, traceparent }).instrument(span).await?;
+    match reply {
+        Reply::Saga(ids) => {
+            Ok(Json(RecordedSaga { steps: ids.iter().map(ToString::to_string).collect(), level: "local" }))
+        }
+        other => Err(Problem::unavailable("unexpected", format!("the core answered {other:?}"))),
+    }
+}
+
 /// The proposal that a request asks for, at a resource of this node, with what its connector sees.
 pub(super) async fn proposal_of(context: &Context, request: ProposalRequest) -> Result<Proposal, Problem> {
     let catalogue = context.node.read(|core| core.catalogue().clone()).await?;
-    let seen = seen(context, &request, &catalogue).await?;
-    let proposal = request.into_proposal(&context.facts.spiffe_id, &catalogue, seen);
+    let look = look(context, &request, &catalogue).await?;
+    let proposal = request.into_proposal(&context.facts.spiffe_id, &catalogue, look);
     proposal.map_err(|e| Problem::bad_request("proposal", e))
 }
 
 /// What the connector sees before anything is proposed: people decide on what the resource's owner would change.
-async fn seen(context: &Context, request: &ProposalRequest, catalogue: &Catalogue) -> Result<Option<Seen>, Problem> {
+async fn look(context: &Context, request: &ProposalRequest, catalogue: &Catalogue) -> Result<Look, Problem> {
     let action = request.action(catalogue).map_err(|e| Problem::bad_request("proposal", e))?;
     let (needed, connector) = (action.schema().about().versioned, action.connector().to_owned());
     let resource = request.resource(&context.facts.spiffe_id, &action);
-    let (resource, named) = resource.map_err(|e| Problem::bad_request("proposal", e))?;
+    let resource = resource.map_err(|e| Problem::bad_request("proposal", e))?;
     let of = resource.clone();
     let (own, elsewhere) = context.node.read(move |core| (core.owns_resource(&of), core.owned_elsewhere(&of))).await?;
-    if named && !own {
-        let detail = format!("{resource} is not this node's");
-        return Err(
-            Problem::bad_request("not_owner", detail).hint("leave `node` out, or propose at the node that owns it")
-        );
-    }
     if let Some(owner) = elsewhere {
         // Another machine would carry it out: what stands here says nothing of that.
-        return match needed {
-            false => Ok(None),
-            true => {
-                let detail = format!("{resource} was moved to {owner}, and only that node can say what would change");
-                Err(Problem::bad_request("not_owner", detail).hint("propose there"))
-            }
-        };
+        if !needed || request.names_version() {
+            return Ok(Look::Elsewhere);
+        }
+        let detail = format!("{owner} owns {resource}, and only that node can say what would change");
+        return Err(Problem::bad_request("not_owner", detail)
+            .hint("propose there, or name what you know of it as `expected_version`"));
+    }
+    if !own && request.names_node() {
+        let detail = format!("nobody owns {resource}");
+        return Err(Problem::bad_request("not_owner", detail).hint("`node` is the name of a node of this site"));
     }
     match context.facts.hands.look(action).await {
-        Ok(seen) => Ok(Some(seen)),
-        Err(NotSeen::NoConnector) if !needed => Ok(None),
+        Ok(seen) => Ok(Look::Own(seen)),
+        Err(NotSeen::NoConnector) if !needed => Ok(Look::Own(Seen::default())),
         Err(NotSeen::NoConnector) => {
             let detail = format!("this node has no connector {connector}, and only that can say what would change");
             Err(Problem::bad_request("no_connector", detail)
@@ -103,7 +137,7 @@ async fn seen(context: &Context, request: &ProposalRequest, catalogue: &Catalogu
         // What has no versions can be judged without a look; the owner compares nothing at the effect either.
         Err(NotSeen::Silent(why)) if !needed => {
             tracing::warn!(why, "proposed without a dry run");
-            Ok(None)
+            Ok(Look::Own(Seen::default()))
         }
         Err(NotSeen::Silent(why)) => {
             Err(Problem::unavailable("connector_hangs", why).hint("`cauldron status` says since when"))

@@ -18,7 +18,7 @@ pub(super) fn words(desk: &Desk) -> &'static str {
     let line = &desk.line;
     match line.state {
         "PROPOSED" => "Waits for a coordinator to judge it",
-        "EVALUATED" => "Put off until more is known",
+        "EVALUATED" | "DEFERRED" => "Put off until more is known",
         "PENDING_APPROVAL" => "Waits for people",
         "VETO_WINDOW" => "Happens unless somebody objects",
         "APPROVED" => "Approved; waits for its permit",
@@ -26,11 +26,17 @@ pub(super) fn words(desk: &Desk) -> &'static str {
         "STARTED" => "Under way",
         "DONE" if line.ended => "Done, and over by its own time limit",
         "DONE" => "Done",
+        "VERIFIED" => "Done, and its checks hold",
+        "VERIFY_FAILED" => "Done, and a check does not hold: people must look",
+        "COMPENSATING" => "Done, and being taken back",
+        "COMPENSATED" => "Done, and taken back",
+        "COMPENSATION_FAILED" => "Done, and could not be taken back: people must look",
         "FAILED" => "Tried, and it did not happen",
         "UNKNOWN" => "Nobody knows whether it happened: people must look",
         "DENIED" => match desk.denials.first().map(|denial| denial.kind) {
             Some(DenialKind::Policy) => "Denied by policy",
             Some(DenialKind::Kill | DenialKind::Veto) => "Stopped",
+            Some(DenialKind::Saga) => "An earlier step of its saga will not be done",
             Some(DenialKind::Vote) | None => "Denied",
         },
         "EXPIRED" => "Expired: nobody decided in time, which is a no",
@@ -42,7 +48,13 @@ pub(super) fn words(desk: &Desk) -> &'static str {
 
 /// Whether nothing more will come of it.
 pub(super) fn is_over(desk: &Desk) -> bool {
-    matches!(desk.line.state, "DONE" | "FAILED" | "UNKNOWN" | "DENIED" | "EXPIRED" | "VOID" | "SUPERSEDED")
+    matches!(desk.line.state, "FAILED" | "UNKNOWN" | "DENIED" | "EXPIRED" | "VOID" | "SUPERSEDED") || happened(desk)
+}
+
+/// Whether it was done, whatever became of it.
+fn happened(desk: &Desk) -> bool {
+    let after = ["VERIFIED", "VERIFY_FAILED", "COMPENSATING", "COMPENSATED", "COMPENSATION_FAILED"];
+    desk.line.state == "DONE" || after.contains(&desk.line.state)
 }
 
 fn steps(desk: &Desk) -> [Step; 4] {
@@ -51,11 +63,11 @@ fn steps(desk: &Desk) -> [Step; 4] {
     const LATER: &str = "later";
     const NEVER: &str = "never";
     let [people, permit, start, effect] = match desk.line.state {
-        "PROPOSED" | "EVALUATED" | "PENDING_APPROVAL" | "VETO_WINDOW" => [NOW, LATER, LATER, LATER],
+        "PROPOSED" | "EVALUATED" | "DEFERRED" | "PENDING_APPROVAL" | "VETO_WINDOW" => [NOW, LATER, LATER, LATER],
         "APPROVED" => [DONE, NOW, LATER, LATER],
         "PERMITTED" => [DONE, DONE, NOW, LATER],
         "STARTED" => [DONE, DONE, DONE, NOW],
-        "DONE" => [DONE, DONE, DONE, DONE],
+        _ if happened(desk) => [DONE, DONE, DONE, DONE],
         "FAILED" | "UNKNOWN" => [DONE, DONE, DONE, NEVER],
         "VOID" => [DONE, NEVER, NEVER, NEVER],
         _ => [NEVER, NEVER, NEVER, NEVER],

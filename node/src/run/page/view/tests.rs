@@ -60,6 +60,7 @@ fn proposal() -> Proposal {
         alternatives: vec![text()],
         budgets: vec![Amount { budget: text(), amount: 5 }],
         hand: None,
+        saga: None,
     }
 }
 
@@ -73,6 +74,7 @@ fn desk(state: &'static str) -> Desk {
         contested: false,
         ended: false,
         break_glass: None,
+        saga: None,
         operation: text(),
         target: text(),
         summary: text(),
