@@ -122,7 +122,7 @@ fn proven(mesh: &MeshId, entry: Entry) -> Entry {
 #[must_use]
 pub fn with_header(author: &AuthorKey, header: &[u8], body: Option<Vec<u8>>) -> SealedFact {
     let unsigned = SealedFact::new(header.to_vec(), cauldron_identity::Signature::from_bytes([0; 64]), None);
-    let signature = author.sign("cauldron/fact/v0", unsigned.id().as_bytes());
+    let signature = author.sign("cauldron/fact/v1", unsigned.id().as_bytes());
     SealedFact::new(header.to_vec(), signature, body)
 }
 

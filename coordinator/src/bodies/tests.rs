@@ -50,7 +50,7 @@ fn fields_of_later_versions_do_not_stop_a_reader() {
 }
 
 #[test]
-fn wire_v0_is_pinned() {
+fn wire_v1_is_pinned() {
     let digest = |bytes: &[u8]| sha256(bytes)[..6].iter().map(|b| format!("{b:02x}")).collect::<String>();
     let rego = "package cauldron.guardrail\nstep_up contains {\"rule\":\"r\",\"why\":\"w\",\"approvals\":[{\"group\":\"security-duty\",\"n\":1}]}";
     let mut world = World::with_policy(rego);

@@ -58,6 +58,6 @@ impl FactLog {
             input.extend_from_slice(&head.map_or([0; 32], |h| *h.id.as_bytes()));
             input.extend_from_slice(&fork.to_be_bytes());
         }
-        Digest::of("cauldron/state/v0", &input)
+        Digest::of("cauldron/state/v1", &input)
     }
 }

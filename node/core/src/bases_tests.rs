@@ -185,7 +185,7 @@ fn a_base_that_is_not_what_it_should_be_closes_the_link_by_name_and_harms_nothin
             |frame| {
                 part(frame, |part| {
                     part.bytes.truncate(64);
-                    (part.len, part.of) = (64, Digest::of("cauldron/base/v0", &part.bytes));
+                    (part.len, part.of) = (64, Digest::of("cauldron/base/v1", &part.bytes));
                 })
             },
             "not the bytes of a base",
