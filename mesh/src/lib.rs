@@ -33,6 +33,8 @@ mod tls;
 mod transport;
 
 #[cfg(test)]
+mod golden;
+#[cfg(test)]
 mod tests;
 
 pub use code::CloseCode;

@@ -144,6 +144,11 @@ mod tests {
     }
 
     #[test]
+    fn wire_v1_of_the_join_token_is_pinned() {
+        expect_test::expect![[r#""#]].assert_eq(&token().encode());
+    }
+
+    #[test]
     fn slips_of_the_hand_are_named() {
         let text = token().encode();
         assert_eq!(JoinToken::decode("cauldron2.abc"), Err(TokenError::Prefix));

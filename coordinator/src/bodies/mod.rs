@@ -16,6 +16,8 @@ mod ruling;
 mod session;
 
 #[cfg(test)]
+mod golden;
+#[cfg(test)]
 mod tests;
 
 pub use deputy::{DEPUTY_MS_MAX, Deputy, DeputyStatement};

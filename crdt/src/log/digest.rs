@@ -61,3 +61,27 @@ impl FactLog {
         Digest::of("cauldron/state/v1", &input)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wire_v1_of_what_is_held_is_pinned() {
+        let mut log = FactLog::new(crate::testing::MESH);
+        for n in 0..2 {
+            let draft = crate::log::Draft {
+                scope: Scope::mesh(),
+                incarnation: 0,
+                kind: "note".into(),
+                deps: vec![],
+                body: vec![n],
+                hlc: 7 << 16,
+                traceparent: None,
+            };
+            log.append(&crate::testing::key(1), draft).expect("appends");
+        }
+        let states = [Scope::mesh(), Scope::authority()].map(|scope| log.state_hash(&scope).to_string());
+        expect_test::expect![[r#""#]].assert_eq(&states.join(" "));
+    }
+}

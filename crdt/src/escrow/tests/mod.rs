@@ -121,6 +121,7 @@ fn golden_bytes_of_the_bodies() {
         text += &format!("{} {}\n", body.kind(), hex::encode(body.to_bytes()));
         assert_eq!(Body::read(body.kind(), &body.to_bytes()), Some(Ok(body)));
     }
+    text += &format!("purposes {} {}\n", purpose_of(&MINT), purpose_named("a cup of tea"));
     expect_test::expect![[r#"
         budget.debit a4006464656d6f01050219012c03a200582002020202020202020202020202020202020202020202020202020202020202020100
         budget.credit a3006464656d6f0105028200815820aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa
