@@ -16,7 +16,7 @@ use crate::lease::{LeaseAsk, LeaseGrant};
 use crate::ledger::{Inserted, Ledger};
 use crate::signed::{Signed, Statement};
 use crate::testkit::{NOW, World, key, proposal};
-use crate::vote::{Choice, SignedVote};
+use crate::vote::Choice;
 
 const MESH: MeshId = MeshId::from_bytes([9; 32]);
 
@@ -388,14 +388,93 @@ fn people(golden: &mut Golden) {
 fn wire_v1_of_proposals_is_pinned() {
     let mut golden = Golden::default();
     proposals(&mut golden);
-    expect_test::expect![[r#""#]].assert_eq(&golden.text);
+    expect_test::expect![[r#"
+        proposal 1261 98e01693c92da9861c5c3837b02822aac96de28bd7f3c8f3eb8ea928a150fe55
+        proposal without what may be absent 584 81a1121ea655d8f7b807a2b2f8eee8784d2814fa145f8ee0fdccf73aa5785827
+        content of a proposal 32 1ec580d5e27fc3be163f47cd44a302ab8bcc0e6528942077589c5c11fe3460c5
+        arguments 32 465f141389d36003259f4d7e5ed51a91aa977a4d905619cef2431f4915e05e95
+        read 1661 dccbf88961c213fcc8b20e9388d6409fb5bff704bdf7245ffd2d83180918ff00
+        proposal of a round 584 81a1121ea655d8f7b807a2b2f8eee8784d2814fa145f8ee0fdccf73aa5785827
+        decision of a round 423 f5c7976062f57f8e8deca95c5cd0f39e5e47f7b35fe259c42bd0cd31ac1d4a4d
+        vote of a round 428 95abc81a82a4b4c4eba695dfe5e61bdc2d7ee44b760fe0bdb4c18cbebb13e9e8
+        permit of a round 489 416d5351a9c177424391aa758aa5be85cbdb310df83a16528f55f8589f9098d9
+        started of a round 291 a175ac33c15423342c614d4bbd74c8e015814e80f214d64d6b9ef55accd33caf
+    "#]]
+    .assert_eq(&golden.text);
 }
 
 #[test]
 fn wire_v1_of_bodies_is_pinned() {
     let mut golden = Golden::default();
     others(&mut golden);
-    expect_test::expect![[r#""#]].assert_eq(&golden.text);
+    expect_test::expect![[r#"
+        decision 548 eb5eea098dc8670d5ac374f1c810125c082331a990268d33caf20343caf85282
+        obligations 122 db842cc0d29148baf67048a0cfe5f439984d8c261563a767ec90a9f019853cc7
+        terms 32 24a616ef374db9be96f91894200fbd241e06475e8db5e568a79a26eb0fd4a7ae
+        undo 32 0b56d1222565daa1ad2d922c1c7e348e25941a94a42698aeb14d85889e9beea9
+        permit 590 38f492761cd680984f9a659c355d87cecb864cb209dd454e9ff9f4ae946230f9
+        window-closed 152 bd8bd08d9d30519eaeb312082507eed2dbc9d0d9aa6df611f39e5d22300cb850
+        started 269 61c373cb72b3cb3a21a308082c8d06ae88b2ba6d279654c92c48b1fac3f4f9cb
+        done 118 013dc49c4588176a5927bec21a0ec0bdf9fabbdbe7fbb7cf6f52f0e2eb7ca5b1
+        failed 70 fac9ab6fa20142a7531761702588410a7d90bb01a56545ce531bc5841898bf83
+        unknown 68 c6939fe27ee8251816160ba05f5190e4f5e66404716da205371c0cd784ee4d2d
+        ended 49 a56e16b0f88d816872d0f6e93b310f75844357ad46582e24d8633f3a5791a3f0
+        verified 65 4a6346004cdced0b74994c65a44825f9db8d291ce8e86360989795d590a8e49a
+        verify-failed 80 2b2a9b74302fc77d28227aa629d2902dec3d4b0526f6e443fa5ac92208e76ffd
+        compensating 57 598a588d07c15004d1ec7cc667f2a1e317fef88c9ca6f94ff56daecefc4f80b5
+        compensated 53 bc339eca6e437dd9794db04662f6d1301c7583c8262358404ee3139348a06828
+        compensation-failed 52 5c5178e94d68de4744f9da973dcf121e0b468b32033009a099218712d763f827
+        statement of vote 356 c9d0729311d7240a0daa4d1d23d092f34a68d12684e5df2f153ed35931758d06
+        vote 428 5316cabcd694ae5cc0a6bdc85dbc8b921372fe8e73b10a6b51ceca63e4e5ac3b
+        vote 609 3205257313317c56438f69bfce80f267e56d7f2b5680b265f230d044420015dc
+        statement of vote 356 7b682965c332d5781110f493521cf1f41184d1fbd53938dfeaede41d4f02a2d9
+        vote 428 b91405c9e023cc8907ca6e48d054f4be88cf77c5a9ca3c13c1ac6866f3e71aa2
+        vote 609 48bc365446627b5fc23b9f960fd36066d1f9c44a63d8e83cb57881f4de6c2766
+        statement of vote 356 928674e92a2f8134cdcc055c61b5448f659e434db84005b93a0e91d51a8023de
+        vote 428 f3899bf6ea25ed9390be196e991ed79bcbca8c5c7f59c86dbefc1bc906d50f5a
+        vote 609 f4c72d899cb4ae95ea9b8b9fe885eba1c96100300356d6795089f5247d285ba3
+        statement of vote 356 246c0b283a34b73ab2ddc410982d41bd6cc072a836f8c903617174a875d36ce8
+        vote 428 e40e4d79001bca8170dfb76e51d893603b1750479145dc03cdb5a4364f4d6b1d
+        vote 609 4c25671091cf7023fe2061d65a18dd501eef5bb376aa630a8169b0d53bec9351
+        statement of vote 356 72af9bcc2bb5f12566426e7cbce10546cb2bf1e73c9b0d41024546d285207957
+        vote 428 32d26d196462230a3cd9ed89f08d2d0f51d602898c017ea017f531c6919f233a
+        vote 609 2ce4bf5fa0bb88d052d3468d189947700cbf0ece51b871930489fa88662380f2
+        statement of vote 356 15aeeaf7d0e3e5cfa07b28c4ccd58bca2f0eb9c9b07cc995627ca8843fe571fb
+        vote 428 9663ddc8da443ebe382dafc89033104f824f121f9213d7365bb8b302e786111e
+        vote 609 90ee2f3c0aee7b485af38584016ffa2a5ff8adf044e15fddbc026ba97fd73341
+        statement of deputy 246 8d8d8040ca9da97cacd7af8f03090b86b37d145b706ab1722962aa70bdf5f557
+        id of deputy 32 104b7aac8eafdfc5b3cde4983289ffc8157b7f298289e93689fc4117659bc357
+        deputy 317 bbe7f58a906ce25b8c0433aae59f655cc1ea4c49146dfa2350cfa0a9425ccc2f
+        statement of break-glass-review 198 f126551b57f5be4eda2c796899518c58c47f94fdf4315b3bf5abef57c81d29fc
+        id of break-glass-review 32 87a0c481998c9263c896f8834edd18a03b03cdf35b9fcb3d43908159e32907c6
+        break-glass-review 269 f792abc4e41b02c33b7cc15f27c7d105aa958d6cb4940619eac428bb4e484b31
+        statement of site-lift 197 c6a3ddf219636c27090d34da1feed11ece2f1ae56d645d46bd4b82c5268a0a84
+        id of site-lift 32 8b22e23fcfd246af8d628628b9c3a821ad58d30c690b69765a7117a1fa37c202
+        site-lift 268 93fcc3729fda46dafa55c1cd50ebfda0ebae73ec029d1f943e4e62e2808ac69f
+        break-glass 188 969f15b0f40e2f2dec12c46eb94c887fc4e3ab3d2299eb6675cf00be47fff2e7
+        restriction 100 15080e520f0c06cb182090ca81d13b96fed307e49749eb88c621c90ea1cf8a9e
+        restriction 100 987283b719f2425a36c0aed81430effb984fee7c8df3af730f084046e76099fa
+        restriction 114 ad4d01e4d0dbc289ff9978700fe0299e99d0334cf003b77db68854079dceda9a
+        restriction 71 94d58bc540e8978c803f14a2ab0fdc1722b1724f290316fd994f27fe09d5e0c2
+        restriction 66 90c2f5284504410032cf7c1b8d9baa21dc7ad7416fb64136ad83b2bd0f7eef78
+        restriction 145 c4f5ade624d9f5c2a6e164009bb276fee2847159939d732a1a45fe2340c102b7
+        restriction 75 cf90b15865b796ff5e1bf0018ef72feee1ba63036d271945dcbc2cbd20a818e8
+        restriction 100 4500daac4a29e1824a17c47bfcef29d97bc3090668dd45dd5bdcc439bbe851e7
+        order 60 f5247ac9cefd1fe09fe369b6ed59b16f9ad53a9c6723210cf09e3ddaf4ca7c55
+        restriction 170 98fda50350b506beeafb8c6af655c12dd906862d5f1aac659271e56d5178dea5
+        restriction 169 bc893e59483eb65b235f6f4fe3915379a8d20082c8618d3a8458c59da3dc2e51
+        handover 61 0af12b56e218cad3456b5faa500d5fbbe4429f080c52047030f0f045806a37f1
+        takeover 36 c3742440793b3d233cceb1a073874980f82b66de502de65fc458b5d77a430975
+        policy.bundle 52 9645cf8c9742a3c92f27abd8d75af4fed2ac6346875a4eb5d04f491203534984
+        digest of a bundle 32 b01eb1c56fe19acce896dfd849f45438feda2054b44f6f78c9695558663a29ce
+        lease ask 71 1e97db97cc3d01e93283cd98be9aae1354fbfc2c3a805d3312748598dccc632b
+        lease grant 245 1af9d14a8e0e2b68d2ab0cabf70ceb36e6db04f72ba49015f933a28a9a7afec5
+        risks 5 e3fbd65c4c3f7fdba7b8ae0709da781c3637b13f4a4b920db90d2f9b23d412ff
+        outcomes 6 f9dc6f4129989acc9dc863e4770098e5bfde620d9f3e163d372ec85f6eb12ded
+        reversibilities 4 c17bb45e50cabd2b8f13ba5bd2bb3febab208fd779ff71b371cba0227a081034
+        assurances 3 7be4753cd54111abb56c944c5959d60bf79da015cf82a3ea402e680090fec99c
+    "#]]
+    .assert_eq(&golden.text);
 }
 
 #[test]

@@ -394,6 +394,10 @@ mod tests {
             format!("{} {}\n", bytes.len(), Digest::from_bytes(cauldron_identity::ids::sha256(&bytes)))
         };
         let text = [packed(0, vec![bare], None, vec![]), packed(2, vec![tip], genesis, vec![fact])];
-        expect_test::expect![[r#""#]].assert_eq(&text.concat());
+        expect_test::expect![[r#"
+            235 ee977822425253a74d3b39ba43ae641c79e666f12ef4c36ec3a3ea4b0c61d781
+            490 3be341149515d13791f8d49aba469009718c8f9d93e91133c65dde4a603cebbe
+        "#]]
+        .assert_eq(&text.concat());
     }
 }

@@ -82,6 +82,6 @@ mod tests {
             log.append(&crate::testing::key(1), draft).expect("appends");
         }
         let states = [Scope::mesh(), Scope::authority()].map(|scope| log.state_hash(&scope).to_string());
-        expect_test::expect![[r#""#]].assert_eq(&states.join(" "));
+        expect_test::expect!["ca3b4513764e6e460c7bd3c3a11162506412bdd5ef97ed68dfafd2c7704a95d4 7adaedd055d37a8b2d6d02fc4b86e78e6843b76aa65155b5240db50528cca39e"].assert_eq(&states.join(" "));
     }
 }
