@@ -17,6 +17,7 @@ use cauldron_identity::authority::{
     Enrol, Entry, EntryBody, Incarnate, KIND_ENTRY, KIND_HELD, KIND_ISSUED, KIND_ROOTS,
 };
 use cauldron_identity::codec::{from_cbor, to_cbor};
+use cauldron_identity::fact::VERSION;
 use cauldron_identity::{AuthorKey, Fact, MeshId, SealedFact};
 use minicbor::Encode;
 
@@ -140,7 +141,7 @@ struct Pushed {
 #[must_use]
 pub fn pushed(fact: &SealedFact) -> Vec<u8> {
     const FACTS: u8 = 3;
-    [vec![0, FACTS], to_cbor(&Pushed { request: None, facts: vec![fact.clone()] })].concat()
+    [vec![VERSION, FACTS], to_cbor(&Pushed { request: None, facts: vec![fact.clone()] })].concat()
 }
 
 /// A deed, for a seed.

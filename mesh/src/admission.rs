@@ -176,6 +176,7 @@ mod tests {
         let mesh = MeshId::of("t", b"a");
         let me = SpiffeId::new("spiffe://a.test/coordinator/x").expect("an id");
         let mut frame = [0; FRAME_BYTES];
+        frame[0] = VERSION;
         frame[1..33].copy_from_slice(mesh.as_bytes());
         frame[33] = 1;
         frame[65] = 1;
