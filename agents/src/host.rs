@@ -63,7 +63,7 @@ impl AgentInfo {
     /// Describes a built-in agent. `rule` is everything that shapes its behaviour, in one canonical text.
     pub fn built_in(name: &str, rule: &str) -> Self {
         let text = format!("{name}\0{}\0{rule}", env!("CARGO_PKG_VERSION"));
-        AgentInfo { name: name.to_owned(), build_digest: Digest::of("cauldron/agent-build/v0", text.as_bytes()) }
+        AgentInfo { name: name.to_owned(), build_digest: Digest::of("cauldron/agent-build/v1", text.as_bytes()) }
     }
 }
 

@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use crate::bodies::RiskClass;
 
-const LEASE_DOMAIN: &str = "cauldron/lease/v0";
+const LEASE_DOMAIN: &str = "cauldron/lease/v1";
 
 /// What a node sends, by whatever way.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]

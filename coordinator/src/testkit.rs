@@ -119,7 +119,7 @@ impl World {
             spiffe_id: spiffe(&format!("/coordinator/hq{n}")).to_string(),
         };
         let charter = Charter {
-            v: 0,
+            v: cauldron_identity::fact::VERSION,
             trust_domain: "acme.test".into(),
             root_keys: vec![Digest::of("root", b"1")],
             council: vec![council.public().into()],

@@ -19,7 +19,7 @@ use libfuzzer_sys::fuzz_target;
 const HOSTILE: LinkId = 1;
 const HONEST: LinkId = 2;
 /// A sync frame that asks for everything to be announced anew.
-const AGAIN: [u8; 2] = [0, 6];
+const AGAIN: [u8; 2] = [cauldron_identity::fact::VERSION, 6];
 
 fuzz_target!(init: ready(), |input: &[u8]| hostile(input, MACHINE, |input| {
     let (who, rest) = door(input);

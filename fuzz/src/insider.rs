@@ -17,6 +17,7 @@ use cauldron_identity::authority::{
     Enrol, Entry, EntryBody, Incarnate, KIND_ENTRY, KIND_HELD, KIND_ISSUED, KIND_ROOTS,
 };
 use cauldron_identity::codec::{from_cbor, to_cbor};
+use cauldron_identity::fact::VERSION;
 use cauldron_identity::{AuthorKey, Fact, MeshId, SealedFact};
 use minicbor::Encode;
 
@@ -123,7 +124,7 @@ fn proven(mesh: &MeshId, entry: Entry) -> Entry {
 #[must_use]
 pub fn with_header(author: &AuthorKey, header: &[u8], body: Option<Vec<u8>>) -> SealedFact {
     let unsigned = SealedFact::new(header.to_vec(), cauldron_identity::Signature::from_bytes([0; 64]), None);
-    let signature = author.sign("cauldron/fact/v0", unsigned.id().as_bytes());
+    let signature = author.sign("cauldron/fact/v1", unsigned.id().as_bytes());
     SealedFact::new(header.to_vec(), signature, body)
 }
 
@@ -141,7 +142,7 @@ struct Pushed {
 #[must_use]
 pub fn pushed(fact: &SealedFact) -> Vec<u8> {
     const FACTS: u8 = 3;
-    [vec![0, FACTS], to_cbor(&Pushed { request: None, facts: vec![fact.clone()] })].concat()
+    [vec![VERSION, FACTS], to_cbor(&Pushed { request: None, facts: vec![fact.clone()] })].concat()
 }
 
 /// A deed, for a seed.

@@ -245,7 +245,7 @@ pub fn person(n: u8, groups: &[&str]) -> Person {
 pub fn charter() -> Charter {
     let seat = Seat { author: key(HQ).public(), spiffe_id: spiffe_id(HQ).to_string() };
     Charter {
-        v: 0,
+        v: cauldron_identity::fact::VERSION,
         trust_domain: "acme.test".into(),
         root_keys: vec![Digest::of("root", b"1")],
         council: vec![key(COUNCIL).public().into()],

@@ -12,7 +12,7 @@ use crate::signer::{SignerKey, SshSignature};
 use crate::spiffe_id::{Role, SpiffeId, TrustDomain};
 
 /// Namespace of signatures over a charter.
-pub const CHARTER_NAMESPACE: &str = "cauldron/charter/v0";
+pub const CHARTER_NAMESPACE: &str = "cauldron/charter/v1";
 /// Council keys of one charter: people, not machines.
 pub const COUNCIL_MAX: usize = 32;
 
@@ -141,7 +141,7 @@ pub struct SignedCharter {
 /// Names the first entries of an authority chain, each by the digest of its bytes, in order.
 #[must_use]
 pub fn founding_digest(entries: &Vec<Digest>) -> Digest {
-    Digest::of("cauldron/founding/v0", &to_cbor(entries))
+    Digest::of("cauldron/founding/v1", &to_cbor(entries))
 }
 
 /// What the council signs when it founds a mesh.
@@ -325,7 +325,7 @@ pub(crate) mod tests {
     pub(crate) fn sample(council: &[&AuthorKey], threshold: u32, sequencer: &AuthorKey) -> Charter {
         let seat = Seat { author: sequencer.public(), spiffe_id: "spiffe://acme.test/coordinator/hq".into() };
         Charter {
-            v: 0,
+            v: crate::fact::VERSION,
             trust_domain: "acme.test".into(),
             root_keys: vec![Digest::of("root", b"1")],
             council: council.iter().map(|k| k.public().into()).collect(),
@@ -394,7 +394,7 @@ pub(crate) mod tests {
             let signed = SignedCharter::sign(&charter, &[&a, &b]);
             assert!(matches!(signed.open(&signed.mesh_id()), Err(CharterError::Content(_))), "{charter:?}");
         };
-        bad(&|c| c.v = 1);
+        bad(&|c| c.v = 2);
         bad(&|c| c.threshold = 1);
         bad(&|c| c.threshold = 3);
         bad(&|c| c.council.push(a.public().into()));

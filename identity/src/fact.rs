@@ -12,8 +12,8 @@ use crate::ids::{AuthorId, BodyHash, FactId, MeshId, sha256};
 use crate::keys::{AuthorKey, PublicKey, Signature};
 use crate::scope::Scope;
 
-/// The wire and storage version. v0 is unstable.
-pub const VERSION: u8 = 0;
+/// The version of the wire (docs/wire.md). What it means does not change any more: another meaning has another version.
+pub const VERSION: u8 = 1;
 /// Encoded headers are a few hundred bytes; the rest is room for unknown fields and many `deps`.
 pub const HEADER_LEN_MAX: usize = 4 * 1024;
 /// Guarantees §4: the largest document change, and so the largest body.
@@ -23,7 +23,7 @@ pub const DEPS_MAX: usize = 32;
 /// Length of a fact kind, in bytes.
 pub const KIND_LEN_MAX: usize = 48;
 
-const SIGN_DOMAIN: &str = "cauldron/fact/v0";
+const SIGN_DOMAIN: &str = "cauldron/fact/v1";
 
 /// What a fact says about itself; integer keys, ascending, so that one header has one encoding.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -331,9 +331,9 @@ mod tests {
     }
 
     #[test]
-    fn golden_bytes_of_wire_v0() {
+    fn golden_bytes_of_wire_v1() {
         let fact = Fact::seal(&AuthorKey::from_seed(&[1; 32]), draft(), b"hi".to_vec());
-        expect_test::expect!["a3005886ab0000015820010101010101010101010101010101010101010101010101010101010101010102646d657368035820f8d7ad6d3bf22fa0f2b5a4a886c994d416da66e2ad8f9be0b7ffebe3c4cb8a1e04000501071a0005000008646e6f746509800b58208f434346648f6b96df89dda901c5176b10a6d83961dd3c1ac88b59b2dc327aa40c02015840f16d9963ca91a3bf0866ce476a4021141deb5e43a6d9b7910de864b2b314a9779a4b55df66b56e5949c9f8fdcf3fb11cefb64fb96f907fd9e9e4ce1c90d3ed0202426869"].assert_eq(&hex::encode(to_cbor(fact.sealed())));
+        expect_test::expect!["a3005886ab0001015820010101010101010101010101010101010101010101010101010101010101010102646d657368035820aada9eb30ce5e2452c3b01a7cc310f255fb83b3485c9a384aaec44135acb35e704000501071a0005000008646e6f746509800b58208f434346648f6b96df89dda901c5176b10a6d83961dd3c1ac88b59b2dc327aa40c02015840d69637ecdca9363ec9c588e7e986765202b5097343219edbaf6a9487fd1340cffccd4cc54684633e5c184405cab481c647f6d7842f64defba6a9fd491417660702426869"].assert_eq(&hex::encode(to_cbor(fact.sealed())));
     }
 
     #[test]

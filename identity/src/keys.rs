@@ -101,7 +101,7 @@ impl PublicKey {
     /// Hash of the key: the author's name in headers.
     #[must_use]
     pub fn author_id(&self) -> AuthorId {
-        AuthorId::of("cauldron/author/v0", &self.0)
+        AuthorId::of("cauldron/author/v1", &self.0)
     }
 
     /// True for small-order points and bytes that are no point. aws-lc accepts the identity point with one signature

@@ -44,11 +44,11 @@ mod tests {
     fn what_is_good_stays_good_and_what_is_bad_is_never_remembered() {
         super::activate();
         let (key, other) = (AuthorKey::from_seed(&[1; 32]), AuthorKey::from_seed(&[2; 32]));
-        let signature = key.sign("cauldron/test/v0", b"one");
+        let signature = key.sign("cauldron/test/v1", b"one");
         for _ in 0..2 {
-            assert!(key.public().verify("cauldron/test/v0", b"one", &signature).is_ok());
-            assert!(key.public().verify("cauldron/test/v0", b"two", &signature).is_err());
-            assert!(other.public().verify("cauldron/test/v0", b"one", &signature).is_err());
+            assert!(key.public().verify("cauldron/test/v1", b"one", &signature).is_ok());
+            assert!(key.public().verify("cauldron/test/v1", b"two", &signature).is_err());
+            assert!(other.public().verify("cauldron/test/v1", b"one", &signature).is_err());
         }
     }
 }

@@ -15,8 +15,8 @@
 use cauldron_identity::{AuthorKey, MeshId, PublicKey, Signature, SpiffeId};
 
 /// Version of the frame; a peer with another one is refused.
-const VERSION: u8 = 0;
-const DOMAIN: &str = "cauldron/admission/v0";
+const VERSION: u8 = 1;
+const DOMAIN: &str = "cauldron/admission/v1";
 const DATA_DOMAIN: &str = "cauldron/data/v1";
 /// Label of the TLS exporter.
 pub(crate) const EXPORTER_LABEL: &[u8] = b"cauldron-admission";
@@ -176,6 +176,7 @@ mod tests {
         let mesh = MeshId::of("t", b"a");
         let me = SpiffeId::new("spiffe://a.test/coordinator/x").expect("an id");
         let mut frame = [0; FRAME_BYTES];
+        frame[0] = VERSION;
         frame[1..33].copy_from_slice(mesh.as_bytes());
         frame[33] = 1;
         frame[65] = 1;

@@ -7,7 +7,7 @@
 //! way, without gaps; whatever would make a gap ends the link. A peer on a link has shown a valid SVID and has proven its
 //! author key over the TLS session; whether that key is enrolled is for the node's core to judge.
 //!
-//! Three lanes share the port by ALPN: `cauldron-mesh/0` (mutual SVIDs), `cauldron-enrol/1` (see [`enrol_client`]) and
+//! Three lanes share the port by ALPN: `cauldron-mesh/1` (mutual SVIDs), `cauldron-enrol/1` (see [`enrol_client`]) and
 //! `cauldron-data/1` (enrolled author keys alone, [`MeshEvent::DataLinkUp`]), which is dialled where a certificate stands in the
 //! way of the first.
 //!
@@ -32,6 +32,8 @@ mod swarm;
 mod tls;
 mod transport;
 
+#[cfg(test)]
+mod golden;
 #[cfg(test)]
 mod tests;
 

@@ -17,7 +17,7 @@ use crate::frames;
 use crate::limits::{FRAME_BYTES_MAX, SEND_QUEUE_BYTES_MAX, SEND_QUEUE_FRAMES_MAX, STREAM_OPEN_TIME_MAX};
 
 /// The one protocol of the sync core, version 0: unstable.
-pub(crate) const SYNC: StreamProtocol = StreamProtocol::new("/cauldron/sync/0");
+pub(crate) const SYNC: StreamProtocol = StreamProtocol::new("/cauldron/sync/1");
 /// Sent by the reader when it has taken a stream. Without it a writer could not tell a stream that libp2p dropped on
 /// arrival (its hand-over channel holds one) from one that is read.
 const TAKEN: u8 = 0x06;

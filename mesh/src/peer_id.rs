@@ -11,7 +11,7 @@ use libp2p::identity::{PublicKey, ed25519};
 
 /// The synthetic key of a SPIFFE ID, by hash and try: every second hash is a point.
 pub(crate) fn synthetic_key_of(id: &SpiffeId) -> PublicKey {
-    synthetic("cauldron/peer-id/v0", id)
+    synthetic("cauldron/peer-id/v1", id)
 }
 
 fn synthetic(domain: &str, id: &SpiffeId) -> PublicKey {
@@ -27,7 +27,7 @@ fn synthetic(domain: &str, id: &SpiffeId) -> PublicKey {
 
 /// The `PeerId` under which the same peer stands on the data lane: a link of its own, with less to say.
 pub(crate) fn data_peer_id_of(id: &SpiffeId) -> PeerId {
-    synthetic("cauldron/data-peer-id/v0", id).to_peer_id()
+    synthetic("cauldron/data-peer-id/v1", id).to_peer_id()
 }
 
 /// The `PeerId` of a SPIFFE ID: a pure function, so everyone can compute it from the name.

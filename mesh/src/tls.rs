@@ -21,7 +21,7 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use crate::source::SvidSource;
 
 /// Mutual SVIDs, then admission, then libp2p.
-pub(crate) const ALPN_MESH: &[u8] = b"cauldron-mesh/0";
+pub(crate) const ALPN_MESH: &[u8] = b"cauldron-mesh/1";
 /// One request and one reply; who is who is proven inside.
 pub(crate) const ALPN_ENROL: &[u8] = b"cauldron-enrol/1";
 /// Author keys alone; who is who is proven inside.

@@ -216,7 +216,7 @@ fn charter(
 ) -> Result<Charter, CliError> {
     let seat = Seat { author: author.public(), spiffe_id: spiffe_id.to_string() };
     let charter = Charter {
-        v: 0,
+        v: cauldron_identity::fact::VERSION,
         trust_domain: request.trust_domain.to_string(),
         root_keys: vec![root_key],
         policy_authors: council.clone(),

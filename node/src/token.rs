@@ -144,6 +144,11 @@ mod tests {
     }
 
     #[test]
+    fn wire_v1_of_the_join_token_is_pinned() {
+        expect_test::expect!["cauldron1.pgBYIAEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAYJvaHEuZXhhbXBsZTo3NDQzbjE5Mi4wLjIuMTo3NDQzAlACAgICAgICAgICAgICAgICA1ggAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMEeCZzcGlmZmU6Ly9hY21lLnRlc3Qvc2l0ZS9seW9uL25vZGUvbHlvbgUbAAABoxhcUADajeXa"].assert_eq(&token().encode());
+    }
+
+    #[test]
     fn slips_of_the_hand_are_named() {
         let text = token().encode();
         assert_eq!(JoinToken::decode("cauldron2.abc"), Err(TokenError::Prefix));

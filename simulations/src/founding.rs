@@ -149,7 +149,7 @@ fn charter(council: &AuthorKey, hq: &AuthorKey, west: Option<&AuthorKey>, weathe
     let seat = Seat { author: hq.public(), spiffe_id: HQ_ID.into() };
     let west = west.map(|key| Seat { author: key.public(), spiffe_id: WEST_ID.into() });
     Charter {
-        v: 0,
+        v: cauldron_identity::fact::VERSION,
         trust_domain: TRUST_DOMAIN.into(),
         root_keys: vec![founding_root()],
         council: vec![council.public().into()],

@@ -342,7 +342,7 @@ fn before(file: &File, offset: u64) -> io::Result<Vec<u8>> {
 }
 
 fn hash(bytes: &[u8]) -> Digest {
-    Digest::of("cauldron/log-place/v0", bytes)
+    Digest::of("cauldron/log-place/v1", bytes)
 }
 
 /// Opens without waiting (a FIFO would block) and only what is a regular file.

@@ -23,10 +23,10 @@ const JUDGED: usize = 2_000;
 /// built anew, the lease, obligations, and three votes whose signatures nobody has looked at before.
 pub(super) fn figures(figures: &mut Vec<Figure>) -> Result<(), String> {
     let key = AuthorKey::from_seed(&[7; 32]);
-    let signature = key.sign("cauldron/bench/v0", b"three of these");
+    let signature = key.sign("cauldron/bench/v1", b"three of these");
     let [raw] = latencies([&mut || {
         for _ in PEOPLE {
-            _ = black_box(key.public().verify("cauldron/bench/v0", b"three of these", &signature));
+            _ = black_box(key.public().verify("cauldron/bench/v1", b"three of these", &signature));
         }
     }]);
     for (how, passkeys) in [("keys in files", false), ("passkeys", true)] {

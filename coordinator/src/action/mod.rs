@@ -251,7 +251,7 @@ impl Action {
         Proposal {
             lineage: None,
             agent: agent.to_owned(),
-            agent_build: Digest::of("cauldron/agent-build/v0", agent.as_bytes()),
+            agent_build: Digest::of("cauldron/agent-build/v1", agent.as_bytes()),
             site: site.to_owned(),
             module: self.schema.module().to_owned(),
             action_class: self.action_class(),

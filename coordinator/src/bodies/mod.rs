@@ -17,6 +17,8 @@ mod saga;
 mod session;
 
 #[cfg(test)]
+mod golden;
+#[cfg(test)]
 mod tests;
 
 pub use deputy::{DEPUTY_MS_MAX, Deputy, DeputyStatement};

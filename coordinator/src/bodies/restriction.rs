@@ -12,7 +12,7 @@ use minicbor::{Decode, Encode};
 use serde::Serialize;
 
 /// Namespace of a person's signature over an order.
-pub const ORDER_NAMESPACE: &str = "cauldron/restriction/v0";
+pub const ORDER_NAMESPACE: &str = "cauldron/restriction/v1";
 
 /// Who orders what the council signed. Nobody else orders in its name.
 pub const COUNCIL: &str = "the council";

@@ -168,7 +168,7 @@ impl VerifiedPermit {
     #[must_use]
     pub fn idempotency_key(&self) -> String {
         let parts = [self.lineage.as_bytes().as_slice(), self.resource.as_bytes(), b"\0", self.intent_key.as_bytes()];
-        Digest::of("cauldron/idempotency/v0", &parts.concat()).to_string()
+        Digest::of("cauldron/idempotency/v1", &parts.concat()).to_string()
     }
 
     /// The body of the `started` fact that must be durable before the effect.

@@ -144,7 +144,7 @@ impl Engine {
 }
 
 fn unjudged(class: &str) -> Digest {
-    Digest::of("cauldron/class-unjudged/v0", class.as_bytes())
+    Digest::of("cauldron/class-unjudged/v1", class.as_bytes())
 }
 
 fn shorten(text: &str) -> String {

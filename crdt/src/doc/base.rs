@@ -365,3 +365,39 @@ impl Document {
         gone
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// All but the chunk, which is Automerge's own form and is read by every build that reads Automerge's.
+    #[test]
+    fn wire_v1_of_a_base_is_pinned() {
+        let draft = crate::log::Draft {
+            scope: cauldron_identity::Scope::mesh(),
+            incarnation: 0,
+            kind: KIND.into(),
+            deps: vec![],
+            body: vec![0x80],
+            hlc: 7 << 16,
+            traceparent: None,
+        };
+        let mut log = crate::FactLog::new(crate::testing::MESH);
+        let fact = log.append(&crate::testing::key(1), draft).expect("appends").sealed().clone();
+        let tip = Tip { fact: fact.without_body(), round: 1, keeps: Some(2), again: Some(3), more: Some(true) };
+        let bare = Tip { round: 0, keeps: None, again: None, more: None, ..tip.clone() };
+        let genesis = Some(Digest::from_bytes([3; 32]));
+        let packed = |epoch, tips, genesis, seals| {
+            let packed = Packed { doc: "notes/a".into(), epoch, chunk: vec![1, 2], tips, genesis, seals };
+            let bytes = to_cbor(&packed);
+            assert_eq!(from_cbor(&bytes), Ok(packed));
+            format!("{} {}\n", bytes.len(), Digest::from_bytes(cauldron_identity::ids::sha256(&bytes)))
+        };
+        let text = [packed(0, vec![bare], None, vec![]), packed(2, vec![tip], genesis, vec![fact])];
+        expect_test::expect![[r#"
+            235 ee977822425253a74d3b39ba43ae641c79e666f12ef4c36ec3a3ea4b0c61d781
+            490 3be341149515d13791f8d49aba469009718c8f9d93e91133c65dde4a603cebbe
+        "#]]
+        .assert_eq(&text.concat());
+    }
+}

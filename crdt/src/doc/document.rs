@@ -458,7 +458,7 @@ impl Document {
     pub fn digest(&self) -> Digest {
         let begun = self.id.genesis.iter().flat_map(|genesis| *genesis.as_bytes());
         let all: Vec<u8> = begun.chain(self.fence.hashes().flat_map(|hash| hash.0)).collect();
-        Digest::of("cauldron/document/v0", &all)
+        Digest::of("cauldron/document/v1", &all)
     }
 
     /// Number of changes that wait for others.

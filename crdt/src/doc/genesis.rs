@@ -58,14 +58,14 @@ pub(super) fn actor_of(key: &DocKey, of: &EpochId, heads: &[ChangeHash]) -> Acto
     input.extend_from_slice(of.genesis.as_ref().map_or(&[0; 32], |genesis| genesis.as_bytes()));
     heads.iter().for_each(|head| input.extend_from_slice(&head.0));
     input.extend_from_slice(format!("{}\0{}", key.scope, key.doc).as_bytes());
-    ActorId::from(&domain_hash("cauldron/doc-genesis/v0", &input)[..prescan::ACTOR_LEN])
+    ActorId::from(&domain_hash("cauldron/doc-genesis/v1", &input)[..prescan::ACTOR_LEN])
 }
 
 /// The name of a genesis: all of it, hence also what it follows on.
 pub(super) fn name_of(actor: &ActorId, changes: impl IntoIterator<Item = ChangeHash>) -> Digest {
     let mut input = actor.to_bytes().to_vec();
     changes.into_iter().for_each(|hash| input.extend_from_slice(&hash.0));
-    Digest::of("cauldron/doc-genesis/v0", &input)
+    Digest::of("cauldron/doc-genesis/v1", &input)
 }
 
 /// Operations of a genesis, as they come.

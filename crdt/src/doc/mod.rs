@@ -155,7 +155,7 @@ pub fn actor_of(key: &DocKey, epoch: &EpochId, author: &AuthorId, incarnation: u
     input.extend_from_slice(&incarnation.to_be_bytes());
     input.extend_from_slice(&round.to_be_bytes());
     input.extend_from_slice(format!("{}\0{}", key.scope, key.doc).as_bytes());
-    ActorId::from(&domain_hash("cauldron/doc-actor/v0", &input)[..prescan::ACTOR_LEN])
+    ActorId::from(&domain_hash("cauldron/doc-actor/v1", &input)[..prescan::ACTOR_LEN])
 }
 
 impl DocChange {

@@ -152,13 +152,13 @@ pub struct Settle {
 /// not leave the site.
 #[must_use]
 pub fn purpose_of(permit: &FactId) -> Digest {
-    Digest::of("cauldron/budget-purpose/v0", permit.as_bytes())
+    Digest::of("cauldron/budget-purpose/v1", permit.as_bytes())
 }
 
 /// The purpose of a reservation that a person or a program names in words of their own.
 #[must_use]
 pub fn purpose_named(words: &str) -> Digest {
-    Digest::of("cauldron/budget-purpose-named/v0", words.as_bytes())
+    Digest::of("cauldron/budget-purpose-named/v1", words.as_bytes())
 }
 
 /// Any of the bodies.

@@ -58,6 +58,30 @@ impl FactLog {
             input.extend_from_slice(&head.map_or([0; 32], |h| *h.id.as_bytes()));
             input.extend_from_slice(&fork.to_be_bytes());
         }
-        Digest::of("cauldron/state/v0", &input)
+        Digest::of("cauldron/state/v1", &input)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wire_v1_of_what_is_held_is_pinned() {
+        let mut log = FactLog::new(crate::testing::MESH);
+        for n in 0..2 {
+            let draft = crate::log::Draft {
+                scope: Scope::mesh(),
+                incarnation: 0,
+                kind: "note".into(),
+                deps: vec![],
+                body: vec![n],
+                hlc: 7 << 16,
+                traceparent: None,
+            };
+            log.append(&crate::testing::key(1), draft).expect("appends");
+        }
+        let states = [Scope::mesh(), Scope::authority()].map(|scope| log.state_hash(&scope).to_string());
+        expect_test::expect!["ca3b4513764e6e460c7bd3c3a11162506412bdd5ef97ed68dfafd2c7704a95d4 7adaedd055d37a8b2d6d02fc4b86e78e6843b76aa65155b5240db50528cca39e"].assert_eq(&states.join(" "));
     }
 }

@@ -65,7 +65,7 @@ struct Indexed {
 
 impl Head {
     fn sealed(self) -> Self {
-        Self { digest: Digest::of("cauldron/index/v0", &to_cbor(&self)), ..self }
+        Self { digest: Digest::of("cauldron/index/v1", &to_cbor(&self)), ..self }
     }
 }
 
@@ -197,7 +197,7 @@ fn push_row(chunk: &mut Vec<u8>, id: FactId, note: Note) {
 }
 
 fn digest_of(before: Digest, chunk: &[u8]) -> Digest {
-    Digest::of("cauldron/index-rows/v0", &[before.as_bytes().as_slice(), chunk].concat())
+    Digest::of("cauldron/index-rows/v1", &[before.as_bytes().as_slice(), chunk].concat())
 }
 
 fn chunk_key(number: u32) -> Vec<u8> {

@@ -93,7 +93,7 @@ struct Cuts {
 impl Stub {
     fn of(chain: &ChainId, first: u64, value: &[u8]) -> Self {
         let named = [key(PREFIX, chain, Some(first)).as_slice(), value].concat();
-        let digest = Digest::of("cauldron/pack/v0", &named);
+        let digest = Digest::of("cauldron/pack/v1", &named);
         let check = digest.as_bytes().first_chunk().filter(|_| !planted::active("pack-named-by-first"));
         Self { first, check: check.copied().unwrap_or_default().into() }
     }
@@ -340,9 +340,9 @@ mod tests {
         let hex: Vec<String> =
             batch.iter().map(|(key, value)| format!("{} {}", hex::encode(key), hex::encode(value))).collect();
         expect_test::expect![[r#"
-            702f6d65736800f8d7ad6d3bf22fa0f2b5a4a886c994d416da66e2ad8f9be0b7ffebe3c4cb8a1e00000000000000000000000149b9a5219528be54 a20019016f0158fecfa400825866ab00000158200701000cff3402646d657368035820f8d7ad6d3bf22fa0f2b5a4a886c994d416da66e2ad8f9be0b7ffebe3c4cb8a1e04000501071a0001000008646e6f746509800b58200c025869ac68003e8b02065820071a00026b00f08a018282f618648218561867028258407af48cf220907271c90ea109704c65b76ba5a4ffef8dd1954e2794e8d8b2862cc8d517daa24a6bf201e3d6fa83b84d609453fa703c6b8ca2f83af647887e700d5840888a1db81d4f204ba866f5561f8650cfb58a15f7c07f05a9925ff58003b967c5c3a17a786ae67bf035a29dccec77da110a6e0f94b1a7e9d7c97a0b258718e00d0382426869426869
-            662f6d65736800f8d7ad6d3bf22fa0f2b5a4a886c994d416da66e2ad8f9be0b7ffebe3c4cb8a1e000000000000000000000001 82014849b9a5219528be54
-            662f6d65736800f8d7ad6d3bf22fa0f2b5a4a886c994d416da66e2ad8f9be0b7ffebe3c4cb8a1e000000000000000000000002 82014849b9a5219528be54"#]].assert_eq(&hex.join("\n"));
+            702f6d65736800aada9eb30ce5e2452c3b01a7cc310f255fb83b3485c9a384aaec44135acb35e70000000000000000000000010d3d733c7f6e5e59 a20019016f0158fecfa400825866ab00010158200701000cff3402646d657368035820aada9eb30ce5e2452c3b01a7cc310f255fb83b3485c9a384aaec44135acb35e704000501071a0001000008646e6f746509800b58200c025869ac68003e8b02065820071a00026b00f08a018282f6186482185618670282584067b6f6f509c45b384fd81a97ab01ffee294a1772d6b3a7d0d15d3ff3bd883e3cb1b999e1ab7545e5282ab9c283e84dc575eb0002de1a558a9dac03f521ce5f02584067707c6bd1994a608bfbce3f76adfaed9b79aa15524e0db84940c2b4ee7388422ab1ff44e7d9d223a5fe49353ac390fb93c545679da95d674649dc7f651bc3000382426869426869
+            662f6d65736800aada9eb30ce5e2452c3b01a7cc310f255fb83b3485c9a384aaec44135acb35e7000000000000000000000001 8201480d3d733c7f6e5e59
+            662f6d65736800aada9eb30ce5e2452c3b01a7cc310f255fb83b3485c9a384aaec44135acb35e7000000000000000000000002 8201480d3d733c7f6e5e59"#]].assert_eq(&hex.join("\n"));
         for (key, value) in &batch {
             let record = Record::read(key, value).expect("a record");
             assert_eq!((record.key().as_ref(), &record.value()), (Ok(key), value));

@@ -149,11 +149,11 @@ mod tests {
     use cauldron_identity::Scope;
 
     #[test]
-    fn golden_bytes_of_wire_v0() {
+    fn golden_bytes_of_wire_v1() {
         let content = vec![0x80];
         let bulk = Bulk { request: 7, packing: Packing::Plain, len: 1, content: content.into() };
         let bytes = Frame::Bulk(bulk).encode();
-        assert_eq!(bytes, [0, 7, 0xa4, 0x00, 0x07, 0x01, 0x00, 0x02, 0x01, 0x03, 0x41, 0x80]);
+        assert_eq!(bytes, [1, 7, 0xa4, 0x00, 0x07, 0x01, 0x00, 0x02, 0x01, 0x03, 0x41, 0x80]);
         let Ok(Frame::Bulk(bulk)) = Frame::decode(&bytes) else { panic!("a bulk frame") };
         assert_eq!(bulk.unpack(), Ok(vec![]));
 

@@ -87,5 +87,5 @@ impl Sync {
 
 /// Who is pushed to differs from fact to fact, and is the same at every run.
 fn rank(fact: &FactId, peer: &AuthorId) -> Digest {
-    Digest::of("cauldron/push-rank/v0", &[fact.as_bytes().as_slice(), peer.as_bytes()].concat())
+    Digest::of("cauldron/push-rank/v1", &[fact.as_bytes().as_slice(), peer.as_bytes()].concat())
 }

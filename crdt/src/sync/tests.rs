@@ -329,7 +329,7 @@ fn what_no_honest_node_sends_closes_the_link_with_a_code() {
     let push = |fact: SealedFact| Frame::Facts(Facts { request: None, facts: vec![fact] }).encode();
     let cases: [(Vec<u8>, &str); 5] = [
         (b"GET / HTTP/1.1".to_vec(), "version"),
-        (vec![0, 1, 0xff], "malformed"),
+        (vec![1, 1, 0xff], "malformed"),
         (vec![], "malformed"),
         (push(garbled), "malformed"),
         (push(forged), "bad-signature"),
@@ -341,7 +341,7 @@ fn what_no_honest_node_sends_closes_the_link_with_a_code() {
         assert_eq!((world.nodes[1].log.len(), world.nodes[1].sync.stats().closed), (0, 1));
     }
     let mut world = played();
-    world.handle(1, SyncInput::Frame { link: 0, bytes: &[0, 77, 1, 2, 3] });
+    world.handle(1, SyncInput::Frame { link: 0, bytes: &[1, 77, 1, 2, 3] });
     assert_eq!((world.closed.len(), world.nodes[1].sync.stats().frames_unknown), (0, 1));
 }
 

@@ -1,4 +1,4 @@
-//! Frames of the sync protocol, wire v0 (unstable): version byte, kind byte, one deterministic CBOR value.
+//! Frames of the sync protocol, wire v1: version byte, kind byte, one deterministic CBOR value.
 
 use cauldron_identity::codec::{CodecError, from_cbor, to_cbor};
 use cauldron_identity::{AuthorId, Digest, Scope, SealedFact};
@@ -9,7 +9,7 @@ use crate::limits::{CONTROL_FRAME_LEN_MAX, FRAME_LEN_MAX};
 use crate::log::{ChainId, Evidence, Head};
 
 /// The wire version this build speaks.
-pub const VERSION: u8 = 0;
+pub const VERSION: u8 = 1;
 
 /// Kinds up to here are for sync, known to this build or not. Those above are free for what else two nodes have to say
 /// to each other, leases among it: the node core routes by [`concerns_sync`].
@@ -210,7 +210,7 @@ mod tests {
     use cauldron_identity::FactId;
 
     #[test]
-    fn golden_bytes_of_wire_v0() {
+    fn golden_bytes_of_wire_v1() {
         let scope = Scope::site("lyon").expect("a name");
         let range = Range { request: 7, scope, author: AuthorId::from_bytes([1; 32]), incarnation: 2, from: 3, to: 4 };
         let frame = Frame::Want(Want { ranges: vec![range] });
@@ -272,16 +272,19 @@ mod tests {
         ];
         let hashes = frames.map(|frame| {
             let bytes = frame.encode();
+            let mut later = [bytes.as_slice(), &[0x18, 0x63, 0x01]].concat(); // 99: 1
+            later[2] += 1;
+            assert_eq!(Frame::decode(&later).as_ref(), Ok(&frame), "a key of a later build is skipped");
             assert_eq!(Frame::decode(&bytes), Ok(frame));
             cauldron_identity::Digest::of("golden", &bytes).to_string()
         });
         assert_eq!(
             hashes,
             [
-                "ac8670ee8255b99b825995bca4b01245ac7d16eabede70ac0035be4cefdae722",
-                "21af5b9c56548a6975ba429992399ac88c8d667c82f510ddfa8e0a1c0d515d60",
-                "2c9cd1b06d5089a1cfad05ee5fe1edb74e6b69e8c8473048d618ceb7cbdc9bb7",
-                "a2a6f72c5e096bc14acc02bd991a99b0d950124dd5c7b2b08bca78c94311973a",
+                "b2c341812ce336abe77b32e2845e62c4f4ee0debb134c666aa5f23697897d70c",
+                "82516905d57dee3693e9c87a767f7df49e9dac160d3e3c9ed9181b2c0d61b97e",
+                "0f319ea48a62d3fc296a43a09a428e115a25655f8f41e805d3b3043f0c878336",
+                "c10470e1eaeeea33e8d96d8eea21d47ea188c8c5aaa74d304fc7890ba361d535",
             ]
         );
     }
@@ -310,7 +313,7 @@ mod tests {
 
     #[test]
     fn what_is_no_frame_is_told_apart() {
-        assert_eq!(Frame::decode(&[1, HAVE]), Err(Refused::Version));
+        assert_eq!(Frame::decode(&[0, HAVE]), Err(Refused::Version));
         assert_eq!(Frame::decode(&[VERSION, 99, 1, 2, 3]), Err(Refused::Unknown(99)));
         assert!(matches!(Frame::decode(&[]), Err(Refused::Malformed(_))));
         assert!(matches!(Frame::decode(&[VERSION]), Err(Refused::Malformed(_))));

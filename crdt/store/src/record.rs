@@ -10,7 +10,7 @@ use aws_lc_rs::digest::{Context, SHA256};
 
 use crate::{StoreError, keys};
 
-const VERSION: u8 = 0;
+const VERSION: u8 = 1;
 /// 64 bits: damage is found by chance, not sought by an attacker, who could write a matching checksum of any length.
 const CHECK_LEN: usize = 8;
 /// Bytes that the envelope adds.
@@ -39,7 +39,10 @@ pub fn unwrap<'v>(key: &[u8], kind: u8, value: &'v [u8]) -> Result<&'v [u8], Sto
         return Err(corrupt("the checksum does not match".into()));
     }
     if *version != VERSION {
-        return Err(corrupt(format!("record version {version}; this build reads version {VERSION}")));
+        let written = if *version < VERSION { "an earlier" } else { "a later" };
+        return Err(corrupt(format!(
+            "written by {written} build: record version {version}, and this build reads {VERSION} only; open it with that build"
+        )));
     }
     if *found != kind {
         return Err(corrupt(format!("record kind {found} where kind {kind} belongs")));
@@ -86,12 +89,12 @@ mod tests {
     }
 
     #[test]
-    fn golden_bytes_of_version_0() {
+    fn golden_bytes_of_version_1() {
         let value = wrap(b"k", 7, b"v");
-        assert_eq!((value[0], value[1], value[10]), (0, 7, b'v'));
-        // printf '\x00\x07\x00\x00\x00\x01kv' | sha256sum | cut -c1-16
+        assert_eq!((value[0], value[1], value[10]), (1, 7, b'v'));
+        // printf '\x01\x07\x00\x00\x00\x01kv' | sha256sum | cut -c1-16
         assert_eq!(value[2..10], GOLDEN);
     }
 
-    const GOLDEN: [u8; 8] = [0x93, 0x42, 0x2b, 0xb6, 0x2c, 0x1e, 0x64, 0x8a];
+    const GOLDEN: [u8; 8] = [0xe1, 0xb1, 0x56, 0x5a, 0x91, 0x38, 0x2a, 0x5f];
 }

@@ -14,6 +14,7 @@ use cauldron_identity::authority::{
 use cauldron_identity::budget::{Budget, Life, Mint};
 use cauldron_identity::charter::Seat;
 use cauldron_identity::codec::to_cbor;
+use cauldron_identity::fact::VERSION;
 use cauldron_identity::isolation::{BreakGlass, HORIZONS_MAX, IsolationGrant};
 use cauldron_identity::{Digest, Fact, FactId, HeaderDraft, Scope, SealedFact};
 
@@ -295,9 +296,9 @@ fn sync_frames() -> Vec<Vec<u8>> {
     let [first, second, fork] = <[Fact; 3]>::try_from(chain()).expect("three");
     let evidence = to_cbor(&Evidence::new(&[second.sealed().clone()], &[fork.sealed().clone()]));
     frames.extend([first, second, fork].map(|fact| crate::insider::pushed(fact.sealed())));
-    frames.push([vec![0, 4], evidence].concat());
+    frames.push([vec![VERSION, 4], evidence].concat());
     frames.extend(cauldron_crdt::sync::packed(&long_chain()));
-    frames.push(vec![0, 6]);
+    frames.push(vec![VERSION, 6]);
     frames
 }
 

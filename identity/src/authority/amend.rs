@@ -8,7 +8,7 @@ use crate::codec::to_cbor;
 use crate::ids::{Digest, FactId, MeshId, domain_hash};
 use crate::signer::SignerKey;
 
-const TERM_DOMAIN: &str = "cauldron/term/v0";
+const TERM_DOMAIN: &str = "cauldron/term/v1";
 
 /// Changes what the charter says. Trust domain, founding time and sequencer stay: the first two are the mesh's name, the
 /// last changes by a [`Term`] alone. What is not named stays as it is; the mesh id stays the founding charter's hash.

@@ -155,7 +155,7 @@ impl Credential {
     /// Hash of the credential: its name in a vote.
     #[must_use]
     pub fn id(&self) -> Digest {
-        Digest::of("cauldron/credential/v0", &to_cbor(self))
+        Digest::of("cauldron/credential/v1", &to_cbor(self))
     }
 
     /// Whether anybody but its holder could sign for it.

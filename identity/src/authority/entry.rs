@@ -24,9 +24,9 @@ pub const KIND_ENTRY: &str = "authority.entry";
 pub const KIND_HELD: &str = "held";
 
 /// Namespace of signatures of people over an entry.
-pub const ENTRY_NAMESPACE: &str = "cauldron/authority-entry/v0";
-const ENROL_DOMAIN: &str = "cauldron/enrol/v0";
-const INCARNATE_DOMAIN: &str = "cauldron/incarnate/v0";
+pub const ENTRY_NAMESPACE: &str = "cauldron/authority-entry/v1";
+const ENROL_DOMAIN: &str = "cauldron/enrol/v1";
+const INCARNATE_DOMAIN: &str = "cauldron/incarnate/v1";
 
 /// Body of an authority fact.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -56,7 +56,7 @@ pub fn founding_entry(entry: &Entry) -> Digest {
 }
 
 fn founding_entry_bytes(bytes: &[u8]) -> Digest {
-    Digest::of("cauldron/founding-entry/v0", bytes)
+    Digest::of("cauldron/founding-entry/v1", bytes)
 }
 
 impl EntryBody {

@@ -6,6 +6,7 @@ use crate::ids::Digest;
 use crate::keys::AuthorKey;
 use crate::scope::Scope;
 
+mod golden;
 mod isolation;
 mod mints;
 mod order;

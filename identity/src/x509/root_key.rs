@@ -13,7 +13,7 @@ use super::key::SvidKey;
 /// An uncompressed P-256 point (SEC 1 §2.3.3).
 pub const POINT_LEN: usize = 65;
 /// What [`RootKey::probe`] has signed; no certificate begins like this.
-const PROBE: &[u8] = b"cauldron/root-key-probe/v0";
+const PROBE: &[u8] = b"cauldron/root-key-probe/v1";
 
 /// An ECDSA P-256 key that somebody else keeps, such as a token.
 ///

@@ -14,4 +14,4 @@ pub(crate) use server::EnrolLane;
 pub use server::EnrolRequest;
 
 /// Label of the exporter (RFC 8446 §7.5).
-const EXPORTER_LABEL: &[u8] = b"cauldron-enrol";
+pub(crate) const EXPORTER_LABEL: &[u8] = b"cauldron-enrol";

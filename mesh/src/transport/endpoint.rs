@@ -61,7 +61,7 @@ pub(super) fn bind(shared: &Shared, address: SocketAddr, listen: bool) -> Result
 /// Keys that survive a restart, derived from the author key: after one, peers' packets for lost connections are answered
 /// by a stateless reset that they recognise (RFC 9000 §10.3), and they reconnect at once instead of after the idle time.
 fn stable_endpoint(shared: &Shared) -> EndpointConfig {
-    let secret = |purpose: &[u8]| sha256(shared.author.sign("cauldron/quic-endpoint/v0", purpose).as_bytes());
+    let secret = |purpose: &[u8]| sha256(shared.author.sign("cauldron/quic-endpoint/v1", purpose).as_bytes());
     let reset = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, &secret(b"stateless reset"));
     let mut config = EndpointConfig::new(Arc::new(reset));
     let ids = secret(b"connection ids");

@@ -195,7 +195,7 @@ impl NodeCore {
     pub(crate) fn base_saved(&mut self, key: &DocKey, bytes: Option<Vec<u8>>) {
         let waiting = self.bases.saving.remove(key).unwrap_or_default();
         if let Some(bytes) = bytes.filter(|bytes| bytes.len() <= BASE_LEN_MAX) {
-            let (of, made_ms) = (Digest::of("cauldron/base/v0", &bytes), self.now.boottime_ms);
+            let (of, made_ms) = (Digest::of("cauldron/base/v1", &bytes), self.now.boottime_ms);
             let saved = Saved { bytes, of, state: self.doc_state(key), made_ms, used_ms: made_ms };
             self.bases.saved.insert(key.clone(), saved);
             while self.bases.saved.len() > SAVED_MAX {
@@ -298,7 +298,7 @@ impl NodeCore {
             return self.send(link, &Frame::BaseAsk(ask));
         }
         let (key, bytes) = (pull.key.clone(), std::mem::take(&mut pull.got));
-        if Digest::of("cauldron/base/v0", &bytes) != part.of {
+        if Digest::of("cauldron/base/v1", &bytes) != part.of {
             return self.base_refused(link, "it is not what it was said to be");
         }
         let (authority, log) = (&self.authority, &self.log);

@@ -185,7 +185,7 @@ fn a_base_that_is_not_what_it_should_be_closes_the_link_by_name_and_harms_nothin
             |frame| {
                 part(frame, |part| {
                     part.bytes.truncate(64);
-                    (part.len, part.of) = (64, Digest::of("cauldron/base/v0", &part.bytes));
+                    (part.len, part.of) = (64, Digest::of("cauldron/base/v1", &part.bytes));
                 })
             },
             "not the bytes of a base",
@@ -256,4 +256,19 @@ fn of_a_scope_that_is_not_shared_nothing_is_told() {
     }
     assert_eq!((pair.told, pair.closed.len()), (told, 0));
     assert!(!pair.cores[LYON].holds_document(&key));
+}
+
+#[test]
+fn kinds_of_facts_of_a_later_build_are_carried_and_its_frames_are_ignored() {
+    let mut pair = Pair::new(Some);
+    let later = pair.cores[HQ].append(Scope::mesh(), "of-later", vec![], vec![0x80], None).expect("it is written");
+    pair.connect();
+    let held = pair.cores[LYON].log.get(&later.id()).expect("lyon carries it");
+    assert_eq!(held.sealed(), later.sealed(), "to the byte");
+    let link = pair.link.expect("it is up");
+    pair.cores[LYON].handle(pair.now, Input::Frame { link, bytes: vec![200, 1, 2] });
+    pair.settle();
+    assert_eq!(pair.cores[LYON].refused.get("unknown_frame"), Some(&1));
+    assert!(pair.closed.is_empty(), "{:?}", pair.closed);
+    pair.lyon_has_it_all();
 }

@@ -173,7 +173,7 @@ impl Chance {
     pub(crate) fn bytes32(&mut self) -> [u8; 32] {
         self.drawn += 1;
         let input = [self.seed.0.as_slice(), &self.drawn.to_be_bytes()].concat();
-        cauldron_identity::ids::domain_hash("cauldron/chance/v0", &input)
+        cauldron_identity::ids::domain_hash("cauldron/chance/v1", &input)
     }
 }
 

@@ -353,7 +353,7 @@ mod tests {
     fn charter(hq: &AuthorKey, council: &AuthorKey) -> SignedCharter {
         let seat = Seat { author: hq.public(), spiffe_id: "spiffe://acme.test/coordinator/hq".into() };
         let charter = Charter {
-            v: 0,
+            v: cauldron_identity::fact::VERSION,
             trust_domain: "acme.test".into(),
             root_keys: vec![Digest::of("root", b"")],
             council: vec![council.public().into()],

@@ -177,7 +177,7 @@ impl NodeCore {
             EffectResult::Done(happened) => Report::Done(Done {
                 started,
                 effect_ref: happened.effect_ref,
-                result_digest: Digest::of("cauldron/result/v0", &happened.note),
+                result_digest: Digest::of("cauldron/result/v1", &happened.note),
                 before_version: happened.before_version,
                 after_version: happened.after_version,
                 until_ms: happened.until_ms,

@@ -104,7 +104,7 @@ impl NodeCore {
 
 /// A number below `window`, its own for every input and the same at every run.
 pub(crate) fn share(input: &[u8], window: u64) -> u64 {
-    let digest = Digest::of("cauldron/hold/v0", input);
+    let digest = Digest::of("cauldron/hold/v1", input);
     let first = digest.as_bytes().iter().take(8).fold(0u64, |sum, byte| sum << 8 | u64::from(*byte));
     u64::try_from((u128::from(first) * u128::from(window)) >> 64).unwrap_or(0)
 }

@@ -64,6 +64,8 @@ mod bases_tests;
 #[cfg(test)]
 mod closing_tests;
 #[cfg(test)]
+mod golden_tests;
+#[cfg(test)]
 mod opening_tests;
 #[cfg(test)]
 mod testing;

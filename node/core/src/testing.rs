@@ -15,7 +15,7 @@ pub(crate) fn key(n: u8) -> AuthorKey {
 /// A charter with one coordinator, whose council is key 2, and whose recovery key is 3.
 pub(crate) fn charter(sequencer: Seat) -> SignedCharter {
     let charter = Charter {
-        v: 0,
+        v: cauldron_identity::fact::VERSION,
         trust_domain: "acme.test".into(),
         root_keys: vec![Digest::of("root", b"")],
         council: vec![key(2).public().into()],

@@ -40,7 +40,7 @@ pub struct SignArgs {
     file: PathBuf,
     #[command(flatten)]
     signer: SignerArgs,
-    /// A signature made by `ssh-keygen -Y sign -n cauldron/charter/v0` over what --message wrote
+    /// A signature made by `ssh-keygen -Y sign -n cauldron/charter/v1` over what --message wrote
     #[arg(long, value_name = "SIG", conflicts_with_all = ["key", "agent", "message"])]
     signature: Option<PathBuf>,
     /// Sign nothing; write here what is to be signed, for ssh-keygen

@@ -281,7 +281,7 @@ pub(super) mod tests {
         let hq = AuthorKey::from_seed(&[1; 32]);
         let seat = Seat { author: hq.public(), spiffe_id: "spiffe://acme.test/coordinator/hq".into() };
         let charter = Charter {
-            v: 0,
+            v: cauldron_identity::fact::VERSION,
             trust_domain: "acme.test".into(),
             root_keys: vec![],
             council: keys([3, 4]),

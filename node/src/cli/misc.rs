@@ -79,8 +79,8 @@ pub(super) fn version(global: &Global) -> Result<(), CliError> {
     let value = json!({
         "version": env!("CARGO_PKG_VERSION"),
         "features": features(),
-        "fact_format": format!("v{}, unstable", cauldron_identity::fact::VERSION),
-        "record_format": "v0, unstable",
+        "fact_format": format!("v{}", cauldron_identity::fact::VERSION),
+        "record_format": "v1",
         "vote_format": "v1",
     });
     print(global.output, &value, || record(&value, VERSION, Timestamp::now()))

@@ -153,7 +153,7 @@ impl ProposalRequest {
         };
         let base = action.proposal(&site, &node, &agent, &intent);
         Ok(Proposal {
-            agent_build: Digest::of("cauldron/agent-build/v0", self.agent.as_deref().unwrap_or("operator").as_bytes()),
+            agent_build: Digest::of("cauldron/agent-build/v1", self.agent.as_deref().unwrap_or("operator").as_bytes()),
             expected_version: version,
             undo_plan: self.undo_plan.unwrap_or_else(|| base.undo_plan.clone()),
             risk: self.risk.unwrap_or(base.risk),

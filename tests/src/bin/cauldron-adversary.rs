@@ -26,7 +26,7 @@ const ACCESS_DENIED: u64 = 0x100 + 49;
 /// QUIC APPLICATION_ERROR (RFC 9000 §20.1): closed within the handshake, by no alert.
 const GIVEN_UP: u64 = 0x0c;
 /// The lanes of a node (docs/wire.md).
-const LANES: [&str; 3] = ["cauldron-mesh/0", "cauldron-enrol/1", "cauldron-data/1"];
+const LANES: [&str; 3] = ["cauldron-mesh/1", "cauldron-enrol/1", "cauldron-data/1"];
 
 #[derive(Parser)]
 #[command(version, about)]
@@ -101,7 +101,7 @@ async fn badcert(args: &Badcert) -> Result<Vec<Outcome>, String> {
         }
     }
     outcomes.push(dial(args.target, "no certificate", LANES[0], None).await?);
-    for alpn in ["h3", "cauldron-mesh/1", "cauldron-data/0", ""] {
+    for alpn in ["h3", "cauldron-mesh/0", "cauldron-data/0", ""] {
         outcomes.push(dial(args.target, "wrong ALPN", alpn, None).await?);
     }
     for task in accepting {
@@ -162,8 +162,9 @@ async fn dial(
 async fn speak(connection: &quinn::Connection, lane: &str) {
     let key = AuthorKey::from_seed(&[0x66; 32]);
     let mut frame = vec![0; 33];
+    frame[0] = cauldron_identity::fact::VERSION;
     frame.extend(key.public().as_bytes());
-    frame.extend(key.sign("cauldron/admission/v0", b"not this session").as_bytes());
+    frame.extend(key.sign("cauldron/admission/v1", b"not this session").as_bytes());
     // Whatever fails here fails because we were sent away, which is looked at next.
     if lane == LANES[1] {
         if let Ok((mut send, _)) = connection.open_bi().await {

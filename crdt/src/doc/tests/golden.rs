@@ -25,9 +25,9 @@ fn changes_seals_and_beginnings_are_pinned() {
     assert_eq!(
         bodies.map(|body| hash(body.expect("has one"))),
         [
-            "cdbd2e16a2cf9906c7f3bd93520b910662fe19d126603b36400920f96a36f332",
-            "9aa907d8c7a72e27b42d2bb7815892baf31ae4aa447371de70dd8368317d8f17",
-            "905f927169a05295c9a9d2f7a5de5b83769c1eae4bca52a0a8368bb0b546731d",
+            "605b6d9aa6ce8a55ff3eb88e2b263ac408facc1f1d75cf12ddad998ce5808912",
+            "f76cf22ccc1f06aea271d1403233f511f7de24dd232f45763e1853d97a7831c3",
+            "0fcf7124c5a2e88137a3eb351fa4f399a65f0b624c6205a7250db84c3ea59a2c",
             "f6e64594cb6c9a9bd1fadbc44ee2cceccedcec7ce19462f346e09b3e19380430",
         ]
     );

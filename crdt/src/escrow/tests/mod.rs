@@ -121,6 +121,7 @@ fn golden_bytes_of_the_bodies() {
         text += &format!("{} {}\n", body.kind(), hex::encode(body.to_bytes()));
         assert_eq!(Body::read(body.kind(), &body.to_bytes()), Some(Ok(body)));
     }
+    text += &format!("purposes {} {}\n", purpose_of(&MINT), purpose_named("a cup of tea"));
     expect_test::expect![[r#"
         budget.debit a4006464656d6f01050219012c03a200582002020202020202020202020202020202020202020202020202020202020202020100
         budget.credit a3006464656d6f0105028200815820aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa
@@ -129,6 +130,7 @@ fn golden_bytes_of_the_bodies() {
         budget.refuse a3006464656d6f010502a300a20058200101010101010101010101010101010101010101010101010101010101010101010001090258200303030303030303030303030303030303030303030303030303030303030303
         budget.reserve a4006464656d6f010502070358200404040404040404040404040404040404040404040404040404040404040404
         budget.settle a200582003030303030303030303030303030303030303030303030303030303030303030104
+        purposes a39ecbbd5575edd3f637ef6ffabd493f5a9ed6ecb0b3f02bbc3441a7f1a376a1 95c54503ed168109425bba8bde67c981ec52c879d1d0fe2189856dfe4fbe81dc
     "#]].assert_eq(&text);
     assert_eq!(Body::read("note", b""), None);
     assert!(Body::read(KIND_DEBIT, &settle_bytes()).is_some_and(|read| read.is_err()));

@@ -22,7 +22,7 @@ pub const KIND_HANDOVER: &str = "handover";
 /// Fact kind of an [`Accept`], in the site's scope.
 pub const KIND_TAKEOVER: &str = "takeover";
 /// Namespace of a person's word that a box is off.
-pub const BOX_OFF_NAMESPACE: &str = "cauldron/box-off/v0";
+pub const BOX_OFF_NAMESPACE: &str = "cauldron/box-off/v1";
 /// Restrictions that one entry lifts: more need another entry.
 pub const LIFTS_MAX: usize = 64;
 /// Length of a reason, bytes.

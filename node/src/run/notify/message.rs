@@ -241,7 +241,7 @@ impl Sender {
 /// The message's `webhook-id`: the same from every node and at every attempt, another for another receiver or other terms.
 pub(super) fn id(url: &HookUrl, proposal: &str, kind: Kind, terms: &str) -> String {
     let text = [url.secret().to_string().as_str(), proposal, kind.name(), terms].join("\n");
-    let digest = Digest::of("cauldron/webhook-id/v0", text.as_bytes()).to_string();
+    let digest = Digest::of("cauldron/webhook-id/v1", text.as_bytes()).to_string();
     format!("msg_{}", digest.get(..32).unwrap_or(&digest))
 }
 

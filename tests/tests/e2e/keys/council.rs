@@ -234,7 +234,7 @@ fn a_changed_or_foreign_draft_founds_nothing_and_ssh_keygen_signs_too() {
         council.run(&["charter", "sign", &file, "--signature", &format!("{message}.sig"), "--yes"])
     };
     assert!(by_hand("file").refused_with(6).contains("namespace"));
-    by_hand("cauldron/charter/v0").ok();
+    by_hand("cauldron/charter/v1").ok();
     council.sign(&["charter", "sign", &file], "cy").ok();
 
     std::fs::copy(&other, &hq).expect("copied");

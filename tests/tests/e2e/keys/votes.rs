@@ -7,7 +7,7 @@ use cauldron_tests::{Mesh, Plan, Ran, cauldron_with, eventually, skipped};
 
 use super::agents::{OpenSsh, Token, openssh, run};
 
-const NAMESPACE: &str = "cauldron/charter/v0";
+const NAMESPACE: &str = "cauldron/charter/v1";
 
 /// Whether `ssh-keygen -Y verify` takes `armour` as ana's signature over `message`.
 fn openssh_verifies(folder: &Path, public: &str, armour: &str, message: &[u8]) -> bool {
