@@ -117,6 +117,7 @@ fn full_proposal() -> Proposal {
         alternatives: texts(&["wait"]),
         budgets: vec![Amount { budget: "blocks".into(), amount: 3 }],
         hand: Some(Hand::sign(&hand, &World::person_key("ana"))),
+        saga: Some(SagaStep { index: 2, of: 3, after: Some(id(8)) }),
         ..proposal("198.51.100.7")
     }
 }
@@ -381,6 +382,7 @@ fn people(golden: &mut Golden) {
             nonce,
         },
     );
+    golden.body(KIND_ABORTED, &Aborted { proposal: id(1), reason: "denied".into(), at_ms: NOW });
     golden.body(KIND_BREAK_GLASS, &BrokenGlass::new(&key(60), &mesh, (id(1), id(2)), "now", NOW));
 }
 
@@ -389,11 +391,11 @@ fn wire_v1_of_proposals_is_pinned() {
     let mut golden = Golden::default();
     proposals(&mut golden);
     expect_test::expect![[r#"
-        proposal 1261 98e01693c92da9861c5c3837b02822aac96de28bd7f3c8f3eb8ea928a150fe55
+        proposal 1303 cb67b0a7fe85f3669c2455cea880077280d49b47dc0007f8b98bcb1fa50ab82d
         proposal without what may be absent 584 81a1121ea655d8f7b807a2b2f8eee8784d2814fa145f8ee0fdccf73aa5785827
-        content of a proposal 32 1ec580d5e27fc3be163f47cd44a302ab8bcc0e6528942077589c5c11fe3460c5
+        content of a proposal 32 67ac55ab88ff5844295f2e43a021c9d63df7eb10620998d0617a2148eaf52e17
         arguments 32 465f141389d36003259f4d7e5ed51a91aa977a4d905619cef2431f4915e05e95
-        read 1661 dccbf88961c213fcc8b20e9388d6409fb5bff704bdf7245ffd2d83180918ff00
+        read 1703 699f54787e55d3cf93ba0f8a0e17479f0d6145fd04288d63d4bb02958fe9da49
         proposal of a round 584 81a1121ea655d8f7b807a2b2f8eee8784d2814fa145f8ee0fdccf73aa5785827
         decision of a round 423 f5c7976062f57f8e8deca95c5cd0f39e5e47f7b35fe259c42bd0cd31ac1d4a4d
         vote of a round 428 95abc81a82a4b4c4eba695dfe5e61bdc2d7ee44b760fe0bdb4c18cbebb13e9e8
@@ -451,6 +453,7 @@ fn wire_v1_of_bodies_is_pinned() {
         statement of site-lift 197 c6a3ddf219636c27090d34da1feed11ece2f1ae56d645d46bd4b82c5268a0a84
         id of site-lift 32 8b22e23fcfd246af8d628628b9c3a821ad58d30c690b69765a7117a1fa37c202
         site-lift 268 93fcc3729fda46dafa55c1cd50ebfda0ebae73ec029d1f943e4e62e2808ac69f
+        aborted 54 962b9d513177e08a1b1a9d4a3b28465f8fd991e092730ca5d97319186e8e8c02
         break-glass 188 969f15b0f40e2f2dec12c46eb94c887fc4e3ab3d2299eb6675cf00be47fff2e7
         restriction 100 15080e520f0c06cb182090ca81d13b96fed307e49749eb88c621c90ea1cf8a9e
         restriction 100 987283b719f2425a36c0aed81430effb984fee7c8df3af730f084046e76099fa
