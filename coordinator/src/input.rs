@@ -194,7 +194,7 @@ fn saga(ledger: &Ledger, authority: &Authority, p: &Recorded<Proposal>, now_ms: 
             "state": state,
         })
     };
-    let before: Value = ledger.saga(p).range(..step.index).map(|(index, p)| one((*index, p))).collect();
+    let before: Value = ledger.saga(p, authority).range(..step.index).map(|(index, p)| one((*index, p))).collect();
     Some(json!({ "step": step.index, "of": step.of, "before": before }))
 }
 

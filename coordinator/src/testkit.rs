@@ -111,12 +111,18 @@ impl World {
     }
 
     pub fn with_bundle(bundle: &Bundle, coordinators: u8) -> Self {
+        let seats: Vec<String> = (0..coordinators).map(|n| format!("/coordinator/hq{n}")).collect();
+        Self::with_seats(bundle, &seats)
+    }
+
+    /// A charter with these coordinators: the first is hq, number n has key 100 + n.
+    pub fn with_seats(bundle: &Bundle, seats: &[String]) -> Self {
         #[cfg(test)]
         wake();
         let (council, hq, lyon, porto) = (key(1), key(2), key(3), key(4));
-        let seat = |n: u8| Seat {
+        let seat = |(n, path): (u8, &String)| Seat {
             author: if n == 0 { hq.public() } else { key(100 + n).public() },
-            spiffe_id: spiffe(&format!("/coordinator/hq{n}")).to_string(),
+            spiffe_id: spiffe(path).to_string(),
         };
         let charter = Charter {
             v: cauldron_identity::fact::VERSION,
@@ -125,8 +131,8 @@ impl World {
             council: vec![council.public().into()],
             threshold: 1,
             recovery: vec![],
-            sequencer: seat(0),
-            coordinators: (0..coordinators).map(seat).collect(),
+            sequencer: seat((0, &seats[0])),
+            coordinators: (0..).zip(seats).map(seat).collect(),
             policy_authors: vec![council.public().into()],
             rp_id: "localhost".into(),
             vote_origins: vec![],

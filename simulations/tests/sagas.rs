@@ -139,7 +139,7 @@ fn whoever_wants_a_step_back_takes_the_last_one_and_the_rest_follows() {
     let one = world.place(&names[0]);
     let undo = |world: &mut World, step| {
         let (by, reason) = ("ana".to_owned(), "the wrong source".to_owned());
-        world.ask(one, Command::Undo { proposal: step, by, reason }, Asked::Undo);
+        world.ask(one, Command::Undo { proposal: step, by, reason, out_of_turn: false }, Asked::Undo);
         world.run_for(20 * SECOND);
     };
     undo(&mut world, steps[0]);

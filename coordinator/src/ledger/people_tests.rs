@@ -252,6 +252,19 @@ fn a_deputy_has_what_was_handed_on_and_no_more() {
 }
 
 #[test]
+fn where_policy_wants_nobody_spoken_for_a_deputy_fills_no_seat() {
+    let mut world =
+        world("\"approvals\": [{\"group\": \"security-duty\", \"n\": 1}], \"distinct_from\": [\"delegates\"]");
+    let p = asked(&mut world);
+    let said = deputy(&world, "ana", "cy", |_| ());
+    world.put(2, "mesh", KIND_DEPUTY, &said);
+    world.vote("cy", &p, Choice::Approve);
+    assert_eq!(world.state(&p), State::PendingApproval, "cy speaks for ana");
+    world.vote("ana", &p, Choice::Approve);
+    executes(&mut world, &p);
+}
+
+#[test]
 fn one_right_is_one_vote_however_it_is_used() {
     let mut world = world("\"approvals\": [{\"group\": \"security-duty\", \"n\": 2}]");
     let p = asked(&mut world);

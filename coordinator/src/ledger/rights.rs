@@ -186,6 +186,12 @@ pub(crate) fn stands(header: &Header, id: FactId, authority: &Authority) -> Resu
     }
 }
 
+/// Whether the life that wrote a fact is over: it was restored since, or cut.
+pub(super) fn is_gone(header: &Header, authority: &Authority) -> bool {
+    authority.member(&header.author).is_some_and(|m| m.incarnation > header.incarnation)
+        || authority.is_cut(&header.author, header.incarnation)
+}
+
 /// Whether a start is by a node that owns its resource, or did.
 pub(super) fn owned(start: &Recorded<Started>, authority: &Authority) -> bool {
     ever_owned(&start.header.author, &start.body.resource, authority)

@@ -1,16 +1,20 @@
 //! Sagas, as the ledger holds them: steps in a row, each done after the one before it, and all taken back when one will not be.
 //!
-//! What became of a step is read from its owner's facts alone: nobody's clock says that somebody else did nothing.
+//! What became of a step is read from its owner's facts alone: nobody's clock says that somebody else did nothing. Where the resource
+//! moved, what its present owner began or did stands before what those before it say.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use cauldron_identity::authority::Authority;
 use cauldron_identity::{FactId, Header};
 
-use super::rights::{ever_owned, owned};
+use super::rights::{ever_owned, is_gone, is_its_owners, owned};
 use super::{Ledger, Recorded, Report, State};
-use crate::bodies::{Aborted, Proposal};
+use crate::bodies::{Aborted, Proposal, Started};
 use crate::planted;
+
+/// How many that say to be one step are looked after, beside those that were begun: with two of them none is permitted.
+const TWINS_MAX: usize = 16;
 
 /// What became of a step, as its owner's facts say.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +33,8 @@ pub enum Fate<'a> {
     Stuck,
     /// It was done, and was over by its own time limit.
     Ended,
+    /// It was over by its own time limit before the checks that its permit asks for had come out.
+    Lapsed,
     /// It has no effect and never will have: it was taken back, or given up. With the fact that says so, and what that says.
     Over(&'a Header, String),
 }
@@ -63,19 +69,28 @@ impl Ledger {
             if !follows(at, before) {
                 return Err(format!("it is no step behind {}: another agent or node proposed that", after.short()));
             }
-            let rivals = self.steps_behind(before).count();
-            if rivals > 1 {
-                return Err(format!("{rivals} proposals say to be step {} of its saga", step.index));
+            if self.steps_behind(before).nth(1).is_some() {
+                return Err(format!("more than one proposal says to be step {} of its saga", step.index));
             }
             at = before;
         }
         Ok(())
     }
 
+    /// What a step's owner, or one before it, began of it. What others say that they did in its name is nothing.
+    fn begun<'a>(
+        &'a self,
+        step: &'a Recorded<Proposal>,
+        a: &'a Authority,
+    ) -> impl Iterator<Item = &'a Recorded<Started>> {
+        let starts = self.starts_in(&step.id).filter(|s| s.header.scope == step.header.scope);
+        starts.filter(|s| owned(s, a) && is_its_owners(s, step, a))
+    }
+
     /// The steps of a proposal's saga that are here, by their number: the first proposal of each. Of several that say to be one
     /// step, the one that was begun.
     #[must_use]
-    pub fn saga(&self, p: &Recorded<Proposal>) -> BTreeMap<u32, &Recorded<Proposal>> {
+    pub fn saga(&self, p: &Recorded<Proposal>, authority: &Authority) -> BTreeMap<u32, &Recorded<Proposal>> {
         let mut steps = BTreeMap::new();
         let Some(own) = self.first_of(&p.body.lineage(p.id)) else { return steps };
         let number = |p: &Recorded<Proposal>| p.body.saga.map_or(0, |step| step.index);
@@ -86,7 +101,7 @@ impl Ledger {
             at = before.filter(|before| follows(step, before));
         }
         let mut last = own;
-        while let Some(next) = self.steps_behind(last).min_by_key(|n| (self.starts_in.of(&n.id).next().is_none(), n.id))
+        while let Some(next) = self.steps_behind(last).min_by_key(|n| (self.begun(n, authority).next().is_none(), n.id))
         {
             steps.insert(number(next), next);
             last = next;
@@ -105,7 +120,9 @@ impl Ledger {
             }
             ids.extend(self.lineages.of(&lineage));
             let Some(p) = self.first_of(&lineage) else { continue };
-            open.extend(self.steps_behind(p).map(|next| next.id));
+            let begun = |next: &Recorded<Proposal>| self.starts_in.of(&next.id).next().is_some();
+            let behind = self.steps_behind(p).enumerate().filter(|(n, next)| *n < TWINS_MAX || begun(next));
+            open.extend(behind.map(|(_, next)| next.id));
             let before = p.body.saga.and_then(|step| step.after).and_then(|id| self.proposal(&id));
             open.extend(before.filter(|before| follows(p, before)).map(|before| before.id));
         }
@@ -119,10 +136,16 @@ impl Ledger {
         })
     }
 
-    /// The word of a step's owner that it will not be done.
+    /// The word of a step's owner that it will not be done. Of somebody who owned it before, as long as the present owner has not
+    /// begun it.
     #[must_use]
     pub fn aborted(&self, lineage: &FactId, authority: &Authority) -> Option<&Recorded<Aborted>> {
-        self.aborts.on(lineage).find(|abort| self.may_abort(abort, authority))
+        let step = self.first_of(lineage)?;
+        let mut aborts = self.aborts.on(lineage).filter(|abort| self.may_abort(abort, authority)).peekable();
+        aborts.peek()?;
+        let owner = self.owner_of(&step.body.resource, authority).map(|owner| owner.author);
+        let begun = self.begun(step, authority).any(|s| Some(s.header.author) == owner);
+        aborts.find(|abort| !begun || Some(abort.header.author) == owner)
     }
 
     /// What became of a step, by its lineage.
@@ -132,8 +155,12 @@ impl Ledger {
             return Fate::Over(&abort.header, abort.body.reason.clone());
         }
         let mut fate = Fate::Open;
-        for start in self.starts_in(lineage).filter(|s| owned(s, authority)) {
-            let of_start = self.fate_of_start(&start.id);
+        let Some(step) = self.first_of(lineage) else { return fate };
+        let owner = self.owner_of(&step.body.resource, authority).map(|owner| owner.author);
+        let by_owner = |s: &&Recorded<Started>| Some(s.header.author) == owner;
+        let present = self.begun(step, authority).any(|s| by_owner(&s));
+        for start in self.begun(step, authority).filter(|s| !present || by_owner(s)) {
+            let of_start = self.fate_of_start(start, authority);
             if rank(&of_start) > rank(&fate) {
                 fate = of_start;
             }
@@ -141,12 +168,11 @@ impl Ledger {
         fate
     }
 
-    fn fate_of_start(&self, started: &FactId) -> Fate<'_> {
-        let Some(start) = self.starts.get(started) else { return Fate::Open };
+    fn fate_of_start(&self, start: &Recorded<Started>, authority: &Authority) -> Fate<'_> {
         let asked = self.permits.get(&start.body.permit).is_none_or(|p| !p.body.post_checks.is_empty());
         let (mut done, mut verified, mut undoing, mut stuck) = (false, false, false, false);
         let (mut ended, mut failed, mut unknown) = (false, false, false);
-        for report in self.reports_on(started).filter(|r| r.header.author == start.header.author) {
+        for report in self.reports_on(&start.id) {
             match &report.body {
                 Report::Compensated(c) => {
                     return Fate::Over(&report.header, format!("it was taken back: {}", c.effect_ref));
@@ -162,13 +188,15 @@ impl Ledger {
             }
         }
         match () {
+            () if ended && asked && !verified => Fate::Lapsed,
             () if ended => Fate::Ended,
             () if done && stuck => Fate::Stuck,
             () if done && (undoing || (asked && !verified)) => Fate::Unsettled,
             () if done => Fate::Done,
             // Another try may come, until its owner gives it up.
             () if failed => Fate::Open,
-            () if unknown => Fate::Unknown,
+            // Nobody is left who could say.
+            () if unknown || is_gone(&start.header, authority) => Fate::Unknown,
             () => Fate::Begun,
         }
     }
@@ -180,7 +208,7 @@ impl Ledger {
         if planted::active("step-out-of-turn") {
             return None;
         }
-        let steps = self.saga(p);
+        let steps = self.saga(p, authority);
         if let Some(missing) = (1..=step.of).find(|n| !steps.contains_key(n)) {
             return Some(format!(
                 "step {missing} of {} of its saga is not here, and half a saga is not begun",
@@ -195,6 +223,7 @@ impl Ledger {
         match self.fate(&before.id, authority) {
             Fate::Done | Fate::Ended => None,
             Fate::Over(_, why) => Some(format!("{name} will not be done: {why}")),
+            Fate::Lapsed => Some(format!("{name} was over by its own time before its checks had come out")),
             Fate::Unsettled => Some(format!("waits for {name}, whose checks have not come out or which is taken back")),
             Fate::Stuck => Some(format!("waits for {name}, which was to be taken back and could not be")),
             Fate::Unknown => Some(format!("waits for {name}, of which nobody knows whether it happened")),
@@ -205,7 +234,7 @@ impl Ledger {
     /// The first step before `p` that is over, and why: then `p` must not happen either.
     pub(super) fn over_before(&self, p: &Recorded<Proposal>, authority: &Authority) -> Option<(&Header, String)> {
         let step = p.body.saga?;
-        self.saga(p).range(..step.index).find_map(|(n, before)| match self.fate(&before.id, authority) {
+        self.saga(p, authority).range(..step.index).find_map(|(n, before)| match self.fate(&before.id, authority) {
             Fate::Over(by, why) => {
                 Some((by, format!("saga.step: step {n} ({}) will not be done: {why}", before.id.short())))
             }
@@ -214,7 +243,8 @@ impl Ledger {
     }
 
     /// Why what was done as a step is to be taken back: the next step is over, or an earlier one and nothing is left behind it.
-    /// Later steps go first: none of them may stand, or be begun.
+    /// Later steps go first: none of them may stand, or be begun. One that says to be a step beside another takes nothing back as
+    /// long as that stands.
     #[must_use]
     pub fn rolls_back(&self, p: &Recorded<Proposal>, authority: &Authority) -> Option<String> {
         let step = p.body.saga?;
@@ -222,14 +252,26 @@ impl Ledger {
         if let Some(abort) = self.aborted(&p.body.lineage(p.id), authority) {
             return Some(format!("this step was given up: {}", abort.body.reason));
         }
-        let steps = self.saga(p);
+        let steps = self.saga(p, authority);
+        let mut before = self.first_of(&p.body.lineage(p.id))?;
         for n in step.index + 1..=step.of {
             let next = steps.get(&n)?;
-            match self.fate(&next.id, authority) {
-                Fate::Over(_, why) => return Some(format!("step {n} ({}) did not happen: {why}", next.id.short())),
-                // Nothing is left of it, so what lies behind it tells.
-                Fate::Ended => {}
-                _ => return None,
+            let twins = self.steps_behind(before).map(|twin| (twin, self.fate(&twin.id, authority)));
+            let (mut over, mut left) = (None, false);
+            for (twin, fate) in twins {
+                match fate {
+                    Fate::Over(_, why) => over = over.or(Some((twin, why))),
+                    // Nothing is left of it, so what lies behind it tells.
+                    Fate::Ended | Fate::Lapsed => {}
+                    // With a rival it is never permitted.
+                    Fate::Open => left = true,
+                    _ => return None,
+                }
+            }
+            match over {
+                Some((twin, why)) => return Some(format!("step {n} ({}) did not happen: {why}", twin.id.short())),
+                None if left => return None,
+                None => before = next,
             }
         }
         self.over_before(p, authority).map(|(_, why)| why)
@@ -242,7 +284,7 @@ impl Ledger {
         let index = p.body.saga?.index;
         let stands =
             |p: &Recorded<Proposal>| matches!(self.fate(&p.id, authority), Fate::Begun | Fate::Done | Fate::Unsettled);
-        self.saga(p).into_iter().rev().find(|(n, p)| *n > index && stands(p))
+        self.saga(p, authority).into_iter().rev().find(|(n, p)| *n > index && stands(p))
     }
 
     /// The state of a step: of the proposal of its lineage that got furthest.
@@ -291,12 +333,13 @@ fn follows(next: &Recorded<Proposal>, before: &Recorded<Proposal>) -> bool {
 fn rank(fate: &Fate<'_>) -> u8 {
     match fate {
         Fate::Open => 0,
-        Fate::Ended => 1,
-        Fate::Unknown => 2,
-        Fate::Begun => 3,
-        Fate::Done => 4,
-        Fate::Unsettled => 5,
-        Fate::Stuck => 6,
-        Fate::Over(..) => 7,
+        Fate::Lapsed => 1,
+        Fate::Ended => 2,
+        Fate::Unknown => 3,
+        Fate::Begun => 4,
+        Fate::Done => 5,
+        Fate::Unsettled => 6,
+        Fate::Stuck => 7,
+        Fate::Over(..) => 8,
     }
 }

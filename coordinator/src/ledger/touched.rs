@@ -38,7 +38,12 @@ impl Ledger {
             },
             KIND_PROPOSAL | KIND_READ => self.of_proposal(&fact.id(), &mut ids),
             KIND_DECISION => _ = of(fact, |d: Decision| self.around(&d.proposal, &mut ids)),
-            KIND_PERMIT => _ = of(fact, |p: Permit| self.around(&p.proposal, &mut ids)),
+            KIND_PERMIT => {
+                _ = of(fact, |p: Permit| self.around(&p.proposal, &mut ids));
+                // Whether a start that was here before it is done depends on the checks that it asks for.
+                let starts = self.started_on.of(&fact.id()).filter_map(|id| self.starts.get(id));
+                starts.for_each(|s| self.of_start(&s.body, &mut ids));
+            }
             KIND_WINDOW => _ = of(fact, |w: WindowClosed| self.around(&w.proposal, &mut ids)),
             KIND_STARTED => _ = of(fact, |s: Started| self.of_start(&s, &mut ids)),
             KIND_VOTE => _ = of(fact, |v: SignedVote| self.of_vote(&v, &mut ids)),

@@ -270,6 +270,20 @@ fn policy_needs_its_authors_and_the_newest_in_effect_wins() {
 }
 
 #[test]
+fn policy_needs_two_of_its_authors_where_there_are_several() {
+    let (a, b, c) = (key(11), key(12), key(13));
+    let mut mesh =
+        Mesh::found_with(|charter| charter.policy_authors = [&a, &b, &c].map(|k| k.public().into()).to_vec());
+    let entry = Entry::Activate(Activate { bundle: SOME, digest: Digest::of("b", b"1"), version: "1".into() });
+    assert!(mesh.write(&entry, &[&a]).is_some(), "one of three");
+    assert!(mesh.write(&entry, &[&a, &a]).is_some(), "one of them twice");
+    assert!(mesh.write(&entry, &[&a, &key(1)]).is_some(), "one of them and the council");
+    assert_eq!(mesh.authority.policy(), None);
+    assert_eq!(mesh.write(&entry, &[&a, &c]), None);
+    assert_eq!(mesh.authority.policy().map(|p| p.activate.version), Some("1".into()));
+}
+
+#[test]
 fn a_signature_does_not_move_to_another_place_in_the_chain() {
     let mut mesh = Mesh::found();
     let council = key(1);

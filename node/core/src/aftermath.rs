@@ -50,12 +50,7 @@ impl NodeCore {
     pub(crate) fn recall_aftermath(&mut self) {
         let mine = |s: &&Recorded<Started>| s.header.author == self.me && s.header.incarnation == self.incarnation;
         let open = self.ledger.starts().filter(mine).filter(|s| self.next_of(s) != Next::Nothing);
-        let open = open.map(|s| s.body.permit);
-        // What a past life did as a step of a saga cannot be taken back any more, and that is said.
-        let past = |s: &&Recorded<Started>| s.header.author == self.me && s.header.incarnation != self.incarnation;
-        let past = self.ledger.starts().filter(past).filter(|s| matches!(self.next_of(s), Next::RollBack(_)));
-        self.work.aftermath.open = open.chain(past.map(|s| s.body.permit)).collect();
-        self.recall_sagas();
+        self.work.aftermath.open = open.map(|s| s.body.permit).collect();
     }
 
     fn next_of(&self, start: &Recorded<Started>) -> Next {
@@ -204,7 +199,13 @@ impl NodeCore {
     }
 
     /// Somebody at this node wants an effect back.
-    pub(crate) fn undo_asked(&mut self, proposal: &FactId, by: String, reason: String) -> Result<Reply, Refusal> {
+    pub(crate) fn undo_asked(
+        &mut self,
+        proposal: &FactId,
+        by: String,
+        reason: String,
+        out_of_turn: bool,
+    ) -> Result<Reply, Refusal> {
         let Some(p) = self.ledger.proposal(proposal) else {
             return Err(Refusal::new("unknown_proposal", "no such proposal is here; ask a node of its site"));
         };
@@ -230,10 +231,10 @@ impl NodeCore {
         // In reverse order: what was done on top of it comes off first.
         let behind =
             self.ledger.proposal(&start.body.lineage).and_then(|p| self.ledger.stands_behind(p, &self.authority));
-        if let Some((n, step)) = behind {
+        if let Some((n, step)) = behind.filter(|_| !out_of_turn) {
             let (short, at) = (step.id.short(), &step.body.resource);
             let sentence = format!(
-                "step {n} of its saga ({short} on {at}) stands behind it: take that back, and this follows by itself"
+                "step {n} of its saga ({short} on {at}) stands behind it: take that back, and this follows by itself; or take this back first all the same, out of turn"
             );
             return Err(Refusal::new("later_step", sentence));
         }

@@ -26,7 +26,7 @@ impl NodeCore {
             Command::BreakGlass(used) => self.use_glass(*used),
             Command::Review(review) => self.review_glass(&review),
             Command::SiteLift(lift) => self.lift_at_site(&lift),
-            Command::Undo { proposal, by, reason } => self.undo_asked(&proposal, by, reason),
+            Command::Undo { proposal, by, reason, out_of_turn } => self.undo_asked(&proposal, by, reason, out_of_turn),
             Command::Restrict(restriction) => self.restrict(&restriction),
             Command::Offer { prefix, to } => self.offer(&prefix, &to),
             Command::Accept { offer } => self.accept(offer),

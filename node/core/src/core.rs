@@ -145,6 +145,8 @@ pub(crate) struct Work {
     pub(crate) aftermath: crate::aftermath::Aftermath,
     /// Steps of sagas of which it is not known that they are done or over, by lineage.
     pub(crate) steps: BTreeSet<FactId>,
+    /// The authority chain as they were gathered under it.
+    pub(crate) sagas_at: Option<u64>,
     /// When each author was last given a lease here, since this node started; milliseconds since the Unix epoch.
     pub(crate) leases_given: BTreeMap<AuthorId, u64>,
     /// When leases are asked for next, boot time in milliseconds.

@@ -250,6 +250,8 @@ pub enum Command {
         by: String,
         /// Why.
         reason: String,
+        /// Of a saga's step also while later steps stand.
+        out_of_turn: bool,
     },
     /// This node restricts: veto a lineage, kill a class, suspend an author.
     Restrict(Box<cauldron_coordinator::bodies::Restriction>),

@@ -74,10 +74,20 @@ impl NodeCore {
         Ok(Reply::Saga(ids))
     }
 
-    /// After a restart: the steps of which something may still be to be said.
-    pub(crate) fn recall_sagas(&mut self) {
+    /// After a restart, and when the chain says anew who owns what: the steps of which this node may still have to say something, and
+    /// what it did that may have to be taken back.
+    fn recall_sagas(&mut self) {
         let steps = self.ledger.proposals().filter(|p| p.body.saga.is_some() && p.body.lineage.is_none());
-        self.work.steps = steps.map(|p| p.id).collect();
+        self.work.steps = steps.filter(|p| self.is_mine(p)).map(|p| p.id).collect();
+        // What a past life did cannot be taken back any more, and that is said.
+        let own = self.ledger.starts_by(&self.me);
+        let of_saga = own.filter(|s| self.ledger.proposal(&s.body.lineage).is_some_and(|p| p.body.saga.is_some()));
+        let permits: Vec<FactId> = of_saga.map(|s| s.body.permit).collect();
+        permits.into_iter().for_each(|permit| self.work.aftermath.look_at(permit));
+    }
+
+    fn is_mine(&self, p: &Recorded<Proposal>) -> bool {
+        self.ledger.owner_of(&p.body.resource, &self.authority).is_some_and(|owner| owner.author == self.me)
     }
 
     /// What a fact means for sagas: a step to look after, or something done that may have to be taken back.
@@ -85,7 +95,8 @@ impl NodeCore {
         match (fact.header().kind.as_str(), touched) {
             (KIND_PROPOSAL, _) => {
                 let step = self.ledger.proposal(&fact.id()).filter(|p| p.body.saga.is_some());
-                self.work.steps.extend(step.filter(|p| p.body.lineage.is_none()).map(|p| p.id));
+                let own = step.filter(|p| p.body.lineage.is_none() && self.is_mine(p));
+                self.work.steps.extend(own.map(|p| p.id));
             }
             (KIND_ABORTED | KIND_COMPENSATED | KIND_ENDED, Touched::These(ids)) => {
                 let of_saga = ids.iter().filter(|id| self.ledger.proposal(id).is_some_and(|p| p.body.saga.is_some()));
@@ -100,6 +111,10 @@ impl NodeCore {
 
     /// Says of every step that this node owns and will never begin that it is given up.
     pub(crate) fn tend_sagas(&mut self) {
+        if self.work.sagas_at != Some(self.authority.revision()) {
+            self.work.sagas_at = Some(self.authority.revision());
+            self.recall_sagas();
+        }
         // Whoever was restored may have begun what its store does not show.
         if self.work.steps.is_empty() || self.may_write().is_err() || !self.life.is_confirmed() {
             return;
@@ -109,14 +124,10 @@ impl NodeCore {
             match self.ledger.fate(&lineage, &self.authority) {
                 Fate::Open => {}
                 Fate::Begun | Fate::Unknown => continue,
-                Fate::Done | Fate::Unsettled | Fate::Stuck | Fate::Ended | Fate::Over(..) => {
+                Fate::Done | Fate::Unsettled | Fate::Stuck | Fate::Ended | Fate::Lapsed | Fate::Over(..) => {
                     self.work.steps.remove(&lineage);
                     continue;
                 }
-            }
-            let owner = self.ledger.owner_of(&step.body.resource, &self.authority);
-            if owner.is_none_or(|owner| owner.author != self.me) {
-                continue;
             }
             let Some(reason) = self.given_up(step) else { continue };
             let (scope, trace) = (step.header.scope.clone(), step.header.traceparent.clone());
@@ -128,15 +139,17 @@ impl NodeCore {
         }
     }
 
-    /// Why a step that was not begun never will be: every proposal of its lineage that counts is over without effect.
+    /// Why a step that was not begun never will be: every proposal of its lineage is over without effect, but for those that are open
+    /// and do not count.
     fn given_up(&self, step: &Recorded<Proposal>) -> Option<String> {
         let counts =
-            |p: &&Recorded<Proposal>| p.id == step.id || self.ledger.proposal_counts(p, &self.authority).is_ok();
+            |p: &Recorded<Proposal>| p.id == step.id || self.ledger.proposal_counts(p, &self.authority).is_ok();
         let mut last = None;
-        for p in self.ledger.lineage(&step.id).filter(counts) {
+        for p in self.ledger.lineage(&step.id) {
             let status = self.status_seen(self.now, &p.id)?;
             match status.state {
                 State::Superseded => continue,
+                state if state.is_open() && !counts(p) => continue,
                 State::Denied | State::Failed => {}
                 State::Expired | State::Void if self.wall_is_known() => {}
                 _ => return None,
@@ -165,7 +178,7 @@ impl NodeCore {
     #[must_use]
     pub fn saga_facts(&self, lineage: &FactId) -> Vec<SealedFact> {
         let Some(p) = self.ledger.proposal(lineage) else { return Vec::new() };
-        let others = self.ledger.saga(p).into_values().filter(|step| step.id != *lineage);
+        let others = self.ledger.saga(p, &self.authority).into_values().filter(|step| step.id != *lineage);
         others.filter_map(|step| self.log.get(&step.id)).map(|fact| fact.sealed().clone()).collect()
     }
 
@@ -173,7 +186,7 @@ impl NodeCore {
     pub(crate) fn saga_line(&self, now: Clock, p: &Recorded<Proposal>) -> Option<String> {
         let step = p.body.saga?;
         let says = self.ledger.saga_says(p, &self.authority, now.wall_ms)?;
-        let steps = self.ledger.saga(p);
+        let steps = self.ledger.saga(p, &self.authority);
         let missing = (1..=step.of).find(|n| !steps.contains_key(n));
         Some(match missing {
             Some(n) => format!("{says}; step {n} is not here, so nothing of it is begun"),

@@ -49,6 +49,9 @@ pub struct UndoArgs {
     /// Who asks; goes into the record
     #[arg(long, value_name = "NAME", env = "USER", default_value = "operator")]
     by: String,
+    /// Of a saga's step: also while later steps stand, in whatever order their owners take those back
+    #[arg(long)]
+    out_of_turn: bool,
     /// Do not ask
     #[arg(long, short)]
     yes: bool,
@@ -191,7 +194,7 @@ async fn propose_saga(client: &Client, format: Format, saga: &Value) -> Result<(
 
 pub(super) async fn undo(client: &Client, format: Format, args: &UndoArgs) -> Result<(), CliError> {
     confirm(&format!("Take back what was done under {}?", args.id), args.yes)?;
-    let body = json!({ "by": args.by, "reason": args.reason });
+    let body = json!({ "by": args.by, "reason": args.reason, "out_of_turn": args.out_of_turn });
     recorded(format, "being taken back", &client.post(&format!("/v1/proposals/{}/undo", args.id), &body).await?)
 }
 

@@ -106,7 +106,11 @@ impl World {
             .collect();
         let Some(proposal) = self.rng.pick(&done).copied() else { return };
         let by = self.founding.people[0].id.clone();
-        self.ask(place, Command::Undo { proposal, by, reason: "it was somebody else".into() }, Asked::Undo);
+        self.ask(
+            place,
+            Command::Undo { proposal, by, reason: "it was somebody else".into(), out_of_turn: false },
+            Asked::Undo,
+        );
     }
 
     /// An agent begins to work for a person; its proposal is the first step.

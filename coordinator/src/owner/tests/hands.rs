@@ -46,9 +46,8 @@ fn a_sandbox_that_the_connector_cannot_enforce_is_refused_and_says_what_it_can()
     refused(&world, &id, Code::Sandbox);
 }
 
-/// A permit for the node lyon-2 (key 5), to which the council moved lyon's blocklist on `fencing`.
-fn reassigned(fencing: Fenced) -> (World, FactId) {
-    let mut world = World::new();
+/// The council cuts lyon, and moves its blocklist to the node lyon-2 (key 5).
+pub(super) fn move_to_lyon_2(world: &mut World, fencing: Fenced) {
     let enrol = Enrol::new(&world.authority.mesh(), &key(5), &spiffe("/site/lyon/node/lyon-2"));
     world.entry(&Entry::Enrol(enrol));
     world.cut(&key(3));
@@ -62,6 +61,12 @@ fn reassigned(fencing: Fenced) -> (World, FactId) {
         attests: vec![],
     };
     world.entry(&Entry::Reassign(Box::new(entry)));
+}
+
+/// A permit for lyon-2, to which the council moved lyon's blocklist on `fencing`.
+fn reassigned(fencing: Fenced) -> (World, FactId) {
+    let mut world = World::new();
+    move_to_lyon_2(&mut world, fencing);
     let p = world.put(
         5,
         "site/lyon",

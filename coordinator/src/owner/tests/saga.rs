@@ -1,5 +1,7 @@
 //! Steps of sagas: in their turn, whole, of one hand, and off again in reverse order.
 
+use cauldron_identity::authority::Fenced;
+
 use super::*;
 use crate::coordinate::Act;
 use crate::ledger::{Fate, State};
@@ -166,7 +168,11 @@ fn of_two_that_say_to_be_one_step_neither_is_begun() {
     let saga = Some(SagaStep { index: 2, of: 3, after: Some(steps[0]) });
     let twin = world.propose(Proposal { saga, ..proposal("198.51.100.9") });
     for id in [twin, steps[1], steps[2]] {
-        assert!(counts(&world, &id).expect_err("two").contains("2 proposals say to be step 2"), "{}", id.short());
+        assert!(
+            counts(&world, &id).expect_err("two").contains("more than one proposal says to be step 2"),
+            "{}",
+            id.short()
+        );
     }
     assert_eq!(permits(&world.step()), [], "nor what comes before them");
 }
@@ -228,6 +234,124 @@ fn what_was_over_by_its_own_time_stands_in_nobodys_way() {
     assert_eq!((awaits(&world, &steps[2]), rolls_back(&world, &steps[0])), (None, None));
     world.abort(3, &steps[2]);
     assert!(rolls_back(&world, &steps[0]).is_some_and(|why| why.contains("step 3")));
+}
+
+/// What an author says that it began of a step, on a resource of its choice.
+fn said_to_be_begun(world: &mut World, author: u8, step: &FactId, resource: &str) -> FactId {
+    let p = world.ledger.proposal(step).expect("here");
+    let start = Started {
+        permit: FactId::from_bytes([7; 32]),
+        proposal: p.id,
+        lineage: p.id,
+        resource: resource.to_owned(),
+        intent_key: p.body.intent_key.clone(),
+        owner_seq: 1,
+        idempotency_key: String::new(),
+        input_digest: p.body.args_digest,
+        started_ms: NOW,
+    };
+    world.put(author, "site/lyon", KIND_STARTED, &start)
+}
+
+#[test]
+fn whoever_owned_a_step_before_gives_up_nothing_that_its_present_owner_began() {
+    for (begun, counts) in [(false, true), (true, false)] {
+        let (mut world, steps) = agreed();
+        world.carried_out(&steps[0]);
+        super::hands::move_to_lyon_2(&mut world, Fenced::Local);
+        if begun {
+            said_to_be_begun(&mut world, 5, &steps[1], "lyon/lyon/blocklist/198.51.100.2");
+        }
+        world.abort(3, &steps[1]);
+        assert_eq!(world.ledger.aborted(&steps[1], &world.authority).is_some(), counts);
+        assert_eq!(rolls_back(&world, &steps[0]).is_some(), counts);
+        // Nor does it say more than its present owner of what became of it.
+        let old = said_to_be_begun(&mut world, 3, &steps[1], "lyon/lyon/blocklist/198.51.100.2");
+        world.compensated(&old);
+        assert_eq!(world.ledger.fate(&steps[1], &world.authority) == Fate::Begun, begun);
+        world.abort(5, &steps[1]);
+        assert!(rolls_back(&world, &steps[0]).is_some(), "the present owner's word is believed");
+    }
+}
+
+#[test]
+fn nobody_says_what_became_of_a_step_that_another_owner_has_to_do() {
+    let (mut world, steps) = agreed();
+    let first = world.carried_out(&steps[0]);
+    for resource in ["porto/porto/blocklist/198.51.100.2", "lyon/lyon/blocklist/198.51.100.2"] {
+        let started = said_to_be_begun(&mut world, 4, &steps[1], resource);
+        assert_eq!(world.ledger.fate(&steps[1], &world.authority), Fate::Open, "{resource}");
+        let taken = Compensated { started, effect_ref: "gone".into(), after_version: None, at_ms: NOW };
+        world.put(4, "site/lyon", KIND_COMPENSATED, &taken);
+        assert_eq!(world.ledger.fate(&steps[1], &world.authority), Fate::Open, "{resource}");
+        assert_eq!(rolls_back(&world, &steps[0]), None, "{resource}: nothing is taken back");
+    }
+    let done = said_to_be_begun(&mut world, 4, &steps[1], "porto/porto/blocklist/198.51.100.2");
+    let of = |p: &FactId| world.ledger.reports_on(p).next().cloned();
+    assert!(of(&first).is_some());
+    let body = Done {
+        started: done,
+        effect_ref: "e".into(),
+        result_digest: Digest::of("result", b""),
+        before_version: None,
+        after_version: None,
+        until_ms: None,
+        done_ms: NOW,
+        labels: vec![],
+    };
+    world.put(4, "site/lyon", KIND_DONE, &body);
+    assert!(awaits(&world, &steps[2]).is_some_and(|why| why.contains("step 2") && why.contains("not done")));
+    assert_eq!(permits(&world.step()), [steps[1]]);
+    let behind = world.ledger.stands_behind(world.ledger.proposal(&steps[0]).expect("here"), &world.authority);
+    assert!(behind.is_none(), "nor does it stand in the way of taking the first back");
+}
+
+#[test]
+fn a_rival_of_a_step_that_stands_takes_nothing_back() {
+    let (mut world, steps) = agreed();
+    world.carried_out(&steps[0]);
+    world.carried_out(&steps[1]);
+    // Both ways that ids may sort.
+    for n in 0..8 {
+        let saga = Some(SagaStep { index: 2, of: 3, after: Some(steps[0]) });
+        let twin = world.propose(Proposal { saga, ..proposal(&format!("198.51.100.{}", 100 + n)) });
+        world.abort(3, &twin);
+        assert!(matches!(world.ledger.fate(&twin, &world.authority), Fate::Over(..)));
+        assert_eq!(rolls_back(&world, &steps[0]), None, "rival {n}");
+    }
+    world.abort(3, &steps[2]);
+    assert!(rolls_back(&world, &steps[1]).is_some(), "and what hangs on the step itself still does");
+}
+
+#[test]
+fn a_step_whose_owner_lost_that_life_is_unknown_and_bars_no_person() {
+    let (mut world, steps) = agreed();
+    world.carried_out(&steps[0]);
+    world.run();
+    world.vote("ana", &steps[1], Choice::Approve);
+    world.run();
+    let permit = world.ledger.permits_on(&steps[1]).next().expect("a permit").id;
+    world.start(&permit);
+    let first = |world: &World| world.ledger.proposal(&steps[0]).expect("here").clone();
+    let behind = |world: &World| world.ledger.stands_behind(&first(world), &world.authority).map(|(n, _)| n);
+    assert_eq!((world.ledger.fate(&steps[1], &world.authority), behind(&world)), (Fate::Begun, Some(2)));
+    world.reincarnate_lyon();
+    assert_eq!((world.ledger.fate(&steps[1], &world.authority), behind(&world)), (Fate::Unknown, None));
+}
+
+#[test]
+fn what_was_over_before_its_checks_came_out_bars_the_next_step_and_no_roll_back() {
+    let (mut world, steps) = agreed();
+    world.carried_out(&steps[0]);
+    world.run();
+    let second = world.ledger.permits_on(&steps[1]).next().expect("a permit").body.clone();
+    let checked = world.put(2, "site/lyon", KIND_PERMIT, &Permit { post_checks: vec!["listed".into()], ..second });
+    let started = world.start(&checked);
+    world.done(&started);
+    world.put(3, "site/lyon", KIND_ENDED, &Ended { started, effect_ref: "line".into(), ended_ms: NOW });
+    assert!(awaits(&world, &steps[2]).is_some_and(|why| why.contains("before its checks")));
+    world.abort(3, &steps[2]);
+    assert!(rolls_back(&world, &steps[0]).is_some());
 }
 
 #[test]

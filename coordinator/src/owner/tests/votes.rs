@@ -1,6 +1,40 @@
 //! Which votes fill a seat at the owner.
 
 use super::*;
+
+#[test]
+fn a_coordinator_of_a_site_decides_and_permits_there_and_nowhere_else() {
+    let seats = ["/coordinator/hq", "/site/lyon/coordinator/c"].map(str::to_owned);
+    let mut world = World::with_seats(&crate::policy::Bundle::default_bundle(), &seats);
+    let (me, fresh) = (key(101).author_id(), LeaseAge::Ms(0));
+    let there = Proposal {
+        agent: spiffe("/site/porto/node/porto/agent/sshd-bruteforce").to_string(),
+        site: "porto".into(),
+        resource: "porto/porto/blocklist/198.51.100.8".into(),
+        conflict_key: "porto/porto/blocklist/198.51.100.8".into(),
+        ..proposal("198.51.100.8")
+    };
+    let there = world.put(4, "site/porto", KIND_PROPOSAL, &there);
+    let here = world.propose(proposal("198.51.100.7"));
+    let mut written = Vec::new();
+    for _ in 0..2 {
+        written.extend({
+            let acts = world.step_as(&me, fresh);
+            world.write_as(101, &acts)
+        });
+        world.vote("ana", &here, Choice::Approve);
+    }
+    let acts = world.step_as(&me, fresh);
+    written.extend(world.write_as(101, &acts));
+    let permit = *written.last().expect("a permit");
+    assert!(world.ledger.permit(&permit).is_some(), "{:?}", world.status(&here).why);
+    executes(&world, &permit);
+    assert_eq!(world.ledger.decisions_on(&there).count(), 0, "another site is none of its business");
+    // What it writes there all the same counts nowhere.
+    let decision = world.decision(&here);
+    world.put(101, "site/porto", KIND_DECISION, &Decision { proposal: there, ..decision });
+    assert_eq!(world.state(&there), State::Proposed);
+}
 use crate::bodies::SELF_SERVED;
 
 /// Prepares a decided proposal and says which votes its permit shall name.

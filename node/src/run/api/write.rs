@@ -6,7 +6,7 @@ use axum::extract::{Path, State};
 use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use cauldron_coordinator::action::Catalogue;
-use cauldron_coordinator::bodies::Proposal;
+use cauldron_coordinator::bodies::{Proposal, SAGA_STEPS_MAX};
 use cauldron_coordinator::vote::SignedVote;
 use cauldron_identity::SpiffeId;
 use cauldron_identity::authority::EntryBody;
@@ -76,6 +76,12 @@ pub async fn propose_saga(
     Json(request): Json<SagaRequest>,
 ) -> Result<Json<RecordedSaga>, Problem> {
     let (mut steps, of) = (Vec::new(), request.steps.len());
+    if u32::try_from(of).is_ok_and(|of| of > SAGA_STEPS_MAX) {
+        return Err(Problem::bad_request(
+            "bad_saga",
+            format!("a saga has 2 to {SAGA_STEPS_MAX} steps, this one has {of}"),
+        ));
+    }
     for (n, step) in (1..).zip(request.steps) {
         let name = |p: Problem| p.within(&format!("step {n} of {of}"));
         let proposal = proposal_of(&context, step).await.map_err(name)?;
@@ -152,6 +158,9 @@ pub struct UndoRequest {
     pub by: String,
     /// Why.
     pub reason: String,
+    /// Of a saga's step also while later steps stand; they are taken back then by their own owners, as far as they hear of it.
+    #[serde(default)]
+    pub out_of_turn: bool,
 }
 
 /// Takes back what this node did: carries out the undo that was permitted with it. Needs no other permit, no coordinator
@@ -168,7 +177,8 @@ pub async fn undo(
     }
     let proposal = context.node.read(move |core| core.find(&id)).await?.map_err(Problem::not_found)?;
     let by = format!("{} at {}", request.by, context.facts.spiffe_id);
-    record(&context, Command::Undo { proposal, by, reason: request.reason }).await
+    let (reason, out_of_turn) = (request.reason, request.out_of_turn);
+    record(&context, Command::Undo { proposal, by, reason, out_of_turn }).await
 }
 
 /// What a permitted read brought.
