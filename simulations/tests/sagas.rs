@@ -132,20 +132,24 @@ fn a_crash_at_any_moment_resumes_the_way_back() {
 
 #[test]
 fn whoever_wants_a_step_back_takes_the_last_one_and_the_rest_follows() {
-    let (mut world, steps, names) = half_done();
-    world.approve(steps[2]).at("hq").by("ana");
-    world.run_for(10 * SECOND);
-    assert_eq!(states(&world, &steps), [Some(State::Done); 3]);
-    let one = world.place(&names[0]);
-    let undo = |world: &mut World, step| {
-        let (by, reason) = ("ana".to_owned(), "the wrong source".to_owned());
-        world.ask(one, Command::Undo { proposal: step, by, reason, out_of_turn: false }, Asked::Undo);
-        world.run_for(20 * SECOND);
-    };
-    undo(&mut world, steps[0]);
-    assert_eq!(states(&world, &steps), [Some(State::Done); 3], "two others stand behind it");
-    undo(&mut world, steps[2]);
-    assert_eq!(states(&world, &steps), [Some(State::Compensated); 3]);
-    assert_eq!(lines(&world, &names), [0, 0]);
-    world.settle();
+    for out_of_turn in [false, true] {
+        let (mut world, steps, names) = half_done();
+        world.approve(steps[2]).at("hq").by("ana");
+        world.run_for(10 * SECOND);
+        assert_eq!(states(&world, &steps), [Some(State::Done); 3]);
+        let one = world.place(&names[0]);
+        let undo = |world: &mut World, step| {
+            let (by, reason) = ("ana".to_owned(), "the wrong source".to_owned());
+            world.ask(one, Command::Undo { proposal: step, by, reason, out_of_turn }, Asked::Undo);
+            world.run_for(20 * SECOND);
+        };
+        undo(&mut world, steps[0]);
+        if !out_of_turn {
+            assert_eq!(states(&world, &steps), [Some(State::Done); 3], "two others stand behind it");
+            undo(&mut world, steps[2]);
+        }
+        assert_eq!(states(&world, &steps), [Some(State::Compensated); 3]);
+        assert_eq!(lines(&world, &names), [0, 0]);
+        world.settle();
+    }
 }

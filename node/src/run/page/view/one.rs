@@ -148,7 +148,7 @@ fn wrong(desk: &Desk) -> El {
         sure.push_str("; nobody has measured how good that score is");
     }
     let policy = desk.risk.map_or("not judged yet", class_words);
-    let blast: Vec<String> = p.blast.iter().map(|b| format!("{} {}", b.n, b.what)).collect();
+    let blast: Vec<String> = p.blast.iter().map(|b| format!("{}: {}", b.what, b.n)).collect();
     let takes: Vec<String> = p.budgets.iter().map(|b| format!("{} of {}", b.amount, b.budget)).collect();
     let taint = match p.taint.is_empty() {
         true => el(Tag::Dd).say("nothing from outside"),
