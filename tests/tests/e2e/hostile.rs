@@ -98,7 +98,7 @@ fn forged_fact(mesh: &Mesh) -> SealedFact {
 
 /// A fact as a peer pushes it: sync frame, version 0, kind `facts`, a map of `1` to a list of one (docs/wire.md).
 fn pushed(fact: &SealedFact) -> Vec<u8> {
-    [&[0, 0, 3, 0xa1, 0x01, 0x81], to_cbor(fact).as_slice()].concat()
+    [&[0, 1, 3, 0xa1, 0x01, 0x81], to_cbor(fact).as_slice()].concat()
 }
 
 /// The sum of a family of counters over the labels that are not named in `except`.

@@ -4,6 +4,7 @@ use cauldron_tests::{Mesh, Node, Plan, Ran, eventually};
 use serde_json::json;
 
 const PREFIX: &str = "lyon/lyon/blocklist";
+const LYON: &str = "spiffe://acme.example/site/lyon/node/lyon";
 const NEXT: &str = "spiffe://acme.example/site/lyon/node/lyon-2";
 
 /// A mesh whose site lyon has a second node with a blocklist of its own, `<folder>/blocklist-2`.
@@ -56,7 +57,12 @@ fn an_owner_hands_over_and_from_then_on_the_next_one_acts_and_the_old_one_refuse
     mesh.hq.until_state(&before, "PENDING_APPROVAL");
     mesh.approve(&before).ok();
     mesh.lyon.until_state(&before, "DONE");
-    propose(&mesh, &next, "198.51.100.2").refused_with(2);
+    // Whoever proposes it, its owner acts.
+    let asked = id(propose(&mesh, &next, "198.51.100.2"));
+    mesh.hq.until_state(&asked, "PENDING_APPROVAL");
+    mesh.approve(&asked).ok();
+    mesh.hq.until_state(&asked, "DONE");
+    assert_eq!(started_by(&mesh.hq, &asked), [LYON]);
     next.run(&["ownership", "offer", PREFIX, "--to", NEXT, "--yes"]).refused_with(5);
 
     mesh.lyon.run(&["ownership", "offer", PREFIX, "--to", NEXT, "--yes"]).ok();
@@ -84,11 +90,15 @@ fn an_owner_hands_over_and_from_then_on_the_next_one_acts_and_the_old_one_refuse
     mesh.approve(&after).ok();
     mesh.hq.until_state(&after, "DONE");
     assert_eq!(started_by(&mesh.hq, &after), [NEXT]);
-    propose(&mesh, &mesh.lyon, "198.51.100.5").refused_with(2);
+    let late = id(propose(&mesh, &mesh.lyon, "198.51.100.5"));
+    mesh.hq.until_state(&late, "PENDING_APPROVAL");
+    mesh.approve(&late).ok();
+    mesh.hq.until_state(&late, "DONE");
+    assert_eq!(started_by(&mesh.hq, &late), [NEXT]);
     mesh.lyon.run(&["ownership", "offer", PREFIX, "--to", NEXT, "--yes"]).refused_with(5);
     mesh.lyon.run(&["undo", &before, "--reason", "wrong", "--yes"]).refused_with(5);
     assert!(lists(&mesh, "blocklist", "198.51.100.1"));
-    assert_eq!(mesh.carried_out(), 1);
+    assert_eq!(mesh.carried_out(), 2);
     mesh.until_converged();
 }
 

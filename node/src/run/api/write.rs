@@ -128,7 +128,7 @@ async fn look(context: &Context, request: &ProposalRequest, catalogue: &Catalogu
             .hint("propose there, or name what you know of it as `expected_version`"));
     }
     if !own && request.names_node() {
-        let detail = format!("nobody owns {resource}");
+        let detail = format!("no node is enrolled that owns {resource}");
         return Err(Problem::bad_request("not_owner", detail).hint("`node` is the name of a node of this site"));
     }
     match context.facts.hands.look(action).await {
