@@ -102,7 +102,7 @@
 //! | `purpose-restated` | a session may say anew what it is for, after it read something |
 
 /// The bugs of what people and coordinators may do to a proposal.
-pub const GOVERN_NAMES: [&str; 21] = [
+pub const GOVERN_NAMES: [&str; 22] = [
     "deputy-votes-twice",
     "writer-approves",
     "silence-unvouched",
@@ -124,6 +124,7 @@ pub const GOVERN_NAMES: [&str; 21] = [
     "fencing-unchecked",
     "step-unchecked",
     "step-by-anybody",
+    "reconciled-by-anybody",
 ];
 
 /// The bugs of ranges, of documents in one piece and of facts on disk.

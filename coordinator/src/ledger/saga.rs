@@ -9,7 +9,7 @@ use cauldron_identity::{FactId, Header};
 
 use super::rights::{ever_owned, owned};
 use super::{Ledger, Recorded, Report, State};
-use crate::bodies::{Aborted, Proposal};
+use crate::bodies::{Aborted, Proposal, Started};
 use crate::planted;
 
 /// What became of a step, as its owner's facts say.
@@ -133,7 +133,7 @@ impl Ledger {
         }
         let mut fate = Fate::Open;
         for start in self.starts_in(lineage).filter(|s| owned(s, authority)) {
-            let of_start = self.fate_of_start(&start.id);
+            let of_start = self.fate_of_start(start, authority);
             if rank(&of_start) > rank(&fate) {
                 fate = of_start;
             }
@@ -141,12 +141,12 @@ impl Ledger {
         fate
     }
 
-    fn fate_of_start(&self, started: &FactId) -> Fate<'_> {
-        let Some(start) = self.starts.get(started) else { return Fate::Open };
+    fn fate_of_start(&self, start: &Recorded<Started>, authority: &Authority) -> Fate<'_> {
         let asked = self.permits.get(&start.body.permit).is_none_or(|p| !p.body.post_checks.is_empty());
-        let (mut done, mut verified, mut undoing, mut stuck) = (false, false, false, false);
-        let (mut ended, mut failed, mut unknown) = (false, false, false);
-        for report in self.reports_on(started).filter(|r| r.header.author == start.header.author) {
+        let word = self.word_on(start, authority).map(|word| word.happened);
+        let (mut done, mut verified, mut undoing, mut stuck) = (word == Some(true), false, false, false);
+        let (mut ended, mut failed, mut unknown) = (false, word == Some(false), false);
+        for report in self.reports_on(&start.id).filter(|r| r.header.author == start.header.author) {
             match &report.body {
                 Report::Compensated(c) => {
                     return Fate::Over(&report.header, format!("it was taken back: {}", c.effect_ref));

@@ -6,6 +6,7 @@ use cauldron_identity::FactId;
 use cauldron_identity::authority::Authority;
 use serde::Serialize;
 
+use super::word::is_gone;
 use super::{Ledger, Recorded, Report};
 use crate::bodies::{Decision, Order, Outcome, Proposal, Requester, Restriction, Target};
 use crate::json::rfc3339;
@@ -269,12 +270,15 @@ impl Ledger {
                     finished = (certainty(found), Some(at_ms));
                 }
             }
-            let life = (start.header.author, start.header.incarnation);
-            let gone =
-                authority.member(&life.0).is_some_and(|m| m.incarnation > life.1) || authority.is_cut(&life.0, life.1);
-            if state == State::Started && gone {
+            if state == State::Started && is_gone(&start.header, authority) {
                 (state, why) =
                     (State::Unknown, "its owner began a new life or was cut before the outcome was written".into());
+            }
+            if let Some(word) = self.word_on(start, authority) {
+                let said = if word.happened { State::Done } else { State::Failed };
+                if certainty(said) >= certainty(state) {
+                    (state, why) = (said, word.says());
+                }
             }
             (exposure(state), start.id, state, ended, finished.1, why)
         });
