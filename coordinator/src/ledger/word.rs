@@ -71,6 +71,15 @@ impl Ledger {
         Err(format!("{} is in none of the groups that may: {}", person.id, may.join(", ")))
     }
 
+    /// Whether somebody who might said that a start had no effect, whatever became of them or was found out later: then nobody did wrong
+    /// who started the same anew.
+    #[must_use]
+    pub fn was_freed_by_word(&self, start: &Recorded<Started>, authority: &Authority) -> bool {
+        let said = self.words.get(&start.id).into_iter().flat_map(BTreeMap::keys);
+        let mut then = said.filter_map(|word| word.verify_then(authority).ok());
+        then.any(|(s, person)| !s.happened && self.may_say(start, &person, authority).is_ok())
+    }
+
     /// The groups whose members may say what became of a start: those whose approval its permit needed; where it needed none, those
     /// that may restrict a site.
     #[must_use]

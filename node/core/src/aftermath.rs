@@ -59,7 +59,7 @@ impl NodeCore {
     }
 
     fn next_of(&self, start: &Recorded<Started>) -> Next {
-        let (mut done, mut verified, mut refuted) = (false, false, None);
+        let (mut done, mut verified, mut refuted) = (self.happened_by_word(start) == Some(true), false, None);
         let (mut begun, mut ended) = (0u32, 0u32);
         for report in self.ledger.reports_on(&start.id).filter(|r| r.header.author == self.me) {
             match &report.body {
