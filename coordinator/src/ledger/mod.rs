@@ -53,9 +53,9 @@ pub use touched::Touched;
 use self::index::{About, Index, intent};
 use crate::bodies::{
     Aborted, BrokenGlass, Decision, Deputy, KIND_ABORTED, KIND_BREAK_GLASS, KIND_DECISION, KIND_DEPUTY, KIND_HANDOVER,
-    KIND_PERMIT, KIND_PROPOSAL, KIND_READ, KIND_RECONCILED, KIND_RESTRICTION, KIND_REVIEW, KIND_SITE_LIFT, KIND_STARTED,
-    KIND_TAKEOVER, KIND_VOTE, KIND_WINDOW, KINDS, Permit, Proposal, Read, Restriction, Review, SiteLift, Started,
-    WindowClosed, Word,
+    KIND_PERMIT, KIND_PROPOSAL, KIND_READ, KIND_RECONCILED, KIND_RESTRICTION, KIND_REVIEW, KIND_SITE_LIFT,
+    KIND_STARTED, KIND_TAKEOVER, KIND_VOTE, KIND_WINDOW, KINDS, Permit, Proposal, Read, Restriction, Review, SiteLift,
+    Started, WindowClosed, Word,
 };
 use crate::planted;
 use crate::signed::{Signed, Statement};

@@ -10,7 +10,8 @@ use super::tally::HOUR_MS;
 use super::{Ledger, Report};
 use crate::bodies::{
     Aborted, Decision, Deputy, KIND_ABORTED, KIND_DECISION, KIND_DEPUTY, KIND_PERMIT, KIND_PROPOSAL, KIND_READ,
-    KIND_RECONCILED, KIND_RESTRICTION, KIND_STARTED, KIND_VOTE, KIND_WINDOW, Permit, Restriction, Started, Target, WindowClosed, Word,
+    KIND_RECONCILED, KIND_RESTRICTION, KIND_STARTED, KIND_VOTE, KIND_WINDOW, Permit, Restriction, Started, Target,
+    WindowClosed, Word,
 };
 use crate::vote::{Choice, SignedVote};
 

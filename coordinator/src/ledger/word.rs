@@ -85,8 +85,7 @@ impl Ledger {
     #[must_use]
     pub fn reconcilers(&self, start: &Recorded<Started>) -> BTreeSet<String> {
         let permit = self.permit(&start.body.permit);
-        let decision =
-            permit.and_then(|p| self.decisions_on(&start.body.proposal).find(|d| d.id == p.body.decision));
+        let decision = permit.and_then(|p| self.decisions_on(&start.body.proposal).find(|d| d.id == p.body.decision));
         let asked = decision.into_iter().flat_map(|d| &d.body.obligations.approvals).flat_map(|need| &need.any_of);
         let asked: BTreeSet<String> = asked.map(|need| need.group.clone()).collect();
         if asked.is_empty() { DUTY_GROUPS.map(str::to_owned).into() } else { asked }

@@ -1,6 +1,8 @@
 //! What goes into a node core and what comes out.
 
-use cauldron_coordinator::bodies::{BrokenGlass, Checked, Delegated, Deputy, Proposal, Returned, Review, SiteLift, Word};
+use cauldron_coordinator::bodies::{
+    BrokenGlass, Checked, Delegated, Deputy, Proposal, Returned, Review, SiteLift, Word,
+};
 use cauldron_coordinator::owner::{VerifiedPermit, VerifiedUndo};
 use cauldron_coordinator::policy::Bundle;
 use cauldron_coordinator::vote::SignedVote;

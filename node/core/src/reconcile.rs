@@ -27,9 +27,7 @@ impl NodeCore {
             let sentence = "its owner knows what became of it, or may still say so; `cauldron why` says more";
             return Err(Refusal::new("not_unknown", sentence));
         }
-        self.ledger
-            .may_say(start, &person, &self.authority)
-            .map_err(|why| Refusal::new("not_a_reconciler", why))?;
+        self.ledger.may_say(start, &person, &self.authority).map_err(|why| Refusal::new("not_a_reconciler", why))?;
         let (scope, deps, trace) = (start.header.scope.clone(), vec![start.id], start.header.traceparent.clone());
         self.append(scope, KIND_RECONCILED, deps, to_cbor(word), trace).map(|f| Reply::Recorded(f.id()))
     }
@@ -40,9 +38,9 @@ impl NodeCore {
             return;
         }
         let said = fact.decode_body::<Word>().ok().and_then(|word| word.statement().ok());
-        let start = said.and_then(|s| self.ledger.start(&s.started)).filter(|s| {
-            (s.header.author, s.header.incarnation) == (self.me, self.incarnation)
-        });
+        let start = said
+            .and_then(|s| self.ledger.start(&s.started))
+            .filter(|s| (s.header.author, s.header.incarnation) == (self.me, self.incarnation));
         if let Some(permit) = start.map(|s| s.body.permit) {
             self.work.aftermath.look_at(permit);
             self.work.line_moved = true;

@@ -132,7 +132,8 @@ fn verify_effects(ledger: &Ledger, authority: &Authority) -> Check {
 fn verify_once(ledger: &Ledger, authority: &Authority) -> Check {
     let without_effect = |s: &Recorded<Started>| {
         let mut reports = ledger.reports_on(&s.id);
-        reports.any(|r| matches!(&r.body, Report::Failed(f) if f.probed_no_effect)) || ledger.was_freed_by_word(s, authority)
+        reports.any(|r| matches!(&r.body, Report::Failed(f) if f.probed_no_effect))
+            || ledger.was_freed_by_word(s, authority)
     };
     let mut seen = BTreeSet::new();
     let mut twice = Vec::new();

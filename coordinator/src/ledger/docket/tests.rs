@@ -44,6 +44,9 @@ enum Happens {
     Abort(Index, bool),
     /// An owner says that it took one back, or that it could not.
     Undone(Index, bool),
+    /// A person says of a start whether it happened; or its owner says before that it does not know.
+    Word(Index, u8, bool),
+    Lost(Index),
 }
 
 fn happens() -> impl Strategy<Value = Happens> {
@@ -62,6 +65,8 @@ fn happens() -> impl Strategy<Value = Happens> {
         1 => any::<Index>().prop_map(Happens::Twin),
         2 => (any::<Index>(), any::<bool>()).prop_map(|(p, own)| Happens::Abort(p, own)),
         2 => (any::<Index>(), any::<bool>()).prop_map(|(s, well)| Happens::Undone(s, well)),
+        2 => (any::<Index>(), 0u8..3, any::<bool>()).prop_map(|(s, w, well)| Happens::Word(s, w, well)),
+        2 => any::<Index>().prop_map(Happens::Lost),
     ]
 }
 
@@ -144,6 +149,18 @@ fn happen(world: &mut World, what: &Happens) {
             } else {
                 let failed = CompensationFailed { started, reason: "busy".into(), at_ms };
                 world.put(3, "site/lyon", KIND_COMPENSATION_FAILED, &failed);
+            }
+        }
+        Happens::Word(s, who, happened) if enrolled(world, *who) => {
+            let starts: Vec<FactId> = world.ledger.starts().map(|s| s.id).collect();
+            if !starts.is_empty() {
+                world.word(PEOPLE[*who as usize], s.get(&starts), *happened);
+            }
+        }
+        Happens::Lost(s) => {
+            let starts: Vec<FactId> = world.ledger.starts().map(|s| s.id).collect();
+            if !starts.is_empty() {
+                world.lost(s.get(&starts));
             }
         }
         _ => {}
