@@ -144,7 +144,7 @@ impl Ledger {
     fn fate_of_start(&self, start: &Recorded<Started>, authority: &Authority) -> Fate<'_> {
         let asked = self.permits.get(&start.body.permit).is_none_or(|p| !p.body.post_checks.is_empty());
         let word = self.word_on(start, authority).map(|word| word.happened);
-        let (mut done, mut verified, mut undoing, mut stuck) = (word == Some(true), false, false, false);
+        let (mut done, mut verified, mut undoing, mut stuck) = (word == Some(true), word == Some(true), false, false);
         let (mut ended, mut failed, mut unknown) = (false, word == Some(false), false);
         for report in self.reports_on(&start.id).filter(|r| r.header.author == start.header.author) {
             match &report.body {

@@ -32,7 +32,7 @@ impl NodeCore {
         self.append(scope, KIND_RECONCILED, deps, to_cbor(word), trace).map(|f| Reply::Recorded(f.id()))
     }
 
-    /// What this node started and people say to have happened is checked, and may have to be taken back.
+    /// What this node started and people say to have happened may have to be taken back.
     pub(crate) fn heard_word(&mut self, fact: &Fact) {
         if fact.header().kind != KIND_RECONCILED {
             return;

@@ -279,12 +279,12 @@ fn the_random_worlds_of_the_docket_reach_the_hard_places() {
     use proptest::strategy::ValueTree;
     use proptest::test_runner::TestRunner;
     let mut runner = TestRunner::deterministic();
-    let (mut seen, mut held) = (BTreeSet::new(), false);
+    let (mut seen, mut held, mut said) = (BTreeSet::new(), false, false);
     use crate::ledger::State::*;
     let hard =
         [Proposed, Deferred, PendingApproval, VetoWindow, Approved, Permitted, Started, Denied, Expired, Superseded];
     for _ in 0..300 {
-        if held && hard.iter().all(|state| seen.contains(state)) {
+        if held && said && hard.iter().all(|state| seen.contains(state)) {
             return;
         }
         let what = proptest::collection::vec(happens(), 40).new_tree(&mut runner).expect("a world").current();
@@ -296,10 +296,11 @@ fn the_random_worlds_of_the_docket_reach_the_hard_places() {
             touch(&mut docket, &world.ledger, &world.facts[before..]);
             docket.refresh(&world.ledger, &world.authority, world.clock.wall_ms);
             seen.extend(world.ledger.statuses(&world.authority, world.clock.wall_ms).iter().map(|s| s.state));
+            said |= world.ledger.starts().any(|s| world.ledger.word_on(s, &world.authority).is_some());
             held |= world.ledger.proposals().any(|p| docket.held(p).is_some());
         }
     }
-    panic!("never reached, held back: {held}; states: {seen:?}");
+    panic!("never reached, held back: {held}; a word: {said}; states: {seen:?}");
 }
 
 /// The same rule, written down as it is said.

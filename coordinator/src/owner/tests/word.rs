@@ -51,6 +51,7 @@ fn what_happened_by_a_persons_word_is_done_and_can_be_taken_back() {
     let status = world.status(&p);
     assert_eq!((status.state, used(&world, &p), blocked(&world)), (State::Done, true, false));
     assert_eq!(world.ledger.fate(&status.lineage, &world.authority), Fate::Done);
+    assert!(crate::ledger::Ledger::reads(KIND_RECONCILED));
     let undo = take_back(&started, &world.bench(&world.me())).expect("permitted with it");
     assert_eq!(undo.permit(), world.ledger.start(&started).expect("here").body.permit);
     let begun = Compensating { started, by: None, reason: "r".into(), at_ms: NOW };
