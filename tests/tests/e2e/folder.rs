@@ -185,6 +185,26 @@ fn a_connector_that_hangs_is_told_of_and_holds_up_nobody() {
 #[test]
 fn a_person_says_that_what_nobody_knows_did_not_happen_and_it_is_wanted_again() {
     let mut place = Place::with(Some("effect.before:hang"));
+    // One write at a time is all there is.
+    let folder = place.mesh.policies("one", |name, text| match name {
+        "devops_file_write.rego" => {
+            let checks = "\"post_checks\": [\"content\"],";
+            assert!(text.contains(checks), "the rule asks for a check");
+            text.replace(checks, &format!("{checks}\n\t\"reserve\": [{{\"budget\": \"writes\", \"amount\": 1}}],"))
+        }
+        _ => text,
+    });
+    let key = place.mesh.council_key();
+    place.mesh.hq.run(&["policy", "activate", "--bundle", &folder, "--key", &key, "--yes"]).ok();
+    place.mesh.hq.run(&["budgets", "mint", "writes", "1", "--every", "30days"]).ok();
+    for node in [&place.mesh.hq, &place.mesh.lyon] {
+        eventually("the policy is active", || node.get("/v1/self")["policy"] == "2026.11.2-one");
+        eventually("the budget is there", || node.items("/v1/budgets").len() == 1);
+    }
+    let budget = |place: &Place| {
+        let item = place.mesh.lyon.items("/v1/budgets")[0].clone();
+        ["held", "reserved", "spent"].map(|name| item[name].as_u64().expect("a number"))
+    };
     let waits = place.write();
     let looked = |happened| ["--happened", happened, "--reason", "the file still says one", "--yes"];
     let reconcile = |place: &Place, id: &str, happened| {
@@ -207,16 +227,19 @@ fn a_person_says_that_what_nobody_knows_did_not_happen_and_it_is_wanted_again() 
     let again = json!({ "path": "a.conf", "text": "two\n" });
     let known = place.propose("devops.file.write", &again).ok();
     assert_eq!(known.json()["id"], waits.as_str(), "its intent is used");
+    assert_eq!(budget(&place), [0, 1, 0]);
 
     reconcile(&place, &waits, "no").ok();
     place.mesh.lyon.until_state(&waits, "FAILED");
     let why = place.mesh.lyon.run(&["why", &waits[..8]]);
     assert!(why.out.contains("it did not happen, by the word of ") && why.out.contains("still says one"), "{why:?}");
     assert_eq!(place.mesh.lyon.facts(&waits, "reconciled").len(), 1);
+    eventually("its right is given back", || budget(&place) == [1, 0, 0]);
     let id = place.written();
     assert_ne!(id, waits);
     place.mesh.hq.until_state(&id, "VERIFIED");
     assert_eq!((place.text().as_str(), place.mesh.hq.state(&waits).as_str()), ("two\n", "FAILED"));
+    eventually("its right is spent", || budget(&place) == [0, 0, 1]);
     let known = reconcile(&place, &id, "no");
     assert!(known.refused_with(5).contains("its owner knows"), "{known:?}");
     offer(&place).ok();
