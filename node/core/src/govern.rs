@@ -280,7 +280,7 @@ impl NodeCore {
     /// has been read before. Not one of which people say that it did not happen.
     fn same_intent(&self, proposal: &Proposal) -> Option<FactId> {
         let counts = |p: &&Recorded<Proposal>| {
-            self.ledger.proposal_counts(p, &self.authority).is_ok() && !self.is_free_by_word(&p.id)
+            self.ledger.proposal_counts(p, &self.authority).is_ok() && !self.is_free_by_word(p)
         };
         self.ledger.same_intent(&proposal.resource, &proposal.intent_key).find(counts).map(|p| p.id)
     }

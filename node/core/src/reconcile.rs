@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use cauldron_coordinator::bodies::{KIND_RECONCILED, REASON_LEN_MAX, Started, Word};
+use cauldron_coordinator::bodies::{KIND_RECONCILED, Proposal, REASON_LEN_MAX, Started, Word};
 use cauldron_coordinator::ledger::{Recorded, State, Status};
+use cauldron_identity::Fact;
 use cauldron_identity::codec::to_cbor;
-use cauldron_identity::{Fact, FactId};
 
 use crate::core::NodeCore;
 use crate::input::{Refusal, Reply};
@@ -52,9 +52,11 @@ impl NodeCore {
         self.ledger.word_on(start, &self.authority).map(|word| word.happened)
     }
 
-    /// Whether something of a proposal was started, and all of it is known to be without effect by people's word: it may be wanted again.
-    pub(crate) fn is_free_by_word(&self, proposal: &FactId) -> bool {
-        let mut starts = self.ledger.starts_of(proposal, &self.authority).peekable();
+    /// Whether something of a proposal's lineage was started, and all of it had no effect by people's word: it may be wanted again.
+    pub(crate) fn is_free_by_word(&self, proposal: &Recorded<Proposal>) -> bool {
+        let lineage = proposal.body.lineage(proposal.id);
+        let of = self.ledger.lineage(&lineage);
+        let mut starts = of.flat_map(|p| self.ledger.starts_of(&p.id, &self.authority)).peekable();
         starts.peek().is_some() && starts.all(|s| self.happened_by_word(s) == Some(false))
     }
 

@@ -112,9 +112,11 @@ fn a_sandbox_is_shown_enforced_and_refused_where_the_connector_cannot() {
     assert_eq!(own, json!(["net:none", "path:*", "bytes:*"]));
 
     activate("small", "[\"net:none\", \"path:a.conf\", \"bytes:4\"]");
-    let id = place.written();
+    let id = place.write();
+    // Before it is approved: what has begun has no page any more.
     let shown = place.mesh.hq.run(&["approvals", "show", &id]);
     assert!(shown.out.contains("runs under") && shown.out.contains("bytes:4"), "{shown:?}");
+    place.mesh.approve(&id).ok();
     place.mesh.hq.until_state(&id, "VERIFIED");
     let ran = place.propose("devops.file.write", &json!({ "path": "a.conf", "text": "three\n" })).ok();
     let long = ran.json()["id"].as_str().expect("an id").to_owned();
