@@ -20,14 +20,14 @@ impl Ledger {
     /// The word that counts of what became of a start, where its owner does not know.
     #[must_use]
     pub fn word_on(&self, start: &Recorded<Started>, authority: &Authority) -> Option<WordStatement> {
-        let said = self.words.get(&start.id)?;
-        if !self.is_unknown(start, authority) {
+        if !self.words.contains_key(&start.id) || !self.is_unknown(start, authority) {
             return None;
         }
+        let said = self.words.get(&start.id).into_iter().flatten();
         let counts = |(word, carriers): (&Word, &BTreeMap<FactId, Header>)| {
             self.judge_word(start, word, carriers, authority).ok()
         };
-        said.iter().filter_map(counts).min_by_key(|s| (!s.happened, s.issued_ms, s.person.clone(), s.nonce))
+        said.filter_map(counts).min_by_key(|s| (!s.happened, s.issued_ms, s.person.clone(), s.nonce))
     }
 
     /// Whether nobody knows what became of a start: its owner said so, or is gone without a word; and said nothing else since that
