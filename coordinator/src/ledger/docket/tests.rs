@@ -44,9 +44,11 @@ enum Happens {
     Abort(Index, bool),
     /// An owner says that it took one back, or that it could not.
     Undone(Index, bool),
-    /// A person says of a start whether it happened; or its owner says before that it does not know.
+    /// The owner of a start says that it does not know what came of it; and a person says whether it happened.
     Word(Index, u8, bool),
     Lost(Index),
+    /// Something is proposed, approved, permitted and begun.
+    Begun,
 }
 
 fn happens() -> impl Strategy<Value = Happens> {
@@ -65,8 +67,9 @@ fn happens() -> impl Strategy<Value = Happens> {
         1 => any::<Index>().prop_map(Happens::Twin),
         2 => (any::<Index>(), any::<bool>()).prop_map(|(p, own)| Happens::Abort(p, own)),
         2 => (any::<Index>(), any::<bool>()).prop_map(|(s, well)| Happens::Undone(s, well)),
-        2 => (any::<Index>(), 0u8..3, any::<bool>()).prop_map(|(s, w, well)| Happens::Word(s, w, well)),
-        2 => any::<Index>().prop_map(Happens::Lost),
+        4 => (any::<Index>(), 0u8..3, any::<bool>()).prop_map(|(s, w, well)| Happens::Word(s, w, well)),
+        1 => any::<Index>().prop_map(Happens::Lost),
+        1 => Just(Happens::Begun),
     ]
 }
 
@@ -154,7 +157,23 @@ fn happen(world: &mut World, what: &Happens) {
         Happens::Word(s, who, happened) if enrolled(world, *who) => {
             let starts: Vec<FactId> = world.ledger.starts().map(|s| s.id).collect();
             if !starts.is_empty() {
+                world.lost(s.get(&starts));
                 world.word(PEOPLE[*who as usize], s.get(&starts), *happened);
+            }
+        }
+        Happens::Begun => {
+            let (created_ms, expires_ms) = (world.clock.wall_ms, world.clock.wall_ms + 3_600_000);
+            let p = world.propose(Proposal { created_ms, expires_ms, ..proposal("198.51.100.0") });
+            world.run();
+            if enrolled(world, 0) && world.ledger.decisions_on(&p).next().is_some() {
+                world.vote("ana", &p, Choice::Approve);
+            }
+            world.run();
+            let permits: Vec<FactId> = world.ledger.permits_on(&p).map(|permit| permit.id).collect();
+            for permit in permits {
+                if matches!(world.judge(&permit), crate::owner::Verdict::Execute(_)) {
+                    world.start(&permit);
+                }
             }
         }
         Happens::Lost(s) => {
