@@ -521,6 +521,33 @@ impl World {
         self.put(3, "site/lyon", KIND_FAILED, &failed)
     }
 
+    /// Its owner says that it does not know what became of a start.
+    pub fn lost(&mut self, started: &FactId) -> FactId {
+        let noticed_ms = self.clock.wall_ms;
+        let unknown = Unknown { started: *started, reason: "it hangs".into(), noticed_ms, labels: vec![] };
+        self.put(3, "site/lyon", KIND_UNKNOWN, &unknown)
+    }
+
+    /// A person says whether it happened.
+    pub fn word(&mut self, person: &str, started: &FactId, happened: bool) -> FactId {
+        let statement = self.word_statement(person, started, happened);
+        self.put(3, "site/lyon", KIND_RECONCILED, &Word::sign(&statement, &Self::person_key(person)))
+    }
+
+    pub fn word_statement(&self, person: &str, started: &FactId, happened: bool) -> WordStatement {
+        WordStatement {
+            mesh: self.authority.mesh(),
+            person: person.into(),
+            credential: Self::credential(person),
+            authority_head: self.authority.head(),
+            started: *started,
+            happened,
+            reason: "looked".into(),
+            issued_ms: self.clock.wall_ms,
+            nonce: Digest::of("nonce", &(self.facts.len() as u64).to_be_bytes()),
+        }
+    }
+
     pub fn status(&self, p: &FactId) -> Status {
         self.ledger.status(p, &self.authority, self.clock.wall_ms).expect("here")
     }

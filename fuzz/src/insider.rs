@@ -6,9 +6,9 @@
 
 use cauldron_coordinator::bodies::{
     KIND_ABORTED, KIND_BREAK_GLASS, KIND_BUNDLE, KIND_COMPENSATED, KIND_COMPENSATING, KIND_COMPENSATION_FAILED,
-    KIND_DECISION, KIND_DEPUTY, KIND_DONE, KIND_ENDED, KIND_FAILED, KIND_PERMIT, KIND_PROPOSAL, KIND_RESTRICTION,
-    KIND_REVIEW, KIND_SITE_LIFT, KIND_STARTED, KIND_UNKNOWN, KIND_VERIFIED, KIND_VERIFY_FAILED, KIND_VOTE, KIND_WINDOW,
-    Order, Restriction,
+    KIND_DECISION, KIND_DEPUTY, KIND_DONE, KIND_ENDED, KIND_FAILED, KIND_PERMIT, KIND_PROPOSAL, KIND_RECONCILED,
+    KIND_RESTRICTION, KIND_REVIEW, KIND_SITE_LIFT, KIND_STARTED, KIND_UNKNOWN, KIND_VERIFIED, KIND_VERIFY_FAILED,
+    KIND_VOTE, KIND_WINDOW, Order, Restriction,
 };
 use cauldron_coordinator::vote::VoteStatement;
 use cauldron_crdt::doc::{KIND as KIND_CHANGE, KIND_SEAL};
@@ -24,7 +24,7 @@ use minicbor::Encode;
 use crate::mesh::{ANA, BO, COUNCIL, HQ, LYON, Mesh, PORTO, STRANGER, key, key_of, key_of_author, scopes};
 
 /// What an insider may write; the last is no fact.
-pub const KINDS: [&str; 33] = [
+pub const KINDS: [&str; 34] = [
     KIND_ENTRY,
     KIND_HELD,
     KIND_ROOTS,
@@ -58,6 +58,7 @@ pub const KINDS: [&str; 33] = [
     KIND_REVIEW,
     KIND_SITE_LIFT,
     KIND_ABORTED,
+    KIND_RECONCILED,
 ];
 const AUTHORS: [u8; 4] = [HQ, LYON, PORTO, STRANGER];
 

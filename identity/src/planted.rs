@@ -99,10 +99,11 @@
 //! | `fencing-unchecked` | a new owner acts although its connector fences less than the council's entry says |
 //! | `step-unchecked` | an owner begins a step of a saga out of turn, where a coordinator permits it |
 //! | `step-by-anybody` | anybody may hang a step on what somebody else proposed |
+//! | `reconciled-by-anybody` | anybody enrolled may say what became of something of which nobody knows |
 //! | `purpose-restated` | a session may say anew what it is for, after it read something |
 
 /// The bugs of what people and coordinators may do to a proposal.
-pub const GOVERN_NAMES: [&str; 21] = [
+pub const GOVERN_NAMES: [&str; 22] = [
     "deputy-votes-twice",
     "writer-approves",
     "silence-unvouched",
@@ -124,6 +125,7 @@ pub const GOVERN_NAMES: [&str; 21] = [
     "fencing-unchecked",
     "step-unchecked",
     "step-by-anybody",
+    "reconciled-by-anybody",
 ];
 
 /// The bugs of ranges, of documents in one piece and of facts on disk.

@@ -1,6 +1,8 @@
 //! What the wire looks like in v1, by length and hash of each encoding: see `docs/wire.md`, "What pins it". A value that changes
 //! here is another wire. `UPDATE_EXPECT=1 cargo test` writes them anew.
 
+mod people;
+
 use std::collections::BTreeSet;
 
 use cauldron_identity::authority::{Accept, Assurance, ChainEnd, Offer};
@@ -11,6 +13,7 @@ use cauldron_identity::ids::sha256;
 use cauldron_identity::{Digest, FactId, MeshId, Scope};
 use minicbor::{Decode, Encode};
 
+use self::people::people;
 use super::*;
 use crate::lease::{LeaseAsk, LeaseGrant};
 use crate::ledger::{Inserted, Ledger};
@@ -321,71 +324,6 @@ fn outcomes(golden: &mut Golden) {
     golden.body(KIND_COMPENSATION_FAILED, &CompensationFailed { started, reason: reason(), at_ms: NOW });
 }
 
-/// What people say.
-fn people(golden: &mut Golden) {
-    let mesh = MESH;
-    let (person, credential) = (|| "ana".to_owned(), World::credential("ana"));
-    let (authority_head, nonce) = (Some(id(1)), d(2));
-    for choice in [Choice::Approve, Choice::Abstain, Choice::Withdraw, Choice::Deny, Choice::Object, Choice::Comment] {
-        let statement = crate::vote::VoteStatement {
-            mesh,
-            person: person(),
-            credential,
-            lineage: id(3),
-            proposal: id(4),
-            terms: d(5),
-            presentation: d(6),
-            served_by: key(2).author_id(),
-            authority_head,
-            choice,
-            reason: "because".into(),
-            dwell_ms: 12_000,
-            issued_ms: NOW,
-            expires_ms: NOW + 1,
-            nonce,
-        };
-        golden.value("statement of vote", &statement);
-        golden.body(KIND_VOTE, &statement.sign(&World::person_key("ana")));
-        golden.body(KIND_VOTE, &statement.answered(&World::passkey("ana").assert(&statement.id())));
-    }
-    let deputy = DeputyStatement {
-        mesh,
-        person: person(),
-        credential,
-        authority_head,
-        to: "bo".into(),
-        groups: texts(&["hr"]),
-        classes: texts(&["security.address.block/blocklist"]),
-        from_ms: NOW,
-        until_ms: NOW + 1,
-        takes_back: Some(d(3)),
-        nonce,
-    };
-    golden.said(KIND_DEPUTY, &deputy);
-    let (used, issued_ms) = (id(3), NOW);
-    let note = "right".to_owned();
-    golden.said(
-        KIND_REVIEW,
-        &ReviewStatement { mesh, person: person(), credential, authority_head, used, note, issued_ms, nonce },
-    );
-    let (restriction, reason) = (id(3), "over".to_owned());
-    golden.said(
-        KIND_SITE_LIFT,
-        &SiteLiftStatement {
-            mesh,
-            person: person(),
-            credential,
-            authority_head,
-            restriction,
-            reason,
-            issued_ms,
-            nonce,
-        },
-    );
-    golden.body(KIND_ABORTED, &Aborted { proposal: id(1), reason: "denied".into(), at_ms: NOW });
-    golden.body(KIND_BREAK_GLASS, &BrokenGlass::new(&key(60), &mesh, (id(1), id(2)), "now", NOW));
-}
-
 #[test]
 fn wire_v1_of_proposals_is_pinned() {
     let mut golden = Golden::default();
@@ -453,6 +391,9 @@ fn wire_v1_of_bodies_is_pinned() {
         statement of site-lift 197 c6a3ddf219636c27090d34da1feed11ece2f1ae56d645d46bd4b82c5268a0a84
         id of site-lift 32 8b22e23fcfd246af8d628628b9c3a821ad58d30c690b69765a7117a1fa37c202
         site-lift 268 93fcc3729fda46dafa55c1cd50ebfda0ebae73ec029d1f943e4e62e2808ac69f
+        statement of reconciled 201 943b55673e5f463ecd68a9ad084448d8956ffd3a02229b3af13e7a08ad80d8b3
+        id of reconciled 32 fe04e8de95ce6d501c26898c9c5e17dc534366731ab5122bcd817fb1919cc9b5
+        reconciled 272 1012316e59555c6c0b0a3e0d47a3c8e9b44845b1134b3ae429149541f09f19a7
         aborted 54 962b9d513177e08a1b1a9d4a3b28465f8fd991e092730ca5d97319186e8e8c02
         break-glass 188 969f15b0f40e2f2dec12c46eb94c887fc4e3ab3d2299eb6675cf00be47fff2e7
         restriction 100 15080e520f0c06cb182090ca81d13b96fed307e49749eb88c621c90ea1cf8a9e

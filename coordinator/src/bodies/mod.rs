@@ -15,6 +15,7 @@ mod restriction;
 mod ruling;
 mod saga;
 mod session;
+mod word;
 
 #[cfg(test)]
 mod golden;
@@ -31,12 +32,13 @@ pub use outcome::{
 };
 pub use proposal::{Amount, Blast, Calibration, Evidence, Proposal, Reversibility, RiskClass};
 pub use read::{Read, Returned};
-pub use restriction::{COUNCIL, ORDER_NAMESPACE, Order, Restriction, RestrictionError, Target};
+pub use restriction::{COUNCIL, DUTY_GROUPS, ORDER_NAMESPACE, Order, Restriction, RestrictionError, Target};
 pub use ruling::{
     Decision, Evaluation, Outcome, Permit, PolicyRef, Requester, Resolution, WindowClosed, terms, undo_digest,
 };
 pub use saga::{Aborted, SAGA_STEPS_MAX, SagaStep};
 pub use session::{DELEGATION_MAX, Delegated, SessionStep};
+pub use word::{Word, WordStatement};
 
 pub use cauldron_identity::authority::{KIND_HANDOVER, KIND_TAKEOVER};
 
@@ -70,6 +72,8 @@ pub const KIND_COMPENSATED: &str = "compensated";
 pub const KIND_COMPENSATION_FAILED: &str = "compensation-failed";
 /// Fact kind of an [`Aborted`].
 pub const KIND_ABORTED: &str = "aborted";
+/// Fact kind of a [`Word`].
+pub const KIND_RECONCILED: &str = "reconciled";
 /// Fact kind of a [`WindowClosed`].
 pub const KIND_WINDOW: &str = "window-closed";
 /// Fact kind of a [`Read`].
@@ -88,7 +92,7 @@ pub const KIND_RESTRICTION: &str = "restriction";
 pub const KIND_BUNDLE: &str = "policy.bundle";
 
 /// Every kind that the ledger looks into.
-pub const KINDS: [&str; 24] = [
+pub const KINDS: [&str; 25] = [
     KIND_PROPOSAL,
     KIND_DECISION,
     KIND_VOTE,
@@ -113,6 +117,7 @@ pub const KINDS: [&str; 24] = [
     KIND_REVIEW,
     KIND_SITE_LIFT,
     KIND_ABORTED,
+    KIND_RECONCILED,
 ];
 
 /// Byte strings as text in the JSON view; ours hold JSON or opaque bytes.

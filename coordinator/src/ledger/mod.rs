@@ -22,6 +22,7 @@ mod state;
 mod tally;
 mod timeline;
 mod touched;
+mod word;
 
 #[cfg(test)]
 pub(crate) mod people_tests;
@@ -52,8 +53,9 @@ pub use touched::Touched;
 use self::index::{About, Index, intent};
 use crate::bodies::{
     Aborted, BrokenGlass, Decision, Deputy, KIND_ABORTED, KIND_BREAK_GLASS, KIND_DECISION, KIND_DEPUTY, KIND_HANDOVER,
-    KIND_PERMIT, KIND_PROPOSAL, KIND_READ, KIND_RESTRICTION, KIND_REVIEW, KIND_SITE_LIFT, KIND_STARTED, KIND_TAKEOVER,
-    KIND_VOTE, KIND_WINDOW, KINDS, Permit, Proposal, Read, Restriction, Review, SiteLift, Started, WindowClosed,
+    KIND_PERMIT, KIND_PROPOSAL, KIND_READ, KIND_RECONCILED, KIND_RESTRICTION, KIND_REVIEW, KIND_SITE_LIFT,
+    KIND_STARTED, KIND_TAKEOVER, KIND_VOTE, KIND_WINDOW, KINDS, Permit, Proposal, Read, Restriction, Review, SiteLift,
+    Started, WindowClosed, Word,
 };
 use crate::planted;
 use crate::signed::{Signed, Statement};
@@ -131,6 +133,8 @@ pub struct Ledger {
     glasses: BTreeMap<FactId, Recorded<BrokenGlass>>,
     reviews: alone::Said<Review>,
     site_lifts: alone::Said<SiteLift>,
+    /// By the start.
+    words: alone::Said<Word>,
 }
 
 impl Ledger {
@@ -176,6 +180,7 @@ impl Ledger {
             KIND_SITE_LIFT => {
                 said(fact).map(|(id, lift, s): (_, SiteLift, _)| self.insert_site_lift(id, lift, s.restriction))
             }
+            KIND_RECONCILED => said(fact).map(|(id, word, s): (_, Word, _)| self.insert_word(id, word, s.started)),
             other => {
                 debug_assert!(!Self::reads(other), "{other} is said to be read");
                 return Inserted::NotGovernance;

@@ -95,12 +95,14 @@ impl Ledger {
         &'a self,
         prefix: &'a str,
         author: &'a AuthorId,
+        authority: &'a Authority,
     ) -> impl Iterator<Item = &'a Recorded<Started>> {
         let own =
             self.starts().filter(move |s| s.header.author == *author && prefix_of(&s.body.resource) == Some(prefix));
-        own.filter(|s| {
+        own.filter(move |s| {
             let settled = |r: &Recorded<super::Report>| !matches!(r.body, super::Report::Unknown(_));
-            !self.reports_on(&s.id).filter(|r| r.header.author == *author).any(settled)
+            let mut reports = self.reports_on(&s.id).filter(|r| r.header.author == *author);
+            !reports.any(settled) && self.word_on(s, authority).is_none()
         })
     }
 }

@@ -130,7 +130,7 @@ impl Ledger {
             self.starts_in.of(&lineage).chain(self.starts_on.of(&intent)).filter_map(|id| self.starts.get(id));
         // What was taken back may be wanted again, for other reasons: by a lineage of its own.
         let free = |s: &Recorded<Started>| {
-            self.is_known_without_effect(s) || (s.body.lineage != lineage && self.is_taken_back(s))
+            self.is_known_without_effect(s, authority) || (s.body.lineage != lineage && self.is_taken_back(s))
         };
         let counts = |s: &Recorded<Started>| owned(s, authority) && is_its_owners(s, p, authority) && !free(s);
         let start = starts.find(|s| Some(&s.id) != except && counts(s));
@@ -143,9 +143,14 @@ impl Ledger {
         orphan.map(|permit| format!("a past life of its owner may have used permit {}", permit.id.short()))
     }
 
-    /// Failed, and a probe saw no effect.
-    fn is_known_without_effect(&self, start: &Recorded<Started>) -> bool {
-        let mut free = false;
+    /// Failed, and a probe saw no effect, or a person says so where its owner does not know.
+    #[must_use]
+    pub fn is_known_without_effect(&self, start: &Recorded<Started>, authority: &Authority) -> bool {
+        let word = self.word_on(start, authority);
+        if word.as_ref().is_some_and(|word| word.happened) {
+            return false;
+        }
+        let mut free = word.is_some();
         for report in self.reports_on(&start.id).filter(|r| r.header.author == start.header.author) {
             match &report.body {
                 super::Report::Failed(failed) => free |= failed.probed_no_effect,
@@ -184,12 +189,6 @@ pub(crate) fn stands(header: &Header, id: FactId, authority: &Authority) -> Resu
         Standing::Suspended => Err("its author is suspended".into()),
         Standing::Unknown => Err("its author is not enrolled here".into()),
     }
-}
-
-/// Whether the life that wrote a fact is over: it was restored since, or cut.
-pub(super) fn is_gone(header: &Header, authority: &Authority) -> bool {
-    authority.member(&header.author).is_some_and(|m| m.incarnation > header.incarnation)
-        || authority.is_cut(&header.author, header.incarnation)
 }
 
 /// Whether a start is by a node that owns its resource, or did.

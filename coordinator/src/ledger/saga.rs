@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use cauldron_identity::authority::Authority;
 use cauldron_identity::{FactId, Header};
 
-use super::rights::{ever_owned, is_gone, is_its_owners, owned};
+use super::rights::{ever_owned, is_its_owners, owned};
+use super::word::is_gone;
 use super::{Ledger, Recorded, Report, State};
 use crate::bodies::{Aborted, Proposal, Started};
 use crate::planted;
@@ -170,8 +171,9 @@ impl Ledger {
 
     fn fate_of_start(&self, start: &Recorded<Started>, authority: &Authority) -> Fate<'_> {
         let asked = self.permits.get(&start.body.permit).is_none_or(|p| !p.body.post_checks.is_empty());
-        let (mut done, mut verified, mut undoing, mut stuck) = (false, false, false, false);
-        let (mut ended, mut failed, mut unknown) = (false, false, false);
+        let word = self.word_on(start, authority).map(|word| word.happened);
+        let (mut done, mut verified, mut undoing, mut stuck) = (word == Some(true), word == Some(true), false, false);
+        let (mut ended, mut failed, mut unknown) = (false, word == Some(false), false);
         for report in self.reports_on(&start.id) {
             match &report.body {
                 Report::Compensated(c) => {

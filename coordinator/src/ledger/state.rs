@@ -6,7 +6,7 @@ use cauldron_identity::FactId;
 use cauldron_identity::authority::Authority;
 use serde::Serialize;
 
-use super::rights::is_gone;
+use super::word::is_gone;
 use super::{Ledger, Recorded, Report};
 use crate::bodies::{Decision, Order, Outcome, Proposal, Requester, Restriction, Target};
 use crate::json::rfc3339;
@@ -273,6 +273,12 @@ impl Ledger {
             if state == State::Started && is_gone(&start.header, authority) {
                 (state, why) =
                     (State::Unknown, "its owner began a new life or was cut before the outcome was written".into());
+            }
+            if let Some(word) = self.word_on(start, authority) {
+                let said = if word.happened { State::Done } else { State::Failed };
+                if certainty(said) >= certainty(state) {
+                    (state, why) = (said, word.says());
+                }
             }
             (exposure(state), start.id, state, ended, finished.1, why)
         });

@@ -116,6 +116,9 @@ impl Ledger {
                 let void = (report.header.author != start.header.author).then(foreign).or_else(|| void.clone());
                 add(&report.header, report.id, says, void);
             }
+            for (id, header, says, void) in self.words_on(start, authority) {
+                add(header, *id, says, void);
+            }
         }
         events.sort_by_key(|(hlc, event)| (*hlc, event.id));
         events.dedup_by_key(|(_, event)| event.id);

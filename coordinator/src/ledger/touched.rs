@@ -10,7 +10,8 @@ use super::tally::HOUR_MS;
 use super::{Ledger, Report};
 use crate::bodies::{
     Aborted, Decision, Deputy, KIND_ABORTED, KIND_DECISION, KIND_DEPUTY, KIND_PERMIT, KIND_PROPOSAL, KIND_READ,
-    KIND_RESTRICTION, KIND_STARTED, KIND_VOTE, KIND_WINDOW, Permit, Restriction, Started, Target, WindowClosed,
+    KIND_RECONCILED, KIND_RESTRICTION, KIND_STARTED, KIND_VOTE, KIND_WINDOW, Permit, Restriction, Started, Target,
+    WindowClosed, Word,
 };
 use crate::vote::{Choice, SignedVote};
 
@@ -50,6 +51,10 @@ impl Ledger {
             KIND_DEPUTY => _ = of(fact, |d: Deputy| self.of_deputy(&d, &mut ids)),
             KIND_ABORTED => {
                 _ = of(fact, |a: Aborted| ids.extend(self.lineages.of(&a.proposal)));
+            }
+            KIND_RECONCILED => {
+                let start = of(fact, |w: Word| w.statement().ok()).flatten().and_then(|w| self.starts.get(&w.started));
+                start.into_iter().for_each(|s| self.of_start(&s.body, &mut ids));
             }
             _ => match Report::read(fact) {
                 Some(report) => {

@@ -108,7 +108,8 @@ pub fn take_back(started: &FactId, bench: &Bench<'_>) -> Result<VerifiedUndo, St
     if owner.is_none_or(|o| o.author != bench.me.author) {
         return Err("the resource has another owner since: propose there what takes it back".into());
     }
-    let mut done = false;
+    // What a person says to have happened is theirs to have taken back, too.
+    let mut done = bench.ledger.word_on(start, bench.authority).is_some_and(|word| word.happened);
     for report in bench.ledger.reports_on(started).filter(|r| r.header.author == start.header.author) {
         match report.body {
             Report::Done(_) => done = true,

@@ -54,7 +54,9 @@ impl NodeCore {
     }
 
     fn next_of(&self, start: &Recorded<Started>) -> Next {
-        let (mut done, mut verified, mut refuted) = (false, false, None);
+        // Whoever said so has looked: nothing more is checked.
+        let by_word = self.happened_by_word(start) == Some(true);
+        let (mut done, mut verified, mut refuted) = (by_word, by_word, None);
         let (mut begun, mut ended) = (0u32, 0u32);
         for report in self.ledger.reports_on(&start.id).filter(|r| r.header.author == self.me) {
             match &report.body {
@@ -215,7 +217,8 @@ impl NodeCore {
         }
         let done = |s: &&Recorded<Started>| {
             let mut reports = self.ledger.reports_on(&s.id);
-            s.header.author == self.me && reports.any(|r| matches!(r.body, Report::Done(_)))
+            s.header.author == self.me
+                && (reports.any(|r| matches!(r.body, Report::Done(_))) || self.happened_by_word(s) == Some(true))
         };
         let start = self.ledger.starts_of(proposal, &self.authority).find(done).cloned();
         let Some(start) = start else {

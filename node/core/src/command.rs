@@ -25,6 +25,7 @@ impl NodeCore {
             Command::Vote(vote) => self.vote(&vote),
             Command::BreakGlass(used) => self.use_glass(*used),
             Command::Review(review) => self.review_glass(&review),
+            Command::Reconcile(word) => self.reconcile(&word),
             Command::SiteLift(lift) => self.lift_at_site(&lift),
             Command::Undo { proposal, by, reason, out_of_turn } => self.undo_asked(&proposal, by, reason, out_of_turn),
             Command::Restrict(restriction) => self.restrict(&restriction),

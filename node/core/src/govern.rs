@@ -71,6 +71,7 @@ impl NodeCore {
                 if self.opened {
                     let touched = self.ledger.touched_by(fact);
                     self.heard_step(fact, &touched);
+                    self.heard_word(fact);
                     self.docket.touch(touched);
                 }
                 if kind == KIND_RESTRICTION {
@@ -276,9 +277,11 @@ impl NodeCore {
     }
 
     /// A proposal that wanted the same thing on the same resource, whatever became of it: the log that names this window
-    /// has been read before.
+    /// has been read before. Not one of which people say that it did not happen.
     fn same_intent(&self, proposal: &Proposal) -> Option<FactId> {
-        let counts = |p: &&Recorded<Proposal>| self.ledger.proposal_counts(p, &self.authority).is_ok();
+        let counts = |p: &&Recorded<Proposal>| {
+            self.ledger.proposal_counts(p, &self.authority).is_ok() && !self.is_free_by_word(p)
+        };
         self.ledger.same_intent(&proposal.resource, &proposal.intent_key).find(counts).map(|p| p.id)
     }
 

@@ -1,6 +1,8 @@
 //! What goes into a node core and what comes out.
 
-use cauldron_coordinator::bodies::{BrokenGlass, Checked, Delegated, Deputy, Proposal, Returned, Review, SiteLift};
+use cauldron_coordinator::bodies::{
+    BrokenGlass, Checked, Delegated, Deputy, Proposal, Returned, Review, SiteLift, Word,
+};
 use cauldron_coordinator::owner::{VerifiedPermit, VerifiedUndo};
 use cauldron_coordinator::policy::Bundle;
 use cauldron_coordinator::vote::SignedVote;
@@ -242,6 +244,8 @@ pub enum Command {
     Review(Box<Review>),
     /// One of an isolated site's own people lifts what one of them restricted.
     SiteLift(Box<SiteLift>),
+    /// A person found out what became of a start.
+    Reconcile(Box<Word>),
     /// Somebody wants back what this node did: what the permit pre-authorised is carried out.
     Undo {
         /// What was done.

@@ -45,6 +45,7 @@ mod names;
 mod needs;
 mod opening;
 mod ownership;
+mod reconcile;
 mod rights;
 mod roots;
 mod runway;

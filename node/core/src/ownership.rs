@@ -23,10 +23,11 @@ impl NodeCore {
                 format!("this node does not own {prefix}; ask at the one that does"),
             ));
         }
-        if let Some(start) = self.ledger.unsettled_on(prefix, &self.me).next() {
+        if let Some(start) = self.ledger.unsettled_on(prefix, &self.me, &self.authority).next() {
             let sentence = format!(
-                "what became of {} is not known yet; wait for it, or reconcile it, before the next owner may start",
-                start.body.resource
+                "what became of {} is not known yet; wait for it, or `cauldron reconcile {}`, before the next owner may start",
+                start.body.resource,
+                start.body.proposal.short()
             );
             return Err(Refusal::new("unsettled", sentence));
         }

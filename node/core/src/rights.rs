@@ -279,7 +279,9 @@ impl NodeCore {
             });
             return if over { Fate::Nothing } else { Fate::Open };
         };
-        let (mut done, mut over, mut nothing, mut unknown) = (false, false, false, false);
+        let word = self.happened_by_word(start);
+        let (mut done, mut over) = (word == Some(true), false);
+        let (mut nothing, mut unknown) = (word == Some(false), false);
         for report in self.ledger.reports_on(&start.id).filter(|r| r.header.author == self.me) {
             match &report.body {
                 Report::Done(_) => done = true,

@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cauldron_coordinator::ledger::{Ledger, Report};
+use cauldron_coordinator::bodies::Started;
+use cauldron_coordinator::ledger::{Ledger, Recorded, Report};
 use cauldron_identity::authority::KIND_HELD;
 use cauldron_identity::{AuthorId, Authority, Scope};
 
@@ -36,7 +37,7 @@ impl NodeCore {
             authority.suspend(author, &ends);
         }
         checks.push(verify_effects(&ledger, &authority));
-        checks.push(verify_once(&ledger));
+        checks.push(verify_once(&ledger, &authority));
         checks.push(verify_owner_seq(&ledger));
         checks
     }
@@ -127,12 +128,16 @@ fn verify_effects(ledger: &Ledger, authority: &Authority) -> Check {
     Check { name: "effects", ok: wrong.is_empty(), detail }
 }
 
-/// No lineage and no intent on a resource is started twice, unless a probe saw that the first had no effect.
-fn verify_once(ledger: &Ledger) -> Check {
-    let without_effect = |id| ledger.reports_on(id).any(|r| matches!(&r.body, Report::Failed(f) if f.probed_no_effect));
+/// No lineage and no intent on a resource is started twice, unless a probe saw, or people say, that the first had no effect.
+fn verify_once(ledger: &Ledger, authority: &Authority) -> Check {
+    let without_effect = |s: &Recorded<Started>| {
+        let mut reports = ledger.reports_on(&s.id);
+        reports.any(|r| matches!(&r.body, Report::Failed(f) if f.probed_no_effect))
+            || ledger.was_freed_by_word(s, authority)
+    };
     let mut seen = BTreeSet::new();
     let mut twice = Vec::new();
-    for start in ledger.starts().filter(|s| !without_effect(&s.id)) {
+    for start in ledger.starts().filter(|s| !without_effect(s)) {
         let lineage_new = seen.insert(start.body.lineage.to_string());
         let intent_new = seen.insert(format!("{} {}", start.body.resource, start.body.intent_key));
         if !lineage_new || !intent_new {

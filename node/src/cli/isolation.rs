@@ -289,7 +289,7 @@ fn read_token(path: &std::path::Path) -> Result<AuthorKey, CliError> {
 }
 
 /// Mesh and authority head, as the node holds them.
-async fn place(client: &Client) -> Result<(MeshId, Option<FactId>), CliError> {
+pub(super) async fn place(client: &Client) -> Result<(MeshId, Option<FactId>), CliError> {
     let authority = client.get("/v1/authority").await?;
     let text = |name: &str| authority.get(name).and_then(Value::as_str).map(str::to_owned);
     let unread = || CliError::integrity("the node's answer about its authority chain cannot be read");
@@ -337,7 +337,7 @@ async fn list(client: &Client, global: &Global) -> Result<(), CliError> {
 }
 
 /// Signs a statement with a person's key.
-fn signed<T: Statement>(statement: &T, key: &crate::signer::Signer) -> Result<Signed<T>, CliError> {
+pub(super) fn signed<T: Statement>(statement: &T, key: &crate::signer::Signer) -> Result<Signed<T>, CliError> {
     let bytes = to_cbor(statement);
     let signature = key.sign(T::DOMAIN, &bytes)?;
     Ok(Signed::new(bytes, signature.to_bytes()))

@@ -24,6 +24,7 @@ mod orders;
 mod people;
 mod policy;
 mod powers;
+mod reconcile;
 mod roots;
 pub(crate) mod start;
 mod store;
@@ -136,6 +137,8 @@ enum Command {
     Propose(decide::ProposeArgs),
     /// Take back what this node did, by the undo that was permitted with it
     Undo(decide::UndoArgs),
+    /// Say whether something happened of which nobody knows
+    Reconcile(reconcile::ReconcileArgs),
     /// What waits for a person, and your decision
     #[command(subcommand)]
     Approvals(approvals::Command),
@@ -283,6 +286,7 @@ async fn ask(global: &Global, command: Command) -> Result<(), CliError> {
         Command::Propose(args) => decide::propose(&client, global, &args).await,
         Command::Policy(command) => policy::run(&client, global, &command).await,
         Command::Undo(args) => decide::undo(&client, format, &args).await,
+        Command::Reconcile(args) => reconcile::reconcile(&client, global, &args).await,
         Command::Approvals(command) => approvals::run(&client, global, command).await,
         Command::Veto(args) => decide::veto(&client, global, &args).await,
         Command::Lift(args) => powers::lift(&client, global, &args).await,

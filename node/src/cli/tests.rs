@@ -28,6 +28,7 @@ fn the_vocabulary_is_there() {
         "cauldron proposals 0123abcd",
         "cauldron propose --file p.json",
         "cauldron undo 0123abcd --reason wrong --by ana --yes",
+        "cauldron reconcile 0123abcd --happened no --reason looked --key k",
         "cauldron approvals list",
         "cauldron approvals show 0123abcd",
         "cauldron approvals approve 0123abcd --yes --key k --reason ok",
@@ -118,6 +119,8 @@ fn lines_that_make_no_sense_are_refused() {
         "cauldron agent replay other --input f",
         "cauldron isolation grant lyon --out g.entry",
         "cauldron break-glass use --proposal 0123abcd --reason fire",
+        "cauldron reconcile 0123abcd --reason looked",
+        "cauldron reconcile 0123abcd --happened maybe --reason looked",
         "cauldron status --output xml",
         "cauldron people enrol bo --group g --council-key c",
     ] {

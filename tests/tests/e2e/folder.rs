@@ -113,6 +113,7 @@ fn a_sandbox_is_shown_enforced_and_refused_where_the_connector_cannot() {
 
     activate("small", "[\"net:none\", \"path:a.conf\", \"bytes:4\"]");
     let id = place.write();
+    // Before it is approved: what has begun has no page any more.
     let shown = place.mesh.hq.run(&["approvals", "show", &id]);
     assert!(shown.out.contains("runs under") && shown.out.contains("bytes:4"), "{shown:?}");
     place.mesh.approve(&id).ok();
@@ -181,6 +182,92 @@ fn a_connector_that_hangs_is_told_of_and_holds_up_nobody() {
     place.mesh.until_up();
     assert_eq!((place.text().as_str(), place.mesh.lyon.state(&id).as_str()), ("one\n", "UNKNOWN"));
     assert_eq!(place.mesh.lyon.facts(&id, "started").len(), 1);
+}
+
+#[test]
+fn a_person_says_that_what_nobody_knows_did_not_happen_and_it_is_wanted_again() {
+    let mut place = Place::with(Some("effect.before:hang"));
+    // One write at a time is all there is.
+    let folder = place.mesh.policies("one", |name, text| match name {
+        "devops_file_write.rego" => {
+            let checks = "\"post_checks\": [\"content\"],";
+            assert!(text.contains(checks), "the rule asks for a check");
+            text.replace(checks, &format!("{checks}\n\t\"reserve\": [{{\"budget\": \"writes\", \"amount\": 1}}],"))
+        }
+        _ => text,
+    });
+    let key = place.mesh.council_key();
+    place.mesh.hq.run(&["policy", "activate", "--bundle", &folder, "--key", &key, "--yes"]).ok();
+    place.mesh.hq.run(&["budgets", "mint", "writes", "1", "--every", "30days"]).ok();
+    for node in [&place.mesh.hq, &place.mesh.lyon] {
+        eventually("the policy is active", || node.get("/v1/self")["policy"] == "2026.11.2-one");
+        eventually("the budget is there", || node.items("/v1/budgets").len() == 1);
+    }
+    let budget = |place: &Place| {
+        let item = place.mesh.lyon.items("/v1/budgets")[0].clone();
+        ["held", "reserved", "spent"].map(|name| item[name].as_u64().expect("a number"))
+    };
+    let waits = place.write();
+    let looked = |happened| ["--happened", happened, "--reason", "the file still says one", "--yes"];
+    let reconcile = |place: &Place, id: &str, happened| {
+        place.mesh.hq.run(&[&["reconcile", id][..], &looked(happened)[..]].concat())
+    };
+    let early = reconcile(&place, &waits, "no");
+    assert!(early.refused_with(5).contains("nothing here was started"), "{early:?}");
+    place.mesh.approve(&waits).ok();
+    place.mesh.hq.until_state(&waits, "UNKNOWN");
+    place.heal();
+    place.mesh.lyon.kill9();
+    place.mesh.lyon.start();
+    place.mesh.until_up();
+    let why = place.mesh.hq.run(&["why", &waits[..8]]);
+    assert!(why.out.contains("cauldron reconcile ") && why.out.contains("--happened yes|no"), "{why:?}");
+    let me = "spiffe://acme.example/site/lyon/node/lyon".to_owned();
+    let offer = |place: &Place| place.mesh.lyon.run(&["ownership", "offer", "lyon/lyon/folder", "--to", &me, "--yes"]);
+    let kept = offer(&place);
+    assert!(kept.refused_with(5).contains("cauldron reconcile "), "{kept:?}");
+    let again = json!({ "path": "a.conf", "text": "two\n" });
+    let known = place.propose("devops.file.write", &again).ok();
+    assert_eq!(known.json()["id"], waits.as_str(), "its intent is used");
+    assert_eq!(budget(&place), [0, 1, 0]);
+
+    reconcile(&place, &waits, "no").ok();
+    place.mesh.lyon.until_state(&waits, "FAILED");
+    let why = place.mesh.lyon.run(&["why", &waits[..8]]);
+    assert!(why.out.contains("it did not happen, by the word of ") && why.out.contains("still says one"), "{why:?}");
+    assert_eq!(place.mesh.lyon.facts(&waits, "reconciled").len(), 1);
+    eventually("its right is given back", || budget(&place) == [1, 0, 0]);
+    let id = place.written();
+    assert_ne!(id, waits);
+    place.mesh.hq.until_state(&id, "VERIFIED");
+    assert_eq!((place.text().as_str(), place.mesh.hq.state(&waits).as_str()), ("two\n", "FAILED"));
+    eventually("its right is spent", || budget(&place) == [0, 0, 1]);
+    let known = reconcile(&place, &id, "no");
+    assert!(known.refused_with(5).contains("its owner knows"), "{known:?}");
+    offer(&place).ok();
+    place.mesh.until_converged();
+}
+
+#[test]
+fn what_happened_by_a_persons_word_is_done_and_its_undo_is_the_connectors_to_refuse() {
+    let mut place = Place::with(Some("effect.before:hang"));
+    let id = place.written();
+    place.mesh.hq.until_state(&id, "UNKNOWN");
+    place.heal();
+    place.mesh.lyon.kill9();
+    // Somebody made the change by hand meanwhile.
+    std::fs::write(place.file(), "two\n").expect("written");
+    place.mesh.lyon.start();
+    place.mesh.until_up();
+    place.mesh.lyon.until_state(&id, "UNKNOWN");
+    let undo = ["undo", &id, "--reason", "wrong port", "--by", "ana", "--yes"];
+    assert!(place.mesh.lyon.run(&undo).refused_with(5).contains("it is not done"));
+    place.mesh.hq.run(&["reconcile", &id, "--happened", "yes", "--reason", "it says two", "--yes"]).ok();
+    place.mesh.lyon.until_state(&id, "DONE");
+    place.mesh.lyon.run(&undo).ok();
+    place.mesh.hq.until_state(&id, "COMPENSATION_FAILED");
+    assert_eq!((place.text().as_str(), place.mesh.lyon.facts(&id, "started").len()), ("two\n", 1));
+    assert!(place.mesh.hq.facts(&id, "verify-failed").is_empty(), "whoever said so has looked");
 }
 
 #[test]

@@ -44,6 +44,11 @@ enum Happens {
     Abort(Index, bool),
     /// An owner says that it took one back, or that it could not.
     Undone(Index, bool),
+    /// The owner of a start says that it does not know what came of it; and a person says whether it happened.
+    Word(Index, u8, bool),
+    Lost(Index),
+    /// Something is proposed, approved, permitted and begun.
+    Begun,
 }
 
 fn happens() -> impl Strategy<Value = Happens> {
@@ -62,6 +67,9 @@ fn happens() -> impl Strategy<Value = Happens> {
         1 => any::<Index>().prop_map(Happens::Twin),
         2 => (any::<Index>(), any::<bool>()).prop_map(|(p, own)| Happens::Abort(p, own)),
         2 => (any::<Index>(), any::<bool>()).prop_map(|(s, well)| Happens::Undone(s, well)),
+        4 => (any::<Index>(), 0u8..3, any::<bool>()).prop_map(|(s, w, well)| Happens::Word(s, w, well)),
+        1 => any::<Index>().prop_map(Happens::Lost),
+        1 => Just(Happens::Begun),
     ]
 }
 
@@ -144,6 +152,34 @@ fn happen(world: &mut World, what: &Happens) {
             } else {
                 let failed = CompensationFailed { started, reason: "busy".into(), at_ms };
                 world.put(3, "site/lyon", KIND_COMPENSATION_FAILED, &failed);
+            }
+        }
+        Happens::Word(s, who, happened) if enrolled(world, *who) => {
+            let starts: Vec<FactId> = world.ledger.starts().map(|s| s.id).collect();
+            if !starts.is_empty() {
+                world.lost(s.get(&starts));
+                world.word(PEOPLE[*who as usize], s.get(&starts), *happened);
+            }
+        }
+        Happens::Begun => {
+            let (created_ms, expires_ms) = (world.clock.wall_ms, world.clock.wall_ms + 3_600_000);
+            let p = world.propose(Proposal { created_ms, expires_ms, ..proposal("198.51.100.0") });
+            world.run();
+            if enrolled(world, 0) && world.ledger.decisions_on(&p).next().is_some() {
+                world.vote("ana", &p, Choice::Approve);
+            }
+            world.run();
+            let permits: Vec<FactId> = world.ledger.permits_on(&p).map(|permit| permit.id).collect();
+            for permit in permits {
+                if matches!(world.judge(&permit), crate::owner::Verdict::Execute(_)) {
+                    world.start(&permit);
+                }
+            }
+        }
+        Happens::Lost(s) => {
+            let starts: Vec<FactId> = world.ledger.starts().map(|s| s.id).collect();
+            if !starts.is_empty() {
+                world.lost(s.get(&starts));
             }
         }
         _ => {}
@@ -262,12 +298,12 @@ fn the_random_worlds_of_the_docket_reach_the_hard_places() {
     use proptest::strategy::ValueTree;
     use proptest::test_runner::TestRunner;
     let mut runner = TestRunner::deterministic();
-    let (mut seen, mut held) = (BTreeSet::new(), false);
+    let (mut seen, mut held, mut said) = (BTreeSet::new(), false, false);
     use crate::ledger::State::*;
     let hard =
         [Proposed, Deferred, PendingApproval, VetoWindow, Approved, Permitted, Started, Denied, Expired, Superseded];
     for _ in 0..300 {
-        if held && hard.iter().all(|state| seen.contains(state)) {
+        if held && said && hard.iter().all(|state| seen.contains(state)) {
             return;
         }
         let what = proptest::collection::vec(happens(), 40).new_tree(&mut runner).expect("a world").current();
@@ -279,10 +315,11 @@ fn the_random_worlds_of_the_docket_reach_the_hard_places() {
             touch(&mut docket, &world.ledger, &world.facts[before..]);
             docket.refresh(&world.ledger, &world.authority, world.clock.wall_ms);
             seen.extend(world.ledger.statuses(&world.authority, world.clock.wall_ms).iter().map(|s| s.state));
+            said |= world.ledger.starts().any(|s| world.ledger.word_on(s, &world.authority).is_some());
             held |= world.ledger.proposals().any(|p| docket.held(p).is_some());
         }
     }
-    panic!("never reached, held back: {held}; states: {seen:?}");
+    panic!("never reached, held back: {held}; a word: {said}; states: {seen:?}");
 }
 
 /// The same rule, written down as it is said.

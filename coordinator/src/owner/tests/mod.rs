@@ -8,6 +8,7 @@ mod powers;
 mod saga;
 mod undo;
 mod votes;
+mod word;
 
 use super::*;
 use crate::bodies::*;

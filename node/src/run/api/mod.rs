@@ -11,6 +11,7 @@ mod outcomes;
 mod powers;
 mod problem;
 mod read;
+mod reconcile;
 mod roots;
 mod sessions;
 mod write;
@@ -82,6 +83,7 @@ pub fn router(context: Context) -> Router {
         .routes(routes!(alone::list, alone::use_token))
         .routes(routes!(alone::review))
         .routes(routes!(alone::lift))
+        .routes(routes!(reconcile::reconcile))
         .routes(routes!(budgets::list))
         .routes(routes!(budgets::mint))
         .routes(routes!(budgets::grant))

@@ -1,0 +1,132 @@
+//! What people say of effects of which nobody knows whether they happened.
+//!
+//! A word counts while its owner's own facts leave the outcome open. Of people who contradict each other whoever says that it happened
+//! counts: what may have happened must not happen twice.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cauldron_identity::authority::{Authority, Person};
+use cauldron_identity::{FactId, Header};
+
+use super::{Ledger, Recorded, Report};
+use crate::bodies::{DUTY_GROUPS, Started, Word, WordStatement};
+use crate::planted;
+
+impl Ledger {
+    pub(super) fn insert_word(&mut self, (id, header): (FactId, Header), word: Word, started: FactId) -> bool {
+        self.words.entry(started).or_default().entry(word).or_default().insert(id, header).is_none()
+    }
+
+    /// The word that counts of what became of a start, where its owner does not know.
+    #[must_use]
+    pub fn word_on(&self, start: &Recorded<Started>, authority: &Authority) -> Option<WordStatement> {
+        if !self.words.contains_key(&start.id) || !self.is_unknown(start, authority) {
+            return None;
+        }
+        let said = self.words.get(&start.id).into_iter().flatten();
+        let counts = |(word, carriers): (&Word, &BTreeMap<FactId, Header>)| {
+            self.judge_word(start, word, carriers, authority).ok()
+        };
+        said.filter_map(counts).min_by_key(|s| (!s.happened, s.issued_ms, s.person.clone(), s.nonce))
+    }
+
+    /// Whether nobody knows what became of a start: its owner said so, or is gone without a word; and said nothing else since that
+    /// settles it.
+    #[must_use]
+    pub fn is_unknown(&self, start: &Recorded<Started>, authority: &Authority) -> bool {
+        let mut unknown = is_gone(&start.header, authority);
+        for report in self.reports_on(&start.id) {
+            match &report.body {
+                Report::Unknown(_) => unknown = true,
+                Report::Failed(failed) if !failed.probed_no_effect => unknown = true,
+                Report::Done(_) | Report::Failed(_) | Report::Ended(_) | Report::Compensated(_) => return false,
+                // What was tried on a person's word.
+                Report::Verified(_) | Report::VerifyFailed(_) => {}
+                Report::Compensating(_) | Report::CompensationFailed(_) => {}
+            }
+        }
+        unknown
+    }
+
+    /// Whether a person may say what became of a start.
+    ///
+    /// # Errors
+    /// A sentence that says who may.
+    pub fn may_say(&self, start: &Recorded<Started>, person: &Person, authority: &Authority) -> Result<(), String> {
+        if planted::active("reconciled-by-anybody") {
+            return Ok(());
+        }
+        let p = self.proposal(&start.body.proposal).ok_or("its proposal is not here")?;
+        if !super::rights::owned(start, authority) || !super::rights::is_its_owners(start, p, authority) {
+            return Err("whoever says to have started it does not own the resource".to_owned());
+        }
+        if self.writers(p).contains(&person.id) {
+            return Err(format!("{} asked for it: somebody else must look", person.id));
+        }
+        let may = self.reconcilers(start);
+        if person.groups.iter().any(|g| may.contains(g)) {
+            return Ok(());
+        }
+        let may: Vec<String> = may.into_iter().collect();
+        Err(format!("{} is in none of the groups that may: {}", person.id, may.join(", ")))
+    }
+
+    /// Whether somebody who might said that a start had no effect, whatever became of them or was found out later: then nobody did wrong
+    /// who started the same anew.
+    #[must_use]
+    pub fn was_freed_by_word(&self, start: &Recorded<Started>, authority: &Authority) -> bool {
+        let said = self.words.get(&start.id).into_iter().flat_map(BTreeMap::keys);
+        let mut then = said.filter_map(|word| word.verify_then(authority).ok());
+        then.any(|(s, person)| !s.happened && self.may_say(start, &person, authority).is_ok())
+    }
+
+    /// The groups whose members may say what became of a start: those whose approval its permit needed; where it needed none, those
+    /// that may restrict a site.
+    #[must_use]
+    pub fn reconcilers(&self, start: &Recorded<Started>) -> BTreeSet<String> {
+        let permit = self.permit(&start.body.permit);
+        let decision = permit.and_then(|p| self.decisions_on(&start.body.proposal).find(|d| d.id == p.body.decision));
+        let asked = decision.into_iter().flat_map(|d| &d.body.obligations.approvals).flat_map(|need| &need.any_of);
+        let asked: BTreeSet<String> = asked.map(|need| need.group.clone()).collect();
+        if asked.is_empty() { DUTY_GROUPS.map(str::to_owned).into() } else { asked }
+    }
+
+    /// Every word on a start, with what carries it and why it counts for nothing, where it does.
+    pub(super) fn words_on<'a>(
+        &'a self,
+        start: &'a Recorded<Started>,
+        authority: &'a Authority,
+    ) -> impl Iterator<Item = (&'a FactId, &'a Header, String, Option<String>)> {
+        let said = self.words.get(&start.id).into_iter().flatten();
+        said.filter_map(|(word, carriers)| Some((word.statement().ok()?.says(), word, carriers))).flat_map(
+            move |(says, word, carriers)| {
+                let settled = || "its owner knows what became of it".to_owned();
+                let void = self.judge_word(start, word, carriers, authority).err();
+                let void = void.or_else(|| (!self.is_unknown(start, authority)).then(settled));
+                carriers.iter().map(move |(id, header)| (id, header, says.clone(), void.clone()))
+            },
+        )
+    }
+
+    fn judge_word(
+        &self,
+        start: &Recorded<Started>,
+        word: &Word,
+        carriers: &BTreeMap<FactId, Header>,
+        authority: &Authority,
+    ) -> Result<WordStatement, String> {
+        // Everybody who reads of the start reads the word, too.
+        if !carriers.values().any(|header| header.scope == start.header.scope) {
+            return Err("it is not in the scope of what it is about".to_owned());
+        }
+        let (statement, person) = word.verify(authority).map_err(|e| e.to_string())?;
+        self.may_say(start, &person, authority)?;
+        Ok(statement)
+    }
+}
+
+/// Whether the life that wrote something is over: it will say nothing more.
+pub(super) fn is_gone(header: &Header, authority: &Authority) -> bool {
+    let (author, life) = (&header.author, header.incarnation);
+    authority.member(author).is_some_and(|m| m.incarnation > life) || authority.is_cut(author, life)
+}
