@@ -156,7 +156,7 @@ impl Ledger {
             return Fate::Over(&abort.header, abort.body.reason.clone());
         }
         let mut fate = Fate::Open;
-        let Some(step) = self.first_of(lineage) else { return fate };
+        let Some(step) = self.proposal(lineage) else { return fate };
         let owner = self.owner_of(&step.body.resource, authority).map(|owner| owner.author);
         let by_owner = |s: &&Recorded<Started>| Some(s.header.author) == owner;
         let present = self.begun(step, authority).any(|s| by_owner(&s));
