@@ -8,6 +8,7 @@
 
 mod agree;
 mod alone;
+mod call;
 mod child;
 mod deputies;
 mod docket;
@@ -36,6 +37,7 @@ use cauldron_identity::{AuthorId, Digest, Fact, FactId, Header};
 use minicbor::Decode;
 
 pub use alone::Reviewed;
+pub use call::Call;
 pub use child::{GENERATIONS_MAX, edited, modified};
 pub use deputies::Deputised;
 pub use docket::{Docket, Held};
