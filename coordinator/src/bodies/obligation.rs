@@ -136,9 +136,9 @@ impl Obligations {
     /// carries none of it.
     #[must_use]
     pub fn bind_nobody(&self) -> bool {
-        let Self { approvals, veto, reserve, sandbox, post_checks, notify, .. } = self;
+        let Self { approvals, veto, reserve, sandbox, post_checks, notify, audit_ppm, .. } = self;
         let none = [sandbox, post_checks, notify].into_iter().all(Vec::is_empty);
-        none && approvals.is_empty() && veto.is_none() && reserve.is_empty()
+        none && *audit_ppm == 0 && approvals.is_empty() && veto.is_none() && reserve.is_empty()
     }
 
     /// Nothing to meet but the deadline.

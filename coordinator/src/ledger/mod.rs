@@ -25,6 +25,8 @@ mod timeline;
 mod touched;
 
 #[cfg(test)]
+mod call_tests;
+#[cfg(test)]
 pub(crate) mod people_tests;
 #[cfg(test)]
 mod tests;
@@ -37,7 +39,7 @@ use cauldron_identity::{AuthorId, Digest, Fact, FactId, Header};
 use minicbor::Decode;
 
 pub use alone::Reviewed;
-pub use call::Call;
+pub use call::{Call, is_audited};
 pub use child::{GENERATIONS_MAX, edited, modified};
 pub use deputies::Deputised;
 pub use docket::{Docket, Held};

@@ -143,6 +143,7 @@ impl NodeCore {
         let mut why = status.why.clone();
         why.extend(status.permit.and_then(|id| self.work.verdicts.get(&id)).cloned());
         why.extend(self.why_alone(status));
+        why.extend(self.why_attention(&status.id));
         if status.state == State::Proposed {
             why.extend(self.ledger.proposal(&status.id).and_then(|p| self.docket.held(p)).map(Held::says));
         }

@@ -110,7 +110,7 @@ impl Docket {
         }
         let Some(p) = ledger.proposal(&id) else { return };
         let status = ledger.status(&id, authority, self.now_ms);
-        self.call(id, status.as_ref().and_then(Status::call));
+        self.call(id, status.as_ref().and_then(|status| ledger.call(status, authority)));
         let status = status.filter(|status| status.state.is_open());
         // What does not count anyway must not stand in the way of what would.
         let counts = status.is_some() && ledger.proposal_counts(p, authority).is_ok();
@@ -145,6 +145,12 @@ impl Docket {
     /// What a person must look at, as of the last refresh. None of it comes or goes by time alone.
     pub fn calls(&self) -> impl Iterator<Item = (&FactId, Call)> {
         self.calls.iter().map(|(id, call)| (id, *call))
+    }
+
+    /// Why a person must look at one proposal, as of the last refresh.
+    #[must_use]
+    pub fn call_of(&self, id: &FactId) -> Option<Call> {
+        self.calls.get(id).copied()
     }
 
     /// What of it is new since this was asked last, or another reason than before.
