@@ -10,7 +10,8 @@ use super::tally::HOUR_MS;
 use super::{Ledger, Report};
 use crate::bodies::{
     Aborted, Decision, Deputy, KIND_ABORTED, KIND_DECISION, KIND_DEPUTY, KIND_PERMIT, KIND_PROPOSAL, KIND_READ,
-    KIND_RESTRICTION, KIND_REVIEW, KIND_STARTED, KIND_VOTE, KIND_WINDOW, Permit, Restriction, Review, Started, Target, WindowClosed,
+    KIND_RESTRICTION, KIND_REVIEW, KIND_STARTED, KIND_VOTE, KIND_WINDOW, Permit, Restriction, Review, Started, Target,
+    WindowClosed,
 };
 use crate::vote::{Choice, SignedVote};
 

@@ -133,7 +133,8 @@ impl NodeCore {
     pub(crate) fn review_glass(&mut self, review: &Review) -> Result<Reply, Refusal> {
         let (statement, person) =
             review.verify(&self.authority).map_err(|e| Refusal::new("review_invalid", e.to_string()))?;
-        let unknown = || Refusal::new("unknown_use", "no such use of a token, or start, is here; `cauldron break-glass list`");
+        let unknown =
+            || Refusal::new("unknown_use", "no such use of a token, or start, is here; `cauldron break-glass list`");
         let ledger = &self.ledger;
         let (may, anybody, scope) = match (ledger.broken_glass(&statement.used), ledger.start(&statement.used)) {
             (Some(used), _) => (ledger.reviewers(used, &self.authority), false, used.header.scope.clone()),

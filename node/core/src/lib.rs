@@ -71,8 +71,8 @@ mod opening_tests;
 #[cfg(test)]
 mod testing;
 
-pub use crate::attention::{Attention, Told, how};
 pub use crate::approver::{Approver, Desk, Party, Said, Seat, Words};
+pub use crate::attention::{Attention, Told, how};
 pub use crate::believed::authority_told;
 pub use crate::budgets::{BudgetAct, WINDOWS_AHEAD_MAX};
 pub use crate::closing::ClosedHistory;

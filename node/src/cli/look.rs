@@ -140,8 +140,14 @@ pub(super) async fn status(client: &Client, format: Format) -> Result<(), CliErr
         let classes = own.pointer("/isolation/classes").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
         let classes =
             if classes.is_empty() { String::new() } else { format!("\n{}", rows(classes, ISOLATION, "", now)) };
-        let parts =
-            [classes, part("attention", ATTENTION), part("runway", RUNWAY), part("federation", FEDERATION), part("notify", WEBHOOKS)].concat();
+        let parts = [
+            classes,
+            part("attention", ATTENTION),
+            part("runway", RUNWAY),
+            part("federation", FEDERATION),
+            part("notify", WEBHOOKS),
+        ]
+        .concat();
         format!("{}peers        {}\n{parts}", record(&own, SELF, now), plain(&summary))
     })
 }

@@ -282,7 +282,7 @@ fn who_is_not_asked_is_told_and_what_nobody_else_can_settle_calls_people() {
     eventually("it is counted", || counted("contested") == 1);
     let why = mesh.lyon.run(&["why", &id]).ok().out;
     assert!(why.contains("a person must look: a no came after it was begun"), "{why}");
-    mesh.lyon.run(&["undo", &id, "--reason", "a customer"]).ok();
+    mesh.lyon.run(&["undo", &id, "--reason", "a customer", "--yes"]).ok();
     mesh.hq.until_state(&id, "COMPENSATED");
     eventually("it is settled", || counted("contested") == 0);
 

@@ -4,9 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use cauldron_agents::proposal::for_display;
-use cauldron_identity::{Clock, Digest, FactId};
 use cauldron_coordinator::bodies::Outcome;
 use cauldron_coordinator::ledger::Call;
+use cauldron_identity::{Clock, Digest, FactId};
 use cauldron_node_core::view::{GlassView, ProposalView, Time};
 use cauldron_node_core::{Asked, Attention, NodeCore, Told, Turn, how};
 use hyper::body::Bytes;
@@ -400,7 +400,10 @@ mod tests {
             (Call::Audit, "selected to be looked at", "`cauldron break-glass review ab12`"),
         ] {
             let needed = body(Kind::Attention(call));
-            assert_eq!((&needed["type"], &needed["data"]["outcome"]), (&"attention.needed".into(), &call.name().into()));
+            assert_eq!(
+                (&needed["type"], &needed["data"]["outcome"]),
+                (&"attention.needed".into(), &call.name().into())
+            );
             assert_eq!((&needed["data"]["told"], &needed["data"]["waiting_for"]), (&json!([]), &json!(["devops"])));
             let how = needed["data"]["how"].as_str().expect("text");
             assert!(how.contains(says) && how.contains(can), "{how}");

@@ -168,9 +168,8 @@ impl Outbox {
             self.push(Kind::Decided, proposal, told.terms, BTreeSet::new(), body, until_ms);
         }
         // What needed a person and does not any more, before anybody could be told.
-        let over = |message: &Queued| {
-            matches!(message.kind, Kind::Attention(_)) && !seen.notices.contains(&message.proposal)
-        };
+        let over =
+            |message: &Queued| matches!(message.kind, Kind::Attention(_)) && !seen.notices.contains(&message.proposal);
         for message in self.queue.iter().filter(|message| over(message)) {
             self.known.remove(&message.proposal);
         }
@@ -205,7 +204,8 @@ impl Outbox {
         };
         let deadline_ms = asking.about.deadline_ms;
         self.drop_where("settled", |message| message.proposal == *proposal);
-        self.known.insert(proposal.clone(), Known { terms: asking.terms.clone(), deadline_ms, told, over: kind.is_notice() });
+        self.known
+            .insert(proposal.clone(), Known { terms: asking.terms.clone(), deadline_ms, told, over: kind.is_notice() });
         let body = sender.body(kind, &asking.about, &asking.groups, None, now.wall_ms);
         self.push(kind, proposal, asking.terms.clone(), asking.groups.clone(), body, deadline_ms);
     }
