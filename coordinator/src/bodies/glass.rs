@@ -63,7 +63,7 @@ impl BrokenGlass {
     }
 }
 
-/// What a person signs when they have looked at a use of a token.
+/// What a person signs when they have looked at a use of a token, or at an action that was selected for an audit.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Serialize)]
 #[cbor(map)]
 pub struct ReviewStatement {
@@ -80,7 +80,7 @@ pub struct ReviewStatement {
     /// The authority chain as the person's node held it.
     #[n(3)]
     pub authority_head: Option<FactId>,
-    /// The `break-glass` fact.
+    /// The `break-glass` fact; or the `started` fact of an action that was selected for an audit.
     #[n(4)]
     pub used: FactId,
     /// What they found.

@@ -132,11 +132,13 @@ impl std::fmt::Display for Need {
 }
 
 impl Obligations {
-    /// Whether there is nothing to wait for, to set aside, to keep to or to check: what is decided and done in one step carries none of it.
+    /// Whether there is nothing to wait for, to set aside, to keep to or to check, and nobody to tell: what is decided and done in one step
+    /// carries none of it.
     #[must_use]
     pub fn bind_nobody(&self) -> bool {
-        let Self { approvals, veto, reserve, sandbox, post_checks, .. } = self;
-        approvals.is_empty() && veto.is_none() && reserve.is_empty() && sandbox.is_empty() && post_checks.is_empty()
+        let Self { approvals, veto, reserve, sandbox, post_checks, notify, audit_ppm, .. } = self;
+        let none = [sandbox, post_checks, notify].into_iter().all(Vec::is_empty);
+        none && *audit_ppm == 0 && approvals.is_empty() && veto.is_none() && reserve.is_empty()
     }
 
     /// Nothing to meet but the deadline.

@@ -80,9 +80,15 @@ impl Ledger {
     #[must_use]
     pub fn reviewed(&self, used: &Recorded<BrokenGlass>, authority: &Authority) -> Option<Reviewed> {
         let may = self.reviewers(used, authority);
-        let said = self.reviews.get(&used.id).into_iter().flat_map(BTreeMap::keys);
+        // Where nobody may, nobody did.
+        if may.is_empty() { None } else { self.looked_at(&used.id, &may, authority) }
+    }
+
+    /// Who said first that they looked at something, of these groups; of no groups, anybody.
+    pub(super) fn looked_at(&self, id: &FactId, may: &BTreeSet<String>, authority: &Authority) -> Option<Reviewed> {
+        let said = self.reviews.get(id).into_iter().flat_map(BTreeMap::keys);
         let counts = said.filter_map(|review| review.verify(authority).ok());
-        let counts = counts.filter(|(_, person)| person.groups.iter().any(|g| may.contains(g)));
+        let counts = counts.filter(|(_, person)| may.is_empty() || person.groups.iter().any(|g| may.contains(g)));
         let view = |s: crate::bodies::ReviewStatement| Reviewed { person: s.person, note: s.note, at_ms: s.issued_ms };
         counts.map(|(statement, _)| view(statement)).min_by_key(|r| (r.at_ms, r.person.clone()))
     }

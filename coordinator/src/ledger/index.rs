@@ -49,6 +49,11 @@ impl<T> About<T> {
         self.0.insert((about, said.id), Box::new(said)).is_none()
     }
 
+    /// All, in the order of what they are about.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Recorded<T>> {
+        self.0.values().map(AsRef::as_ref)
+    }
+
     /// In the order of their ids.
     pub(super) fn on<'a>(&'a self, about: &FactId) -> impl Iterator<Item = &'a Recorded<T>> + use<'a, T> {
         self.0.range((*about, FIRST)..=(*about, LAST)).map(|(_, said)| said.as_ref())

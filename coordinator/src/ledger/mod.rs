@@ -8,6 +8,7 @@
 
 mod agree;
 mod alone;
+mod call;
 mod child;
 mod deputies;
 mod docket;
@@ -25,6 +26,8 @@ mod touched;
 mod word;
 
 #[cfg(test)]
+mod call_tests;
+#[cfg(test)]
 pub(crate) mod people_tests;
 #[cfg(test)]
 mod tests;
@@ -37,6 +40,7 @@ use cauldron_identity::{AuthorId, Digest, Fact, FactId, Header};
 use minicbor::Decode;
 
 pub use alone::Reviewed;
+pub use call::{Call, is_audited};
 pub use child::{GENERATIONS_MAX, edited, modified};
 pub use deputies::Deputised;
 pub use docket::{Docket, Held};

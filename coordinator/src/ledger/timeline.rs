@@ -111,6 +111,13 @@ impl Ledger {
                 && p.is_none_or(|p| super::rights::is_its_owners(start, p, authority));
             let void = (!owned).then(foreign);
             add(&start.header, start.id, format!("starts on permit {}", start.body.permit.short()), void.clone());
+            for (review, carriers) in self.reviews.get(&start.id).into_iter().flatten() {
+                let Ok(s) = review.statement() else { continue };
+                let void = review.verify(authority).err().map(|e| e.to_string());
+                for (id, header) in carriers {
+                    add(header, *id, format!("{} looked at it: {}", s.person, s.note), void.clone());
+                }
+            }
             for report in self.told_of(&start.id) {
                 let says = report.body.says();
                 let void = (report.header.author != start.header.author).then(foreign).or_else(|| void.clone());

@@ -10,8 +10,8 @@ use super::tally::HOUR_MS;
 use super::{Ledger, Report};
 use crate::bodies::{
     Aborted, Decision, Deputy, KIND_ABORTED, KIND_DECISION, KIND_DEPUTY, KIND_PERMIT, KIND_PROPOSAL, KIND_READ,
-    KIND_RECONCILED, KIND_RESTRICTION, KIND_STARTED, KIND_VOTE, KIND_WINDOW, Permit, Restriction, Started, Target,
-    WindowClosed, Word,
+    KIND_RECONCILED, KIND_RESTRICTION, KIND_REVIEW, KIND_STARTED, KIND_VOTE, KIND_WINDOW, Permit, Restriction, Review,
+    Started, Target, WindowClosed, Word,
 };
 use crate::vote::{Choice, SignedVote};
 
@@ -49,6 +49,10 @@ impl Ledger {
             KIND_STARTED => _ = of(fact, |s: Started| self.of_start(&s, &mut ids)),
             KIND_VOTE => _ = of(fact, |v: SignedVote| self.of_vote(&v, &mut ids)),
             KIND_DEPUTY => _ = of(fact, |d: Deputy| self.of_deputy(&d, &mut ids)),
+            KIND_REVIEW => {
+                let about = of(fact, |r: Review| r.statement().ok().and_then(|s| self.start(&s.used))).flatten();
+                about.into_iter().for_each(|start| _ = ids.insert(start.body.proposal));
+            }
             KIND_ABORTED => {
                 _ = of(fact, |a: Aborted| ids.extend(self.lineages.of(&a.proposal)));
             }

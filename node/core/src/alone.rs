@@ -129,20 +129,29 @@ impl NodeCore {
         }
     }
 
-    /// Somebody looked at a use of a token.
+    /// Somebody looked at a use of a token, or at an action that was selected for an audit.
     pub(crate) fn review_glass(&mut self, review: &Review) -> Result<Reply, Refusal> {
         let (statement, person) =
             review.verify(&self.authority).map_err(|e| Refusal::new("review_invalid", e.to_string()))?;
-        let unknown = || Refusal::new("unknown_use", "no such use of a token is here; `cauldron break-glass list`");
-        let used = self.ledger.broken_glass(&statement.used).ok_or_else(unknown)?;
-        let may = self.ledger.reviewers(used, &self.authority);
-        if !person.groups.iter().any(|g| may.contains(g)) {
+        let unknown =
+            || Refusal::new("unknown_use", "no such use of a token, or start, is here; `cauldron break-glass list`");
+        let ledger = &self.ledger;
+        let (may, anybody, scope) = match (ledger.broken_glass(&statement.used), ledger.start(&statement.used)) {
+            (Some(used), _) => (ledger.reviewers(used, &self.authority), false, used.header.scope.clone()),
+            (None, Some(start)) => {
+                let p = ledger.proposal(&start.body.proposal).ok_or_else(unknown)?;
+                let may = ledger.auditors(p, &self.authority);
+                let anybody = may.is_empty();
+                (may, anybody, p.header.scope.clone())
+            }
+            (None, None) => return Err(unknown()),
+        };
+        if !anybody && !person.groups.iter().any(|g| may.contains(g)) {
             let may: Vec<String> = may.into_iter().collect();
             let sentence = format!("{} is in none of the groups that may: {}", person.id, may.join(", "));
             return Err(Refusal::new("not_a_reviewer", sentence));
         }
-        let (scope, deps) = (used.header.scope.clone(), vec![used.id]);
-        self.append(scope, KIND_REVIEW, deps, to_cbor(review), None).map(|f| Reply::Recorded(f.id()))
+        self.append(scope, KIND_REVIEW, vec![statement.used], to_cbor(review), None).map(|f| Reply::Recorded(f.id()))
     }
 
     /// One of the site's own people lifts what one of them restricted, while the site is isolated.

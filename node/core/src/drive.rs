@@ -253,6 +253,7 @@ impl NodeCore {
         self.pack();
         self.keep_lease();
         self.keep_time();
+        self.tell_attention();
         self.tell_state();
         self.set_timer();
     }

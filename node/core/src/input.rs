@@ -3,6 +3,7 @@
 use cauldron_coordinator::bodies::{
     BrokenGlass, Checked, Delegated, Deputy, Proposal, Returned, Review, SiteLift, Word,
 };
+use cauldron_coordinator::ledger::Call;
 use cauldron_coordinator::owner::{VerifiedPermit, VerifiedUndo};
 use cauldron_coordinator::policy::Bundle;
 use cauldron_coordinator::vote::SignedVote;
@@ -534,6 +535,15 @@ pub enum Event {
         proposal: FactId,
         /// Why, in their words.
         reason: String,
+    },
+    /// A person must look at an action.
+    Attention {
+        /// The proposal.
+        proposal: FactId,
+        /// Why.
+        call: Call,
+        /// What they can do.
+        how: String,
     },
     /// The operator reset the clock.
     ClockReset {

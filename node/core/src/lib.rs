@@ -21,6 +21,7 @@ pub mod view;
 mod aftermath;
 mod alone;
 mod approver;
+mod attention;
 mod bases;
 mod believed;
 mod budgets;
@@ -72,6 +73,7 @@ mod opening_tests;
 mod testing;
 
 pub use crate::approver::{Approver, Desk, Party, Said, Seat, Words};
+pub use crate::attention::{Attention, Told, how};
 pub use crate::believed::authority_told;
 pub use crate::budgets::{BudgetAct, WINDOWS_AHEAD_MAX};
 pub use crate::closing::ClosedHistory;

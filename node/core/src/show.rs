@@ -86,6 +86,10 @@ impl NodeCore {
                 "somebody broke the glass {unreviewed} times, and nobody has looked at it: `cauldron break-glass list`"
             ));
         }
+        let called = self.docket.calls().count();
+        if called > 0 {
+            reasons.push(format!("{called} actions need a person: `attention` says which, and what to do"));
+        }
         let ages = &self.authority.charter().class_ages;
         let classes = [("R0", RiskClass::R0), ("R1", RiskClass::R1), ("R2", RiskClass::R2), ("R3", RiskClass::R3)];
         let granted_by =
@@ -107,6 +111,8 @@ impl NodeCore {
             lease: (!self.role.is_mesh_coordinator()).then_some(lease),
             isolation: self.isolation_view(now),
             break_glass: unreviewed as u64,
+            attention: self.attention_view(),
+            attention_counts: self.attention_counts(),
             policy: self.authority.policy().map(|p| p.activate.version),
             facts: self.log.len() as u64,
             future_facts: self.log.count_beyond(now.wall_ms.saturating_add(FUTURE_MS)),

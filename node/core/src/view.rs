@@ -15,7 +15,7 @@ mod documents;
 mod judged;
 mod powers;
 
-pub use alone::{ClassView, GlassView, IsolationView};
+pub use alone::{AttentionView, ClassView, GlassView, IsolationView};
 pub use budgets::{BudgetView, BudgetsView, ReservationView, ShareView};
 pub use documents::{BlameView, DidView, DocStepView, DocSummary, DocView};
 pub use judged::JudgedView;
@@ -80,6 +80,10 @@ pub struct SelfView {
     pub isolation: Option<IsolationView>,
     /// Uses of break-glass tokens that nobody has looked at yet.
     pub break_glass: u64,
+    /// Actions that a person must look at, the most pressing 64.
+    pub attention: Vec<AttentionView>,
+    /// How many there are, by reason: `unknown`, `compensation_failed`, `contested`, `audit`.
+    pub attention_counts: BTreeMap<&'static str, u64>,
     /// Version of the active policy.
     pub policy: Option<String>,
     /// How many facts are held.

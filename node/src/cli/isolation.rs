@@ -349,14 +349,27 @@ async fn review(client: &Client, global: &Global, args: &ReviewArgs) -> Result<(
     let uses = client.get("/v1/break-glass").await?;
     let named = |u: &&Value| u["id"].as_str().is_some_and(|id| id.starts_with(&args.id)) && args.id.len() >= 4;
     let found: Vec<&Value> = items(&uses).iter().filter(named).collect();
-    let [found] = &found[..] else {
-        let what = format!("{} uses of a token begin with {:?}", found.len(), args.id);
-        return Err(CliError::new(Kind::Refused, what).hint("`cauldron break-glass list -o json` has whole ids"));
+    let used = match &found[..] {
+        [found] => {
+            let said = |name: &str| harmless(found[name].as_str().unwrap_or("?"));
+            eprintln!("proposal {}: {} ({})", said("proposal"), said("reason"), said("state"));
+            found["id"].as_str().and_then(|id| id.parse().ok())
+        }
+        // No use of a token: an action that is to be looked at.
+        [] => {
+            let shown = client.get(&format!("/v1/proposals/{}", segment(&args.id))).await?;
+            let said = |name: &str| harmless(shown["summary"][name].as_str().unwrap_or("?"));
+            eprintln!("{} on {} ({}): {}", said("operation"), said("target"), said("state"), said("summary"));
+            let started = shown["status"]["started"].as_str();
+            let started = started.ok_or_else(|| CliError::new(Kind::Refused, format!("{} was not begun", args.id)))?;
+            started.parse().ok()
+        }
+        found => {
+            let what = format!("{} uses of a token begin with {:?}", found.len(), args.id);
+            return Err(CliError::new(Kind::Refused, what).hint("`cauldron break-glass list -o json` has whole ids"));
+        }
     };
-    let used = found["id"].as_str().and_then(|id| id.parse().ok());
     let used = used.ok_or_else(|| CliError::integrity("the node's answer about that use cannot be read"))?;
-    let said = |name: &str| harmless(found[name].as_str().unwrap_or("?"));
-    eprintln!("proposal {}: {} ({})", said("proposal"), said("reason"), said("state"));
     confirm(&format!("Say that you have looked at it? You sign as {person}."), args.yes)?;
     let (mesh, authority_head) = place(client).await?;
     let statement = ReviewStatement {

@@ -42,6 +42,12 @@ const WEBHOOKS: &[Field] = &[
     field("LAST", "/last_success", As::Time),
     field("LAST ERROR", "/last_error", As::Brief),
 ];
+const ATTENTION: &[Field] = &[
+    field("LOOK AT", "/short", As::Text),
+    field("BECAUSE", "/what", As::Text),
+    field("OPERATION", "/operation", As::Text),
+    field("HOW", "/how", As::Text),
+];
 const ISOLATION: &[Field] = &[
     field("CLASS", "/class", As::Text),
     field("UNDER", "/under", As::Text),
@@ -134,8 +140,14 @@ pub(super) async fn status(client: &Client, format: Format) -> Result<(), CliErr
         let classes = own.pointer("/isolation/classes").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
         let classes =
             if classes.is_empty() { String::new() } else { format!("\n{}", rows(classes, ISOLATION, "", now)) };
-        let parts =
-            [classes, part("runway", RUNWAY), part("federation", FEDERATION), part("notify", WEBHOOKS)].concat();
+        let parts = [
+            classes,
+            part("attention", ATTENTION),
+            part("runway", RUNWAY),
+            part("federation", FEDERATION),
+            part("notify", WEBHOOKS),
+        ]
+        .concat();
         format!("{}peers        {}\n{parts}", record(&own, SELF, now), plain(&summary))
     })
 }

@@ -417,6 +417,9 @@ impl Engine {
             Event::BrokenGlass { id, proposal, reason } => {
                 tracing::warn!(%id, %proposal, reason, "somebody broke the glass: this skips approvals, and must be reviewed");
             }
+            Event::Attention { proposal, call, how } => {
+                tracing::warn!(%proposal, what = call.name(), how, "a person must look at an action");
+            }
             Event::ClockReset { wall_ms, isolated } => {
                 self.clock.confirm(*wall_ms);
                 tracing::warn!(wall_ms, isolated, "the operator reset the clock");

@@ -169,6 +169,8 @@ fn a_connector_that_hangs_is_told_of_and_holds_up_nobody() {
     let mut place = Place::with(Some("effect.before:hang"));
     let id = place.written();
     place.mesh.hq.until_state(&id, "UNKNOWN");
+    let called = "cauldron_governance_attention{why=\"unknown\"}";
+    eventually("hq counts that a person must look", || place.mesh.hq.metric(called) == 1);
     let own = place.mesh.lyon.get("/v1/self");
     assert_eq!(own["connectors"][0]["state"], "hangs", "{own}");
     assert!(own["reasons"].to_string().contains("connector folder hangs since"), "{own}");

@@ -89,9 +89,9 @@ impl Receiver {
     }
 }
 
-/// The policies of this repository, but that a block is allowed where nobody of security-duty objects within 20 seconds.
-fn activate_silence(mesh: &Mesh) {
-    let folder = mesh.policies("silence", |name, text| {
+/// The policies of this repository, but that a block is allowed, and more.
+fn activate(mesh: &Mesh, suffix: &str, with: &str) {
+    let folder = mesh.policies(suffix, |name, text| {
         if name == "security_address_block_test.rego" {
             // They say that somebody is always asked.
             return text.lines().filter(|line| line.starts_with("package ")).map(|line| format!("{line}\n")).collect();
@@ -101,14 +101,14 @@ fn activate_silence(mesh: &Mesh) {
         }
         let asks = "step_up contains {\n\t\"rule\": \"duty.approves\"";
         assert!(text.contains(asks), "one rule asks people");
-        let text = text.replace(asks, "allow contains {\n\t\"rule\": \"duty.objects\"");
+        let text = text.replace(asks, "allow contains {\n\t\"rule\": \"duty.is.not.asked\"");
         let approvals = "\"approvals\": [{\"group\": limits.approver_group, \"n\": limits.approvers}]";
         assert!(text.contains(approvals), "it says who");
-        text.replace(approvals, "\"veto\": {\"within_ms\": 20000, \"groups\": [limits.approver_group]}")
+        text.replace(approvals, with)
     });
     mesh.hq.run(&["policy", "activate", "--bundle", &folder, "--key", &mesh.council_key(), "--yes"]).ok();
     for node in [&mesh.hq, &mesh.lyon] {
-        eventually("the policy is active", || node.get("/v1/self")["policy"] == "2026.11.2-silence");
+        eventually("the policy is active", || node.get("/v1/self")["policy"] == format!("2026.11.2-{suffix}").as_str());
     }
 }
 
@@ -126,7 +126,8 @@ fn a_veto_window_reaches_who_may_object_and_an_objection_asks_anew() {
     append(&mesh.hq.config(), format!("{duty}[page]\nurl = \"https://approve.acme.example/\"\n"));
     mesh.hq.restart();
     mesh.until_up();
-    activate_silence(&mesh);
+    // Nobody of security-duty objects within 20 seconds.
+    activate(&mesh, "silence", "\"veto\": {\"within_ms\": 20000, \"groups\": [limits.approver_group]}");
 
     let first = mesh.lyon.propose("198.51.100.7", 3_600).expect("recorded");
     let opened = receiver.until(1)[0].clone();
@@ -228,4 +229,68 @@ fn what_waits_reaches_people_signed_with_a_link_and_once() {
     let again = receiver.until(4)[3].clone();
     assert!(again.verifies() && again.headers["webhook-id"] == second.headers["webhook-id"], "{again:?}");
     assert_eq!((&again.data()["node"], &again.data()["link"]), (&Mesh::site_id("lyon").into(), &Value::Null));
+}
+
+#[test]
+fn who_is_not_asked_is_told_and_what_nobody_else_can_settle_calls_people() {
+    let mut mesh = Mesh::found_with(Plan { without_porto: true, ..Plan::default() });
+    let (receiver, elsewhere) = (Receiver::start(), Receiver::start());
+    let secret = mesh.folder().join("duty.secret");
+    std::fs::write(&secret, format!("whsec_{}\n", BASE64_STANDARD.encode(SECRET))).expect("written");
+    std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600)).expect("chmod");
+    for (name, url, group) in [("duty", &receiver.url, "security-duty"), ("others", &elsewhere.url, "others")] {
+        let secret = secret.display();
+        let hook = format!(
+            "\n[[notify.webhook]]\nname = \"{name}\"\nurl = \"{url}\"\nsecret_file = \"{secret}\"\ngroups = [\"{group}\"]\n"
+        );
+        append(&mesh.hq.config(), hook);
+    }
+    mesh.hq.restart();
+    mesh.until_up();
+    activate(&mesh, "told", "\"notify\": [limits.approver_group], \"audit_ppm\": 1000000");
+
+    // Policy allows it without asking anybody, tells security-duty, and has somebody of them look at it afterwards.
+    let id = mesh.lyon.propose("198.51.100.7", 3_600).expect("recorded");
+    mesh.hq.until_state(&id, "DONE");
+    let told = receiver.until(1)[0].clone();
+    let data = told.data();
+    assert!(told.verifies() && data["type"] == "proposal.told" && data["proposal"] == id.as_str(), "{data}");
+    assert_eq!((&data["outcome"], &data["told"]), (&"allowed".into(), &serde_json::json!(["security-duty"])));
+    assert_eq!((&data["waiting_for"], &data["how"]), (&serde_json::json!([]), &Value::Null));
+    let audit = receiver.until(2)[1].data();
+    assert_eq!((&audit["type"], &audit["outcome"]), (&"attention.needed".into(), &"audit".into()));
+    let counted = |why: &str| mesh.hq.metric(&format!("cauldron_governance_attention{{why=\"{why}\"}}"));
+    assert_eq!((counted("audit"), counted("contested")), (1, 0));
+    let shown = mesh.hq.get("/v1/self")["attention"].clone();
+    assert_eq!((&shown[0]["proposal"], &shown[0]["what"]), (&id.as_str().into(), &"audit".into()));
+    let status = mesh.hq.run(&["status"]).ok().out;
+    assert!(status.contains(&format!("cauldron break-glass review {}", &id[..12])), "{status}");
+    mesh.hq.run(&["break-glass", "review", &id[..12], "--note", "as it should be", "--yes"]).ok();
+    for node in [&mesh.hq, &mesh.lyon] {
+        let none = || node.get("/v1/self")["attention"].as_array().is_some_and(Vec::is_empty);
+        eventually("nobody has to look any more", none);
+    }
+    assert!(mesh.hq.run(&["audit", "show", &id]).ok().out.contains("looked at it: as it should be"));
+
+    // A no that comes too late: nobody was asked before, so everybody is called.
+    mesh.hq.run(&["veto", &id, "--reason", "a customer"]).ok();
+    let late = receiver.until(3)[2].data();
+    assert_eq!((&late["type"], &late["outcome"]), (&"attention.needed".into(), &"contested".into()));
+    let how = late["how"].as_str().expect("text");
+    assert!(how.contains(&format!("`cauldron undo {}`", &id[..12])), "{how}");
+    assert_eq!(elsewhere.until(1)[0].data()["outcome"], "contested");
+    eventually("it is counted", || counted("contested") == 1);
+    let why = mesh.lyon.run(&["why", &id]).ok().out;
+    assert!(why.contains("a person must look: a no came after it was begun"), "{why}");
+    mesh.lyon.run(&["undo", &id, "--reason", "a customer", "--yes"]).ok();
+    mesh.hq.until_state(&id, "COMPENSATED");
+    eventually("it is settled", || counted("contested") == 0);
+
+    // A start repeats nothing.
+    mesh.hq.restart();
+    mesh.until_up();
+    let second = mesh.lyon.propose("198.51.100.8", 3_600).expect("recorded");
+    let next = receiver.until(4)[3].data();
+    assert_eq!((&next["type"], &next["proposal"]), (&"proposal.told".into(), &second.as_str().into()));
+    assert_eq!(elsewhere.got().len(), 1, "it is in none of the groups that were told");
 }

@@ -17,7 +17,7 @@ use cauldron_identity::FactId;
 use cauldron_identity::authority::Authority;
 
 use self::queue::{Place, Queue};
-use super::{Ledger, Recorded, Status, Touched};
+use super::{Call, Ledger, Recorded, Status, Touched};
 use crate::bodies::Proposal;
 use crate::coordinate::Limits;
 use crate::vote::{Choice, SKEW_MS_MAX};
@@ -53,6 +53,10 @@ pub struct Docket {
     deferred_last: Option<FactId>,
     /// Held back, and told of.
     told: BTreeSet<FactId>,
+    /// What a person must look at.
+    calls: BTreeMap<FactId, Call>,
+    /// Of those, what was not told of yet.
+    raised: BTreeSet<FactId>,
 }
 
 impl Docket {
@@ -70,6 +74,8 @@ impl Docket {
             deferred: BTreeSet::new(),
             deferred_last: None,
             told: BTreeSet::new(),
+            calls: BTreeMap::new(),
+            raised: BTreeSet::new(),
         }
     }
 
@@ -103,7 +109,9 @@ impl Docket {
             self.untils.remove(&(old.until_ms, id));
         }
         let Some(p) = ledger.proposal(&id) else { return };
-        let status = ledger.status(&id, authority, self.now_ms).filter(|status| status.state.is_open());
+        let status = ledger.status(&id, authority, self.now_ms);
+        self.call(id, status.as_ref().and_then(|status| ledger.call(status, authority)));
+        let status = status.filter(|status| status.state.is_open());
         // What does not count anyway must not stand in the way of what would.
         let counts = status.is_some() && ledger.proposal_counts(p, authority).is_ok();
         if counts {
@@ -120,6 +128,35 @@ impl Docket {
         let (from_ms, until_ms) = ledger.holds(p, authority, &status, self.now_ms);
         self.untils.insert((until_ms, id));
         self.open.insert(id, Box::new(Kept { status, from_ms, until_ms }));
+    }
+
+    fn call(&mut self, id: FactId, call: Option<Call>) {
+        let before = match call {
+            Some(call) => self.calls.insert(id, call),
+            None => self.calls.remove(&id),
+        };
+        if call.is_none() {
+            self.raised.remove(&id);
+        } else if before != call {
+            self.raised.insert(id);
+        }
+    }
+
+    /// What a person must look at, as of the last refresh. None of it comes or goes by time alone.
+    pub fn calls(&self) -> impl Iterator<Item = (&FactId, Call)> {
+        self.calls.iter().map(|(id, call)| (id, *call))
+    }
+
+    /// Why a person must look at one proposal, as of the last refresh.
+    #[must_use]
+    pub fn call_of(&self, id: &FactId) -> Option<Call> {
+        self.calls.get(id).copied()
+    }
+
+    /// What of it is new since this was asked last, or another reason than before.
+    pub fn take_raised(&mut self) -> Vec<(FactId, Call)> {
+        let raised = std::mem::take(&mut self.raised);
+        raised.into_iter().filter_map(|id| Some((id, *self.calls.get(&id)?))).collect()
     }
 
     /// Whether nothing has changed since the last refresh but the time, which went on.

@@ -1,4 +1,4 @@
-//! Isolation as people read it: what a site may still do, and where somebody broke the glass.
+//! Isolation as people read it: what a site may still do, where somebody broke the glass, and what else a person must look at.
 
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -65,4 +65,21 @@ pub struct GlassView {
     pub reviewers: Vec<String>,
     /// Who looked, and what they found.
     pub reviewed: Option<String>,
+}
+
+/// An action that a person must look at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct AttentionView {
+    /// The proposal.
+    pub proposal: String,
+    /// The beginning of it, enough for commands.
+    pub short: String,
+    /// `unknown`, `compensation_failed`, `contested`, or `audit`.
+    pub what: &'static str,
+    /// What it does.
+    pub operation: String,
+    /// To what.
+    pub target: String,
+    /// What that means, and what they can do.
+    pub how: String,
 }

@@ -54,6 +54,9 @@ pub async fn metrics(State(context): State<Context>) -> Result<Response, Problem
         proposals.iter().for_each(|p| *by_state.entry(p.state).or_default() += 1);
         by_state.into_iter().for_each(|(state, n)| g(&[state], n));
     });
+    page.gauge("cauldron_governance_attention", "Actions that a person must look at, by reason.", &["why"], |g| {
+        own.attention_counts.iter().for_each(|(why, n)| g(&[why], *n));
+    });
     if let Some(notifier) = &context.facts.notifier {
         page.notify(&notifier.counted());
     }

@@ -411,6 +411,9 @@ fn message(event: &Event) -> Message {
         Event::BrokenGlass { id, proposal, reason } => {
             ("break-glass", json!({ "id": id, "proposal": proposal, "reason": reason }))
         }
+        Event::Attention { proposal, call, how } => {
+            ("attention", json!({ "proposal": proposal, "what": call.name(), "how": how }))
+        }
         Event::ClockReset { wall_ms, isolated } => ("clock", json!({ "reset": Time(*wall_ms), "isolated": isolated })),
         Event::State { state, reason } => ("state", json!({ "state": state, "reason": reason })),
     };

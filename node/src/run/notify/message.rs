@@ -4,9 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use cauldron_agents::proposal::for_display;
-use cauldron_identity::{Clock, Digest};
+use cauldron_coordinator::bodies::Outcome;
+use cauldron_coordinator::ledger::Call;
+use cauldron_identity::{Clock, Digest, FactId};
 use cauldron_node_core::view::{GlassView, ProposalView, Time};
-use cauldron_node_core::{Asked, NodeCore, Turn};
+use cauldron_node_core::{Asked, Attention, NodeCore, Told, Turn, how};
 use hyper::body::Bytes;
 use serde_json::json;
 
@@ -18,7 +20,7 @@ const NAME_BYTES_MAX: usize = 256;
 const RATIONALE_BYTES_MAX: usize = 600;
 /// Groups in a message.
 const GROUPS_MAX: usize = 16;
-/// How long a webhook is tried with a use of a token before it is told anew.
+/// How long a webhook is tried with a use of a token before it is told anew; and with what nobody is asked.
 const REVIEW_MS: u64 = 7 * 86_400_000;
 const WAITS: &str = "PENDING_APPROVAL";
 
@@ -35,6 +37,10 @@ pub(super) enum Kind {
     Decided,
     /// Somebody broke the glass: nobody was asked, and somebody must look at it.
     Broken,
+    /// Policy tells these groups, and does not ask them.
+    Told(Outcome),
+    /// A person must look at an action.
+    Attention(Call),
 }
 
 impl Kind {
@@ -46,6 +52,26 @@ impl Kind {
             Self::Window => "veto-window.opened",
             Self::Decided => "approval.decided",
             Self::Broken => "break-glass.used",
+            Self::Told(_) => "proposal.told",
+            Self::Attention(_) => "attention.needed",
+        }
+    }
+
+    /// Whether it is said once, and no end of it follows.
+    pub(super) const fn is_notice(self) -> bool {
+        matches!(self, Self::Told(_) | Self::Attention(_))
+    }
+
+    /// What policy said, or why a person must look, as the message's `outcome`.
+    const fn outcome(self) -> Option<&'static str> {
+        match self {
+            Self::Told(Outcome::Allow) => Some("allowed"),
+            Self::Told(Outcome::StepUp) => Some("asked"),
+            Self::Told(Outcome::Modify) => Some("modified"),
+            Self::Told(Outcome::Defer) => Some("deferred"),
+            Self::Told(Outcome::Deny) => Some("denied"),
+            Self::Attention(call) => Some(call.name()),
+            _ => None,
         }
     }
 
@@ -61,7 +87,8 @@ impl Kind {
                  No answer is a yes."
             ),
             Self::Broken => "Look at it, and say so with `cauldron break-glass review`.".to_owned(),
-            Self::Decided => return None,
+            Self::Attention(call) => how(call, short),
+            Self::Told(_) | Self::Decided => return None,
         })
     }
 }
@@ -105,7 +132,7 @@ pub(super) struct Asking {
     /// Changes with policy, outcome and obligations, and is the same whichever coordinator asks.
     pub(super) terms: String,
     pub(super) groups: BTreeSet<String>,
-    /// [`Kind::Pending`], [`Kind::Window`], or [`Kind::Broken`] for a look at a use of a token, whose id the terms are then.
+    /// [`Kind::Pending`], [`Kind::Window`], [`Kind::Broken`] for a look at a use of a token, whose id the terms are then, or a notice.
     pub(super) kind: Kind,
 }
 
@@ -114,6 +141,7 @@ impl Asking {
     pub(super) fn key(&self) -> String {
         match self.kind {
             Kind::Broken => glass_key(&self.about.proposal, &self.terms),
+            kind if kind.is_notice() => notice_key(&self.about.proposal, kind, &self.terms),
             _ => self.about.proposal.clone(),
         }
     }
@@ -121,6 +149,39 @@ impl Asking {
 
 fn glass_key(proposal: &str, used: &str) -> String {
     format!("{proposal}#{used}")
+}
+
+fn notice_key(proposal: &str, kind: Kind, terms: &str) -> String {
+    format!("{proposal}!{}/{terms}", kind.name())
+}
+
+/// Something that is said once, before it is known what to say of its proposal.
+struct Notice {
+    proposal: FactId,
+    kind: Kind,
+    terms: String,
+    groups: BTreeSet<String>,
+    until_ms: u64,
+}
+
+impl From<Told> for Notice {
+    fn from(told: Told) -> Self {
+        let (kind, terms, until_ms) =
+            (Kind::Told(told.outcome), told.terms.to_string(), told.decided_ms.saturating_add(REVIEW_MS));
+        Self { proposal: told.proposal, kind, terms, groups: told.groups, until_ms }
+    }
+}
+
+impl Notice {
+    fn of(calls: Attention, now: Clock) -> Self {
+        let (kind, terms) = (Kind::Attention(calls.call), calls.call.name().to_owned());
+        let until_ms = now.wall_ms.saturating_add(REVIEW_MS);
+        Self { proposal: calls.proposal, kind, terms, groups: calls.groups, until_ms }
+    }
+
+    fn key(&self) -> String {
+        notice_key(&self.proposal.to_string(), self.kind, &self.terms)
+    }
 }
 
 impl From<&Asked> for Asking {
@@ -143,17 +204,30 @@ pub(super) struct Seen {
     pub(super) waiting: Vec<Asking>,
     /// What became of those that were asked about before and wait no longer.
     pub(super) settled: BTreeMap<String, (About, &'static str)>,
+    /// What is said once and still holds, by what it is remembered under.
+    pub(super) notices: BTreeSet<String>,
 }
 
 impl Seen {
-    /// Reads what `/v1/approvals` shows, and the state of the proposals in `known`.
-    pub(super) fn of(core: &NodeCore, now: Clock, known: &BTreeSet<String>) -> Self {
+    /// Reads what `/v1/approvals` shows, the state of the proposals in `known`, and the notices that were not `shown` before.
+    pub(super) fn of(core: &NodeCore, now: Clock, known: &BTreeSet<String>, shown: &BTreeSet<String>) -> Self {
         let mut seen = Self::default();
         for used in core.glass_view() {
             let line = used.proposal.parse().ok().and_then(|id| core.line_of(now, &id));
             line.iter().for_each(|line| seen.glass(line, &used, known));
         }
         seen.waiting.extend(core.asked(now).iter().map(Asking::from));
+        let told = core.told(now.wall_ms.saturating_sub(REVIEW_MS)).into_iter().map(Notice::from);
+        let notices = told.chain(core.attention().into_iter().map(|calls| Notice::of(calls, now)));
+        for notice in notices.collect::<Vec<_>>() {
+            let new = !shown.contains(&notice.key());
+            if let Some(line) = new.then(|| core.line_of(now, &notice.proposal)).flatten() {
+                let about = About { deadline_ms: notice.until_ms, ..About::from(&line) };
+                let (terms, groups, kind) = (notice.terms.clone(), notice.groups.clone(), notice.kind);
+                seen.waiting.push(Asking { about, terms, groups, kind });
+            }
+            seen.notices.insert(notice.key());
+        }
         for line in known.iter().filter_map(|id| core.line_of(now, &id.parse().ok()?)) {
             if let Some(outcome) = outcome(line.state) {
                 seen.settled.insert(line.id.clone(), (About::from(&line), outcome));
@@ -212,6 +286,11 @@ impl Sender {
         now_ms: u64,
     ) -> Bytes {
         let shown = |text: &str| for_display(text.as_bytes(), NAME_BYTES_MAX);
+        let listed = |these: bool| {
+            let groups = groups.iter().take(if these { GROUPS_MAX } else { 0 });
+            groups.map(|group| shown(group)).collect::<Vec<_>>()
+        };
+        let told = matches!(kind, Kind::Told(_));
         let body = json!({
             "type": kind.name(),
             "timestamp": Time(now_ms),
@@ -224,11 +303,12 @@ impl Sender {
                 "rationale": for_display(about.rationale.as_bytes(), RATIONALE_BYTES_MAX),
                 "agent": shown(&about.agent),
                 "site": shown(&about.site),
-                "waiting_for": groups.iter().take(GROUPS_MAX).map(|group| shown(group)).collect::<Vec<_>>(),
+                "waiting_for": listed(!told),
+                "told": listed(told),
                 "opened": Time(about.opened_ms),
-                "deadline": Time(about.deadline_ms),
+                "deadline": (!kind.is_notice()).then_some(Time(about.deadline_ms)),
                 "how": kind.how(about),
-                "outcome": outcome,
+                "outcome": outcome.or(kind.outcome()),
                 "link": self.page.link(&about.proposal),
                 "node": self.node,
                 "mesh": self.mesh,
@@ -277,6 +357,7 @@ mod tests {
                 "waiting_for": [
                   "security-duty"
                 ],
+                "told": [],
                 "opened": "2025-11-30T10:53:20.000Z",
                 "deadline": "2096-10-02T07:06:40.000Z",
                 "how": "Decide by 2096-10-02T07:06:40.000Z, behind the link or with `cauldron approvals approve ab12` or `deny`: no answer is a no.",
@@ -298,6 +379,35 @@ mod tests {
         assert!(how.contains("after 2096-10-02T07:06:40.000Z unless somebody objects"), "{how}");
         assert!(how.contains("`cauldron approvals object ab12`") && how.ends_with("No answer is a yes."), "{how}");
         assert_eq!(value["data"]["link"], "https://approve.acme.example/approvals/ab12");
+    }
+
+    #[test]
+    fn who_is_told_is_not_asked_and_who_must_look_learns_why_and_what_to_do() {
+        let body = |kind: Kind| {
+            let body = sender().body(kind, &about("ab12"), &groups(&["devops"]), None, 1_764_500_000_000);
+            let value: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
+            assert!(value["data"]["deadline"].is_null(), "nobody has to decide: {value}");
+            value
+        };
+        let told = body(Kind::Told(Outcome::Allow));
+        assert_eq!((&told["type"], &told["data"]["outcome"]), (&"proposal.told".into(), &"allowed".into()));
+        assert_eq!((&told["data"]["told"], &told["data"]["waiting_for"]), (&json!(["devops"]), &json!([])));
+        assert!(told["data"]["how"].is_null(), "{told}");
+        for (call, says, can) in [
+            (Call::Unknown, "nobody knows whether it happened", "`cauldron why ab12`"),
+            (Call::CompensationFailed, "could not be taken back", "`cauldron undo ab12`"),
+            (Call::Contested, "a no came after it was begun", "`cauldron undo ab12`"),
+            (Call::Audit, "selected to be looked at", "`cauldron break-glass review ab12`"),
+        ] {
+            let needed = body(Kind::Attention(call));
+            assert_eq!(
+                (&needed["type"], &needed["data"]["outcome"]),
+                (&"attention.needed".into(), &call.name().into())
+            );
+            assert_eq!((&needed["data"]["told"], &needed["data"]["waiting_for"]), (&json!([]), &json!(["devops"])));
+            let how = needed["data"]["how"].as_str().expect("text");
+            assert!(how.contains(says) && how.contains(can), "{how}");
+        }
     }
 
     #[test]

@@ -121,12 +121,15 @@ impl Notifier {
     async fn follow(self: Arc<Self>, node: Handle, clock: SystemClock, mut stop: watch::Receiver<bool>) {
         let mut events = node.events();
         let mut quiet = Quiet::default();
+        // Notices that every webhook has seen: they are read once.
+        let mut shown = BTreeSet::new();
         loop {
             let (now, known) = (clock.now(), self.known());
-            let Ok(seen) = node.read(move |core| Seen::of(core, now, &known)).await else { return };
+            let Ok(seen) = node.read(move |core| Seen::of(core, now, &known, &shown)).await else { return };
             for hook in &self.hooks {
                 hook.observe(now, &seen, &self.sender, &mut quiet);
             }
+            shown = seen.notices;
             tokio::select! {
                 _ = stop.wait_for(|stop| *stop) => return,
                 () = tokio::time::sleep(self.next_look(now)) => {}

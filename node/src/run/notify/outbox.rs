@@ -167,17 +167,30 @@ impl Outbox {
             let until_ms = now.wall_ms.saturating_add(OVER_MS);
             self.push(Kind::Decided, proposal, told.terms, BTreeSet::new(), body, until_ms);
         }
+        // What needed a person and does not any more, before anybody could be told.
+        let over =
+            |message: &Queued| matches!(message.kind, Kind::Attention(_)) && !seen.notices.contains(&message.proposal);
+        for message in self.queue.iter().filter(|message| over(message)) {
+            self.known.remove(&message.proposal);
+        }
+        self.drop_where("settled", over);
         let queue = &self.queue;
         self.known.retain(|proposal, known| {
             known.deadline_ms.saturating_add(REMEMBER_MS) > now.wall_ms
+                || seen.notices.contains(proposal)
                 || queue.iter().any(|message| message.proposal == *proposal)
         });
     }
 
     fn ask(&mut self, now: Clock, asking: &Asking, sender: &Sender) {
-        let (proposal, broken) = (&asking.key(), asking.kind == Kind::Broken);
-        // Broken glass is told to everybody.
-        if !broken && !self.hook.groups.is_empty() && self.hook.groups.is_disjoint(&asking.groups) {
+        let proposal = &asking.key();
+        // Broken glass is told to everybody, and so is what needs a person where nobody was asked before.
+        let everybody = match asking.kind {
+            Kind::Broken => true,
+            Kind::Attention(_) => asking.groups.is_empty(),
+            _ => false,
+        };
+        if !everybody && !self.hook.groups.is_empty() && self.hook.groups.is_disjoint(&asking.groups) {
             return;
         }
         if self.known.get(proposal).is_some_and(|known| known.terms == asking.terms) {
@@ -191,7 +204,8 @@ impl Outbox {
         };
         let deadline_ms = asking.about.deadline_ms;
         self.drop_where("settled", |message| message.proposal == *proposal);
-        self.known.insert(proposal.clone(), Known { terms: asking.terms.clone(), deadline_ms, told, over: false });
+        self.known
+            .insert(proposal.clone(), Known { terms: asking.terms.clone(), deadline_ms, told, over: kind.is_notice() });
         let body = sender.body(kind, &asking.about, &asking.groups, None, now.wall_ms);
         self.push(kind, proposal, asking.terms.clone(), asking.groups.clone(), body, deadline_ms);
     }
@@ -206,7 +220,9 @@ impl Outbox {
         until_ms: u64,
     ) {
         if self.queue.len() >= QUEUE_MAX {
-            self.queue.pop_front();
+            // What nobody is asked about gives way first.
+            let first = self.queue.iter().position(|message| matches!(message.kind, Kind::Told(_)));
+            self.queue.remove(first.unwrap_or(0));
             *self.counts.dropped.entry("queue_full").or_default() += 1;
         }
         let id = message::id(&self.hook.url, proposal, kind, &terms);
@@ -257,9 +273,10 @@ impl Outbox {
             match (message.kind, &mut known.told) {
                 (Kind::Decided, Some(told)) => told.over = true,
                 (Kind::Decided, None) => {}
-                (Kind::Pending | Kind::Escalated | Kind::Window | Kind::Broken, told) => {
+                (kind, told) => {
                     let (terms, groups) = (message.terms.clone(), message.groups.clone());
-                    *told = Some(Told { terms, groups, deadline_ms: known.deadline_ms, over: false });
+                    let over = kind.is_notice();
+                    *told = Some(Told { terms, groups, deadline_ms: known.deadline_ms, over });
                 }
             }
         }

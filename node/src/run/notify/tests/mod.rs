@@ -58,6 +58,12 @@ pub fn waiting(all: impl IntoIterator<Item = Asking>) -> Seen {
     Seen { waiting: all.into_iter().collect(), ..Seen::default() }
 }
 
+/// What is said once, as long as it holds.
+pub fn notices(all: impl IntoIterator<Item = Asking>) -> Seen {
+    let waiting: Vec<Asking> = all.into_iter().collect();
+    Seen { notices: waiting.iter().map(Asking::key).collect(), waiting, ..Seen::default() }
+}
+
 pub fn settled(proposal: &str, outcome: &'static str) -> Seen {
     Seen { settled: [(proposal.to_owned(), (about(proposal), outcome))].into(), ..Seen::default() }
 }

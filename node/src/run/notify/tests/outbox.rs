@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use cauldron_coordinator::bodies::Outcome;
+use cauldron_coordinator::ledger::Call;
 use cauldron_identity::{Clock, Confidence};
 
-use super::{about, asking, folder, sender, settled, waiting, webhook};
+use super::{about, asking, folder, groups, notices, sender, settled, waiting, webhook};
 use crate::config::Webhook;
 use crate::run::notify::kept;
 use crate::run::notify::message::{About, Asking, Kind};
@@ -179,4 +181,60 @@ fn an_endpoint_that_asks_for_time_gets_it() {
     assert_eq!(outbox.failed(&message, &later, at(0), 0), Change::Failing);
     assert!(due(&mut outbox, at(39_999)).is_none(), "no message goes to it before");
     assert!(due(&mut outbox, at(40_000)).is_some());
+}
+
+fn told(proposal: &str, names: &[&str]) -> Asking {
+    Asking { kind: Kind::Told(Outcome::Allow), ..asking(proposal, "t", names) }
+}
+
+fn needs(proposal: &str, call: Call, names: &[&str]) -> Asking {
+    Asking { kind: Kind::Attention(call), ..asking(proposal, call.name(), names) }
+}
+
+#[test]
+fn groups_that_are_told_hear_it_once_beside_who_is_asked_and_no_end_of_it() {
+    let hook = Webhook { groups: groups(&["lead"]), ..hook() };
+    let mut outbox = Outbox::new(hook.clone(), kept::All::new());
+    let all = || notices([told("ab12", &["lead"]), told("cd34", &["duty"])]);
+    outbox.observe(at(0), &all(), &sender());
+    outbox.observe(at(0), &waiting([asking("ab12", "t", &["lead"])]), &sender());
+    assert_eq!(deliver_all(&mut outbox, at(0)), ["proposal.told", "approval.pending"], "and nothing of cd34");
+    assert_eq!(outbox.open().count(), 1, "of the asking alone is an end to come");
+    // The same after a start, and after the time for which the rest is remembered.
+    let mut outbox = Outbox::new(hook, outbox.told());
+    for days in [0, 1, 40_000] {
+        outbox.observe(at(days * 86_400_000), &all(), &sender());
+        assert!(deliver_all(&mut outbox, at(days * 86_400_000)).is_empty(), "once, on day {days}");
+    }
+}
+
+#[test]
+fn what_needs_a_person_goes_to_who_was_asked_or_to_everybody() {
+    let hook = |names: &[&str]| Outbox::new(Webhook { groups: groups(names), ..hook() }, kept::All::new());
+    let seen = notices([needs("ab12", Call::Unknown, &["duty"]), needs("cd34", Call::Contested, &[])]);
+    for (names, expected) in [(&["duty"][..], 2), (&["lead"], 1), (&[], 2)] {
+        let mut outbox = hook(names);
+        outbox.observe(at(0), &seen, &sender());
+        let told = deliver_all(&mut outbox, at(0));
+        assert_eq!(told, vec!["attention.needed"; expected], "{names:?}");
+        outbox.observe(at(0), &seen, &sender());
+        assert!(deliver_all(&mut outbox, at(0)).is_empty(), "once");
+    }
+    // Settled before it could be told, and needed again.
+    let mut outbox = hook(&[]);
+    outbox.observe(at(0), &notices([needs("ab12", Call::Unknown, &[])]), &sender());
+    outbox.observe(at(0), &notices([]), &sender());
+    assert_eq!((outbox.queued(), outbox.counts.dropped["settled"]), (0, 1));
+    outbox.observe(at(0), &notices([needs("ab12", Call::Unknown, &[])]), &sender());
+    assert_eq!(deliver_all(&mut outbox, at(0)), ["attention.needed"]);
+}
+
+#[test]
+fn a_flood_of_what_nobody_is_asked_about_displaces_no_question() {
+    let mut outbox = outbox();
+    outbox.observe(at(0), &waiting([asking("ab12", "t", &["duty"])]), &sender());
+    let flood: Vec<_> = (0..400).map(|n| told(&format!("{n:04}"), &["duty"])).collect();
+    outbox.observe(at(0), &notices(flood), &sender());
+    assert_eq!((outbox.queued(), outbox.counts.dropped["queue_full"]), (256, 145));
+    assert_eq!(kind(&due(&mut outbox, at(0)).expect("waits")), "approval.pending");
 }

@@ -131,6 +131,8 @@ fn frame() -> Frame {
         lease: None,
         isolation: None,
         break_glass: 0,
+        attention: vec![],
+        attention_counts: Default::default(),
         policy: Some(text()),
         facts: 0,
         future_facts: 0,
