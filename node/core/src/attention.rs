@@ -110,7 +110,9 @@ impl NodeCore {
 #[must_use]
 pub fn how(call: Call, short: &str) -> String {
     let then = match call {
-        Call::Unknown => format!("it is not tried again by itself: look at the target, and see `cauldron why {short}`"),
+        Call::Unknown => format!(
+            "it is not tried again by itself: look at the target, and say what you found with `cauldron reconcile {short} --happened yes|no`"
+        ),
         Call::CompensationFailed => format!(
             "`cauldron why {short}` says why: mend it by hand, or `cauldron undo {short}` at the node that did it tries again"
         ),
