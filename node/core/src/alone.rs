@@ -141,6 +141,10 @@ impl NodeCore {
             (None, Some(start)) => {
                 let p = ledger.proposal(&start.body.proposal).ok_or_else(unknown)?;
                 let may = ledger.auditors(p, &self.authority);
+                if ledger.writers(p).contains(&person.id) {
+                    let sentence = format!("{} asked for it: somebody else must look", person.id);
+                    return Err(Refusal::new("not_a_reviewer", sentence));
+                }
                 let anybody = may.is_empty();
                 (may, anybody, p.header.scope.clone())
             }

@@ -60,6 +60,10 @@ impl NodeCore {
             let p = self.ledger.proposal(id)?;
             let groups = match call {
                 Call::Audit => self.ledger.auditors(p, &self.authority),
+                Call::Unknown => {
+                    let starts = self.ledger.starts_of(id, &self.authority);
+                    starts.flat_map(|start| self.ledger.reconcilers(start)).collect()
+                }
                 _ => self.ledger.asked_about(p, &self.authority),
             };
             Some(Attention { proposal: *id, call, groups })

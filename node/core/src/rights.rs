@@ -292,7 +292,7 @@ impl NodeCore {
                 Report::Unknown(_) if planted::active("unknown-settled-unspent") => nothing = true,
                 Report::Unknown(_) => unknown = true,
                 Report::Verified(_) | Report::VerifyFailed(_) => {}
-                Report::Compensating(_) | Report::CompensationFailed(_) => {}
+                Report::Compensating(_) | Report::CompensationFailed(_) => done = true,
             }
         }
         match () {

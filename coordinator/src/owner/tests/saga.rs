@@ -238,9 +238,13 @@ fn what_was_over_by_its_own_time_stands_in_nobodys_way() {
 
 /// What an author says that it began of a step, on a resource of its choice.
 fn said_to_be_begun(world: &mut World, author: u8, step: &FactId, resource: &str) -> FactId {
+    begun_on(world, author, step, resource, FactId::from_bytes([7; 32]))
+}
+
+fn begun_on(world: &mut World, author: u8, step: &FactId, resource: &str, permit: FactId) -> FactId {
     let p = world.ledger.proposal(step).expect("here");
     let start = Started {
-        permit: FactId::from_bytes([7; 32]),
+        permit,
         proposal: p.id,
         lineage: p.id,
         resource: resource.to_owned(),
@@ -260,13 +264,24 @@ fn whoever_owned_a_step_before_gives_up_nothing_that_its_present_owner_began() {
         world.carried_out(&steps[0]);
         super::hands::move_to_lyon_2(&mut world, Fenced::Local);
         if begun {
-            said_to_be_begun(&mut world, 5, &steps[1], "lyon/lyon/blocklist/198.51.100.2");
+            let permit = permit_anyway(&mut world, &steps[1]);
+            let body = world.ledger.permit(&permit).expect("here").body.clone();
+            let permit =
+                world.put(2, "site/lyon", KIND_PERMIT, &Permit { owner: key(5).author_id(), incarnation: 0, ..body });
+            begun_on(&mut world, 5, &steps[1], "lyon/lyon/blocklist/198.51.100.2", permit);
         }
         world.abort(3, &steps[1]);
         assert_eq!(world.ledger.aborted(&steps[1], &world.authority).is_some(), counts);
         assert_eq!(rolls_back(&world, &steps[0]).is_some(), counts);
         // Nor does it say more than its present owner of what became of it.
         let old = said_to_be_begun(&mut world, 3, &steps[1], "lyon/lyon/blocklist/198.51.100.2");
+        world.compensated(&old);
+        assert_eq!(world.ledger.fate(&steps[1], &world.authority) == Fate::Begun, begun);
+        // Nor by a permit of its own making.
+        let own = permit_anyway(&mut world, &steps[1]);
+        let body = world.ledger.permit(&own).expect("here").body.clone();
+        let own = world.put(3, "site/lyon", KIND_PERMIT, &body);
+        let old = begun_on(&mut world, 3, &steps[1], "lyon/lyon/blocklist/198.51.100.2", own);
         world.compensated(&old);
         assert_eq!(world.ledger.fate(&steps[1], &world.authority) == Fate::Begun, begun);
         world.abort(5, &steps[1]);

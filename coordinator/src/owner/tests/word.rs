@@ -58,6 +58,11 @@ fn what_happened_by_a_persons_word_is_done_and_can_be_taken_back() {
     world.put(3, "site/lyon", KIND_COMPENSATING, &begun);
     assert_eq!(world.state(&p), State::Compensating);
     assert!(take_back(&started, &world.bench(&world.me())).is_ok(), "resumed after a crash");
+    // Whatever becomes of whoever said it, and whoever says otherwise now.
+    world.revoke("ana");
+    world.word("bo", &started, false);
+    assert_eq!((world.state(&p), used(&world, &p)), (State::Compensating, true));
+    assert!(take_back(&started, &world.bench(&world.me())).is_ok());
     world.compensated(&started);
     assert_eq!(world.state(&p), State::Compensated);
     assert!(take_back(&started, &world.bench(&world.me())).expect_err("twice").contains("taken back already"));

@@ -394,7 +394,7 @@ mod tests {
         assert_eq!((&told["data"]["told"], &told["data"]["waiting_for"]), (&json!(["devops"]), &json!([])));
         assert!(told["data"]["how"].is_null(), "{told}");
         for (call, says, can) in [
-            (Call::Unknown, "nobody knows whether it happened", "`cauldron why ab12`"),
+            (Call::Unknown, "nobody knows whether it happened", "`cauldron reconcile ab12 --happened yes|no`"),
             (Call::CompensationFailed, "could not be taken back", "`cauldron undo ab12`"),
             (Call::Contested, "a no came after it was begun", "`cauldron undo ab12`"),
             (Call::Audit, "selected to be looked at", "`cauldron break-glass review ab12`"),

@@ -220,8 +220,9 @@ impl Outbox {
         until_ms: u64,
     ) {
         if self.queue.len() >= QUEUE_MAX {
-            // What nobody is asked about gives way first.
-            let first = self.queue.iter().position(|message| matches!(message.kind, Kind::Told(_)));
+            // What nobody is asked about gives way first, then what tells of something that is over anyway.
+            let first = |of: fn(&Kind) -> bool| self.queue.iter().position(|message| of(&message.kind));
+            let first = first(|k| matches!(k, Kind::Told(_))).or_else(|| first(|k| matches!(k, Kind::Attention(_))));
             self.queue.remove(first.unwrap_or(0));
             *self.counts.dropped.entry("queue_full").or_default() += 1;
         }
