@@ -243,12 +243,20 @@ impl Ledger {
         }
     }
 
-    /// The first step before `p` that is over, and why: then `p` must not happen either.
-    pub(super) fn over_before(&self, p: &Recorded<Proposal>, authority: &Authority) -> Option<(&Header, String)> {
-        let step = p.body.saga?;
-        self.saga(p, authority).range(..step.index).find_map(|(n, before)| match self.fate(&before.id, authority) {
+    /// The first step before `p` that is over, and why.
+    fn over_before(&self, p: &Recorded<Proposal>, authority: &Authority) -> Option<String> {
+        let index = p.body.saga?.index;
+        let (n, _, why) = self.over(p, authority)?;
+        (n < index).then_some(why)
+    }
+
+    /// The first other step that is over, and why: then `p` must not happen either.
+    pub(super) fn over(&self, p: &Recorded<Proposal>, authority: &Authority) -> Option<(u32, &Header, String)> {
+        let index = p.body.saga?.index;
+        let others = self.saga(p, authority).into_iter().filter(|(n, _)| *n != index);
+        others.into_iter().find_map(|(n, other)| match self.fate(&other.id, authority) {
             Fate::Over(by, why) => {
-                Some((by, format!("saga.step: step {n} ({}) will not be done: {why}", before.id.short())))
+                Some((n, by, format!("saga.step: step {n} ({}) will not be done: {why}", other.id.short())))
             }
             _ => None,
         })
@@ -286,7 +294,7 @@ impl Ledger {
                 None => before = next,
             }
         }
-        self.over_before(p, authority).map(|(_, why)| why)
+        self.over_before(p, authority)
     }
 
     /// The last step behind `p` that stands, or may: it is taken back first. What nobody could take back, or knows about, is for

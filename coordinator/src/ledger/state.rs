@@ -456,13 +456,13 @@ impl Ledger {
         });
         // What was given up before anything else was taken back because of it is not denied by that.
         let first = self.aborted(&p.body.lineage(p.id), authority).is_none();
-        let earlier = first.then(|| self.over_before(p, authority)).flatten().map(|(by, why)| Denial {
+        let other = first.then(|| self.over(p, authority)).flatten().map(|(_, by, why)| Denial {
             kind: DenialKind::Saga,
             by: authority.member(&by.author).map_or_else(String::new, |m| m.spiffe_id.to_string()),
             why,
             at_ms: by.wall_ms(),
         });
-        orders.chain(votes).chain(decisions).chain(earlier).collect()
+        orders.chain(votes).chain(decisions).chain(other).collect()
     }
 
     /// When a proposal lapses: the earliest deadline that it or an entitled coordinator named.

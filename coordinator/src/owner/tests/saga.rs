@@ -209,6 +209,18 @@ fn a_saga_is_taken_back_in_reverse_order_and_only_as_far_as_it_can_be() {
 }
 
 #[test]
+fn nothing_is_begun_of_a_saga_of_which_a_step_will_not_be_done() {
+    let (mut world, steps) = agreed();
+    let early = permit_anyway(&mut world, &steps[0]);
+    executes(&world, &early);
+    world.abort(3, &steps[2]);
+    assert_eq!(steps.map_state(&world), [State::Denied; 3]);
+    assert!(world.status(&steps[0]).denials[0].why.contains("step 3"), "{:?}", world.status(&steps[0]));
+    assert_eq!(permits(&world.step()), []);
+    assert!(matches!(world.judge(&early), Verdict::Void { .. }));
+}
+
+#[test]
 fn what_was_done_behind_a_step_that_is_over_is_taken_back_too() {
     let (mut world, steps) = agreed();
     let first = world.carried_out(&steps[0]);
