@@ -35,6 +35,8 @@ pub struct Alone {
     pub leaps: u64,
     /// Whether the council takes the grant back meanwhile.
     pub taken_back: bool,
+    /// Whether it does so already before, so that the site hears of it.
+    pub taken_early: bool,
     /// Whether somebody cuts one of the site's nodes meanwhile.
     pub cut: bool,
 }
@@ -86,7 +88,7 @@ impl Weather {
             (alone.escrow, self.people.count) = (false, 4);
         }
         if planted::active("withdrawn-grant-stands") {
-            (alone.taken_back, alone.leaps) = (true, 2);
+            (alone.taken_early, alone.leaps) = (true, 2);
         }
         if planted::active("break-glass-twice") {
             // Whoever carries the use must not be the owner, which knows what it used.
@@ -119,6 +121,7 @@ impl Alone {
                 .unwrap_or(&APART_MS_MAX),
             leaps: rng.between(1, 3),
             taken_back: rng.percent(40),
+            taken_early: false,
             cut: rng.percent(15),
         }
     }

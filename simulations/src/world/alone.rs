@@ -64,7 +64,7 @@ pub(crate) enum Step {
         /// Who.
         person: usize,
     },
-    /// The council takes the grant back, where the site does not hear of it.
+    /// The council takes the grant back; what is alone then does not hear of it.
     TakeBack,
     /// Somebody cuts one of the site's nodes.
     Cut,
@@ -99,6 +99,9 @@ impl World {
         let part = self.rng.between(span / 4, span / 3);
         self.queue.at(part - 8_000, Happening::Alone(Step::Stock));
         self.queue.at(part, Happening::Alone(Step::Part));
+        if alone.taken_early {
+            self.queue.at(part - 6_000, Happening::Alone(Step::TakeBack));
+        }
         if alone.tokens > 0 {
             let at = self.rng.between(part - 5_000, span);
             self.queue.at(at, Happening::Alone(Step::Glass));
