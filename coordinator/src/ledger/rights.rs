@@ -107,7 +107,7 @@ impl Ledger {
     ) -> impl Iterator<Item = &'a Recorded<Started>> {
         let starts = self.starts_of.of(proposal).filter_map(|id| self.starts.get(id));
         let p = self.proposal(proposal);
-        starts.filter(move |s| owned(s, authority) && p.is_none_or(|p| is_its_owners(s, p, authority)))
+        starts.filter(move |s| p.map_or_else(|| owned(s, authority), |p| is_its_owners(s, p, authority)))
     }
 
     /// The number of an author's next start.
@@ -132,7 +132,7 @@ impl Ledger {
         let free = |s: &Recorded<Started>| {
             self.is_known_without_effect(s, authority) || (s.body.lineage != lineage && self.is_taken_back(s))
         };
-        let counts = |s: &Recorded<Started>| owned(s, authority) && is_its_owners(s, p, authority) && !free(s);
+        let counts = |s: &Recorded<Started>| is_its_owners(s, p, authority) && !free(s);
         let start = starts.find(|s| Some(&s.id) != except && counts(s));
         if let Some(start) = start {
             return Some(format!("it was started as {}", start.id.short()));
@@ -151,7 +151,7 @@ impl Ledger {
             return false;
         }
         let mut free = word.is_some();
-        for report in self.reports_on(&start.id).filter(|r| r.header.author == start.header.author) {
+        for report in self.reports_on(&start.id) {
             match &report.body {
                 super::Report::Failed(failed) => free |= failed.probed_no_effect,
                 super::Report::Unknown(_) => {}
@@ -164,8 +164,7 @@ impl Ledger {
 
     /// Done, and taken back.
     fn is_taken_back(&self, start: &Recorded<Started>) -> bool {
-        let own = self.reports_on(&start.id).filter(|r| r.header.author == start.header.author);
-        own.into_iter().any(|r| matches!(r.body, super::Report::Compensated(_)))
+        self.reports_on(&start.id).any(|r| matches!(r.body, super::Report::Compensated(_)))
     }
 
     /// A backed permit of an owner that began a new life, or was cut, without a start for it.
@@ -202,9 +201,9 @@ pub(super) fn ever_owned(author: &AuthorId, resource: &str, authority: &Authorit
     known && prefix_of(resource).is_some_and(|prefix| authority.ever_owned(author, prefix))
 }
 
-/// Whether a start is by a node that ever owned what a proposal is about: what others say that they did in its name keeps nobody from
-/// it.
+/// Whether a start is by a node that ever owned what it names and what the proposal is about: what others say that they did in its name
+/// keeps nobody from it.
 pub(super) fn is_its_owners(start: &Recorded<Started>, p: &Recorded<Proposal>, authority: &Authority) -> bool {
-    planted::active("start-by-hearsay")
-        || prefix_of(&p.body.resource).is_some_and(|prefix| authority.ever_owned(&start.header.author, prefix))
+    let its = || prefix_of(&p.body.resource).is_some_and(|prefix| authority.ever_owned(&start.header.author, prefix));
+    owned(start, authority) && (planted::active("start-by-hearsay") || its())
 }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use cauldron_identity::authority::Authority;
 use cauldron_identity::{FactId, Header};
 
-use super::rights::{ever_owned, is_its_owners, owned};
+use super::rights::{ever_owned, is_its_owners};
 use super::word::is_gone;
 use super::{Ledger, Recorded, Report, State};
 use crate::bodies::{Aborted, Proposal, Started};
@@ -93,7 +93,7 @@ impl Ledger {
                     && self.permit_entitled(step, permit, a)
             })
         };
-        starts.filter(move |s| owned(s, a) && is_its_owners(s, step, a) && permitted(s))
+        starts.filter(move |s| is_its_owners(s, step, a) && permitted(s))
     }
 
     /// The steps of a proposal's saga that are here, by their number: the first proposal of each. Of several that say to be one

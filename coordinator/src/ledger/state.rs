@@ -246,7 +246,7 @@ impl Ledger {
 
     fn fold_starts(&self, p: &Recorded<Proposal>, authority: &Authority, status: &mut Status) -> bool {
         let strongest = self.starts_of(&p.id, authority).map(|start| {
-            let reports = self.reports_on(&start.id).filter(|r| r.header.author == start.header.author);
+            let reports = self.reports_on(&start.id);
             let (mut state, mut ended, mut why) = (State::Started, false, "its owner began".to_owned());
             // How sure it is when the effect was over and done with, and that time.
             let mut finished: (u8, Option<u64>) = (0, None);

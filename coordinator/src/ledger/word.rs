@@ -57,7 +57,7 @@ impl Ledger {
             return Ok(());
         }
         let p = self.proposal(&start.body.proposal).ok_or("its proposal is not here")?;
-        if !super::rights::owned(start, authority) || !super::rights::is_its_owners(start, p, authority) {
+        if !super::rights::is_its_owners(start, p, authority) {
             return Err("whoever says to have started it does not own the resource".to_owned());
         }
         if self.writers(p).contains(&person.id) {

@@ -110,7 +110,7 @@ pub fn take_back(started: &FactId, bench: &Bench<'_>) -> Result<VerifiedUndo, St
     }
     // What a person says to have happened is theirs to have taken back, too.
     let mut done = bench.ledger.word_on(start, bench.authority).is_some_and(|word| word.happened);
-    for report in bench.ledger.reports_on(started).filter(|r| r.header.author == start.header.author) {
+    for report in bench.ledger.reports_on(started) {
         match report.body {
             // Once it was begun to be taken back, on a person's word perhaps, that goes on.
             Report::Done(_) | Report::Compensating(_) | Report::CompensationFailed(_) => done = true,
