@@ -25,11 +25,15 @@ pub struct Fill {
     pub needed: u32,
     /// Seats filled by distinct people.
     pub filled: u32,
-    /// Groups that still lack somebody.
-    pub missing: BTreeSet<String>,
+    /// Groups that still lack somebody, each once, in the order of their names.
+    pub missing: Vec<String>,
 }
 
 impl Fill {
+    fn new(needed: u32, filled: u32, missing: BTreeSet<String>) -> Self {
+        Self { needed, filled, missing: missing.into_iter().collect() }
+    }
+
     /// Whether nothing is missing.
     #[must_use]
     pub fn is_complete(&self) -> bool {
@@ -67,7 +71,10 @@ pub fn fill(needs: &[Need], voters: &BTreeMap<String, Voter>) -> Fill {
         match &mut best {
             Some(best) if lacks(best) < lacks(&fill) => {}
             // Equally near: whoever is in either group can help.
-            Some(best) if lacks(best) == lacks(&fill) => best.missing.extend(fill.missing),
+            Some(best) if lacks(best) == lacks(&fill) => {
+                let either = best.missing.drain(..).chain(fill.missing).collect();
+                *best = Fill::new(best.needed, best.filled, either);
+            }
             _ => best = Some(fill),
         }
     }
@@ -76,14 +83,14 @@ pub fn fill(needs: &[Need], voters: &BTreeMap<String, Voter>) -> Fill {
 
 fn never(needs: &[Need]) -> Fill {
     let groups = needs.iter().flat_map(|n| &n.any_of).map(|n| n.group.clone());
-    Fill { needed: u32::MAX, filled: 0, missing: groups.collect() }
+    Fill::new(u32::MAX, 0, groups.collect())
 }
 
 /// Maximum bipartite matching by augmenting paths (Kuhn 1955).
 fn fill_chosen(needs: &[&GroupNeed], voters: &BTreeMap<String, Voter>) -> Fill {
     let needed: u32 = needs.iter().fold(0, |sum, need| sum.saturating_add(need.n));
     if needed > SEATS_MAX {
-        return Fill { needed, filled: 0, missing: needs.iter().map(|n| n.group.clone()).collect() };
+        return Fill::new(needed, 0, needs.iter().map(|n| n.group.clone()).collect());
     }
     let seats: Vec<&str> = needs.iter().flat_map(|n| (0..n.n).map(|_| n.group.as_str())).collect();
     let mut seat_of: BTreeMap<&str, usize> = BTreeMap::new();
@@ -93,7 +100,7 @@ fn fill_chosen(needs: &[&GroupNeed], voters: &BTreeMap<String, Voter>) -> Fill {
             missing.insert((*group).to_owned());
         }
     }
-    Fill { needed, filled: u32::try_from(seat_of.len()).unwrap_or(0), missing }
+    Fill::new(needed, u32::try_from(seat_of.len()).unwrap_or(0), missing)
 }
 
 /// Finds a person for `seat`, moving others to other seats where that helps.

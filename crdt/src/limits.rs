@@ -40,7 +40,7 @@ pub const SETTLE_FACTS: usize = 128;
 pub const SETTLE_EVERY_MS: u64 = 50;
 
 /// Facts of the log in memory, bytes: what peers and folds ask for again is new, and the store reads the rest in some 10 µs.
-pub const HOT_BYTES_MAX: usize = 16 * 1024 * 1024;
+pub const HOT_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// A full frame of facts is read again at once while it is passed on.
 const _: () = assert!(HOT_BYTES_MAX >= 2 * BULK_RAW_LEN_MAX);
 /// Kinds that a log knows by number; this build has some thirty. Of further ones only the fact itself tells its kind.

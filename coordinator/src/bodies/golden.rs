@@ -109,7 +109,7 @@ fn full_proposal() -> Proposal {
         lineage: Some(id(6)),
         expected_version: Some("v7".into()),
         parent: Some(id(7)),
-        session: Some(session),
+        session: Some(Box::new(session)),
         on_behalf_of: Some("ana".into()),
         agent_model: Some(d(8)),
         agent_prompt: Some(d(9)),

@@ -141,7 +141,7 @@ pub struct Proposal {
     pub parent: Option<FactId>,
     /// The step of a session that it is.
     #[n(24)]
-    pub session: Option<SessionStep>,
+    pub session: Option<Box<SessionStep>>,
     /// For whom the agent acts: a person's id, or a workload's SPIFFE ID.
     #[n(25)]
     pub on_behalf_of: Option<String>,

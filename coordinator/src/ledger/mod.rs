@@ -76,6 +76,25 @@ pub struct Recorded<T> {
     pub body: T,
 }
 
+/// A list that was decoded has room for four at least, and a ledger keeps thousands of lists of one.
+impl Recorded<Proposal> {
+    fn trimmed(mut self) -> Self {
+        self.body.evidence.shrink_to_fit();
+        self.body.taint.shrink_to_fit();
+        self
+    }
+}
+
+impl Recorded<Decision> {
+    fn trimmed(mut self) -> Self {
+        self.body.rules.shrink_to_fit();
+        let approvals = &mut self.body.obligations.approvals;
+        approvals.shrink_to_fit();
+        approvals.iter_mut().for_each(|need| need.any_of.shrink_to_fit());
+        self
+    }
+}
+
 /// What became of a fact that was offered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Inserted {
@@ -160,8 +179,10 @@ impl Ledger {
             return inserted(report.map(|r| self.insert_report(r.body.started(), r)));
         }
         let taken = match fact.header().kind.as_str() {
-            KIND_PROPOSAL => read(fact).map(|r| self.insert_proposal(r)),
-            KIND_DECISION => read(fact).map(|r: Recorded<Decision>| self.decisions.insert(r.body.proposal, r)),
+            KIND_PROPOSAL => read(fact).map(|r: Recorded<Proposal>| self.insert_proposal(r.trimmed())),
+            KIND_DECISION => {
+                read(fact).map(|r: Recorded<Decision>| self.decisions.insert(r.body.proposal, r.trimmed()))
+            }
             KIND_VOTE => self.insert_vote(fact),
             KIND_PERMIT => read(fact).map(|r: Recorded<Permit>| {
                 self.permits_of.insert(r.body.proposal, r.id);

@@ -118,7 +118,7 @@ mod tests {
         let mut world = World::new();
         let mut propose = |address: &str, session| {
             let mut body = proposal(address);
-            body.session = session;
+            body.session = session.map(Box::new);
             world.propose(body)
         };
         let first = propose("198.51.100.7", step(1, None, Some("block what the ticket names")));

@@ -80,7 +80,7 @@ impl NodeCore {
         step.covers(&proposal.operation, &proposal.agent, self.now.wall_ms)
             .map_err(|why| Refusal::new("not_delegated", why))?;
         proposal.on_behalf_of.get_or_insert_with(|| step.principal.clone());
-        proposal.session = Some(step);
+        proposal.session = Some(Box::new(step));
         let action = Action::of_proposal(self.catalogue(), &self.timed(&proposal));
         let action = action.map_err(|e| Refusal::new("bad_proposal", chain(&e)))?;
         let class = action.risk().max(proposal.risk);
@@ -96,7 +96,7 @@ impl NodeCore {
             let before = last.body.session.clone().filter(|_| last.header.author == self.me);
             let before =
                 before.ok_or_else(|| Refusal::new("not_our_session", "this session belongs to another node"))?;
-            let step = SessionStep { index: index.saturating_add(1), prev: Some(last.id), purpose: None, ..before };
+            let step = SessionStep { index: index.saturating_add(1), prev: Some(last.id), purpose: None, ..*before };
             return Ok((step, last.body.agent.clone()));
         }
         let open = self.sessions.opened.get(&id);

@@ -351,7 +351,7 @@ impl NodeCore {
 fn waits_for(now: Clock, status: &Status, obligations: &Obligations) -> BTreeSet<String> {
     let asked = obligations.approvals.iter().flat_map(|need| &need.any_of).map(|need| need.group.clone());
     let mut asked: BTreeSet<String> = match &status.quorum {
-        Some(fill) => fill.missing.clone(),
+        Some(fill) => fill.missing.iter().cloned().collect(),
         None => asked.collect(),
     };
     // Whoever was added in time may take any of these seats.

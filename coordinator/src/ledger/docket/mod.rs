@@ -124,7 +124,10 @@ impl Docket {
             self.told.remove(&id);
         }
         // Time alone opens nothing again: what is closed stays so until something else changes.
-        let Some(status) = status else { return };
+        let Some(mut status) = status else { return };
+        // Thousands are kept, and a sentence that was put together has room left.
+        status.why.shrink_to_fit();
+        status.why.iter_mut().for_each(String::shrink_to_fit);
         let (from_ms, until_ms) = ledger.holds(p, authority, &status, self.now_ms);
         self.untils.insert((until_ms, id));
         self.open.insert(id, Box::new(Kept { status, from_ms, until_ms }));

@@ -90,7 +90,7 @@ fn happen(world: &mut World, what: &Happens) {
             let (principal, role, delegation) = ("cy".to_owned(), "hr".to_owned(), vec![]);
             let step = SessionStep { id, principal, role, delegation, index: u64::from(*index), prev, purpose: None };
             let created_ms = world.clock.wall_ms;
-            world.propose(Proposal { session: Some(step), created_ms, ..proposal("198.51.100.0") });
+            world.propose(Proposal { session: Some(Box::new(step)), created_ms, ..proposal("198.51.100.0") });
         }
         Happens::Edit(who, p) if !proposals.is_empty() && enrolled(world, *who) => {
             let p = *p.get(&proposals);
