@@ -458,3 +458,18 @@ fn approvals_by_passkey_do_not_count_while_the_page_is_stopped() {
     world.vote("ana", &p, Choice::Approve);
     executes(&mut world, &p);
 }
+
+#[test]
+fn a_no_without_a_reason_ends_with_the_name() {
+    let mut world = world("\"approvals\": [{\"group\": \"security-duty\", \"n\": 1}]");
+    let p = asked(&mut world);
+    let mut no = world.statement_on("ana", &p, Choice::Deny);
+    no.reason = " ".into();
+    world.cast(&no, "ana");
+    assert_eq!(world.status(&p).why, ["denied by ana"]);
+    let told = world.ledger.timeline(&p, &world.authority);
+    assert!(told.iter().any(|event| event.says == "ana votes Deny"), "{told:?}");
+    no.reason = "not ours".into();
+    world.cast(&no, "ana");
+    assert!(world.status(&p).why.contains(&"denied by ana: not ours".to_owned()), "{:?}", world.status(&p).why);
+}

@@ -11,6 +11,7 @@ use crate::bodies::{
 };
 use crate::planted;
 use crate::quorum::{Fill, Voter, fill};
+use crate::signed::with_reason;
 use crate::vote::{Choice, SKEW_MS_MAX, VerifiedVote, present_decision};
 
 /// Approvals of one person that count within an hour (guarantees §4): more are not read before they are signed.
@@ -72,7 +73,7 @@ impl<'a> Ballot<'a> {
             v.statement.choice == Choice::Object && !v.groups_then.is_disjoint(&window.groups.iter().cloned().collect())
         });
         if let Some(objector) = objector {
-            return Some(format!("{} objected: {}", objector.statement.person, objector.statement.reason));
+            return Some(with_reason(format!("{} objected", objector.statement.person), &objector.statement.reason));
         }
         let writers = self.ledger.writers(self.proposal);
         let people = self.authority.people();
@@ -167,7 +168,7 @@ impl<'a> Ballot<'a> {
         self.judge(vote, at_ms)?;
         let page = || self.ledger.stopped(&Feature::ApprovalPage, &self.proposal.header.scope, self.authority);
         match (vote.kind == CredentialKind::Passkey).then(page).flatten() {
-            Some(order) => Err(format!("approvals by passkey are stopped by {}: {}", order.by, order.reason)),
+            Some(order) => Err(with_reason(format!("approvals by passkey are stopped by {}", order.by), &order.reason)),
             None => Ok(()),
         }
     }

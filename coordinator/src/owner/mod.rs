@@ -30,6 +30,7 @@ use crate::lease::LeaseAge;
 use crate::ledger::{Ballot, Denial, DenialKind, Ledger, PERMIT_MS_MAX, Recorded, State};
 use crate::planted;
 use crate::policy::Engine;
+use crate::signed::with_reason;
 use alone::Way;
 use verdict::{Judged, Stop, refuse, void, wait};
 
@@ -221,7 +222,7 @@ impl<'a> Bench<'a> {
             DenialKind::Vote | DenialKind::Policy => Code::Denied,
             DenialKind::Saga => Code::Saga,
         };
-        void(code, &format!("denied by {}: {}", denial.by, denial.why))
+        void(code, &with_reason(format!("denied by {}", denial.by), &denial.why))
     }
 
     fn check_unused(&self, permit: &FactId, p: &Recorded<Proposal>, resuming: Option<&FactId>) -> Judged<()> {

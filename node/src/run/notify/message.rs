@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use cauldron_agents::proposal::for_display;
 use cauldron_coordinator::bodies::Outcome;
 use cauldron_coordinator::ledger::Call;
+use cauldron_coordinator::signed::with_reason;
 use cauldron_identity::{Clock, Digest, FactId};
 use cauldron_node_core::view::{GlassView, ProposalView, Time};
 use cauldron_node_core::{Asked, Attention, NodeCore, Told, Turn, how};
@@ -240,7 +241,7 @@ impl Seen {
 impl Seen {
     fn glass(&mut self, line: &ProposalView, used: &GlassView, known: &BTreeSet<String>) {
         let about = About {
-            rationale: format!("broken glass: {}", used.reason),
+            rationale: with_reason("broken glass", &used.reason),
             deadline_ms: used.used.0.saturating_add(REVIEW_MS),
             ..About::from(line)
         };

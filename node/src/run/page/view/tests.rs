@@ -225,3 +225,13 @@ fn a_list_that_changed_is_another_version() {
     assert_ne!(version(&one), version(&[desk("VETO_WINDOW")]));
     assert_ne!(version(&one), version(&[]));
 }
+
+#[test]
+fn a_no_without_a_reason_has_no_colon_behind_it() {
+    let no = |why: &str| {
+        let denial = Denial { kind: DenialKind::Vote, by: "ana".into(), why: why.into(), at_ms: 1 };
+        one(&frame(), &Desk { denials: vec![denial], ..desk("DENIED") })
+    };
+    assert!(no("").contains(" said no</li>"), "{}", no(""));
+    assert!(no("not ours").contains(" said no: "), "{}", no("not ours"));
+}
