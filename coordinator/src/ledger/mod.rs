@@ -50,7 +50,7 @@ pub use rights::{Owner, entitled, may_decide};
 pub use saga::Fate;
 pub use session::HISTORY_MAX;
 pub use state::{Denial, DenialKind, PERMIT_MS_MAX, State, Status};
-pub use tally::{APPROVALS_PER_HOUR_MAX, Ballot};
+pub use tally::{APPROVALS_PER_HOUR_MAX, Ballot, Weight};
 pub use timeline::Event;
 pub use touched::Touched;
 

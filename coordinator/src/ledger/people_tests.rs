@@ -460,6 +460,32 @@ fn approvals_by_passkey_do_not_count_while_the_page_is_stopped() {
 }
 
 #[test]
+fn a_vote_that_changes_nothing_is_weighed_as_that() {
+    let mut world = world("\"approvals\": [{\"group\": \"finance\", \"n\": 1}]");
+    let p = asked(&mut world);
+    let weigh = |world: &mut World, person: &str, choice: Choice| {
+        let id = world.vote(person, &p, choice);
+        let (proposal, decision) = (world.ledger.proposal(&p).expect("here"), world.decision(&p));
+        let ballot = Ballot::new(&world.ledger, &world.authority, proposal, &decision);
+        let votes = world.ledger.votes_on(&p).filter_map(|v| v.verify(&world.authority).ok());
+        let vote = votes.into_iter().find(|v| v.id == id).expect("here");
+        let Weight { counts, why, seats } = ballot.weigh(&vote, world.clock.wall_ms);
+        (counts, why.unwrap_or_default(), seats.missing.into_iter().collect::<Vec<_>>())
+    };
+    let (counts, why, open) = weigh(&mut world, "ana", Choice::Approve);
+    assert_eq!((counts, open), (Some(false), vec!["finance".to_owned()]));
+    assert!(why.contains("none of the seats that are open"), "{why}");
+    assert_eq!(weigh(&mut world, "ana", Choice::Comment).0, None);
+    let (counts, why, _) = weigh(&mut world, "ana", Choice::Object);
+    assert!(counts == Some(false) && why.contains("silence does not allow this"), "{why}");
+    assert_eq!(weigh(&mut world, "bo", Choice::Approve), (Some(true), String::new(), vec![]));
+    world.clock.wall_ms += 1;
+    let (counts, why, _) = weigh(&mut world, "cy", Choice::Approve);
+    assert!(counts == Some(false) && why.contains("filled without it"), "{why}");
+    assert_eq!(weigh(&mut world, "cy", Choice::Deny).0, Some(true), "a no is heard from everybody");
+}
+
+#[test]
 fn a_no_without_a_reason_ends_with_the_name() {
     let mut world = world("\"approvals\": [{\"group\": \"security-duty\", \"n\": 1}]");
     let p = asked(&mut world);

@@ -18,6 +18,17 @@ use crate::vote::{Choice, SKEW_MS_MAX, VerifiedVote, present_decision};
 pub const APPROVALS_PER_HOUR_MAX: usize = 60;
 pub(super) const HOUR_MS: u64 = 3_600_000;
 
+/// What a vote that is here comes to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Weight {
+    /// Whether it does what it says: a yes fills a seat, an objection ends a silence, a no stands. None for what asks for nothing.
+    pub counts: Option<bool>,
+    /// Why it does not: half a sentence.
+    pub why: Option<String>,
+    /// How far the seats are filled, with it.
+    pub seats: Fill,
+}
+
 /// Everything an approval is judged against.
 #[derive(Debug, Clone, Copy)]
 pub struct Ballot<'a> {
@@ -154,6 +165,45 @@ impl<'a> Ballot<'a> {
         let counted =
             self.verified().filter(|v| v.statement.choice == Choice::Approve && self.counts(v, at_ms).is_ok());
         counted.filter(|v| people.contains_key(&voter(v))).map(|v| v.id).collect()
+    }
+
+    /// What a vote that is here comes to at `at_ms`.
+    #[must_use]
+    pub fn weigh(&self, vote: &VerifiedVote, at_ms: u64) -> Weight {
+        let why = match vote.statement.choice {
+            Choice::Approve => Some(self.fills(vote, at_ms).err()),
+            Choice::Object => Some(self.may_object(vote).err()),
+            Choice::Deny => Some(None),
+            Choice::Abstain | Choice::Withdraw | Choice::Comment => None,
+        };
+        Weight { counts: why.as_ref().map(Option::is_none), why: why.flatten(), seats: self.fill(at_ms, None) }
+    }
+
+    /// Whether a yes takes a seat that would be empty without it.
+    fn fills(&self, vote: &VerifiedVote, at_ms: u64) -> Result<(), String> {
+        self.counts(vote, at_ms)?;
+        let lacks = |fill: &Fill| fill.needed.saturating_sub(fill.filled);
+        let mut voters = self.voters(at_ms, None);
+        let with = fill(&self.needs(), &voters);
+        if voters.remove(&voter(vote)).is_none() {
+            return Err("its signer has said something else since".to_owned());
+        }
+        let without = fill(&self.needs(), &voters);
+        if lacks(&with) < lacks(&without) {
+            return Ok(());
+        }
+        Err(match without.is_complete() {
+            true => "every seat is filled without it".to_owned(),
+            false => "its signer may take none of the seats that are open".to_owned(),
+        })
+    }
+
+    fn may_object(&self, vote: &VerifiedVote) -> Result<(), String> {
+        let window = self.obligations.veto.as_ref().ok_or("silence does not allow this, so nobody has to object")?;
+        match window.groups.iter().any(|group| vote.groups_then.contains(group)) {
+            true => Ok(()),
+            false => Err(format!("its signer is not of {}, who may object", window.groups.join(", "))),
+        }
     }
 
     fn verified(&self) -> impl Iterator<Item = VerifiedVote> {
