@@ -103,6 +103,8 @@ pub struct Ledger {
     /// Steps by the step that they name before them.
     followers: Index<FactId>,
     decisions: About<Decision>,
+    /// Decisions that name groups to tell, by when they say to be decided; with what they are on.
+    telling: BTreeMap<(u64, FactId), FactId>,
     windows: About<WindowClosed>,
     /// By proposal; a signed statement may be carried by several facts.
     votes: BTreeMap<FactId, BTreeMap<SignedVote, BTreeMap<FactId, Box<Header>>>>,
@@ -161,7 +163,12 @@ impl Ledger {
         }
         let taken = match fact.header().kind.as_str() {
             KIND_PROPOSAL => read(fact).map(|r| self.insert_proposal(r)),
-            KIND_DECISION => read(fact).map(|r: Recorded<Decision>| self.decisions.insert(r.body.proposal, r)),
+            KIND_DECISION => read(fact).map(|r: Recorded<Decision>| {
+                if !r.body.obligations.notify.is_empty() {
+                    self.telling.insert((r.body.decided_ms, r.id), r.body.proposal);
+                }
+                self.decisions.insert(r.body.proposal, r)
+            }),
             KIND_VOTE => self.insert_vote(fact),
             KIND_PERMIT => read(fact).map(|r: Recorded<Permit>| {
                 self.permits_of.insert(r.body.proposal, r.id);

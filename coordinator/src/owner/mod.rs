@@ -151,7 +151,9 @@ impl<'a> Bench<'a> {
                 self.check_votes(permit, p, &decision.body, &obligations, class)?;
             }
         }
-        Ok(VerifiedPermit::new(permit, p, action, class, evaluation.input_digest))
+        let named = &decision.body.obligations.notify;
+        let more = obligations.notify.iter().filter(|group| !named.contains(group)).cloned().collect();
+        Ok(VerifiedPermit::new(permit, p, action, class, evaluation.input_digest).telling(more))
     }
 
     fn check_bound_to_me(&self, permit: &Recorded<Permit>, p: &Recorded<Proposal>) -> Judged<()> {

@@ -127,6 +127,8 @@ pub(crate) struct Work {
     pub(crate) incarnated_ms: BTreeMap<AuthorId, u64>,
     /// Why each open permit waits or was refused, as last judged.
     pub(crate) verdicts: BTreeMap<FactId, String>,
+    /// Whom this owner's own policy tells of what it started, by permit.
+    pub(crate) told: BTreeMap<FactId, crate::attention::Told>,
     /// What the connectors said and is not written yet.
     pub(crate) reports: Vec<(FactId, cauldron_coordinator::ledger::Report)>,
     /// Terms that members told and that nobody known here signed: the entry that names their signers may be under way.
@@ -467,6 +469,20 @@ impl NodeCore {
         }
         self.spread(&fact, None);
         Ok(fact)
+    }
+
+    /// Whether [`NodeCore::append`] would write this; of what it depends on, nothing is looked at.
+    pub(crate) fn would_append(
+        &self,
+        scope: &Scope,
+        kind: &str,
+        body: Vec<u8>,
+        traceparent: Option<String>,
+    ) -> Result<(), Refusal> {
+        self.may_write()?;
+        let (scope, kind, incarnation) = (scope.clone(), kind.to_owned(), self.incarnation);
+        let draft = Draft { scope, incarnation, kind, deps: vec![], body, hlc: 0, traceparent };
+        self.log.would_take(&self.me, &draft).map_err(|why| Refusal::new(why.code(), why.to_string()))
     }
 
     pub(crate) fn may_write(&self) -> Result<(), Refusal> {

@@ -22,7 +22,12 @@ const RATIONALE_BYTES_MAX: usize = 600;
 /// Groups in a message.
 const GROUPS_MAX: usize = 16;
 /// How long a webhook is tried with a use of a token before it is told anew; and with what nobody is asked.
-const REVIEW_MS: u64 = 7 * 86_400_000;
+const REVIEW_MS: u64 = 7 * DAY_MS;
+const DAY_MS: u64 = 86_400_000;
+/// After how long people are called again where nobody came: after a night, and not within one.
+const REMIND_MS: u64 = DAY_MS;
+/// The same for audits, of which there may be many and none presses.
+const REMIND_AUDIT_MS: u64 = 7 * DAY_MS;
 const WAITS: &str = "PENDING_APPROVAL";
 
 /// What happened.
@@ -152,8 +157,10 @@ fn glass_key(proposal: &str, used: &str) -> String {
     format!("{proposal}#{used}")
 }
 
+/// Calls of one reason are one matter, whenever they come.
 fn notice_key(proposal: &str, kind: Kind, terms: &str) -> String {
-    format!("{proposal}!{}/{terms}", kind.name())
+    let which = if let Kind::Attention(call) = kind { call.name() } else { terms };
+    format!("{proposal}!{}/{which}", kind.name())
 }
 
 /// Something that is said once, before it is known what to say of its proposal.
@@ -175,8 +182,12 @@ impl From<Told> for Notice {
 
 impl Notice {
     fn of(calls: Attention, now: Clock) -> Self {
-        let (kind, terms) = (Kind::Attention(calls.call), calls.call.name().to_owned());
-        let until_ms = now.wall_ms.saturating_add(REVIEW_MS);
+        let every_ms = if calls.call == Call::Audit { REMIND_AUDIT_MS } else { REMIND_MS };
+        // Numbered from when it came up, so that every node calls again at the same time, under the same id. Whatever that time is: one
+        // that lies far ahead moves the hour of the day, and stops nothing.
+        let round = now.wall_ms.saturating_sub(calls.since_ms % every_ms) / every_ms;
+        let terms = format!("{}/{}/{round}", calls.call.name(), calls.since_ms);
+        let (kind, until_ms) = (Kind::Attention(calls.call), now.wall_ms.saturating_add(REVIEW_MS));
         Self { proposal: calls.proposal, kind, terms, groups: calls.groups, until_ms }
     }
 
@@ -207,27 +218,36 @@ pub(super) struct Seen {
     pub(super) settled: BTreeMap<String, (About, &'static str)>,
     /// What is said once and still holds, by what it is remembered under.
     pub(super) notices: BTreeSet<String>,
+    /// The same, each with its terms: what need not be read again.
+    pub(super) read: BTreeSet<(String, String)>,
 }
 
 impl Seen {
     /// Reads what `/v1/approvals` shows, the state of the proposals in `known`, and the notices that were not `shown` before.
-    pub(super) fn of(core: &NodeCore, now: Clock, known: &BTreeSet<String>, shown: &BTreeSet<String>) -> Self {
+    pub(super) fn of(
+        core: &NodeCore,
+        now: Clock,
+        known: &BTreeSet<String>,
+        shown: &BTreeSet<(String, String)>,
+    ) -> Self {
         let mut seen = Self::default();
         for used in core.glass_view() {
             let line = used.proposal.parse().ok().and_then(|id| core.line_of(now, &id));
             line.iter().for_each(|line| seen.glass(line, &used, known));
         }
         seen.waiting.extend(core.asked(now).iter().map(Asking::from));
-        let told = core.told(now.wall_ms.saturating_sub(REVIEW_MS)).into_iter().map(Notice::from);
+        let told = core.told(now.wall_ms.saturating_sub(REVIEW_MS), now).into_iter().map(Notice::from);
         let notices = told.chain(core.attention().into_iter().map(|calls| Notice::of(calls, now)));
         for notice in notices.collect::<Vec<_>>() {
-            let new = !shown.contains(&notice.key());
+            let named = (notice.key(), notice.terms.clone());
+            let new = !shown.contains(&named);
             if let Some(line) = new.then(|| core.line_of(now, &notice.proposal)).flatten() {
                 let about = About { deadline_ms: notice.until_ms, ..About::from(&line) };
                 let (terms, groups, kind) = (notice.terms.clone(), notice.groups.clone(), notice.kind);
                 seen.waiting.push(Asking { about, terms, groups, kind });
             }
-            seen.notices.insert(notice.key());
+            seen.notices.insert(named.0.clone());
+            seen.read.insert(named);
         }
         for line in known.iter().filter_map(|id| core.line_of(now, &id.parse().ok()?)) {
             if let Some(outcome) = outcome(line.state) {
@@ -397,6 +417,7 @@ mod tests {
         for (call, says, can) in [
             (Call::Unknown, "nobody knows whether it happened", "`cauldron reconcile ab12 --happened yes|no`"),
             (Call::CompensationFailed, "could not be taken back", "`cauldron undo ab12`"),
+            (Call::VerifyFailed, "a check of it did not come out well", "`cauldron break-glass review ab12`"),
             (Call::Contested, "a no came after it was begun", "`cauldron undo ab12`"),
             (Call::Audit, "selected to be looked at", "`cauldron break-glass review ab12`"),
         ] {
@@ -409,6 +430,32 @@ mod tests {
             let how = needed["data"]["how"].as_str().expect("text");
             assert!(how.contains(says) && how.contains(can), "{how}");
         }
+    }
+
+    #[test]
+    fn who_does_not_come_is_called_again_and_every_node_calls_at_the_same_time() {
+        let since_ms = 1_764_500_000_000;
+        let at = |ms: u64| Clock {
+            wall_ms: since_ms + ms,
+            boottime_ms: 0,
+            confidence: cauldron_identity::Confidence::Local,
+        };
+        let notice = |call: Call, since_ms: u64, ms: u64| {
+            let calls = Attention { proposal: FactId::from_bytes([1; 32]), call, groups: groups(&[]), since_ms };
+            let notice = Notice::of(calls, at(ms));
+            (notice.key(), notice.terms)
+        };
+        let first = notice(Call::Unknown, since_ms, 0);
+        assert_eq!(notice(Call::Unknown, since_ms, DAY_MS - 1), first, "within a day it is said once");
+        let again = notice(Call::Unknown, since_ms, DAY_MS);
+        assert!(again.0 == first.0 && again.1 != first.1, "{again:?}");
+        assert_eq!(notice(Call::Unknown, since_ms, 2 * DAY_MS - 1), again);
+        assert_ne!(notice(Call::Unknown, since_ms + 1, 1).1, first.1, "it came up anew");
+        let audit = |ms: u64| notice(Call::Audit, since_ms, ms).1;
+        assert!(audit(0) == audit(7 * DAY_MS - 1) && audit(0) != audit(7 * DAY_MS));
+        // Somebody's clock is far ahead: no day goes by without a call for that.
+        let far: BTreeSet<String> = (0..5).map(|day| notice(Call::Unknown, u64::MAX - 7, day * DAY_MS).1).collect();
+        assert_eq!(far.len(), 5);
     }
 
     #[test]

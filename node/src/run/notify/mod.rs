@@ -129,7 +129,7 @@ impl Notifier {
             for hook in &self.hooks {
                 hook.observe(now, &seen, &self.sender, &mut quiet);
             }
-            shown = seen.notices;
+            shown = seen.read;
             tokio::select! {
                 _ = stop.wait_for(|stop| *stop) => return,
                 () = tokio::time::sleep(self.next_look(now)) => {}
