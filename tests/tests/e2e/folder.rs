@@ -266,8 +266,15 @@ fn what_happened_by_a_persons_word_is_done_and_its_undo_is_the_connectors_to_ref
     assert!(place.mesh.lyon.run(&undo).refused_with(5).contains("it is not done"));
     place.mesh.hq.run(&["reconcile", &id, "--happened", "yes", "--reason", "it says two", "--yes"]).ok();
     place.mesh.lyon.until_state(&id, "DONE");
+    let stands = || {
+        let sites = place.mesh.hq.items("/v1/sites");
+        let line = sites.iter().find(|s| s["site"] == "lyon").map(|s| s["line"].clone()).unwrap_or_default();
+        line["lyon.done"] == "1" && line["lyon.standing"] == "1"
+    };
+    eventually("its site counts it", stands);
     place.mesh.lyon.run(&undo).ok();
     place.mesh.hq.until_state(&id, "COMPENSATION_FAILED");
+    assert!(stands(), "it could not be taken back");
     assert_eq!((place.text().as_str(), place.mesh.lyon.facts(&id, "started").len()), ("two\n", 1));
     assert!(place.mesh.hq.facts(&id, "verify-failed").is_empty(), "whoever said so has looked");
 }
