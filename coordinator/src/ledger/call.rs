@@ -7,6 +7,7 @@ use cauldron_identity::{Digest, FactId};
 
 use super::{Ledger, Recorded, Report, Reviewed, State, Status, index};
 use crate::bodies::{Decision, Proposal};
+use crate::planted;
 use crate::vote::SKEW_MS_MAX;
 
 /// One whole, in parts per million.
@@ -129,7 +130,8 @@ impl Ledger {
         let permit = self.start(started).and_then(|start| self.permit(&start.body.permit));
         permit.is_some_and(|permit| {
             let decision = self.decisions_on(&permit.body.proposal).find(|d| d.id == permit.body.decision);
-            is_audited(&permit.id, decision.map_or(0, |d| d.body.obligations.audit_ppm))
+            let lot = if planted::active("audit-drawn-by-owner") { *started } else { permit.id };
+            is_audited(&lot, decision.map_or(0, |d| d.body.obligations.audit_ppm))
         })
     }
 

@@ -118,7 +118,9 @@ impl NodeCore {
                 what: call.name(),
                 operation: p.body.operation.clone(),
                 target: p.body.resource.clone(),
+                says: call.says(),
                 how: how(call, &id.short()),
+                commands: commands(call, &id.short()),
             })
         };
         calls.into_iter().take(SHOWN_MAX).filter_map(one).collect()
@@ -135,6 +137,20 @@ impl NodeCore {
     pub(crate) fn why_attention(&self, id: &FactId) -> Option<String> {
         let call = self.docket.call_of(id)?;
         Some(format!("a person must look: {}", how(call, &id.short())))
+    }
+}
+
+/// Commands that settle a call, as they are written; words in capitals are for whoever runs them to put in.
+fn commands(call: Call, short: &str) -> Vec<String> {
+    let undo = || format!("cauldron undo {short} --reason WHY");
+    let review = || format!("cauldron break-glass review {short} --note FOUND");
+    match call {
+        Call::Unknown => ["yes", "no"]
+            .map(|happened| format!("cauldron reconcile {short} --happened {happened} --reason HOW-YOU-KNOW"))
+            .into(),
+        Call::CompensationFailed | Call::Contested => vec![undo()],
+        Call::VerifyFailed => vec![undo(), review()],
+        Call::Audit => vec![review()],
     }
 }
 

@@ -82,7 +82,7 @@ pub struct SelfView {
     pub break_glass: u64,
     /// Actions that a person must look at, the most pressing 64.
     pub attention: Vec<AttentionView>,
-    /// How many there are, by reason: `unknown`, `compensation_failed`, `contested`, `audit`.
+    /// How many there are, by reason: `unknown`, `compensation_failed`, `verify_failed`, `contested`, `audit`.
     pub attention_counts: BTreeMap<&'static str, u64>,
     /// Version of the active policy.
     pub policy: Option<String>,
