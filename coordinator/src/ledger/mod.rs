@@ -31,6 +31,8 @@ mod call_tests;
 pub(crate) mod people_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod voter_tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 

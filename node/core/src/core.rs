@@ -471,20 +471,6 @@ impl NodeCore {
         Ok(fact)
     }
 
-    /// Whether [`NodeCore::append`] would write this; of what it depends on, nothing is looked at.
-    pub(crate) fn would_append(
-        &self,
-        scope: &Scope,
-        kind: &str,
-        body: Vec<u8>,
-        traceparent: Option<String>,
-    ) -> Result<(), Refusal> {
-        self.may_write()?;
-        let (scope, kind, incarnation) = (scope.clone(), kind.to_owned(), self.incarnation);
-        let draft = Draft { scope, incarnation, kind, deps: vec![], body, hlc: 0, traceparent };
-        self.log.would_take(&self.me, &draft).map_err(|why| Refusal::new(why.code(), why.to_string()))
-    }
-
     pub(crate) fn may_write(&self) -> Result<(), Refusal> {
         match self.life.describe() {
             Some((code, reason)) => Err(Refusal::new(code, reason)),
