@@ -41,8 +41,10 @@ impl Ledger {
         };
         for p in self.lineage(lineage) {
             let says = format!("{} on {}: {}", p.body.operation, p.body.resource, p.body.rationale);
-            let edited =
-                p.body.hand.as_ref().and_then(|h| h.statement().ok()).map(|h| format!("{} ({}): ", h.person, h.reason));
+            let edited = p.body.hand.as_ref().and_then(|h| h.statement().ok()).map(|h| match h.reason.trim() {
+                "" => format!("{}: ", h.person),
+                reason => format!("{} ({reason}): ", h.person),
+            });
             add(&p.header, p.id, edited.unwrap_or_default() + &says, self.proposal_counts(p, authority).err());
             for w in self.windows_on(&p.id) {
                 let says = "nobody objected in time".to_owned();
