@@ -58,6 +58,15 @@ impl Call {
     }
 }
 
+/// What people are called for, as far as it tells a new matter from an old one: the same at every node that holds the same facts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Matter {
+    /// When something was last said of it, milliseconds since the Unix epoch, by the clock of whoever said it.
+    pub since_ms: u64,
+    /// How much was said: a date far ahead hides nothing that comes after it.
+    pub said: u64,
+}
+
 impl Status {
     /// Why a person must look at it, but for audits; the most pressing reason first.
     fn calls(&self) -> impl Iterator<Item = Call> {
@@ -109,15 +118,15 @@ impl Ledger {
         looks.any(|look| look.at_ms.saturating_add(SKEW_MS_MAX) >= failed_ms)
     }
 
-    /// When something was last said that bears on why a person must look at a proposal, milliseconds since the Unix epoch by whoever
-    /// said it: the same at every node that holds the same. What is said anew makes a new matter of it.
+    /// What was said so far that bears on why a person must look at a proposal.
     #[must_use]
-    pub fn called_ms(&self, status: &Status, authority: &Authority) -> u64 {
+    pub fn matter(&self, status: &Status, authority: &Authority) -> Matter {
         let starts = self.starts_of(&status.id, authority).flat_map(|start| {
             let reports = self.reports_on(&start.id).map(|r| r.header.wall_ms());
             reports.chain(self.words_ms(start, authority)).chain([start.header.wall_ms()])
         });
-        starts.chain(status.denials.iter().map(|denial| denial.at_ms)).max().unwrap_or(0)
+        let all = starts.chain(status.denials.iter().map(|denial| denial.at_ms));
+        all.fold(Matter::default(), |of, ms| Matter { since_ms: of.since_ms.max(ms), said: of.said + 1 })
     }
 
     fn awaits_audit(&self, status: &Status, authority: &Authority) -> bool {

@@ -100,22 +100,29 @@ fn what_is_said_anew_makes_a_new_matter_of_a_call() {
     let p = world.ledger.permit(&permit).expect("here").body.proposal;
     let since = |world: &World| {
         let status = world.status(&p);
-        (world.ledger.call(&status, &world.authority), world.ledger.called_ms(&status, &world.authority))
+        (world.ledger.call(&status, &world.authority), world.ledger.matter(&status, &world.authority))
     };
     world.clock.wall_ms += 1_000;
     world.lost(&started);
-    let (call, first_ms) = since(&world);
-    assert_eq!((call, first_ms), (Some(Call::Unknown), world.clock.wall_ms));
+    let (call, first) = since(&world);
+    assert_eq!((call, first.since_ms), (Some(Call::Unknown), world.clock.wall_ms));
     world.clock.wall_ms += 1_000;
     world.word("ana", &started, false);
     assert_eq!(since(&world).0, None, "ana knows");
     // Who said so leaves, and nobody knows again: that is not what people were called for before.
     world.revoke("ana");
-    let (call, again_ms) = since(&world);
-    assert!(call == Some(Call::Unknown) && again_ms > first_ms, "{again_ms}");
+    let (call, again) = since(&world);
+    assert!(call == Some(Call::Unknown) && again.since_ms > first.since_ms, "{again:?}");
     world.clock.wall_ms += 1_000;
     world.word("cy", &started, false);
-    assert_eq!(since(&world).1, again_ms, "cy may not say");
+    assert_eq!(since(&world).1, again, "cy may not say");
+    // Whoever dates their word far ahead hides no later one.
+    let far = crate::bodies::WordStatement { issued_ms: u64::MAX, ..world.word_statement("bo", &started, false) };
+    world.put(3, "site/lyon", crate::bodies::KIND_RECONCILED, &Signed::sign(&far, &World::person_key("bo")));
+    world.revoke("bo");
+    let far = since(&world).1;
+    world.lost(&started);
+    assert_ne!(since(&world).1, far);
 }
 
 #[test]

@@ -42,7 +42,7 @@ use cauldron_identity::{AuthorId, Digest, Fact, FactId, Header};
 use minicbor::Decode;
 
 pub use alone::Reviewed;
-pub use call::{Call, is_audited};
+pub use call::{Call, Matter, is_audited};
 pub use child::{GENERATIONS_MAX, edited, modified};
 pub use deputies::Deputised;
 pub use docket::{Docket, Held};

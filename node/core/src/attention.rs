@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use cauldron_coordinator::bodies::Outcome;
-use cauldron_coordinator::ledger::Call;
+use cauldron_coordinator::ledger::{Call, Matter};
 use cauldron_coordinator::owner::VerifiedPermit;
 use cauldron_identity::{Clock, Digest, FactId};
 
@@ -42,8 +42,8 @@ pub struct Attention {
     pub call: Call,
     /// The groups that were asked about it; empty where nobody was.
     pub groups: BTreeSet<String>,
-    /// When something was last said that bears on it, milliseconds since the Unix epoch: the same at every node that holds the same.
-    pub since_ms: u64,
+    /// What tells it from an earlier one.
+    pub matter: Matter,
 }
 
 impl NodeCore {
@@ -82,7 +82,7 @@ impl NodeCore {
     /// What a person must look at, as of the last input.
     #[must_use]
     pub fn attention(&self) -> Vec<Attention> {
-        let one = |(id, call, since_ms): (&FactId, Call, u64)| {
+        let one = |(id, call, matter): (&FactId, Call, Matter)| {
             let p = self.ledger.proposal(id)?;
             let groups = match call {
                 Call::Audit => self.ledger.auditors(p, &self.authority),
@@ -94,7 +94,7 @@ impl NodeCore {
                 Call::VerifyFailed => self.ledger.auditors(p, &self.authority),
                 Call::CompensationFailed | Call::Contested => self.ledger.asked_about(p, &self.authority),
             };
-            Some(Attention { proposal: *id, call, groups, since_ms })
+            Some(Attention { proposal: *id, call, groups, matter })
         };
         self.docket.calls().filter_map(one).collect()
     }

@@ -17,7 +17,7 @@ use cauldron_identity::FactId;
 use cauldron_identity::authority::Authority;
 
 use self::queue::{Place, Queue};
-use super::{Call, Ledger, Recorded, Status, Touched};
+use super::{Call, Ledger, Matter, Recorded, Status, Touched};
 use crate::bodies::Proposal;
 use crate::coordinate::Limits;
 use crate::vote::{Choice, SKEW_MS_MAX};
@@ -54,7 +54,7 @@ pub struct Docket {
     /// Held back, and told of.
     told: BTreeSet<FactId>,
     /// What a person must look at.
-    calls: BTreeMap<FactId, (Call, u64)>,
+    calls: BTreeMap<FactId, (Call, Matter)>,
     /// Of those, what was not told of yet.
     raised: BTreeSet<FactId>,
 }
@@ -112,7 +112,7 @@ impl Docket {
         let status = ledger.status(&id, authority, self.now_ms);
         let call = status.as_ref().and_then(|status| {
             let call = ledger.call(status, authority)?;
-            Some((call, ledger.called_ms(status, authority)))
+            Some((call, ledger.matter(status, authority)))
         });
         self.call(id, call);
         let status = status.filter(|status| status.state.is_open());
@@ -134,7 +134,7 @@ impl Docket {
         self.open.insert(id, Box::new(Kept { status, from_ms, until_ms }));
     }
 
-    fn call(&mut self, id: FactId, call: Option<(Call, u64)>) {
+    fn call(&mut self, id: FactId, call: Option<(Call, Matter)>) {
         let before = match call {
             Some(call) => self.calls.insert(id, call),
             None => self.calls.remove(&id),
@@ -146,10 +146,9 @@ impl Docket {
         }
     }
 
-    /// What a person must look at, and [since when](Ledger::called_ms), as of the last refresh. None of it comes or goes by time
-    /// alone.
-    pub fn calls(&self) -> impl Iterator<Item = (&FactId, Call, u64)> {
-        self.calls.iter().map(|(id, (call, since_ms))| (id, *call, *since_ms))
+    /// What a person must look at, as of the last refresh. None of it comes or goes by time alone.
+    pub fn calls(&self) -> impl Iterator<Item = (&FactId, Call, Matter)> {
+        self.calls.iter().map(|(id, (call, matter))| (id, *call, *matter))
     }
 
     /// Why a person must look at one proposal, as of the last refresh.

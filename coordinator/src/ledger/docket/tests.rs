@@ -200,9 +200,9 @@ fn check_same(docket: &Docket, ledger: &Ledger, authority: &Authority, now_ms: u
         prop_assert_eq!(kept, Some(fresh));
     }
     let calls = ledger.statuses(authority, now_ms);
-    let calls = calls.iter().filter_map(|s| Some((s.id, ledger.call(s, authority)?, ledger.called_ms(s, authority))));
+    let calls = calls.iter().filter_map(|s| Some((s.id, ledger.call(s, authority)?, ledger.matter(s, authority))));
     prop_assert_eq!(
-        docket.calls().map(|(id, call, since_ms)| (*id, call, since_ms)).collect::<Vec<_>>(),
+        docket.calls().map(|(id, call, matter)| (*id, call, matter)).collect::<Vec<_>>(),
         calls.collect::<Vec<_>>()
     );
     let open: Vec<Status> = docket.open(ledger, authority, now_ms).into_iter().map(Cow::into_owned).collect();

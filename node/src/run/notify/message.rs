@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cauldron_agents::proposal::for_display;
 use cauldron_coordinator::bodies::Outcome;
-use cauldron_coordinator::ledger::Call;
+use cauldron_coordinator::ledger::{Call, Matter};
 use cauldron_coordinator::signed::with_reason;
 use cauldron_identity::{Clock, Digest, FactId};
 use cauldron_node_core::view::{GlassView, ProposalView, Time};
@@ -185,8 +185,9 @@ impl Notice {
         let every_ms = if calls.call == Call::Audit { REMIND_AUDIT_MS } else { REMIND_MS };
         // Numbered from when it came up, so that every node calls again at the same time, under the same id. Whatever that time is: one
         // that lies far ahead moves the hour of the day, and stops nothing.
-        let round = now.wall_ms.saturating_sub(calls.since_ms % every_ms) / every_ms;
-        let terms = format!("{}/{}/{round}", calls.call.name(), calls.since_ms);
+        let Matter { since_ms, said } = calls.matter;
+        let round = now.wall_ms.saturating_sub(since_ms % every_ms) / every_ms;
+        let terms = format!("{}/{since_ms}/{said}/{round}", calls.call.name());
         let (kind, until_ms) = (Kind::Attention(calls.call), now.wall_ms.saturating_add(REVIEW_MS));
         Self { proposal: calls.proposal, kind, terms, groups: calls.groups, until_ms }
     }
@@ -441,7 +442,12 @@ mod tests {
             confidence: cauldron_identity::Confidence::Local,
         };
         let notice = |call: Call, since_ms: u64, ms: u64| {
-            let calls = Attention { proposal: FactId::from_bytes([1; 32]), call, groups: groups(&[]), since_ms };
+            let calls = Attention {
+                proposal: FactId::from_bytes([1; 32]),
+                call,
+                groups: groups(&[]),
+                matter: Matter { since_ms, said: 2 },
+            };
             let notice = Notice::of(calls, at(ms));
             (notice.key(), notice.terms)
         };
