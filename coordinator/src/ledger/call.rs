@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use cauldron_identity::authority::Authority;
 use cauldron_identity::{Digest, FactId};
 
+use super::word::is_gone;
 use super::{Ledger, Recorded, Report, Reviewed, State, Status, index};
 use crate::bodies::{Decision, Proposal};
 use crate::planted;
@@ -101,6 +102,11 @@ impl Ledger {
     /// Why a person must look at a proposal; the most pressing reason where there are several.
     #[must_use]
     pub fn call(&self, status: &Status, authority: &Authority) -> Option<Call> {
+        // Taking it back was begun by a life that is over: nobody will say that it was done.
+        let begun = status.started.filter(|_| status.state == State::Compensating).and_then(|id| self.start(&id));
+        if begun.is_some_and(|start| is_gone(&start.header, authority)) {
+            return Some(Call::CompensationFailed);
+        }
         let mut calls =
             status.calls().filter(|call| *call != Call::VerifyFailed || !self.is_accepted(status, authority));
         calls.next().or_else(|| self.awaits_audit(status, authority).then_some(Call::Audit))

@@ -93,6 +93,17 @@ fn what_a_check_refutes_calls_until_it_is_taken_back_or_somebody_says_that_it_st
 }
 
 #[test]
+fn what_a_life_that_is_over_was_taking_back_calls() {
+    let mut world = World::new();
+    let (p, started) = done(&mut world, "203.0.113.7");
+    let begun = Compensating { started, by: None, reason: "a veto".into(), at_ms: NOW };
+    world.put(3, "site/lyon", KIND_COMPENSATING, &begun);
+    assert_eq!(call(&world, &p), None, "its owner is at it");
+    world.reincarnate_lyon();
+    assert_eq!((world.state(&p), call(&world, &p)), (State::Compensating, Some(Call::CompensationFailed)));
+}
+
+#[test]
 fn what_is_said_anew_makes_a_new_matter_of_a_call() {
     let mut world = World::new();
     let permit = world.permitted("203.0.113.7");
