@@ -6,6 +6,7 @@
 
 mod kept;
 mod message;
+mod notice;
 mod outbox;
 mod post;
 mod sign;
