@@ -239,3 +239,10 @@ impl<T: Statement + Serialize> Serialize for Signed<T> {
         }
     }
 }
+
+/// What somebody did, and why, where they said so: a reason may be empty.
+#[must_use]
+pub fn with_reason(what: impl Into<String>, reason: &str) -> String {
+    let what = what.into();
+    if reason.trim().is_empty() { what } else { format!("{what}: {reason}") }
+}

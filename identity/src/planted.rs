@@ -79,6 +79,7 @@
 //!
 //! | name | what it breaks |
 //! |---|---|
+//! | `audit-drawn-by-owner` | whoever acts draws which of its own actions people look at |
 //! | `deputy-votes-twice` | a person and their deputy fill two seats with one right |
 //! | `writer-approves` | who wrote or edited a proposal may approve it |
 //! | `silence-unvouched` | an owner goes by silence without a coordinator's word |
@@ -103,7 +104,8 @@
 //! | `purpose-restated` | a session may say anew what it is for, after it read something |
 
 /// The bugs of what people and coordinators may do to a proposal.
-pub const GOVERN_NAMES: [&str; 22] = [
+pub const GOVERN_NAMES: [&str; 23] = [
+    "audit-drawn-by-owner",
     "deputy-votes-twice",
     "writer-approves",
     "silence-unvouched",

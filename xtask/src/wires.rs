@@ -7,7 +7,7 @@ use std::process::{ExitCode, Stdio};
 use crate::forward::cargo;
 
 /// Bug, and package and name of the test that must fail with it.
-const CAUGHT_BY: [(&str, &str, &str); 35] = [
+const CAUGHT_BY: [(&str, &str, &str); 36] = [
     ("resumption-on", "cauldron-mesh", "a_session_is_never_resumed_so_a_distrusted_peer_is_verified_again"),
     ("guard-off", "cauldron-mesh", "withdrawn_trust_ends_live_connections_and_keeps_them_out"),
     ("path-check-off", "cauldron-mesh", "no_bad_certificate_is_let_in_by_either_side"),
@@ -29,6 +29,7 @@ const CAUGHT_BY: [(&str, &str, &str); 35] = [
     ("seal-of-one", "cauldron-crdt", "one_reader_ends_nothing"),
     ("cold-unproven", "cauldron-crdt", "a_damaged_archive_record_is_missing_and_reported"),
     ("pack-named-by-first", "cauldron-crdt", "a_mended_fact_wins_and_no_pack_takes_the_place_of_another"),
+    ("audit-drawn-by-owner", "cauldron-coordinator", "an_owner_does_not_choose_what_of_its_own_is_audited"),
     ("deputy-votes-twice", "cauldron-coordinator", "one_right_is_one_vote_however_it_is_used"),
     ("writer-approves", "cauldron-coordinator", "an_edit_is_a_child_that_others_approve"),
     ("silence-unvouched", "cauldron-coordinator", "silence_allows_once_a_coordinator_says_it_was_kept"),

@@ -4,6 +4,7 @@ use cauldron_identity::{Digest, FactId, MeshId};
 use minicbor::{Decode, Encode};
 use serde::Serialize;
 
+use crate::signed::with_reason;
 use crate::signed::{Signed, statement};
 
 /// What a person signs when they have found out whether something happened.
@@ -45,7 +46,7 @@ impl WordStatement {
     #[must_use]
     pub fn says(&self) -> String {
         let what = if self.happened { "it happened" } else { "it did not happen" };
-        format!("{what}, by the word of {}: {}", self.person, self.reason)
+        with_reason(format!("{what}, by the word of {}", self.person), &self.reason)
     }
 }
 

@@ -86,23 +86,23 @@ impl Ledger {
 
     /// Who said first that they looked at something, of these groups; of no groups, anybody.
     fn looked_at(&self, id: &FactId, may: &BTreeSet<String>, authority: &Authority) -> Option<Reviewed> {
-        self.looked_at_but(id, may, &BTreeSet::new(), authority)
+        let looks = self.looks(id, may.clone(), BTreeSet::new(), authority);
+        looks.min_by_key(|r| (r.at_ms, r.person.clone()))
     }
 
-    /// The same, but for some people.
-    pub(super) fn looked_at_but(
-        &self,
+    /// Everybody who says so, of these groups (of no groups, anybody), but for some people.
+    pub(super) fn looks<'a>(
+        &'a self,
         id: &FactId,
-        may: &BTreeSet<String>,
-        barred: &BTreeSet<String>,
-        authority: &Authority,
-    ) -> Option<Reviewed> {
+        may: BTreeSet<String>,
+        barred: BTreeSet<String>,
+        authority: &'a Authority,
+    ) -> impl Iterator<Item = Reviewed> + use<'a> {
         let said = self.reviews.get(id).into_iter().flat_map(BTreeMap::keys);
         let counts = said.filter_map(|review| review.verify(authority).ok());
-        let counts = counts.filter(|(_, person)| may.is_empty() || person.groups.iter().any(|g| may.contains(g)));
-        let counts = counts.filter(|(statement, _)| !barred.contains(&statement.person));
-        let view = |s: crate::bodies::ReviewStatement| Reviewed { person: s.person, note: s.note, at_ms: s.issued_ms };
-        counts.map(|(statement, _)| view(statement)).min_by_key(|r| (r.at_ms, r.person.clone()))
+        let counts = counts.filter(move |(_, person)| may.is_empty() || person.groups.iter().any(|g| may.contains(g)));
+        let counts = counts.filter(move |(statement, _)| !barred.contains(&statement.person));
+        counts.map(|(s, _)| Reviewed { person: s.person, note: s.note, at_ms: s.issued_ms })
     }
 
     /// The groups whose members may review a use: those that policy asked, and the site's own.

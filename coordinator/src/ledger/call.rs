@@ -5,8 +5,11 @@ use std::collections::BTreeSet;
 use cauldron_identity::authority::Authority;
 use cauldron_identity::{Digest, FactId};
 
-use super::{Ledger, Recorded, Reviewed, State, Status};
+use super::word::is_gone;
+use super::{Ledger, Recorded, Report, Reviewed, State, Status, index};
 use crate::bodies::{Decision, Proposal};
+use crate::planted;
+use crate::vote::SKEW_MS_MAX;
 
 /// One whole, in parts per million.
 const PPM: u64 = 1_000_000;
@@ -18,6 +21,8 @@ pub enum Call {
     Unknown,
     /// It happened and could not be taken back.
     CompensationFailed,
+    /// It is done, and a check of it does not hold or could not be made.
+    VerifyFailed,
     /// A no came after it was begun, and it stands or may.
     Contested,
     /// It is done, and is one of the share that policy has people look at.
@@ -26,7 +31,8 @@ pub enum Call {
 
 impl Call {
     /// Every one, the most pressing first.
-    pub const ALL: [Self; 4] = [Self::Unknown, Self::CompensationFailed, Self::Contested, Self::Audit];
+    pub const ALL: [Self; 5] =
+        [Self::Unknown, Self::CompensationFailed, Self::VerifyFailed, Self::Contested, Self::Audit];
 
     /// As it is written in messages and metrics.
     #[must_use]
@@ -34,6 +40,7 @@ impl Call {
         match self {
             Self::Unknown => "unknown",
             Self::CompensationFailed => "compensation_failed",
+            Self::VerifyFailed => "verify_failed",
             Self::Contested => "contested",
             Self::Audit => "audit",
         }
@@ -45,31 +52,46 @@ impl Call {
         match self {
             Self::Unknown => "nobody knows whether it happened",
             Self::CompensationFailed => "it happened and could not be taken back",
+            Self::VerifyFailed => "it is done, and a check of it did not come out well",
             Self::Contested => "a no came after it was begun",
             Self::Audit => "it is done, and was selected to be looked at",
         }
     }
 }
 
+/// What people are called for, as far as it tells a new matter from an old one: the same at every node that holds the same facts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Matter {
+    /// When something was last said of it, milliseconds since the Unix epoch, by the clock of whoever said it.
+    pub since_ms: u64,
+    /// How much was said: a date far ahead hides nothing that comes after it.
+    pub said: u64,
+}
+
 impl Status {
-    /// Why a person must look at it, but for audits; the most pressing reason where there are several.
-    fn call(&self) -> Option<Call> {
-        match self.state {
+    /// Why a person must look at it, but for audits; the most pressing reason first.
+    fn calls(&self) -> impl Iterator<Item = Call> {
+        let stands = self.state.is_started() && !self.ended;
+        let calls = match self.state {
             // A permit that a past life may have used has no start that anybody could say something of.
-            State::Unknown => self.started.map(|_| Call::Unknown),
-            State::CompensationFailed => Some(Call::CompensationFailed),
+            State::Unknown => [self.started.map(|_| Call::Unknown), None],
+            State::CompensationFailed => [Some(Call::CompensationFailed), None],
             // It has no effect, or loses it.
-            State::Failed | State::Compensating | State::Compensated => None,
-            state => (self.contested && state.is_started() && !self.ended).then_some(Call::Contested),
-        }
+            State::Failed | State::Compensating | State::Compensated => [None, None],
+            state => [
+                (state == State::VerifyFailed && stands).then_some(Call::VerifyFailed),
+                (self.contested && stands).then_some(Call::Contested),
+            ],
+        };
+        calls.into_iter().flatten()
     }
 }
 
-/// Whether an action is one of `ppm` parts per million that people look at. By its start alone, so it is the same at every node, and
-/// nobody knows it before the start is signed.
+/// Whether an action is one of `ppm` parts per million that people look at. By its permit alone, so it is the same at every node.
+/// Whoever acts does not choose the permit, and whoever writes permits does not act: neither escapes an audit without the other.
 #[must_use]
-pub fn is_audited(started: &FactId, ppm: u32) -> bool {
-    let digest = Digest::of("cauldron/audit/v1", started.as_bytes());
+pub fn is_audited(permit: &FactId, ppm: u32) -> bool {
+    let digest = Digest::of("cauldron/audit/v1", permit.as_bytes());
     let [a, b, c, d, ..] = *digest.as_bytes();
     // Below one million: the first 32 bits as a share of all that there are.
     let place = (u64::from(u32::from_be_bytes([a, b, c, d])) * PPM) >> 32;
@@ -80,22 +102,52 @@ impl Ledger {
     /// Why a person must look at a proposal; the most pressing reason where there are several.
     #[must_use]
     pub fn call(&self, status: &Status, authority: &Authority) -> Option<Call> {
-        status.call().or_else(|| self.awaits_audit(status, authority).then_some(Call::Audit))
+        // Taking it back was begun by a life that is over: nobody will say that it was done.
+        let begun = status.started.filter(|_| status.state == State::Compensating).and_then(|id| self.start(&id));
+        if begun.is_some_and(|start| is_gone(&start.header, authority)) {
+            return Some(Call::CompensationFailed);
+        }
+        let mut calls =
+            status.calls().filter(|call| *call != Call::VerifyFailed || !self.is_accepted(status, authority));
+        calls.next().or_else(|| self.awaits_audit(status, authority).then_some(Call::Audit))
+    }
+
+    /// Whether somebody who may says to have looked at an action since its checks failed: it stands as it is.
+    fn is_accepted(&self, status: &Status, authority: &Authority) -> bool {
+        let Some((p, started)) = self.proposal(&status.id).zip(status.started) else { return false };
+        let failed = self.reports_on(&started).filter_map(|r| match &r.body {
+            Report::VerifyFailed(checks) => Some(checks.at_ms),
+            _ => None,
+        });
+        let failed_ms = failed.max().unwrap_or(0);
+        let mut looks = self.looks(&started, self.auditors(p, authority), self.writers(p), authority);
+        looks.any(|look| look.at_ms.saturating_add(SKEW_MS_MAX) >= failed_ms)
+    }
+
+    /// What was said so far that bears on why a person must look at a proposal.
+    #[must_use]
+    pub fn matter(&self, status: &Status, authority: &Authority) -> Matter {
+        let starts = self.starts_of(&status.id, authority).flat_map(|start| {
+            let reports = self.reports_on(&start.id).map(|r| r.header.wall_ms());
+            reports.chain(self.words_ms(start, authority)).chain([start.header.wall_ms()])
+        });
+        let all = starts.chain(status.denials.iter().map(|denial| denial.at_ms));
+        all.fold(Matter::default(), |of, ms| Matter { since_ms: of.since_ms.max(ms), said: of.said + 1 })
     }
 
     fn awaits_audit(&self, status: &Status, authority: &Authority) -> bool {
         let Some((p, started)) = self.proposal(&status.id).zip(status.started) else { return false };
-        status.state.has_happened()
-            && is_audited(&started, self.audit_ppm(&started))
-            && self.audited(p, &started, authority).is_none()
+        status.state.has_happened() && self.is_drawn(&started) && self.audited(p, &started, authority).is_none()
     }
 
-    /// The share that the decision behind a start asks for.
-    fn audit_ppm(&self, started: &FactId) -> u32 {
+    /// Whether a start is one of the share that the decision behind it asks for.
+    fn is_drawn(&self, started: &FactId) -> bool {
         let permit = self.start(started).and_then(|start| self.permit(&start.body.permit));
-        let decision =
-            permit.and_then(|permit| self.decisions_on(&permit.body.proposal).find(|d| d.id == permit.body.decision));
-        decision.map_or(0, |d| d.body.obligations.audit_ppm)
+        permit.is_some_and(|permit| {
+            let decision = self.decisions_on(&permit.body.proposal).find(|d| d.id == permit.body.decision);
+            let lot = if planted::active("audit-drawn-by-owner") { *started } else { permit.id };
+            is_audited(&lot, decision.map_or(0, |d| d.body.obligations.audit_ppm))
+        })
     }
 
     /// The groups whose members may say that they have looked at an action: those that were asked about it, or else those that were told.
@@ -112,19 +164,23 @@ impl Ledger {
     /// for it.
     #[must_use]
     pub fn audited(&self, p: &Recorded<Proposal>, started: &FactId, authority: &Authority) -> Option<Reviewed> {
-        let asked_for_it = self.writers(p);
-        self.looked_at_but(started, &self.auditors(p, authority), &asked_for_it, authority)
+        let looks = self.looks(started, self.auditors(p, authority), self.writers(p), authority);
+        looks.min_by_key(|look| (look.at_ms, look.person.clone()))
     }
 
-    /// The decisions since a time, by the clocks of those who may decide, whose obligations name groups that are told.
+    /// The decisions since a time and up to now, by the clocks of those who may decide, whose obligations name groups that are told;
+    /// the oldest first. What says to be decided later than now is told when its time has come, and not before.
     pub fn told_since<'a>(
         &'a self,
         since_ms: u64,
+        now_ms: u64,
         authority: &'a Authority,
     ) -> impl Iterator<Item = &'a Recorded<Decision>> {
-        let names = self.decisions.all().filter(move |d| d.body.decided_ms >= since_ms);
-        let names = names.filter(|d| !d.body.obligations.notify.is_empty());
-        names.filter(|d| self.proposal(&d.body.proposal).is_some_and(|p| self.decision_restricts(p, d, authority)))
+        // A coordinator's clock may be a little ahead of ours.
+        let until_ms = now_ms.saturating_add(SKEW_MS_MAX).max(since_ms);
+        let told = self.telling.range((since_ms, index::FIRST)..=(until_ms, index::LAST));
+        let told = told.filter_map(|((_, id), proposal)| self.decisions.get(proposal, id));
+        told.filter(|d| self.proposal(&d.body.proposal).is_some_and(|p| self.decision_restricts(p, d, authority)))
     }
 
     /// The decisions on a proposal whose obligations name groups that are told, by those who may decide.

@@ -2,8 +2,8 @@
 
 use super::{Call, State, is_audited};
 use crate::bodies::{
-    Compensating, CompensationFailed, KIND_COMPENSATING, KIND_COMPENSATION_FAILED, KIND_REVIEW, KIND_UNKNOWN, Target,
-    Unknown,
+    Compensating, CompensationFailed, Decision, KIND_COMPENSATING, KIND_COMPENSATION_FAILED, KIND_REVIEW, KIND_UNKNOWN,
+    KIND_VERIFY_FAILED, Target, Unknown, Verified,
 };
 use crate::bodies::{Proposal, Review, ReviewStatement};
 use crate::signed::Signed;
@@ -70,6 +70,73 @@ fn what_nobody_knows_calls() {
 }
 
 #[test]
+fn what_a_check_refutes_calls_until_it_is_taken_back_or_somebody_says_that_it_stands() {
+    let mut world = World::new();
+    let (p, started) = done(&mut world, "203.0.113.7");
+    let refuted = Verified { started, checks: vec![], at_ms: NOW };
+    world.put(3, "site/lyon", KIND_VERIFY_FAILED, &refuted);
+    assert_eq!((world.state(&p), call(&world, &p)), (State::VerifyFailed, Some(Call::VerifyFailed)));
+    let lineage = world.status(&p).lineage;
+    world.restrict(2, "site/lyon#restrict", Target::Lineage(lineage));
+    assert_eq!(call(&world, &p), Some(Call::VerifyFailed), "the more pressing of two");
+    let others = review(&world, started, "cy");
+    world.put(3, "site/lyon", KIND_REVIEW, &others);
+    assert_eq!(call(&world, &p), Some(Call::VerifyFailed), "cy was not asked");
+    let looked = review(&world, started, "ana");
+    world.put(3, "site/lyon", KIND_REVIEW, &looked);
+    assert_eq!(call(&world, &p), Some(Call::Contested));
+    // A check that fails after somebody looked is another matter.
+    world.put(3, "site/lyon", KIND_VERIFY_FAILED, &Verified { at_ms: NOW + 3_600_000, ..refuted });
+    assert_eq!(call(&world, &p), Some(Call::VerifyFailed));
+    world.compensated(&started);
+    assert_eq!(call(&world, &p), None);
+}
+
+#[test]
+fn what_a_life_that_is_over_was_taking_back_calls() {
+    let mut world = World::new();
+    let (p, started) = done(&mut world, "203.0.113.7");
+    let begun = Compensating { started, by: None, reason: "a veto".into(), at_ms: NOW };
+    world.put(3, "site/lyon", KIND_COMPENSATING, &begun);
+    assert_eq!(call(&world, &p), None, "its owner is at it");
+    world.reincarnate_lyon();
+    assert_eq!((world.state(&p), call(&world, &p)), (State::Compensating, Some(Call::CompensationFailed)));
+}
+
+#[test]
+fn what_is_said_anew_makes_a_new_matter_of_a_call() {
+    let mut world = World::new();
+    let permit = world.permitted("203.0.113.7");
+    let started = world.start(&permit);
+    let p = world.ledger.permit(&permit).expect("here").body.proposal;
+    let since = |world: &World| {
+        let status = world.status(&p);
+        (world.ledger.call(&status, &world.authority), world.ledger.matter(&status, &world.authority))
+    };
+    world.clock.wall_ms += 1_000;
+    world.lost(&started);
+    let (call, first) = since(&world);
+    assert_eq!((call, first.since_ms), (Some(Call::Unknown), world.clock.wall_ms));
+    world.clock.wall_ms += 1_000;
+    world.word("ana", &started, false);
+    assert_eq!(since(&world).0, None, "ana knows");
+    // Who said so leaves, and nobody knows again: that is not what people were called for before.
+    world.revoke("ana");
+    let (call, again) = since(&world);
+    assert!(call == Some(Call::Unknown) && again.since_ms > first.since_ms, "{again:?}");
+    world.clock.wall_ms += 1_000;
+    world.word("cy", &started, false);
+    assert_eq!(since(&world).1, again, "cy may not say");
+    // Whoever dates their word far ahead hides no later one.
+    let far = crate::bodies::WordStatement { issued_ms: u64::MAX, ..world.word_statement("bo", &started, false) };
+    world.put(3, "site/lyon", crate::bodies::KIND_RECONCILED, &Signed::sign(&far, &World::person_key("bo")));
+    world.revoke("bo");
+    let far = since(&world).1;
+    world.lost(&started);
+    assert_ne!(since(&world).1, far);
+}
+
+#[test]
 fn whoever_had_something_done_does_not_audit_it() {
     let mut world = World::with_policy(ALLOWED);
     let asked = Proposal { on_behalf_of: Some("ana".into()), ..crate::testkit::proposal("203.0.113.7") };
@@ -104,7 +171,7 @@ fn what_policy_has_audited_calls_whom_it_tells_until_one_of_them_looked() {
     let mut world = World::with_policy(ALLOWED);
     let p = world.propose(crate::testkit::proposal("203.0.113.7"));
     let permit = *world.run().last().expect("a permit");
-    let told: Vec<_> = world.ledger.told_since(0, &world.authority).map(|d| d.body.proposal).collect();
+    let told: Vec<_> = world.ledger.told_since(0, NOW, &world.authority).map(|d| d.body.proposal).collect();
     assert_eq!(told, [p], "nobody is asked, and they are told");
     let started = world.start(&permit);
     assert_eq!(call(&world, &p), None, "it is not done");
@@ -129,19 +196,54 @@ fn a_decision_of_somebody_else_tells_nobody() {
     world.run();
     let decision = world.decision(&p);
     world.put(3, "site/lyon", crate::bodies::KIND_DECISION, &decision);
-    assert_eq!(world.ledger.told_since(0, &world.authority).count(), 1, "the coordinator's alone");
-    assert_eq!(world.ledger.told_since(decision.decided_ms + 1, &world.authority).count(), 0);
+    let told = |world: &World, since_ms: u64, now_ms: u64| {
+        let told = world.ledger.told_since(since_ms, now_ms, &world.authority);
+        told.map(|d| d.body.decided_ms).collect::<Vec<_>>()
+    };
+    assert_eq!(told(&world, 0, NOW), [decision.decided_ms], "the coordinator's alone");
+    assert!(told(&world, decision.decided_ms + 1, NOW).is_empty());
+    // A coordinator that dates its decisions far ahead is told of when their time has come, and for no longer than others.
+    let far_ms = NOW + 400 * 86_400_000;
+    world.put(2, "site/lyon", crate::bodies::KIND_DECISION, &Decision { decided_ms: far_ms, ..decision.clone() });
+    world.put(2, "site/lyon", crate::bodies::KIND_DECISION, &Decision { decided_ms: u64::MAX, ..decision.clone() });
+    let earlier = Decision { decided_ms: decision.decided_ms - 1, ..decision.clone() };
+    world.put(2, "site/lyon", crate::bodies::KIND_DECISION, &earlier);
+    assert_eq!(told(&world, 0, NOW), [earlier.decided_ms, decision.decided_ms], "in the order of their times");
+    let week_ms = 7 * 86_400_000;
+    assert_eq!(told(&world, far_ms - week_ms, far_ms), [far_ms]);
+    assert!(told(&world, far_ms + 1, far_ms + week_ms).is_empty());
+}
+
+#[test]
+fn an_owner_does_not_choose_what_of_its_own_is_audited() {
+    const HALF: &str =
+        "package cauldron.guardrail\nallow contains {\"rule\": \"a\", \"why\": \"w\", \"audit_ppm\": 500000}";
+    for n in 0..8 {
+        let mut world = World::with_policy(HALF);
+        let p = world.propose(crate::testkit::proposal(&format!("203.0.113.{n}")));
+        let permit = *world.run().last().expect("a permit");
+        let drawn = is_audited(&permit, 500_000);
+        // Whatever it writes into its start, the lot is cast.
+        for _ in 0..4 {
+            world.clock.wall_ms += 1;
+            let before = world.ledger.clone();
+            let started = world.start(&permit);
+            world.done(&started);
+            assert_eq!(call(&world, &p) == Some(Call::Audit), drawn, "{n}");
+            world.ledger = before;
+        }
+    }
 }
 
 #[test]
 fn the_share_that_is_audited_is_the_one_that_was_asked_for() {
-    let starts =
+    let permits =
         (0..20_000u32).map(|n| Digest::of("test", &n.to_be_bytes())).map(|d| FactId::from_bytes(*d.as_bytes()));
-    let starts: Vec<FactId> = starts.collect();
-    let count = |ppm: u32| starts.iter().filter(|id| is_audited(id, ppm)).count();
-    assert_eq!((count(0), count(1_000_000)), (0, starts.len()));
+    let permits: Vec<FactId> = permits.collect();
+    let count = |ppm: u32| permits.iter().filter(|id| is_audited(id, ppm)).count();
+    assert_eq!((count(0), count(1_000_000)), (0, permits.len()));
     // Ten standard deviations around the mean.
     assert!((1_575..2_425).contains(&count(100_000)), "{}", count(100_000));
     // Whoever is audited at one share is at any larger one.
-    assert!(starts.iter().all(|id| !is_audited(id, 10_000) || is_audited(id, 20_000)));
+    assert!(permits.iter().all(|id| !is_audited(id, 10_000) || is_audited(id, 20_000)));
 }

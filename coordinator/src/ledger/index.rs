@@ -9,8 +9,8 @@ use cauldron_identity::{Digest, FactId};
 
 use super::Recorded;
 
-const FIRST: FactId = FactId::from_bytes([0; 32]);
-const LAST: FactId = FactId::from_bytes([u8::MAX; 32]);
+pub(super) const FIRST: FactId = FactId::from_bytes([0; 32]);
+pub(super) const LAST: FactId = FactId::from_bytes([u8::MAX; 32]);
 
 /// Ids of facts by a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,9 +49,9 @@ impl<T> About<T> {
         self.0.insert((about, said.id), Box::new(said)).is_none()
     }
 
-    /// All, in the order of what they are about.
-    pub(super) fn all(&self) -> impl Iterator<Item = &Recorded<T>> {
-        self.0.values().map(AsRef::as_ref)
+    /// One of them.
+    pub(super) fn get(&self, about: &FactId, id: &FactId) -> Option<&Recorded<T>> {
+        self.0.get(&(*about, *id)).map(AsRef::as_ref)
     }
 
     /// In the order of their ids.

@@ -31,6 +31,8 @@ mod call_tests;
 pub(crate) mod people_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod voter_tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -40,7 +42,7 @@ use cauldron_identity::{AuthorId, Digest, Fact, FactId, Header};
 use minicbor::Decode;
 
 pub use alone::Reviewed;
-pub use call::{Call, is_audited};
+pub use call::{Call, Matter, is_audited};
 pub use child::{GENERATIONS_MAX, edited, modified};
 pub use deputies::Deputised;
 pub use docket::{Docket, Held};
@@ -50,7 +52,7 @@ pub use rights::{Owner, entitled, may_decide};
 pub use saga::Fate;
 pub use session::HISTORY_MAX;
 pub use state::{Denial, DenialKind, PERMIT_MS_MAX, State, Status};
-pub use tally::{APPROVALS_PER_HOUR_MAX, Ballot};
+pub use tally::{APPROVALS_PER_HOUR_MAX, Ballot, Weight};
 pub use timeline::Event;
 pub use touched::Touched;
 
@@ -122,6 +124,8 @@ pub struct Ledger {
     /// Steps by the step that they name before them.
     followers: Index<FactId>,
     decisions: About<Decision>,
+    /// Decisions that name groups to tell, by when they say to be decided; with what they are on.
+    telling: BTreeMap<(u64, FactId), FactId>,
     windows: About<WindowClosed>,
     /// By proposal; a signed statement may be carried by several facts.
     votes: BTreeMap<FactId, BTreeMap<SignedVote, BTreeMap<FactId, Box<Header>>>>,
@@ -180,9 +184,12 @@ impl Ledger {
         }
         let taken = match fact.header().kind.as_str() {
             KIND_PROPOSAL => read(fact).map(|r: Recorded<Proposal>| self.insert_proposal(r.trimmed())),
-            KIND_DECISION => {
-                read(fact).map(|r: Recorded<Decision>| self.decisions.insert(r.body.proposal, r.trimmed()))
-            }
+            KIND_DECISION => read(fact).map(|r: Recorded<Decision>| {
+                if !r.body.obligations.notify.is_empty() {
+                    self.telling.insert((r.body.decided_ms, r.id), r.body.proposal);
+                }
+                self.decisions.insert(r.body.proposal, r.trimmed())
+            }),
             KIND_VOTE => self.insert_vote(fact),
             KIND_PERMIT => read(fact).map(|r: Recorded<Permit>| {
                 self.permits_of.insert(r.body.proposal, r.id);

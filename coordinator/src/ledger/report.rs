@@ -10,6 +10,7 @@ use crate::bodies::{
     KIND_COMPENSATION_FAILED, KIND_DONE, KIND_ENDED, KIND_FAILED, KIND_UNKNOWN, KIND_VERIFIED, KIND_VERIFY_FAILED,
     Unknown, Verified,
 };
+use crate::signed::with_reason;
 
 /// What an owner said about one of its starts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,16 +56,16 @@ impl Report {
     pub fn says(&self) -> String {
         match self {
             Self::Done(d) => format!("done: {}", d.effect_ref),
-            Self::Failed(f) => format!("failed: {}", f.reason),
-            Self::Unknown(u) => format!("unknown: {}", u.reason),
+            Self::Failed(f) => with_reason("failed", &f.reason),
+            Self::Unknown(u) => with_reason("unknown", &u.reason),
             Self::Ended(e) => format!("ended: {}", e.effect_ref),
             Self::Verified(v) => format!("verified: {}", v.says()),
             Self::VerifyFailed(v) => format!("not verified: {}", v.says()),
             Self::Compensating(c) => {
-                format!("taken back by {}: {}", c.by.as_deref().unwrap_or("its owner"), c.reason)
+                with_reason(format!("taken back by {}", c.by.as_deref().unwrap_or("its owner")), &c.reason)
             }
             Self::Compensated(c) => format!("was taken back: {}", c.effect_ref),
-            Self::CompensationFailed(c) => format!("could not be taken back; a person must look: {}", c.reason),
+            Self::CompensationFailed(c) => with_reason("could not be taken back; a person must look", &c.reason),
         }
     }
 

@@ -118,6 +118,19 @@ impl Ledger {
         steps
     }
 
+    /// Where a proposal stands in its saga: the first step that is here, and its own number. One of no saga is the first of itself.
+    #[must_use]
+    pub fn saga_place(&self, p: &Recorded<Proposal>) -> (FactId, u32) {
+        let lineage = p.body.lineage(p.id);
+        let Some(own) = self.first_of(&lineage) else { return (lineage, 0) };
+        let mut first = own;
+        let before = |step: &Recorded<Proposal>| self.proposal(&step.body.saga?.after?);
+        while let Some(step) = before(first).filter(|step| follows(first, step)) {
+            first = step;
+        }
+        (first.id, own.body.saga.map_or(0, |step| step.index))
+    }
+
     /// All proposals of the sagas of `ids`: what becomes of one step concerns every other.
     pub(super) fn with_sagas(&self, ids: &mut BTreeSet<FactId>) {
         let of = |id: &FactId| self.proposal(id).filter(|p| p.body.saga.is_some()).map(|p| p.body.lineage(*id));

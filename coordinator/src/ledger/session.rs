@@ -116,7 +116,7 @@ mod tests {
     #[test]
     fn a_purpose_is_stated_before_anything_was_read_and_nowhere_else() {
         let mut world = World::new();
-        let mut propose = |address: &str, session| {
+        let mut propose = |address: &str, session: Option<SessionStep>| {
             let mut body = proposal(address);
             body.session = session.map(Box::new);
             world.propose(body)

@@ -6,12 +6,12 @@ use cauldron_identity::FactId;
 use cauldron_identity::authority::Authority;
 use serde::Serialize;
 
-use super::word::is_gone;
-use super::{Ledger, Recorded, Report};
+use super::{Ledger, Recorded, Report, word::is_gone};
 use crate::bodies::{Decision, Order, Outcome, Proposal, Requester, Restriction, Target};
 use crate::json::rfc3339;
 use crate::planted;
 use crate::quorum::Fill;
+use crate::signed::with_reason;
 use crate::vote::Choice;
 
 /// How long a permit may be usable, milliseconds.
@@ -309,7 +309,7 @@ impl Ledger {
             return false;
         }
         status.state = State::Denied;
-        status.why = status.denials.iter().map(|d| format!("denied by {}: {}", d.by, d.why)).collect();
+        status.why = status.denials.iter().map(|d| with_reason(format!("denied by {}", d.by), &d.why)).collect();
         true
     }
 

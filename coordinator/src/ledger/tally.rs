@@ -11,11 +11,23 @@ use crate::bodies::{
 };
 use crate::planted;
 use crate::quorum::{Fill, Voter, fill};
+use crate::signed::with_reason;
 use crate::vote::{Choice, SKEW_MS_MAX, VerifiedVote, present_decision};
 
 /// Approvals of one person that count within an hour (guarantees §4): more are not read before they are signed.
 pub const APPROVALS_PER_HOUR_MAX: usize = 60;
 pub(super) const HOUR_MS: u64 = 3_600_000;
+
+/// What a vote that is here comes to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Weight {
+    /// Whether it does what it says: a yes fills a seat, an objection ends a silence, a no stands. None for what asks for nothing.
+    pub counts: Option<bool>,
+    /// Why it does not: half a sentence.
+    pub why: Option<String>,
+    /// How far the seats are filled, with it.
+    pub seats: Fill,
+}
 
 /// Everything an approval is judged against.
 #[derive(Debug, Clone, Copy)]
@@ -72,7 +84,7 @@ impl<'a> Ballot<'a> {
             v.statement.choice == Choice::Object && !v.groups_then.is_disjoint(&window.groups.iter().cloned().collect())
         });
         if let Some(objector) = objector {
-            return Some(format!("{} objected: {}", objector.statement.person, objector.statement.reason));
+            return Some(with_reason(format!("{} objected", objector.statement.person), &objector.statement.reason));
         }
         let writers = self.ledger.writers(self.proposal);
         let people = self.authority.people();
@@ -155,6 +167,45 @@ impl<'a> Ballot<'a> {
         counted.filter(|v| people.contains_key(&voter(v))).map(|v| v.id).collect()
     }
 
+    /// What a vote that is here comes to at `at_ms`.
+    #[must_use]
+    pub fn weigh(&self, vote: &VerifiedVote, at_ms: u64) -> Weight {
+        let why = match vote.statement.choice {
+            Choice::Approve => Some(self.fills(vote, at_ms).err()),
+            Choice::Object => Some(self.may_object(vote).err()),
+            Choice::Deny => Some(None),
+            Choice::Abstain | Choice::Withdraw | Choice::Comment => None,
+        };
+        Weight { counts: why.as_ref().map(Option::is_none), why: why.flatten(), seats: self.fill(at_ms, None) }
+    }
+
+    /// Whether a yes takes a seat that would be empty without it.
+    fn fills(&self, vote: &VerifiedVote, at_ms: u64) -> Result<(), String> {
+        self.counts(vote, at_ms)?;
+        let lacks = |fill: &Fill| fill.needed.saturating_sub(fill.filled);
+        let mut voters = self.voters(at_ms, None);
+        let with = fill(&self.needs(), &voters);
+        if voters.remove(&voter(vote)).is_none() {
+            return Err("its signer has said something else since".to_owned());
+        }
+        let without = fill(&self.needs(), &voters);
+        if lacks(&with) < lacks(&without) {
+            return Ok(());
+        }
+        Err(match without.is_complete() {
+            true => "every seat is filled without it".to_owned(),
+            false => "its signer may take none of the seats that are open".to_owned(),
+        })
+    }
+
+    fn may_object(&self, vote: &VerifiedVote) -> Result<(), String> {
+        let window = self.obligations.veto.as_ref().ok_or("silence does not allow this, so nobody has to object")?;
+        match window.groups.iter().any(|group| vote.groups_then.contains(group)) {
+            true => Ok(()),
+            false => Err(format!("its signer is not of {}, who may object", window.groups.join(", "))),
+        }
+    }
+
     fn verified(&self) -> impl Iterator<Item = VerifiedVote> {
         self.ledger.votes_on(&self.proposal.id).filter_map(|v| v.verify(self.authority).ok())
     }
@@ -167,7 +218,7 @@ impl<'a> Ballot<'a> {
         self.judge(vote, at_ms)?;
         let page = || self.ledger.stopped(&Feature::ApprovalPage, &self.proposal.header.scope, self.authority);
         match (vote.kind == CredentialKind::Passkey).then(page).flatten() {
-            Some(order) => Err(format!("approvals by passkey are stopped by {}: {}", order.by, order.reason)),
+            Some(order) => Err(with_reason(format!("approvals by passkey are stopped by {}", order.by), &order.reason)),
             None => Ok(()),
         }
     }

@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::Ledger;
 use super::rights::stands;
 use crate::json::rfc3339;
+use crate::signed::with_reason;
 
 /// One fact of a lineage's story.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -40,8 +41,10 @@ impl Ledger {
         };
         for p in self.lineage(lineage) {
             let says = format!("{} on {}: {}", p.body.operation, p.body.resource, p.body.rationale);
-            let edited =
-                p.body.hand.as_ref().and_then(|h| h.statement().ok()).map(|h| format!("{} ({}): ", h.person, h.reason));
+            let edited = p.body.hand.as_ref().and_then(|h| h.statement().ok()).map(|h| match h.reason.trim() {
+                "" => format!("{}: ", h.person),
+                reason => format!("{} ({reason}): ", h.person),
+            });
             add(&p.header, p.id, edited.unwrap_or_default() + &says, self.proposal_counts(p, authority).err());
             for w in self.windows_on(&p.id) {
                 let says = "nobody objected in time".to_owned();
@@ -53,9 +56,10 @@ impl Ledger {
             }
             for (vote, carriers) in self.votes.get(&p.id).into_iter().flatten() {
                 let void = vote.verify(authority).err().map(|e| e.to_string());
-                let says = vote
-                    .statement()
-                    .map_or_else(|e| e.to_string(), |s| format!("{} votes {:?}: {}", s.person, s.choice, s.reason));
+                let says = vote.statement().map_or_else(
+                    |e| e.to_string(),
+                    |s| with_reason(format!("{} votes {:?}", s.person, s.choice), &s.reason),
+                );
                 for (id, header) in carriers {
                     add(header, *id, says.clone(), void.clone());
                 }
@@ -75,24 +79,29 @@ impl Ledger {
                 let foreign =
                     || "its token is none that the council gave this site, or signed something else".to_owned();
                 let void = (!self.is_glass_for(used, p, authority)).then(foreign);
-                add(&used.header, used.id, format!("breaks the glass: {}", used.body.reason), void);
+                add(&used.header, used.id, with_reason("breaks the glass", &used.body.reason), void);
                 for (review, carriers) in self.reviews.get(&used.id).into_iter().flatten() {
                     let Ok(s) = review.statement() else { continue };
                     let void = review.verify(authority).err().map(|e| e.to_string());
                     for (id, header) in carriers {
-                        add(header, *id, format!("{} looked at broken glass: {}", s.person, s.note), void.clone());
+                        add(
+                            header,
+                            *id,
+                            with_reason(format!("{} looked at broken glass", s.person), &s.note),
+                            void.clone(),
+                        );
                     }
                 }
             }
             for (r, order) in self.restrictions_on(p, authority) {
                 let lifted = authority.lifted(&r.id).filter(|_| !order.target.is_final());
                 let since = lifted.map(|l| format!("; lifted by entry {} for what is proposed since", l.index));
-                let says = format!("{} stops it: {}{}", order.by, order.reason, since.unwrap_or_default());
+                let says = with_reason(format!("{} stops it", order.by), &order.reason) + &since.unwrap_or_default();
                 for (lift, carriers) in self.site_lifts.get(&r.id).into_iter().flatten() {
                     let Ok(s) = lift.statement() else { continue };
                     let void = lift.verify(authority).err().map(|e| e.to_string());
                     for (id, header) in carriers {
-                        let says = format!("{} lifts it while the site is isolated: {}", s.person, s.reason);
+                        let says = with_reason(format!("{} lifts it while the site is isolated", s.person), &s.reason);
                         add(header, *id, says, void.clone());
                     }
                 }
@@ -102,7 +111,7 @@ impl Ledger {
         for abort in self.aborts.on(lineage) {
             let foreign = || "its author does not own the resource".to_owned();
             let void = (!self.may_abort(abort, authority)).then(foreign);
-            add(&abort.header, abort.id, format!("will not be done: {}", abort.body.reason), void);
+            add(&abort.header, abort.id, with_reason("will not be done", &abort.body.reason), void);
         }
         for start in self.starts.values().filter(|s| s.body.lineage == *lineage) {
             let foreign = || "its author does not own the resource".to_owned();

@@ -95,6 +95,17 @@ impl Ledger {
         if asked.is_empty() { DUTY_GROUPS.map(str::to_owned).into() } else { asked }
     }
 
+    /// When people who might said what became of a start, whatever became of them and their words since.
+    pub(super) fn words_ms<'a>(
+        &'a self,
+        start: &'a Recorded<Started>,
+        authority: &'a Authority,
+    ) -> impl Iterator<Item = u64> + use<'a> {
+        let said = self.words.get(&start.id).into_iter().flat_map(BTreeMap::keys);
+        let then = said.filter_map(|word| word.verify_then(authority).ok());
+        then.filter(|(_, person)| self.may_say(start, person, authority).is_ok()).map(|(s, _)| s.issued_ms)
+    }
+
     /// Every word on a start, with what carries it and why it counts for nothing, where it does.
     pub(super) fn words_on<'a>(
         &'a self,

@@ -30,6 +30,7 @@ use crate::lease::LeaseAge;
 use crate::ledger::{Ballot, Denial, DenialKind, Ledger, PERMIT_MS_MAX, Recorded, State};
 use crate::planted;
 use crate::policy::Engine;
+use crate::signed::with_reason;
 use alone::Way;
 use verdict::{Judged, Stop, refuse, void, wait};
 
@@ -150,7 +151,9 @@ impl<'a> Bench<'a> {
                 self.check_votes(permit, p, &decision.body, &obligations, class)?;
             }
         }
-        Ok(VerifiedPermit::new(permit, p, action, class, evaluation.input_digest))
+        let named = &decision.body.obligations.notify;
+        let more = obligations.notify.iter().filter(|group| !named.contains(group)).cloned().collect();
+        Ok(VerifiedPermit::new(permit, p, action, class, evaluation.input_digest).telling(more))
     }
 
     fn check_bound_to_me(&self, permit: &Recorded<Permit>, p: &Recorded<Proposal>) -> Judged<()> {
@@ -221,7 +224,7 @@ impl<'a> Bench<'a> {
             DenialKind::Vote | DenialKind::Policy => Code::Denied,
             DenialKind::Saga => Code::Saga,
         };
-        void(code, &format!("denied by {}: {}", denial.by, denial.why))
+        void(code, &with_reason(format!("denied by {}", denial.by), &denial.why))
     }
 
     fn check_unused(&self, permit: &FactId, p: &Recorded<Proposal>, resuming: Option<&FactId>) -> Judged<()> {

@@ -1,5 +1,7 @@
 //! The one thing a connector accepts.
 
+use std::collections::BTreeSet;
+
 use cauldron_identity::{Digest, FactId};
 
 use super::undo::VerifiedUndo;
@@ -17,7 +19,7 @@ use crate::ledger::Recorded;
 /// fn forge(id: FactId, digest: Digest, action: Action) -> VerifiedPermit {
 ///     VerifiedPermit {
 ///         permit: id, proposal: id, lineage: id, action, resource: String::new(), intent_key: String::new(),
-///         risk: RiskClass::R0, execute_by_ms: 0, input_digest: digest, expected_version: None, budgets: vec![], sandbox: vec![], undo: None,
+///         risk: RiskClass::R0, execute_by_ms: 0, input_digest: digest, expected_version: None, budgets: vec![], sandbox: vec![], notify: Default::default(), undo: None,
 ///     }
 /// }
 /// ```
@@ -68,6 +70,7 @@ pub struct VerifiedPermit {
     expected_version: Option<String>,
     budgets: Vec<Amount>,
     sandbox: Vec<String>,
+    notify: BTreeSet<String>,
     undo: Option<Digest>,
 }
 
@@ -92,8 +95,14 @@ impl VerifiedPermit {
             expected_version: permit.body.expected_version.clone(),
             budgets: permit.body.budgets.clone(),
             sandbox: permit.body.sandbox.clone(),
+            notify: BTreeSet::new(),
             undo: permit.body.undo,
         }
+    }
+
+    /// With groups that are told of it beside those that its decision names.
+    pub(super) fn telling(self, notify: BTreeSet<String>) -> Self {
+        Self { notify, ..self }
     }
 
     /// The permit fact.
@@ -154,6 +163,12 @@ impl VerifiedPermit {
     #[must_use]
     pub fn sandbox(&self) -> &[String] {
         &self.sandbox
+    }
+
+    /// Groups that this owner's own policy tells of it, and that its decision does not name.
+    #[must_use]
+    pub fn notify(&self) -> &BTreeSet<String> {
+        &self.notify
     }
 
     /// Leave to take the effect back, which was permitted with it; none where nothing takes it back.

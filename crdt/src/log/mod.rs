@@ -247,12 +247,9 @@ impl FactLog {
     /// [`Refusal::Forked`] when the own chain is frozen, [`Refusal::ForeignDep`] when a cause lies in a realm whose
     /// readers are others, [`Refusal::TooLarge`] or [`Refusal::Malformed`] when a bound is broken.
     pub fn append(&mut self, key: &AuthorKey, draft: Draft) -> Result<Arc<Fact>, Refusal> {
+        self.would_take(&key.author_id(), &draft)?;
         let chain = ChainId { scope: draft.scope.clone(), author: key.author_id(), incarnation: draft.incarnation };
         let held = self.held(&chain);
-        if self.is_frozen(&chain, held + 1) {
-            return Err(Refusal::Forked { seq: held + 1 });
-        }
-        self.check_draft(&draft)?;
         let header = HeaderDraft {
             mesh: self.mesh,
             scope: draft.scope,
@@ -265,6 +262,19 @@ impl FactLog {
             traceparent: draft.traceparent,
         };
         Ok(self.push(chain, Fact::seal(key, header, draft.body)))
+    }
+
+    /// Whether [`FactLog::append`] would take a draft of `author`.
+    ///
+    /// # Errors
+    /// What it would say.
+    pub fn would_take(&self, author: &AuthorId, draft: &Draft) -> Result<(), Refusal> {
+        let chain = ChainId { scope: draft.scope.clone(), author: *author, incarnation: draft.incarnation };
+        let next = self.held(&chain) + 1;
+        if self.is_frozen(&chain, next) {
+            return Err(Refusal::Forked { seq: next });
+        }
+        self.check_draft(draft)
     }
 
     fn check_draft(&self, draft: &Draft) -> Result<(), Refusal> {

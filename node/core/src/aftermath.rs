@@ -32,6 +32,12 @@ impl Aftermath {
     pub(crate) fn look_at(&mut self, permit: FactId) {
         self.open.insert(permit);
     }
+
+    /// Whether something may still have to be done about it.
+    #[cfg(test)]
+    pub(crate) fn is_open(&self, permit: &FactId) -> bool {
+        self.open.contains(permit)
+    }
 }
 
 /// What comes next for an effect.

@@ -10,6 +10,7 @@ use cauldron_coordinator::bodies::{
 use cauldron_coordinator::coordinate::{self, Act, Glass, Limits};
 use cauldron_coordinator::lease::{LeaseAge, age_ms_max};
 use cauldron_coordinator::ledger::{Ballot, Recorded, State, Status};
+use cauldron_coordinator::signed::with_reason;
 use cauldron_identity::budget::Budget;
 use cauldron_identity::codec::to_cbor;
 use cauldron_identity::isolation::{BreakGlass, IsolationGrant};
@@ -306,7 +307,7 @@ impl NodeCore {
             why,
             needs_review: permitted && reviewed.is_none(),
             reviewers: self.ledger.reviewers(used, &self.authority).into_iter().collect(),
-            reviewed: reviewed.map(|r| format!("{}: {}", r.person, r.note)),
+            reviewed: reviewed.map(|r| with_reason(&r.person, &r.note)),
         }
     }
 

@@ -3,14 +3,14 @@
 use std::collections::BTreeSet;
 
 use cauldron_coordinator::bodies::{Decision, Proposal, RiskClass};
-use cauldron_coordinator::ledger::{Ballot, Denial, Recorded, State, Status};
+use cauldron_coordinator::ledger::{Ballot, Denial, Recorded, State, Status, Weight};
 use cauldron_coordinator::quorum::{Fill, Voter, fill};
-use cauldron_coordinator::vote::{Choice, VerifiedVote, VoteStatement, present_decision};
+use cauldron_coordinator::vote::{Choice, SignedVote, VerifiedVote, VoteStatement, present_decision};
 use cauldron_identity::authority::{Credential, Person};
 use cauldron_identity::{AuthorId, Clock, Digest, FactId};
 
 use crate::core::NodeCore;
-use crate::view::{ApprovalView, ProposalView, Time};
+use crate::view::{ApprovalView, ProposalView, Time, VoteView};
 
 /// A person at a page, by the credential that they signed in with.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,7 +100,7 @@ impl NodeCore {
     pub fn desks(&self, now: Clock, who: &Approver, most: usize) -> (Vec<Desk>, usize) {
         let mut open = self.docket.open(&self.ledger, &self.authority, now.wall_ms);
         open.retain(|s| matches!(s.state, State::PendingApproval | State::VetoWindow));
-        open.sort_by_key(|s| (s.deadline_ms, s.id));
+        let open = self.in_turn(open);
         let all = open.len();
         (open.iter().filter_map(|s| self.desk_of(now, s, who)).take(most).collect(), all)
     }
@@ -120,6 +120,36 @@ impl NodeCore {
         let statement = self.statement(p, &decision.body, who, now, status.deadline_ms);
         let Words { choice, reason, dwell_ms, nonce } = words;
         Ok(VoteStatement { choice, reason, dwell_ms, nonce, ..statement })
+    }
+
+    /// What a vote that was recorded comes to; none where this node holds no decision that it could be about.
+    #[must_use]
+    pub fn weigh(&self, now: Clock, vote: &SignedVote) -> Option<VoteView> {
+        let vote = vote.verify(&self.authority).ok()?;
+        let id = &vote.statement.proposal;
+        let status = self.status_here(id, now)?;
+        let by_terms = || {
+            let decision = self.ledger.decisions_on(id).find(|d| d.body.terms() == vote.statement.terms)?;
+            Some((self.ledger.proposal(id)?, decision))
+        };
+        let (p, decision) = self.decided(&status).or_else(by_terms)?;
+        let Weight { counts, why, seats } =
+            Ballot::new(&self.ledger, &self.authority, p, &decision.body).weigh(&vote, now.wall_ms);
+        let could = self.could(p, &seats);
+        let open: Vec<String> = seats.missing.iter().cloned().collect();
+        let says = why.as_ref().map(|why| {
+            let does =
+                if vote.statement.choice == Choice::Object { "does not end the silence" } else { "fills no seat" };
+            let mut says = format!("It is recorded, but {does}: {why}.");
+            if !open.is_empty() {
+                let who = if could.is_empty() { "nobody who is enrolled now".to_owned() } else { could.join(", ") };
+                let (filled, needed) = (seats.filled, seats.needed);
+                says +=
+                    &format!(" {filled} of {needed} seats are filled; open for {}. Who could: {who}.", open.join(", "));
+            }
+            says
+        });
+        Some(VoteView { counts, why, seats_filled: seats.filled, seats_needed: seats.needed, open, could, says })
     }
 
     /// This node's author id: a statement names it as who served the page.

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use cauldron_coordinator::bodies::Outcome;
-use cauldron_coordinator::ledger::Call;
-use cauldron_identity::{Digest, FactId};
+use cauldron_coordinator::ledger::{Call, Matter};
+use cauldron_coordinator::owner::VerifiedPermit;
+use cauldron_identity::{Clock, Digest, FactId};
 
 use crate::core::NodeCore;
 use crate::input::Event;
@@ -12,6 +13,10 @@ use crate::view::AttentionView;
 
 /// Actions that `/v1/self` names; the counts name all.
 const SHOWN_MAX: usize = 64;
+/// How long groups are told of what this owner's own policy says: as long as a webhook is tried, milliseconds.
+const OWN_TOLD_MS: u64 = 7 * 86_400_000;
+/// How much of that is kept; beyond, a webhook's queue is full anyway.
+const OWN_TOLD_MAX: usize = 4_096;
 
 /// Policy tells groups of a proposal, and does not ask them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,12 +42,14 @@ pub struct Attention {
     pub call: Call,
     /// The groups that were asked about it; empty where nobody was.
     pub groups: BTreeSet<String>,
+    /// What tells it from an earlier one.
+    pub matter: Matter,
 }
 
 impl NodeCore {
-    /// What policy tells groups of, decided since a time in milliseconds since the Unix epoch.
+    /// What policy tells groups of, decided since a time in milliseconds since the Unix epoch and until `now`.
     #[must_use]
-    pub fn told(&self, since_ms: u64) -> Vec<Told> {
+    pub fn told(&self, since_ms: u64, now: Clock) -> Vec<Told> {
         let one = |d: &cauldron_coordinator::ledger::Recorded<cauldron_coordinator::bodies::Decision>| Told {
             proposal: d.body.proposal,
             terms: d.body.terms(),
@@ -50,13 +57,32 @@ impl NodeCore {
             outcome: d.body.outcome,
             decided_ms: d.body.decided_ms,
         };
-        self.ledger.told_since(since_ms, &self.authority).map(one).collect()
+        let own = self.work.told.values().filter(|told| told.decided_ms >= since_ms).cloned();
+        self.ledger.told_since(since_ms, now.wall_ms, &self.authority).map(one).chain(own).collect()
+    }
+
+    /// Groups that this owner's own policy tells of what it starts, and that the decision does not name: no fact says so, so nobody
+    /// else tells them.
+    pub(crate) fn tell_own(&mut self, permit: &VerifiedPermit) {
+        let now_ms = self.now.wall_ms;
+        self.work.told.retain(|_, told| told.decided_ms.saturating_add(OWN_TOLD_MS) > now_ms);
+        if permit.notify().is_empty() || self.work.told.len() >= OWN_TOLD_MAX {
+            return;
+        }
+        let told = Told {
+            proposal: permit.proposal(),
+            terms: Digest::of("cauldron/own-notice/v1", permit.permit().as_bytes()),
+            groups: permit.notify().clone(),
+            outcome: Outcome::Allow,
+            decided_ms: now_ms,
+        };
+        self.work.told.insert(permit.permit(), told);
     }
 
     /// What a person must look at, as of the last input.
     #[must_use]
     pub fn attention(&self) -> Vec<Attention> {
-        let one = |(id, call): (&FactId, Call)| {
+        let one = |(id, call, matter): (&FactId, Call, Matter)| {
             let p = self.ledger.proposal(id)?;
             let groups = match call {
                 Call::Audit => self.ledger.auditors(p, &self.authority),
@@ -64,9 +90,11 @@ impl NodeCore {
                     let starts = self.ledger.starts_of(id, &self.authority);
                     starts.flat_map(|start| self.ledger.reconcilers(start)).collect()
                 }
-                _ => self.ledger.asked_about(p, &self.authority),
+                // Whoever may say that it stands as it is.
+                Call::VerifyFailed => self.ledger.auditors(p, &self.authority),
+                Call::CompensationFailed | Call::Contested => self.ledger.asked_about(p, &self.authority),
             };
-            Some(Attention { proposal: *id, call, groups })
+            Some(Attention { proposal: *id, call, groups, matter })
         };
         self.docket.calls().filter_map(one).collect()
     }
@@ -74,13 +102,13 @@ impl NodeCore {
     /// How many of them, by reason.
     pub(crate) fn attention_counts(&self) -> BTreeMap<&'static str, u64> {
         let mut counts: BTreeMap<&'static str, u64> = Call::ALL.into_iter().map(|call| (call.name(), 0)).collect();
-        self.docket.calls().for_each(|(_, call)| *counts.entry(call.name()).or_default() += 1);
+        self.docket.calls().for_each(|(_, call, _)| *counts.entry(call.name()).or_default() += 1);
         counts
     }
 
     /// The most pressing of them, as they are shown.
     pub(crate) fn attention_view(&self) -> Vec<AttentionView> {
-        let mut calls: Vec<(Call, FactId)> = self.docket.calls().map(|(id, call)| (call, *id)).collect();
+        let mut calls: Vec<(Call, FactId)> = self.docket.calls().map(|(id, call, _)| (call, *id)).collect();
         calls.sort_unstable();
         let one = |(call, id): (Call, FactId)| {
             let p = self.ledger.proposal(&id)?;
@@ -90,7 +118,9 @@ impl NodeCore {
                 what: call.name(),
                 operation: p.body.operation.clone(),
                 target: p.body.resource.clone(),
+                says: call.says(),
                 how: how(call, &id.short()),
+                commands: commands(call, &id.short()),
             })
         };
         calls.into_iter().take(SHOWN_MAX).filter_map(one).collect()
@@ -110,6 +140,20 @@ impl NodeCore {
     }
 }
 
+/// Commands that settle a call, as they are written; words in capitals are for whoever runs them to put in.
+fn commands(call: Call, short: &str) -> Vec<String> {
+    let undo = || format!("cauldron undo {short} --reason WHY");
+    let review = || format!("cauldron break-glass review {short} --note FOUND");
+    match call {
+        Call::Unknown => ["yes", "no"]
+            .map(|happened| format!("cauldron reconcile {short} --happened {happened} --reason HOW-YOU-KNOW"))
+            .into(),
+        Call::CompensationFailed | Call::Contested => vec![undo()],
+        Call::VerifyFailed => vec![undo(), review()],
+        Call::Audit => vec![review()],
+    }
+}
+
 /// What it is, and what a person can do about it.
 #[must_use]
 pub fn how(call: Call, short: &str) -> String {
@@ -119,6 +163,9 @@ pub fn how(call: Call, short: &str) -> String {
         ),
         Call::CompensationFailed => format!(
             "`cauldron why {short}` says why: mend it by hand, or `cauldron undo {short}` at the node that did it tries again"
+        ),
+        Call::VerifyFailed => format!(
+            "`cauldron why {short}` says which: take it back with `cauldron undo {short}` at the node that did it, or say that it stands as it is with `cauldron break-glass review {short}`"
         ),
         Call::Contested => format!(
             "`cauldron why {short}` says whose: `cauldron undo {short}` at the node that did it takes it back with what its permit carries"

@@ -109,6 +109,20 @@ impl NodeCore {
         self.append(scope, KIND_RESTRICTION, vec![], to_cbor(restriction), None).map(|f| Reply::Recorded(f.id()))
     }
 
+    /// Whether [`NodeCore::append`] would write this; of what it depends on, nothing is looked at.
+    pub(crate) fn would_append(
+        &self,
+        scope: &Scope,
+        kind: &str,
+        body: Vec<u8>,
+        traceparent: Option<String>,
+    ) -> Result<(), Refusal> {
+        self.may_write()?;
+        let (scope, kind, incarnation) = (scope.clone(), kind.to_owned(), self.incarnation);
+        let draft = cauldron_crdt::Draft { scope, incarnation, kind, deps: vec![], body, hlc: 0, traceparent };
+        self.log.would_take(&self.me, &draft).map_err(|why| Refusal::new(why.code(), why.to_string()))
+    }
+
     /// The header that a fact of this node would have, as far as judging its author goes.
     pub(crate) fn would_be(&self, scope: Scope, kind: &str) -> Header {
         Header {

@@ -127,6 +127,8 @@ pub(crate) struct Work {
     pub(crate) incarnated_ms: BTreeMap<AuthorId, u64>,
     /// Why each open permit waits or was refused, as last judged.
     pub(crate) verdicts: BTreeMap<FactId, String>,
+    /// Whom this owner's own policy tells of what it started, by permit.
+    pub(crate) told: BTreeMap<FactId, crate::attention::Told>,
     /// What the connectors said and is not written yet.
     pub(crate) reports: Vec<(FactId, cauldron_coordinator::ledger::Report)>,
     /// Terms that members told and that nobody known here signed: the entry that names their signers may be under way.

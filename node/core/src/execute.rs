@@ -115,6 +115,7 @@ impl NodeCore {
         let started = permit.started(self.ledger.next_owner_seq(&self.me), self.now.wall_ms);
         self.work.verdicts.remove(&id);
         self.work.line_moved = true;
+        self.tell_own(&permit);
         if planted::active("effect-before-started") {
             self.outputs.push_back(Output::Execute(permit));
             let _ = self.append(scope, KIND_STARTED, vec![id], to_cbor(&started), trace);

@@ -376,7 +376,11 @@ impl NodeCore {
         let (mut done, mut standing) = (0u64, 0u64);
         for start in mine {
             let reports: Vec<&Report> = self.ledger.reports_on(&start.id).map(|r| &r.body).collect();
-            let happened = reports.iter().any(|r| matches!(r, Report::Done(_)));
+            // Whoever takes something back went by that it was done, by a person's word perhaps.
+            let happened = self.happened_by_word(start) == Some(true)
+                || reports
+                    .iter()
+                    .any(|r| matches!(r, Report::Done(_) | Report::Compensating(_) | Report::CompensationFailed(_)));
             let over = reports.iter().any(|r| matches!(r, Report::Ended(_) | Report::Compensated(_)));
             done += u64::from(happened || over);
             standing += u64::from(happened && !over);

@@ -2,6 +2,7 @@
 
 use cauldron_coordinator::bodies::{KIND_HANDOVER, KIND_TAKEOVER};
 use cauldron_coordinator::ledger::with_handover;
+use cauldron_coordinator::signed::with_reason;
 use cauldron_identity::authority::{Accept, Entry, EntryBody, Lift, Offer, Reassign, prefix_of};
 use cauldron_identity::budget::Life;
 use cauldron_identity::codec::to_cbor;
@@ -150,6 +151,6 @@ impl NodeCore {
     pub fn stopped_here(&self, feature: &cauldron_coordinator::bodies::Feature) -> Option<String> {
         let scope = self.role.site().and_then(|site| Scope::site(site).ok()).unwrap_or_else(Scope::mesh);
         let order = self.ledger.stopped(feature, &scope, &self.authority)?;
-        Some(format!("{feature} is stopped by {}: {}", order.by, order.reason))
+        Some(with_reason(format!("{feature} is stopped by {}", order.by), &order.reason))
     }
 }

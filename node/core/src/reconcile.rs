@@ -32,15 +32,14 @@ impl NodeCore {
         self.append(scope, KIND_RECONCILED, deps, to_cbor(word), trace).map(|f| Reply::Recorded(f.id()))
     }
 
-    /// What this node started and people say to have happened may have to be taken back.
+    /// What this node started and people say to have happened counts, and may have to be taken back. What a past life started no
+    /// longer can be, and that is said.
     pub(crate) fn heard_word(&mut self, fact: &Fact) {
         if fact.header().kind != KIND_RECONCILED {
             return;
         }
         let said = fact.decode_body::<Word>().ok().and_then(|word| word.statement().ok());
-        let start = said
-            .and_then(|s| self.ledger.start(&s.started))
-            .filter(|s| (s.header.author, s.header.incarnation) == (self.me, self.incarnation));
+        let start = said.and_then(|s| self.ledger.start(&s.started)).filter(|s| s.header.author == self.me);
         if let Some(permit) = start.map(|s| s.body.permit) {
             self.work.aftermath.look_at(permit);
             self.work.line_moved = true;
@@ -70,5 +69,68 @@ impl NodeCore {
             groups.join(", "),
             status.id.short()
         ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cauldron_coordinator::bodies::{KIND_STARTED, WordStatement};
+    use cauldron_identity::charter::Seat;
+    use cauldron_identity::{Digest, FactId, HeaderDraft, Scope};
+
+    use crate::testing::{NOW, charter, config, key};
+
+    #[test]
+    fn a_word_of_what_a_past_life_started_is_heard() {
+        let hq = "spiffe://acme.test/coordinator/hq";
+        let charter = charter(Seat { author: key(1).public(), spiffe_id: hq.into() });
+        let mut core =
+            NodeCore::open(config(key(1), hq, &charter), std::collections::BTreeMap::new(), NOW).expect("it opens");
+        core.incarnation = 1;
+        let seal = |author: u8, kind: &str, body: Vec<u8>| {
+            let draft = HeaderDraft {
+                mesh: charter.mesh_id(),
+                scope: Scope::site("lyon").expect("a scope"),
+                incarnation: 0,
+                seq: 1,
+                prev: None,
+                hlc: 0,
+                kind: kind.into(),
+                deps: vec![],
+                traceparent: None,
+            };
+            Fact::seal(&key(author), draft, body)
+        };
+        for (author, heard) in [(9, false), (1, true)] {
+            let permit = FactId::from_bytes([author; 32]);
+            let started = Started {
+                permit,
+                proposal: FactId::from_bytes([2; 32]),
+                lineage: FactId::from_bytes([2; 32]),
+                resource: "lyon/lyon/folder/a".into(),
+                intent_key: "i".into(),
+                owner_seq: 1,
+                idempotency_key: "k".into(),
+                input_digest: Digest::of("input", b""),
+                started_ms: 1,
+            };
+            let started = seal(author, KIND_STARTED, to_cbor(&started));
+            core.ledger.insert(&started);
+            let said = WordStatement {
+                mesh: charter.mesh_id(),
+                person: "ana".into(),
+                credential: Digest::of("credential", b""),
+                authority_head: None,
+                started: started.id(),
+                happened: true,
+                reason: "looked".into(),
+                issued_ms: 2,
+                nonce: Digest::of("nonce", b""),
+            };
+            core.work.line_moved = false;
+            core.heard_word(&seal(7, KIND_RECONCILED, to_cbor(&Word::sign(&said, &key(3)))));
+            assert_eq!((core.work.aftermath.is_open(&permit), core.work.line_moved), (heard, heard), "{author}");
+        }
     }
 }

@@ -19,8 +19,8 @@ use crate::story::state_word;
 const REASON_LEN_MAX: usize = 512;
 
 impl NodeCore {
-    /// Proposes all steps of a saga, or none: each is looked at before the first is written. A crash in between leaves steps that
-    /// nobody permits, because each says how many there are.
+    /// Proposes all steps of a saga, or none: each is looked at before the first is written, and the shell commits what one command
+    /// writes at once. A crash in between would leave steps that nobody permits, because each says how many there are.
     pub(crate) fn propose_saga(
         &mut self,
         mut steps: Vec<Proposal>,
@@ -63,6 +63,12 @@ impl NodeCore {
         if open + steps.len() > OPEN_PER_AGENT_MAX {
             let sentence = format!("{open} proposals of this agent are open; with {of} more they are too many");
             return Err(Refusal::new("agent_limit", sentence));
+        }
+        // Nothing is written unless all of it can be. Ids have one length, so that of the step before stands for whichever it will be.
+        for ((index, step), scope) in (1..).zip(&mut steps).zip(&scopes) {
+            step.saga = Some(SagaStep { index, of, after: (index > 1).then_some(FactId::from_bytes([0; 32])) });
+            let fits = self.would_append(scope, KIND_PROPOSAL, to_cbor(step), traceparent.clone());
+            fits.map_err(|why| in_step(index, of, why))?;
         }
         let mut ids: Vec<FactId> = Vec::new();
         for ((index, mut step), scope) in (1..).zip(steps).zip(scopes) {

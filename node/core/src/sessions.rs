@@ -8,6 +8,7 @@ use cauldron_coordinator::bodies::{
 };
 use cauldron_coordinator::input::{Observer, build_for};
 use cauldron_coordinator::ledger::Recorded;
+use cauldron_coordinator::signed::with_reason;
 use cauldron_identity::codec::to_cbor;
 use cauldron_identity::{Digest, FactId, Scope};
 
@@ -177,7 +178,7 @@ impl NodeCore {
         let mut evaluation = engine.evaluate(&input);
         if let Some((_, order)) = self.ledger.restrictions_on(recorded, &self.authority).next() {
             (evaluation.outcome, evaluation.rules) =
-                (Outcome::Deny, vec![format!("restricted: {} stops it: {}", order.by, order.reason)]);
+                (Outcome::Deny, vec![with_reason(format!("restricted: {} stops it", order.by), &order.reason)]);
         }
         Ok((evaluation, input.bytes()))
     }

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use cauldron_coordinator::bodies::{Proposal, RiskClass};
 use cauldron_coordinator::lease::age_ms_max;
 use cauldron_coordinator::ledger::{Recorded, State, Status};
+use cauldron_coordinator::signed::with_reason;
 use cauldron_crdt::limits;
 use cauldron_crdt::sync::SyncStats;
 use cauldron_identity::authority::{Autonomy, ChainEnd, Entry, Fenced, Reassign};
@@ -473,7 +474,7 @@ pub fn summary_of_entry(entry: &Entry) -> String {
         Entry::Activate(a) => format!("activates policy {} ({})", a.version, a.digest.short()),
         Entry::Lift(l) => {
             let ids: Vec<String> = l.restrictions.iter().map(FactId::short).map(|id| id.to_string()).collect();
-            format!("lifts {}: {}", ids.join(", "), l.reason)
+            with_reason(format!("lifts {}", ids.join(", ")), &l.reason)
         }
         Entry::Autonomy(a) => autonomy_words(a),
         Entry::Reassign(r) => reassign_words(r),
@@ -486,7 +487,7 @@ pub fn summary_of_entry(entry: &Entry) -> String {
 fn autonomy_words(a: &Autonomy) -> String {
     let whose = format!("build {} for {} at {}", a.of.build.short(), a.of.action_class, a.of.site);
     match &a.grant {
-        None => format!("takes back the autonomy of {whose}: {}", a.reason),
+        None => with_reason(format!("takes back the autonomy of {whose}"), &a.reason),
         Some(g) => format!(
             "grants {} to {whose} until {} (votes of R2: {}, of R3: {}): {}",
             g.level.name(),

@@ -70,7 +70,25 @@ impl NodeCore {
     #[must_use]
     pub fn waiting_view(&self, now: Clock) -> Vec<ProposalView> {
         let waiting = self.open_here(now).into_iter().filter(|s| s.state == State::PendingApproval);
-        newest_first(waiting.filter_map(|s| self.proposal_line(now, &s)).collect())
+        let waiting = self.in_turn(waiting.collect());
+        waiting.iter().filter_map(|s| self.proposal_line(now, s)).collect()
+    }
+
+    /// In the order in which people should decide: what ends first, then what was asked first; the steps of a saga together, as they
+    /// would be done.
+    pub(crate) fn in_turn<'a>(&self, waiting: Vec<Cow<'a, Status>>) -> Vec<Cow<'a, Status>> {
+        let with = |s: Cow<'a, Status>| {
+            let p = self.ledger.proposal(&s.id)?;
+            let (saga, step) = self.ledger.saga_place(p);
+            Some(((s.deadline_ms, p.body.created_ms), saga, step, s))
+        };
+        let mut placed: Vec<_> = waiting.into_iter().filter_map(with).collect();
+        let mut first = BTreeMap::new();
+        for (ends, saga, ..) in &placed {
+            first.entry(*saga).and_modify(|at: &mut (u64, u64)| *at = (*at).min(*ends)).or_insert(*ends);
+        }
+        placed.sort_by_key(|(ends, saga, step, s)| (first.get(saga).copied(), *saga, *step, *ends, s.id));
+        placed.into_iter().map(|(.., s)| s).collect()
     }
 
     /// One of them.

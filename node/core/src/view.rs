@@ -18,7 +18,7 @@ mod powers;
 pub use alone::{AttentionView, ClassView, GlassView, IsolationView};
 pub use budgets::{BudgetView, BudgetsView, ReservationView, ShareView};
 pub use documents::{BlameView, DidView, DocStepView, DocSummary, DocView};
-pub use judged::JudgedView;
+pub use judged::{JudgedView, VoteView};
 pub use powers::{AutonomyView, LiftedView, OfferView, RestrictionView, SiteStopView, StopsView, Waiting};
 
 /// A moment: milliseconds since the Unix epoch here, RFC 3339 in UTC for whoever reads.
@@ -82,7 +82,7 @@ pub struct SelfView {
     pub break_glass: u64,
     /// Actions that a person must look at, the most pressing 64.
     pub attention: Vec<AttentionView>,
-    /// How many there are, by reason: `unknown`, `compensation_failed`, `contested`, `audit`.
+    /// How many there are, by reason: `unknown`, `compensation_failed`, `verify_failed`, `contested`, `audit`.
     pub attention_counts: BTreeMap<&'static str, u64>,
     /// Version of the active policy.
     pub policy: Option<String>,

@@ -148,7 +148,11 @@ async fn vote(
     let vote = shown.sign(&ballot, clock::wall_ms(), chance::bytes())?;
     let body = json!({ "vote": BASE64_STANDARD.encode(to_cbor(&vote)) });
     let answer = client.post(&format!("/v1/approvals/{}/votes", shown.proposal), &body).await?;
-    recorded(global.output, verb, &answer)
+    recorded(global.output, verb, &answer)?;
+    match answer.pointer("/vote/says").and_then(Value::as_str) {
+        Some(says) if global.output == Format::Table => say(&format!("{}\n", harmless(says))),
+        _ => Ok(()),
+    }
 }
 
 /// Who signs, and with what. A key file names its person; of a key in an agent the node knows whose credential it is, and the

@@ -266,8 +266,15 @@ fn what_happened_by_a_persons_word_is_done_and_its_undo_is_the_connectors_to_ref
     assert!(place.mesh.lyon.run(&undo).refused_with(5).contains("it is not done"));
     place.mesh.hq.run(&["reconcile", &id, "--happened", "yes", "--reason", "it says two", "--yes"]).ok();
     place.mesh.lyon.until_state(&id, "DONE");
+    let stands = || {
+        let sites = place.mesh.hq.items("/v1/sites");
+        let line = sites.iter().find(|s| s["site"] == "lyon").map(|s| s["line"].clone()).unwrap_or_default();
+        line["lyon.done"] == "1" && line["lyon.standing"] == "1"
+    };
+    eventually("its site counts it", stands);
     place.mesh.lyon.run(&undo).ok();
     place.mesh.hq.until_state(&id, "COMPENSATION_FAILED");
+    assert!(stands(), "it could not be taken back");
     assert_eq!((place.text().as_str(), place.mesh.lyon.facts(&id, "started").len()), ("two\n", 1));
     assert!(place.mesh.hq.facts(&id, "verify-failed").is_empty(), "whoever said so has looked");
 }
@@ -318,4 +325,33 @@ fn an_effect_whose_check_does_not_hold_is_taken_back() {
     for kind in ["done", "verify-failed", "compensating", "compensated"] {
         assert_eq!(place.mesh.hq.facts(&id, kind).len(), 1, "{kind}");
     }
+}
+
+#[test]
+fn a_check_that_nobody_can_make_calls_a_person_who_may_let_it_stand() {
+    let place = Place::with(None);
+    let folder = place.mesh.policies("two", |name, text| match name {
+        "devops_file_write.rego" => {
+            let checks = "\"post_checks\": [\"content\"],";
+            assert!(text.contains(checks), "the rule asks for a check");
+            text.replace(checks, "\"post_checks\": [\"content\", \"weather\"],")
+        }
+        _ => text,
+    });
+    let key = place.mesh.council_key();
+    place.mesh.hq.run(&["policy", "activate", "--bundle", &folder, "--key", &key, "--yes"]).ok();
+    for node in [&place.mesh.hq, &place.mesh.lyon] {
+        eventually("the policy is active", || node.get("/v1/self")["policy"] == "2026.11.2-two");
+    }
+    let id = place.written();
+    place.mesh.hq.until_state(&id, "VERIFY_FAILED");
+    let called = || place.mesh.hq.get("/v1/self")["attention"].as_array().cloned().unwrap_or_default();
+    eventually("a person is called", || called().iter().any(|a| a["proposal"] == id.as_str()));
+    let (what, commands) = (called()[0]["what"].clone(), called()[0]["commands"].clone());
+    let review = format!("cauldron break-glass review {} --note FOUND", &id[..12]);
+    assert!(what == "verify_failed" && commands.to_string().contains(&review), "{what} {commands}");
+    assert_eq!(place.mesh.hq.metric("cauldron_governance_attention{why=\"verify_failed\"}"), 1);
+    place.mesh.hq.run(&["break-glass", "review", &id[..12], "--note", "it rains", "--yes"]).ok();
+    eventually("nobody is called any more", || called().is_empty());
+    assert_eq!((place.text().as_str(), place.mesh.hq.state(&id).as_str()), ("two\n", "VERIFY_FAILED"));
 }

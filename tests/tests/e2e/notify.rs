@@ -294,3 +294,32 @@ fn who_is_not_asked_is_told_and_what_nobody_else_can_settle_calls_people() {
     assert_eq!((&next["type"], &next["proposal"]), (&"proposal.told".into(), &second.as_str().into()));
     assert_eq!(elsewhere.got().len(), 1, "it is in none of the groups that were told");
 }
+
+#[test]
+fn an_owner_tells_whom_its_own_policy_names_and_the_decision_does_not() {
+    let mut mesh = Mesh::found_with(Plan { without_porto: true, ..Plan::default() });
+    let receiver = Receiver::start();
+    let secret = mesh.folder().join("duty.secret");
+    std::fs::write(&secret, format!("whsec_{}\n", BASE64_STANDARD.encode(SECRET))).expect("written");
+    std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600)).expect("chmod");
+    for node in [&mesh.hq, &mesh.lyon] {
+        let (url, secret) = (&receiver.url, secret.display());
+        append(
+            &node.config(),
+            format!(
+                "\n[[notify.webhook]]\nname = \"duty\"\nurl = \"{url}\"\nsecret_file = \"{secret}\"\ngroups = [\"hr\"]\n"
+            ),
+        );
+    }
+    mesh.hq.restart();
+    mesh.lyon.restart();
+    mesh.until_up();
+    activate(&mesh, "own", "\"notify\": [\"hr\" | endswith(input.node.spiffe, \"/node/lyon\")]");
+    let id = mesh.lyon.propose("198.51.100.7", 3_600).expect("recorded");
+    mesh.hq.until_state(&id, "DONE");
+    let told = receiver.until(1)[0].data();
+    assert_eq!((&told["type"], &told["proposal"]), (&"proposal.told".into(), &id.as_str().into()));
+    assert_eq!((&told["told"], &told["node"]), (&serde_json::json!(["hr"]), &Mesh::site_id("lyon").into()));
+    std::thread::sleep(Duration::from_secs(3));
+    assert_eq!(receiver.got().len(), 1, "once, and by nobody else");
+}

@@ -163,6 +163,7 @@ fn what_a_person_approves_by_passkey_happens_and_every_other_signature_is_refuse
     let asked = ask(&browser, &first, "approve", &shown).json();
     let said = vote(&browser, &first, &asked, &key.answer(&challenge(&asked)));
     assert_eq!((said.status, &said.json()["said"]), (200, &"approved".into()), "{said:?}");
+    assert_eq!(said.json()["vote"]["counts"], true, "{said:?}");
     let replayed = vote(&browser, &first, &asked, &key.answer(&challenge(&asked)));
     assert_eq!(replayed.json()["kind"], "not_asked", "{replayed:?}");
     eventually("the address stands in the blocklist", || mesh.blocked(&good) == 1);

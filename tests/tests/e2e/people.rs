@@ -1,6 +1,6 @@
 //! What people do besides yes and no: edit, let others sit for them, leave remarks.
 
-use cauldron_tests::{Mesh, Plan, eventually};
+use cauldron_tests::{Mesh, Plan, cauldron, eventually};
 
 /// Enrols `name` into `groups` with a new key, and gives the key file's path.
 pub fn enrol(mesh: &Mesh, name: &str, groups: &[&str]) -> String {
@@ -79,9 +79,18 @@ fn a_deputy_sits_for_somebody_until_that_is_taken_back() {
     assert!(mesh.hq.items("/v1/deputies").is_empty());
     mesh.log_lines(Mesh::attack("198.51.100.8"));
     let second = waiting(&mesh);
-    mesh.hq.run(&["approvals", "approve", &second, "--key", &cy, "--yes"]).ok();
+    let said = mesh.hq.run(&["approvals", "approve", &second, "--key", &cy, "--yes"]).ok();
     assert_eq!(mesh.hq.get(&format!("/v1/proposals/{second}"))["status"]["state"], "PENDING_APPROVAL");
-    mesh.approve(&second).ok();
+    let vote = &said.json()["vote"];
+    assert_eq!((&vote["counts"], &vote["open"]), (&false.into(), &serde_json::json!(["security-duty"])), "{said:?}");
+    let hq = mesh.hq.dir().display().to_string();
+    let told = ["approvals", "approve", &second, "--key", &cy, "--yes", "--node", &hq, "--output", "table"];
+    let told = cauldron(mesh.folder(), &told).ok().out;
+    assert!(told.contains("It is recorded, but fills no seat") && told.contains("Who could: ana"), "{told}");
+    let no = mesh.hq.run(&["approvals", "comment", &second, "--reason", "hm", "--key", &cy, "--yes"]).ok().json();
+    assert_eq!((&no["vote"]["counts"], &no["vote"]["says"]), (&serde_json::Value::Null, &serde_json::Value::Null));
+    let said = mesh.approve(&second).ok().json();
+    assert_eq!((&said["vote"]["counts"], &said["vote"]["says"]), (&true.into(), &serde_json::Value::Null), "{said}");
     mesh.lyon.until_state(&second, "DONE");
 }
 

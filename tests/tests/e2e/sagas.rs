@@ -74,6 +74,9 @@ fn saga() -> Value {
 fn a_no_to_the_last_of_three_steps_leaves_every_file_as_it_was() {
     let place = Place::found();
     let [a, b, c] = place.three();
+    let listed = place.mesh.hq.items("/v1/approvals");
+    let listed: Vec<&str> = listed.iter().filter_map(|p| p["id"].as_str()).collect();
+    assert_eq!(listed, [&a, &b, &c], "as they would be done");
     let shown = place.mesh.hq.run(&["approvals", "show", &b]).ok().json();
     let lines = shown["presentation"].to_string();
     for part in ["step 2 of 3", "as the proposer says", "+two"] {
@@ -134,6 +137,22 @@ fn a_saga_with_a_bad_step_is_not_proposed_at_all() {
     unknown["steps"][1]["node"] = "nowhere".into();
     let refused = place.propose("unknown.json", &unknown.to_string());
     assert!(refused.err.contains("step 2 of 3") && refused.err.contains("no node is enrolled"), "{refused:?}");
+    // What fits its own limits and is too long as a whole is seen before anything is written.
+    let mut long = saga();
+    long["steps"][1]["args"]["text"] = "x".repeat(65_536).into();
+    for (name, len) in [("dry_run", 32_000), ("rationale", 2_048), ("undo_plan", 2_048)] {
+        long["steps"][1][name] = "x".repeat(len).into();
+    }
+    for (list, len) in [("evidence", 512), ("alternatives", 2_048)] {
+        long["steps"][1][list] = vec!["x".repeat(len); 64].into();
+    }
+    let answer = place.mesh.lyon.post("/v1/sagas", &long);
+    let detail = answer.json()["detail"].as_str().unwrap_or_default().to_owned();
+    assert!(
+        answer.status != 200 && detail.contains("step 2 of 3: ") && detail.contains("body"),
+        "{} {detail}",
+        answer.status
+    );
     let one = json!({ "steps": [step("a.conf")] });
     assert!(place.propose("one.json", &one.to_string()).err.contains("2 to 16 steps"));
     assert!(place.mesh.lyon.items("/v1/proposals").is_empty());

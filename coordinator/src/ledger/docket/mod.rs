@@ -17,7 +17,7 @@ use cauldron_identity::FactId;
 use cauldron_identity::authority::Authority;
 
 use self::queue::{Place, Queue};
-use super::{Call, Ledger, Recorded, Status, Touched};
+use super::{Call, Ledger, Matter, Recorded, Status, Touched};
 use crate::bodies::Proposal;
 use crate::coordinate::Limits;
 use crate::vote::{Choice, SKEW_MS_MAX};
@@ -54,7 +54,7 @@ pub struct Docket {
     /// Held back, and told of.
     told: BTreeSet<FactId>,
     /// What a person must look at.
-    calls: BTreeMap<FactId, Call>,
+    calls: BTreeMap<FactId, (Call, Matter)>,
     /// Of those, what was not told of yet.
     raised: BTreeSet<FactId>,
 }
@@ -110,7 +110,11 @@ impl Docket {
         }
         let Some(p) = ledger.proposal(&id) else { return };
         let status = ledger.status(&id, authority, self.now_ms);
-        self.call(id, status.as_ref().and_then(|status| ledger.call(status, authority)));
+        let call = status.as_ref().and_then(|status| {
+            let call = ledger.call(status, authority)?;
+            Some((call, ledger.matter(status, authority)))
+        });
+        self.call(id, call);
         let status = status.filter(|status| status.state.is_open());
         // What does not count anyway must not stand in the way of what would.
         let counts = status.is_some() && ledger.proposal_counts(p, authority).is_ok();
@@ -133,33 +137,33 @@ impl Docket {
         self.open.insert(id, Box::new(Kept { status, from_ms, until_ms }));
     }
 
-    fn call(&mut self, id: FactId, call: Option<Call>) {
+    fn call(&mut self, id: FactId, call: Option<(Call, Matter)>) {
         let before = match call {
             Some(call) => self.calls.insert(id, call),
             None => self.calls.remove(&id),
         };
         if call.is_none() {
             self.raised.remove(&id);
-        } else if before != call {
+        } else if before.map(|(call, _)| call) != call.map(|(call, _)| call) {
             self.raised.insert(id);
         }
     }
 
     /// What a person must look at, as of the last refresh. None of it comes or goes by time alone.
-    pub fn calls(&self) -> impl Iterator<Item = (&FactId, Call)> {
-        self.calls.iter().map(|(id, call)| (id, *call))
+    pub fn calls(&self) -> impl Iterator<Item = (&FactId, Call, Matter)> {
+        self.calls.iter().map(|(id, (call, matter))| (id, *call, *matter))
     }
 
     /// Why a person must look at one proposal, as of the last refresh.
     #[must_use]
     pub fn call_of(&self, id: &FactId) -> Option<Call> {
-        self.calls.get(id).copied()
+        self.calls.get(id).map(|(call, _)| *call)
     }
 
     /// What of it is new since this was asked last, or another reason than before.
     pub fn take_raised(&mut self) -> Vec<(FactId, Call)> {
         let raised = std::mem::take(&mut self.raised);
-        raised.into_iter().filter_map(|id| Some((id, *self.calls.get(&id)?))).collect()
+        raised.into_iter().filter_map(|id| Some((id, self.calls.get(&id)?.0))).collect()
     }
 
     /// Whether nothing has changed since the last refresh but the time, which went on.

@@ -200,8 +200,11 @@ fn check_same(docket: &Docket, ledger: &Ledger, authority: &Authority, now_ms: u
         prop_assert_eq!(kept, Some(fresh));
     }
     let calls = ledger.statuses(authority, now_ms);
-    let calls = calls.iter().filter_map(|s| Some((s.id, ledger.call(s, authority)?)));
-    prop_assert_eq!(docket.calls().map(|(id, call)| (*id, call)).collect::<Vec<_>>(), calls.collect::<Vec<_>>());
+    let calls = calls.iter().filter_map(|s| Some((s.id, ledger.call(s, authority)?, ledger.matter(s, authority))));
+    prop_assert_eq!(
+        docket.calls().map(|(id, call, matter)| (*id, call, matter)).collect::<Vec<_>>(),
+        calls.collect::<Vec<_>>()
+    );
     let open: Vec<Status> = docket.open(ledger, authority, now_ms).into_iter().map(Cow::into_owned).collect();
     prop_assert_eq!(open, ledger.open(authority, now_ms));
     Ok(())

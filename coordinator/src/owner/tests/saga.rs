@@ -421,3 +421,18 @@ impl States for Vec<FactId> {
         self.iter().map(|step| world.state(step)).collect()
     }
 }
+
+#[test]
+fn a_step_and_an_edit_of_it_have_one_place_in_their_saga() {
+    let mut world = World::new();
+    let ids = world.saga(&["198.51.100.1", "198.51.100.2", "198.51.100.3"]);
+    let place = |world: &World, id: &FactId| world.ledger.saga_place(world.ledger.proposal(id).expect("here"));
+    let places: Vec<_> = ids.iter().map(|id| place(&world, id)).collect();
+    assert_eq!(places, [(ids[0], 1), (ids[0], 2), (ids[0], 3)]);
+    let saga = world.ledger.proposal(&ids[1]).expect("here").body.saga;
+    let child =
+        world.propose(Proposal { lineage: Some(ids[1]), parent: Some(ids[1]), saga, ..proposal("198.51.100.9") });
+    assert_eq!(place(&world, &child), (ids[0], 2));
+    let alone = world.propose(proposal("198.51.100.8"));
+    assert_eq!(place(&world, &alone), (alone, 0));
+}

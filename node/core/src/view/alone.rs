@@ -74,12 +74,16 @@ pub struct AttentionView {
     pub proposal: String,
     /// The beginning of it, enough for commands.
     pub short: String,
-    /// `unknown`, `compensation_failed`, `contested`, or `audit`.
+    /// `unknown`, `compensation_failed`, `verify_failed`, `contested`, or `audit`.
     pub what: &'static str,
     /// What it does.
     pub operation: String,
     /// To what.
     pub target: String,
+    /// What that means, in one sentence without an end.
+    pub says: &'static str,
     /// What that means, and what they can do.
     pub how: String,
+    /// Commands, each of which settles it; words in capitals are for whoever runs them to put in.
+    pub commands: Vec<String>,
 }

@@ -3,6 +3,7 @@
 use cauldron_coordinator::bodies::{Decision, Evaluation, Obligations, Outcome, Proposal, Read};
 use cauldron_identity::{Digest, FactId};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::Time;
 
@@ -60,4 +61,23 @@ impl JudgedView {
             bundle: r.policy.digest,
         }
     }
+}
+
+/// What a vote that was recorded comes to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct VoteView {
+    /// Whether it does what it says: a yes fills a seat, an objection ends a silence, a no stands. None for what asks for nothing.
+    pub counts: Option<bool>,
+    /// Why it does not: half a sentence.
+    pub why: Option<String>,
+    /// Seats that are filled, with it.
+    pub seats_filled: u32,
+    /// Seats that policy asks for.
+    pub seats_needed: u32,
+    /// Groups that still lack somebody.
+    pub open: Vec<String>,
+    /// People of those groups who may approve it, by name.
+    pub could: Vec<String>,
+    /// All of that in words; none where the vote does what it says.
+    pub says: Option<String>,
 }

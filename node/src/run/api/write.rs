@@ -12,7 +12,7 @@ use cauldron_identity::SpiffeId;
 use cauldron_identity::authority::EntryBody;
 use cauldron_identity::codec::from_cbor;
 use cauldron_node_core::enrol::TokenId;
-use cauldron_node_core::view::Time;
+use cauldron_node_core::view::{Time, VoteView};
 use cauldron_node_core::{Command, Reply};
 use serde::{Deserialize, Serialize};
 use tracing::Instrument as _;
@@ -207,20 +207,33 @@ pub struct VoteRequest {
     pub vote: String,
 }
 
+/// Where a vote was recorded, and what it comes to.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Voted {
+    /// Where it was recorded.
+    #[serde(flatten)]
+    pub recorded: Recorded,
+    /// What it comes to; none where this node holds no decision that it could be about.
+    pub vote: Option<VoteView>,
+}
+
 /// Carries a person's vote. The node checks nothing that the owner will not check again.
-#[utoipa::path(post, path = "/v1/approvals/{id}/votes", request_body = VoteRequest, responses((status = 200, body = Recorded), (status = 409, body = Problem)))]
+#[utoipa::path(post, path = "/v1/approvals/{id}/votes", request_body = VoteRequest, responses((status = 200, body = Voted), (status = 409, body = Problem)))]
 pub async fn vote(
     State(context): State<Context>,
     Path(id): Path<String>,
     Json(request): Json<VoteRequest>,
-) -> Result<Json<Recorded>, Problem> {
+) -> Result<Json<Voted>, Problem> {
     let bytes = decode(&request.vote)?;
     let vote: SignedVote = from_cbor(&bytes).map_err(|e| Problem::bad_request("vote", e.to_string()))?;
     let statement = vote.statement().map_err(|e| Problem::bad_request("vote", e.to_string()))?;
     if !statement.proposal.to_string().starts_with(&id) {
         return Err(Problem::bad_request("vote", format!("the statement is about {}, not {id}", statement.proposal)));
     }
-    record(&context, Command::Vote(Box::new(vote))).await
+    let Json(recorded) = record(&context, Command::Vote(Box::new(vote.clone()))).await?;
+    let now = context.clock.now();
+    let vote = context.node.read(move |core| core.weigh(now, &vote)).await?;
+    Ok(Json(Voted { recorded, vote }))
 }
 
 /// The clock after a reset.

@@ -6,12 +6,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use cauldron_agents::proposal::for_display;
 use cauldron_coordinator::bodies::Outcome;
 use cauldron_coordinator::ledger::Call;
-use cauldron_identity::{Clock, Digest, FactId};
+use cauldron_coordinator::signed::with_reason;
+use cauldron_identity::{Clock, Digest};
 use cauldron_node_core::view::{GlassView, ProposalView, Time};
-use cauldron_node_core::{Asked, Attention, NodeCore, Told, Turn, how};
+use cauldron_node_core::{Asked, NodeCore, Turn, how};
 use hyper::body::Bytes;
 use serde_json::json;
 
+use super::notice::Notice;
 use crate::config::{HookUrl, Page};
 
 /// Names and ids in a message; the sentence is what a person reads. Together far below the 20 kB that the specification
@@ -21,7 +23,7 @@ const RATIONALE_BYTES_MAX: usize = 600;
 /// Groups in a message.
 const GROUPS_MAX: usize = 16;
 /// How long a webhook is tried with a use of a token before it is told anew; and with what nobody is asked.
-const REVIEW_MS: u64 = 7 * 86_400_000;
+pub(super) const REVIEW_MS: u64 = 7 * 86_400_000;
 const WAITS: &str = "PENDING_APPROVAL";
 
 /// What happened.
@@ -151,37 +153,10 @@ fn glass_key(proposal: &str, used: &str) -> String {
     format!("{proposal}#{used}")
 }
 
-fn notice_key(proposal: &str, kind: Kind, terms: &str) -> String {
-    format!("{proposal}!{}/{terms}", kind.name())
-}
-
-/// Something that is said once, before it is known what to say of its proposal.
-struct Notice {
-    proposal: FactId,
-    kind: Kind,
-    terms: String,
-    groups: BTreeSet<String>,
-    until_ms: u64,
-}
-
-impl From<Told> for Notice {
-    fn from(told: Told) -> Self {
-        let (kind, terms, until_ms) =
-            (Kind::Told(told.outcome), told.terms.to_string(), told.decided_ms.saturating_add(REVIEW_MS));
-        Self { proposal: told.proposal, kind, terms, groups: told.groups, until_ms }
-    }
-}
-
-impl Notice {
-    fn of(calls: Attention, now: Clock) -> Self {
-        let (kind, terms) = (Kind::Attention(calls.call), calls.call.name().to_owned());
-        let until_ms = now.wall_ms.saturating_add(REVIEW_MS);
-        Self { proposal: calls.proposal, kind, terms, groups: calls.groups, until_ms }
-    }
-
-    fn key(&self) -> String {
-        notice_key(&self.proposal.to_string(), self.kind, &self.terms)
-    }
+/// Calls of one reason are one matter, whenever they come.
+pub(super) fn notice_key(proposal: &str, kind: Kind, terms: &str) -> String {
+    let which = if let Kind::Attention(call) = kind { call.name() } else { terms };
+    format!("{proposal}!{}/{which}", kind.name())
 }
 
 impl From<&Asked> for Asking {
@@ -206,27 +181,36 @@ pub(super) struct Seen {
     pub(super) settled: BTreeMap<String, (About, &'static str)>,
     /// What is said once and still holds, by what it is remembered under.
     pub(super) notices: BTreeSet<String>,
+    /// The same, each with its terms: what need not be read again.
+    pub(super) read: BTreeSet<(String, String)>,
 }
 
 impl Seen {
     /// Reads what `/v1/approvals` shows, the state of the proposals in `known`, and the notices that were not `shown` before.
-    pub(super) fn of(core: &NodeCore, now: Clock, known: &BTreeSet<String>, shown: &BTreeSet<String>) -> Self {
+    pub(super) fn of(
+        core: &NodeCore,
+        now: Clock,
+        known: &BTreeSet<String>,
+        shown: &BTreeSet<(String, String)>,
+    ) -> Self {
         let mut seen = Self::default();
         for used in core.glass_view() {
             let line = used.proposal.parse().ok().and_then(|id| core.line_of(now, &id));
             line.iter().for_each(|line| seen.glass(line, &used, known));
         }
         seen.waiting.extend(core.asked(now).iter().map(Asking::from));
-        let told = core.told(now.wall_ms.saturating_sub(REVIEW_MS)).into_iter().map(Notice::from);
+        let told = core.told(now.wall_ms.saturating_sub(REVIEW_MS), now).into_iter().map(Notice::from);
         let notices = told.chain(core.attention().into_iter().map(|calls| Notice::of(calls, now)));
         for notice in notices.collect::<Vec<_>>() {
-            let new = !shown.contains(&notice.key());
+            let named = (notice.key(), notice.terms.clone());
+            let new = !shown.contains(&named);
             if let Some(line) = new.then(|| core.line_of(now, &notice.proposal)).flatten() {
                 let about = About { deadline_ms: notice.until_ms, ..About::from(&line) };
                 let (terms, groups, kind) = (notice.terms.clone(), notice.groups.clone(), notice.kind);
                 seen.waiting.push(Asking { about, terms, groups, kind });
             }
-            seen.notices.insert(notice.key());
+            seen.notices.insert(named.0.clone());
+            seen.read.insert(named);
         }
         for line in known.iter().filter_map(|id| core.line_of(now, &id.parse().ok()?)) {
             if let Some(outcome) = outcome(line.state) {
@@ -240,7 +224,7 @@ impl Seen {
 impl Seen {
     fn glass(&mut self, line: &ProposalView, used: &GlassView, known: &BTreeSet<String>) {
         let about = About {
-            rationale: format!("broken glass: {}", used.reason),
+            rationale: with_reason("broken glass", &used.reason),
             deadline_ms: used.used.0.saturating_add(REVIEW_MS),
             ..About::from(line)
         };
@@ -396,6 +380,7 @@ mod tests {
         for (call, says, can) in [
             (Call::Unknown, "nobody knows whether it happened", "`cauldron reconcile ab12 --happened yes|no`"),
             (Call::CompensationFailed, "could not be taken back", "`cauldron undo ab12`"),
+            (Call::VerifyFailed, "a check of it did not come out well", "`cauldron break-glass review ab12`"),
             (Call::Contested, "a no came after it was begun", "`cauldron undo ab12`"),
             (Call::Audit, "selected to be looked at", "`cauldron break-glass review ab12`"),
         ] {

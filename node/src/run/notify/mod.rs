@@ -6,6 +6,7 @@
 
 mod kept;
 mod message;
+mod notice;
 mod outbox;
 mod post;
 mod sign;
@@ -129,7 +130,7 @@ impl Notifier {
             for hook in &self.hooks {
                 hook.observe(now, &seen, &self.sender, &mut quiet);
             }
-            shown = seen.notices;
+            shown = seen.read;
             tokio::select! {
                 _ = stop.wait_for(|stop| *stop) => return,
                 () = tokio::time::sleep(self.next_look(now)) => {}

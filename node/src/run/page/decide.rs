@@ -137,12 +137,14 @@ pub(super) async fn vote(
     let assertion = answer.assertion().map_err(|why| conflict("vote_invalid", why.to_string()))?;
     let choice = statement.choice;
     let vote = statement.answered(&assertion);
-    let reply = site.context.node.command(Command::Vote(Box::new(vote))).await?;
+    let reply = site.context.node.command(Command::Vote(Box::new(vote.clone()))).await?;
     let (Reply::Recorded(fact) | Reply::Already(fact)) = reply else {
         return Err(Problem::unavailable("unexpected", "the vote was not recorded"));
     };
     tracing::info!(person = found.who.person, proposal = %id.short(), ?choice, "a vote from the approval page");
-    Ok(Json(json!({ "fact": fact, "level": "local", "said": view::said(choice) })))
+    let now = site.context.clock.now();
+    let vote = site.context.node.read(move |core| core.weigh(now, &vote)).await?;
+    Ok(Json(json!({ "fact": fact, "level": "local", "said": view::said(choice), "vote": vote })))
 }
 
 /// What became of a proposal, for a page that is open.

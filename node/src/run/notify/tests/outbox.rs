@@ -230,6 +230,37 @@ fn what_needs_a_person_goes_to_who_was_asked_or_to_everybody() {
 }
 
 #[test]
+fn what_needs_a_person_again_is_told_again_under_an_id_of_its_own() {
+    let mut outbox = outbox();
+    let mut tell = |terms: Option<&str>, day: u64| {
+        let one = terms.map(|terms| Asking { terms: terms.into(), ..needs("ab12", Call::Unknown, &["duty"]) });
+        outbox.observe(at(day * 86_400_000), &notices(one), &sender());
+        let message = due(&mut outbox, at(day * 86_400_000));
+        message.iter().for_each(|message| _ = outbox.delivered(message, at(day * 86_400_000)));
+        message.map(|message| message.id)
+    };
+    let first = tell(Some("unknown/5/0"), 0);
+    assert!(first.is_some() && tell(Some("unknown/5/0"), 0).is_none());
+    assert_eq!(tell(None, 0), None, "somebody settled it");
+    let again = tell(Some("unknown/7/0"), 0);
+    assert!(again.is_some() && again != first, "it is unknown again within the day");
+    let reminded = tell(Some("unknown/7/1"), 1);
+    assert!(reminded.is_some() && reminded != again, "nobody came");
+    // A receiver that is away for long gets the last call, not each of them.
+    outbox.observe(
+        at(0),
+        &notices([Asking { terms: "unknown/7/2".into(), ..needs("ab12", Call::Unknown, &["duty"]) }]),
+        &sender(),
+    );
+    outbox.observe(
+        at(0),
+        &notices([Asking { terms: "unknown/7/3".into(), ..needs("ab12", Call::Unknown, &["duty"]) }]),
+        &sender(),
+    );
+    assert_eq!(deliver_all(&mut outbox, at(0)), ["attention.needed"]);
+}
+
+#[test]
 fn a_flood_of_what_nobody_is_asked_about_displaces_no_question() {
     let mut outbox = outbox();
     outbox.observe(at(0), &waiting([asking("ab12", "t", &["duty"])]), &sender());

@@ -310,9 +310,9 @@
         desk.dataset.busy = '1';
         say('Use your passkey now.', outcome);
         try {
-          const { said } = await vote(desk, button.dataset.choice);
+          const { said, vote: worth } = await vote(desk, button.dataset.choice);
           delete desk.dataset.busy;
-          say(`You have ${said}. It is recorded here.`, outcome);
+          say(`You have ${said}. ${(worth && worth.says) || 'It is recorded here.'}`, outcome);
           if (desk.matches('article')) decided(desk, outcome);
           else buttons.forEach((other) => { other.disabled = false; });
         } catch (error) {

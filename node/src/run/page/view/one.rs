@@ -1,6 +1,7 @@
 //! One proposal: what, why, what could go wrong, how it is undone, who said what.
 
 use cauldron_coordinator::bodies::Evidence;
+use cauldron_coordinator::signed::with_reason;
 use cauldron_coordinator::vote::Choice;
 use cauldron_node_core::view::Time;
 use cauldron_node_core::{Desk, Said};
@@ -109,7 +110,7 @@ fn why(desk: &Desk) -> El {
     let p = &desk.proposal;
     let principal = p.session.as_ref().map(|s| s.principal.clone()).or_else(|| p.on_behalf_of.clone());
     let written = p.hand.as_ref().and_then(|hand| hand.statement().ok());
-    let written = written.map(|s| pair("Written by", value(format!("{}: {}", s.person, s.reason))));
+    let written = written.map(|s| pair("Written by", value(with_reason(&s.person, &s.reason))));
     let list = el(Tag::Dl)
         .all(pair("Proposed by", code(&p.agent)))
         .all(written.into_iter().flatten())
@@ -206,7 +207,10 @@ fn people(desk: &Desk) -> El {
         true => el(Tag::P).class("quiet").say("Nobody has said anything yet."),
         false => el(Tag::Ul).class("votes bare").all(votes),
     };
-    let stops = desk.denials.iter().map(|denial| el(Tag::Li).data(&denial.by).say(" said no: ").data(&denial.why));
+    let stops = desk.denials.iter().map(|denial| {
+        let no = el(Tag::Li).data(&denial.by).say(" said no");
+        if denial.why.is_empty() { no } else { no.say(": ").data(&denial.why) }
+    });
     let stops = (!desk.denials.is_empty()).then(|| el(Tag::Ul).class("bare bad").all(stops));
     section("people", "Who has voted").maybe(seats).maybe(silence).maybe(stops).with(votes)
 }

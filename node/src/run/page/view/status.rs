@@ -1,8 +1,8 @@
 //! The mesh as this node sees it.
 
-use cauldron_node_core::view::{PeerView, Seen, SiteView};
+use cauldron_node_core::view::{AttentionView, PeerView, Seen, SiteView};
 
-use super::super::html::{Attr, El, Tag, el};
+use super::super::html::{Attr, El, Link, Tag, el};
 use super::parts::{code, pair, value};
 use super::{Frame, Place, clock, framed, section};
 
@@ -11,6 +11,7 @@ pub(in super::super) fn status(frame: &Frame, peers: &[PeerView], sites: &[SiteV
     let main = el(Tag::Main)
         .with(el(Tag::H1).say("The mesh, as this node sees it"))
         .with(own(frame))
+        .with(attention(frame))
         .with(table("sites", "Sites", &["Site", "Says", "Seen"], sites.iter().map(site).collect()))
         .with(table(
             "peers",
@@ -46,6 +47,39 @@ fn own(frame: &Frame) -> El {
         .all(own.policy.as_ref().map(|policy| pair("Policy", value(policy))).into_iter().flatten())
         .all(pair("Mesh", code(own.mesh.get(..12).unwrap_or(&own.mesh))));
     section("own", "This node").with(list)
+}
+
+/// What nobody but a person can settle, and how: on a command line, where their key is.
+fn attention(frame: &Frame) -> El {
+    let (shown, all) = (&frame.own.attention, frame.own.attention_counts.values().sum::<u64>());
+    let card = section("attention", "Needs a person");
+    if shown.is_empty() {
+        return card.with(el(Tag::P).class("quiet").say("Nothing does, as far as this node knows."));
+    }
+    let more = all.saturating_sub(shown.len() as u64);
+    let more = (more > 0).then(|| {
+        el(Tag::P).class("quiet").data(format!("{more} more: `cauldron why ID` tells of each, and metrics count them."))
+    });
+    card.with(
+        el(Tag::P).class("quiet").say("An undo is run at the node that did it. Words in capitals are yours to put in."),
+    )
+    .with(el(Tag::Ul).class("bare").all(shown.iter().map(matter)))
+    .maybe(more)
+}
+
+fn matter(matter: &AttentionView) -> El {
+    let link = matter.proposal.parse().map_or(Link::Approvals, Link::Proposal);
+    let command = |text: &String| el(Tag::Pre).class("wrap").attr(Attr::Tabindex, "0").raw(text);
+    el(Tag::Li)
+        .with(
+            el(Tag::P)
+                .with(el(Tag::Strong).data(matter.what.replace('_', " ")))
+                .say(": ")
+                .data(matter.says)
+                .say(". ")
+                .with(el(Tag::A).href(link).data(format!("{} on {}", matter.operation, matter.target))),
+        )
+        .all(matter.commands.iter().map(command))
 }
 
 /// One row: words of the node, and when they were seen.

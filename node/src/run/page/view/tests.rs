@@ -5,7 +5,9 @@ use cauldron_coordinator::ledger::{Denial, DenialKind};
 use cauldron_coordinator::quorum::Fill;
 use cauldron_coordinator::vote::Choice;
 use cauldron_identity::{Digest, FactId};
-use cauldron_node_core::view::{ApprovalView, IsolationView, PeerView, ProposalView, Seen, SiteView, Time};
+use cauldron_node_core::view::{
+    ApprovalView, AttentionView, IsolationView, PeerView, ProposalView, Seen, SiteView, Time,
+};
 use cauldron_node_core::{Desk, Party, Said, Seat};
 
 use super::*;
@@ -131,8 +133,17 @@ fn frame() -> Frame {
         lease: None,
         isolation: None,
         break_glass: 0,
-        attention: vec![],
-        attention_counts: Default::default(),
+        attention: vec![AttentionView {
+            proposal: FactId::from_bytes([3; 32]).to_string(),
+            short: "0303".into(),
+            what: "verify_failed",
+            operation: text(),
+            target: text(),
+            says: "it is done, and a check of it did not come out well",
+            how: text(),
+            commands: vec!["cauldron undo 0303 --reason WHY".into(), text()],
+        }],
+        attention_counts: [("verify_failed", 3)].into(),
         policy: Some(text()),
         facts: 0,
         future_facts: 0,
@@ -224,4 +235,29 @@ fn a_list_that_changed_is_another_version() {
     assert_eq!(version(&one), version(&one.clone()));
     assert_ne!(version(&one), version(&[desk("VETO_WINDOW")]));
     assert_ne!(version(&one), version(&[]));
+}
+
+#[test]
+fn a_no_without_a_reason_has_no_colon_behind_it() {
+    let no = |why: &str| {
+        let denial = Denial { kind: DenialKind::Vote, by: "ana".into(), why: why.into(), at_ms: 1 };
+        one(&frame(), &Desk { denials: vec![denial], ..desk("DENIED") })
+    };
+    assert!(no("").contains(" said no</li>"), "{}", no(""));
+    assert!(no("not ours").contains(" said no: "), "{}", no("not ours"));
+}
+
+#[test]
+fn what_needs_a_person_stands_with_the_commands_that_settle_it() {
+    let html = status(&frame(), &[], &[]);
+    let at = |text: &str| html.find(text).unwrap_or_else(|| panic!("{text}: {html}"));
+    assert!(
+        at("Needs a person") < at("verify failed") && at("verify failed") < at("a check of it did not come out well")
+    );
+    assert!(at("a check of it did not come out well") < at("cauldron undo 0303 --reason WHY"));
+    let link = format!("href=\"/approvals/{}\"", FactId::from_bytes([3; 32]));
+    assert!(at("2 more") > at(&link), "{html}");
+    let mut calm = frame();
+    calm.own.attention.clear();
+    assert!(status(&calm, &[], &[]).contains("Nothing does, as far as this node knows."));
 }
