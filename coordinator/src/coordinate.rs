@@ -332,8 +332,8 @@ impl<'a> Desk<'a> {
     /// What no policy can waive: the owner would refuse it anyway, so people should not be asked.
     fn floor(&self, action: &Action, p: &Recorded<Proposal>, evaluation: Evaluation) -> Evaluation {
         let class = action.risk().max(p.body.risk).max(evaluation.risk);
-        if class == RiskClass::R3 && self.authority.charter().coordinators.len() < 2 {
-            return refuse(&evaluation, "floor.r3: a mesh with one coordinator refuses class R3".to_owned());
+        if let Some(why) = self.lacks_seats(p, class) {
+            return refuse(&evaluation, why);
         }
         let seats = evaluation.obligations.seats_min();
         if evaluation.outcome == Outcome::Modify {

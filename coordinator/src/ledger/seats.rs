@@ -50,9 +50,8 @@ impl Majority {
     pub fn waits_for(&self) -> String {
         let (lacking, absent) = (self.needed.saturating_sub(self.agreeing.len()), self.absent.join(", "));
         match self.absent.len() {
-            n if n < lacking => format!("{lacking} more, of which only {n} may decide at this site: {absent}"),
-            n if n == lacking => absent,
-            n => format!("{lacking} of these {n}: {absent}"),
+            n if n > lacking => format!("{lacking} of these {n}: {absent}"),
+            _ => absent,
         }
     }
 }

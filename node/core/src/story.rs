@@ -144,6 +144,7 @@ impl NodeCore {
         why.extend(status.permit.and_then(|id| self.work.verdicts.get(&id)).cloned());
         why.extend(self.why_alone(status));
         why.extend(self.why_unknown(status));
+        why.extend(self.why_coordinators(status));
         why.extend(self.why_attention(&status.id));
         if status.state == State::Proposed {
             why.extend(self.ledger.proposal(&status.id).and_then(|p| self.docket.held(p)).map(Held::says));

@@ -103,3 +103,15 @@ fn r3_is_not_started_on_the_word_of_one_coordinator_under_two_names() {
     waits(&world, &first, "1 of 2 coordinators");
     assert_eq!(world.state(&p), State::Permitted);
 }
+
+#[test]
+fn where_too_few_coordinators_may_decide_r3_is_refused_before_anybody_is_asked() {
+    // The second one is another site's.
+    let seats = ["/coordinator/hq0".to_owned(), "/site/porto/coordinator/porto".to_owned()];
+    let mut world = World::with_seats(&World::bundle(TWO_APPROVE), &seats);
+    let p = world.propose(Proposal { risk: RiskClass::R3, ..proposal("198.51.100.7") });
+    world.run();
+    assert_eq!(world.state(&p), State::Denied);
+    let why = &world.status(&p).why[0];
+    assert!(why.contains("takes 2 of the charter's 2 coordinators, and 1 of them may decide here"), "{why}");
+}
