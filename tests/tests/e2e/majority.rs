@@ -58,6 +58,13 @@ impl Place {
         };
         init("hq", &["--join", &at_hq]).refused_with(2);
         assert_eq!(init("west", &[]).code, Some(2), "whom it is to ask is not guessed");
+        // Nobody seats this one: the sequencer refuses it, and it says what is missing.
+        init("early", &["--join", &at_hq]).ok();
+        let mut early = Node::new(folder, "early");
+        early.start();
+        assert_eq!(early.until_ended().code(), Some(5));
+        let log = early.log();
+        assert!(log.contains("not enrolled") && log.contains("the council seats a coordinator"), "{log}");
         let said = init("west", &["--join", &at_hq, "--join", &at_lyon]).ok().out;
         // What it prints is what a person then pastes into a shell.
         let mut pasted = said.lines().map(str::trim);
