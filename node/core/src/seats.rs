@@ -1,7 +1,9 @@
 //! Which coordinators an action of class R3 waits for, as this node sees them.
 
+use std::collections::BTreeSet;
+
 use cauldron_coordinator::ledger::{State, Status};
-use cauldron_identity::SpiffeId;
+use cauldron_identity::{Clock, SpiffeId};
 
 use crate::core::NodeCore;
 use crate::view::Time;
@@ -19,6 +21,16 @@ impl NodeCore {
         }
         why.extend(lacks.absent.iter().filter_map(|name| self.out_of_reach(name)));
         why
+    }
+
+    /// That what people may have approved already waits for coordinators, and for which.
+    pub(crate) fn reason_of_coordinators(&self, now: Clock) -> Option<String> {
+        let open = self.open_here(now);
+        let lacking: Vec<_> = open.iter().filter_map(|s| self.ledger.awaits_coordinators(s, &self.authority)).collect();
+        let absent: BTreeSet<&String> = lacking.iter().flat_map(|lacks| &lacks.absent).collect();
+        let names: Vec<&str> = absent.into_iter().map(String::as_str).collect();
+        let (n, names) = (lacking.len(), names.join(", "));
+        (n > 0).then(|| format!("actions of class R3 that wait for the word of coordinators: {n} ({names}); `cauldron why ID` says what to do"))
     }
 
     /// That a coordinator is not connected, where this node would know: a site may never talk to it.

@@ -58,7 +58,7 @@ impl NodeCore {
     }
 
     /// What is open, as this node goes by it.
-    fn open_here(&self, now: Clock) -> Vec<Cow<'_, Status>> {
+    pub(crate) fn open_here(&self, now: Clock) -> Vec<Cow<'_, Status>> {
         if !self.is_cut_off() {
             return self.docket.open(&self.ledger, &self.authority, now.wall_ms);
         }

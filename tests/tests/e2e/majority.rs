@@ -163,6 +163,8 @@ fn what_cannot_be_taken_back_waits_for_both_coordinators_and_happens_once() {
     for part in ["takes permits of 2 of the charter's 2 coordinators, and 1", &waits, &out_of_reach, "start it"] {
         assert!(why.contains(part), "{part}: {why}");
     }
+    let reasons = place.mesh.hq.get("/v1/self")["reasons"].to_string();
+    assert!(reasons.contains(&format!("wait for the word of coordinators: 1 ({WEST})")), "{reasons}");
     std::thread::sleep(Duration::from_secs(2));
     assert_eq!((place.mesh.hq.facts(&id, "permit").len(), place.is_there("dark.conf")), (0, true));
     west.start();
@@ -183,6 +185,7 @@ fn what_cannot_be_taken_back_waits_for_both_coordinators_and_happens_once() {
     assert_eq!((place.mesh.hq.facts(&id, "started").len(), place.is_there("late.conf")), (0, true));
     west.start();
     place.done(&id, "late.conf");
+    assert_eq!(place.mesh.hq.get("/v1/self")["reasons"], json!([]));
     let receipt = place.mesh.hq.run(&["audit", "receipt", &id]).ok().json();
     let facts = receipt["says"]["facts"].as_array().expect("facts");
     assert!(facts.iter().all(|fact| fact["void"].is_null()), "{facts:?}");
