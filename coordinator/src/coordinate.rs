@@ -3,6 +3,7 @@
 //! [`step`] is a function of what the coordinator holds. Stepping again after its facts were inserted yields nothing.
 
 mod glass;
+mod several;
 #[cfg(test)]
 mod tests;
 
@@ -242,6 +243,7 @@ impl<'a> Desk<'a> {
         }
         let act = match status.state {
             State::Approved => self.permit(p, status),
+            State::Permitted => self.permit_too(p, status),
             State::Evaluated => own.iter().find_map(|d| self.modify(p, d)),
             State::VetoWindow if self.by_role(p) => own.iter().find_map(|d| self.close(p, d)),
             _ => None,
@@ -330,8 +332,8 @@ impl<'a> Desk<'a> {
     /// What no policy can waive: the owner would refuse it anyway, so people should not be asked.
     fn floor(&self, action: &Action, p: &Recorded<Proposal>, evaluation: Evaluation) -> Evaluation {
         let class = action.risk().max(p.body.risk).max(evaluation.risk);
-        if class == RiskClass::R3 && self.authority.charter().coordinators.len() < 2 {
-            return refuse(&evaluation, "floor.r3: a mesh with one coordinator refuses class R3".to_owned());
+        if let Some(why) = self.lacks_seats(p, class) {
+            return refuse(&evaluation, why);
         }
         let seats = evaluation.obligations.seats_min();
         if evaluation.outcome == Outcome::Modify {
@@ -362,6 +364,9 @@ impl<'a> Desk<'a> {
         }
         let decision = self.ledger.decisions_on(&p.id).find(|d| Some(d.id) == status.decision)?;
         let ballot = Ballot::new(self.ledger, self.authority, p, &decision.body);
+        if !self.is_judged_by_enough(p, &decision.body) {
+            return None;
+        }
         // The owner would refuse it: people go on until the grant is met.
         if self.lacks(p, &decision.body, &ballot).is_some() {
             return None;

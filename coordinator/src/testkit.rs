@@ -335,6 +335,11 @@ impl World {
         step(&self.ledger, &self.authority, Some(&self.engine), &self.clock, &sitting, &Limits::default())
     }
 
+    /// What the coordinator with key `n` writes next.
+    pub fn step_of(&self, n: u8) -> Vec<Act> {
+        self.step_as(&key(n).author_id(), LeaseAge::Ms(0))
+    }
+
     pub fn write(&mut self, acts: &[Act]) -> Vec<FactId> {
         self.write_as(2, acts)
     }

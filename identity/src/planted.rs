@@ -101,10 +101,11 @@
 //! | `step-unchecked` | an owner begins a step of a saga out of turn, where a coordinator permits it |
 //! | `step-by-anybody` | anybody may hang a step on what somebody else proposed |
 //! | `reconciled-by-anybody` | anybody enrolled may say what became of something of which nobody knows |
+//! | `one-coordinator-for-r3` | the permit of one coordinator is enough for class R3 |
 //! | `purpose-restated` | a session may say anew what it is for, after it read something |
 
 /// The bugs of what people and coordinators may do to a proposal.
-pub const GOVERN_NAMES: [&str; 23] = [
+pub const GOVERN_NAMES: [&str; 24] = [
     "audit-drawn-by-owner",
     "deputy-votes-twice",
     "writer-approves",
@@ -128,6 +129,7 @@ pub const GOVERN_NAMES: [&str; 23] = [
     "step-unchecked",
     "step-by-anybody",
     "reconciled-by-anybody",
+    "one-coordinator-for-r3",
 ];
 
 /// The bugs of ranges, of documents in one piece and of facts on disk.
@@ -151,7 +153,7 @@ pub const WIRE_NAMES: [&str; 3] = ["resumption-on", "guard-off", "path-check-off
 pub const MODEL_NAMES: [&str; 2] = ["credit-counted-twice", "refund-by-timeout"];
 
 /// The bugs that the simulator must find; `activate` accepts them, in a build with the feature.
-pub const NAMES: [&str; 44] = [
+pub const NAMES: [&str; 45] = [
     "owner-trusts-coordinator",
     "vote-not-bound-to-terms",
     "same-person-twice",
@@ -196,6 +198,7 @@ pub const NAMES: [&str; 44] = [
     "break-glass-twice",
     "start-by-hearsay",
     "step-out-of-turn",
+    "one-coordinator-for-r3",
 ];
 
 /// One of [`WIRE_NAMES`], [`RANGE_NAMES`] or [`GOVERN_NAMES`], for every thread: tests run wherever the runtime puts them.

@@ -51,6 +51,11 @@ pub const MARKS: &[(&str, &str)] = &[
         "coordinators.one_dark",
         "something was started on the permit of one coordinator while the other could not be reached",
     ),
+    ("coordinators.r3_started", "something of class R3 was started on the permits of two coordinators"),
+    (
+        "coordinators.r3_waited",
+        "something of class R3 was started of which a coordinator wrote while the other could not be reached",
+    ),
     ("person.revoked", "a person was revoked"),
     ("permit.waited_hq_dark", "a permit was open at its owner while hq could not be reached"),
     ("permit.forged", "hq wrote a permit for which nobody had voted"),

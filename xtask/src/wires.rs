@@ -7,7 +7,7 @@ use std::process::{ExitCode, Stdio};
 use crate::forward::cargo;
 
 /// Bug, and package and name of the test that must fail with it.
-const CAUGHT_BY: [(&str, &str, &str); 36] = [
+const CAUGHT_BY: [(&str, &str, &str); 37] = [
     ("resumption-on", "cauldron-mesh", "a_session_is_never_resumed_so_a_distrusted_peer_is_verified_again"),
     ("guard-off", "cauldron-mesh", "withdrawn_trust_ends_live_connections_and_keeps_them_out"),
     ("path-check-off", "cauldron-mesh", "no_bad_certificate_is_let_in_by_either_side"),
@@ -46,6 +46,11 @@ const CAUGHT_BY: [(&str, &str, &str); 36] = [
     ("break-glass-twice", "cauldron-coordinator", "a_token_is_used_once_whoever_brings_it_first"),
     ("step-unchecked", "cauldron-coordinator", "an_owner_begins_no_step_out_of_turn_whatever_a_coordinator_permits"),
     ("step-by-anybody", "cauldron-coordinator", "nobody_hangs_a_step_on_what_somebody_else_proposed"),
+    (
+        "one-coordinator-for-r3",
+        "cauldron-coordinator",
+        "r3_is_not_started_on_the_word_of_one_coordinator_under_two_names",
+    ),
     ("reconciled-by-anybody", "cauldron-coordinator", "only_whom_the_permit_needed_says_what_became_of_it"),
     // Two models, which go through everything.
     (

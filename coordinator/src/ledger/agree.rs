@@ -18,6 +18,12 @@ impl Ledger {
         Ballot::new(self, authority, p, decision).fill(now_ms, None)
     }
 
+    /// When a proposal lapses: the earliest deadline that it or an entitled coordinator named.
+    pub(super) fn deadline_ms(&self, p: &Recorded<Proposal>, authority: &Authority) -> u64 {
+        let decisions = self.decisions_on(&p.id).filter(|d| self.decision_restricts(p, d, authority));
+        decisions.map(|d| d.body.obligations.decide_by_ms).fold(p.body.expires_ms, u64::min)
+    }
+
     /// Until when somebody may still object to a decision, and who; none where no silence is needed, or a coordinator has said
     /// that it was kept.
     #[must_use]

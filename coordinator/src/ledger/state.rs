@@ -348,8 +348,8 @@ impl Ledger {
         if let Some(permit) = self.permits_on(&p.id).find(|permit| self.is_live(p, permit, authority, now_ms)) {
             (status.state, status.permit) = (State::Permitted, Some(permit.id));
             status.decision = Some(permit.body.decision);
-            let by = rfc3339(permit.body.execute_by_ms);
-            status.why.push(format!("waits for its owner to judge and start it by {by}"));
+            let (by, waits) = (rfc3339(permit.body.execute_by_ms), self.says_coordinators(status, authority));
+            status.why.push(waits.unwrap_or_else(|| format!("waits for its owner to judge and start it by {by}")));
             return;
         }
         let candidates = self.governing(p, authority);
@@ -410,9 +410,10 @@ impl Ledger {
         status: &mut Status,
     ) {
         (status.state, status.decision) = (State::Approved, Some(decision.id));
-        status.why.push(match (self.used_by(p, authority, None), self.awaits_step(p, authority)) {
+        let step = self.awaits_step(p, authority).or_else(|| self.says_coordinators(status, authority));
+        status.why.push(match (self.used_by(p, authority, None), step) {
             (Some(why), _) => format!("approved, and no permit will come: {why}"),
-            (None, Some(step)) => format!("approved; {step}"),
+            (None, Some(awaits)) => format!("approved; {awaits}"),
             (None, None) => "approved; waits for a coordinator's permit".to_owned(),
         });
     }
@@ -463,12 +464,6 @@ impl Ledger {
             at_ms: by.wall_ms(),
         });
         orders.chain(votes).chain(decisions).chain(other).collect()
-    }
-
-    /// When a proposal lapses: the earliest deadline that it or an entitled coordinator named.
-    fn deadline_ms(&self, p: &Recorded<Proposal>, authority: &Authority) -> u64 {
-        let decisions = self.decisions_on(&p.id).filter(|d| self.decision_restricts(p, d, authority));
-        decisions.map(|d| d.body.obligations.decide_by_ms).fold(p.body.expires_ms, u64::min)
     }
 }
 

@@ -52,6 +52,7 @@ mod roots;
 mod runway;
 mod saga;
 mod seals;
+mod seats;
 mod sessions;
 mod show;
 mod story;

@@ -91,6 +91,7 @@ impl NodeCore {
         if called > 0 {
             reasons.push(format!("{called} actions need a person: `attention` says which, and what to do"));
         }
+        reasons.extend(self.reason_of_coordinators(now));
         let ages = &self.authority.charter().class_ages;
         let classes = [("R0", RiskClass::R0), ("R1", RiskClass::R1), ("R2", RiskClass::R2), ("R3", RiskClass::R3)];
         let granted_by =

@@ -58,7 +58,7 @@ impl NodeCore {
     }
 
     /// What is open, as this node goes by it.
-    fn open_here(&self, now: Clock) -> Vec<Cow<'_, Status>> {
+    pub(crate) fn open_here(&self, now: Clock) -> Vec<Cow<'_, Status>> {
         if !self.is_cut_off() {
             return self.docket.open(&self.ledger, &self.authority, now.wall_ms);
         }
@@ -162,6 +162,7 @@ impl NodeCore {
         why.extend(status.permit.and_then(|id| self.work.verdicts.get(&id)).cloned());
         why.extend(self.why_alone(status));
         why.extend(self.why_unknown(status));
+        why.extend(self.why_coordinators(status));
         why.extend(self.why_attention(&status.id));
         if status.state == State::Proposed {
             why.extend(self.ledger.proposal(&status.id).and_then(|p| self.docket.held(p)).map(Held::says));

@@ -23,7 +23,7 @@ use crate::paths::DataDir;
 use crate::root_key;
 use crate::sealing::PassphraseArgs;
 use crate::signer::public_key;
-use crate::successor::{self, Export};
+use crate::successor::{self, Export, Prepared};
 use crate::token::JoinToken;
 
 const FOUNDED: &[Field] = &[
@@ -46,6 +46,14 @@ const SUCCESSOR: &[Field] = &[
     field("configuration", "/config", As::Text),
 ];
 
+const SEAT: &[Field] = &[
+    field("mesh", "/mesh", As::Text),
+    field("coordinator", "/spiffe_id", As::Text),
+    field("author key", "/author_key", As::Text),
+    field("directory", "/dir", As::Text),
+    field("configuration", "/config", As::Text),
+];
+
 const SEALED: &str = "It is sealed: nobody can restore it without the passphrase.";
 const PLAIN: &str = "It is a plain file, mode 0600: whoever reads it is the council.\n\
                      Seal it with `cauldron key seal`.";
@@ -54,7 +62,7 @@ const PLAIN: &str = "It is a plain file, mode 0600: whoever reads it is the coun
 #[derive(Debug, Args)]
 pub struct InitArgs {
     /// Found a new mesh with this node as its first coordinator
-    #[arg(long, required_unless_present = "successor")]
+    #[arg(long, required_unless_present_any = ["successor", "coordinator"])]
     first: bool,
     /// Prepare this box to succeed the mesh's sequencer, with what `cauldron authority export` wrote; the council then names it
     #[arg(
@@ -64,17 +72,26 @@ pub struct InitArgs {
         conflicts_with_all = ["first", "trust_domain", "person", "person_name", "council", "person_key", "passphrase_file", "no_passphrase"]
     )]
     successor: Option<PathBuf>,
-    /// Where a member of the mesh listens, host:port; for a successor; may be repeated
-    #[arg(long, value_name = "ADDR", requires = "successor")]
+    /// Prepare this box as one more coordinator of a mesh, with what `cauldron authority export` wrote; the council then seats it
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "join",
+        conflicts_with_all = ["first", "successor", "trust_domain", "person", "person_name", "council", "person_key", "passphrase_file",
+            "no_passphrase", "root_key"]
+    )]
+    coordinator: Option<PathBuf>,
+    /// Where a member of the mesh listens, host:port; for a successor or one more coordinator; may be repeated
+    #[arg(long, value_name = "ADDR", conflicts_with = "first")]
     join: Vec<PeerAddr>,
     /// The new data directory [default: the node's name]
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
-    /// Name of the first coordinator
+    /// Name of the coordinator
     #[arg(long, value_name = "NAME", default_value = "hq")]
     name: String,
     /// The mesh's SPIFFE trust domain, such as acme.example
-    #[arg(long, value_name = "NAME", value_parser = trust_domain, required_unless_present = "successor")]
+    #[arg(long, value_name = "NAME", value_parser = trust_domain, required_unless_present_any = ["successor", "coordinator"])]
     trust_domain: Option<TrustDomain>,
     /// UDP address for peers and joining nodes
     #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:7443")]
@@ -169,10 +186,11 @@ fn trust_domain(text: &str) -> Result<TrustDomain, String> {
 }
 
 pub(super) fn init(global: &Global, args: InitArgs) -> Result<(), CliError> {
-    let trust_domain = match (&args.successor, &args.trust_domain) {
-        (None, Some(trust_domain)) => trust_domain.clone(),
-        (Some(export), _) => return succeed(global, &args, export),
-        (None, None) => return Err(CliError::usage("--trust-domain is missing")),
+    let trust_domain = match (&args.successor, &args.coordinator, &args.trust_domain) {
+        (Some(export), ..) => return succeed(global, &args, export),
+        (None, Some(export), _) => return sit_beside(global, &args, export),
+        (None, None, Some(trust_domain)) => trust_domain.clone(),
+        (None, None, None) => return Err(CliError::usage("--trust-domain is missing")),
     };
     let person = match args.person.clone() {
         Some(person) if is_name(&person) => person,
@@ -263,24 +281,7 @@ fn succeed(global: &Global, args: &InitArgs, export: &Path) -> Result<(), CliErr
     let dir = DataDir::new(absolute(args.dir.clone().unwrap_or_else(|| PathBuf::from(&args.name))));
     let external = token.map(|uri| root_key::open_token(&uri, args.root_key_generate)).transpose()?;
     let prepared = successor::prepare(&dir, &export, &args.name, external, clock::wall_ms())?;
-    let template = Template {
-        name: args.name.clone(),
-        site: None,
-        dir: None,
-        trust_domain: prepared.trust_domain.to_string(),
-        listen: args.listen,
-        advertise: args.advertise.clone(),
-        join: args.join.clone(),
-        charter: Some(prepared.mesh.to_string()),
-        first: false,
-        authority: true,
-        root_key: args.root_key.clone(),
-        api: args.api,
-        security: None,
-        folder: None,
-    };
-    Config::parse(&template.render(), &dir.config())?;
-    files::write_public(&dir.config(), template.render().as_bytes())?;
+    configure(&dir, args, &prepared)?;
     let value = json!({
         "mesh": prepared.mesh, "spiffe_id": prepared.spiffe_id.to_string(), "author_key": prepared.author,
         "root_key": prepared.root_key, "dir": dir.root(), "config": dir.config(),
@@ -295,10 +296,59 @@ fn succeed(global: &Global, args: &InitArgs, export: &Path) -> Result<(), CliErr
             shown = record(&value, SUCCESSOR, Timestamp::now()),
             id = prepared.spiffe_id,
             author = prepared.author,
-            root = prepared.root_key,
+            root = prepared.root_key.map(|key| key.to_string()).unwrap_or_default(),
             config = shell(&dir.config())
         )
     })
+}
+
+/// Prepares a box that the council can seat beside the sequencer.
+fn sit_beside(global: &Global, args: &InitArgs, export: &Path) -> Result<(), CliError> {
+    let export = Export::read(export)?;
+    let dir = DataDir::new(absolute(args.dir.clone().unwrap_or_else(|| PathBuf::from(&args.name))));
+    let prepared = successor::prepare_seat(&dir, &export, &args.name)?;
+    configure(&dir, args, &prepared)?;
+    let value = json!({
+        "mesh": prepared.mesh, "spiffe_id": prepared.spiffe_id.to_string(), "author_key": prepared.author,
+        "dir": dir.root(), "config": dir.config(),
+    });
+    print(global.output, &value, || {
+        format!(
+            "{shown}\nIt is nobody until the council seats it. At a member of the mesh:\n\n  \
+             cauldron charter amend --print > charter.toml\n  \
+             printf '\\n[[coordinators]]\\nspiffe_id = \"{id}\"\\nauthor_key = \"{author}\"\\n' >> charter.toml\n  \
+             cauldron charter amend charter.toml --out seat.entry\n\n\
+             Enough of the council sign it with `cauldron authority sign seat.entry`; hand it in at the sequencer with\n\
+             `cauldron authority submit seat.entry`. Then start this node.\n\n\
+             Next: cauldron node run --config {config}\n",
+            shown = record(&value, SEAT, Timestamp::now()),
+            id = prepared.spiffe_id,
+            author = prepared.author,
+            config = shell(&dir.config())
+        )
+    })
+}
+
+/// Writes the configuration of a coordinator that is not the first.
+fn configure(dir: &DataDir, args: &InitArgs, prepared: &Prepared) -> Result<(), CliError> {
+    let template = Template {
+        name: args.name.clone(),
+        site: None,
+        dir: None,
+        trust_domain: prepared.trust_domain.to_string(),
+        listen: args.listen,
+        advertise: args.advertise.clone(),
+        join: args.join.clone(),
+        charter: Some(prepared.mesh.to_string()),
+        first: false,
+        authority: prepared.root_key.is_some(),
+        root_key: args.root_key.clone(),
+        api: args.api,
+        security: None,
+        folder: None,
+    };
+    Config::parse(&template.render(), &dir.config())?;
+    files::write_public(&dir.config(), template.render().as_bytes())
 }
 
 /// Who founds: the keys named, else the founder alone.

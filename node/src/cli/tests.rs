@@ -15,6 +15,7 @@ fn the_command_line_is_well_formed() {
 fn the_vocabulary_is_there() {
     for line in [
         "cauldron init --first --trust-domain acme.test --dir hq --name hq --listen 127.0.0.1:7443",
+        "cauldron init --coordinator mesh.export --name west --join hq:7443 --join lyon:7443",
         "cauldron node run --config node.toml",
         "cauldron node join cauldron1.abc --dir lyon --config lyon.toml",
         "cauldron demo --once --output json --keep d --auth-log f --block-ttl 20s --sabotage forged-permit",

@@ -82,6 +82,11 @@ impl Template {
         if let Some(charter) = &self.charter {
             writeln!(out, "charter = {}", quoted(charter))?;
         }
+        // Nothing else in the file would say that it coordinates.
+        if self.site.is_none() && !self.first && !self.authority {
+            let id = format!("spiffe://{}/coordinator/{}", self.trust_domain, self.name);
+            writeln!(out, "\n[identity]\nspiffe_id = {}", quoted(&id))?;
+        }
         if self.first || self.authority {
             writeln!(out, "\n[authority]\nenabled = true")?;
             if let Some(root_key) = &self.root_key {

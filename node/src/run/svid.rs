@@ -7,7 +7,7 @@ use cauldron_identity::authority::{Enrol, EntryBody};
 use cauldron_identity::x509::{
     AuthorityCa, Bundle, Bundles, SvidKey, certificates_from_pem, certificates_to_pem, key_digest,
 };
-use cauldron_identity::{AuthorKey, MeshId, SealedFact, SignedCharter, SpiffeId};
+use cauldron_identity::{AuthorKey, MeshId, Role, SealedFact, SignedCharter, SpiffeId};
 use cauldron_mesh::SvidSource;
 use cauldron_node_core::NodeCore;
 use cauldron_node_core::enrol::{Believed, EnrolRequest, Grant, TokenId, TokenProof, Workload};
@@ -295,9 +295,16 @@ pub async fn join(
             }
         }
         if refusals.len() == addresses.len() {
-            return Err(CliError::new(crate::error::Kind::Refused, "this node was refused").detail(refusals.join("; ")).hint(
-                "mint a new token on the coordinator with `cauldron authority token`, then `cauldron node join TOKEN`",
-            ));
+            let hint = match config.identity.role {
+                Role::Coordinator { .. } => {
+                    "the council seats a coordinator in the charter before it starts: `cauldron charter amend`, sign, submit"
+                }
+                _ => {
+                    "mint a new token on the coordinator with `cauldron authority token`, then `cauldron node join TOKEN`"
+                }
+            };
+            let refused = CliError::new(crate::error::Kind::Refused, "this node was refused");
+            return Err(refused.detail(refusals.join("; ")).hint(hint));
         }
         tokio::time::sleep(jittered(wait)).await;
         wait = (wait * 2).min(RETRY_MAX);

@@ -17,7 +17,7 @@ use cauldron_identity::codec::from_cbor;
 use cauldron_identity::{Fact, FactId, Scope};
 
 use super::model::Model;
-use super::{Holds, Violation, alone, once};
+use super::{Holds, Violation, alone, once, seats};
 use crate::facts::{Facts, Known, of_kind};
 use crate::founding::BLOCKS;
 use crate::network::Place;
@@ -194,6 +194,7 @@ pub(super) fn progress(world: &mut World) -> Holds {
         let waits = match status.state {
             State::Proposed | State::Started => true,
             State::Approved if is_used_up(&ledger, &authority, id) => false,
+            State::Approved | State::Permitted if seats::waits_for_nobody(world, &ledger, &authority, &status) => false,
             // A step that waits for people before it.
             State::Approved if ledger.proposal(id).is_some_and(|p| ledger.awaits_step(p, &authority).is_some()) => {
                 false

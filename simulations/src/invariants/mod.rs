@@ -19,6 +19,7 @@ mod rooted;
 mod roots;
 mod saga;
 mod scan;
+mod seats;
 mod takes;
 mod tamper;
 
@@ -79,6 +80,8 @@ pub struct Watch {
     pub(crate) public_ids: BTreeSet<FactId>,
     pub(crate) statuses: BTreeMap<(Place, FactId), cauldron_coordinator::ledger::State>,
     pub(crate) sampled_at: Ms,
+    /// Of class R3, what one coordinator wrote about while the other could not be reached.
+    pub(crate) one_dark: BTreeSet<FactId>,
     pub(crate) budgets: budgets::Ledger,
 }
 
@@ -113,6 +116,7 @@ pub(crate) fn at_each_fact(world: &mut World, place: Place, fact: &Arc<Known>, o
     }
     finality::mark_hard_places(world, place, fact);
     saga::mark_hard_places(world, place, fact);
+    seats::mark(world, place, fact);
     budgets::mark_hard_places(world, place, fact, own);
     alone::mark(world, place, fact);
     Ok(())

@@ -272,6 +272,7 @@ impl World {
         // Of the class that its schema says (R1), or of a higher one.
         let classes = [RiskClass::R1, RiskClass::R1, RiskClass::R2, RiskClass::R2, RiskClass::R3];
         let risk = self.weather.alone.and_then(|_| self.rng.pick(&classes).copied());
+        let risk = if agents.wide > 0 && self.rng.percent(agents.wide) { Some(RiskClass::R3) } else { risk };
         let (m, owner) = (&self.machines[place], &self.machines[intent.owner]);
         let site = m.site.clone().unwrap_or_default();
         let action =

@@ -132,7 +132,8 @@ impl World {
     fn hear(&mut self, link: LinkId, from: Place, to: Place) {
         const HEADS_FRAMES: u32 = 8;
         let [speaker, listener] = [from, to].map(|p| p);
-        if self.machines[listener].restored.is_none() {
+        // What waits in a suspended machine was not heard.
+        if self.machines[listener].restored.is_none() || self.machines[listener].frozen {
             return;
         }
         // Nobody listens to an author that was cut, or tells it anything.

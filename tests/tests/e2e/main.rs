@@ -20,6 +20,7 @@ mod join;
 mod keys;
 mod lists;
 mod logs;
+mod majority;
 mod notify;
 mod otlp;
 mod ownership;

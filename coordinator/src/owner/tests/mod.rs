@@ -6,6 +6,7 @@ mod glass;
 mod hands;
 mod powers;
 mod saga;
+mod seats;
 mod undo;
 mod votes;
 mod word;
@@ -405,31 +406,6 @@ fn isolated() {
         world.lease = lease;
         assert!(refused(&world, &id, Code::Isolated).contains("isolation grant"));
     }
-}
-
-#[test]
-fn majority_of_coordinators_for_r3() {
-    let rego = "package cauldron.guardrail\nstep_up contains {\"rule\":\"x\",\"why\":\"y\",\"approvals\":[{\"group\":\"security-duty\",\"n\":2}]}";
-    let r3 = || Proposal { risk: RiskClass::R3, ..proposal("198.51.100.7") };
-    let voted = |world: &mut World| {
-        let p = world.propose(r3());
-        let acts = world.step();
-        world.write(&acts);
-        vec![world.vote("ana", &p, Choice::Approve), world.vote("bo", &p, Choice::Approve)]
-    };
-    let mut world = World::with_policy(rego);
-    voted(&mut world);
-    assert!(world.step().is_empty(), "denied by the floor");
-    let mut world = World::with_coordinators(3);
-    world.activate(&World::bundle(rego));
-    voted(&mut world);
-    let acts = world.step();
-    let first = world.write(&acts)[0];
-    waits(&world, &first, "1 of 2 coordinators");
-    world.write_as(101, &acts);
-    executes(&world, &first);
-    world.lease = LeaseAge::Ms(30_001);
-    refused(&world, &first, Code::Isolated);
 }
 
 #[test]
