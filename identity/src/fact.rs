@@ -78,6 +78,36 @@ impl Header {
     }
 }
 
+/// Whose a fact is and where it stands in their life: what [`Authority::standing`](crate::Authority::standing) looks at.
+pub trait Placed {
+    /// Hash of the author's key.
+    fn author(&self) -> &AuthorId;
+    /// The author's life.
+    fn incarnation(&self) -> u32;
+    /// The replication group.
+    fn scope(&self) -> &Scope;
+    /// Position in the chain, from 1.
+    fn seq(&self) -> u64;
+}
+
+impl Placed for Header {
+    fn author(&self) -> &AuthorId {
+        &self.author
+    }
+
+    fn incarnation(&self) -> u32 {
+        self.incarnation
+    }
+
+    fn scope(&self) -> &Scope {
+        &self.scope
+    }
+
+    fn seq(&self) -> u64 {
+        self.seq
+    }
+}
+
 /// Where in its author's life a new fact stands; what [`Fact::seal`] needs beside key and body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HeaderDraft {

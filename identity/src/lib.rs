@@ -40,7 +40,7 @@ pub mod x509;
 pub use authority::Authority;
 pub use charter::{Charter, SignedCharter};
 pub use clock::{Clock, Confidence};
-pub use fact::{Fact, Header, HeaderDraft, SealedFact};
+pub use fact::{Fact, Header, HeaderDraft, Placed, SealedFact};
 pub use ids::{AuthorId, BodyHash, Digest, FactId, MeshId};
 pub use keys::{AuthorKey, PublicKey, Signature};
 pub use passkey::Passkey;

@@ -2,10 +2,10 @@
 
 use std::sync::OnceLock;
 
+use cauldron_identity::Placed;
 use cauldron_identity::authority::{Authority, ChainEnd};
 use cauldron_identity::charter::{KeySignature, council_signers};
 use cauldron_identity::codec::{CodecError, from_cbor, to_cbor};
-use cauldron_identity::fact::Header;
 use cauldron_identity::{AuthorId, AuthorKey, Digest, FactId, MeshId, Realm, Role, SignerKey};
 use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
@@ -194,7 +194,7 @@ impl Restriction {
     ///
     /// # Errors
     /// [`RestrictionError`].
-    pub fn judge(&self, header: &Header, authority: &Authority) -> Result<Order, RestrictionError> {
+    pub fn judge(&self, at: &impl Placed, authority: &Authority) -> Result<Order, RestrictionError> {
         let order = self.order()?;
         if order.mesh != authority.mesh() {
             return Err(RestrictionError::Mesh);
@@ -202,8 +202,8 @@ impl Restriction {
         if self.is_of_council(authority) {
             return Ok(order);
         }
-        let role = authority.member(&header.author).map(|m| &m.role);
-        let coordinates = match (role, header.scope.realm()) {
+        let role = authority.member(at.author()).map(|m| &m.role);
+        let coordinates = match (role, at.scope().realm()) {
             (Some(Role::Coordinator { .. }), _) => true,
             (Some(Role::SiteCoordinator { site, .. }), Realm::Site(realm)) => site == realm,
             _ => false,
@@ -214,8 +214,8 @@ impl Restriction {
 
     /// Whether it rests on the signature of a person alone, no coordinator of the mesh having put its name to it.
     #[must_use]
-    pub fn is_by_person(&self, header: &Header, order: &Order, authority: &Authority) -> bool {
-        let coordinator = authority.member(&header.author).is_some_and(|m| m.role.is_mesh_coordinator());
+    pub fn is_by_person(&self, at: &impl Placed, order: &Order, authority: &Authority) -> bool {
+        let coordinator = authority.member(at.author()).is_some_and(|m| m.role.is_mesh_coordinator());
         !coordinator && self.signed_by_duty(order, authority)
     }
 

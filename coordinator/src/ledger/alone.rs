@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use cauldron_identity::authority::Authority;
-use cauldron_identity::{AuthorId, Digest, FactId, Header};
+use cauldron_identity::{AuthorId, Digest, FactId};
 
-use super::{Denial, Ledger, Recorded};
+use super::{Denial, Ledger, Origin, Recorded};
 use crate::alone::is_local;
 use crate::bodies::{BrokenGlass, Order, Permit, Proposal, Restriction, Review, SiteLift, Target};
 
@@ -151,14 +151,14 @@ impl Ledger {
 }
 
 /// Reviews and lifts by what they are about, with the facts that carry them.
-pub(super) type Said<T> = BTreeMap<FactId, BTreeMap<T, BTreeMap<FactId, Header>>>;
+pub(super) type Said<T> = BTreeMap<FactId, BTreeMap<T, BTreeMap<FactId, Origin>>>;
 
 impl Ledger {
-    pub(super) fn insert_review(&mut self, (id, header): (FactId, Header), review: Review, used: FactId) -> bool {
+    pub(super) fn insert_review(&mut self, (id, header): (FactId, Origin), review: Review, used: FactId) -> bool {
         self.reviews.entry(used).or_default().entry(review).or_default().insert(id, header).is_none()
     }
 
-    pub(super) fn insert_site_lift(&mut self, (id, header): (FactId, Header), lift: SiteLift, of: FactId) -> bool {
+    pub(super) fn insert_site_lift(&mut self, (id, header): (FactId, Origin), lift: SiteLift, of: FactId) -> bool {
         self.site_lifts.entry(of).or_default().entry(lift).or_default().insert(id, header).is_none()
     }
 }

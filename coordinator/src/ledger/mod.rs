@@ -13,6 +13,7 @@ mod child;
 mod deputies;
 mod docket;
 mod index;
+mod origin;
 mod owners;
 mod report;
 mod restrictions;
@@ -39,7 +40,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cauldron_identity::authority::{Accept, Offer};
 use cauldron_identity::codec::CodecError;
-use cauldron_identity::{AuthorId, Digest, Fact, FactId, Header};
+use cauldron_identity::{AuthorId, Digest, Fact, FactId};
 use minicbor::Decode;
 
 pub use alone::Reviewed;
@@ -47,6 +48,7 @@ pub use call::{Call, Matter, is_audited};
 pub use child::{GENERATIONS_MAX, edited, modified};
 pub use deputies::Deputised;
 pub use docket::{Docket, Held};
+pub use origin::Origin;
 pub use owners::with_handover;
 pub use report::Report;
 pub use rights::{Owner, entitled, may_decide};
@@ -74,8 +76,8 @@ use crate::vote::{Choice, SignedVote};
 pub struct Recorded<T> {
     /// The fact's id.
     pub id: FactId,
-    /// The fact's header.
-    pub header: Header,
+    /// What is kept of the fact's header.
+    pub header: Origin,
     /// The body.
     pub body: T,
 }
@@ -130,7 +132,7 @@ pub struct Ledger {
     telling: BTreeMap<(u64, FactId), FactId>,
     windows: About<WindowClosed>,
     /// By proposal; a signed statement may be carried by several facts.
-    votes: BTreeMap<FactId, BTreeMap<SignedVote, BTreeMap<FactId, Box<Header>>>>,
+    votes: BTreeMap<FactId, BTreeMap<SignedVote, BTreeMap<FactId, Box<Origin>>>>,
     /// When a person approved, and what: for the rate at which one may.
     approvals: BTreeMap<String, BTreeMap<(u64, Digest), SignedVote>>,
     /// By the deputy; what takes one back, by whoever named them.
@@ -435,7 +437,7 @@ fn inserted(taken: Result<bool, CodecError>) -> Inserted {
 }
 
 /// The fact that carries a statement, the statement as signed, and what it says.
-type Said<T> = ((FactId, Header), Signed<T>, T);
+type Said<T> = ((FactId, Origin), Signed<T>, T);
 
 /// A signed statement, with what it says.
 fn said<T: Statement>(fact: &Fact) -> Result<Said<T>, CodecError> {
@@ -445,5 +447,5 @@ fn said<T: Statement>(fact: &Fact) -> Result<Said<T>, CodecError> {
 }
 
 fn read<T: for<'b> Decode<'b, ()>>(fact: &Fact) -> Result<Recorded<T>, CodecError> {
-    Ok(Recorded { id: fact.id(), header: fact.header().clone(), body: fact.decode_body()? })
+    Ok(Recorded { id: fact.id(), header: fact.header().into(), body: fact.decode_body()? })
 }

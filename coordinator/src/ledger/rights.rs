@@ -1,11 +1,11 @@
 //! Who may say what.
 
 use cauldron_identity::authority::{Authority, Standing, prefix_of};
-use cauldron_identity::{AuthorId, FactId, Header, Role, Scope, SpiffeId};
+use cauldron_identity::{AuthorId, FactId, Role, Scope, SpiffeId};
 
 use super::child::When;
 use super::index::intent;
-use super::{Ledger, Recorded};
+use super::{Ledger, Origin, Recorded};
 use crate::action::Resource;
 use crate::alone::acts;
 use crate::bodies::{Decision, Permit, Proposal, Started};
@@ -180,7 +180,7 @@ impl Ledger {
 ///
 /// # Errors
 /// A sentence that says why not.
-pub(crate) fn stands(header: &Header, id: FactId, authority: &Authority) -> Result<(), String> {
+pub(crate) fn stands(header: &Origin, id: FactId, authority: &Authority) -> Result<(), String> {
     match authority.standing(header, id) {
         Standing::Counts => Ok(()),
         Standing::Pending => Err("its author's enrolment is not in effect yet".into()),

@@ -5,12 +5,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use cauldron_identity::FactId;
 use cauldron_identity::authority::Authority;
-use cauldron_identity::{FactId, Header};
 
 use super::rights::{ever_owned, is_its_owners};
 use super::word::is_gone;
-use super::{Ledger, Recorded, Report, State};
+use super::{Ledger, Origin, Recorded, Report, State};
 use crate::bodies::{Aborted, Proposal, Started};
 use crate::planted;
 
@@ -37,7 +37,7 @@ pub enum Fate<'a> {
     /// It was over by its own time limit before the checks that its permit asks for had come out.
     Lapsed,
     /// It has no effect and never will have: it was taken back, or given up. With the fact that says so, and what that says.
-    Over(&'a Header, String),
+    Over(&'a Origin, String),
 }
 
 impl Ledger {
@@ -264,7 +264,7 @@ impl Ledger {
     }
 
     /// The first other step that is over, and why: then `p` must not happen either.
-    pub(super) fn over(&self, p: &Recorded<Proposal>, authority: &Authority) -> Option<(u32, &Header, String)> {
+    pub(super) fn over(&self, p: &Recorded<Proposal>, authority: &Authority) -> Option<(u32, &Origin, String)> {
         let index = p.body.saga?.index;
         let others = self.saga(p, authority).into_iter().filter(|(n, _)| *n != index);
         others.into_iter().find_map(|(n, other)| match self.fate(&other.id, authority) {

@@ -1,11 +1,11 @@
 //! The story of a lineage, for `audit show` and `why`.
 
+use cauldron_identity::FactId;
 use cauldron_identity::authority::Authority;
-use cauldron_identity::{FactId, Header};
 use serde::Serialize;
 
-use super::Ledger;
 use super::rights::stands;
+use super::{Ledger, Origin};
 use crate::json::rfc3339;
 use crate::signed::with_reason;
 
@@ -33,10 +33,10 @@ impl Ledger {
     #[must_use]
     pub fn timeline(&self, lineage: &FactId, authority: &Authority) -> Vec<Event> {
         let mut events: Vec<(u64, Event)> = Vec::new();
-        let mut add = |header: &Header, id: FactId, says: String, void: Option<String>| {
+        let mut add = |header: &Origin, id: FactId, says: String, void: Option<String>| {
             let author = authority.member(&header.author);
             let author = author.map_or_else(|| header.author.to_string(), |m| m.spiffe_id.to_string());
-            let (kind, scope) = (header.kind.clone(), header.scope.to_string());
+            let (kind, scope) = (header.kind.to_owned(), header.scope.to_string());
             events.push((header.hlc, Event { at_ms: header.wall_ms(), id, kind, author, scope, says, void }));
         };
         for p in self.lineage(lineage) {

@@ -5,15 +5,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use cauldron_identity::FactId;
 use cauldron_identity::authority::{Authority, Person};
-use cauldron_identity::{FactId, Header};
 
-use super::{Ledger, Recorded, Report};
+use super::{Ledger, Origin, Recorded, Report};
 use crate::bodies::{DUTY_GROUPS, Started, Word, WordStatement};
 use crate::planted;
 
 impl Ledger {
-    pub(super) fn insert_word(&mut self, (id, header): (FactId, Header), word: Word, started: FactId) -> bool {
+    pub(super) fn insert_word(&mut self, (id, header): (FactId, Origin), word: Word, started: FactId) -> bool {
         self.words.entry(started).or_default().entry(word).or_default().insert(id, header).is_none()
     }
 
@@ -24,7 +24,7 @@ impl Ledger {
             return None;
         }
         let said = self.words.get(&start.id).into_iter().flatten();
-        let counts = |(word, carriers): (&Word, &BTreeMap<FactId, Header>)| {
+        let counts = |(word, carriers): (&Word, &BTreeMap<FactId, Origin>)| {
             self.judge_word(start, word, carriers, authority).ok()
         };
         said.filter_map(counts).min_by_key(|s| (!s.happened, s.issued_ms, s.person.clone(), s.nonce))
@@ -111,7 +111,7 @@ impl Ledger {
         &'a self,
         start: &'a Recorded<Started>,
         authority: &'a Authority,
-    ) -> impl Iterator<Item = (&'a FactId, &'a Header, String, Option<String>)> {
+    ) -> impl Iterator<Item = (&'a FactId, &'a Origin, String, Option<String>)> {
         let said = self.words.get(&start.id).into_iter().flatten();
         said.filter_map(|(word, carriers)| Some((word.statement().ok()?.says(), word, carriers))).flat_map(
             move |(says, word, carriers)| {
@@ -127,7 +127,7 @@ impl Ledger {
         &self,
         start: &Recorded<Started>,
         word: &Word,
-        carriers: &BTreeMap<FactId, Header>,
+        carriers: &BTreeMap<FactId, Origin>,
         authority: &Authority,
     ) -> Result<WordStatement, String> {
         // Everybody who reads of the start reads the word, too.
@@ -146,7 +146,7 @@ impl Ledger {
 }
 
 /// Whether the life that wrote something is over: it will say nothing more.
-pub(super) fn is_gone(header: &Header, authority: &Authority) -> bool {
+pub(super) fn is_gone(header: &Origin, authority: &Authority) -> bool {
     let (author, life) = (&header.author, header.incarnation);
     authority.member(author).is_some_and(|m| m.incarnation > life) || authority.is_cut(author, life)
 }

@@ -10,7 +10,7 @@ use super::entry::{Cut, Entry, EntryBody, Person};
 use super::fold::{Fold, Pool};
 use super::powers::PowersBeside;
 use super::standing::Ends;
-use crate::fact::Header;
+use crate::fact::Placed;
 use crate::ids::{AuthorId, FactId};
 use crate::scope::Scope;
 
@@ -151,10 +151,10 @@ impl Beside {
     }
 
     /// Whether a fact lies within what is left of its author's life.
-    pub(super) fn covers(&self, header: &Header, id: FactId) -> bool {
-        match self.ends.get(&(header.author, header.incarnation)) {
-            Some(ends) => ends.covers(header, id),
-            None => self.gone.get(&header.author).is_none_or(|from| header.incarnation < *from),
+    pub(super) fn covers(&self, at: &impl Placed, id: FactId) -> bool {
+        match self.ends.get(&(*at.author(), at.incarnation())) {
+            Some(ends) => ends.covers(at, id),
+            None => self.gone.get(at.author()).is_none_or(|from| at.incarnation() < *from),
         }
     }
 

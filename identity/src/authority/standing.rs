@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Authority, ChainEnd, KIND_ENTRY, KIND_ISSUED, KIND_ROOTS};
-use crate::fact::Header;
+use crate::fact::Placed;
 use crate::ids::{AuthorId, FactId};
 use crate::planted;
 use crate::scope::{Lane, Realm, Scope};
@@ -58,9 +58,9 @@ impl Ends {
         self.by_scope.get(scope).map(|(seq, _)| *seq)
     }
 
-    pub(super) fn covers(&self, header: &Header, id: FactId) -> bool {
-        match self.by_scope.get(&header.scope) {
-            Some((seq, end)) => header.seq < *seq || (header.seq == *seq && end.is_none_or(|e| e == id)),
+    pub(super) fn covers(&self, at: &impl Placed, id: FactId) -> bool {
+        match self.by_scope.get(at.scope()) {
+            Some((seq, end)) => at.seq() < *seq || (at.seq() == *seq && end.is_none_or(|e| e == id)),
             None => false,
         }
     }
@@ -74,20 +74,20 @@ fn planted_off(ends: &Ends) -> bool {
 impl Authority {
     /// What a fact counts for now.
     #[must_use]
-    pub fn standing(&self, header: &Header, id: FactId) -> Standing {
-        let Some(member) = self.fold.members.get(&header.author) else { return Standing::Unknown };
-        if header.incarnation > member.incarnation {
+    pub fn standing(&self, at: &impl Placed, id: FactId) -> Standing {
+        let Some(member) = self.fold.members.get(at.author()) else { return Standing::Unknown };
+        if at.incarnation() > member.incarnation {
             return Standing::Unknown;
         }
-        let key = (header.author, header.incarnation);
-        if self.fold.ends.get(&key).is_some_and(|ends| !ends.covers(header, id) && !planted_off(ends)) {
+        let key = (*at.author(), at.incarnation());
+        if self.fold.ends.get(&key).is_some_and(|ends| !ends.covers(at, id) && !planted_off(ends)) {
             return Standing::BeyondCut;
         }
         let forgotten = planted::active("cut-ignored") || planted::active("cut-beside-forgotten");
-        if !self.within_beside(header, id) && !forgotten {
+        if !self.within_beside(at, id) && !forgotten {
             return Standing::BeyondCut;
         }
-        if self.suspended.get(&header.author).is_some_and(|ends| !ends.covers(header, id)) {
+        if self.suspended.get(at.author()).is_some_and(|ends| !ends.covers(at, id)) {
             return Standing::Suspended;
         }
         if self.in_effect(member.index) { Standing::Counts } else { Standing::Pending }
@@ -96,9 +96,9 @@ impl Authority {
     /// Whether a fact lies beyond the end that the authority chain names for its author's life. What stands beside the
     /// chain does not count here: not every node comes to know of it, and documents must be the same everywhere.
     #[must_use]
-    pub fn is_beyond_end(&self, header: &Header, id: FactId) -> bool {
-        let ends = self.fold.ends.get(&(header.author, header.incarnation));
-        ends.is_some_and(|ends| !ends.covers(header, id) && !planted_off(ends))
+    pub fn is_beyond_end(&self, at: &impl Placed, id: FactId) -> bool {
+        let ends = self.fold.ends.get(&(*at.author(), at.incarnation()));
+        ends.is_some_and(|ends| !ends.covers(at, id) && !planted_off(ends))
     }
 
     /// The last position in `scope` that counts of each life that is over: cut, followed by another, or a sequencer's whose
@@ -135,8 +135,8 @@ impl Authority {
     }
 
     /// Whether a fact lies before every cut beside the chain.
-    pub(super) fn within_beside(&self, header: &Header, id: FactId) -> bool {
-        self.beside.covers(header, id) || self.is_sequencer_life(&header.author, header.incarnation)
+    pub(super) fn within_beside(&self, at: &impl Placed, id: FactId) -> bool {
+        self.beside.covers(at, id) || self.is_sequencer_life(at.author(), at.incarnation())
     }
 
     /// The present sequencer is cut by a term alone: the council named it since.

@@ -1,10 +1,11 @@
 //! What somebody on this machine asks for.
 
 use cauldron_coordinator::bodies::{Feature, KIND_RESTRICTION, KIND_VOTE, Proposal, Restriction, Target};
+use cauldron_coordinator::ledger::Origin;
 use cauldron_coordinator::vote::SignedVote;
 use cauldron_identity::authority::{Entry, EntryBody, KIND_ENTRY, Term, TermOutcome};
 use cauldron_identity::codec::to_cbor;
-use cauldron_identity::{Header, Lane, Role, Scope, SpiffeId, planted};
+use cauldron_identity::{Lane, Role, Scope, SpiffeId, planted};
 
 use crate::core::NodeCore;
 use crate::enrol::{EnrolRequest, TokenId, TokenProof};
@@ -123,23 +124,10 @@ impl NodeCore {
         self.log.would_take(&self.me, &draft).map_err(|why| Refusal::new(why.code(), why.to_string()))
     }
 
-    /// The header that a fact of this node would have, as far as judging its author goes.
-    pub(crate) fn would_be(&self, scope: Scope, kind: &str) -> Header {
-        Header {
-            v: cauldron_identity::fact::VERSION,
-            mesh: self.authority.mesh(),
-            scope,
-            author: self.me,
-            incarnation: self.incarnation,
-            seq: u64::MAX,
-            prev: None,
-            hlc: 0,
-            kind: kind.to_owned(),
-            deps: vec![],
-            traceparent: None,
-            body_hash: cauldron_identity::BodyHash::of_body(&[]),
-            body_len: 0,
-        }
+    /// Where a fact of this node would stand, as far as judging its author goes.
+    pub(crate) fn would_be(&self, scope: Scope, kind: &'static str) -> Origin {
+        let (author, incarnation) = (self.me, self.incarnation);
+        Origin { scope, author, incarnation, seq: u64::MAX, hlc: 0, kind, traceparent: None }
     }
 
     fn mint(

@@ -23,7 +23,7 @@ impl World {
     /// A person edits what a node shows them instead of voting on it.
     pub(crate) fn edit(&mut self, place: Place, person: usize, parent: FactId) -> Option<Ticket> {
         let known = self.machines[place].known.get(&parent)?.clone();
-        let recorded = Recorded { id: parent, header: known.header.clone(), body: known.body::<Proposal>()? };
+        let recorded = Recorded { id: parent, header: (&known.header).into(), body: known.body::<Proposal>()? };
         let owner = recorded.body.resource.split('/').nth(1)?;
         let owner = self.machines.iter().position(|m| m.name == owner)?;
         let ttl_s = self.rng.between(1, self.weather.agents.ttl_s.max(2));

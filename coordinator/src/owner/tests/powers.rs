@@ -185,7 +185,7 @@ fn another_build_model_or_site_or_a_persons_hand_has_no_autonomy() {
     let held = |world: &World, change: &dyn Fn(&mut Proposal)| {
         let mut body = proposal("198.51.100.7");
         change(&mut body);
-        let header = world.facts.last().expect("one").header().clone();
+        let header = world.facts.last().expect("one").header().into();
         let p = Recorded { id: FactId::from_bytes([1; 32]), header, body };
         crate::autonomy::held(&world.ledger, &world.authority, &p, &world.clock).map(|held| held.grant.level)
     };

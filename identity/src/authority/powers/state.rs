@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::judge::named_owner;
-use super::{Autonomy, AutonomyGrant, AutonomyOf, Fenced, KIND_HANDOVER, Level, Lift, Reassign};
+use super::{Autonomy, AutonomyGrant, AutonomyOf, Fenced, Level, Lift, Reassign};
 use crate::authority::{Authority, Entry, Member};
 use crate::budget::Life;
-use crate::fact::Header;
+use crate::fact::Placed;
 use crate::ids::{AuthorId, FactId};
 use crate::planted;
 
@@ -159,15 +159,15 @@ impl Authority {
         by_name || moves.map(|moved| moved.to.author).any(|to| to == *author) || self.beside.moved_to(prefix, author)
     }
 
-    /// Whether an offer (`handover`) by this header still binds its author: it is of the author's present life, not beyond a cut,
+    /// Whether an offer (`handover`) that stands there still binds its author: it is of the author's present life, not beyond a cut,
     /// and neither it nor a later one for these resources was spent.
     #[must_use]
-    pub fn offer_is_open(&self, header: &Header, id: FactId, prefix: &str) -> bool {
-        let life = Life { author: header.author, incarnation: header.incarnation };
-        let present = self.member(&header.author).is_some_and(|m| m.incarnation == header.incarnation);
-        let spent = self.fold.powers.spent(prefix, life).is_some_and(|seq| header.seq <= seq);
-        let beyond = self.is_cut(&header.author, header.incarnation) && self.is_beyond_end(header, id);
-        header.kind == KIND_HANDOVER && present && !spent && !beyond
+    pub fn offer_is_open(&self, at: &impl Placed, id: FactId, prefix: &str) -> bool {
+        let life = Life { author: *at.author(), incarnation: at.incarnation() };
+        let present = self.member(at.author()).is_some_and(|m| m.incarnation == at.incarnation());
+        let spent = self.fold.powers.spent(prefix, life).is_some_and(|seq| at.seq() <= seq);
+        let beyond = self.is_cut(at.author(), at.incarnation()) && self.is_beyond_end(at, id);
+        present && !spent && !beyond
     }
 
     /// Whom a term took a reassignment from may still act on it.
