@@ -322,7 +322,7 @@ impl<'a> Desk<'a> {
             decided_ms: self.clock.wall_ms,
             requester: self.ledger.requester(p),
             session_head: p.body.session.as_ref().and_then(|s| s.prev),
-            resolves,
+            resolves: resolves.map(Box::new),
             modify: evaluation.modify,
             reported: canonical(&reported).ok(),
         };

@@ -114,12 +114,12 @@ fn full_proposal() -> Proposal {
         agent_model: Some(d(8)),
         agent_prompt: Some(d(9)),
         agent_tools: Some(d(10)),
-        calibration: Some(Calibration { right_ppm: 970_000, n: 120, table: d(11) }),
+        calibration: Some(Box::new(Calibration { right_ppm: 970_000, n: 120, table: d(11) })),
         blast: vec![Blast { what: "addresses".into(), n: 1 }],
         dry_run: Some("+ 198.51.100.7".into()),
         alternatives: texts(&["wait"]),
         budgets: vec![Amount { budget: "blocks".into(), amount: 3 }],
-        hand: Some(Hand::sign(&hand, &World::person_key("ana"))),
+        hand: Some(Box::new(Hand::sign(&hand, &World::person_key("ana")))),
         saga: Some(SagaStep { index: 2, of: 3, after: Some(id(8)) }),
         ..proposal("198.51.100.7")
     }
@@ -198,7 +198,7 @@ fn others(golden: &mut Golden) {
             session: Some(d(4)),
         },
         session_head: Some(id(5)),
-        resolves: Some(Resolution { deferred: id(6), reason: texts(&["r"]), deferred_ms: NOW }),
+        resolves: Some(Box::new(Resolution { deferred: id(6), reason: texts(&["r"]), deferred_ms: NOW })),
         modify: Some(b"{}".to_vec()),
         reported: Some(b"{}".to_vec()),
     };

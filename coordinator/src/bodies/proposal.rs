@@ -156,7 +156,7 @@ pub struct Proposal {
     pub agent_tools: Option<Digest>,
     /// What the raw score means, where that was measured.
     #[n(29)]
-    pub calibration: Option<Calibration>,
+    pub calibration: Option<Box<Calibration>>,
     /// How far it reaches.
     #[n(30)]
     #[cbor(default)]
@@ -174,7 +174,7 @@ pub struct Proposal {
     pub budgets: Vec<Amount>,
     /// The signature of the person who wrote or edited it, where one did.
     #[n(34)]
-    pub hand: Option<Hand>,
+    pub hand: Option<Box<Hand>>,
     /// The step of a saga that it is.
     #[n(35)]
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -170,7 +170,7 @@ pub struct Decision {
     pub session_head: Option<FactId>,
     /// The deferral that this one resolves.
     #[n(11)]
-    pub resolves: Option<Resolution>,
+    pub resolves: Option<Box<Resolution>>,
     /// For [`Outcome::Modify`]: a JSON merge patch (RFC 7396) for the arguments, canonical.
     #[cbor(n(12), with = "minicbor::bytes")]
     #[serde(serialize_with = "super::optional_bytes_as_text", skip_serializing_if = "Option::is_none")]

@@ -102,7 +102,7 @@ pub(crate) fn edit(world: &World, p: &FactId, person: &str, change: impl FnOnce(
         issued_ms: NOW,
         nonce: Digest::of("nonce", b"1"),
     };
-    body.hand = Some(Signed::sign(&statement, &World::person_key(person)));
+    body.hand = Some(Box::new(Signed::sign(&statement, &World::person_key(person))));
     body
 }
 

@@ -129,7 +129,7 @@ impl Draft {
         };
         let bytes = to_cbor(&statement);
         let signature = key.sign(HandStatement::DOMAIN, &bytes)?;
-        self.proposal.hand = Some(Hand::new(bytes, signature.to_bytes()));
+        self.proposal.hand = Some(Box::new(Hand::new(bytes, signature.to_bytes())));
         let body = json!({ "proposal": BASE64_STANDARD.encode(to_cbor(&self.proposal)) });
         recorded(global.output, verb, &client.post("/v1/proposals/signed", &body).await?)
     }

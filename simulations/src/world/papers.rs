@@ -43,7 +43,7 @@ impl World {
             issued_ms: m.clock.wall(now),
             nonce,
         };
-        child.hand = Some(Hand::sign(&statement, key));
+        child.hand = Some(Box::new(Hand::sign(&statement, key)));
         Some(self.ask(place, Command::ByHand(Box::new(child)), Asked::Edit { owner }))
     }
 
