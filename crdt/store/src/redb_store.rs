@@ -10,8 +10,8 @@ use redb::{Builder, Database, DatabaseError, Durability, ReadableDatabase, Table
 
 use crate::{Health, Store, StoreError, Visit, WriteBatch};
 
-/// redb's own default is 1 GiB, too much for an edge box; measured, 16 to 64 MiB cost nothing on our records.
-pub const CACHE_BYTES_DEFAULT: usize = 8 * 1024 * 1024;
+/// redb's own default is 1 GiB, too much for an edge box; measured with `cargo xtask bench state`, 4 to 64 MiB make no difference on our records.
+pub const CACHE_BYTES_DEFAULT: usize = 4 * 1024 * 1024;
 
 /// A value that became smaller by more than this is taken out and put in again, so that its page is not left half empty.
 const SHRUNK_BYTES: usize = 128;
