@@ -154,7 +154,8 @@ impl NodeCore {
             class: format!("{:?}", p.body.risk),
             confidence_ppm: p.body.confidence_ppm,
             agent: p.body.agent.clone(),
-            site: p.body.site.clone(),
+            // Of the scope: what the proposal says of itself is the same, or it does not count.
+            site: p.header.scope.site_name().map_or_else(|| p.header.scope.to_string(), str::to_owned),
             opened: Time(p.body.created_ms),
             expires: Time(status.deadline_ms),
             why: self.why_of(status),
