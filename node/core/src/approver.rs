@@ -146,7 +146,7 @@ impl NodeCore {
             seats.missing.clear();
         }
         let could = self.could(p, &seats);
-        let open: Vec<String> = seats.missing.iter().cloned().collect();
+        let open = seats.missing.clone();
         let says = why.as_ref().map(|why| {
             let does =
                 if vote.statement.choice == Choice::Object { "does not end the silence" } else { "fills no seat" };
