@@ -124,14 +124,16 @@ impl Ledger {
         looks.any(|look| look.at_ms.saturating_add(SKEW_MS_MAX) >= failed_ms)
     }
 
-    /// What was said so far that bears on why a person must look at a proposal.
+    /// What was said so far that bears on why a person must look at a proposal: a no only where it is what they must look at.
     #[must_use]
-    pub fn matter(&self, status: &Status, authority: &Authority) -> Matter {
+    pub fn matter(&self, status: &Status, call: Call, authority: &Authority) -> Matter {
         let starts = self.starts_of(&status.id, authority).flat_map(|start| {
             let reports = self.reports_on(&start.id).map(|r| r.header.wall_ms());
             reports.chain(self.words_ms(start, authority)).chain([start.header.wall_ms()])
         });
-        let all = starts.chain(status.denials.iter().map(|denial| denial.at_ms));
+        let finished_ms = status.started.and_then(|id| self.finished_ms(&id));
+        let noes = status.denials.iter().filter(|no| call == Call::Contested && no.contests(finished_ms));
+        let all = starts.chain(noes.map(|no| no.at_ms));
         all.fold(Matter::default(), |of, ms| Matter { since_ms: of.since_ms.max(ms), said: of.said + 1 })
     }
 

@@ -111,7 +111,8 @@ fn what_is_said_anew_makes_a_new_matter_of_a_call() {
     let p = world.ledger.permit(&permit).expect("here").body.proposal;
     let since = |world: &World| {
         let status = world.status(&p);
-        (world.ledger.call(&status, &world.authority), world.ledger.matter(&status, &world.authority))
+        let call = world.ledger.call(&status, &world.authority);
+        (call, world.ledger.matter(&status, Call::Unknown, &world.authority))
     };
     world.clock.wall_ms += 1_000;
     world.lost(&started);
@@ -127,6 +128,10 @@ fn what_is_said_anew_makes_a_new_matter_of_a_call() {
     world.clock.wall_ms += 1_000;
     world.word("cy", &started, false);
     assert_eq!(since(&world).1, again, "cy may not say");
+    // Nor does who carries it to where nobody else reads of the start.
+    let aside = world.word_statement("bo", &started, false);
+    world.put(3, "site/porto", crate::bodies::KIND_RECONCILED, &Signed::sign(&aside, &World::person_key("bo")));
+    assert_eq!(since(&world).1, again, "bo says it elsewhere");
     // Whoever dates their word far ahead hides no later one.
     let far = crate::bodies::WordStatement { issued_ms: u64::MAX, ..world.word_statement("bo", &started, false) };
     world.put(3, "site/lyon", crate::bodies::KIND_RECONCILED, &Signed::sign(&far, &World::person_key("bo")));
@@ -134,6 +139,46 @@ fn what_is_said_anew_makes_a_new_matter_of_a_call() {
     let far = since(&world).1;
     world.lost(&started);
     assert_ne!(since(&world).1, far);
+}
+
+#[test]
+fn a_stop_after_the_end_makes_no_new_matter_of_what_it_does_not_contest() {
+    let everything = |world: &mut World| {
+        world.clock.wall_ms += 60_000;
+        world.restrict(2, "mesh#restrict", Target::All);
+    };
+    let mut world = World::with_policy(ALLOWED);
+    let p = world.propose(crate::testkit::proposal("203.0.113.7"));
+    let permit = *world.run().last().expect("a permit");
+    let started = world.start(&permit);
+    world.done(&started);
+    let seen = |world: &World, p: &FactId| {
+        let status = world.status(p);
+        let call = world.ledger.call(&status, &world.authority).expect("it calls");
+        (call, world.ledger.matter(&status, call, &world.authority))
+    };
+    let audit = seen(&world, &p);
+    assert_eq!(audit.0, Call::Audit);
+    everything(&mut world);
+    assert!(!world.status(&p).denials.is_empty(), "the stop is here");
+    assert_eq!(seen(&world, &p), audit);
+    world.put(3, "site/lyon", KIND_VERIFY_FAILED, &Verified { started, checks: vec![], at_ms: NOW });
+    let refuted = seen(&world, &p);
+    assert_eq!(refuted.0, Call::VerifyFailed);
+    everything(&mut world);
+    assert_eq!(seen(&world, &p), refuted);
+
+    // Of what is contested a veto is a new matter, and a stop that came when it was done is none.
+    let mut world = World::new();
+    let (p, _) = done(&mut world, "203.0.113.7");
+    let lineage = world.status(&p).lineage;
+    world.restrict(2, "site/lyon#restrict", Target::Lineage(lineage));
+    let contested = seen(&world, &p);
+    assert_eq!(contested.0, Call::Contested);
+    everything(&mut world);
+    assert_eq!(seen(&world, &p), contested);
+    world.restrict(2, "site/lyon#restrict", Target::Lineage(lineage));
+    assert_ne!(seen(&world, &p), contested);
 }
 
 #[test]

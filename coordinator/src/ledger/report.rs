@@ -4,7 +4,7 @@ use cauldron_identity::codec::{CodecError, to_cbor};
 use cauldron_identity::{Fact, FactId};
 use minicbor::{Decode, Encode};
 
-use super::{Recorded, read};
+use super::{Recorded, State, read};
 use crate::bodies::{
     Compensated, Compensating, CompensationFailed, Done, Ended, Failed, KIND_COMPENSATED, KIND_COMPENSATING,
     KIND_COMPENSATION_FAILED, KIND_DONE, KIND_ENDED, KIND_FAILED, KIND_UNKNOWN, KIND_VERIFIED, KIND_VERIFY_FAILED,
@@ -48,6 +48,21 @@ impl Report {
             Self::Compensating(compensating) => compensating.started,
             Self::Compensated(compensated) => compensated.started,
             Self::CompensationFailed(failed) => failed.started,
+        }
+    }
+
+    /// The state that it speaks of, and when that was, milliseconds since the Unix epoch by its author's clock.
+    pub(super) fn found(&self) -> (State, u64) {
+        match self {
+            Self::Done(d) => (State::Done, d.done_ms),
+            Self::Failed(f) => (State::Failed, f.failed_ms),
+            Self::Unknown(u) => (State::Unknown, u.noticed_ms),
+            Self::Ended(e) => (State::Done, e.ended_ms),
+            Self::Verified(v) => (State::Verified, v.at_ms),
+            Self::VerifyFailed(v) => (State::VerifyFailed, v.at_ms),
+            Self::Compensating(c) => (State::Compensating, c.at_ms),
+            Self::Compensated(c) => (State::Compensated, c.at_ms),
+            Self::CompensationFailed(c) => (State::CompensationFailed, c.at_ms),
         }
     }
 

@@ -126,6 +126,18 @@ pub struct Denial {
     pub at_ms: u64,
 }
 
+impl Denial {
+    /// Whether it makes people look at what was begun, and was finished at that time.
+    pub(super) fn contests(&self, finished_ms: Option<u64>) -> bool {
+        match self.kind {
+            DenialKind::Kill => finished_ms.is_none_or(|ms| self.at_ms <= ms),
+            // Its owner takes it back by itself.
+            DenialKind::Saga => false,
+            DenialKind::Veto | DenialKind::Vote | DenialKind::Policy => true,
+        }
+    }
+}
+
 /// A proposal's state with what explains it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Status {
@@ -248,26 +260,11 @@ impl Ledger {
         let strongest = self.starts_of(&p.id, authority).map(|start| {
             let reports = self.reports_on(&start.id);
             let (mut state, mut ended, mut why) = (State::Started, false, "its owner began".to_owned());
-            // How sure it is when the effect was over and done with, and that time.
-            let mut finished: (u8, Option<u64>) = (0, None);
             for report in reports {
-                let (found, at_ms) = match &report.body {
-                    Report::Done(d) => (State::Done, d.done_ms),
-                    Report::Failed(f) => (State::Failed, f.failed_ms),
-                    Report::Unknown(u) => (State::Unknown, u.noticed_ms),
-                    Report::Ended(e) => (State::Done, e.ended_ms),
-                    Report::Verified(v) => (State::Verified, v.at_ms),
-                    Report::VerifyFailed(v) => (State::VerifyFailed, v.at_ms),
-                    Report::Compensating(c) => (State::Compensating, c.at_ms),
-                    Report::Compensated(c) => (State::Compensated, c.at_ms),
-                    Report::CompensationFailed(c) => (State::CompensationFailed, c.at_ms),
-                };
+                let (found, _) = report.body.found();
                 ended |= matches!(report.body, Report::Ended(_));
                 if certainty(found) >= certainty(state) {
                     (state, why) = (found, report.body.says());
-                }
-                if (finished.0..=certainty(State::Done)).contains(&certainty(found)) {
-                    finished = (certainty(found), Some(at_ms));
                 }
             }
             if state == State::Started && is_gone(&start.header, authority) {
@@ -280,16 +277,11 @@ impl Ledger {
                     (state, why) = (said, word.says());
                 }
             }
-            (exposure(state), start.id, state, ended, finished.1, why)
+            (exposure(state), start.id, state, ended, why)
         });
-        let Some((_, started, state, ended, finished_ms, why)) = strongest.max() else { return false };
-        let late = |d: &Denial| match d.kind {
-            DenialKind::Kill => finished_ms.is_none_or(|ms| d.at_ms <= ms),
-            // Its owner takes it back by itself.
-            DenialKind::Saga => false,
-            _ => true,
-        };
-        status.contested = status.denials.iter().any(late);
+        let Some((_, started, state, ended, why)) = strongest.max() else { return false };
+        let finished_ms = self.finished_ms(&started);
+        status.contested = status.denials.iter().any(|denial| denial.contests(finished_ms));
         (status.started, status.state, status.ended) = (Some(started), state, ended);
         status.why.push(why);
         if status.contested {
@@ -416,6 +408,17 @@ impl Ledger {
             (None, Some(awaits)) => format!("approved; {awaits}"),
             (None, None) => "approved; waits for a coordinator's permit".to_owned(),
         });
+    }
+
+    /// When what was begun was over and done with, by the report that is surest of it.
+    pub(super) fn finished_ms(&self, started: &FactId) -> Option<u64> {
+        let mut finished = (0, None);
+        for (found, at_ms) in self.reports_on(started).map(|report| report.body.found()) {
+            if (finished.0..=certainty(State::Done)).contains(&certainty(found)) {
+                finished = (certainty(found), Some(at_ms));
+            }
+        }
+        finished.1
     }
 
     /// Every no that has arrived.

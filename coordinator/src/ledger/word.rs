@@ -101,8 +101,9 @@ impl Ledger {
         start: &'a Recorded<Started>,
         authority: &'a Authority,
     ) -> impl Iterator<Item = u64> + use<'a> {
-        let said = self.words.get(&start.id).into_iter().flat_map(BTreeMap::keys);
-        let then = said.filter_map(|word| word.verify_then(authority).ok());
+        let said = self.words.get(&start.id).into_iter().flatten();
+        let said = said.filter(|(_, carriers)| carriers.values().any(|h| h.scope == start.header.scope));
+        let then = said.filter_map(|(word, _)| word.verify_then(authority).ok());
         then.filter(|(_, person)| self.may_say(start, person, authority).is_ok()).map(|(s, _)| s.issued_ms)
     }
 

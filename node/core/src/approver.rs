@@ -10,6 +10,7 @@ use cauldron_identity::authority::{Credential, Person};
 use cauldron_identity::{AuthorId, Clock, Digest, FactId};
 
 use crate::core::NodeCore;
+use crate::story::state_word;
 use crate::view::{ApprovalView, ProposalView, Time, VoteView};
 
 /// A person at a page, by the credential that they signed in with.
@@ -133,10 +134,19 @@ impl NodeCore {
             Some((self.ledger.proposal(id)?, decision))
         };
         let (p, decision) = self.decided(&status).or_else(by_terms)?;
-        let Weight { counts, why, seats } =
+        let Weight { mut counts, mut why, mut seats } =
             Ballot::new(&self.ledger, &self.authority, p, &decision.body).weigh(&vote, now.wall_ms);
+        // A no still makes people look at what was begun; a yes or an objection comes too late for anything, but for the yes by which it
+        // was begun.
+        let led_to_it = || self.ledger.permits_on(id).any(|permit| permit.body.votes.contains(&vote.id));
+        if !status.state.is_open() {
+            if matches!(vote.statement.choice, Choice::Approve | Choice::Object) && !led_to_it() {
+                (counts, why) = (Some(false), Some(format!("it is {} already", state_word(status.state))));
+            }
+            seats.missing.clear();
+        }
         let could = self.could(p, &seats);
-        let open: Vec<String> = seats.missing.iter().cloned().collect();
+        let open = seats.missing.clone();
         let says = why.as_ref().map(|why| {
             let does =
                 if vote.statement.choice == Choice::Object { "does not end the silence" } else { "fills no seat" };

@@ -14,9 +14,9 @@ use crate::view::AttentionView;
 /// Actions that `/v1/self` names; the counts name all.
 const SHOWN_MAX: usize = 64;
 /// How long groups are told of what this owner's own policy says: as long as a webhook is tried, milliseconds.
-const OWN_TOLD_MS: u64 = 7 * 86_400_000;
-/// How much of that is kept; beyond, a webhook's queue is full anyway.
-const OWN_TOLD_MAX: usize = 4_096;
+pub(crate) const OWN_TOLD_MS: u64 = 7 * 86_400_000;
+/// How much of that is kept; beyond, the oldest goes: the webhooks have had the most time for it.
+pub(crate) const OWN_TOLD_MAX: usize = 4_096;
 
 /// Policy tells groups of a proposal, and does not ask them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,9 +64,7 @@ impl NodeCore {
     /// Groups that this owner's own policy tells of what it starts, and that the decision does not name: no fact says so, so nobody
     /// else tells them.
     pub(crate) fn tell_own(&mut self, permit: &VerifiedPermit) {
-        let now_ms = self.now.wall_ms;
-        self.work.told.retain(|_, told| told.decided_ms.saturating_add(OWN_TOLD_MS) > now_ms);
-        if permit.notify().is_empty() || self.work.told.len() >= OWN_TOLD_MAX {
+        if permit.notify().is_empty() {
             return;
         }
         let told = Told {
@@ -74,9 +72,9 @@ impl NodeCore {
             terms: Digest::of("cauldron/own-notice/v1", permit.permit().as_bytes()),
             groups: permit.notify().clone(),
             outcome: Outcome::Allow,
-            decided_ms: now_ms,
+            decided_ms: self.now.wall_ms,
         };
-        self.work.told.insert(permit.permit(), told);
+        keep_told(&mut self.work.told, permit.permit(), told);
     }
 
     /// What a person must look at, as of the last input.
@@ -137,6 +135,18 @@ impl NodeCore {
     pub(crate) fn why_attention(&self, id: &FactId) -> Option<String> {
         let call = self.docket.call_of(id)?;
         Some(format!("a person must look: {}", how(call, &id.short())))
+    }
+}
+
+/// Keeps what is told by its permit; what is too old goes, and beyond so many the oldest.
+pub(crate) fn keep_told(all: &mut BTreeMap<FactId, Told>, permit: FactId, told: Told) {
+    all.retain(|_, older| older.decided_ms.saturating_add(OWN_TOLD_MS) > told.decided_ms);
+    all.insert(permit, told);
+    let oldest = all.iter().min_by_key(|(_, told)| told.decided_ms).map(|(permit, _)| *permit);
+    if all.len() > OWN_TOLD_MAX
+        && let Some(oldest) = oldest
+    {
+        all.remove(&oldest);
     }
 }
 

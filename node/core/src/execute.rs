@@ -108,14 +108,13 @@ impl NodeCore {
     }
 
     /// Durable before the effect: from here on the lineage is used.
-    fn start(&mut self, permit: Box<VerifiedPermit>) {
+    pub(crate) fn start(&mut self, permit: Box<VerifiedPermit>) {
         let Some(recorded) = self.ledger.permit(&permit.permit()) else { return };
         let (scope, id) = (recorded.header.scope.clone(), recorded.id);
         let trace = recorded.header.traceparent.clone();
         let started = permit.started(self.ledger.next_owner_seq(&self.me), self.now.wall_ms);
         self.work.verdicts.remove(&id);
         self.work.line_moved = true;
-        self.tell_own(&permit);
         if planted::active("effect-before-started") {
             self.outputs.push_back(Output::Execute(permit));
             let _ = self.append(scope, KIND_STARTED, vec![id], to_cbor(&started), trace);
@@ -123,6 +122,7 @@ impl NodeCore {
         }
         match self.append(scope, KIND_STARTED, vec![id], to_cbor(&started), trace) {
             Ok(_) => {
+                self.tell_own(&permit);
                 self.outputs.push_back(Output::Execute(permit));
             }
             Err(why) => self.count_refusal(why.code, why.reason),

@@ -77,17 +77,23 @@ impl NodeCore {
     /// In the order in which people should decide: what ends first, then what was asked first; the steps of a saga together, as they
     /// would be done.
     pub(crate) fn in_turn<'a>(&self, waiting: Vec<Cow<'a, Status>>) -> Vec<Cow<'a, Status>> {
+        // Of sagas, where the first of their steps that wait stands; thousands wait, and few of them are steps.
+        let mut sagas: BTreeMap<FactId, (u64, u64)> = BTreeMap::new();
         let with = |s: Cow<'a, Status>| {
             let p = self.ledger.proposal(&s.id)?;
-            let (saga, step) = self.ledger.saga_place(p);
-            Some(((s.deadline_ms, p.body.created_ms), saga, step, s))
+            let ends = (s.deadline_ms, p.body.created_ms);
+            let is_single = p.body.saga.is_none() && p.body.lineage.is_none();
+            let (saga, step) = if is_single { (p.id, 0) } else { self.ledger.saga_place(p) };
+            if !is_single {
+                sagas.entry(saga).and_modify(|at| *at = (*at).min(ends)).or_insert(ends);
+            }
+            Some((ends, saga, step, s))
         };
         let mut placed: Vec<_> = waiting.into_iter().filter_map(with).collect();
-        let mut first = BTreeMap::new();
-        for (ends, saga, ..) in &placed {
-            first.entry(*saga).and_modify(|at: &mut (u64, u64)| *at = (*at).min(*ends)).or_insert(*ends);
-        }
-        placed.sort_by_key(|(ends, saga, step, s)| (first.get(saga).copied(), *saga, *step, *ends, s.id));
+        // Once for each of them: a comparison looks nothing up and moves no status.
+        placed.sort_by_cached_key(|(ends, saga, step, s)| {
+            (sagas.get(saga).copied().unwrap_or(*ends), *saga, *step, *ends, s.id)
+        });
         placed.into_iter().map(|(.., s)| s).collect()
     }
 
@@ -148,7 +154,8 @@ impl NodeCore {
             class: format!("{:?}", p.body.risk),
             confidence_ppm: p.body.confidence_ppm,
             agent: p.body.agent.clone(),
-            site: p.body.site.clone(),
+            // Of the scope: what the proposal says of itself is the same, or it does not count.
+            site: p.header.scope.site_name().map_or_else(|| p.header.scope.to_string(), str::to_owned),
             opened: Time(p.body.created_ms),
             expires: Time(status.deadline_ms),
             why: self.why_of(status),

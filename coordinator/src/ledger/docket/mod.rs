@@ -112,7 +112,7 @@ impl Docket {
         let status = ledger.status(&id, authority, self.now_ms);
         let call = status.as_ref().and_then(|status| {
             let call = ledger.call(status, authority)?;
-            Some((call, ledger.matter(status, authority)))
+            Some((call, ledger.matter(status, call, authority)))
         });
         self.call(id, call);
         let status = status.filter(|status| status.state.is_open());

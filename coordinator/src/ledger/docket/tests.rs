@@ -200,7 +200,10 @@ fn check_same(docket: &Docket, ledger: &Ledger, authority: &Authority, now_ms: u
         prop_assert_eq!(kept, Some(fresh));
     }
     let calls = ledger.statuses(authority, now_ms);
-    let calls = calls.iter().filter_map(|s| Some((s.id, ledger.call(s, authority)?, ledger.matter(s, authority))));
+    let calls = calls.iter().filter_map(|s| {
+        let call = ledger.call(s, authority)?;
+        Some((s.id, call, ledger.matter(s, call, authority)))
+    });
     prop_assert_eq!(
         docket.calls().map(|(id, call, matter)| (*id, call, matter)).collect::<Vec<_>>(),
         calls.collect::<Vec<_>>()

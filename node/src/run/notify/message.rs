@@ -13,7 +13,7 @@ use cauldron_node_core::{Asked, NodeCore, Turn, how};
 use hyper::body::Bytes;
 use serde_json::json;
 
-use super::notice::Notice;
+use super::notice::{Notice, Shown};
 use crate::config::{HookUrl, Page};
 
 /// Names and ids in a message; the sentence is what a person reads. Together far below the 20 kB that the specification
@@ -181,18 +181,13 @@ pub(super) struct Seen {
     pub(super) settled: BTreeMap<String, (About, &'static str)>,
     /// What is said once and still holds, by what it is remembered under.
     pub(super) notices: BTreeSet<String>,
-    /// The same, each with its terms: what need not be read again.
-    pub(super) read: BTreeSet<(String, String)>,
+    /// What they say: what need not be read again.
+    pub(super) shown: Shown,
 }
 
 impl Seen {
     /// Reads what `/v1/approvals` shows, the state of the proposals in `known`, and the notices that were not `shown` before.
-    pub(super) fn of(
-        core: &NodeCore,
-        now: Clock,
-        known: &BTreeSet<String>,
-        shown: &BTreeSet<(String, String)>,
-    ) -> Self {
+    pub(super) fn of(core: &NodeCore, now: Clock, known: &BTreeSet<String>, shown: &Shown) -> Self {
         let mut seen = Self::default();
         for used in core.glass_view() {
             let line = used.proposal.parse().ok().and_then(|id| core.line_of(now, &id));
@@ -202,16 +197,14 @@ impl Seen {
         let told = core.told(now.wall_ms.saturating_sub(REVIEW_MS), now).into_iter().map(Notice::from);
         let notices = told.chain(core.attention().into_iter().map(|calls| Notice::of(calls, now)));
         for notice in notices.collect::<Vec<_>>() {
-            let named = (notice.key(), notice.terms.clone());
-            let new = !shown.contains(&named);
+            let new = seen.shown.take(shown, &notice, now);
+            seen.notices.insert(notice.key());
             if let Some(line) = new.then(|| core.line_of(now, &notice.proposal)).flatten() {
                 let about = About { deadline_ms: notice.until_ms, ..About::from(&line) };
-                let (terms, groups, kind) = (notice.terms.clone(), notice.groups.clone(), notice.kind);
-                seen.waiting.push(Asking { about, terms, groups, kind });
+                seen.waiting.push(Asking { about, terms: notice.terms, groups: notice.groups, kind: notice.kind });
             }
-            seen.notices.insert(named.0.clone());
-            seen.read.insert(named);
         }
+        seen.shown.keep_recent(shown, now);
         for line in known.iter().filter_map(|id| core.line_of(now, &id.parse().ok()?)) {
             if let Some(outcome) = outcome(line.state) {
                 seen.settled.insert(line.id.clone(), (About::from(&line), outcome));

@@ -32,6 +32,7 @@ use crate::config::{Config, Webhook};
 use crate::error::CliError;
 use crate::run::engine::Handle;
 use crate::run::notify::message::{Seen, Sender};
+use crate::run::notify::notice::Shown;
 use crate::run::notify::outbox::{Change, Outbox, Step};
 use crate::run::notify::post::Client;
 use crate::run::quiet::Quiet;
@@ -123,14 +124,17 @@ impl Notifier {
         let mut events = node.events();
         let mut quiet = Quiet::default();
         // Notices that every webhook has seen: they are read once.
-        let mut shown = BTreeSet::new();
+        let mut shown = Shown::default();
         loop {
             let (now, known) = (clock.now(), self.known());
             let Ok(seen) = node.read(move |core| Seen::of(core, now, &known, &shown)).await else { return };
             for hook in &self.hooks {
                 hook.observe(now, &seen, &self.sender, &mut quiet);
             }
-            shown = seen.read;
+            shown = seen.shown;
+            for hook in &self.hooks {
+                hook.outbox().unplaced().for_each(|key| shown.forget(key));
+            }
             tokio::select! {
                 _ = stop.wait_for(|stop| *stop) => return,
                 () = tokio::time::sleep(self.next_look(now)) => {}
@@ -244,7 +248,7 @@ impl Hook {
                 webhook = self.name,
                 dropped,
                 silent,
-                "more waits for this webhook than is kept: the oldest is not told"
+                "more waits for this webhook than is kept: some of it is told once there is room"
             );
         }
         if queued > 0 {

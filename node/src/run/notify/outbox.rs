@@ -1,8 +1,10 @@
 //! What one webhook was told, has to be told, and when the next attempt is due. No sockets, no files, no clock.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+use cauldron_coordinator::ledger::Call;
 use cauldron_identity::Clock;
 use hyper::body::Bytes;
 
@@ -31,6 +33,7 @@ pub(super) struct Queued {
     pub(super) body: Bytes,
     kind: Kind,
     proposal: String,
+    site: String,
     terms: String,
     groups: BTreeSet<String>,
     /// Of no use later, milliseconds since the Unix epoch.
@@ -38,6 +41,24 @@ pub(super) struct Queued {
     attempts: u32,
     /// Boot time.
     not_before_ms: u64,
+}
+
+/// What a message gives way by, the first at first: how much it is missed, and whose share of the queue it takes.
+type Share = (u8, String);
+
+/// How much a message is missed that is not told: what nobody has to answer soon gives way at first.
+const fn missed(kind: Kind) -> u8 {
+    match kind {
+        Kind::Attention(Call::Audit) => 0,
+        Kind::Told(_) => 1,
+        _ => 2,
+    }
+}
+
+impl Queued {
+    fn share(&self) -> Share {
+        (missed(self.kind), self.site.clone())
+    }
 }
 
 /// What is known of a proposal here.
@@ -93,6 +114,8 @@ pub(super) struct Outbox {
     hook: Webhook,
     known: BTreeMap<String, Known>,
     queue: VecDeque<Queued>,
+    /// What there was no room for, by what it is remembered under: it waits for a place.
+    unplaced: BTreeMap<String, Share>,
     failures: u32,
     /// Boot time before which nothing is sent.
     rest_until_ms: u64,
@@ -115,6 +138,7 @@ impl Outbox {
             hook,
             known: told.into_iter().map(known).collect(),
             queue: VecDeque::new(),
+            unplaced: BTreeMap::new(),
             failures: 0,
             rest_until_ms: 0,
             gone: false,
@@ -143,6 +167,24 @@ impl Outbox {
         self.queue.len()
     }
 
+    #[cfg(test)]
+    pub(super) fn messages(&self) -> impl Iterator<Item = serde_json::Value> {
+        self.queue.iter().map(|message| serde_json::from_slice(&message.body).expect("JSON"))
+    }
+
+    /// What there was no room for, and is now: of each site one, then of each the next.
+    pub(super) fn unplaced(&self) -> impl Iterator<Item = &String> {
+        let mut taken: BTreeMap<&Share, usize> = BTreeMap::new();
+        let nth = |(key, share)| {
+            let n = taken.entry(share).or_default();
+            *n += 1;
+            (*n, key)
+        };
+        let mut turns: Vec<(usize, &String)> = self.unplaced.iter().map(nth).collect();
+        turns.sort_unstable();
+        turns.into_iter().map(|(_, key)| key).take(QUEUE_MAX.saturating_sub(self.queue.len()))
+    }
+
     /// What the receiver has taken: this is what a later start must know.
     pub(super) fn told(&self) -> kept::All {
         let told = |(proposal, known): (&String, &Known)| known.told.clone().map(|told| (proposal.clone(), told));
@@ -165,7 +207,7 @@ impl Outbox {
             let Some(told) = told else { continue };
             let body = sender.body(Kind::Decided, about, &BTreeSet::new(), Some(outcome), now.wall_ms);
             let until_ms = now.wall_ms.saturating_add(OVER_MS);
-            self.push(Kind::Decided, proposal, told.terms, BTreeSet::new(), body, until_ms);
+            self.push(Kind::Decided, proposal, &about.site, told.terms, BTreeSet::new(), (body, until_ms));
         }
         // What needed a person and does not any more, before anybody could be told.
         let over =
@@ -174,6 +216,10 @@ impl Outbox {
             self.known.remove(&message.proposal);
         }
         self.drop_where("settled", over);
+        if !self.unplaced.is_empty() {
+            let waiting: BTreeSet<String> = seen.waiting.iter().map(Asking::key).collect();
+            self.unplaced.retain(|key, _| waiting.contains(key) || seen.notices.contains(key));
+        }
         let queue = &self.queue;
         self.known.retain(|proposal, known| {
             known.deadline_ms.saturating_add(REMEMBER_MS) > now.wall_ms
@@ -196,6 +242,14 @@ impl Outbox {
         if self.known.get(proposal).is_some_and(|known| known.terms == asking.terms) {
             return;
         }
+        // It gave way before, and would again.
+        let share = || (missed(asking.kind), asking.about.site.clone());
+        if self.unplaced.contains_key(proposal)
+            && self.queue.len() >= QUEUE_MAX
+            && self.gives_way(Some(share())) == share()
+        {
+            return;
+        }
         let told = self.known.remove(proposal).and_then(|known| known.told);
         // Other terms: what people agreed to before does not count any more, so they are asked again.
         let kind = match told.as_ref().is_some_and(|told| !asking.groups.is_subset(&told.groups)) {
@@ -207,38 +261,66 @@ impl Outbox {
         self.known
             .insert(proposal.clone(), Known { terms: asking.terms.clone(), deadline_ms, told, over: kind.is_notice() });
         let body = sender.body(kind, &asking.about, &asking.groups, None, now.wall_ms);
-        self.push(kind, proposal, asking.terms.clone(), asking.groups.clone(), body, deadline_ms);
+        let (site, terms, groups) = (&asking.about.site, asking.terms.clone(), asking.groups.clone());
+        self.push(kind, proposal, site, terms, groups, (body, deadline_ms));
     }
 
     fn push(
         &mut self,
         kind: Kind,
         proposal: &str,
+        site: &str,
         terms: String,
         groups: BTreeSet<String>,
-        body: Bytes,
-        until_ms: u64,
+        (body, until_ms): (Bytes, u64),
     ) {
-        if self.queue.len() >= QUEUE_MAX {
-            // What nobody is asked about gives way first, then what tells of something that is over anyway.
-            let first = |of: fn(&Kind) -> bool| self.queue.iter().position(|message| of(&message.kind));
-            let first = first(|k| matches!(k, Kind::Told(_))).or_else(|| first(|k| matches!(k, Kind::Attention(_))));
-            self.queue.remove(first.unwrap_or(0));
-            *self.counts.dropped.entry("queue_full").or_default() += 1;
-        }
         let id = message::id(&self.hook.url, proposal, kind, &terms);
-        let proposal = proposal.to_owned();
+        self.unplaced.remove(proposal);
+        let (proposal, site) = (proposal.to_owned(), site.to_owned());
+        let (attempts, not_before_ms) = (0, 0);
         self.queue.push_back(Queued {
             id,
             body,
             kind,
             proposal,
+            site,
             terms,
             groups,
             until_ms,
-            attempts: 0,
-            not_before_ms: 0,
+            attempts,
+            not_before_ms,
         });
+        if self.queue.len() > QUEUE_MAX {
+            self.displace();
+        }
+    }
+
+    /// Which kind and site gives way with one `more` of such: of what is missed least, the site that takes most of the queue.
+    fn gives_way(&self, more: Option<Share>) -> Share {
+        let mut shares: BTreeMap<Share, usize> = BTreeMap::new();
+        self.queue.iter().map(Queued::share).chain(more).for_each(|share| *shares.entry(share).or_default() += 1);
+        let first = shares.into_iter().min_by_key(|((missed, site), n)| (*missed, Reverse(*n), site.clone()));
+        first.map(|(share, _)| share).unwrap_or_default()
+    }
+
+    /// Takes one message out of the queue: within its share a call before a question, and the oldest. It is not forgotten.
+    fn displace(&mut self) {
+        let share = self.gives_way(None);
+        let of_share = self.queue.iter().enumerate().filter(|(_, message)| message.share() == share);
+        let first = of_share.min_by_key(|(at, message)| (!matches!(message.kind, Kind::Attention(_)), *at));
+        let Some(gone) = first.map(|(at, _)| at).and_then(|at| self.queue.remove(at)) else { return };
+        *self.counts.dropped.entry("queue_full").or_default() += 1;
+        if gone.kind == Kind::Decided {
+            return;
+        }
+        // As if it had never been asked.
+        if let Some(mut known) = self.known.remove(&gone.proposal)
+            && let Some(told) = &known.told
+        {
+            known.terms.clone_from(&told.terms);
+            self.known.insert(gone.proposal.clone(), known);
+        }
+        self.unplaced.insert(gone.proposal, share);
     }
 
     fn drop_where(&mut self, why: &'static str, gone: impl Fn(&Queued) -> bool) {
@@ -290,6 +372,7 @@ impl Outbox {
         self.last_error = Some((now.wall_ms, failure.text.clone()));
         if failure.why == Why::Gone {
             self.gone = true;
+            self.unplaced.clear();
             self.drop_where("gone", |_| true);
             return Change::Gone;
         }

@@ -9,7 +9,7 @@ use cauldron_identity::{Clock, Confidence};
 use super::{about, asking, folder, groups, notices, sender, settled, waiting, webhook};
 use crate::config::Webhook;
 use crate::run::notify::kept;
-use crate::run::notify::message::{About, Asking, Kind};
+use crate::run::notify::message::{About, Asking, Kind, Seen};
 use crate::run::notify::outbox::{Change, Outbox, Queued, Step};
 use crate::run::notify::post::{Failure, Why};
 
@@ -144,8 +144,15 @@ fn a_full_queue_drops_the_oldest_and_counts_it() {
     let first = due(&mut outbox, at(0)).expect("due");
     let value: serde_json::Value = serde_json::from_slice(&first.body).expect("JSON");
     assert_eq!(value["data"]["proposal"], "p044");
-    outbox.observe(at(0), &waiting((0..300).map(|n| asking(&format!("p{n:03}"), "t", &["duty"]))), &sender());
-    assert_eq!(outbox.counts.dropped["queue_full"], 44, "what was dropped does not come again");
+    let all = || waiting((0..300).map(|n| asking(&format!("p{n:03}"), "t", &["duty"])));
+    outbox.observe(at(0), &all(), &sender());
+    assert_eq!(outbox.counts.dropped["queue_full"], 44, "what was dropped displaces nothing of the same");
+    // Once there is room it is asked after all.
+    assert_eq!(deliver_all(&mut outbox, at(0)).len(), 256);
+    outbox.observe(at(0), &all(), &sender());
+    assert_eq!((deliver_all(&mut outbox, at(0)).len(), outbox.counts.dropped["queue_full"]), (44, 44));
+    outbox.observe(at(0), &all(), &sender());
+    assert_eq!(outbox.queued(), 0, "and once");
 }
 
 #[test]
@@ -258,6 +265,77 @@ fn what_needs_a_person_again_is_told_again_under_an_id_of_its_own() {
         &sender(),
     );
     assert_eq!(deliver_all(&mut outbox, at(0)), ["attention.needed"]);
+}
+
+fn of_site(site: &str, asking: Asking) -> Asking {
+    Asking { about: About { site: site.into(), ..asking.about.clone() }, ..asking }
+}
+
+/// The proposals that wait, in the order in which they would be told.
+fn queued(outbox: &Outbox) -> Vec<String> {
+    outbox.messages().map(|message| message["data"]["proposal"].as_str().expect("an id").to_owned()).collect()
+}
+
+#[test]
+fn no_site_has_the_calls_of_another_displaced() {
+    let calls = |site: &'static str, name: &'static str, n: usize| {
+        (0..n).map(move |n| of_site(site, needs(&format!("{name}{n:03}"), Call::Unknown, &["duty"])))
+    };
+    let asks = |n: usize| (0..n).map(|n| of_site("lyon", asking(&format!("question{n:03}"), "t", &["duty"])));
+    let paris = || calls("paris", "p", 3);
+    for first in [true, false] {
+        let mut outbox = outbox();
+        let flood = calls("lyon", "l", 400).chain(asks(400));
+        let all: Vec<Asking> = if first { paris().chain(flood).collect() } else { flood.chain(paris()).collect() };
+        outbox.observe(at(0), &notices(all.clone()), &sender());
+        let kept = queued(&outbox);
+        assert_eq!((kept.len(), kept.iter().filter(|id| id.starts_with('p')).count()), (256, 3), "{first}");
+        // Looking again and again moves nothing.
+        let dropped = outbox.counts.dropped["queue_full"];
+        (0..5).for_each(|_| outbox.observe(at(0), &notices(all.clone()), &sender()));
+        assert_eq!((queued(&outbox), outbox.counts.dropped["queue_full"]), (kept, dropped));
+        // One of a small share that was displaced before would be in at once.
+        outbox.observe(at(0), &notices(calls("porto", "porto", 1).chain(all)), &sender());
+        assert!(queued(&outbox).contains(&"porto000".to_owned()));
+    }
+}
+
+#[test]
+fn a_flood_of_audits_gives_way_to_what_presses_and_is_told_once_there_is_room() {
+    let mut outbox = outbox();
+    let audits = || (0..300).map(|n| needs(&format!("a{n:03}"), Call::Audit, &["duty"]));
+    let contested = || (0..10).map(|n| of_site("paris", needs(&format!("c{n:03}"), Call::Contested, &["duty"])));
+    outbox.observe(at(0), &notices(audits()), &sender());
+    outbox.observe(at(0), &notices(contested().chain(audits())), &sender());
+    let kept = queued(&outbox);
+    assert_eq!((kept.len(), kept.iter().filter(|id| id.starts_with('c')).count()), (256, 10));
+    assert_eq!(outbox.unplaced().count(), 0, "there is no room for it");
+    assert_eq!(deliver_all(&mut outbox, at(0)).len(), 256);
+    let again: Vec<String> = outbox.unplaced().cloned().collect();
+    assert_eq!(again.len(), 300 - 246);
+    // It is read anew, as if it had never been seen.
+    let anew = audits().filter(|audit| again.contains(&audit.key()));
+    let seen = Seen { notices: notices(contested().chain(audits())).notices, ..waiting(anew) };
+    outbox.observe(at(0), &seen, &sender());
+    assert_eq!((deliver_all(&mut outbox, at(0)).len(), outbox.unplaced().count()), (54, 0));
+    assert_eq!(outbox.counts.delivered, 310, "each of them once");
+    // Each site has its turn in what there is room for.
+    let pressing = || (0..256).map(|n| of_site("rome", needs(&format!("c{n:03}"), Call::Unknown, &["duty"])));
+    outbox.observe(at(0), &notices(pressing().chain(audits())), &sender());
+    let last = of_site("paris", needs("z", Call::Audit, &["duty"]));
+    let more = (300..700).map(|n| needs(&format!("a{n:03}"), Call::Audit, &["duty"])).chain([last]);
+    outbox.observe(at(0), &notices(pressing().chain(more)), &sender());
+    assert_eq!(outbox.unplaced().count(), 0);
+    for _ in 0..2 {
+        let message = due(&mut outbox, at(0)).expect("due");
+        outbox.delivered(&message, at(0));
+    }
+    assert_eq!(outbox.unplaced().map(|key| &key[..1]).collect::<Vec<_>>(), ["a", "z"]);
+    deliver_all(&mut outbox, at(0));
+    // What is over meanwhile waits for no room.
+    outbox.observe(at(0), &notices((0..300).map(|n| needs(&format!("b{n:03}"), Call::Audit, &["duty"]))), &sender());
+    outbox.observe(at(0), &notices([]), &sender());
+    assert_eq!((outbox.queued(), outbox.unplaced().count()), (0, 0));
 }
 
 #[test]

@@ -188,7 +188,7 @@ fn people(desk: &Desk) -> El {
         if seats.is_complete() {
             return line.say(". Nothing is missing.");
         }
-        line = line.say(". Missing from ").data(seats.missing.iter().cloned().collect::<Vec<_>>().join(", ")).say(". ");
+        line = line.say(". Missing from ").data(seats.missing.join(", ")).say(". ");
         match desk.could.is_empty() {
             true => line.say("Nobody who is enrolled now could fill that."),
             false => line.say("Who could: ").data(desk.could.join(", ")).say("."),
