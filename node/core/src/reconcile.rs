@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use cauldron_coordinator::bodies::{KIND_RECONCILED, Proposal, REASON_LEN_MAX, Started, Word};
-use cauldron_coordinator::ledger::{Recorded, State, Status};
+use cauldron_coordinator::ledger::{Recorded, Report, State, Status};
 use cauldron_identity::Fact;
 use cauldron_identity::codec::to_cbor;
 
@@ -32,18 +32,24 @@ impl NodeCore {
         self.append(scope, KIND_RECONCILED, deps, to_cbor(word), trace).map(|f| Reply::Recorded(f.id()))
     }
 
-    /// What this node started and people say to have happened counts, and may have to be taken back. What a past life started no
-    /// longer can be, and that is said.
+    /// What this node started and people who may say to have happened counts, and may have to be taken back. What a past life started no
+    /// longer can be, and that is said; nothing else is done about it.
     pub(crate) fn heard_word(&mut self, fact: &Fact) {
         if fact.header().kind != KIND_RECONCILED {
             return;
         }
-        let said = fact.decode_body::<Word>().ok().and_then(|word| word.statement().ok());
-        let start = said.and_then(|s| self.ledger.start(&s.started)).filter(|s| s.header.author == self.me);
-        if let Some(permit) = start.map(|s| s.body.permit) {
+        let said = fact.decode_body::<Word>().ok().and_then(|word| word.verify_then(&self.authority).ok());
+        let Some((said, person)) = said else { return };
+        let start = self.ledger.start(&said.started).filter(|s| s.header.author == self.me);
+        let Some(start) = start.filter(|s| self.ledger.may_say(s, &person, &self.authority).is_ok()) else { return };
+        let begun = || self.ledger.reports_on(&start.id).any(|r| matches!(r.body, Report::Compensating(_)));
+        let goes_on =
+            start.header.incarnation == self.incarnation || self.happened_by_word(start) == Some(true) || begun();
+        let permit = start.body.permit;
+        if goes_on {
             self.work.aftermath.look_at(permit);
-            self.work.line_moved = true;
         }
+        self.work.line_moved = true;
     }
 
     /// Whether people say of a start that it happened, where this node does not know.
@@ -62,7 +68,7 @@ impl NodeCore {
     /// What a person can do about something of which nobody knows whether it happened.
     pub(crate) fn why_unknown(&self, status: &Status) -> Option<String> {
         let start = status.started.filter(|_| status.state == State::Unknown)?;
-        let groups: BTreeSet<String> = self.ledger.reconcilers(self.ledger.start(&start)?);
+        let groups: BTreeSet<String> = self.ledger.reconcilers(self.ledger.start(&start)?, &self.authority);
         let groups: Vec<String> = groups.into_iter().collect();
         Some(format!(
             "if nobody can tell by the record, somebody of {} looks, and says so: cauldron reconcile {} --happened yes|no --reason TEXT",
