@@ -71,6 +71,8 @@ mod golden_tests;
 #[cfg(test)]
 mod opening_tests;
 #[cfg(test)]
+mod review_tests;
+#[cfg(test)]
 mod testing;
 
 pub use crate::approver::{Approver, Desk, Party, Said, Seat, Words};
