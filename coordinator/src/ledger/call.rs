@@ -135,7 +135,8 @@ impl Ledger {
             Report::CompensationFailed(_) => status.state == State::CompensationFailed,
             _ => false,
         });
-        failed.map(|r| r.id).filter(|id| self.audited(start, id, authority).is_none()).collect()
+        let named = |id: &FactId| if planted::active("failure-accepted-unseen") { start.id } else { *id };
+        failed.map(|r| r.id).filter(|id| self.audited(start, &named(id), authority).is_none()).collect()
     }
 
     /// What was said so far that bears on why a person must look at a proposal.
@@ -188,7 +189,7 @@ impl Ledger {
         let its = permit.body.proposal == p.id && permit.body.owner == start.header.author;
         let decision = self.decisions.get(&p.id, &permit.body.decision)?;
         let may = self.permit_entitled(p, permit, authority) && self.decision_restricts(p, decision, authority);
-        (its && may).then_some((permit, decision))
+        (its && (may || planted::active("audit-permit-believed"))).then_some((permit, decision))
     }
 
     /// The groups that are called about a start: those that the decision behind it asked, or could object; where there are none, those

@@ -139,7 +139,7 @@ impl NodeCore {
     }
 }
 
-/// Commands that settle a call, as they are written; words in capitals are for whoever runs them to put in.
+/// Commands that may settle a call, as they are written; words in capitals are for whoever runs them to put in.
 fn commands(call: Call, short: &str, left: bool) -> Vec<String> {
     let undo = (!left).then(|| format!("cauldron undo {short} --reason WHY"));
     let review = format!("cauldron break-glass review {short} --note FOUND");

@@ -120,7 +120,7 @@ pub enum Glass {
     Use(UseArgs),
     /// Where somebody broke the glass
     List,
-    /// Say that you have looked at a use of a token
+    /// Say that you have looked at a use of a token, at an action that is audited, or at a failure that shall stand
     Review(ReviewArgs),
 }
 
