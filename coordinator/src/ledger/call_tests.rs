@@ -132,8 +132,10 @@ fn a_report_of_somebody_else_is_none_that_is_accepted() {
     assert_eq!(call(&world, &p), None);
     let look = review(&world, others, "ana");
     world.put(3, "site/lyon", KIND_REVIEW, &look);
-    world.put(3, "site/lyon", KIND_VERIFY_FAILED, &refuted);
+    let own = world.put(3, "site/lyon", KIND_VERIFY_FAILED, &refuted);
     assert_eq!(call(&world, &p), Some(Call::VerifyFailed));
+    world.put(4, "site/lyon", KIND_VERIFY_FAILED, &Verified { at_ms: NOW + 1, ..refuted });
+    assert_eq!(world.ledger.to_review(&world.status(&p), &world.authority), [own]);
 }
 
 #[test]
