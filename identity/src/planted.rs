@@ -80,6 +80,8 @@
 //! | name | what it breaks |
 //! |---|---|
 //! | `audit-drawn-by-owner` | whoever acts draws which of its own actions people look at |
+//! | `audit-permit-believed` | a start rests on any permit and decision that it names, whoever wrote them |
+//! | `failure-accepted-unseen` | whoever looked at an action accepts each later failure of it |
 //! | `deputy-votes-twice` | a person and their deputy fill two seats with one right |
 //! | `writer-approves` | who wrote or edited a proposal may approve it |
 //! | `silence-unvouched` | an owner goes by silence without a coordinator's word |
@@ -105,8 +107,10 @@
 //! | `purpose-restated` | a session may say anew what it is for, after it read something |
 
 /// The bugs of what people and coordinators may do to a proposal.
-pub const GOVERN_NAMES: [&str; 24] = [
+pub const GOVERN_NAMES: [&str; 26] = [
     "audit-drawn-by-owner",
+    "audit-permit-believed",
+    "failure-accepted-unseen",
     "deputy-votes-twice",
     "writer-approves",
     "silence-unvouched",

@@ -7,7 +7,7 @@ use std::process::{ExitCode, Stdio};
 use crate::forward::cargo;
 
 /// Bug, and package and name of the test that must fail with it.
-const CAUGHT_BY: [(&str, &str, &str); 37] = [
+const CAUGHT_BY: [(&str, &str, &str); 39] = [
     ("resumption-on", "cauldron-mesh", "a_session_is_never_resumed_so_a_distrusted_peer_is_verified_again"),
     ("guard-off", "cauldron-mesh", "withdrawn_trust_ends_live_connections_and_keeps_them_out"),
     ("path-check-off", "cauldron-mesh", "no_bad_certificate_is_let_in_by_either_side"),
@@ -30,6 +30,12 @@ const CAUGHT_BY: [(&str, &str, &str); 37] = [
     ("cold-unproven", "cauldron-crdt", "a_damaged_archive_record_is_missing_and_reported"),
     ("pack-named-by-first", "cauldron-crdt", "a_mended_fact_wins_and_no_pack_takes_the_place_of_another"),
     ("audit-drawn-by-owner", "cauldron-coordinator", "an_owner_does_not_choose_what_of_its_own_is_audited"),
+    ("audit-permit-believed", "cauldron-coordinator", "an_owner_that_names_another_permit_is_looked_at"),
+    (
+        "failure-accepted-unseen",
+        "cauldron-coordinator",
+        "what_a_check_refutes_calls_until_it_is_taken_back_or_somebody_says_that_it_stands",
+    ),
     ("deputy-votes-twice", "cauldron-coordinator", "one_right_is_one_vote_however_it_is_used"),
     ("writer-approves", "cauldron-coordinator", "an_edit_is_a_child_that_others_approve"),
     ("silence-unvouched", "cauldron-coordinator", "silence_allows_once_a_coordinator_says_it_was_kept"),

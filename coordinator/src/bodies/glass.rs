@@ -63,7 +63,8 @@ impl BrokenGlass {
     }
 }
 
-/// What a person signs when they have looked at a use of a token, or at an action that was selected for an audit.
+/// What a person signs when they have looked at a use of a token, at an action that was selected for an audit, or at a failure that they
+/// accept.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Serialize)]
 #[cbor(map)]
 pub struct ReviewStatement {
@@ -80,7 +81,8 @@ pub struct ReviewStatement {
     /// The authority chain as the person's node held it.
     #[n(3)]
     pub authority_head: Option<FactId>,
-    /// The `break-glass` fact; or the `started` fact of an action that was selected for an audit.
+    /// The `break-glass` fact; the `started` fact of an action that was selected for an audit; or the `verify-failed`,
+    /// `compensation-failed` or left `compensating` fact.
     #[n(4)]
     pub used: FactId,
     /// What they found.

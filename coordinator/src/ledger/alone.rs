@@ -79,30 +79,23 @@ impl Ledger {
     /// Who looked at a use, of those that may: a person of a group that policy asked, or of the site's own.
     #[must_use]
     pub fn reviewed(&self, used: &Recorded<BrokenGlass>, authority: &Authority) -> Option<Reviewed> {
-        let may = self.reviewers(used, authority);
-        // Where nobody may, nobody did.
-        if may.is_empty() { None } else { self.looked_at(&used.id, &may, authority) }
+        self.looked_at(&used.id, &self.reviewers(used, authority), &BTreeSet::new(), authority)
     }
 
-    /// Who said first that they looked at something, of these groups; of no groups, anybody.
-    fn looked_at(&self, id: &FactId, may: &BTreeSet<String>, authority: &Authority) -> Option<Reviewed> {
-        let looks = self.looks(id, may.clone(), BTreeSet::new(), authority);
-        looks.min_by_key(|r| (r.at_ms, r.person.clone()))
-    }
-
-    /// Everybody who says so, of these groups (of no groups, anybody), but for some people.
-    pub(super) fn looks<'a>(
-        &'a self,
+    /// Who said first that they looked at something, of these groups, but for some people.
+    pub(super) fn looked_at(
+        &self,
         id: &FactId,
-        may: BTreeSet<String>,
-        barred: BTreeSet<String>,
-        authority: &'a Authority,
-    ) -> impl Iterator<Item = Reviewed> + use<'a> {
+        may: &BTreeSet<String>,
+        barred: &BTreeSet<String>,
+        authority: &Authority,
+    ) -> Option<Reviewed> {
         let said = self.reviews.get(id).into_iter().flat_map(BTreeMap::keys);
         let counts = said.filter_map(|review| review.verify(authority).ok());
-        let counts = counts.filter(move |(_, person)| may.is_empty() || person.groups.iter().any(|g| may.contains(g)));
-        let counts = counts.filter(move |(statement, _)| !barred.contains(&statement.person));
-        counts.map(|(s, _)| Reviewed { person: s.person, note: s.note, at_ms: s.issued_ms })
+        let counts =
+            counts.filter(|(s, person)| person.groups.iter().any(|g| may.contains(g)) && !barred.contains(&s.person));
+        let looks = counts.map(|(s, _)| Reviewed { person: s.person, note: s.note, at_ms: s.issued_ms });
+        looks.min_by_key(|r| (r.at_ms, r.person.clone()))
     }
 
     /// The groups whose members may review a use: those that policy asked, and the site's own.

@@ -7,7 +7,7 @@ use cauldron_identity::{Digest, FactId};
 
 use super::word::is_gone;
 use super::{Ledger, Recorded, Report, Reviewed, State, Status, index};
-use crate::bodies::{Decision, Proposal};
+use crate::bodies::{DUTY_GROUPS, Decision, Permit, Started};
 use crate::planted;
 use crate::vote::SKEW_MS_MAX;
 
@@ -104,24 +104,39 @@ impl Ledger {
     pub fn call(&self, status: &Status, authority: &Authority) -> Option<Call> {
         // Taking it back was begun by a life that is over: nobody will say that it was done.
         let begun = status.started.filter(|_| status.state == State::Compensating).and_then(|id| self.start(&id));
-        if begun.is_some_and(|start| is_gone(&start.header, authority)) {
-            return Some(Call::CompensationFailed);
-        }
-        let mut calls =
-            status.calls().filter(|call| *call != Call::VerifyFailed || !self.is_accepted(status, authority));
-        calls.next().or_else(|| self.awaits_audit(status, authority).then_some(Call::Audit))
+        let left = begun.is_some_and(|start| self.is_left(start, authority)).then_some(Call::CompensationFailed);
+        let mut calls = left.into_iter().chain(status.calls());
+        let call = calls.find(|call| match call {
+            Call::VerifyFailed | Call::CompensationFailed => !self.failures(status, authority).is_empty(),
+            _ => true,
+        });
+        call.or_else(|| self.awaits_audit(status, authority).then_some(Call::Audit))
     }
 
-    /// Whether somebody who may says to have looked at an action since its checks failed: it stands as it is.
-    fn is_accepted(&self, status: &Status, authority: &Authority) -> bool {
-        let Some((p, started)) = self.proposal(&status.id).zip(status.started) else { return false };
-        let failed = self.reports_on(&started).filter_map(|r| match &r.body {
-            Report::VerifyFailed(checks) => Some(checks.at_ms),
-            _ => None,
+    /// What the reviews have to name that settle why a person must look at a proposal, as far as a look settles it: every failure that
+    /// nobody has accepted, and the start where it is to be audited.
+    #[must_use]
+    pub fn to_review(&self, status: &Status, authority: &Authority) -> Vec<FactId> {
+        let mut ids = match self.call(status, authority) {
+            Some(Call::VerifyFailed | Call::CompensationFailed) => self.failures(status, authority),
+            _ => Vec::new(),
+        };
+        ids.extend(status.started.filter(|_| self.awaits_audit(status, authority)));
+        ids
+    }
+
+    /// The reports that put a started proposal where it stands and that nobody who may has accepted by name. A review that was signed
+    /// before a report was written cannot name it, whatever the clocks say.
+    fn failures(&self, status: &Status, authority: &Authority) -> Vec<FactId> {
+        let Some(start) = status.started.and_then(|id| self.start(&id)) else { return Vec::new() };
+        let failed = self.reports_on(&start.id).filter(|r| match &r.body {
+            Report::VerifyFailed(_) => status.state == State::VerifyFailed,
+            Report::Compensating(_) => status.state == State::Compensating,
+            Report::CompensationFailed(_) => status.state == State::CompensationFailed,
+            _ => false,
         });
-        let failed_ms = failed.max().unwrap_or(0);
-        let mut looks = self.looks(&started, self.auditors(p, authority), self.writers(p), authority);
-        looks.any(|look| look.at_ms.saturating_add(SKEW_MS_MAX) >= failed_ms)
+        let named = |id: &FactId| if planted::active("failure-accepted-unseen") { start.id } else { *id };
+        failed.map(|r| r.id).filter(|id| self.audited(start, &named(id), authority).is_none()).collect()
     }
 
     /// What was said so far that bears on why a person must look at a proposal: a no only where it is what they must look at.
@@ -138,36 +153,86 @@ impl Ledger {
     }
 
     fn awaits_audit(&self, status: &Status, authority: &Authority) -> bool {
-        let Some((p, started)) = self.proposal(&status.id).zip(status.started) else { return false };
-        status.state.has_happened() && self.is_drawn(&started) && self.audited(p, &started, authority).is_none()
+        let Some(start) = status.started.and_then(|id| self.start(&id)) else { return false };
+        status.state.has_happened()
+            && self.is_drawn(start, authority)
+            && self.audited(start, &start.id, authority).is_none()
     }
 
-    /// Whether a start is one of the share that the decision behind it asks for.
-    fn is_drawn(&self, started: &FactId) -> bool {
-        let permit = self.start(started).and_then(|start| self.permit(&start.body.permit));
-        permit.is_some_and(|permit| {
-            let decision = self.decisions_on(&permit.body.proposal).find(|d| d.id == permit.body.decision);
-            let lot = if planted::active("audit-drawn-by-owner") { *started } else { permit.id };
-            is_audited(&lot, decision.map_or(0, |d| d.body.obligations.audit_ppm))
+    /// Whether a start is one of the share that people look at: by the permit that it names, and by any other that it could have named.
+    /// One that names none of them rests on nothing that drew a lot, and is looked at wherever anything is.
+    fn is_drawn(&self, start: &Recorded<Started>, authority: &Authority) -> bool {
+        let Some(p) = self.proposal(&start.body.proposal) else { return false };
+        if self.behind(start, authority).is_none() {
+            let mut decisions = self.decisions_on(&p.id).filter(|d| self.decision_restricts(p, d, authority));
+            return decisions.any(|d| d.body.obligations.audit_ppm > 0);
+        }
+        let mut permits = self.permits_on(&p.id).filter_map(|permit| self.backing(start, permit, authority));
+        permits.any(|(permit, decision)| {
+            let lot = if planted::active("audit-drawn-by-owner") { start.id } else { permit.id };
+            is_audited(&lot, decision.body.obligations.audit_ppm)
         })
     }
 
-    /// The groups whose members may say that they have looked at an action: those that were asked about it, or else those that were told.
-    #[must_use]
-    pub fn auditors(&self, p: &Recorded<Proposal>, authority: &Authority) -> BTreeSet<String> {
-        let asked = self.asked_about(p, authority);
-        if !asked.is_empty() {
-            return asked;
-        }
-        self.told_by(p, authority).flat_map(|d| d.body.obligations.notify.iter().cloned()).collect()
+    /// The decision behind a start: that of the permit which it names, where both are by those who might write them, and the permit is
+    /// for what was started and for whoever started it.
+    pub(super) fn behind(&self, start: &Recorded<Started>, authority: &Authority) -> Option<&Recorded<Decision>> {
+        let permit = self.permit(&start.body.permit)?;
+        self.backing(start, permit, authority).map(|(_, decision)| decision)
     }
 
-    /// Who looked at an action, of those that may; where nobody was asked or told of it, anybody who is enrolled. Never whoever asked
-    /// for it.
+    fn backing<'a>(
+        &'a self,
+        start: &Recorded<Started>,
+        permit: &'a Recorded<Permit>,
+        authority: &Authority,
+    ) -> Option<(&'a Recorded<Permit>, &'a Recorded<Decision>)> {
+        let p = self.proposal(&start.body.proposal)?;
+        let its = permit.body.proposal == p.id && permit.body.owner == start.header.author;
+        let decision = self.decisions.get(&p.id, &permit.body.decision)?;
+        let may = self.permit_entitled(p, permit, authority) && self.decision_restricts(p, decision, authority);
+        (its && (may || planted::active("audit-permit-believed"))).then_some((permit, decision))
+    }
+
+    /// The groups that are called about a start: those that the decision behind it asked, or could object; where there are none, those
+    /// that it told. What anybody decides later names nobody.
     #[must_use]
-    pub fn audited(&self, p: &Recorded<Proposal>, started: &FactId, authority: &Authority) -> Option<Reviewed> {
-        let looks = self.looks(started, self.auditors(p, authority), self.writers(p), authority);
-        looks.min_by_key(|look| (look.at_ms, look.person.clone()))
+    pub fn concerned(&self, start: &Recorded<Started>, authority: &Authority) -> BTreeSet<String> {
+        let Some(decision) = self.behind(start, authority) else { return BTreeSet::new() };
+        let said = &decision.body.obligations;
+        let mut groups: BTreeSet<String> =
+            said.approvals.iter().flat_map(|need| &need.any_of).map(|need| need.group.clone()).collect();
+        if !groups.is_empty() {
+            groups.extend(said.escalation.iter().map(|added| added.add.clone()));
+        }
+        groups.extend(said.veto.iter().flat_map(|window| window.groups.iter().cloned()));
+        if groups.is_empty() { said.notify.iter().cloned().collect() } else { groups }
+    }
+
+    /// The groups whose members may say that they have looked at an action, or that it stands as it is: those that are called about its
+    /// start; where there are none, those that may restrict a site.
+    #[must_use]
+    pub fn auditors(&self, start: &Recorded<Started>, authority: &Authority) -> BTreeSet<String> {
+        let called = self.concerned(start, authority);
+        if called.is_empty() { DUTY_GROUPS.map(str::to_owned).into() } else { called }
+    }
+
+    /// Who says first to have looked at something of a start, of those that may; never whoever asked for it.
+    fn audited(&self, start: &Recorded<Started>, what: &FactId, authority: &Authority) -> Option<Reviewed> {
+        let p = self.proposal(&start.body.proposal)?;
+        self.looked_at(what, &self.auditors(start, authority), &self.writers(p), authority)
+    }
+
+    /// Whether the life that began something is over: nobody takes it back any more.
+    #[must_use]
+    pub fn is_left(&self, start: &Recorded<Started>, authority: &Authority) -> bool {
+        is_gone(&start.header, authority)
+    }
+
+    /// The start that a review is about: the one that it names, or that of the failure which it names.
+    #[must_use]
+    pub fn reviewed_start(&self, used: &FactId) -> Option<&Recorded<Started>> {
+        self.start(self.failures.get(used).unwrap_or(used))
     }
 
     /// The decisions since a time and up to now, by the clocks of those who may decide, whose obligations name groups that are told;
@@ -183,30 +248,5 @@ impl Ledger {
         let told = self.telling.range((since_ms, index::FIRST)..=(until_ms, index::LAST));
         let told = told.filter_map(|((_, id), proposal)| self.decisions.get(proposal, id));
         told.filter(|d| self.proposal(&d.body.proposal).is_some_and(|p| self.decision_restricts(p, d, authority)))
-    }
-
-    /// The decisions on a proposal whose obligations name groups that are told, by those who may decide.
-    fn told_by<'a>(
-        &'a self,
-        p: &'a Recorded<Proposal>,
-        authority: &'a Authority,
-    ) -> impl Iterator<Item = &'a Recorded<Decision>> {
-        let names = self.decisions_on(&p.id).filter(|d| !d.body.obligations.notify.is_empty());
-        names.filter(|d| self.decision_restricts(p, d, authority))
-    }
-
-    /// The groups that were ever asked about a proposal by those who may decide, or could object to it.
-    #[must_use]
-    pub fn asked_about(&self, p: &Recorded<Proposal>, authority: &Authority) -> BTreeSet<String> {
-        let decisions = self.decisions_on(&p.id).filter(|d| self.decision_restricts(p, d, authority));
-        let mut groups = BTreeSet::new();
-        for asked in decisions.map(|d| &d.body.obligations) {
-            groups.extend(asked.approvals.iter().flat_map(|need| &need.any_of).map(|need| need.group.clone()));
-            groups.extend(asked.veto.iter().flat_map(|window| window.groups.iter().cloned()));
-            if !asked.approvals.is_empty() {
-                groups.extend(asked.escalation.iter().map(|added| added.add.clone()));
-            }
-        }
-        groups
     }
 }

@@ -2,14 +2,15 @@
 
 use super::{Call, State, is_audited};
 use crate::bodies::{
-    Compensating, CompensationFailed, Decision, KIND_COMPENSATING, KIND_COMPENSATION_FAILED, KIND_REVIEW, KIND_UNKNOWN,
-    KIND_VERIFY_FAILED, Target, Unknown, Verified,
+    Compensating, CompensationFailed, Decision, KIND_COMPENSATING, KIND_COMPENSATION_FAILED, KIND_DECISION,
+    KIND_PERMIT, KIND_REVIEW, KIND_STARTED, KIND_UNKNOWN, KIND_VERIFY_FAILED, Permit, Proposal, Review,
+    ReviewStatement, Started, Target, Unknown, Verified,
 };
-use crate::bodies::{Proposal, Review, ReviewStatement};
 use crate::signed::Signed;
 use crate::testkit::{NOW, World};
 use cauldron_identity::{Digest, FactId};
 
+const DUTY: &str = "security-duty";
 const ALLOWED: &str = "package cauldron.guardrail\nallow contains {\"rule\": \"a\", \"why\": \"w\", \"audit_ppm\": 1000000, \"notify\": [\"security-duty\"]}";
 
 fn call(world: &World, p: &FactId) -> Option<Call> {
@@ -32,16 +33,26 @@ fn a_late_no_calls_until_it_is_taken_back() {
     let lineage = world.status(&p).lineage;
     world.restrict(2, "site/lyon#restrict", Target::Lineage(lineage));
     assert_eq!(call(&world, &p), Some(Call::Contested));
-    let asked = world.ledger.asked_about(world.ledger.proposal(&p).expect("here"), &world.authority);
-    assert!(asked.contains("security-duty"), "{asked:?}");
+    assert!(world.ledger.concerned(world.ledger.start(&started).expect("here"), &world.authority).contains(DUTY));
     let begun = Compensating { started, by: None, reason: "a veto".into(), at_ms: NOW };
     world.put(3, "site/lyon", KIND_COMPENSATING, &begun);
     assert_eq!(call(&world, &p), None, "its owner is at it");
     let failed = CompensationFailed { started, reason: "busy".into(), at_ms: NOW };
     world.put(3, "site/lyon", KIND_COMPENSATION_FAILED, &failed);
     assert_eq!(call(&world, &p), Some(Call::CompensationFailed));
+    let before = world.ledger.clone();
     world.compensated(&started);
     assert_eq!(call(&world, &p), None);
+    // Or until somebody says that they have seen how it stands; a second try that fails is another matter.
+    world.ledger = before;
+    let look = review(&world, started, "ana");
+    world.put(3, "site/lyon", KIND_REVIEW, &look);
+    assert_eq!(call(&world, &p), Some(Call::CompensationFailed), "that names the start alone");
+    accept(&mut world, &p, "ana");
+    assert_eq!(call(&world, &p), None);
+    world.put(3, "site/lyon", KIND_COMPENSATING, &Compensating { reason: "again".into(), ..begun });
+    world.put(3, "site/lyon", KIND_COMPENSATION_FAILED, &CompensationFailed { at_ms: 0, ..failed });
+    assert_eq!(call(&world, &p), Some(Call::CompensationFailed));
 }
 
 #[test]
@@ -79,17 +90,83 @@ fn what_a_check_refutes_calls_until_it_is_taken_back_or_somebody_says_that_it_st
     let lineage = world.status(&p).lineage;
     world.restrict(2, "site/lyon#restrict", Target::Lineage(lineage));
     assert_eq!(call(&world, &p), Some(Call::VerifyFailed), "the more pressing of two");
-    let others = review(&world, started, "cy");
-    world.put(3, "site/lyon", KIND_REVIEW, &others);
+    accept(&mut world, &p, "cy");
     assert_eq!(call(&world, &p), Some(Call::VerifyFailed), "cy was not asked");
-    let looked = review(&world, started, "ana");
-    world.put(3, "site/lyon", KIND_REVIEW, &looked);
-    assert_eq!(call(&world, &p), Some(Call::Contested));
-    // A check that fails after somebody looked is another matter.
-    world.put(3, "site/lyon", KIND_VERIFY_FAILED, &Verified { at_ms: NOW + 3_600_000, ..refuted });
+    // Whoever looked at the action has not accepted what came of a check, whatever their clock says.
+    for issued_ms in [0, NOW, u64::MAX] {
+        let early = ReviewStatement { issued_ms, ..statement(&world, started, "ana") };
+        world.put(3, "site/lyon", KIND_REVIEW, &Signed::sign(&early, &World::person_key("ana")));
+    }
     assert_eq!(call(&world, &p), Some(Call::VerifyFailed));
+    accept(&mut world, &p, "ana");
+    assert_eq!(call(&world, &p), Some(Call::Contested));
+    // Each check that fails is another matter, whenever its owner says that it was.
+    for at_ms in [0, NOW, u64::MAX] {
+        world.put(3, "site/lyon", KIND_VERIFY_FAILED, &Verified { at_ms, checks: vec![], started });
+        assert_eq!(call(&world, &p), Some(Call::VerifyFailed), "{at_ms}");
+        assert_eq!(world.ledger.to_review(&world.status(&p), &world.authority).len(), 1);
+        accept(&mut world, &p, "ana");
+        assert_eq!(call(&world, &p), Some(Call::Contested), "{at_ms}");
+    }
     world.compensated(&started);
     assert_eq!(call(&world, &p), None);
+}
+
+/// Signs what has to be looked at, as somebody.
+fn accept(world: &mut World, p: &FactId, person: &str) {
+    let status = world.status(p);
+    for used in world.ledger.to_review(&status, &world.authority) {
+        let look = review(world, used, person);
+        let fact = world.sealed(3, "site/lyon", KIND_REVIEW, &look);
+        world.ledger.insert(&fact);
+        assert_eq!(world.ledger.touched_by(&fact), super::Touched::These([*p].into()));
+    }
+}
+
+#[test]
+fn a_report_of_somebody_else_is_none_that_is_accepted() {
+    let mut world = World::new();
+    let (p, started) = done(&mut world, "203.0.113.7");
+    let refuted = Verified { started, checks: vec![], at_ms: NOW };
+    let others = world.put(4, "site/lyon", KIND_VERIFY_FAILED, &refuted);
+    assert_eq!(call(&world, &p), None);
+    let look = review(&world, others, "ana");
+    world.put(3, "site/lyon", KIND_REVIEW, &look);
+    let own = world.put(3, "site/lyon", KIND_VERIFY_FAILED, &refuted);
+    assert_eq!(call(&world, &p), Some(Call::VerifyFailed));
+    world.put(4, "site/lyon", KIND_VERIFY_FAILED, &Verified { at_ms: NOW + 1, ..refuted });
+    assert_eq!(world.ledger.to_review(&world.status(&p), &world.authority), [own]);
+}
+
+#[test]
+fn what_is_decided_later_names_nobody_who_looks() {
+    let mut world = World::new();
+    let (p, started) = done(&mut world, "203.0.113.7");
+    world.put(3, "site/lyon", KIND_VERIFY_FAILED, &Verified { started, checks: vec![], at_ms: NOW });
+    let decision = world.decision(&p);
+    let mut later = Decision { decided_ms: decision.decided_ms + 1, ..decision.clone() };
+    later.obligations.approvals[0].any_of[0].group = "hr".into();
+    later.obligations.notify = vec!["hr".into()];
+    let named = world.put(2, "site/lyon", KIND_DECISION, &later);
+    let start = |world: &World, id: &FactId| world.ledger.start(id).expect("here").clone();
+    let groups = [DUTY.to_owned()].into();
+    assert_eq!(world.ledger.concerned(&start(&world, &started), &world.authority), groups);
+    accept(&mut world, &p, "cy");
+    assert_eq!(call(&world, &p), Some(Call::VerifyFailed));
+
+    // Nor does an owner, by a decision and a permit of its own: neither who looks, nor who says what became of it.
+    let own = world.put(3, "site/lyon", KIND_DECISION, &later);
+    let body = start(&world, &started).body;
+    let permit = world.ledger.permit(&body.permit).expect("here").body.clone();
+    for (author, decision) in [(3, own), (3, named), (2, own)] {
+        let permit = world.put(author, "site/lyon", KIND_PERMIT, &Permit { decision, ..permit.clone() });
+        let forged = world.put(3, "site/lyon", KIND_STARTED, &Started { permit, ..body.clone() });
+        let (forged, authority) = (start(&world, &forged), &world.authority);
+        assert!(world.ledger.concerned(&forged, authority).is_empty(), "every webhook");
+        for may in [world.ledger.auditors(&forged, authority), world.ledger.reconcilers(&forged, authority)] {
+            assert_eq!(may, crate::bodies::DUTY_GROUPS.map(str::to_owned).into());
+        }
+    }
 }
 
 #[test]
@@ -101,6 +178,8 @@ fn what_a_life_that_is_over_was_taking_back_calls() {
     assert_eq!(call(&world, &p), None, "its owner is at it");
     world.reincarnate_lyon();
     assert_eq!((world.state(&p), call(&world, &p)), (State::Compensating, Some(Call::CompensationFailed)));
+    accept(&mut world, &p, "ana");
+    assert_eq!((world.state(&p), call(&world, &p)), (State::Compensating, None));
 }
 
 #[test]
@@ -197,18 +276,21 @@ fn whoever_had_something_done_does_not_audit_it() {
     assert_eq!(call(&world, &p), None);
 }
 
-fn review(world: &World, started: FactId, person: &str) -> Review {
-    let statement = ReviewStatement {
+fn review(world: &World, used: FactId, person: &str) -> Review {
+    Signed::sign(&statement(world, used, person), &World::person_key(person))
+}
+
+fn statement(world: &World, used: FactId, person: &str) -> ReviewStatement {
+    ReviewStatement {
         mesh: world.authority.mesh(),
         person: person.into(),
         credential: World::credential(person),
         authority_head: world.authority.head(),
-        used: started,
+        used,
         note: "as it should be".into(),
         issued_ms: world.clock.wall_ms,
         nonce: Digest::from_bytes([1; 32]),
-    };
-    Signed::sign(&statement, &World::person_key(person))
+    }
 }
 
 #[test]
@@ -278,6 +360,75 @@ fn an_owner_does_not_choose_what_of_its_own_is_audited() {
             world.ledger = before;
         }
     }
+}
+
+#[test]
+fn an_owner_that_names_another_permit_is_looked_at() {
+    const RARE: &str = "package cauldron.guardrail\nallow contains {\"rule\": \"a\", \"why\": \"w\", \"audit_ppm\": 1}";
+    let mut world = World::with_policy(RARE);
+    let [other, p] = ["203.0.113.6", "203.0.113.7"].map(|address| {
+        let p = world.propose(crate::testkit::proposal(address));
+        world.run();
+        p
+    });
+    let granted = |world: &World, p: &FactId| world.ledger.permits_on(p).next().expect("a permit").clone();
+    let (other, permit) = (granted(&world, &other), granted(&world, &p));
+    let started = world.start(&permit.id);
+    world.done(&started);
+    let start = world.ledger.start(&started).expect("here").body.clone();
+    assert_eq!(call(&world, &p), None, "one in a million is drawn, and this one is not");
+
+    // Its own permit, under its own decision or the coordinator's; somebody else's; one of another proposal; one that is not here.
+    let mut decision = world.decision(&p);
+    decision.obligations.audit_ppm = 0;
+    let own = world.put(3, "site/lyon", KIND_DECISION, &decision);
+    let named = permit.body.decision;
+    let porto = Permit { owner: world.porto.author_id(), ..permit.body.clone() };
+    let forged = [
+        world.put(3, "site/lyon", KIND_PERMIT, &Permit { decision: own, ..permit.body.clone() }),
+        world.put(3, "site/lyon", KIND_PERMIT, &Permit { decision: named, ..permit.body.clone() }),
+        world.put(2, "site/lyon", KIND_PERMIT, &porto),
+        other.id,
+        FactId::from_bytes([7; 32]),
+    ];
+    let before = world.ledger.clone();
+    for (n, permit) in forged.into_iter().enumerate() {
+        world.ledger = before.clone();
+        // The greatest id is shown of several starts that were done.
+        let mut another = |ledger: &super::Ledger, ms: u64| {
+            world.ledger = ledger.clone();
+            let started = world.put(3, "site/lyon", KIND_STARTED, &Started { permit, started_ms: ms, ..start.clone() });
+            world.done(&started);
+            (world.status(&p).started == Some(started)).then(|| call(&world, &p))
+        };
+        let shown = (1..64).find_map(|ms| another(&before, NOW + ms));
+        assert_eq!(shown, Some(Some(Call::Audit)), "{n}");
+    }
+}
+
+#[test]
+fn an_owner_with_two_permits_is_looked_at_where_either_is_drawn() {
+    const HALF: &str =
+        "package cauldron.guardrail\nallow contains {\"rule\": \"a\", \"why\": \"w\", \"audit_ppm\": 500000}";
+    let mut world = World::with_policy(HALF);
+    let p = world.propose(crate::testkit::proposal("203.0.113.7"));
+    let first = *world.run().last().expect("a permit");
+    let body = world.ledger.permit(&first).expect("here").body.clone();
+    // One that is drawn and one that is not, by the coordinator.
+    let of = |world: &World, drawn: bool| {
+        world.ledger.permits_on(&p).map(|permit| permit.id).find(|id| is_audited(id, 500_000) == drawn)
+    };
+    for ms in 1..64 {
+        if of(&world, true).is_some() && of(&world, false).is_some() {
+            break;
+        }
+        world.put(2, "site/lyon", KIND_PERMIT, &Permit { issued_ms: body.issued_ms + ms, ..body.clone() });
+    }
+    let undrawn = of(&world, false).expect("half are not");
+    let started = world.start(&undrawn);
+    world.done(&started);
+    assert!(of(&world, true).is_some());
+    assert_eq!(call(&world, &p), Some(Call::Audit));
 }
 
 #[test]

@@ -152,6 +152,8 @@ pub struct Ledger {
     started_on: Index<FactId>,
     starts_by: BTreeMap<AuthorId, BTreeSet<(u64, FactId)>>,
     reports: About<Report>,
+    /// Reports that a person may accept, with their starts.
+    failures: BTreeMap<FactId, FactId>,
     /// By the lineage of the step.
     aborts: About<Aborted>,
     /// Steps of sagas by the step that they name before them; children of a step name what it does.
@@ -291,6 +293,9 @@ impl Ledger {
     }
 
     fn insert_report(&mut self, started: FactId, report: Recorded<Report>) -> bool {
+        if report.body.is_failure() {
+            self.failures.insert(report.id, started);
+        }
         self.reports.insert(started, report)
     }
 

@@ -66,6 +66,11 @@ impl Report {
         }
     }
 
+    /// Whether a person may have to accept that nothing better comes of it.
+    pub(super) fn is_failure(&self) -> bool {
+        matches!(self, Self::VerifyFailed(_) | Self::Compensating(_) | Self::CompensationFailed(_))
+    }
+
     /// What it says, in one sentence.
     #[must_use]
     pub fn says(&self) -> String {

@@ -120,7 +120,8 @@ impl Ledger {
                 && p.is_none_or(|p| super::rights::is_its_owners(start, p, authority));
             let void = (!owned).then(foreign);
             add(&start.header, start.id, format!("starts on permit {}", start.body.permit.short()), void.clone());
-            for (review, carriers) in self.reviews.get(&start.id).into_iter().flatten() {
+            let seen = std::iter::once(&start.id).chain(self.told_of(&start.id).map(|r| &r.id));
+            for (review, carriers) in seen.filter_map(|id| self.reviews.get(id)).flatten() {
                 let Ok(s) = review.statement() else { continue };
                 let void = review.verify(authority).err().map(|e| e.to_string());
                 for (id, header) in carriers {

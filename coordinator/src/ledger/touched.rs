@@ -50,7 +50,8 @@ impl Ledger {
             KIND_VOTE => _ = of(fact, |v: SignedVote| self.of_vote(&v, &mut ids)),
             KIND_DEPUTY => _ = of(fact, |d: Deputy| self.of_deputy(&d, &mut ids)),
             KIND_REVIEW => {
-                let about = of(fact, |r: Review| r.statement().ok().and_then(|s| self.start(&s.used))).flatten();
+                let about =
+                    of(fact, |r: Review| r.statement().ok().and_then(|s| self.reviewed_start(&s.used))).flatten();
                 about.into_iter().for_each(|start| _ = ids.insert(start.body.proposal));
             }
             KIND_ABORTED => {

@@ -63,7 +63,7 @@ impl Ledger {
         if self.writers(p).contains(&person.id) {
             return Err(format!("{} asked for it: somebody else must look", person.id));
         }
-        let may = self.reconcilers(start);
+        let may = self.reconcilers(start, authority);
         if person.groups.iter().any(|g| may.contains(g)) {
             return Ok(());
         }
@@ -87,10 +87,12 @@ impl Ledger {
     /// The groups whose members may say what became of a start: those whose approval its permit needed; where it needed none, those
     /// that may restrict a site.
     #[must_use]
-    pub fn reconcilers(&self, start: &Recorded<Started>) -> BTreeSet<String> {
-        let permit = self.permit(&start.body.permit);
-        let decision = permit.and_then(|p| self.decisions_on(&start.body.proposal).find(|d| d.id == p.body.decision));
-        let asked = decision.into_iter().flat_map(|d| &d.body.obligations.approvals).flat_map(|need| &need.any_of);
+    pub fn reconcilers(&self, start: &Recorded<Started>, authority: &Authority) -> BTreeSet<String> {
+        let asked = self
+            .behind(start, authority)
+            .into_iter()
+            .flat_map(|d| &d.body.obligations.approvals)
+            .flat_map(|need| &need.any_of);
         let asked: BTreeSet<String> = asked.map(|need| need.group.clone()).collect();
         if asked.is_empty() { DUTY_GROUPS.map(str::to_owned).into() } else { asked }
     }

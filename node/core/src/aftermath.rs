@@ -234,6 +234,14 @@ impl NodeCore {
                 "it is not done, so there is nothing to take back; `cauldron why` says more",
             ));
         };
+        // Whether or not it was begun: nobody is left who goes on with it.
+        if start.header.incarnation != self.incarnation {
+            let sentence = format!(
+                "a past life of this node did it, and no later one takes it back: mend it by hand; where it calls people, say so with `cauldron break-glass review {}`",
+                proposal.short()
+            );
+            return Err(Refusal::new(NO_UNDO, sentence));
+        }
         if self.next_of(&start) == Next::Undo {
             let begun = self.ledger.reports_on(&start.id).find(|r| matches!(r.body, Report::Compensating(_)));
             return Ok(Reply::Already(begun.map_or(start.id, |r| r.id)));

@@ -16,6 +16,7 @@ use cauldron_identity::codec::to_cbor;
 use cauldron_identity::isolation::{BreakGlass, IsolationGrant};
 use cauldron_identity::{Clock, FactId};
 
+use crate::attention::how;
 use crate::core::NodeCore;
 use crate::input::{Event, Refusal, Reply};
 use crate::local;
@@ -130,33 +131,49 @@ impl NodeCore {
         }
     }
 
-    /// Somebody looked at a use of a token, or at an action that was selected for an audit.
+    /// Somebody looked at a use of a token, at an action that was selected for an audit, or at a failure, and accepts it. What would
+    /// settle nothing is refused.
     pub(crate) fn review_glass(&mut self, review: &Review) -> Result<Reply, Refusal> {
         let (statement, person) =
             review.verify(&self.authority).map_err(|e| Refusal::new("review_invalid", e.to_string()))?;
-        let unknown =
-            || Refusal::new("unknown_use", "no such use of a token, or start, is here; `cauldron break-glass list`");
-        let ledger = &self.ledger;
-        let (may, anybody, scope) = match (ledger.broken_glass(&statement.used), ledger.start(&statement.used)) {
-            (Some(used), _) => (ledger.reviewers(used, &self.authority), false, used.header.scope.clone()),
-            (None, Some(start)) => {
-                let p = ledger.proposal(&start.body.proposal).ok_or_else(unknown)?;
-                let may = ledger.auditors(p, &self.authority);
-                if ledger.writers(p).contains(&person.id) {
-                    let sentence = format!("{} asked for it: somebody else must look", person.id);
-                    return Err(Refusal::new("not_a_reviewer", sentence));
-                }
-                let anybody = may.is_empty();
-                (may, anybody, p.header.scope.clone())
-            }
-            (None, None) => return Err(unknown()),
+        let unknown = || {
+            let sentence = "no such use of a token, start, or report of a failure is here; `cauldron break-glass list`";
+            Refusal::new("unknown_use", sentence)
         };
-        if !anybody && !person.groups.iter().any(|g| may.contains(g)) {
+        let ledger = &self.ledger;
+        let (may, scope) = if let Some(used) = ledger.broken_glass(&statement.used) {
+            (ledger.reviewers(used, &self.authority), used.header.scope.clone())
+        } else {
+            let start = ledger.reviewed_start(&statement.used).ok_or_else(unknown)?;
+            let p = ledger.proposal(&start.body.proposal).ok_or_else(unknown)?;
+            if ledger.writers(p).contains(&person.id) {
+                let sentence = format!("{} asked for it: somebody else must look", person.id);
+                return Err(Refusal::new("not_a_reviewer", sentence));
+            }
+            if !self.to_review(&p.id).contains(&statement.used) {
+                let sentence = format!(
+                    "that settles nothing here: {}",
+                    match self.docket.call_of(&p.id) {
+                        None => "nobody has to look at it, or somebody has already".to_owned(),
+                        Some(call) => how(call, &p.id.short()),
+                    }
+                );
+                return Err(Refusal::new("nothing_to_review", sentence));
+            }
+            (ledger.auditors(start, &self.authority), p.header.scope.clone())
+        };
+        if !person.groups.iter().any(|g| may.contains(g)) {
             let may: Vec<String> = may.into_iter().collect();
             let sentence = format!("{} is in none of the groups that may: {}", person.id, may.join(", "));
             return Err(Refusal::new("not_a_reviewer", sentence));
         }
         self.append(scope, KIND_REVIEW, vec![statement.used], to_cbor(review), None).map(|f| Reply::Recorded(f.id()))
+    }
+
+    /// What a review of a proposal has to name; nothing where a look settles nothing.
+    pub(crate) fn to_review(&self, proposal: &FactId) -> Vec<FactId> {
+        let status = self.ledger.status(proposal, &self.authority, self.now.wall_ms);
+        status.map(|status| self.ledger.to_review(&status, &self.authority)).unwrap_or_default()
     }
 
     /// One of the site's own people lifts what one of them restricted, while the site is isolated.

@@ -40,7 +40,7 @@ pub struct Attention {
     pub proposal: FactId,
     /// Why.
     pub call: Call,
-    /// The groups that were asked about it; empty where nobody was.
+    /// The groups that are called about it; none where the decision behind it names nobody.
     pub groups: BTreeSet<String>,
     /// What tells it from an earlier one.
     pub matter: Matter,
@@ -81,20 +81,14 @@ impl NodeCore {
     #[must_use]
     pub fn attention(&self) -> Vec<Attention> {
         let one = |(id, call, matter): (&FactId, Call, Matter)| {
-            let p = self.ledger.proposal(id)?;
-            let groups = match call {
-                Call::Audit => self.ledger.auditors(p, &self.authority),
-                Call::Unknown => {
-                    let starts = self.ledger.starts_of(id, &self.authority);
-                    starts.flat_map(|start| self.ledger.reconcilers(start)).collect()
-                }
-                // Whoever may say that it stands as it is.
-                Call::VerifyFailed => self.ledger.auditors(p, &self.authority),
-                Call::CompensationFailed | Call::Contested => self.ledger.asked_about(p, &self.authority),
-            };
-            Some(Attention { proposal: *id, call, groups, matter })
+            let starts = self.ledger.starts_of(id, &self.authority);
+            let groups = starts.flat_map(|start| match call {
+                Call::Unknown => self.ledger.reconcilers(start, &self.authority),
+                _ => self.ledger.concerned(start, &self.authority),
+            });
+            Attention { proposal: *id, call, groups: groups.collect(), matter }
         };
-        self.docket.calls().filter_map(one).collect()
+        self.docket.calls().map(one).collect()
     }
 
     /// How many of them, by reason.
@@ -118,10 +112,15 @@ impl NodeCore {
                 target: p.body.resource.clone(),
                 says: call.says(),
                 how: how(call, &id.short()),
-                commands: commands(call, &id.short()),
+                commands: commands(call, &id.short(), self.is_left(&id)),
             })
         };
         calls.into_iter().take(SHOWN_MAX).filter_map(one).collect()
+    }
+
+    /// Whether every life that began a proposal is over: nobody can be asked to take it back.
+    fn is_left(&self, proposal: &FactId) -> bool {
+        self.ledger.starts_of(proposal, &self.authority).all(|start| self.ledger.is_left(start, &self.authority))
     }
 
     /// Says once, as long as the process runs, what a person must look at.
@@ -150,17 +149,17 @@ pub(crate) fn keep_told(all: &mut BTreeMap<FactId, Told>, permit: FactId, told: 
     }
 }
 
-/// Commands that settle a call, as they are written; words in capitals are for whoever runs them to put in.
-fn commands(call: Call, short: &str) -> Vec<String> {
-    let undo = || format!("cauldron undo {short} --reason WHY");
-    let review = || format!("cauldron break-glass review {short} --note FOUND");
+/// Commands that may settle a call, as they are written; words in capitals are for whoever runs them to put in.
+fn commands(call: Call, short: &str, left: bool) -> Vec<String> {
+    let undo = (!left).then(|| format!("cauldron undo {short} --reason WHY"));
+    let review = format!("cauldron break-glass review {short} --note FOUND");
     match call {
         Call::Unknown => ["yes", "no"]
             .map(|happened| format!("cauldron reconcile {short} --happened {happened} --reason HOW-YOU-KNOW"))
             .into(),
-        Call::CompensationFailed | Call::Contested => vec![undo()],
-        Call::VerifyFailed => vec![undo(), review()],
-        Call::Audit => vec![review()],
+        Call::Contested => undo.into_iter().collect(),
+        Call::CompensationFailed | Call::VerifyFailed => undo.into_iter().chain([review]).collect(),
+        Call::Audit => vec![review],
     }
 }
 
@@ -172,7 +171,7 @@ pub fn how(call: Call, short: &str) -> String {
             "it is not tried again by itself: look at the target, and say what you found with `cauldron reconcile {short} --happened yes|no`"
         ),
         Call::CompensationFailed => format!(
-            "`cauldron why {short}` says why: mend it by hand, or `cauldron undo {short}` at the node that did it tries again"
+            "`cauldron why {short}` says why: `cauldron undo {short}` at the node that did it tries again, as long as its life goes on; or mend it by hand, and say how it stands with `cauldron break-glass review {short}`"
         ),
         Call::VerifyFailed => format!(
             "`cauldron why {short}` says which: take it back with `cauldron undo {short}` at the node that did it, or say that it stands as it is with `cauldron break-glass review {short}`"

@@ -73,6 +73,8 @@ mod opening_tests;
 #[cfg(test)]
 mod people_tests;
 #[cfg(test)]
+mod review_tests;
+#[cfg(test)]
 mod testing;
 
 pub use crate::approver::{Approver, Desk, Party, Said, Seat, Words};

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use cauldron_coordinator::bodies::{KIND_RECONCILED, Proposal, REASON_LEN_MAX, Started, Word};
-use cauldron_coordinator::ledger::{Recorded, State, Status};
+use cauldron_coordinator::ledger::{Recorded, Report, State, Status};
 use cauldron_identity::Fact;
 use cauldron_identity::codec::to_cbor;
 
@@ -32,18 +32,24 @@ impl NodeCore {
         self.append(scope, KIND_RECONCILED, deps, to_cbor(word), trace).map(|f| Reply::Recorded(f.id()))
     }
 
-    /// What this node started and people say to have happened counts, and may have to be taken back. What a past life started no
-    /// longer can be, and that is said.
+    /// What this node started and people who may say to have happened counts, and may have to be taken back. What a past life started no
+    /// longer can be, and that is said; nothing else is done about it.
     pub(crate) fn heard_word(&mut self, fact: &Fact) {
         if fact.header().kind != KIND_RECONCILED {
             return;
         }
-        let said = fact.decode_body::<Word>().ok().and_then(|word| word.statement().ok());
-        let start = said.and_then(|s| self.ledger.start(&s.started)).filter(|s| s.header.author == self.me);
-        if let Some(permit) = start.map(|s| s.body.permit) {
+        let said = fact.decode_body::<Word>().ok().and_then(|word| word.verify_then(&self.authority).ok());
+        let Some((said, person)) = said else { return };
+        let start = self.ledger.start(&said.started).filter(|s| s.header.author == self.me);
+        let Some(start) = start.filter(|s| self.ledger.may_say(s, &person, &self.authority).is_ok()) else { return };
+        let begun = || self.ledger.reports_on(&start.id).any(|r| matches!(r.body, Report::Compensating(_)));
+        let goes_on =
+            start.header.incarnation == self.incarnation || self.happened_by_word(start) == Some(true) || begun();
+        let permit = start.body.permit;
+        if goes_on {
             self.work.aftermath.look_at(permit);
-            self.work.line_moved = true;
         }
+        self.work.line_moved = true;
     }
 
     /// Whether people say of a start that it happened, where this node does not know.
@@ -62,7 +68,7 @@ impl NodeCore {
     /// What a person can do about something of which nobody knows whether it happened.
     pub(crate) fn why_unknown(&self, status: &Status) -> Option<String> {
         let start = status.started.filter(|_| status.state == State::Unknown)?;
-        let groups: BTreeSet<String> = self.ledger.reconcilers(self.ledger.start(&start)?);
+        let groups: BTreeSet<String> = self.ledger.reconcilers(self.ledger.start(&start)?, &self.authority);
         let groups: Vec<String> = groups.into_iter().collect();
         Some(format!(
             "if nobody can tell by the record, somebody of {} looks, and says so: cauldron reconcile {} --happened yes|no --reason TEXT",
@@ -75,62 +81,66 @@ impl NodeCore {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use cauldron_coordinator::bodies::{KIND_STARTED, WordStatement};
-    use cauldron_identity::charter::Seat;
-    use cauldron_identity::{Digest, FactId, HeaderDraft, Scope};
+    use cauldron_coordinator::bodies::{Compensating, KIND_COMPENSATING};
+    use cauldron_coordinator::testkit::World;
+    use cauldron_identity::FactId;
 
-    use crate::testing::{NOW, charter, config, key};
+    use crate::testing::lyon;
+
+    /// What was done before, in which life of its owner, and what was said by whom: whether something comes of it, and whether it is
+    /// heard at all.
+    fn heard(said_by: (&str, &str), happened: bool, past: bool, before: &dyn Fn(&mut World, FactId)) -> (bool, bool) {
+        let mut world = World::new();
+        let permit = world.permitted("203.0.113.7");
+        let started = world.start(&permit);
+        before(&mut world, started);
+        if past {
+            world.reincarnate_lyon();
+        }
+        let (person, signer) = said_by;
+        let statement = world.word_statement(person, &started, happened);
+        let word = Word::sign(&statement, &World::person_key(signer));
+        let fact = world.sealed(4, "site/lyon", KIND_RECONCILED, &word);
+        let mut core = lyon(&world);
+        core.ledger.insert(&fact);
+        core.work.line_moved = false;
+        core.heard_word(&fact);
+        (core.work.aftermath.is_open(&permit), core.work.line_moved)
+    }
+
+    fn lost(world: &mut World, started: FactId) {
+        world.lost(&started);
+    }
+
+    fn done(world: &mut World, started: FactId) {
+        world.done(&started);
+    }
+
+    fn taken_back(world: &mut World, started: FactId) {
+        world.done(&started);
+        let begun = Compensating { started, by: None, reason: "a veto".into(), at_ms: world.clock.wall_ms };
+        world.put(3, "site/lyon", KIND_COMPENSATING, &begun);
+    }
 
     #[test]
     fn a_word_of_what_a_past_life_started_is_heard() {
-        let hq = "spiffe://acme.test/coordinator/hq";
-        let charter = charter(Seat { author: key(1).public(), spiffe_id: hq.into() });
-        let mut core =
-            NodeCore::open(config(key(1), hq, &charter), std::collections::BTreeMap::new(), NOW).expect("it opens");
-        core.incarnation = 1;
-        let seal = |author: u8, kind: &str, body: Vec<u8>| {
-            let draft = HeaderDraft {
-                mesh: charter.mesh_id(),
-                scope: Scope::site("lyon").expect("a scope"),
-                incarnation: 0,
-                seq: 1,
-                prev: None,
-                hlc: 0,
-                kind: kind.into(),
-                deps: vec![],
-                traceparent: None,
-            };
-            Fact::seal(&key(author), draft, body)
-        };
-        for (author, heard) in [(9, false), (1, true)] {
-            let permit = FactId::from_bytes([author; 32]);
-            let started = Started {
-                permit,
-                proposal: FactId::from_bytes([2; 32]),
-                lineage: FactId::from_bytes([2; 32]),
-                resource: "lyon/lyon/folder/a".into(),
-                intent_key: "i".into(),
-                owner_seq: 1,
-                idempotency_key: "k".into(),
-                input_digest: Digest::of("input", b""),
-                started_ms: 1,
-            };
-            let started = seal(author, KIND_STARTED, to_cbor(&started));
-            core.ledger.insert(&started);
-            let said = WordStatement {
-                mesh: charter.mesh_id(),
-                person: "ana".into(),
-                credential: Digest::of("credential", b""),
-                authority_head: None,
-                started: started.id(),
-                happened: true,
-                reason: "looked".into(),
-                issued_ms: 2,
-                nonce: Digest::of("nonce", b""),
-            };
-            core.work.line_moved = false;
-            core.heard_word(&seal(7, KIND_RECONCILED, to_cbor(&Word::sign(&said, &key(3)))));
-            assert_eq!((core.work.aftermath.is_open(&permit), core.work.line_moved), (heard, heard), "{author}");
+        const ANA: (&str, &str) = ("ana", "ana");
+        assert_eq!(heard(ANA, true, false, &lost), (true, true), "its own life's");
+        assert_eq!(heard(ANA, true, true, &lost), (true, true));
+        assert_eq!(heard(ANA, false, true, &lost), (false, true), "it had no effect: nothing is left to do");
+        assert_eq!(heard(ANA, true, true, &taken_back), (true, true), "nobody goes on with it, and that is said");
+        assert_eq!(heard(ANA, true, true, &done), (false, true), "its owner knew: a new life checks nothing of it");
+    }
+
+    #[test]
+    fn a_word_of_nobody_who_may_say_it_is_not_heard() {
+        // Not hers; of no group that was asked; not enrolled at all.
+        for by in [("ana", "cy"), ("cy", "cy"), ("eve", "eve")] {
+            for past in [false, true] {
+                for before in [&lost as &dyn Fn(&mut World, FactId), &done, &taken_back] {
+                    assert_eq!(heard(by, true, past, before), (false, false), "{by:?}");
+                }
+            }
         }
     }
 }

@@ -196,6 +196,7 @@ impl NodeCore {
             "summary": line,
             "proposal": p.body,
             "status": status,
+            "review": self.to_review(id),
             "break_glass": self.glass_view().into_iter().filter(|g| g.proposal == id.to_string()).collect::<Vec<_>>(),
             "timeline": self.ledger.timeline(&status.lineage, &self.authority),
             "traceparent": p.header.traceparent,

@@ -1,9 +1,10 @@
 //! A small mesh for tests of cores.
 
+use cauldron_coordinator::testkit::World;
 use cauldron_identity::charter::{Charter, ClassAges, Seat};
 use cauldron_identity::{AuthorKey, Clock, Confidence, Digest, SignedCharter, SpiffeId};
 
-use crate::{Misbehave, NodeConfig, Seed};
+use crate::{Misbehave, NodeConfig, NodeCore, Seed};
 
 pub(crate) const NOW: Clock =
     Clock { wall_ms: 1_800_000_000_000, boottime_ms: 1_000, confidence: Confidence::Confirmed };
@@ -50,4 +51,15 @@ pub(crate) fn config(key: AuthorKey, spiffe_id: &str, charter: &SignedCharter) -
         hands: cauldron_coordinator::owner::Hands::new(),
         misbehave: Misbehave::default(),
     }
+}
+
+/// Lyon's node, that holds what a world of coordinators has come to; in its present life.
+pub(crate) fn lyon(world: &World) -> NodeCore {
+    let seat = Seat { author: key(2).public(), spiffe_id: "spiffe://acme.test/coordinator/hq".into() };
+    let config = config(key(3), &world.me().to_string(), &charter(seat));
+    let mut core = NodeCore::open(config, std::collections::BTreeMap::new(), world.clock).expect("it opens");
+    (core.authority, core.ledger) = (world.authority.clone(), world.ledger.clone());
+    core.incarnation = core.authority.member(&core.me).map_or(0, |m| m.incarnation);
+    core.docket.refresh(&core.ledger, &core.authority, world.clock.wall_ms);
+    core
 }

@@ -120,7 +120,7 @@ pub enum Glass {
     Use(UseArgs),
     /// Where somebody broke the glass
     List,
-    /// Say that you have looked at a use of a token
+    /// Say that you have looked at a use of a token, at an action that is audited, or at a failure that shall stand
     Review(ReviewArgs),
 }
 
@@ -163,7 +163,7 @@ pub struct UseArgs {
 /// `break-glass review`.
 #[derive(Debug, Args)]
 pub struct ReviewArgs {
-    /// Id of the use, or its first characters (`break-glass list`)
+    /// Id of the use, or of the action (`break-glass list`, `status`), or its first characters
     #[arg(value_name = "ID")]
     id: String,
     /// What you found; goes into the record
@@ -349,42 +349,57 @@ async fn review(client: &Client, global: &Global, args: &ReviewArgs) -> Result<(
     let uses = client.get("/v1/break-glass").await?;
     let named = |u: &&Value| u["id"].as_str().is_some_and(|id| id.starts_with(&args.id)) && args.id.len() >= 4;
     let found: Vec<&Value> = items(&uses).iter().filter(named).collect();
-    let used = match &found[..] {
+    let looked: Option<Vec<FactId>> = match &found[..] {
         [found] => {
             let said = |name: &str| harmless(found[name].as_str().unwrap_or("?"));
             eprintln!("proposal {}: {} ({})", said("proposal"), said("reason"), said("state"));
-            found["id"].as_str().and_then(|id| id.parse().ok())
+            found["id"].as_str().and_then(|id| id.parse().ok()).map(|id| vec![id])
         }
         // No use of a token: an action that is to be looked at.
         [] => {
             let shown = client.get(&format!("/v1/proposals/{}", segment(&args.id))).await?;
             let said = |name: &str| harmless(shown["summary"][name].as_str().unwrap_or("?"));
             eprintln!("{} on {} ({}): {}", said("operation"), said("target"), said("state"), said("summary"));
-            let started = shown["status"]["started"].as_str();
-            let started = started.ok_or_else(|| CliError::new(Kind::Refused, format!("{} was not begun", args.id)))?;
-            started.parse().ok()
+            to_review(&shown, &args.id)?
         }
         found => {
             let what = format!("{} uses of a token begin with {:?}", found.len(), args.id);
             return Err(CliError::new(Kind::Refused, what).hint("`cauldron break-glass list -o json` has whole ids"));
         }
     };
-    let used = used.ok_or_else(|| CliError::integrity("the node's answer about that use cannot be read"))?;
+    let looked = looked.ok_or_else(|| CliError::integrity("the node's answer about that use cannot be read"))?;
     confirm(&format!("Say that you have looked at it? You sign as {person}."), args.yes)?;
     let (mesh, authority_head) = place(client).await?;
-    let statement = ReviewStatement {
-        mesh,
-        person,
-        credential: Credential::of(key.public()).id(),
-        authority_head,
-        used,
-        note: args.note.clone(),
-        issued_ms: clock::wall_ms(),
-        nonce: Digest::from_bytes(chance::bytes()),
-    };
-    let review: Review = signed(&statement, &key)?;
-    let body = json!({ "review": BASE64_STANDARD.encode(to_cbor(&review)) });
-    recorded(global.output, "reviewed", &client.post("/v1/break-glass/reviews", &body).await?)
+    for used in looked {
+        let statement = ReviewStatement {
+            mesh,
+            person: person.clone(),
+            credential: Credential::of(key.public()).id(),
+            authority_head,
+            used,
+            note: args.note.clone(),
+            issued_ms: clock::wall_ms(),
+            nonce: Digest::from_bytes(chance::bytes()),
+        };
+        let review: Review = signed(&statement, &key)?;
+        let body = json!({ "review": BASE64_STANDARD.encode(to_cbor(&review)) });
+        recorded(global.output, "reviewed", &client.post("/v1/break-glass/reviews", &body).await?)?;
+    }
+    Ok(())
+}
+
+/// The facts that whoever looks at an action names, after what it is was shown: its start, or each failure that nobody has accepted.
+fn to_review(shown: &Value, id: &str) -> Result<Option<Vec<FactId>>, CliError> {
+    let Some(ids) = shown["review"].as_array() else { return Ok(None) };
+    if ids.is_empty() {
+        let what = format!("nobody has to look at {id}, or a look alone does not settle it");
+        return Err(CliError::new(Kind::Refused, what).hint(format!("`cauldron why {id}` says what does")));
+    }
+    let told = shown["timeline"].as_array().into_iter().flatten();
+    for event in told.filter(|event| ids.contains(&event["id"])) {
+        eprintln!("  {}", harmless(event["says"].as_str().unwrap_or("?")));
+    }
+    Ok(ids.iter().map(|id| id.as_str()?.parse().ok()).collect())
 }
 
 async fn lift(client: &Client, global: &Global, args: &LiftArgs) -> Result<(), CliError> {

@@ -314,6 +314,17 @@ fn a_connector_that_lies_about_an_effect_is_found_out_and_a_person_is_called() {
     let failed = place.mesh.hq.facts(&id, "verify-failed");
     assert!(failed[0]["summary"].as_str().is_some_and(|s| s.contains("content does not hold")), "{failed:?}");
     assert_eq!(place.text(), "one\n");
+    // Whoever was called has seen how it stands, and says so: of what could not be taken back, whose id nobody has to look up.
+    let hq = &place.mesh.hq;
+    let called = || hq.get("/v1/self")["attention"].as_array().cloned().unwrap_or_default();
+    eventually("a person is called", || called().iter().any(|a| a["what"] == "compensation_failed"));
+    let failed = hq.facts(&id, "compensation-failed")[0]["id"].clone();
+    assert_eq!(hq.get(&format!("/v1/proposals/{id}"))["review"], serde_json::json!([failed]));
+    let review = ["break-glass", "review", &id[..12], "--note", "it was never written", "--yes"];
+    hq.run(&review).ok();
+    eventually("nobody is called any more", || called().is_empty());
+    let again = hq.run(&review);
+    assert!(again.err.contains("nobody has to look at"), "{}", again.err);
 }
 
 #[test]

@@ -272,13 +272,12 @@ fn who_is_not_asked_is_told_and_what_nobody_else_can_settle_calls_people() {
     }
     assert!(mesh.hq.run(&["audit", "show", &id]).ok().out.contains("looked at it: as it should be"));
 
-    // A no that comes too late: nobody was asked before, so everybody is called.
+    // A no that comes too late: nobody was asked before, so whoever was told is called.
     mesh.hq.run(&["veto", &id, "--reason", "a customer"]).ok();
     let late = receiver.until(3)[2].data();
     assert_eq!((&late["type"], &late["outcome"]), (&"attention.needed".into(), &"contested".into()));
     let how = late["how"].as_str().expect("text");
     assert!(how.contains(&format!("`cauldron undo {}`", &id[..12])), "{how}");
-    assert_eq!(elsewhere.until(1)[0].data()["outcome"], "contested");
     eventually("it is counted", || counted("contested") == 1);
     let why = mesh.lyon.run(&["why", &id]).ok().out;
     assert!(why.contains("a person must look: a no came after it was begun"), "{why}");
@@ -292,7 +291,7 @@ fn who_is_not_asked_is_told_and_what_nobody_else_can_settle_calls_people() {
     let second = mesh.lyon.propose("198.51.100.8", 3_600).expect("recorded");
     let next = receiver.until(4)[3].data();
     assert_eq!((&next["type"], &next["proposal"]), (&"proposal.told".into(), &second.as_str().into()));
-    assert_eq!(elsewhere.got().len(), 1, "it is in none of the groups that were told");
+    assert_eq!(elsewhere.got().len(), 0, "it is in none of the groups that were told");
 }
 
 #[test]

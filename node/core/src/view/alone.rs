@@ -84,6 +84,7 @@ pub struct AttentionView {
     pub says: &'static str,
     /// What that means, and what they can do.
     pub how: String,
-    /// Commands, each of which settles it; words in capitals are for whoever runs them to put in.
+    /// Commands that may settle it, as far as this node can tell: an effect whose connector knows no way back is not undone. Words in
+    /// capitals are for whoever runs them to put in.
     pub commands: Vec<String>,
 }

@@ -38,14 +38,15 @@ pub async fn use_token(
     record(&context, Command::BreakGlass(Box::new(used))).await
 }
 
-/// A person's look at a use of a token.
+/// A person's look at a use of a token, at an action, or at a failure.
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct ReviewRequest {
     /// The signed statement, CBOR in base64.
     pub review: String,
 }
 
-/// Carries a person's word that they have looked at a use of a token.
+/// Carries a person's word that they have looked at a use of a token, at an action that is audited, or at a failure that they accept (`review` of
+/// `GET /v1/proposals/{id}` names the facts). What would settle nothing is refused.
 #[utoipa::path(post, path = "/v1/break-glass/reviews", request_body = ReviewRequest, responses((status = 200, body = Recorded), (status = 409, body = Problem)))]
 pub async fn review(
     State(context): State<Context>,
