@@ -46,7 +46,7 @@ pub const KEYS: &[Key] = &[
     key("authority.root_key", "path, or text: pkcs11:…", "ca/root.key in node.dir"),
     key("authority.site_issuers", "list of text: spiffe://…", "empty"),
     key("store.engine", "text: redb", "redb"),
-    key("store.cache", "size, 1 MiB to 4 GiB", "16 MiB"),
+    key("store.cache", "size, 1 MiB to 4 GiB", "4 MiB"),
     key("modules.list", "list of text: security", "empty"),
     key("security.sshd.log", "path", ""),
     key("security.sshd.threshold", "number, 1 to 32", "5"),
