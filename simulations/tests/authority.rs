@@ -61,6 +61,23 @@ fn a_suspended_node_loses_its_links_at_once_and_everybody_says_so() {
 }
 
 #[test]
+fn a_coordinator_that_holds_its_own_suspension_writes_nothing_more() {
+    let mut world = three();
+    let hq = world.place("hq");
+    world.propose("lyon", "198.51.100.7");
+    world.run_for(2 * SECOND);
+    let decisions = |world: &World| {
+        let known = world.machines[hq].known.values();
+        known.filter(|fact| fact.kind() == cauldron_coordinator::bodies::KIND_DECISION).count()
+    };
+    let before = decisions(&world);
+    // From the first of its facts on: nothing that it writes about the proposal ever counts.
+    world.restrict(Target::Author(world.machines[hq].author, vec![]), "stolen");
+    world.run_for(5 * SECOND);
+    assert_eq!(decisions(&world), before);
+}
+
+#[test]
 fn a_lying_sequencer_freezes_authority_until_the_council_names_a_term() {
     let mut world = three();
     world.lie();

@@ -1,5 +1,7 @@
 //! Class R3: what a coordinator writes after, and because of, what the others wrote.
 
+use cauldron_identity::AuthorId;
+
 use super::{Act, Desk};
 use crate::bodies::{Decision, Proposal, RiskClass};
 use crate::ledger::{Recorded, Status, entitled};
@@ -8,8 +10,12 @@ impl Desk<'_> {
     /// Why no majority of coordinators can ever permit an action of this class here.
     pub(super) fn lacks_seats(&self, p: &Recorded<Proposal>, class: RiskClass) -> Option<String> {
         let seats = &self.authority.charter().coordinators;
-        let may =
-            seats.iter().filter(|seat| entitled(self.authority, &seat.author.author_id(), &p.header.scope)).count();
+        let speaks = |author: &AuthorId| {
+            let member = self.authority.member(author);
+            member.is_some_and(|m| !self.authority.is_cut(author, m.incarnation))
+                && entitled(self.authority, author, &p.header.scope)
+        };
+        let may = seats.iter().filter(|seat| speaks(&seat.author.author_id())).count();
         let (all, needed) = (seats.len(), seats.len() / 2 + 1);
         if class < RiskClass::R3 {
             None

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use cauldron_identity::authority::Authority;
-use cauldron_identity::{AuthorId, Digest, FactId};
+use cauldron_identity::{AuthorId, Digest, FactId, Scope};
 
 use super::{Denial, Ledger, Origin, Recorded};
 use crate::alone::is_local;
@@ -79,19 +79,22 @@ impl Ledger {
     /// Who looked at a use, of those that may: a person of a group that policy asked, or of the site's own.
     #[must_use]
     pub fn reviewed(&self, used: &Recorded<BrokenGlass>, authority: &Authority) -> Option<Reviewed> {
-        self.looked_at(&used.id, &self.reviewers(used, authority), &BTreeSet::new(), authority)
+        let what = (&used.id, &used.header.scope);
+        self.looked_at(what, &self.reviewers(used, authority), &BTreeSet::new(), authority)
     }
 
-    /// Who said first that they looked at something, of these groups, but for some people.
+    /// Who said first, in its scope, that they looked at something, of these groups, but for some people.
     pub(super) fn looked_at(
         &self,
-        id: &FactId,
+        (id, scope): (&FactId, &Scope),
         may: &BTreeSet<String>,
         barred: &BTreeSet<String>,
         authority: &Authority,
     ) -> Option<Reviewed> {
-        let said = self.reviews.get(id).into_iter().flat_map(BTreeMap::keys);
-        let counts = said.filter_map(|review| review.verify(authority).ok());
+        let said = self.reviews.get(id).into_iter().flatten();
+        // Whoever reads of the one must read of the other.
+        let there = said.filter(|(_, carriers)| carriers.values().any(|carrier| carrier.scope == *scope));
+        let counts = there.filter_map(|(review, _)| review.verify(authority).ok());
         let counts =
             counts.filter(|(s, person)| person.groups.iter().any(|g| may.contains(g)) && !barred.contains(&s.person));
         let looks = counts.map(|(s, _)| Reviewed { person: s.person, note: s.note, at_ms: s.issued_ms });

@@ -129,9 +129,11 @@ impl Ledger {
     /// before a report was written cannot name it, whatever the clocks say.
     fn failures(&self, status: &Status, authority: &Authority) -> Vec<FactId> {
         let Some(start) = status.started.and_then(|id| self.start(&id)) else { return Vec::new() };
+        // Where another attempt was begun when a life ended, an earlier failure says nothing of it.
+        let again = status.state == State::CompensationFailed && self.is_left(start, authority);
         let failed = self.reports_on(&start.id).filter(|r| match &r.body {
             Report::VerifyFailed(_) => status.state == State::VerifyFailed,
-            Report::Compensating(_) => status.state == State::Compensating,
+            Report::Compensating(_) => status.state == State::Compensating || again,
             Report::CompensationFailed(_) => status.state == State::CompensationFailed,
             _ => false,
         });
@@ -200,8 +202,13 @@ impl Ledger {
     pub fn concerned(&self, start: &Recorded<Started>, authority: &Authority) -> BTreeSet<String> {
         let Some(decision) = self.behind(start, authority) else { return BTreeSet::new() };
         let said = &decision.body.obligations;
-        let mut groups: BTreeSet<String> =
-            said.approvals.iter().flat_map(|need| &need.any_of).map(|need| need.group.clone()).collect();
+        let mut groups: BTreeSet<String> = said
+            .approvals
+            .iter()
+            .flat_map(|need| &need.any_of)
+            .filter(|need| need.n > 0)
+            .map(|need| need.group.clone())
+            .collect();
         if !groups.is_empty() {
             groups.extend(said.escalation.iter().map(|added| added.add.clone()));
         }
@@ -210,17 +217,22 @@ impl Ledger {
     }
 
     /// The groups whose members may say that they have looked at an action, or that it stands as it is: those that are called about its
-    /// start; where there are none, those that may restrict a site.
+    /// start; where nobody is in them but who asked for it, those that may restrict a site.
     #[must_use]
     pub fn auditors(&self, start: &Recorded<Started>, authority: &Authority) -> BTreeSet<String> {
         let called = self.concerned(start, authority);
-        if called.is_empty() { DUTY_GROUPS.map(str::to_owned).into() } else { called }
+        let writers = self.proposal(&start.body.proposal).map(|p| self.writers(p)).unwrap_or_default();
+        let people = authority.people();
+        let mut others = people.iter().filter(|person| !writers.contains(&person.id));
+        let somebody = others.any(|person| person.groups.iter().any(|group| called.contains(group)));
+        if somebody { called } else { DUTY_GROUPS.map(str::to_owned).into() }
     }
 
     /// Who says first to have looked at something of a start, of those that may; never whoever asked for it.
     fn audited(&self, start: &Recorded<Started>, what: &FactId, authority: &Authority) -> Option<Reviewed> {
+        self.reviews.get(what)?;
         let p = self.proposal(&start.body.proposal)?;
-        self.looked_at(what, &self.auditors(start, authority), &self.writers(p), authority)
+        self.looked_at((what, &start.header.scope), &self.auditors(start, authority), &self.writers(p), authority)
     }
 
     /// Whether the life that began something is over: nobody takes it back any more.

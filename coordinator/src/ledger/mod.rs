@@ -141,8 +141,8 @@ pub struct Ledger {
     reads: BTreeMap<FactId, Recorded<Read>>,
     permits: BTreeMap<FactId, Recorded<Permit>>,
     permits_of: Index<FactId>,
-    /// By their owner, and until when they may be used.
-    permits_for: BTreeMap<AuthorId, BTreeSet<(u64, FactId)>>,
+    /// Those that their owner has not started, by it and until when they may be used.
+    unstarted: BTreeMap<AuthorId, BTreeSet<(u64, FactId)>>,
     /// Those that take from a budget, by until when they may be used.
     permits_taking: BTreeSet<(u64, FactId)>,
     starts: BTreeMap<FactId, Recorded<Started>>,
@@ -199,11 +199,13 @@ impl Ledger {
             KIND_VOTE => self.insert_vote(fact),
             KIND_PERMIT => read(fact).map(|r: Recorded<Permit>| {
                 self.permits_of.insert(r.body.proposal, r.id);
-                self.permits_for.entry(r.body.owner).or_default().insert((r.body.execute_by_ms, r.id));
                 if !r.body.budgets.is_empty() {
                     self.permits_taking.insert((r.body.execute_by_ms, r.id));
                 }
-                self.permits.insert(r.id, r).is_none()
+                let id = r.id;
+                let new = self.permits.insert(id, r).is_none();
+                self.note_started(&id);
+                new
             }),
             KIND_STARTED => read(fact).map(|r| self.insert_start(r)),
             KIND_WINDOW => read(fact).map(|r: Recorded<WindowClosed>| self.windows.insert(r.body.proposal, r)),
@@ -265,10 +267,30 @@ impl Ledger {
         let (id, s) = (recorded.id, &recorded.body);
         self.starts_of.insert(s.proposal, id);
         self.starts_in.insert(s.lineage, id);
-        self.started_on.insert(s.permit, id);
+        let permit = s.permit;
+        self.started_on.insert(permit, id);
         self.starts_by.entry(recorded.header.author).or_default().insert((s.owner_seq, id));
         self.starts_on.insert(intent(&s.resource, &s.intent_key), id);
-        self.starts.insert(id, recorded).is_none()
+        let new = self.starts.insert(id, recorded).is_none();
+        self.note_started(&permit);
+        new
+    }
+
+    /// A permit or a start on it has come: whether it waits to be started.
+    fn note_started(&mut self, permit: &FactId) {
+        let Some((owner, place)) = self.permit(permit).map(|p| (p.body.owner, (p.body.execute_by_ms, p.id))) else {
+            return;
+        };
+        let started = self.starts_on_permit(permit).next().is_some();
+        let of = self.unstarted.entry(owner).or_default();
+        if started {
+            of.remove(&place);
+        } else {
+            of.insert(place);
+        }
+        if of.is_empty() {
+            self.unstarted.remove(&owner);
+        }
     }
 
     fn insert_vote(&mut self, fact: &Fact) -> Result<bool, CodecError> {
@@ -326,9 +348,9 @@ impl Ledger {
         self.permits_of.of(proposal).filter_map(|id| self.permits.get(id))
     }
 
-    /// The permits of one owner that may be used at `at_ms` or later, as far as their own time goes.
-    pub fn permits_for(&self, owner: &AuthorId, at_ms: u64) -> impl Iterator<Item = &Recorded<Permit>> {
-        let later = self.permits_for.get(owner).into_iter();
+    /// The permits of one owner that it has not started and that may be used at `at_ms` or later, as far as their own time goes.
+    pub fn unstarted(&self, owner: &AuthorId, at_ms: u64) -> impl Iterator<Item = &Recorded<Permit>> {
+        let later = self.unstarted.get(owner).into_iter();
         let later = later.flat_map(move |of| of.range((at_ms, FactId::from_bytes([0; 32]))..));
         later.filter_map(|(_, id)| self.permits.get(id))
     }

@@ -476,3 +476,19 @@ fn what_others_say_they_started_changes_nothing_for_the_owner() {
     assert_eq!(world.state(&p), State::Unknown);
     assert!(world.ledger.used_by(world.ledger.proposal(&p).expect("here"), &world.authority, None).is_some());
 }
+
+#[test]
+fn a_permit_waits_until_its_owner_starts_it_whatever_others_say() {
+    let mut world = World::new();
+    let permit = world.permitted("203.0.113.7");
+    let waits = |world: &World, at_ms: u64| {
+        world.ledger.unstarted(&world.lyon.author_id(), at_ms).map(|p| p.id).collect::<Vec<_>>()
+    };
+    let until_ms = world.ledger.permit(&permit).expect("here").body.execute_by_ms;
+    assert_eq!((waits(&world, until_ms), waits(&world, until_ms + 1)), (vec![permit], vec![]));
+    let crate::owner::Verdict::Execute(verified) = world.judge(&permit) else { panic!("it may be started") };
+    world.put(4, "site/porto", crate::bodies::KIND_STARTED, &verified.started(1, NOW));
+    assert_eq!(waits(&world, 0), [permit]);
+    world.start(&permit);
+    assert_eq!(waits(&world, 0), []);
+}

@@ -135,8 +135,8 @@ pub(crate) struct Work {
     pub(crate) unjudged: Vec<EntryBody>,
     /// Terms in the store.
     pub(crate) stored_terms: BTreeSet<FactId>,
-    /// What this node has started and done may be more than its public line says.
-    pub(crate) line_moved: bool,
+    /// What this node has started and done, for its site's public line.
+    pub(crate) line: crate::line::Line,
     /// Started permits without effect that wait to be resumed.
     pub(crate) absent: BTreeSet<FactId>,
     /// What connectors said of the versions that permits count on.
@@ -366,8 +366,8 @@ impl NodeCore {
             self.persist(local::born());
         }
         self.docs.set_author(&self.me, self.incarnation);
-        self.work.old_permits = self.ledger.permits_for(&self.me, 0).map(|p| p.id).collect();
-        self.work.line_moved = true;
+        self.work.old_permits = self.ledger.unstarted(&self.me, 0).map(|p| p.id).collect();
+        self.work.line.all_moved();
         self.recall_held();
         self.probe_started();
     }

@@ -101,6 +101,8 @@ impl NodeCore {
     /// After the authority changed: who may exchange what now, and what this node must say about it.
     pub(crate) fn authority_changed(&mut self) {
         self.recount = true;
+        // Whose word counts is the chain's to say.
+        self.work.line.all_moved();
         let (links, readable) = (self.links.keys().copied().collect::<Vec<LinkId>>(), self.readable());
         for link in links {
             let Some((spiffe_id, key)) = self.links.get(&link).map(|p| (p.spiffe_id.clone(), p.key)) else { continue };

@@ -66,10 +66,9 @@ impl NodeCore {
 
     /// Permits for this node, in this life, that it has not started.
     fn open_permits(&self) -> Vec<FactId> {
-        let mine = self.ledger.permits_for(&self.me, self.now.wall_ms);
-        let mine = mine.filter(|p| p.body.incarnation == self.incarnation).map(|p| p.id);
+        let mine = self.ledger.unstarted(&self.me, self.now.wall_ms);
         // In the order of their ids, whatever their times are.
-        let mine: BTreeSet<FactId> = mine.filter(|id| self.ledger.starts_on_permit(id).next().is_none()).collect();
+        let mine: BTreeSet<FactId> = mine.filter(|p| p.body.incarnation == self.incarnation).map(|p| p.id).collect();
         mine.into_iter().collect()
     }
 
@@ -114,14 +113,16 @@ impl NodeCore {
         let trace = recorded.header.traceparent.clone();
         let started = permit.started(self.ledger.next_owner_seq(&self.me), self.now.wall_ms);
         self.work.verdicts.remove(&id);
-        self.work.line_moved = true;
         if planted::active("effect-before-started") {
             self.outputs.push_back(Output::Execute(permit));
-            let _ = self.append(scope, KIND_STARTED, vec![id], to_cbor(&started), trace);
+            if let Ok(start) = self.append(scope, KIND_STARTED, vec![id], to_cbor(&started), trace) {
+                self.work.line.moved(start.id());
+            }
             return;
         }
         match self.append(scope, KIND_STARTED, vec![id], to_cbor(&started), trace) {
-            Ok(_) => {
+            Ok(start) => {
+                self.work.line.moved(start.id());
                 self.tell_own(&permit);
                 self.outputs.push_back(Output::Execute(permit));
             }
@@ -316,13 +317,13 @@ impl NodeCore {
             let Some(start) = self.start_of(&permit) else { continue };
             let (scope, id, trace) = (start.header.scope.clone(), start.id, start.header.traceparent.clone());
             let (kind, body) = report.to_fact();
-            self.work.line_moved = true;
             if let Err(why) = self.append(scope, kind, vec![id], body, trace) {
                 // Not forgotten: what happened is written when this node may write again.
                 self.count_refusal(why.code, why.reason);
                 self.work.reports.push((permit, report));
                 continue;
             }
+            self.work.line.moved(id);
             if matches!(report, Report::Done(_)) {
                 self.work.aftermath.look_at(permit);
             }

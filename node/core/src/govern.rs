@@ -1,6 +1,5 @@
 //! Governance as this node lives it: folding facts, proposing, coordinating.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use cauldron_coordinator::action::{Action, Catalogue, PROPOSAL_AGE_MS_MAX};
@@ -10,11 +9,11 @@ use cauldron_coordinator::bodies::{
     KIND_RESTRICTION, KIND_WINDOW, Proposal,
 };
 use cauldron_coordinator::coordinate::{self, Act, Limits, Sitting, Step};
-use cauldron_coordinator::ledger::{PERMIT_MS_MAX, Recorded, Report};
+use cauldron_coordinator::ledger::{PERMIT_MS_MAX, Recorded};
 use cauldron_coordinator::policy::{Bundle, Engine};
-use cauldron_crdt::doc::{DocId, DocKey, Edit, Field, KIND as KIND_CHANGE, KIND_SEAL};
+use cauldron_crdt::doc::{KIND as KIND_CHANGE, KIND_SEAL};
 use cauldron_crdt::escrow::{KIND_CREDIT, KIND_DEBIT, KIND_REFUSE, KIND_RESERVE, KIND_SETTLE};
-use cauldron_identity::authority::{KIND_HELD, KIND_ISSUED, KIND_ROOTS};
+use cauldron_identity::authority::{KIND_HELD, KIND_ISSUED, KIND_ROOTS, Standing};
 use cauldron_identity::codec::to_cbor;
 use cauldron_identity::{Fact, FactId, Scope};
 
@@ -293,6 +292,11 @@ impl NodeCore {
         if !(by_role || acts()) || self.may_write().is_err() || !self.wall_is_known() {
             return;
         }
+        // What counts for nothing changes nothing: it would be written again, and again.
+        let own = self.would_be(Scope::mesh(), KIND_DECISION);
+        if self.authority.standing(&own, FactId::from_bytes([0; 32])) != Standing::Counts {
+            return;
+        }
         self.refresh_docket();
         let engine = self.policy.engine.as_ref();
         let sitting = Sitting { me: &self.me, lease: self.lease_age(), budgets: &self.work.rights.seen };
@@ -357,46 +361,6 @@ impl NodeCore {
             Some(Act::Permit { scope: p.header.scope.clone(), deps: vec![p.id, decision.id], body: Box::new(body) })
         });
         forged.collect()
-    }
-
-    /// The site's public line, once this node has acted: how much stands, never what.
-    pub(crate) fn publish_line(&mut self) {
-        let Some(site) = self.role.site().map(str::to_owned) else { return };
-        if self.may_write().is_err() {
-            return;
-        }
-        if !self.work.line_moved {
-            return;
-        }
-        let mut mine = self.ledger.starts_by(&self.me).peekable();
-        // A line costs every node of the mesh a change of a document, and a document has room for few writers.
-        if mine.peek().is_none() {
-            return;
-        }
-        let (mut done, mut standing) = (0u64, 0u64);
-        for start in mine {
-            let reports: Vec<&Report> = self.ledger.reports_on(&start.id).map(|r| &r.body).collect();
-            // Whoever takes something back went by that it was done, by a person's word perhaps.
-            let happened = self.happened_by_word(start) == Some(true)
-                || reports
-                    .iter()
-                    .any(|r| matches!(r, Report::Done(_) | Report::Compensating(_) | Report::CompensationFailed(_)));
-            let over = reports.iter().any(|r| matches!(r, Report::Ended(_) | Report::Compensated(_)));
-            done += u64::from(happened || over);
-            standing += u64::from(happened && !over);
-        }
-        let count = |n: u64| Some(Field::Int(i64::try_from(n).unwrap_or(i64::MAX)));
-        // Each node has fields of its own: two nodes of a site that wrote one field would answer each other for ever.
-        let name = self.role.name();
-        let fields =
-            BTreeMap::from([(format!("{name}.done"), count(done)), (format!("{name}.standing"), count(standing))]);
-        let key = DocKey { scope: Scope::mesh(), doc: DocId::sites() };
-        match self.write_document(&key, &Edit::Row { row: site, fields }) {
-            Ok(_) => self.work.line_moved = false,
-            // It is being built: this comes again when it is done.
-            Err(why) if why.code == "not-writable" => {}
-            Err(why) => self.count_refusal(why.code, why.reason),
-        }
     }
 
     /// When the next status changes by time alone, this node's lease gets too old for something, or rights are looked at again, boot

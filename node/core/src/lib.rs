@@ -42,6 +42,7 @@ mod hlc;
 mod hold;
 mod learn;
 mod life;
+mod line;
 mod names;
 mod needs;
 mod opening;

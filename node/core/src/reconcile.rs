@@ -49,7 +49,7 @@ impl NodeCore {
         if goes_on {
             self.work.aftermath.look_at(permit);
         }
-        self.work.line_moved = true;
+        self.work.line.moved(said.started);
     }
 
     /// Whether people say of a start that it happened, where this node does not know.
@@ -103,9 +103,9 @@ mod tests {
         let fact = world.sealed(4, "site/lyon", KIND_RECONCILED, &word);
         let mut core = lyon(&world);
         core.ledger.insert(&fact);
-        core.work.line_moved = false;
+        core.work.line = crate::line::Line::default();
         core.heard_word(&fact);
-        (core.work.aftermath.is_open(&permit), core.work.line_moved)
+        (core.work.aftermath.is_open(&permit), core.work.line.is_moved())
     }
 
     fn lost(world: &mut World, started: FactId) {
