@@ -130,7 +130,10 @@ impl Ledger {
     fn failures(&self, status: &Status, authority: &Authority) -> Vec<FactId> {
         let Some(start) = status.started.and_then(|id| self.start(&id)) else { return Vec::new() };
         // Where another attempt was begun when a life ended, an earlier failure says nothing of it.
-        let again = status.state == State::CompensationFailed && self.is_left(start, authority);
+        let times = |of: fn(&Report) -> bool| self.reports_on(&start.id).filter(|r| of(&r.body)).count();
+        let again = status.state == State::CompensationFailed
+            && self.is_left(start, authority)
+            && times(|r| matches!(r, Report::Compensating(_))) > times(|r| matches!(r, Report::CompensationFailed(_)));
         let failed = self.reports_on(&start.id).filter(|r| match &r.body {
             Report::VerifyFailed(_) => status.state == State::VerifyFailed,
             Report::Compensating(_) => status.state == State::Compensating || again,

@@ -3,8 +3,8 @@
 use super::{Call, State, is_audited};
 use crate::bodies::{
     Compensating, CompensationFailed, Decision, KIND_COMPENSATING, KIND_COMPENSATION_FAILED, KIND_DECISION,
-    KIND_PERMIT, KIND_REVIEW, KIND_STARTED, KIND_UNKNOWN, KIND_VERIFY_FAILED, Permit, Proposal, Review,
-    ReviewStatement, Started, Target, Unknown, Verified,
+    KIND_PERMIT, KIND_REVIEW, KIND_STARTED, KIND_UNKNOWN, KIND_VERIFY_FAILED, Permit, Proposal, ReviewStatement,
+    Started, Target, Unknown, Verified,
 };
 use crate::signed::Signed;
 use crate::testkit::{NOW, World};
@@ -45,7 +45,7 @@ fn a_late_no_calls_until_it_is_taken_back() {
     assert_eq!(call(&world, &p), None);
     // Or until somebody says that they have seen how it stands; a second try that fails is another matter.
     world.ledger = before;
-    let look = review(&world, started, "ana");
+    let look = world.review("ana", started);
     world.put(3, "site/lyon", KIND_REVIEW, &look);
     assert_eq!(call(&world, &p), Some(Call::CompensationFailed), "that names the start alone");
     accept(&mut world, &p, "ana");
@@ -94,7 +94,7 @@ fn what_a_check_refutes_calls_until_it_is_taken_back_or_somebody_says_that_it_st
     assert_eq!(call(&world, &p), Some(Call::VerifyFailed), "cy was not asked");
     // Whoever looked at the action has not accepted what came of a check, whatever their clock says.
     for issued_ms in [0, NOW, u64::MAX] {
-        let early = ReviewStatement { issued_ms, ..statement(&world, started, "ana") };
+        let early = ReviewStatement { issued_ms, ..world.review_statement("ana", started) };
         world.put(3, "site/lyon", KIND_REVIEW, &Signed::sign(&early, &World::person_key("ana")));
     }
     assert_eq!(call(&world, &p), Some(Call::VerifyFailed));
@@ -116,7 +116,7 @@ fn what_a_check_refutes_calls_until_it_is_taken_back_or_somebody_says_that_it_st
 fn accept(world: &mut World, p: &FactId, person: &str) {
     let status = world.status(p);
     for used in world.ledger.to_review(&status, &world.authority) {
-        let look = review(world, used, person);
+        let look = world.review(person, used);
         let fact = world.sealed(3, "site/lyon", KIND_REVIEW, &look);
         world.ledger.insert(&fact);
         assert_eq!(world.ledger.touched_by(&fact), super::Touched::These([*p].into()));
@@ -130,7 +130,7 @@ fn a_report_of_somebody_else_is_none_that_is_accepted() {
     let refuted = Verified { started, checks: vec![], at_ms: NOW };
     let others = world.put(4, "site/lyon", KIND_VERIFY_FAILED, &refuted);
     assert_eq!(call(&world, &p), None);
-    let look = review(&world, others, "ana");
+    let look = world.review("ana", others);
     world.put(3, "site/lyon", KIND_REVIEW, &look);
     let own = world.put(3, "site/lyon", KIND_VERIFY_FAILED, &refuted);
     assert_eq!(call(&world, &p), Some(Call::VerifyFailed));
@@ -180,6 +180,64 @@ fn what_a_life_that_is_over_was_taking_back_calls() {
     assert_eq!((world.state(&p), call(&world, &p)), (State::Compensating, Some(Call::CompensationFailed)));
     accept(&mut world, &p, "ana");
     assert_eq!((world.state(&p), call(&world, &p)), (State::Compensating, None));
+}
+
+#[test]
+fn another_try_that_a_life_left_behind_calls_though_the_first_was_accepted() {
+    for (again, called) in [(true, Some(Call::CompensationFailed)), (false, None)] {
+        let mut world = World::new();
+        let (p, started) = done(&mut world, "203.0.113.7");
+        let begun = Compensating { started, by: None, reason: "a veto".into(), at_ms: NOW };
+        world.put(3, "site/lyon", KIND_COMPENSATING, &begun);
+        let failed = CompensationFailed { started, reason: "busy".into(), at_ms: NOW };
+        world.put(3, "site/lyon", KIND_COMPENSATION_FAILED, &failed);
+        accept(&mut world, &p, "ana");
+        if again {
+            world.put(3, "site/lyon", KIND_COMPENSATING, &Compensating { reason: "again".into(), ..begun });
+        }
+        assert_eq!(call(&world, &p), None, "its owner is at it, or every try came to an end");
+        world.reincarnate_lyon();
+        assert_eq!(call(&world, &p), called);
+        accept(&mut world, &p, "ana");
+        assert_eq!(call(&world, &p), None);
+    }
+}
+
+#[test]
+fn a_look_counts_where_the_start_is_read() {
+    let mut world = World::new();
+    let (p, started) = done(&mut world, "203.0.113.7");
+    let refuted = Verified { started, checks: vec![], at_ms: NOW };
+    let failed = world.put(3, "site/lyon", KIND_VERIFY_FAILED, &refuted);
+    let look = world.review("ana", failed);
+    world.put(4, "site/porto", KIND_REVIEW, &look);
+    assert_eq!(call(&world, &p), Some(Call::VerifyFailed));
+    world.put(4, "site/lyon", KIND_REVIEW, &look);
+    assert_eq!(call(&world, &p), None);
+}
+
+#[test]
+fn groups_that_nobody_asks_or_nobody_is_in_keep_nobody_else_from_looking() {
+    let mut world = World::new();
+    let (p, started) = done(&mut world, "203.0.113.7");
+    let body = world.ledger.start(&started).expect("here").body.clone();
+    let permit = world.ledger.permit(&body.permit).expect("here").body.clone();
+    let decision = world.decision(&p);
+    let mut looks = |group: &str, n: u32| {
+        let mut named = decision.clone();
+        let need = &mut named.obligations.approvals[0].any_of[0];
+        (need.group, need.n) = (group.into(), n);
+        let decision = world.put(2, "site/lyon", KIND_DECISION, &named);
+        let permit = world.put(2, "site/lyon", KIND_PERMIT, &Permit { decision, ..permit.clone() });
+        let started = world.put(3, "site/lyon", KIND_STARTED, &Started { permit, ..body.clone() });
+        let start = world.ledger.start(&started).expect("here");
+        (world.ledger.concerned(start, &world.authority), world.ledger.auditors(start, &world.authority))
+    };
+    let duty = crate::bodies::DUTY_GROUPS.map(str::to_owned).into();
+    assert_eq!(looks("hr", 0), ([].into(), duty), "nobody is asked");
+    let ghosts = looks("ghosts", 1);
+    assert_eq!(ghosts.0, ["ghosts".to_owned()].into());
+    assert_eq!(ghosts.1, crate::bodies::DUTY_GROUPS.map(str::to_owned).into(), "nobody is in it");
 }
 
 #[test]
@@ -268,29 +326,12 @@ fn whoever_had_something_done_does_not_audit_it() {
     let permit = *world.run().last().expect("a permit");
     let started = world.start(&permit);
     world.done(&started);
-    let own = review(&world, started, "ana");
+    let own = world.review("ana", started);
     world.put(3, "site/lyon", KIND_REVIEW, &own);
     assert_eq!(call(&world, &p), Some(Call::Audit));
-    let other = review(&world, started, "bo");
+    let other = world.review("bo", started);
     world.put(3, "site/lyon", KIND_REVIEW, &other);
     assert_eq!(call(&world, &p), None);
-}
-
-fn review(world: &World, used: FactId, person: &str) -> Review {
-    Signed::sign(&statement(world, used, person), &World::person_key(person))
-}
-
-fn statement(world: &World, used: FactId, person: &str) -> ReviewStatement {
-    ReviewStatement {
-        mesh: world.authority.mesh(),
-        person: person.into(),
-        credential: World::credential(person),
-        authority_head: world.authority.head(),
-        used,
-        note: "as it should be".into(),
-        issued_ms: world.clock.wall_ms,
-        nonce: Digest::from_bytes([1; 32]),
-    }
 }
 
 #[test]
@@ -304,10 +345,10 @@ fn what_policy_has_audited_calls_whom_it_tells_until_one_of_them_looked() {
     assert_eq!(call(&world, &p), None, "it is not done");
     world.done(&started);
     assert_eq!(call(&world, &p), Some(Call::Audit));
-    let others = review(&world, started, "cy");
+    let others = world.review("cy", started);
     world.put(3, "site/lyon", KIND_REVIEW, &others);
     assert_eq!(call(&world, &p), Some(Call::Audit), "cy was not told");
-    let theirs = review(&world, started, "ana");
+    let theirs = world.review("ana", started);
     let fact = world.sealed(3, "site/lyon", KIND_REVIEW, &theirs);
     world.ledger.insert(&fact);
     assert_eq!(call(&world, &p), None);

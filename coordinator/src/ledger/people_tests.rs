@@ -410,19 +410,7 @@ fn a_coordinator_cannot_talk_an_owner_into_anything() {
         reported: Some(br#"{"agent":{"recent":{"contested_30d":-1}}}"#.to_vec()),
         ..allowed(&world, &p)
     };
-    let id = world.put(2, "site/lyon", KIND_DECISION, &decided);
-    let proposed = world.ledger.proposal(&p).expect("here").body.clone();
-    let permit = Permit {
-        issued_ms: NOW,
-        execute_by_ms: NOW + 60_000,
-        ..crate::coordinate::permit_for(
-            (p, &proposed),
-            (id, &decided),
-            (world.lyon.author_id(), 0),
-            world.engine.catalogue(),
-        )
-    };
-    let permit = world.put(2, "site/lyon", KIND_PERMIT, &permit);
+    let permit = permitted_by(&mut world, p, &decided);
     assert_eq!(world.judge(&permit).code(), Some(Code::Policy));
 }
 
@@ -434,21 +422,26 @@ fn an_owner_knows_whom_its_own_policy_tells_beside_those_that_the_decision_names
     let p = world.propose(proposal("198.51.100.7"));
     let mut decided = Decision { outcome: Outcome::Allow, ..allowed(&world, &p) };
     decided.obligations.notify = vec!["finance".into()];
-    let id = world.put(2, "site/lyon", KIND_DECISION, &decided);
+    let permit = permitted_by(&mut world, p, &decided);
+    let Verdict::Execute(verified) = world.judge(&permit) else { panic!("{:?}", world.judge(&permit)) };
+    assert_eq!(*verified.notify(), ["hr".to_owned()].into());
+}
+
+/// hq writes this decision, and a permit that rests on it.
+fn permitted_by(world: &mut World, p: FactId, decided: &Decision) -> FactId {
+    let id = world.put(2, "site/lyon", KIND_DECISION, decided);
     let proposed = world.ledger.proposal(&p).expect("here").body.clone();
     let permit = Permit {
         issued_ms: NOW,
         execute_by_ms: NOW + 60_000,
         ..crate::coordinate::permit_for(
             (p, &proposed),
-            (id, &decided),
+            (id, decided),
             (world.lyon.author_id(), 0),
             world.engine.catalogue(),
         )
     };
-    let permit = world.put(2, "site/lyon", KIND_PERMIT, &permit);
-    let Verdict::Execute(verified) = world.judge(&permit) else { panic!("{:?}", world.judge(&permit)) };
-    assert_eq!(*verified.notify(), ["hr".to_owned()].into());
+    world.put(2, "site/lyon", KIND_PERMIT, &permit)
 }
 
 /// What hq would have decided had it allowed `p`.

@@ -3,6 +3,25 @@
 use super::*;
 
 impl World {
+    /// What somebody signs who looked at something.
+    pub fn review_statement(&self, person: &str, used: FactId) -> ReviewStatement {
+        ReviewStatement {
+            mesh: self.authority.mesh(),
+            person: person.into(),
+            credential: Self::credential(person),
+            authority_head: self.authority.head(),
+            used,
+            note: "as it should be".into(),
+            issued_ms: self.clock.wall_ms,
+            nonce: Digest::of("nonce", person.as_bytes()),
+        }
+    }
+
+    /// The same, signed.
+    pub fn review(&self, person: &str, used: FactId) -> Review {
+        Review::sign(&self.review_statement(person, used), &Self::person_key(person))
+    }
+
     /// Says as `author` that a step will not be done.
     pub fn abort(&mut self, author: u8, proposal: &FactId) -> FactId {
         let at_ms = self.clock.wall_ms;

@@ -1,28 +1,12 @@
 //! What calls people is ended by what the calls tell them to do, and by nothing else.
 
-use cauldron_coordinator::bodies::{
-    Compensating, KIND_COMPENSATING, KIND_VERIFY_FAILED, Review, ReviewStatement, Verified,
-};
+use cauldron_coordinator::bodies::{Compensating, KIND_COMPENSATING, KIND_VERIFY_FAILED, Review, Verified};
 use cauldron_coordinator::ledger::Call;
 use cauldron_coordinator::testkit::World;
-use cauldron_identity::{Digest, FactId};
+use cauldron_identity::FactId;
 
 use crate::testing::lyon;
 use crate::{NodeCore, Reply};
-
-fn review(world: &World, used: FactId, person: &str) -> Review {
-    let statement = ReviewStatement {
-        mesh: world.authority.mesh(),
-        person: person.into(),
-        credential: World::credential(person),
-        authority_head: world.authority.head(),
-        used,
-        note: "it is as it should be".into(),
-        issued_ms: u64::MAX,
-        nonce: Digest::from_bytes([1; 32]),
-    };
-    Review::sign(&statement, &World::person_key(person))
-}
 
 fn done(world: &mut World) -> (FactId, FactId) {
     let permit = world.permitted("203.0.113.7");
@@ -40,7 +24,7 @@ fn a_review_that_settles_nothing_is_refused() {
     let mut world = World::new();
     let (p, started) = done(&mut world);
     let mut core = lyon(&world);
-    assert_eq!(refused(&mut core, &review(&world, started, "ana")), "nothing_to_review");
+    assert_eq!(refused(&mut core, &world.review("ana", started)), "nothing_to_review");
 
     let checks = Verified { started, checks: vec![], at_ms: u64::MAX };
     let failed = world.put(3, "site/lyon", KIND_VERIFY_FAILED, &checks);
@@ -53,9 +37,9 @@ fn a_review_that_settles_nothing_is_refused() {
         (failed, "cy", "not_a_reviewer"),
         (FactId::from_bytes([9; 32]), "ana", "unknown_use"),
     ] {
-        assert_eq!(refused(&mut core, &review(&world, used, person)), code, "{used} {person}");
+        assert_eq!(refused(&mut core, &world.review(person, used)), code, "{used} {person}");
     }
-    let look = review(&world, failed, "ana");
+    let look = world.review("ana", failed);
     assert!(matches!(core.review_glass(&look), Ok(Reply::Recorded(_))));
     core.docket.refresh(&core.ledger, &core.authority, world.clock.wall_ms);
     assert_eq!((core.docket.call_of(&p), core.to_review(&p)), (None, vec![]));
@@ -79,7 +63,7 @@ fn what_a_past_life_was_taking_back_is_settled_by_a_review_and_not_asked_back() 
     let commands: Vec<String> = called.iter().flat_map(|call| call.commands.clone()).collect();
     assert_eq!(commands, [format!("cauldron break-glass review {} --note FOUND", p.short())], "undo is not offered");
     assert_eq!(core.to_review(&p), [begun]);
-    assert!(matches!(core.review_glass(&review(&world, begun, "ana")), Ok(Reply::Recorded(_))));
+    assert!(matches!(core.review_glass(&world.review("ana", begun)), Ok(Reply::Recorded(_))));
     core.docket.refresh(&core.ledger, &core.authority, world.clock.wall_ms);
     assert_eq!(core.attention_view(), []);
 }

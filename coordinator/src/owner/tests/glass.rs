@@ -2,10 +2,9 @@
 
 use super::alone::granted;
 use super::*;
-use crate::bodies::{BrokenGlass, KIND_BREAK_GLASS, KIND_REVIEW, Review, ReviewStatement};
+use crate::bodies::{BrokenGlass, KIND_BREAK_GLASS, KIND_REVIEW};
 use crate::coordinate::{Glass, Limits, break_glass, would_break};
 use crate::ledger::State;
-use crate::signed::Signed;
 use cauldron_identity::authority::Entry;
 use cauldron_identity::budget::Life;
 use cauldron_identity::isolation::{BreakGlass, token_digest};
@@ -68,17 +67,7 @@ fn broken_glass_skips_people_alone_and_counts_as_used() {
         assert_eq!(world.ledger.unreviewed(&world.authority).count(), 1, "until somebody looks at it");
         assert!(world.ledger.reviewers(&glass, &world.authority).contains("security-duty"));
         for (person, left) in [("cy", 1), ("ana", 0)] {
-            let statement = ReviewStatement {
-                mesh: world.authority.mesh(),
-                person: person.into(),
-                credential: World::credential(person),
-                authority_head: world.authority.head(),
-                used,
-                note: "it was right".into(),
-                issued_ms: NOW,
-                nonce: Digest::of("nonce", person.as_bytes()),
-            };
-            let review: Review = Signed::sign(&statement, &World::person_key(person));
+            let review = world.review(person, used);
             world.put(3, "site/lyon", KIND_REVIEW, &review);
             assert_eq!(world.ledger.unreviewed(&world.authority).count(), left, "{person}");
         }

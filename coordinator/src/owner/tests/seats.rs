@@ -114,4 +114,10 @@ fn where_too_few_coordinators_may_decide_r3_is_refused_before_anybody_is_asked()
     assert_eq!(world.state(&p), State::Denied);
     let why = &world.status(&p).why[0];
     assert!(why.contains("takes 2 of the charter's 2 coordinators, and 1 of them may decide here"), "{why}");
+    // Nor does one that was cut say anything any more.
+    let mut world = two_approve(2);
+    world.cut(&key(101));
+    let p = world.propose(Proposal { risk: RiskClass::R3, ..proposal("198.51.100.7") });
+    world.run();
+    assert_eq!(world.state(&p), State::Denied);
 }
