@@ -163,6 +163,7 @@ pub struct MeshCore {
     gateway: bool,
     pub(crate) moved: bool,
     topology_at_ms: u64,
+    wake_ms: u64,
     pub(crate) outputs: VecDeque<Output>,
     pub(crate) stats: Stats,
 }
@@ -194,6 +195,7 @@ impl MeshCore {
             gateway: false,
             moved: true,
             topology_at_ms: 0,
+            wake_ms: u64::MAX,
             outputs: VecDeque::new(),
             stats: Stats::default(),
         }
@@ -228,6 +230,7 @@ impl MeshCore {
             Input::Tick => {}
         }
         self.tend(key);
+        self.wake_ms = self.next_wake_ms();
     }
 
     /// The next thing to do.
@@ -262,6 +265,10 @@ impl MeshCore {
     /// When [`Input::Tick`] is due, boot time in milliseconds.
     #[must_use]
     pub fn wake_ms(&self) -> u64 {
+        self.wake_ms
+    }
+
+    fn next_wake_ms(&self) -> u64 {
         let now_ms = self.now.boottime_ms;
         let digests = self.links.values().map(|l| l.digest_at_ms);
         let lost = self.lost.values().filter(|l| !l.told).map(|l| l.boot_ms + SIGHT_AFTER_MS);

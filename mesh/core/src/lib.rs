@@ -28,7 +28,7 @@ mod wire;
 #[cfg(test)]
 mod tests;
 
-pub use crate::core::{Config, Input, LinkId, MeshCore, Output, Stats};
+pub use crate::core::{Config, Input, LinkId, MeshCore, Output, Stats, Why};
 pub use member::Member;
 pub use presence::{Presence, State};
 pub use statement::{Announce, BadStatement, Sealed, Sighting, Statement};

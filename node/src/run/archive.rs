@@ -147,6 +147,7 @@ mod tests {
                 bootstrap: founding::read_founding(&self.dir).expect("readable").expect("there").facts,
                 terms: vec![],
                 seed: Seed([1; 32]),
+                place: cauldron_node_core::Place::default(),
                 far_facts: 9,
                 epoch_changes: cauldron_crdt::limits::EPOCH_CHANGES,
                 hands: cauldron_coordinator::owner::Hands::new(),

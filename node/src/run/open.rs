@@ -135,6 +135,7 @@ pub(super) fn open_node(
         terms: start.terms,
         used_before,
         seed: Seed(chance::bytes()),
+        place: cauldron_node_core::Place::default(),
         far_facts: cauldron_crdt::limits::FAR_FACTS,
         epoch_changes: fault.epoch_changes.unwrap_or(cauldron_crdt::limits::EPOCH_CHANGES),
         hands,
