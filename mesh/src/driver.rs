@@ -22,6 +22,7 @@ use crate::code::CloseCode;
 use crate::config::{Direction, MeshError, MeshEvent};
 use crate::dialler::Dialler;
 use crate::handle::{Command, LinkStatus, MeshStatus, Outboxes, TargetStatus};
+use crate::hello::Features;
 use crate::limits::{EVENTS_WAITING_MAX, RECEIVED_FRAMES_MAX, RESOLVE_TIME_MAX};
 use crate::link::{self, Ended, Outbox, SYNC};
 use crate::registry::PeerInfo;
@@ -253,6 +254,7 @@ impl Driver {
         });
         self.numbers.insert(number, peer);
         self.links.insert(peer, Link { number, info, remote, dialer, outbox, writer, reader: None, closing: None });
+        self.shared.registry.link_up(peer);
         self.dialler.link_up(peer);
         if let Some(stream) = self.early.remove(&peer) {
             self.on_stream(peer, stream);
@@ -280,7 +282,12 @@ impl Driver {
             reader.abort();
         }
         self.shared.counters.links.fetch_sub(1, Relaxed);
-        let reason = link.closing.and_then(|closing| closing.0).unwrap_or_else(|| match cause {
+        let replaced = self.shared.registry.link_down(&peer);
+        if replaced.is_some() {
+            self.shared.counters.count_closed(CloseCode::Replaced);
+        }
+        let closing = link.closing.and_then(|closing| closing.0);
+        let reason = replaced.or(closing).unwrap_or_else(|| match cause {
             Some(ConnectionError::IO(e)) => e.to_string(),
             Some(ConnectionError::KeepAliveTimeout) => "nothing was going on".to_owned(),
             None => "the connection was closed".to_owned(),
@@ -420,17 +427,25 @@ impl Driver {
     fn status(&self) -> MeshStatus {
         let now = Instant::now();
         let links = self.links.iter().map(|(peer, link)| {
-            let (rtt, connections) = self.shared.registry.path(peer).unwrap_or_default();
+            let path = self.shared.registry.path(peer);
+            let traffic = path.map(|path| path.traffic).unwrap_or_default();
             let (queued_frames, queued_bytes) = link.outbox.depth();
             LinkStatus {
                 link: link.number,
                 spiffe_id: link.info.spiffe_id.clone(),
                 author: link.info.author,
                 svid_not_after_s: link.info.svid_not_after_s,
-                remote_addr: link.remote,
+                version: link.info.version,
+                features: link.info.process.map_or(Features::NONE, |process| process.features),
+                // Between the end of its last connection and the link's own there is nothing to look at.
+                remote_addr: path.map_or(link.remote, |path| path.remote),
                 dialer: link.dialer,
-                connections,
-                rtt_ms: u64::try_from(rtt.as_millis()).unwrap_or(u64::MAX),
+                connections: path.map_or(0, |path| path.connections),
+                rtt_ms: u64::try_from(traffic.rtt.as_millis()).unwrap_or(u64::MAX),
+                packets_sent: traffic.packets_sent,
+                packets_lost: traffic.packets_lost,
+                bytes_out: traffic.bytes_out,
+                bytes_in: traffic.bytes_in,
                 queued_frames,
                 queued_bytes,
             }

@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::code::CloseCode;
 use crate::counters::Counters;
+use crate::hello::Features;
 use crate::link::{Outbox, SendError};
 
 /// A cheap handle on the mesh; every method returns at once or waits for the mesh's own task only.
@@ -49,7 +50,11 @@ pub struct LinkStatus {
     pub author: PublicKey,
     /// When the peer's SVID runs out, Unix seconds; none on the data lane, where no SVID counts.
     pub svid_not_after_s: Option<u64>,
-    /// Where the peer is.
+    /// Version of the lane that both ends speak.
+    pub version: u8,
+    /// What the peer says it can do; nothing where its version has no room for it.
+    pub features: Features,
+    /// Where the peer is now: it moves when the peer's address changes under a live connection.
     pub remote_addr: SocketAddr,
     /// Whether we dialled.
     pub dialer: bool,
@@ -57,6 +62,14 @@ pub struct LinkStatus {
     pub connections: usize,
     /// Best round trip in milliseconds.
     pub rtt_ms: u64,
+    /// Packets sent on the connections that live now.
+    pub packets_sent: u64,
+    /// How many of these QUIC holds to be lost.
+    pub packets_lost: u64,
+    /// UDP payload sent on the connections that live now.
+    pub bytes_out: u64,
+    /// UDP payload received on them.
+    pub bytes_in: u64,
     /// Frames waiting to be written.
     pub queued_frames: usize,
     /// Bytes waiting to be written.

@@ -12,6 +12,13 @@ pub const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// Both sides may dial at once; more than two paths to one peer serve nobody.
 pub const CONNECTIONS_PER_PEER_MAX: usize = 2;
+/// How long the process behind a link has to answer when another one with its identity knocks: several round trips around
+/// the planet, with a loss; short enough that a node which was killed is back within the time of one handshake.
+pub const ALIVE_TIME_MAX: Duration = Duration::from_secs(2);
+/// A name for one run of a node: two never collide by chance.
+pub const PROCESS_NONCE_BYTES: usize = 16;
+/// Addresses that one node listens on: both families on a few interfaces, each with a socket of its own.
+pub const LISTEN_ADDRESSES_MAX: usize = 16;
 /// Connections of an edge node, unless configured otherwise.
 pub const CONNECTIONS_MAX_EDGE: usize = 128;
 /// Connections of a hub, for its configuration.
@@ -84,6 +91,8 @@ pub const ENROL_REFILL: Duration = Duration::from_secs(1);
 pub const ENROL_ADDRESSES_MAX: usize = 4_096;
 
 const _: () = assert!(PENDING_HANDSHAKES_RETRY < PENDING_HANDSHAKES_MAX);
+const _: () =
+    assert!(ALIVE_TIME_MAX.as_millis() * 2 < HANDSHAKE_TIME_MAX.as_millis(), "the one that replaces is let in yet");
 const _: () = assert!(KEEP_ALIVE.as_millis() * 2 < IDLE_TIME_MAX.as_millis());
 const _: () = assert!(GUARD_INTERVAL.as_secs() < 60, "expiry closes a connection within 60 s");
 const _: () = assert!(SEND_QUEUE_BYTES_MAX > FRAME_BYTES_MAX);

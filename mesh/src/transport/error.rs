@@ -12,6 +12,8 @@ use crate::registry::RegistryError;
 /// TLS alerts (RFC 8446 §6.2) that speak about certificates; QUIC carries them as 0x100 + alert (RFC 9001 §4.8).
 const CERTIFICATE_ALERTS: [u64; 11] = [42, 43, 44, 45, 46, 48, 49, 51, 111, 113, 116];
 const NO_APPLICATION_PROTOCOL: u64 = 120;
+/// The alert for "we have no key exchange in common": versions, suites and signatures are the same on all nodes.
+const HANDSHAKE_FAILURE: u64 = 40;
 
 /// A connection that did not come about, or ended.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +32,11 @@ pub(crate) enum EstablishError {
     RefusedByPeer(u64),
     #[error("the peer does not speak this protocol version")]
     Alpn,
+    #[error(
+        "no key exchange in common: one side takes X25519MLKEM768 alone (mesh.post_quantum = \"require\"), the other does not \
+         offer it"
+    )]
+    KeyExchange,
     #[error("no handshake within {} s", crate::limits::HANDSHAKE_TIME_MAX.as_secs())]
     Timeout,
     #[error("the peer sent no certificate")]
@@ -50,6 +57,16 @@ pub(crate) enum EstablishError {
     Ourselves,
     #[error("another node presents our own SPIFFE ID `{0}` with another author key")]
     OurName(SpiffeId),
+    #[error(
+        "another process runs with our own identity `{0}`: this data directory was copied and both copies run. Stop one of \
+         them for good"
+    )]
+    OurCopy(SpiffeId),
+    #[error(
+        "the peer is connected with another process of this very node, which answers: this data directory was copied and \
+         the original runs, or two processes run from it. Stop one of them for good"
+    )]
+    SecondProcess,
     #[error("the peer closed the connection: {text}")]
     ClosedByPeer { code: Option<CloseCode>, text: String },
     #[error("{0}")]
@@ -70,17 +87,21 @@ impl EstablishError {
         match &error {
             E::ConnectionClosed(close) => match alert(u64::from(close.error_code)) {
                 Some(NO_APPLICATION_PROTOCOL) => Self::Alpn,
+                Some(HANDSHAKE_FAILURE) => Self::KeyExchange,
                 Some(a) if CERTIFICATE_ALERTS.contains(&a) => Self::RefusedByPeer(a),
                 _ => Self::Quic(error),
             },
             E::TransportError(e) => match alert(u64::from(e.code)) {
                 Some(NO_APPLICATION_PROTOCOL) => Self::Alpn,
+                Some(HANDSHAKE_FAILURE) => Self::KeyExchange,
                 _ => Self::Quic(error),
             },
             E::ApplicationClosed(close) => {
                 let code = CloseCode::from_wire(u64::from(close.error_code));
-                if code == Some(CloseCode::Ourselves) {
-                    return Self::Ourselves;
+                match code {
+                    Some(CloseCode::Ourselves) => return Self::Ourselves,
+                    Some(CloseCode::SecondProcess) => return Self::SecondProcess,
+                    _ => {}
                 }
                 let name = code.map_or_else(|| close.error_code.to_string(), |c| c.to_string());
                 let reason: String =
@@ -104,14 +125,14 @@ impl EstablishError {
             Self::NotEnrolled(_) | Self::DataLaneClosed => CloseCode::NotEnrolled,
             Self::LaneOver => CloseCode::LaneOver,
             Self::OurName(_) => CloseCode::KeyConflict,
+            Self::OurCopy(_) | Self::SecondProcess => CloseCode::SecondProcess,
             Self::Ourselves => CloseCode::Ourselves,
             Self::Timeout => CloseCode::HandshakeTimeout,
             Self::Quic(quinn::ConnectionError::TimedOut) => CloseCode::HandshakeTimeout,
             Self::EnrolLane => CloseCode::Normal,
             Self::ClosedByPeer { code, .. } => code.unwrap_or(CloseCode::Protocol),
-            Self::Bind { .. } | Self::Interfaces(_) | Self::Tls(_) | Self::Connect(_) | Self::Alpn | Self::Quic(_) => {
-                CloseCode::Protocol
-            }
+            Self::Bind { .. } | Self::Interfaces(_) | Self::Tls(_) | Self::Connect(_) => CloseCode::Protocol,
+            Self::Alpn | Self::KeyExchange | Self::Quic(_) => CloseCode::Protocol,
         }
     }
 

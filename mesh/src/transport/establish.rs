@@ -4,15 +4,16 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use cauldron_identity::PublicKey;
+use cauldron_identity::SpiffeId;
 use cauldron_identity::x509::CertificateDer;
 use libp2p::PeerId;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::timeout;
 
 use super::muxer::{Guarded, Muxer};
+use super::wire::QuicWire;
 use super::{EstablishError, Shared, endpoint};
-use crate::admission::{self, AdmissionError, FRAME_BYTES, Side};
+use crate::admission::{self, AdmissionError, Hello, Lane, Side};
 use crate::code::CloseCode;
 use crate::limits::HANDSHAKE_TIME_MAX;
 use crate::peer_id::{data_peer_id_of, peer_id_of};
@@ -49,7 +50,7 @@ async fn dial_data(
     to: SocketAddr,
 ) -> Result<(PeerId, Muxer), EstablishError> {
     let changes = shared.source.subscribe();
-    let crypto = tls::data_client(shared.source.provider()).map_err(EstablishError::Tls)?;
+    let crypto = tls::data_client(&shared.terms).map_err(EstablishError::Tls)?;
     let mut config = quinn::ClientConfig::new(Arc::new(crypto));
     config.transport_config(shared.quic.clone());
     let connecting = endpoint.connect_with(config, to, tls::SERVER_NAME)?;
@@ -66,7 +67,7 @@ async fn dial_mesh(
     to: SocketAddr,
 ) -> Result<(PeerId, Muxer), EstablishError> {
     let (report, changes) = (Report::default(), shared.source.subscribe());
-    let crypto = tls::mesh_client(&shared.source, &report).map_err(EstablishError::Tls)?;
+    let crypto = tls::mesh_client(&shared.terms, &shared.source, &report).map_err(EstablishError::Tls)?;
     let mut config = quinn::ClientConfig::new(Arc::new(crypto));
     config.transport_config(shared.quic.clone());
     let connecting = endpoint.connect_with(config, to, tls::SERVER_NAME)?;
@@ -132,9 +133,7 @@ async fn admitted(
     report: &Report,
     changes: watch::Receiver<u64>,
 ) -> Result<(PeerId, Muxer), EstablishError> {
-    if alpn(&connection).as_deref() != Some(tls::ALPN_MESH) {
-        return Err(EstablishError::Alpn);
-    }
+    let version = alpn(&connection).and_then(|name| shared.terms.version_of(&name)).ok_or(EstablishError::Alpn)?;
     let chain = peer_chain(&connection)?;
     let svid = report.svid().ok_or(EstablishError::NoCertificate)?;
     let id = svid.spiffe_id.clone();
@@ -144,34 +143,53 @@ async fn admitted(
     connection
         .export_keying_material(&mut exporter, admission::EXPORTER_LABEL, b"")
         .map_err(|_| denied(AdmissionError::Proof))?;
-    let own = admission::seal(&shared.author, &shared.mesh_id, side, shared.source.spiffe_id(), &exporter);
-    let read = async |connection: &quinn::Connection| -> Result<PublicKey, EstablishError> {
-        let frame = read_frame(connection).await?;
-        admission::open(&frame, &shared.mesh_id, side.other(), &id, &exporter).map_err(denied)
+    let (mesh, process) = (&shared.mesh_id, &shared.process);
+    let our_lane = Lane::Mesh(version, shared.source.spiffe_id());
+    let own = admission::seal(our_lane, &shared.author, process, mesh, side, &exporter);
+    let read = async |connection: &quinn::Connection| -> Result<Hello, EstablishError> {
+        let lane = Lane::Mesh(version, &id);
+        let frame = read_frame(connection, lane).await?;
+        admission::open(lane, &frame, mesh, side.other(), &exporter).map_err(denied)
     };
 
     // The dialer's frame first; the listener answers only a dialer that it has let in.
-    let register = |author: PublicKey| {
+    let register = async |hello: Hello| {
         if peer == shared.local_peer {
-            let ours = author == shared.author.public();
-            return Err(if ours { EstablishError::Ourselves } else { EstablishError::OurName(id.clone()) });
+            return Err(met_ourselves(shared, &id, &hello));
         }
-        let info = PeerInfo { spiffe_id: id.clone(), author, svid_not_after_s: Some(svid.not_after_s) };
-        Ok(shared.registry.add(peer, info, connection.clone())?)
+        let info = PeerInfo {
+            spiffe_id: id.clone(),
+            author: hello.author,
+            svid_not_after_s: Some(svid.not_after_s),
+            version: version.number(),
+            process: hello.process,
+        };
+        Ok(shared.registry.admit(peer, info, Arc::new(QuicWire(connection.clone()))).await?)
     };
     let lease = match side {
         Side::Dialer => {
             write_frame(&connection, &own).await?;
-            register(read(&connection).await?)?
+            register(read(&connection).await?).await?
         }
         Side::Listener => {
-            let lease = register(read(&connection).await?)?;
+            let lease = register(read(&connection).await?).await?;
             write_frame(&connection, &own).await?;
             lease
         }
     };
     let guarded = Guarded::Svid { chain, not_after_s: svid.not_after_s, changes };
     Ok((peer, Muxer::new(shared, connection, guarded, lease)))
+}
+
+/// Whom we meet under our own name: this process, a copy of it, or somebody with another author key.
+fn met_ourselves(shared: &Shared, id: &SpiffeId, hello: &Hello) -> EstablishError {
+    if hello.author != shared.author.public() {
+        return EstablishError::OurName(id.clone());
+    }
+    match hello.process {
+        Some(process) if process.nonce != shared.process.nonce => EstablishError::OurCopy(id.clone()),
+        _ => EstablishError::Ourselves,
+    }
 }
 
 /// The data lane: both sides prove an enrolled author key over the TLS exporter; nothing that expires is asked for.
@@ -192,29 +210,31 @@ async fn admitted_to_data(
     connection
         .export_keying_material(&mut exporter, admission::DATA_EXPORTER_LABEL, b"")
         .map_err(|_| denied(AdmissionError::Proof))?;
-    let own = admission::seal_data(&shared.author, &shared.mesh_id, side, &exporter);
+    let own = admission::seal(Lane::Data, &shared.author, &shared.process, &shared.mesh_id, side, &exporter);
     let read = async || -> Result<(PeerId, PeerInfo), EstablishError> {
-        let frame = read_frame(&connection).await?;
-        let author = admission::open_data(&frame, &shared.mesh_id, side.other(), &exporter).map_err(denied)?;
+        let frame = read_frame(&connection, Lane::Data).await?;
+        let hello = admission::open(Lane::Data, &frame, &shared.mesh_id, side.other(), &exporter).map_err(denied)?;
+        let Hello { author, process } = hello;
         if author == shared.author.public() {
             return Err(EstablishError::Ourselves);
         }
         let unknown = || EstablishError::NotEnrolled(author.author_id().short());
         let spiffe_id = shared.name_of(&author).ok_or_else(unknown)?;
-        Ok((data_peer_id_of(&spiffe_id), PeerInfo { spiffe_id, author, svid_not_after_s: None }))
+        let info = PeerInfo { spiffe_id, author, svid_not_after_s: None, version: 1, process };
+        Ok((data_peer_id_of(&info.spiffe_id), info))
     };
-    let register = |(peer, info): (PeerId, PeerInfo)| {
-        let author = info.author;
-        Ok::<_, EstablishError>((peer, author, shared.registry.add(peer, info, connection.clone())?))
+    let register = async |(peer, info): (PeerId, PeerInfo)| {
+        let (author, wire) = (info.author, Arc::new(QuicWire(connection.clone())));
+        Ok::<_, EstablishError>((peer, author, shared.registry.admit(peer, info, wire).await?))
     };
     // The dialer proves itself first: a stranger who dials learns no author key.
     let (peer, author, lease) = match side {
         Side::Dialer => {
             write_frame(&connection, &own).await?;
-            register(read().await?)?
+            register(read().await?).await?
         }
         Side::Listener => {
-            let registered = register(read().await?)?;
+            let registered = register(read().await?).await?;
             write_frame(&connection, &own).await?;
             registered
         }
@@ -222,15 +242,15 @@ async fn admitted_to_data(
     Ok((peer, Muxer::new(shared, connection, Guarded::Author { author, changes }, lease)))
 }
 
-async fn read_frame(connection: &quinn::Connection) -> Result<[u8; FRAME_BYTES], EstablishError> {
+/// Reads the peer's frame; one that is cut off comes as it is, and proves nothing.
+async fn read_frame(connection: &quinn::Connection, lane: Lane<'_>) -> Result<Vec<u8>, EstablishError> {
     let closed = |e| EstablishError::of(e, None);
     let mut stream = connection.accept_uni().await.map_err(closed)?;
-    let mut frame = [0; FRAME_BYTES];
+    let mut frame = vec![0; lane.frame_bytes()];
     match stream.read_exact(&mut frame).await {
         Ok(()) => Ok(frame),
         Err(quinn::ReadExactError::ReadError(quinn::ReadError::ConnectionLost(e))) => Err(closed(e)),
-        // A frame that is cut off reads as one that cannot prove anything.
-        Err(_) => Ok([u8::MAX; FRAME_BYTES]),
+        Err(_) => Ok(Vec::new()),
     }
 }
 

@@ -9,6 +9,7 @@ mod error;
 mod establish;
 mod listener;
 mod muxer;
+mod wire;
 
 pub(crate) use address::{multiaddr_of, socket_addr_of};
 pub(crate) use endpoint::quic_parameters;
@@ -30,18 +31,24 @@ use libp2p::core::transport::{DialOpts, ListenerId, PortUse, TransportError, Tra
 use libp2p::{Multiaddr, PeerId, Transport};
 use tokio::sync::Semaphore;
 
-use crate::config::Enrolled;
+use crate::admission::Process;
+use crate::config::{Enrolled, MeshConfig};
 use crate::counters::Counters;
 use crate::enrol::EnrolLane;
 use crate::limits::PENDING_HANDSHAKES_MAX;
+use crate::net::Net;
 use crate::registry::Registry;
 use crate::source::SvidSource;
+use crate::tls::Terms;
 use listener::Listener;
 
 /// What all connections of one node share.
 pub(crate) struct Shared {
+    pub(crate) net: Arc<dyn Net>,
+    pub(crate) terms: Terms,
     pub(crate) source: Arc<SvidSource>,
     pub(crate) author: Arc<AuthorKey>,
+    pub(crate) process: Process,
     pub(crate) mesh_id: MeshId,
     pub(crate) local_peer: PeerId,
     pub(crate) registry: Arc<Registry>,
@@ -55,24 +62,19 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(
-        source: Arc<SvidSource>,
-        author: Arc<AuthorKey>,
-        mesh_id: MeshId,
-        connections_max: usize,
-        counters: Arc<Counters>,
-        enrol: EnrolLane,
-        enrolled: Option<Enrolled>,
-    ) -> Arc<Self> {
+    pub(crate) fn new(config: MeshConfig, counters: Arc<Counters>) -> Arc<Self> {
         Arc::new(Self {
-            local_peer: crate::peer_id::peer_id_of(source.spiffe_id()),
-            source,
-            author,
-            mesh_id,
-            registry: Registry::new(connections_max),
+            net: config.net,
+            terms: Terms::new(config.post_quantum, config.versions.0),
+            local_peer: crate::peer_id::peer_id_of(config.source.spiffe_id()),
+            source: config.source,
+            author: config.author,
+            process: Process { nonce: config.process, features: config.features },
+            mesh_id: config.mesh_id,
+            registry: Registry::new(config.connections_max),
+            enrol: EnrolLane::new(config.enrol, counters.clone()),
             counters,
-            enrol,
-            enrolled,
+            enrolled: config.enrolled,
             handshakes: Arc::new(Semaphore::new(PENDING_HANDSHAKES_MAX)),
             quic: Arc::new(endpoint::quic_parameters()),
             endpoints: Mutex::default(),

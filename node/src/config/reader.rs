@@ -256,6 +256,22 @@ impl<'t> Reader<'t> {
         Some(self.texts(name, items, parse, hint))
     }
 
+    /// One text, or a list of at least one, each understood by `parse`.
+    pub(super) fn one_or_more<T, E: ToString>(
+        &self,
+        name: &str,
+        parse: impl Fn(&str) -> Result<T, E>,
+        hint: &str,
+    ) -> Option<Vec<T>> {
+        let Some(items) = self.find(name)?.get_ref().as_array() else {
+            return self.parsed(name, parse, hint).map(|one| vec![one]);
+        };
+        if items.is_empty() {
+            self.problem(name, "is empty", hint);
+        }
+        Some(self.texts(name, items, parse, hint))
+    }
+
     /// The members of a list of texts that `parse` understands.
     fn texts<T, E: ToString>(
         &self,
@@ -335,6 +351,12 @@ impl<'t> Reader<'t> {
     /// A socket address with a usable port.
     pub(super) fn address(&self, name: &str) -> Option<SocketAddr> {
         self.parsed(name, socket_address, "write an IP address and a port, such as \"0.0.0.0:7443\" or \"[::]:7443\"")
+    }
+
+    /// One `address:port`, or several.
+    pub(super) fn addresses(&self, name: &str) -> Option<Vec<SocketAddr>> {
+        let hint = "write an IP address and a port, or a list such as [\"0.0.0.0:7443\", \"[::]:7443\"]";
+        self.one_or_more(name, socket_address, hint)
     }
 }
 
