@@ -350,15 +350,16 @@ impl<'t> Reader<'t> {
 
     /// A socket address with a usable port.
     pub(super) fn address(&self, name: &str) -> Option<SocketAddr> {
-        self.parsed(name, socket_address, "write an IP address and a port, such as \"0.0.0.0:7443\" or \"[::]:7443\"")
+        self.parsed(name, socket_address, ADDRESS_HINT)
     }
 
     /// One `address:port`, or several.
     pub(super) fn addresses(&self, name: &str) -> Option<Vec<SocketAddr>> {
-        let hint = "write an IP address and a port, or a list such as [\"0.0.0.0:7443\", \"[::]:7443\"]";
-        self.one_or_more(name, socket_address, hint)
+        self.one_or_more(name, socket_address, ADDRESS_HINT)
     }
 }
+
+const ADDRESS_HINT: &str = "write an IP address and a port, such as \"0.0.0.0:7443\" or \"[::]:7443\"";
 
 /// One table of a list.
 pub(super) struct Item<'r, 't> {

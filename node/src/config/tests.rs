@@ -282,7 +282,7 @@ fn a_first_node_is_a_coordinator_that_advertises_where_it_listens() {
 fn a_node_listens_on_several_addresses_and_every_mistake_in_them_is_told() {
     let with = |listen: &str| {
         format!(
-            "[node]\nname = \"hq\"\n[mesh]\ntrust_domain = \"acme.test\"\njoin = [\"a.test:1\"]\nlisten = {listen}\n"
+            "[node]\nname = \"hq\"\nsite = \"lyon\"\n[mesh]\ntrust_domain = \"acme.test\"\njoin = [\"a.test:1\"]\nlisten = {listen}\n"
         )
     };
     let config = parse(&with("[\"0.0.0.0:7443\", \"[::]:7443\", \"192.0.2.1:7444\"]\npost_quantum = \"require\""))
