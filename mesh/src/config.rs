@@ -74,6 +74,8 @@ pub struct MeshConfig {
     pub enrolled: Option<Enrolled>,
     /// Where enrolment requests go; `None` turns the lane away.
     pub enrol: Option<mpsc::Sender<EnrolRequest>>,
+    /// Whether circuits between other peers are carried, within [`crate::limits`].
+    pub relay: bool,
     /// Whether peers without a post-quantum key exchange are let in.
     pub post_quantum: PostQuantum,
     /// Which process this is; drawn by [`MeshConfig::new`].
@@ -106,6 +108,7 @@ impl MeshConfig {
             connections_max: CONNECTIONS_MAX_EDGE,
             enrolled: None,
             enrol: None,
+            relay: false,
             post_quantum: PostQuantum::default(),
             process: ProcessNonce::draw(),
             features: Features::NONE,
@@ -129,6 +132,15 @@ pub enum MeshError {
     /// No address to listen on, or too many.
     #[error("a node listens on 1 to {LISTEN_ADDRESSES_MAX} UDP addresses, {0} are given")]
     Addresses(usize),
+}
+
+/// How the packets of a link travel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum LinkPath {
+    /// Between our sockets and the peer's.
+    Direct,
+    /// Through a relay, which carries TLS that it cannot read.
+    Relayed,
 }
 
 /// Which side opened a connection.
@@ -155,10 +167,14 @@ pub enum MeshEvent {
         author: PublicKey,
         /// When its SVID runs out, Unix seconds; the connection ends within 60 s of it.
         svid_not_after_s: u64,
-        /// Where it is.
+        /// Where it is; of a relayed link, where its relay is.
         remote_addr: SocketAddr,
         /// Whether we dialled.
         dialer: bool,
+        /// How its packets travel.
+        path: LinkPath,
+        /// What the peer says it can do; nothing where its version has no room for it.
+        features: Features,
     },
     /// A peer is connected on the data lane: its author key is enrolled, and it may exchange facts and nothing else.
     DataLinkUp {

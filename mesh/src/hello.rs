@@ -53,6 +53,10 @@ pub struct Features(pub u64);
 impl Features {
     /// Nothing beyond the version; what a peer of `cauldron-mesh/1` has.
     pub const NONE: Self = Self(0);
+    /// Carries circuits of others.
+    pub const RELAY: Self = Self(1);
+    /// Can be reached through a relay, and moves to a direct connection where one comes about.
+    pub const CIRCUITS: Self = Self(1 << 1);
 
     /// Whether all of these bits are set.
     #[must_use]

@@ -11,7 +11,8 @@
 //! `cauldron-data/1` (enrolled author keys alone, [`MeshEvent::DataLinkUp`]), which is dialled where a certificate stands in the
 //! way of the first.
 //!
-//! Not here on purpose: the meaning of frames, membership, policy, persistence, relays and hole punching.
+//! Not here on purpose: the meaning of frames, membership, policy, persistence, and whom to dial or to reach through which
+//! relay.
 #![forbid(unsafe_code)]
 
 mod admission;
@@ -29,6 +30,7 @@ mod link;
 mod net;
 mod peer_id;
 mod registry;
+mod reservations;
 mod source;
 mod swarm;
 mod tls;
@@ -40,10 +42,10 @@ mod golden;
 mod tests;
 
 pub use code::CloseCode;
-pub use config::{Direction, Enrolled, Mesh, MeshConfig, MeshError, MeshEvent, Versions};
+pub use config::{Direction, Enrolled, LinkPath, Mesh, MeshConfig, MeshError, MeshEvent, Versions};
 pub use counters::Counters;
 pub use enrol::{EnrolError, EnrolRequest, enrol_client};
-pub use handle::{LinkStatus, MeshHandle, MeshStatus, TargetStatus};
+pub use handle::{LinkStatus, MeshHandle, MeshStatus, ReservationStatus, TargetStatus};
 pub use hello::{Features, ProcessNonce};
 pub use link::SendError;
 pub use net::{InterfaceEvent, Interfaces, Net, RealNet};

@@ -42,7 +42,11 @@ pub(crate) trait Wire: Debug + Send + Sync {
     fn close(&self, code: CloseCode, reason: &str);
     /// Where the other end is, as of now.
     fn remote(&self) -> SocketAddr;
+    /// Whether it runs through a relay; `remote` is then the relay's.
+    fn relayed(&self) -> bool;
     fn traffic(&self) -> Traffic;
+    /// libp2p's ping took this long; for wires that cannot measure it themselves.
+    fn pinged(&self, _rtt: Duration) {}
     /// Why it is over; the inner value is `None` if we ended it ourselves.
     fn over(&self) -> Option<Option<String>>;
     /// Resolves to whether the process at the other end answers; not before it does, and not in bounded time.
@@ -62,8 +66,9 @@ pub(crate) struct Traffic {
 /// The connections of one peer together.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Path {
-    /// Of the connection with the shortest round trip.
+    /// Of the direct connection with the shortest round trip; of its relay where there is none.
     pub(crate) remote: SocketAddr,
+    pub(crate) relayed: bool,
     pub(crate) connections: usize,
     /// Sums, but for the round trip, which is the shortest.
     pub(crate) traffic: Traffic,
@@ -173,7 +178,8 @@ impl Registry {
         if !others.is_empty() && !cauldron_identity::planted::active("clone-let-in") {
             return Ok(Added::Rivals(others));
         }
-        if known.len() >= CONNECTIONS_PER_PEER_MAX {
+        let of_this_kind = known.iter().filter(|live| live.wire.relayed() == wire.relayed()).count();
+        if of_this_kind >= CONNECTIONS_PER_PEER_MAX {
             return Err(RegistryError::PerPeer(info.spiffe_id.clone()));
         }
         if total >= self.connections_max {
@@ -232,7 +238,7 @@ impl Registry {
         let inner = self.lock();
         let live = inner.peers.get(peer)?;
         let each = || live.iter().map(|l| (l.wire.traffic(), &l.wire));
-        let (best, wire) = each().min_by_key(|(traffic, _)| traffic.rtt)?;
+        let (best, wire) = each().min_by_key(|(traffic, wire)| (wire.relayed(), traffic.rtt))?;
         let traffic = each().map(|(traffic, _)| traffic).fold(Traffic::default(), |sum, one| Traffic {
             rtt: best.rtt,
             packets_sent: sum.packets_sent + one.packets_sent,
@@ -240,7 +246,27 @@ impl Registry {
             bytes_out: sum.bytes_out + one.bytes_out,
             bytes_in: sum.bytes_in + one.bytes_in,
         });
-        Some(Path { remote: wire.remote(), connections: live.len(), traffic })
+        Some(Path { remote: wire.remote(), relayed: wire.relayed(), connections: live.len(), traffic })
+    }
+
+    /// A ping of this peer came back.
+    pub(crate) fn pinged(&self, peer: &PeerId, rtt: Duration) {
+        for live in self.lock().peers.get(peer).into_iter().flatten() {
+            live.wire.pinged(rtt);
+        }
+    }
+
+    /// Whether a direct connection of this peer is there and not over.
+    pub(crate) fn is_direct(&self, peer: &PeerId) -> bool {
+        let direct = |live: &Live| !live.wire.relayed() && live.wire.over().is_none();
+        self.lock().peers.get(peer).is_some_and(|live| live.iter().any(direct))
+    }
+
+    /// Closes a peer's relayed connections, because a direct one carries the link.
+    pub(crate) fn close_relayed(&self, peer: &PeerId) {
+        for live in self.lock().peers.get(peer).into_iter().flatten().filter(|live| live.wire.relayed()) {
+            live.wire.close(CloseCode::Normal, CloseCode::Normal.label());
+        }
     }
 
     /// Why a connection of this peer is over although its muxer is still here; `Some(None)` if we closed it ourselves.

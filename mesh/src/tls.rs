@@ -93,6 +93,16 @@ pub(crate) fn mesh_client(terms: &Terms, source: &Arc<SvidSource>, report: &Repo
     quic_client(mesh_client_config(terms, source, report)?)
 }
 
+/// The dialler's side in a circuit.
+pub(crate) fn circuit_client(terms: &Terms, source: &Arc<SvidSource>, report: &Report) -> Result<ClientConfig, Error> {
+    mesh_client_config(terms, source, report)
+}
+
+/// The listener's side in a circuit: the mesh lane alone.
+pub(crate) fn circuit_server(terms: &Terms, source: &Arc<SvidSource>, report: &Report) -> Result<ServerConfig, Error> {
+    server_config(terms, source, report)
+}
+
 fn mesh_client_config(terms: &Terms, source: &Arc<SvidSource>, report: &Report) -> Result<ClientConfig, Error> {
     let peer = Arc::new(PeerVerifier { source: source.clone(), report: report.clone() });
     let config = client_builder(&terms.provider)?

@@ -1,14 +1,17 @@
 //! Real nodes on loopback: what an honest peer gets, and what every other one does not.
 
+mod circuits;
 mod data;
 mod enrol;
 mod hostile;
 mod lifetime;
 mod links;
 mod paths;
+mod pipe;
 mod process;
 mod refusals;
 mod versions;
+mod walls;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

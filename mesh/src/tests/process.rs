@@ -98,7 +98,7 @@ fn a_node_that_was_killed_takes_its_place_again_from_the_same_port_and_from_anot
         assert_eq!(here.block_on(hub.frame(up.link)), b"again");
         let status = here.block_on(hub.handle.status());
         assert_eq!(status.links.len(), 1);
-        assert_eq!(status.links.first().map(|link| link.features), Some(Features::NONE));
+        assert_eq!(status.links.first().map(|link| link.features), Some(Features::CIRCUITS));
     }
 }
 

@@ -30,7 +30,7 @@ async fn neighbouring_versions_link_whoever_dials_and_two_new_ones_speak_the_new
             let links = node.handle.status().await.links;
             let [link] = &links[..] else { panic!("{links:?}") };
             assert_eq!(link.version, spoken);
-            let told = if spoken == 2 { Features(1 << 40) } else { Features::NONE };
+            let told = if spoken == 2 { Features(1 << 40) | Features::CIRCUITS } else { Features::NONE };
             assert_eq!(link.features, told, "{link:?}");
         }
     }

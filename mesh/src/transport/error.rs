@@ -37,6 +37,18 @@ pub(crate) enum EstablishError {
          offer it"
     )]
     KeyExchange,
+    #[error("asked for another peer, met `{0}`")]
+    SomebodyElse(SpiffeId),
+    #[error("too many handshakes are in flight")]
+    Busy,
+    #[error("in the circuit: {0}")]
+    CircuitTls(rustls::Error),
+    #[error("the circuit ended: {0}")]
+    Circuit(String),
+    #[error("the relay opened no circuit: {0}")]
+    Relay(String),
+    #[error("closed by this node")]
+    ClosedHere,
     #[error("no handshake within {} s", crate::limits::HANDSHAKE_TIME_MAX.as_secs())]
     Timeout,
     #[error("the peer sent no certificate")]
@@ -85,32 +97,59 @@ impl EstablishError {
         }
         let alert = |code: u64| code.checked_sub(0x100).filter(|alert| *alert < 0x100);
         match &error {
-            E::ConnectionClosed(close) => match alert(u64::from(close.error_code)) {
-                Some(NO_APPLICATION_PROTOCOL) => Self::Alpn,
-                Some(HANDSHAKE_FAILURE) => Self::KeyExchange,
-                Some(a) if CERTIFICATE_ALERTS.contains(&a) => Self::RefusedByPeer(a),
-                _ => Self::Quic(error),
-            },
+            E::ConnectionClosed(close) => {
+                alert(u64::from(close.error_code)).and_then(Self::of_alert).unwrap_or(Self::Quic(error))
+            }
             E::TransportError(e) => match alert(u64::from(e.code)) {
                 Some(NO_APPLICATION_PROTOCOL) => Self::Alpn,
                 Some(HANDSHAKE_FAILURE) => Self::KeyExchange,
                 _ => Self::Quic(error),
             },
             E::ApplicationClosed(close) => {
-                let code = CloseCode::from_wire(u64::from(close.error_code));
-                match code {
-                    Some(CloseCode::Ourselves) => return Self::Ourselves,
-                    Some(CloseCode::SecondProcess) => return Self::SecondProcess,
-                    _ => {}
-                }
-                let name = code.map_or_else(|| close.error_code.to_string(), |c| c.to_string());
-                let reason: String =
-                    String::from_utf8_lossy(&close.reason).chars().filter(|c| !c.is_control()).collect();
-                let text = if reason.is_empty() || reason == name { name } else { format!("{name}: {reason}") };
-                Self::ClosedByPeer { code, text }
+                Self::closed_by_peer(close.error_code.into(), &String::from_utf8_lossy(&close.reason))
             }
             _ => Self::Quic(error),
         }
+    }
+
+    /// The same for the TLS in a circuit.
+    pub(crate) fn of_tls(error: &std::io::Error, refused: Option<&SvidError>) -> Self {
+        if let Some(reason) = refused {
+            return Self::Svid(reason.clone());
+        }
+        match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+            Some(rustls::Error::AlertReceived(alert)) => {
+                let alert = u8::from(*alert);
+                Self::of_alert(alert.into()).unwrap_or(Self::CircuitTls(rustls::Error::AlertReceived(alert.into())))
+            }
+            Some(rustls::Error::PeerIncompatible(rustls::PeerIncompatible::NoKxGroupsInCommon)) => Self::KeyExchange,
+            Some(rustls::Error::NoApplicationProtocol) => Self::Alpn,
+            Some(other) => Self::CircuitTls(other.clone()),
+            None => Self::Circuit(error.to_string()),
+        }
+    }
+
+    fn of_alert(alert: u64) -> Option<Self> {
+        match alert {
+            NO_APPLICATION_PROTOCOL => Some(Self::Alpn),
+            HANDSHAKE_FAILURE => Some(Self::KeyExchange),
+            a if CERTIFICATE_ALERTS.contains(&a) => Some(Self::RefusedByPeer(a)),
+            _ => None,
+        }
+    }
+
+    /// What the peer said when it closed.
+    pub(crate) fn closed_by_peer(code: u64, reason: &str) -> Self {
+        let known = CloseCode::from_wire(code);
+        match known {
+            Some(CloseCode::Ourselves) => return Self::Ourselves,
+            Some(CloseCode::SecondProcess) => return Self::SecondProcess,
+            _ => {}
+        }
+        let name = known.map_or_else(|| code.to_string(), |c| c.to_string());
+        let reason: String = reason.chars().filter(|c| !c.is_control()).collect();
+        let text = if reason.is_empty() || reason == name { name } else { format!("{name}: {reason}") };
+        Self::ClosedByPeer { code: known, text }
     }
 
     /// The code to close with, and to count.
@@ -131,6 +170,10 @@ impl EstablishError {
             Self::Quic(quinn::ConnectionError::TimedOut) => CloseCode::HandshakeTimeout,
             Self::EnrolLane => CloseCode::Normal,
             Self::ClosedByPeer { code, .. } => code.unwrap_or(CloseCode::Protocol),
+            Self::SomebodyElse(_) => CloseCode::Certificate,
+            Self::Busy => CloseCode::Busy,
+            Self::ClosedHere => CloseCode::Normal,
+            Self::Circuit(_) | Self::CircuitTls(_) | Self::Relay(_) => CloseCode::Protocol,
             Self::Bind { .. } | Self::Interfaces(_) | Self::Tls(_) | Self::Connect(_) => CloseCode::Protocol,
             Self::Alpn | Self::KeyExchange | Self::Quic(_) => CloseCode::Protocol,
         }

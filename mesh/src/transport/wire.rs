@@ -21,6 +21,10 @@ impl Wire for QuicWire {
         self.0.remote_address()
     }
 
+    fn relayed(&self) -> bool {
+        false
+    }
+
     fn traffic(&self) -> Traffic {
         let stats = self.0.stats();
         Traffic {
