@@ -50,6 +50,7 @@
 //! | `resumption-on` | TLS sessions may be resumed, which skips the verifier |
 //! | `guard-off` | a live connection is never looked at again |
 //! | `path-check-off` | a site intermediate signs for any path |
+//! | `clone-let-in` | a second process of one identity stands beside the first |
 //!
 //! Bugs of what a model checks exhaustively; `cargo xtask planted` runs the model that must find each, and the simulator must
 //! find them too:
@@ -151,7 +152,7 @@ pub const RANGE_NAMES: [&str; 10] = [
 ];
 
 /// The bugs of the wires.
-pub const WIRE_NAMES: [&str; 3] = ["resumption-on", "guard-off", "path-check-off"];
+pub const WIRE_NAMES: [&str; 4] = ["resumption-on", "guard-off", "path-check-off", "clone-let-in"];
 
 /// The bugs of the models; `activate` accepts them too.
 pub const MODEL_NAMES: [&str; 2] = ["credit-counted-twice", "refund-by-timeout"];

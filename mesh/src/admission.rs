@@ -4,26 +4,101 @@
 //! speaks first, the listener answers only after it has checked and registered the dialer: so a dialer that reads a valid
 //! answer knows that it is in (in TLS 1.3 the handshake alone does not say so).
 //!
-//! The frame, one per direction on the first unidirectional stream, 129 bytes:
-//! `version (1) ‖ mesh id (32) ‖ author public key (32) ‖ signature (64)`, the signature over
-//! `exporter (32) ‖ mesh id (32) ‖ role (1) ‖ own SPIFFE ID`, where the exporter is RFC 8446 §7.5 with label
-//! `cauldron-admission`.
+//! The frame, one per direction on the first unidirectional stream. Which version is spoken is agreed by ALPN:
+//! - `cauldron-mesh/1`, 129 bytes: `1 ‖ mesh id (32) ‖ author public key (32) ‖ signature (64)`, the signature over
+//!   `exporter (32) ‖ mesh id (32) ‖ role (1) ‖ own SPIFFE ID`;
+//! - `cauldron-mesh/2`, 153 bytes: `2 ‖ mesh id (32) ‖ author public key (32) ‖ process nonce (16) ‖ features (8) ‖
+//!   signature (64)`, the signature over `exporter (32) ‖ mesh id (32) ‖ role (1) ‖ own SPIFFE ID ‖ process nonce (16) ‖
+//!   features (8)`, in a domain of its own.
 //!
-//! On the data lane the same frame is the whole proof, in a domain of its own (`cauldron/data/v1`, exporter label
+//! The exporter is RFC 8446 §7.5 with label `cauldron-admission`.
+//!
+//! On the data lane the frame of version 1 is the whole proof, in a domain of its own (`cauldron/data/v1`, exporter label
 //! `cauldron-data`) and without a SPIFFE ID: there no certificate counts, so the enrolment alone says who the key is.
 
 use cauldron_identity::{AuthorKey, MeshId, PublicKey, Signature, SpiffeId};
 
-/// Version of the frame; a peer with another one is refused.
-const VERSION: u8 = 1;
-const DOMAIN: &str = "cauldron/admission/v1";
-const DATA_DOMAIN: &str = "cauldron/data/v1";
+use crate::hello::{Features, ProcessNonce};
+use crate::limits::PROCESS_NONCE_BYTES;
+
 /// Label of the TLS exporter.
 pub(crate) const EXPORTER_LABEL: &[u8] = b"cauldron-admission";
 /// Label of the TLS exporter on the data lane.
 pub(crate) const DATA_EXPORTER_LABEL: &[u8] = b"cauldron-data";
-/// Bytes of a frame.
-pub(crate) const FRAME_BYTES: usize = 1 + 32 + 32 + 64;
+
+const HEAD_BYTES: usize = 1 + 32 + 32;
+const FEATURES_BYTES: usize = 8;
+const SIGNATURE_BYTES: usize = 64;
+
+/// A version of the mesh lane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Version {
+    V1,
+    V2,
+}
+
+impl Version {
+    /// What this build speaks, the preferred one first: the newest and the one before it.
+    pub(crate) const ALL: &'static [Self] = &[Self::V2, Self::V1];
+
+    pub(crate) const fn number(self) -> u8 {
+        match self {
+            Self::V1 => 1,
+            Self::V2 => 2,
+        }
+    }
+
+    pub(crate) const fn alpn(self) -> &'static [u8] {
+        match self {
+            Self::V1 => b"cauldron-mesh/1",
+            Self::V2 => b"cauldron-mesh/2",
+        }
+    }
+
+    /// Bytes of the frame.
+    pub(crate) const fn frame_bytes(self) -> usize {
+        let said = match self {
+            Self::V1 => 0,
+            Self::V2 => PROCESS_NONCE_BYTES + FEATURES_BYTES,
+        };
+        HEAD_BYTES + said + SIGNATURE_BYTES
+    }
+
+    const fn domain(self) -> &'static str {
+        match self {
+            Self::V1 => "cauldron/admission/v1",
+            Self::V2 => "cauldron/admission/v2",
+        }
+    }
+}
+
+/// On which lane a frame is exchanged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lane<'a> {
+    /// The name is that of whoever signs.
+    Mesh(Version, &'a SpiffeId),
+    Data,
+}
+
+impl Lane<'_> {
+    pub(crate) const fn frame_bytes(self) -> usize {
+        self.version().frame_bytes()
+    }
+
+    const fn version(self) -> Version {
+        match self {
+            Self::Mesh(version, _) => version,
+            Self::Data => Version::V1,
+        }
+    }
+
+    const fn domain(self) -> &'static str {
+        match self {
+            Self::Mesh(version, _) => version.domain(),
+            Self::Data => "cauldron/data/v1",
+        }
+    }
+}
 
 /// Which end of the connection signs: a frame reflected to its sender proves nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,13 +116,28 @@ impl Side {
     }
 }
 
+/// What a node says of its process; versions before 2 have no room for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Process {
+    pub(crate) nonce: ProcessNonce,
+    pub(crate) features: Features,
+}
+
+/// What a frame proved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Hello {
+    pub(crate) author: PublicKey,
+    /// None from a peer of version 1, and on the data lane.
+    pub(crate) process: Option<Process>,
+}
+
 /// Why a peer's admission frame is refused.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub(crate) enum AdmissionError {
     #[error("its admission frame is damaged or cut off")]
     Damaged,
-    #[error("it speaks admission version {0}, we speak {VERSION}")]
-    Version(u8),
+    #[error("its admission frame has version {frame} on a connection of version {lane}")]
+    Version { frame: u8, lane: u8 },
     #[error("it belongs to mesh {theirs}, we belong to mesh {ours}")]
     OtherMesh { theirs: MeshId, ours: MeshId },
     #[error("its author key is weak")]
@@ -58,128 +148,137 @@ pub(crate) enum AdmissionError {
 
 /// Makes our frame.
 pub(crate) fn seal(
+    lane: Lane<'_>,
     key: &AuthorKey,
+    process: &Process,
     mesh: &MeshId,
     side: Side,
-    own: &SpiffeId,
     exporter: &[u8; 32],
-) -> [u8; FRAME_BYTES] {
-    frame(key, mesh, DOMAIN, &statement(mesh, side, Some(own), exporter))
+) -> Vec<u8> {
+    let said = match lane.version() {
+        Version::V1 => Vec::new(),
+        Version::V2 => [&process.nonce.as_bytes()[..], &process.features.0.to_be_bytes()].concat(),
+    };
+    let signature = key.sign(lane.domain(), &statement(lane, mesh, side, &said, exporter));
+    let version = [lane.version().number()];
+    [&version[..], mesh.as_bytes(), key.public().as_bytes(), &said, signature.as_bytes()].concat()
 }
 
-/// Makes our frame for the data lane.
-pub(crate) fn seal_data(key: &AuthorKey, mesh: &MeshId, side: Side, exporter: &[u8; 32]) -> [u8; FRAME_BYTES] {
-    frame(key, mesh, DATA_DOMAIN, &statement(mesh, side, None, exporter))
-}
-
-fn frame(key: &AuthorKey, mesh: &MeshId, domain: &str, statement: &[u8]) -> [u8; FRAME_BYTES] {
-    let signature = key.sign(domain, statement);
-    let mut frame = [0; FRAME_BYTES];
-    frame[0] = VERSION;
-    frame[1..33].copy_from_slice(mesh.as_bytes());
-    frame[33..65].copy_from_slice(key.public().as_bytes());
-    frame[65..].copy_from_slice(signature.as_bytes());
-    frame
-}
-
-/// Checks the peer's frame and returns its proven author key.
+/// Checks the peer's frame and returns what it proved.
 pub(crate) fn open(
-    frame: &[u8; FRAME_BYTES],
-    mesh: &MeshId,
-    peer_side: Side,
-    peer: &SpiffeId,
-    exporter: &[u8; 32],
-) -> Result<PublicKey, AdmissionError> {
-    opened(frame, mesh, DOMAIN, &statement(mesh, peer_side, Some(peer), exporter))
-}
-
-/// Checks the peer's frame on the data lane and returns its proven author key.
-pub(crate) fn open_data(
-    frame: &[u8; FRAME_BYTES],
+    lane: Lane<'_>,
+    frame: &[u8],
     mesh: &MeshId,
     peer_side: Side,
     exporter: &[u8; 32],
-) -> Result<PublicKey, AdmissionError> {
-    opened(frame, mesh, DATA_DOMAIN, &statement(mesh, peer_side, None, exporter))
-}
-
-fn opened(
-    frame: &[u8; FRAME_BYTES],
-    mesh: &MeshId,
-    domain: &str,
-    statement: &[u8],
-) -> Result<PublicKey, AdmissionError> {
-    let (version, rest) = (frame[0], &frame[1..]);
-    if version != VERSION {
-        return Err(AdmissionError::Version(version));
+) -> Result<Hello, AdmissionError> {
+    let damaged = || AdmissionError::Damaged;
+    let (frame_version, rest) = frame.split_first().ok_or_else(damaged)?;
+    let wanted = lane.version().number();
+    if *frame_version != wanted {
+        return Err(AdmissionError::Version { frame: *frame_version, lane: wanted });
     }
-    let (theirs, rest) = rest.split_first_chunk::<32>().ok_or(AdmissionError::Damaged)?;
-    let (key, rest) = rest.split_first_chunk::<32>().ok_or(AdmissionError::Damaged)?;
-    let signature = <[u8; 64]>::try_from(rest).map_err(|_| AdmissionError::Damaged)?;
+    let (theirs, rest) = rest.split_first_chunk::<32>().ok_or_else(damaged)?;
+    let (key, rest) = rest.split_first_chunk::<32>().ok_or_else(damaged)?;
+    let (said, signature) = rest.split_last_chunk::<SIGNATURE_BYTES>().ok_or_else(damaged)?;
+    let process = match lane.version() {
+        Version::V1 if said.is_empty() => None,
+        Version::V1 => return Err(damaged()),
+        Version::V2 => Some(process(said).ok_or_else(damaged)?),
+    };
     let theirs = MeshId::from_bytes(*theirs);
     if theirs != *mesh {
         return Err(AdmissionError::OtherMesh { theirs, ours: *mesh });
     }
-    let key = PublicKey::from_bytes(*key);
+    let author = PublicKey::from_bytes(*key);
     // A small-order key verifies one signature for every message: it would prove nothing.
-    if key.is_weak() {
+    if author.is_weak() {
         return Err(AdmissionError::WeakKey);
     }
-    key.verify(domain, statement, &Signature::from_bytes(signature)).map_err(|_| AdmissionError::Proof)?;
-    Ok(key)
+    let statement = statement(lane, mesh, peer_side, said, exporter);
+    let signature = Signature::from_bytes(*signature);
+    author.verify(lane.domain(), &statement, &signature).map_err(|_| AdmissionError::Proof)?;
+    Ok(Hello { author, process })
 }
 
-fn statement(mesh: &MeshId, side: Side, id: Option<&SpiffeId>, exporter: &[u8; 32]) -> Vec<u8> {
+fn process(said: &[u8]) -> Option<Process> {
+    let (nonce, features) = said.split_first_chunk::<PROCESS_NONCE_BYTES>()?;
+    let features = u64::from_be_bytes(features.try_into().ok()?);
+    Some(Process { nonce: ProcessNonce::from_bytes(*nonce), features: Features(features) })
+}
+
+/// The name is the only part of unknown length, and what stands behind it has a length of its own per domain: no two
+/// statements read the same.
+fn statement(lane: Lane<'_>, mesh: &MeshId, side: Side, said: &[u8], exporter: &[u8; 32]) -> Vec<u8> {
     let role = [match side {
         Side::Dialer => 0u8,
         Side::Listener => 1,
     }];
-    let id = id.map(ToString::to_string).unwrap_or_default();
-    [&exporter[..], mesh.as_bytes(), &role, id.as_bytes()].concat()
+    let id = match lane {
+        Lane::Mesh(_, id) => id.to_string(),
+        Lane::Data => String::new(),
+    };
+    [&exporter[..], mesh.as_bytes(), &role, id.as_bytes(), said].concat()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const US: Process = Process { nonce: ProcessNonce::from_bytes([7; 16]), features: Features(1 << 63) };
+
+    fn id(text: &str) -> SpiffeId {
+        SpiffeId::new(text).expect(text)
+    }
+
     #[test]
-    fn a_proof_holds_for_its_own_session_mesh_side_and_name_only() {
+    fn a_proof_holds_for_its_own_session_mesh_side_name_version_and_lane_only() {
         let key = AuthorKey::from_seed(&[1; 32]);
         let (mesh, other) = (MeshId::of("t", b"a"), MeshId::of("t", b"b"));
-        let id = |s: &str| SpiffeId::new(s).expect(s);
         let (me, you) = (id("spiffe://a.test/coordinator/x"), id("spiffe://a.test/coordinator/y"));
-        let frame = seal(&key, &mesh, Side::Dialer, &me, &[9; 32]);
-        assert_eq!(open(&frame, &mesh, Side::Dialer, &me, &[9; 32]), Ok(key.public()));
+        let lanes = [Lane::Mesh(Version::V1, &me), Lane::Mesh(Version::V2, &me), Lane::Data];
+        for lane in lanes {
+            let frame = seal(lane, &key, &US, &mesh, Side::Dialer, &[9; 32]);
+            assert_eq!(frame.len(), lane.frame_bytes());
+            let said = matches!(lane, Lane::Mesh(Version::V2, _)).then_some(US);
+            let hello = Hello { author: key.public(), process: said };
+            assert_eq!(open(lane, &frame, &mesh, Side::Dialer, &[9; 32]), Ok(hello));
 
-        assert_eq!(open(&frame, &mesh, Side::Dialer, &me, &[8; 32]), Err(AdmissionError::Proof));
-        assert_eq!(open(&frame, &mesh, Side::Listener, &me, &[9; 32]), Err(AdmissionError::Proof));
-        assert_eq!(open(&frame, &mesh, Side::Dialer, &you, &[9; 32]), Err(AdmissionError::Proof));
-        let foreign = open(&frame, &other, Side::Dialer, &me, &[9; 32]);
-        assert_eq!(foreign, Err(AdmissionError::OtherMesh { theirs: mesh, ours: other }));
-
-        assert_eq!(open_data(&frame, &mesh, Side::Dialer, &[9; 32]), Err(AdmissionError::Proof), "another lane");
-        let data = seal_data(&key, &mesh, Side::Dialer, &[9; 32]);
-        assert_eq!(open_data(&data, &mesh, Side::Dialer, &[9; 32]), Ok(key.public()));
-        assert_eq!(open_data(&data, &mesh, Side::Dialer, &[8; 32]), Err(AdmissionError::Proof));
-        assert_eq!(open_data(&data, &mesh, Side::Listener, &[9; 32]), Err(AdmissionError::Proof));
-        assert_eq!(open(&data, &mesh, Side::Dialer, &me, &[9; 32]), Err(AdmissionError::Proof));
-
-        for at in 0..FRAME_BYTES {
-            let mut bad = frame;
-            bad[at] ^= 1;
-            assert!(open(&bad, &mesh, Side::Dialer, &me, &[9; 32]).is_err(), "byte {at}");
+            assert_eq!(open(lane, &frame, &mesh, Side::Dialer, &[8; 32]), Err(AdmissionError::Proof));
+            assert_eq!(open(lane, &frame, &mesh, Side::Listener, &[9; 32]), Err(AdmissionError::Proof));
+            let foreign = open(lane, &frame, &other, Side::Dialer, &[9; 32]);
+            assert_eq!(foreign, Err(AdmissionError::OtherMesh { theirs: mesh, ours: other }));
+            if let Lane::Mesh(version, _) = lane {
+                let of_another = open(Lane::Mesh(version, &you), &frame, &mesh, Side::Dialer, &[9; 32]);
+                assert_eq!(of_another, Err(AdmissionError::Proof));
+            }
+            for elsewhere in lanes.into_iter().filter(|l| *l != lane) {
+                assert!(open(elsewhere, &frame, &mesh, Side::Dialer, &[9; 32]).is_err(), "{lane:?} {elsewhere:?}");
+            }
+            for at in 0..frame.len() {
+                let mut bad = frame.clone();
+                bad[at] ^= 1;
+                assert!(open(lane, &bad, &mesh, Side::Dialer, &[9; 32]).is_err(), "byte {at}");
+                assert!(open(lane, &frame[..at], &mesh, Side::Dialer, &[9; 32]).is_err(), "{at} bytes");
+            }
+            let longer = [&frame[..], &[0]].concat();
+            assert!(open(lane, &longer, &mesh, Side::Dialer, &[9; 32]).is_err());
         }
     }
 
     #[test]
     fn the_identity_point_proves_nothing() {
         let mesh = MeshId::of("t", b"a");
-        let me = SpiffeId::new("spiffe://a.test/coordinator/x").expect("an id");
-        let mut frame = [0; FRAME_BYTES];
-        frame[0] = VERSION;
-        frame[1..33].copy_from_slice(mesh.as_bytes());
-        frame[33] = 1;
-        frame[65] = 1;
-        assert_eq!(open(&frame, &mesh, Side::Dialer, &me, &[0; 32]), Err(AdmissionError::WeakKey));
+        let me = id("spiffe://a.test/coordinator/x");
+        for version in Version::ALL {
+            let mut frame = vec![0; version.frame_bytes()];
+            frame[0] = version.number();
+            frame[1..33].copy_from_slice(mesh.as_bytes());
+            frame[33] = 1;
+            let signature = frame.len() - SIGNATURE_BYTES;
+            frame[signature] = 1;
+            let opened = open(Lane::Mesh(*version, &me), &frame, &mesh, Side::Dialer, &[0; 32]);
+            assert_eq!(opened, Err(AdmissionError::WeakKey));
+        }
     }
 }

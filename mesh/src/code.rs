@@ -28,12 +28,16 @@ pub enum CloseCode {
     Protocol = 0x18,
     /// The peer is ourselves.
     Ourselves = 0x19,
+    /// Another process with this very identity is connected and alive: the later one is turned away.
+    SecondProcess = 0x1a,
     /// The peer's SVID ran out.
     SvidExpired = 0x20,
     /// The peer's trust domain or root is no longer trusted.
     Untrusted = 0x21,
     /// The data lane has done its part: the mesh lane is tried again.
     LaneOver = 0x22,
+    /// The process behind the link did not answer, and another one with its identity took its place.
+    Replaced = 0x23,
     /// A frame longer than allowed was announced.
     FrameTooLarge = 0x30,
     /// The stream ended inside a frame.
@@ -66,7 +70,7 @@ pub enum CloseCode {
 
 impl CloseCode {
     /// Every code, in order.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 31] = [
         Self::Normal,
         Self::Shutdown,
         Self::Certificate,
@@ -79,9 +83,11 @@ impl CloseCode {
         Self::HandshakeTimeout,
         Self::Protocol,
         Self::Ourselves,
+        Self::SecondProcess,
         Self::SvidExpired,
         Self::Untrusted,
         Self::LaneOver,
+        Self::Replaced,
         Self::FrameTooLarge,
         Self::FrameTruncated,
         Self::FrameEmpty,
@@ -120,9 +126,11 @@ impl CloseCode {
             Self::HandshakeTimeout => "handshake_timeout",
             Self::Protocol => "protocol",
             Self::Ourselves => "ourselves",
+            Self::SecondProcess => "second_process",
             Self::SvidExpired => "svid_expired",
             Self::Untrusted => "untrusted",
             Self::LaneOver => "lane_over",
+            Self::Replaced => "replaced",
             Self::FrameTooLarge => "frame_too_large",
             Self::FrameTruncated => "frame_truncated",
             Self::FrameEmpty => "frame_empty",

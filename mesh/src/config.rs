@@ -6,13 +6,17 @@ use std::sync::Arc;
 use cauldron_identity::{AuthorKey, MeshId, PublicKey, SpiffeId};
 use tokio::sync::mpsc;
 
+use crate::admission::Version;
 use crate::code::CloseCode;
 use crate::counters::Counters;
 use crate::driver::Driver;
-use crate::enrol::{EnrolLane, EnrolRequest};
+use crate::enrol::EnrolRequest;
 use crate::handle::MeshHandle;
-use crate::limits::{CONNECTIONS_MAX_EDGE, RECEIVED_FRAMES_MAX};
+use crate::hello::{Features, ProcessNonce};
+use crate::limits::{CONNECTIONS_MAX_EDGE, LISTEN_ADDRESSES_MAX, RECEIVED_FRAMES_MAX};
+use crate::net::{Net, RealNet};
 use crate::source::SvidSource;
+use crate::tls::PostQuantum;
 use crate::transport::Shared;
 
 /// Asks the authority chain, as it stands at that moment.
@@ -39,11 +43,23 @@ impl std::fmt::Debug for Enrolled {
     }
 }
 
+/// Versions of the mesh lane that a node speaks.
+#[doc(hidden)]
+#[derive(Debug, Clone, Copy)]
+pub struct Versions(pub(crate) &'static [Version]);
+
+impl Default for Versions {
+    fn default() -> Self {
+        Self(Version::ALL)
+    }
+}
+
 /// What a node's side of the mesh needs.
 #[derive(Debug)]
 pub struct MeshConfig {
-    /// UDP address to listen on, and to dial from. Port 0 takes any free one; a wildcard address follows the interfaces.
-    pub listen: SocketAddr,
+    /// UDP addresses to listen on, and to dial from, one socket each; at least one. Port 0 takes any free one; a wildcard
+    /// address follows the interfaces of its family.
+    pub listen: Vec<SocketAddr>,
     /// Which mesh this is; peers of another one are refused.
     pub mesh_id: MeshId,
     /// The node's long-lived author key, proven on every connection.
@@ -58,14 +74,47 @@ pub struct MeshConfig {
     pub enrolled: Option<Enrolled>,
     /// Where enrolment requests go; `None` turns the lane away.
     pub enrol: Option<mpsc::Sender<EnrolRequest>>,
+    /// Whether circuits between other peers are carried, within [`crate::limits`].
+    pub relay: bool,
+    /// Whether peers without a post-quantum key exchange are let in.
+    pub post_quantum: PostQuantum,
+    /// Which process this is; drawn by [`MeshConfig::new`].
+    pub process: ProcessNonce,
+    /// What peers are told that this node can do; bits that the node's core defines are its own.
+    pub features: Features,
+    /// Sockets and interfaces.
+    pub net: Arc<dyn Net>,
+    /// For tests of neighbouring versions.
+    #[doc(hidden)]
+    pub versions: Versions,
 }
 
 impl MeshConfig {
-    /// An edge node that dials nobody and enrols nobody.
+    /// An edge node that dials nobody and enrols nobody, on the machine's own network.
     #[must_use]
     pub fn new(listen: SocketAddr, mesh_id: MeshId, author: Arc<AuthorKey>, source: Arc<SvidSource>) -> Self {
-        let connections_max = CONNECTIONS_MAX_EDGE;
-        Self { listen, mesh_id, author, source, peers: Vec::new(), connections_max, enrolled: None, enrol: None }
+        Self::on(vec![listen], mesh_id, author, source)
+    }
+
+    /// The same, on several addresses.
+    #[must_use]
+    pub fn on(listen: Vec<SocketAddr>, mesh_id: MeshId, author: Arc<AuthorKey>, source: Arc<SvidSource>) -> Self {
+        Self {
+            listen,
+            mesh_id,
+            author,
+            source,
+            peers: Vec::new(),
+            connections_max: CONNECTIONS_MAX_EDGE,
+            enrolled: None,
+            enrol: None,
+            relay: false,
+            post_quantum: PostQuantum::default(),
+            process: ProcessNonce::draw(),
+            features: Features::NONE,
+            net: Arc::new(RealNet),
+            versions: Versions::default(),
+        }
     }
 }
 
@@ -80,6 +129,18 @@ pub enum MeshError {
         /// The system's words.
         reason: String,
     },
+    /// No address to listen on, or too many.
+    #[error("a node listens on 1 to {LISTEN_ADDRESSES_MAX} UDP addresses, {0} are given")]
+    Addresses(usize),
+}
+
+/// How the packets of a link travel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum LinkPath {
+    /// Between our sockets and the peer's.
+    Direct,
+    /// Through a relay, which carries TLS that it cannot read.
+    Relayed,
 }
 
 /// Which side opened a connection.
@@ -106,10 +167,14 @@ pub enum MeshEvent {
         author: PublicKey,
         /// When its SVID runs out, Unix seconds; the connection ends within 60 s of it.
         svid_not_after_s: u64,
-        /// Where it is.
+        /// Where it is; of a relayed link, where its relay is.
         remote_addr: SocketAddr,
         /// Whether we dialled.
         dialer: bool,
+        /// How its packets travel.
+        path: LinkPath,
+        /// What the peer says it can do; nothing where its version has no room for it.
+        features: Features,
     },
     /// A peer is connected on the data lane: its author key is enrolled, and it may exchange facts and nothing else.
     DataLinkUp {
@@ -160,24 +225,21 @@ impl Mesh {
     /// handles are dropped, or the events' receiver is. Needs a tokio runtime with time and IO.
     ///
     /// # Errors
-    /// [`MeshError::Listen`] when the UDP address cannot be opened.
+    /// [`MeshError::Listen`] when a UDP address cannot be opened, [`MeshError::Addresses`] for none or too many.
     pub fn start(config: MeshConfig) -> Result<(MeshHandle, mpsc::Receiver<MeshEvent>), MeshError> {
+        let (listen, peers) = (config.listen.clone(), config.peers.clone());
+        if listen.is_empty() || listen.len() > LISTEN_ADDRESSES_MAX {
+            return Err(MeshError::Addresses(listen.len()));
+        }
         let counters = Arc::new(Counters::default());
-        let enrol = EnrolLane::new(config.enrol, counters.clone());
-        let shared = Shared::new(
-            config.source,
-            config.author,
-            config.mesh_id,
-            config.connections_max,
-            counters.clone(),
-            enrol,
-            config.enrolled,
-        );
+        let shared = Shared::new(config, counters.clone());
         let (events, receiver) = mpsc::channel(RECEIVED_FRAMES_MAX);
         let (handle, commands, outboxes) = MeshHandle::new(counters);
         let mut driver = Driver::new(shared, events, commands, outboxes);
-        driver.listen(config.listen)?;
-        for peer in config.peers {
+        for address in listen {
+            driver.listen(address)?;
+        }
+        for peer in peers {
             driver.add_target(peer);
         }
         tokio::spawn(driver.run());

@@ -24,8 +24,10 @@ pub(crate) struct Target {
     addresses: VecDeque<SocketAddr>,
     failures: u32,
     pub(crate) last_error: Option<String>,
-    /// Who answered there last.
+    /// Who answered there last, or is asked for.
     pub(crate) peer: Option<PeerId>,
+    /// Through which relay it is dialled.
+    relay: Option<PeerId>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -45,7 +47,26 @@ impl Dialler {
             failures: 0,
             last_error: None,
             peer: None,
+            relay: None,
         });
+    }
+
+    /// Adds a peer that is dialled through a relay; known ones stay as they are.
+    pub(crate) fn add_through(&mut self, name: String, relay: PeerId, peer: PeerId, linked: bool, now: Instant) {
+        self.targets.entry(name).or_insert(Target {
+            state: if linked { State::Up } else { State::Waiting { until: now } },
+            addresses: VecDeque::new(),
+            failures: 0,
+            last_error: None,
+            peer: Some(peer),
+            relay: Some(relay),
+        });
+    }
+
+    /// Relay and peer of a target that is dialled through a relay.
+    pub(crate) fn through(&self, name: &str) -> Option<(PeerId, PeerId)> {
+        let target = self.targets.get(name)?;
+        target.relay.zip(target.peer)
     }
 
     pub(crate) fn targets(&self) -> impl Iterator<Item = (&String, &Target)> {
@@ -108,7 +129,10 @@ impl Dialler {
         now: Instant,
     ) -> Option<(String, SocketAddr)> {
         let (address, target) = self.targets.iter_mut().find(|(_, t)| t.state == State::Dialling { connection })?;
-        target.peer = peer.or(target.peer);
+        // Whoever answers through a relay, the one that was asked for is meant.
+        if target.relay.is_none() {
+            target.peer = peer.or(target.peer);
+        }
         target.last_error = Some(reason.to_owned());
         if let Some(next) = target.addresses.pop_front() {
             return Some((address.clone(), next));

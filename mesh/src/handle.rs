@@ -8,7 +8,9 @@ use cauldron_identity::{PublicKey, SpiffeId};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::code::CloseCode;
+use crate::config::LinkPath;
 use crate::counters::Counters;
+use crate::hello::Features;
 use crate::link::{Outbox, SendError};
 
 /// A cheap handle on the mesh; every method returns at once or waits for the mesh's own task only.
@@ -22,6 +24,8 @@ pub struct MeshHandle {
 
 pub(crate) enum Command {
     Dial(String),
+    DialThrough { relay: SpiffeId, target: SpiffeId },
+    Reserve(SpiffeId),
     Close { link: u64, code: CloseCode, reason: String },
     Status(oneshot::Sender<MeshStatus>),
     Shutdown(oneshot::Sender<()>),
@@ -36,6 +40,19 @@ pub struct MeshStatus {
     pub links: Vec<LinkStatus>,
     /// Configured peers.
     pub targets: Vec<TargetStatus>,
+    /// Relays through which this node wants to be reached.
+    pub reservations: Vec<ReservationStatus>,
+}
+
+/// One relay that keeps a way open to this node, or should.
+#[derive(Debug, Clone)]
+pub struct ReservationStatus {
+    /// The relay.
+    pub relay: SpiffeId,
+    /// Whether others reach this node through it now.
+    pub held: bool,
+    /// What went wrong last, in a sentence; `None` while it is held.
+    pub last_error: Option<String>,
 }
 
 /// One link.
@@ -49,14 +66,29 @@ pub struct LinkStatus {
     pub author: PublicKey,
     /// When the peer's SVID runs out, Unix seconds; none on the data lane, where no SVID counts.
     pub svid_not_after_s: Option<u64>,
-    /// Where the peer is.
+    /// Version of the lane that both ends speak.
+    pub version: u8,
+    /// What the peer says it can do; nothing where its version has no room for it.
+    pub features: Features,
+    /// Where the peer is now: it moves when the peer's address changes under a live connection. Of a relayed link, where its
+    /// relay is.
     pub remote_addr: SocketAddr,
+    /// How its packets travel.
+    pub path: LinkPath,
     /// Whether we dialled.
     pub dialer: bool,
     /// Connections behind the link.
     pub connections: usize,
     /// Best round trip in milliseconds.
     pub rtt_ms: u64,
+    /// Packets sent on the direct connections that live now; what a circuit loses its relay's links repair.
+    pub packets_sent: u64,
+    /// How many of these QUIC holds to be lost.
+    pub packets_lost: u64,
+    /// UDP payload sent on the connections that live now; of a circuit, TLS records.
+    pub bytes_out: u64,
+    /// The same, received.
+    pub bytes_in: u64,
     /// Frames waiting to be written.
     pub queued_frames: usize,
     /// Bytes waiting to be written.
@@ -66,7 +98,7 @@ pub struct LinkStatus {
 /// One configured peer address.
 #[derive(Debug, Clone)]
 pub struct TargetStatus {
-    /// `host:port` as given.
+    /// `host:port` as given, or `<SPIFFE ID> via <SPIFFE ID of the relay>`.
     pub address: String,
     /// Whether a link stands behind it.
     pub up: bool,
@@ -87,6 +119,20 @@ impl MeshHandle {
     /// longer up to 30 s and are kept as [`TargetStatus::last_error`].
     pub fn dial(&self, address: impl Into<String>) {
         self.command(Command::Dial(address.into()));
+    }
+
+    /// Stays connected with `target` through `relay` from now on, which must be a peer on a direct link that carries
+    /// circuits and that `target` can be reached through ([`MeshHandle::reserve`]). Rests while there is any link to `target`.
+    pub fn dial_through(&self, relay: SpiffeId, target: SpiffeId) {
+        self.command(Command::DialThrough { relay, target });
+    }
+
+    /// Can be reached through `relay` from now on, whenever there is a direct link to it. Both ends of a circuit then try to
+    /// come to a direct connection, which takes the link over: [`MeshEvent::LinkDown`], and at once a new `LinkUp`.
+    ///
+    /// [`MeshEvent::LinkDown`]: crate::MeshEvent::LinkDown
+    pub fn reserve(&self, relay: SpiffeId) {
+        self.command(Command::Reserve(relay));
     }
 
     /// Queues one frame for a link.

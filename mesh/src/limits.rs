@@ -10,8 +10,35 @@ pub const PENDING_HANDSHAKES_RETRY: usize = 64;
 /// TLS handshake and admission together: several round trips around the planet, with losses.
 pub const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(5);
 
-/// Both sides may dial at once; more than two paths to one peer serve nobody.
+/// Both sides may dial at once; more than two connections of one kind, direct or relayed, to one peer serve nobody.
 pub const CONNECTIONS_PER_PEER_MAX: usize = 2;
+/// How long the process behind a link has to answer when another one with its identity knocks: several round trips around
+/// the planet, with a loss; short enough that a node which was killed is back within the time of one handshake.
+pub const ALIVE_TIME_MAX: Duration = Duration::from_secs(2);
+/// A name for one run of a node: two never collide by chance.
+pub const PROCESS_NONCE_BYTES: usize = 16;
+/// Addresses that one node listens on: both families on a few interfaces, each with a socket of its own.
+pub const LISTEN_ADDRESSES_MAX: usize = 16;
+/// Peers that one relay keeps a way open to: an edge node's own connections, which each of them needs one of.
+pub const RELAY_RESERVATIONS_MAX: usize = 128;
+/// One per connection of a peer.
+pub const RELAY_RESERVATIONS_PER_PEER_MAX: usize = CONNECTIONS_PER_PEER_MAX;
+/// A reservation is renewed within it; a peer that went is forgotten after it at the latest.
+pub const RELAY_RESERVATION_TIME: Duration = Duration::from_secs(3_600);
+/// Circuits carried at once. Each takes one stream window in each direction: 32 MiB in all.
+pub const RELAY_CIRCUITS_MAX: usize = 64;
+/// Circuits that begin or end at one peer; each takes one of its streams.
+pub const RELAY_CIRCUITS_PER_PEER_MAX: usize = 8;
+/// How long a circuit lives: a hole is tried again with the next one, and no circuit outlives a default SVID.
+pub const RELAY_CIRCUIT_TIME_MAX: Duration = Duration::from_secs(3_600);
+/// Bytes of one circuit in one direction: a day's backlog of a site. What needs more dials again.
+pub const RELAY_CIRCUIT_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Circuits and reservations that one peer may ask for at once after a pause: a gateway that lost its uplink comes back.
+pub const RELAY_ASKS_BURST: u32 = 32;
+/// One more after this long.
+pub const RELAY_ASKS_REFILL: Duration = Duration::from_secs(5);
+/// Unread bytes of one connection in a circuit: what yamux gives to each stream before it looks, 256 KiB.
+pub const CIRCUIT_WINDOW_BYTES: usize = BIDI_STREAMS_MAX as usize * 256 * 1024;
 /// Connections of an edge node, unless configured otherwise.
 pub const CONNECTIONS_MAX_EDGE: usize = 128;
 /// Connections of a hub, for its configuration.
@@ -84,7 +111,13 @@ pub const ENROL_REFILL: Duration = Duration::from_secs(1);
 pub const ENROL_ADDRESSES_MAX: usize = 4_096;
 
 const _: () = assert!(PENDING_HANDSHAKES_RETRY < PENDING_HANDSHAKES_MAX);
+const _: () =
+    assert!(ALIVE_TIME_MAX.as_millis() * 2 < HANDSHAKE_TIME_MAX.as_millis(), "the one that replaces is let in yet");
 const _: () = assert!(KEEP_ALIVE.as_millis() * 2 < IDLE_TIME_MAX.as_millis());
 const _: () = assert!(GUARD_INTERVAL.as_secs() < 60, "expiry closes a connection within 60 s");
+const _: () = assert!(
+    RELAY_CIRCUITS_PER_PEER_MAX + 6 <= BIDI_STREAMS_MAX as usize,
+    "sync, ping, identify and hop have streams left"
+);
 const _: () = assert!(SEND_QUEUE_BYTES_MAX > FRAME_BYTES_MAX);
 const _: () = assert!(CRYPTO_BUFFER_BYTES > cauldron_identity::x509::CHAIN_BYTES_MAX);

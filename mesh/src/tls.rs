@@ -14,20 +14,63 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, Error, ServerConfig, SignatureScheme,
+    CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, Error, NamedGroup, ServerConfig,
+    SignatureScheme,
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
+use crate::admission::Version;
 use crate::source::SvidSource;
 
-/// Mutual SVIDs, then admission, then libp2p.
-pub(crate) const ALPN_MESH: &[u8] = b"cauldron-mesh/1";
 /// One request and one reply; who is who is proven inside.
 pub(crate) const ALPN_ENROL: &[u8] = b"cauldron-enrol/1";
 /// Author keys alone; who is who is proven inside.
 pub(crate) const ALPN_DATA: &[u8] = b"cauldron-data/1";
 /// rustls wants a host name; ours are in the certificates. RFC 6761 keeps `.invalid` free of meaning.
 pub(crate) const SERVER_NAME: &str = "spiffe.invalid";
+
+/// How much the key exchange insists on being safe from quantum computers (NIST FIPS 203, draft-ietf-tls-ecdhe-mlkem).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum PostQuantum {
+    /// X25519MLKEM768 first; a peer without it gets a classical exchange.
+    #[default]
+    Prefer,
+    /// X25519MLKEM768 alone, on every lane: a peer without it is refused.
+    Require,
+}
+
+impl PostQuantum {
+    fn provider(self) -> Arc<CryptoProvider> {
+        let mut provider = rustls::crypto::aws_lc_rs::default_provider();
+        if self == Self::Require {
+            provider.kx_groups.retain(|group| group.name() == NamedGroup::X25519MLKEM768);
+        }
+        Arc::new(provider)
+    }
+}
+
+/// What this node offers in its handshakes.
+#[derive(Debug)]
+pub(crate) struct Terms {
+    provider: Arc<CryptoProvider>,
+    /// Versions of the mesh lane, the preferred one first.
+    versions: &'static [Version],
+}
+
+impl Terms {
+    pub(crate) fn new(post_quantum: PostQuantum, versions: &'static [Version]) -> Self {
+        Self { provider: post_quantum.provider(), versions }
+    }
+
+    /// The version of the mesh lane that a name stands for, if we speak it.
+    pub(crate) fn version_of(&self, alpn: &[u8]) -> Option<Version> {
+        self.versions.iter().copied().find(|version| version.alpn() == alpn)
+    }
+
+    fn mesh_alpns(&self) -> Vec<Vec<u8>> {
+        self.versions.iter().map(|version| version.alpn().to_vec()).collect()
+    }
+}
 
 /// What the verifier of one handshake found: the peer's SVID, or why not, for our own log.
 #[derive(Debug, Clone, Default)]
@@ -46,13 +89,27 @@ impl Report {
 }
 
 /// The dialer's side of one handshake on the mesh lane.
-pub(crate) fn mesh_client(source: &Arc<SvidSource>, report: &Report) -> Result<QuicClientConfig, Error> {
+pub(crate) fn mesh_client(terms: &Terms, source: &Arc<SvidSource>, report: &Report) -> Result<QuicClientConfig, Error> {
+    quic_client(mesh_client_config(terms, source, report)?)
+}
+
+/// The dialler's side in a circuit.
+pub(crate) fn circuit_client(terms: &Terms, source: &Arc<SvidSource>, report: &Report) -> Result<ClientConfig, Error> {
+    mesh_client_config(terms, source, report)
+}
+
+/// The listener's side in a circuit: the mesh lane alone.
+pub(crate) fn circuit_server(terms: &Terms, source: &Arc<SvidSource>, report: &Report) -> Result<ServerConfig, Error> {
+    server_config(terms, source, report)
+}
+
+fn mesh_client_config(terms: &Terms, source: &Arc<SvidSource>, report: &Report) -> Result<ClientConfig, Error> {
     let peer = Arc::new(PeerVerifier { source: source.clone(), report: report.clone() });
-    let config = client_builder(source.provider())?
+    let config = client_builder(&terms.provider)?
         .dangerous()
         .with_custom_certificate_verifier(peer)
         .with_client_cert_resolver(Arc::new(OwnCertificate(source.clone())));
-    finish_client(config, ALPN_MESH)
+    Ok(finish_client(config, terms.mesh_alpns()))
 }
 
 /// The joining side on the enrol lane: no certificate of its own, and any of the server's, because the reply is what
@@ -62,8 +119,8 @@ pub(crate) fn enrol_client(provider: &Arc<CryptoProvider>) -> Result<QuicClientC
 }
 
 /// The dialler's side on the data lane: no certificate counts on either side, the proofs behind the handshake do.
-pub(crate) fn data_client(provider: &Arc<CryptoProvider>) -> Result<QuicClientConfig, Error> {
-    anonymous_client(provider, ALPN_DATA)
+pub(crate) fn data_client(terms: &Terms) -> Result<QuicClientConfig, Error> {
+    anonymous_client(&terms.provider, ALPN_DATA)
 }
 
 fn anonymous_client(provider: &Arc<CryptoProvider>, alpn: &[u8]) -> Result<QuicClientConfig, Error> {
@@ -71,14 +128,24 @@ fn anonymous_client(provider: &Arc<CryptoProvider>, alpn: &[u8]) -> Result<QuicC
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(AnyServer(provider.clone())))
         .with_no_client_auth();
-    finish_client(config, alpn)
+    quic_client(finish_client(config, vec![alpn.to_vec()]))
+}
+
+fn quic_client(config: ClientConfig) -> Result<QuicClientConfig, Error> {
+    QuicClientConfig::try_from(config).map_err(|e| Error::General(e.to_string()))
 }
 
 /// The listener's side of one handshake, all lanes. A certificate is asked for and verified if it comes; that the mesh
 /// lane requires one is checked right after the handshake, when the lane is known.
-pub(crate) fn server(source: &Arc<SvidSource>, report: &Report) -> Result<QuicServerConfig, Error> {
+pub(crate) fn server(terms: &Terms, source: &Arc<SvidSource>, report: &Report) -> Result<QuicServerConfig, Error> {
+    let mut config = server_config(terms, source, report)?;
+    config.alpn_protocols.extend([ALPN_ENROL.to_vec(), ALPN_DATA.to_vec()]);
+    QuicServerConfig::try_from(config).map_err(|e| Error::General(e.to_string()))
+}
+
+fn server_config(terms: &Terms, source: &Arc<SvidSource>, report: &Report) -> Result<ServerConfig, Error> {
     let peer = Arc::new(PeerVerifier { source: source.clone(), report: report.clone() });
-    let mut config = ServerConfig::builder_with_provider(source.provider().clone())
+    let mut config = ServerConfig::builder_with_provider(terms.provider.clone())
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_client_cert_verifier(peer)
         .with_cert_resolver(Arc::new(OwnCertificate(source.clone())));
@@ -90,8 +157,8 @@ pub(crate) fn server(source: &Arc<SvidSource>, report: &Report) -> Result<QuicSe
         config.ticketer = planted_ticketer();
         config.send_tls13_tickets = 2;
     }
-    config.alpn_protocols = vec![ALPN_MESH.to_vec(), ALPN_ENROL.to_vec(), ALPN_DATA.to_vec()];
-    QuicServerConfig::try_from(config).map_err(|e| Error::General(e.to_string()))
+    config.alpn_protocols = terms.mesh_alpns();
+    Ok(config)
 }
 
 /// One ticketer for all handshakes, as a server with resumption has.
@@ -114,12 +181,12 @@ fn client_builder(
     ClientConfig::builder_with_provider(provider.clone()).with_protocol_versions(&[&rustls::version::TLS13])
 }
 
-fn finish_client(mut config: ClientConfig, alpn: &[u8]) -> Result<QuicClientConfig, Error> {
+fn finish_client(mut config: ClientConfig, alpns: Vec<Vec<u8>>) -> ClientConfig {
     config.enable_sni = false;
     config.resumption = Resumption::disabled();
     config.enable_early_data = false;
-    config.alpn_protocols = vec![alpn.to_vec()];
-    QuicClientConfig::try_from(config).map_err(|e| Error::General(e.to_string()))
+    config.alpn_protocols = alpns;
+    config
 }
 
 /// What the peer is told about any refusal: TLS alert `access_denied`, nothing more.
@@ -301,20 +368,4 @@ impl ServerCertVerifier for AnyServer {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_hybrid_post_quantum_exchange_is_offered_first() {
-        let groups = rustls::crypto::aws_lc_rs::default_provider().kx_groups;
-        let names: Vec<_> = groups.iter().map(|group| group.name()).collect();
-        assert_eq!(names.first(), Some(&rustls::NamedGroup::X25519MLKEM768), "{names:?}");
-    }
-
-    #[test]
-    fn nothing_but_access_denied_is_told() {
-        let alert = rustls::AlertDescription::from(CertificateError::ApplicationVerificationFailure);
-        assert_eq!(alert, rustls::AlertDescription::AccessDenied);
-        assert_eq!(redacted(), Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure));
-    }
-}
+mod tests;

@@ -5,12 +5,11 @@ use libp2p::swarm::dial_opts::DialOpts;
 use libp2p::{PeerId, Stream};
 
 use super::*;
-use crate::SendError;
 use crate::counters::Counters;
-use crate::enrol::EnrolLane;
 use crate::limits::{PENDING_HANDSHAKES_MAX, PENDING_HANDSHAKES_RETRY, SEND_QUEUE_BYTES_MAX};
 use crate::link::SYNC;
 use crate::transport::{Shared, multiaddr_of};
+use crate::{ProcessNonce, SendError};
 
 /// Our own transport and Swarm, with a test instead of a node behind them.
 struct Raw {
@@ -22,10 +21,8 @@ struct Raw {
 
 impl Raw {
     fn start(world: &World, name: &str, dial: Option<SocketAddr>) -> Self {
-        let counters = Arc::new(Counters::default());
-        let lane = EnrolLane::new(None, counters.clone());
-        let key = Arc::new(author(name));
-        let shared = Shared::new(world.source(name, 600), key, world.mesh, 8, counters, lane, None);
+        let config = MeshConfig { process: ProcessNonce::from_bytes([1; 16]), ..world.config(name) };
+        let shared = Shared::new(config, Arc::new(Counters::default()));
         let mut swarm = crate::swarm::build(&shared);
         let mut control = swarm.behaviour().stream.new_control();
         let mut incoming = control.accept(SYNC).expect("a new protocol");
@@ -185,9 +182,7 @@ async fn a_peer_that_does_not_read_loses_its_link_and_holds_back_nobody() {
 async fn handshakes_are_bounded_with_retry_before_refusal() {
     let world = World::new();
     let counters = Arc::new(Counters::default());
-    let lane = EnrolLane::new(None, counters.clone());
-    let shared =
-        Shared::new(world.source("hub", 600), Arc::new(author("hub")), world.mesh, 8, counters.clone(), lane, None);
+    let shared = Shared::new(world.config("hub"), counters.clone());
     let mut swarm = crate::swarm::build(&shared);
     swarm.listen_on(multiaddr_of(LOOPBACK.parse().expect("an address"))).expect("listens");
     let (tx, mut at) = mpsc::unbounded_channel();

@@ -1,11 +1,17 @@
 //! Real nodes on loopback: what an honest peer gets, and what every other one does not.
 
+mod circuits;
 mod data;
 mod enrol;
 mod hostile;
 mod lifetime;
 mod links;
+mod paths;
+mod pipe;
+mod process;
 mod refusals;
+mod versions;
+mod walls;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -44,6 +50,12 @@ fn trust(cas: &[&AuthorityCa]) -> Bundles {
         bundles.insert(ca.bundle().expect("a bundle"));
     }
     bundles
+}
+
+/// Two peers that trust each other, for handshakes without a network.
+pub(crate) fn world_source() -> (Arc<SvidSource>, Arc<SvidSource>) {
+    let world = World::new();
+    (world.source("a", 600), world.source("b", 600))
 }
 
 /// One trust domain, one mesh.

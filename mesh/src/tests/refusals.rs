@@ -6,8 +6,10 @@ use cauldron_tests::badcert::{Bad, certificates};
 use quinn::crypto::rustls::QuicClientConfig;
 
 use super::*;
-use crate::admission::{self, Side};
+use crate::admission::{self, Lane, Side, Version};
+use crate::hello::Features;
 use crate::tls;
+use crate::{PostQuantum, ProcessNonce};
 
 /// Every wrong certificate, and the authority itself as a leaf.
 fn matrix(world: &World) -> Vec<Bad> {
@@ -53,7 +55,7 @@ async fn a_session_is_never_resumed_so_a_distrusted_peer_is_verified_again() {
         .dangerous()
         .with_custom_certificate_verifier(tls::any_server(peer.provider()))
         .with_client_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(peer.certified())));
-    config.alpn_protocols = vec![tls::ALPN_MESH.to_vec()];
+    config.alpn_protocols = vec![Version::V2.alpn().to_vec()];
     // The client would resume: it keeps whatever tickets it is given, over both connections.
     let crypto = QuicClientConfig::try_from(config).expect("a QUIC configuration");
     let config = quinn::ClientConfig::new(Arc::new(crypto));
@@ -82,7 +84,11 @@ async fn raw_client(crypto: QuicClientConfig, to: SocketAddr) -> Result<quinn::C
 }
 
 fn without_certificate(world: &World, alpn: &[u8]) -> QuicClientConfig {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    anonymous(world, alpn, rustls::crypto::aws_lc_rs::default_provider())
+}
+
+fn anonymous(world: &World, alpn: &[u8], provider: rustls::crypto::CryptoProvider) -> QuicClientConfig {
+    let provider = Arc::new(provider);
     let mut roots = rustls::RootCertStore::empty();
     roots.add(world.ca.certificate().clone()).expect("a root");
     let builder = rustls::ClientConfig::builder_with_provider(provider.clone());
@@ -109,7 +115,7 @@ fn application_code(error: quinn::ConnectionError) -> Option<CloseCode> {
 async fn a_client_without_certificate_is_closed_before_a_byte_is_read() {
     let world = World::new();
     let mut good = world.node("good").await;
-    let crypto = without_certificate(&world, tls::ALPN_MESH);
+    let crypto = without_certificate(&world, Version::V2.alpn());
     let connection = raw_client(crypto, good.address).await.expect("TLS alone lets it in");
     // May fail already: the close can be faster than the write.
     if let Ok(mut stream) = connection.open_uni().await {
@@ -129,6 +135,51 @@ async fn another_protocol_is_refused_in_the_handshake() {
         assert!(result.is_err(), "{alpn:?}");
         assert_eq!(good.refused().await.0, CloseCode::Protocol);
     }
+}
+
+/// What a build without ML-KEM would offer.
+fn classical() -> rustls::crypto::CryptoProvider {
+    let mut provider = rustls::crypto::aws_lc_rs::default_provider();
+    provider.kx_groups.retain(|group| group.name() != rustls::NamedGroup::X25519MLKEM768);
+    provider
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_post_quantum_is_required_a_classical_peer_is_refused_as_dialler_and_acceptor_and_told_apart() {
+    let world = World::new();
+    let strict = |name| MeshConfig { post_quantum: PostQuantum::Require, ..world.config(name) };
+    let (mut a, mut b) = (Node::start(strict("a")).await, Node::start(strict("b")).await);
+    join(&mut a, &mut b).await;
+    let mut lenient = world.node("c").await;
+    join(&mut lenient, &mut a).await;
+
+    for lane in [Version::V2.alpn(), tls::ALPN_ENROL, tls::ALPN_DATA] {
+        assert!(raw_client(anonymous(&world, lane, classical()), a.address).await.is_err());
+        let (code, reason) = a.refused().await;
+        assert_eq!(code, CloseCode::Protocol);
+        assert!(reason.contains("no key exchange in common") && reason.contains("mesh.post_quantum"), "{reason}");
+    }
+    assert!(raw_client(anonymous(&world, Version::V2.alpn(), classical()), lenient.address).await.is_ok());
+
+    let source = world.source("odd", 600);
+    let mut config = rustls::ServerConfig::builder_with_provider(Arc::new(classical()))
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .expect("TLS 1.3")
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(source.certified())));
+    config.alpn_protocols = vec![Version::V2.alpn().to_vec()];
+    let crypto = quinn::crypto::rustls::QuicServerConfig::try_from(config).expect("a QUIC configuration");
+    let server = quinn::ServerConfig::with_crypto(Arc::new(crypto));
+    let odd = quinn::Endpoint::server(server, LOOPBACK.parse().expect("an address")).expect("a socket");
+    b.handle.dial(odd.local_addr().expect("bound").to_string());
+    tokio::spawn(async move {
+        while let Some(incoming) = odd.accept().await {
+            drop(incoming.await);
+        }
+    });
+    let (code, reason) = b.refused().await;
+    assert_eq!(code, CloseCode::Protocol);
+    assert!(reason.contains("no key exchange in common"), "{reason}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -171,7 +222,7 @@ async fn a_refused_stranger_reads_an_alert_and_nothing_about_us() {
     let bad = world.source("bad", 600);
     let (chain, key) = svid(&authority("evil.test"), "spiffe://evil.test/x", now_s(), 600);
     bad.present_unchecked(chain, &key);
-    let crypto = tls::mesh_client(&bad, &tls::Report::default()).expect("a configuration");
+    let crypto = tls::mesh_client(&terms(Version::ALL), &bad, &tls::Report::default()).expect("a configuration");
     let error = match raw_client(crypto, good.address).await {
         Ok(connection) => connection.closed().await,
         Err(error) => error,
@@ -185,9 +236,19 @@ async fn a_refused_stranger_reads_an_alert_and_nothing_about_us() {
     assert!(reason.contains("`evil.test`, we trust `a.test`"), "{reason}");
 }
 
+fn terms(versions: &'static [Version]) -> tls::Terms {
+    tls::Terms::new(PostQuantum::Prefer, versions)
+}
+
 /// An SVID is in order; what follows is up to the test.
-async fn with_svid(world: &World, name: &str, to: SocketAddr) -> (quinn::Connection, [u8; 32]) {
-    let crypto = tls::mesh_client(&world.source(name, 600), &tls::Report::default()).expect("a configuration");
+async fn with_svid(
+    world: &World,
+    name: &str,
+    versions: &'static [Version],
+    to: SocketAddr,
+) -> (quinn::Connection, [u8; 32]) {
+    let source = world.source(name, 600);
+    let crypto = tls::mesh_client(&terms(versions), &source, &tls::Report::default()).expect("a configuration");
     let connection = raw_client(crypto, to).await.expect("the SVID is in order");
     let mut exporter = [0; 32];
     connection.export_keying_material(&mut exporter, admission::EXPORTER_LABEL, b"").expect("an exporter");
@@ -202,28 +263,39 @@ async fn admit_with(connection: &quinn::Connection, frame: &[u8]) -> Option<Clos
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_proof_for_another_session_or_garbage_instead_is_refused() {
+async fn a_proof_for_another_session_or_version_or_garbage_instead_is_refused() {
     let world = World::new();
     let mut good = world.node("good").await;
     let me = SpiffeId::new(id("x")).expect("an id");
-    let seal = |exporter: &[u8; 32], side| admission::seal(&author("x"), &world.mesh, side, &me, exporter).to_vec();
-
-    let (connection, _) = with_svid(&world, "x", good.address).await;
-    assert_eq!(admit_with(&connection, &seal(&[1; 32], Side::Dialer)).await, Some(CloseCode::Admission));
-    let (connection, exporter) = with_svid(&world, "x", good.address).await;
-    assert_eq!(admit_with(&connection, &seal(&exporter, Side::Listener)).await, Some(CloseCode::Admission));
-    let (connection, _) = with_svid(&world, "x", good.address).await;
-    assert_eq!(admit_with(&connection, b"GET / HTTP/1.1\r\n\r\n").await, Some(CloseCode::Admission));
-    let (connection, _) = with_svid(&world, "x", good.address).await;
-    assert_eq!(admit_with(&connection, &[]).await, Some(CloseCode::Admission));
-    for _ in 0..4 {
+    let process = admission::Process { nonce: ProcessNonce::from_bytes([1; 16]), features: Features::NONE };
+    let seal = |version, exporter: &[u8; 32], side| {
+        admission::seal(Lane::Mesh(version, &me), &author("x"), &process, &world.mesh, side, exporter)
+    };
+    for (version, only) in [(Version::V1, &[Version::V1]), (Version::V2, &[Version::V2])] {
+        let other = if version == Version::V1 { Version::V2 } else { Version::V1 };
+        let connect = || with_svid(&world, "x", only, good.address);
+        let (connection, _) = connect().await;
+        let sealed = seal(version, &[1; 32], Side::Dialer);
+        assert_eq!(admit_with(&connection, &sealed).await, Some(CloseCode::Admission));
+        let (connection, exporter) = connect().await;
+        let sealed = seal(version, &exporter, Side::Listener);
+        assert_eq!(admit_with(&connection, &sealed).await, Some(CloseCode::Admission));
+        let (connection, exporter) = connect().await;
+        let sealed = seal(other, &exporter, Side::Dialer);
+        assert_eq!(admit_with(&connection, &sealed).await, Some(CloseCode::Admission));
+        let (connection, _) = connect().await;
+        assert_eq!(admit_with(&connection, b"GET / HTTP/1.1\r\n\r\n").await, Some(CloseCode::Admission));
+        let (connection, _) = connect().await;
+        assert_eq!(admit_with(&connection, &[]).await, Some(CloseCode::Admission));
+    }
+    for _ in 0..10 {
         assert_eq!(good.refused().await.0, CloseCode::Admission);
     }
-    assert_eq!(good.handle.counters().refused(CloseCode::Admission), 4);
+    assert_eq!(good.handle.counters().refused(CloseCode::Admission), 10);
 
-    let (connection, exporter) = with_svid(&world, "x", good.address).await;
+    let (connection, exporter) = with_svid(&world, "x", Version::ALL, good.address).await;
     let mut stream = connection.open_uni().await.expect("opens");
-    stream.write_all(&seal(&exporter, Side::Dialer)).await.expect("writes");
+    stream.write_all(&seal(Version::V2, &exporter, Side::Dialer)).await.expect("writes");
     assert_eq!(good.up().await.spiffe_id, id("x"), "the right proof is let in");
 }
 
@@ -231,7 +303,7 @@ async fn a_proof_for_another_session_or_garbage_instead_is_refused() {
 async fn a_peer_that_never_proves_its_key_is_closed_within_the_handshake_time() {
     let world = World::new();
     let mut good = world.node("good").await;
-    let (connection, _) = with_svid(&world, "x", good.address).await;
+    let (connection, _) = with_svid(&world, "x", Version::ALL, good.address).await;
     let start = std::time::Instant::now();
     assert_eq!(application_code(connection.closed().await), Some(CloseCode::HandshakeTimeout));
     assert!(start.elapsed() < Duration::from_secs(8));

@@ -21,6 +21,12 @@ pub(crate) fn socket_addr_of(address: &Multiaddr) -> Option<SocketAddr> {
     }
 }
 
+/// Where the relay of a circuit's address is: `/ip4|ip6/…/udp/…/quic-v1[/p2p/<relay>]/p2p-circuit…`.
+pub(crate) fn relay_addr_of(address: &Multiaddr) -> Option<SocketAddr> {
+    address.iter().any(|part| part == Protocol::P2pCircuit).then_some(())?;
+    socket_addr_of(&address.iter().take_while(|part| *part != Protocol::P2pCircuit).collect())
+}
+
 /// The multiaddress of a socket address.
 pub(crate) fn multiaddr_of(address: SocketAddr) -> Multiaddr {
     Multiaddr::empty().with(address.ip().into()).with(Protocol::Udp(address.port())).with(Protocol::QuicV1)
@@ -39,6 +45,9 @@ mod tests {
         let parse = |s: &str| s.parse::<Multiaddr>().expect(s);
         let id = libp2p::PeerId::random();
         assert!(socket_addr_of(&parse(&format!("/ip4/1.2.3.4/udp/5/quic-v1/p2p/{id}"))).is_some());
+        let circuit = parse(&format!("/ip4/1.2.3.4/udp/5/quic-v1/p2p/{id}/p2p-circuit/p2p/{id}"));
+        assert_eq!(relay_addr_of(&circuit), Some("1.2.3.4:5".parse().expect("an address")));
+        assert_eq!(relay_addr_of(&multiaddr_of("1.2.3.4:5".parse().expect("an address"))), None);
         for other in [
             "/ip4/1.2.3.4/tcp/5".to_owned(),
             "/ip4/1.2.3.4/udp/5".to_owned(),

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use cauldron_identity::ids::sha256;
 use quinn::{EndpointConfig, IdleTimeout, ServerConfig, TransportConfig, VarInt};
 use quinn_proto::HashedConnectionIdGenerator;
-use socket2::{Domain, Protocol, Socket, Type};
 
 use super::{EstablishError, Shared};
 use crate::limits;
@@ -30,7 +29,7 @@ pub(crate) fn quic_parameters() -> TransportConfig {
 
 /// The listener's configuration of one handshake, whose refusal goes into `report`.
 pub(super) fn server_config(shared: &Shared, report: &Report) -> Result<ServerConfig, EstablishError> {
-    let crypto = tls::server(&shared.source, report).map_err(EstablishError::Tls)?;
+    let crypto = tls::server(&shared.terms, &shared.source, report).map_err(EstablishError::Tls)?;
     let mut config = ServerConfig::with_crypto(Arc::new(crypto));
     config
         .transport_config(shared.quic.clone())
@@ -43,19 +42,11 @@ pub(super) fn server_config(shared: &Shared, report: &Report) -> Result<ServerCo
 
 /// Opens a UDP socket; with `listen`, one that also accepts.
 pub(super) fn bind(shared: &Shared, address: SocketAddr, listen: bool) -> Result<quinn::Endpoint, EstablishError> {
-    let bound = || -> std::io::Result<std::net::UdpSocket> {
-        let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
-        if address.is_ipv6() {
-            // IPv4 and IPv6 are separate listeners, so that an address never has two spellings.
-            socket.set_only_v6(true)?;
-        }
-        socket.bind(&address.into())?;
-        Ok(socket.into())
-    };
-    let socket = bound().map_err(|source| EstablishError::Bind { address, source })?;
+    let failed = |source| EstablishError::Bind { address, source };
+    let socket = shared.net.bind(address).map_err(failed)?;
     let server = if listen { Some(server_config(shared, &Report::default())?) } else { None };
-    quinn::Endpoint::new(stable_endpoint(shared), server, socket, Arc::new(quinn::TokioRuntime))
-        .map_err(|source| EstablishError::Bind { address, source })
+    quinn::Endpoint::new_with_abstract_socket(stable_endpoint(shared), server, socket, shared.net.runtime())
+        .map_err(failed)
 }
 
 /// Keys that survive a restart, derived from the author key: after one, peers' packets for lost connections are answered
@@ -67,5 +58,6 @@ fn stable_endpoint(shared: &Shared) -> EndpointConfig {
     let ids = secret(b"connection ids");
     let ids = u64::from_be_bytes([ids[0], ids[1], ids[2], ids[3], ids[4], ids[5], ids[6], ids[7]]);
     config.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(ids)));
+    config.rng_seed(shared.net.rng_seed());
     config
 }

@@ -12,6 +12,8 @@ use crate::registry::RegistryError;
 /// TLS alerts (RFC 8446 §6.2) that speak about certificates; QUIC carries them as 0x100 + alert (RFC 9001 §4.8).
 const CERTIFICATE_ALERTS: [u64; 11] = [42, 43, 44, 45, 46, 48, 49, 51, 111, 113, 116];
 const NO_APPLICATION_PROTOCOL: u64 = 120;
+/// The alert for "we have no key exchange in common": versions, suites and signatures are the same on all nodes.
+const HANDSHAKE_FAILURE: u64 = 40;
 
 /// A connection that did not come about, or ended.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +32,23 @@ pub(crate) enum EstablishError {
     RefusedByPeer(u64),
     #[error("the peer does not speak this protocol version")]
     Alpn,
+    #[error(
+        "no key exchange in common: one side takes X25519MLKEM768 alone (mesh.post_quantum = \"require\"), the other does not \
+         offer it"
+    )]
+    KeyExchange,
+    #[error("asked for another peer, met `{0}`")]
+    SomebodyElse(SpiffeId),
+    #[error("too many handshakes are in flight")]
+    Busy,
+    #[error("in the circuit: {0}")]
+    CircuitTls(rustls::Error),
+    #[error("the circuit ended: {0}")]
+    Circuit(String),
+    #[error("the relay opened no circuit: {0}")]
+    Relay(String),
+    #[error("closed by this node")]
+    ClosedHere,
     #[error("no handshake within {} s", crate::limits::HANDSHAKE_TIME_MAX.as_secs())]
     Timeout,
     #[error("the peer sent no certificate")]
@@ -50,6 +69,16 @@ pub(crate) enum EstablishError {
     Ourselves,
     #[error("another node presents our own SPIFFE ID `{0}` with another author key")]
     OurName(SpiffeId),
+    #[error(
+        "another process runs with our own identity `{0}`: this data directory was copied and both copies run. Stop one of \
+         them for good"
+    )]
+    OurCopy(SpiffeId),
+    #[error(
+        "the peer is connected with another process of this very node, which answers: this data directory was copied and \
+         the original runs, or two processes run from it. Stop one of them for good"
+    )]
+    SecondProcess,
     #[error("the peer closed the connection: {text}")]
     ClosedByPeer { code: Option<CloseCode>, text: String },
     #[error("{0}")]
@@ -68,28 +97,59 @@ impl EstablishError {
         }
         let alert = |code: u64| code.checked_sub(0x100).filter(|alert| *alert < 0x100);
         match &error {
-            E::ConnectionClosed(close) => match alert(u64::from(close.error_code)) {
-                Some(NO_APPLICATION_PROTOCOL) => Self::Alpn,
-                Some(a) if CERTIFICATE_ALERTS.contains(&a) => Self::RefusedByPeer(a),
-                _ => Self::Quic(error),
-            },
+            E::ConnectionClosed(close) => {
+                alert(u64::from(close.error_code)).and_then(Self::of_alert).unwrap_or(Self::Quic(error))
+            }
             E::TransportError(e) => match alert(u64::from(e.code)) {
                 Some(NO_APPLICATION_PROTOCOL) => Self::Alpn,
+                Some(HANDSHAKE_FAILURE) => Self::KeyExchange,
                 _ => Self::Quic(error),
             },
             E::ApplicationClosed(close) => {
-                let code = CloseCode::from_wire(u64::from(close.error_code));
-                if code == Some(CloseCode::Ourselves) {
-                    return Self::Ourselves;
-                }
-                let name = code.map_or_else(|| close.error_code.to_string(), |c| c.to_string());
-                let reason: String =
-                    String::from_utf8_lossy(&close.reason).chars().filter(|c| !c.is_control()).collect();
-                let text = if reason.is_empty() || reason == name { name } else { format!("{name}: {reason}") };
-                Self::ClosedByPeer { code, text }
+                Self::closed_by_peer(close.error_code.into(), &String::from_utf8_lossy(&close.reason))
             }
             _ => Self::Quic(error),
         }
+    }
+
+    /// The same for the TLS in a circuit.
+    pub(crate) fn of_tls(error: &std::io::Error, refused: Option<&SvidError>) -> Self {
+        if let Some(reason) = refused {
+            return Self::Svid(reason.clone());
+        }
+        match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+            Some(rustls::Error::AlertReceived(alert)) => {
+                let alert = u8::from(*alert);
+                Self::of_alert(alert.into()).unwrap_or(Self::CircuitTls(rustls::Error::AlertReceived(alert.into())))
+            }
+            Some(rustls::Error::PeerIncompatible(rustls::PeerIncompatible::NoKxGroupsInCommon)) => Self::KeyExchange,
+            Some(rustls::Error::NoApplicationProtocol) => Self::Alpn,
+            Some(other) => Self::CircuitTls(other.clone()),
+            None => Self::Circuit(error.to_string()),
+        }
+    }
+
+    fn of_alert(alert: u64) -> Option<Self> {
+        match alert {
+            NO_APPLICATION_PROTOCOL => Some(Self::Alpn),
+            HANDSHAKE_FAILURE => Some(Self::KeyExchange),
+            a if CERTIFICATE_ALERTS.contains(&a) => Some(Self::RefusedByPeer(a)),
+            _ => None,
+        }
+    }
+
+    /// What the peer said when it closed.
+    pub(crate) fn closed_by_peer(code: u64, reason: &str) -> Self {
+        let known = CloseCode::from_wire(code);
+        match known {
+            Some(CloseCode::Ourselves) => return Self::Ourselves,
+            Some(CloseCode::SecondProcess) => return Self::SecondProcess,
+            _ => {}
+        }
+        let name = known.map_or_else(|| code.to_string(), |c| c.to_string());
+        let reason: String = reason.chars().filter(|c| !c.is_control()).collect();
+        let text = if reason.is_empty() || reason == name { name } else { format!("{name}: {reason}") };
+        Self::ClosedByPeer { code: known, text }
     }
 
     /// The code to close with, and to count.
@@ -104,14 +164,18 @@ impl EstablishError {
             Self::NotEnrolled(_) | Self::DataLaneClosed => CloseCode::NotEnrolled,
             Self::LaneOver => CloseCode::LaneOver,
             Self::OurName(_) => CloseCode::KeyConflict,
+            Self::OurCopy(_) | Self::SecondProcess => CloseCode::SecondProcess,
             Self::Ourselves => CloseCode::Ourselves,
             Self::Timeout => CloseCode::HandshakeTimeout,
             Self::Quic(quinn::ConnectionError::TimedOut) => CloseCode::HandshakeTimeout,
             Self::EnrolLane => CloseCode::Normal,
             Self::ClosedByPeer { code, .. } => code.unwrap_or(CloseCode::Protocol),
-            Self::Bind { .. } | Self::Interfaces(_) | Self::Tls(_) | Self::Connect(_) | Self::Alpn | Self::Quic(_) => {
-                CloseCode::Protocol
-            }
+            Self::SomebodyElse(_) => CloseCode::Certificate,
+            Self::Busy => CloseCode::Busy,
+            Self::ClosedHere => CloseCode::Normal,
+            Self::Circuit(_) | Self::CircuitTls(_) | Self::Relay(_) => CloseCode::Protocol,
+            Self::Bind { .. } | Self::Interfaces(_) | Self::Tls(_) | Self::Connect(_) => CloseCode::Protocol,
+            Self::Alpn | Self::KeyExchange | Self::Quic(_) => CloseCode::Protocol,
         }
     }
 

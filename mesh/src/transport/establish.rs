@@ -4,20 +4,24 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use cauldron_identity::PublicKey;
 use cauldron_identity::x509::CertificateDer;
 use libp2p::PeerId;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::timeout;
 
-use super::muxer::{Guarded, Muxer};
+use super::admit::{self, Session};
+use super::guard::Guarded;
+use super::muxer::QuicMuxer;
+use super::wire::QuicWire;
 use super::{EstablishError, Shared, endpoint};
-use crate::admission::{self, AdmissionError, FRAME_BYTES, Side};
+use crate::admission::{Lane, Side};
 use crate::code::CloseCode;
 use crate::limits::HANDSHAKE_TIME_MAX;
-use crate::peer_id::{data_peer_id_of, peer_id_of};
-use crate::registry::PeerInfo;
+use crate::registry::Wire;
 use crate::tls::{self, Report};
+
+/// An admitted connection of our own UDP sockets.
+pub(crate) type Direct = Guarded<QuicMuxer>;
 
 /// Dials and admits. Where a certificate stands in the way, its own or the peer's, the data lane carries facts until the
 /// certificates are right again.
@@ -25,7 +29,7 @@ pub(super) async fn dial(
     shared: Arc<Shared>,
     endpoint: quinn::Endpoint,
     to: SocketAddr,
-) -> Result<(PeerId, Muxer), EstablishError> {
+) -> Result<(PeerId, Direct), EstablishError> {
     let refused = match dial_mesh(&shared, &endpoint, to).await {
         Err(e) if e.code() == CloseCode::Certificate && shared.enrolled.is_some() => e,
         result => return result,
@@ -47,9 +51,9 @@ async fn dial_data(
     shared: &Arc<Shared>,
     endpoint: &quinn::Endpoint,
     to: SocketAddr,
-) -> Result<(PeerId, Muxer), EstablishError> {
+) -> Result<(PeerId, Direct), EstablishError> {
     let changes = shared.source.subscribe();
-    let crypto = tls::data_client(shared.source.provider()).map_err(EstablishError::Tls)?;
+    let crypto = tls::data_client(&shared.terms).map_err(EstablishError::Tls)?;
     let mut config = quinn::ClientConfig::new(Arc::new(crypto));
     config.transport_config(shared.quic.clone());
     let connecting = endpoint.connect_with(config, to, tls::SERVER_NAME)?;
@@ -64,9 +68,9 @@ async fn dial_mesh(
     shared: &Arc<Shared>,
     endpoint: &quinn::Endpoint,
     to: SocketAddr,
-) -> Result<(PeerId, Muxer), EstablishError> {
+) -> Result<(PeerId, Direct), EstablishError> {
     let (report, changes) = (Report::default(), shared.source.subscribe());
-    let crypto = tls::mesh_client(&shared.source, &report).map_err(EstablishError::Tls)?;
+    let crypto = tls::mesh_client(&shared.terms, &shared.source, &report).map_err(EstablishError::Tls)?;
     let mut config = quinn::ClientConfig::new(Arc::new(crypto));
     config.transport_config(shared.quic.clone());
     let connecting = endpoint.connect_with(config, to, tls::SERVER_NAME)?;
@@ -82,7 +86,7 @@ pub(super) async fn accept(
     shared: Arc<Shared>,
     incoming: quinn::Incoming,
     slot: OwnedSemaphorePermit,
-) -> Result<(PeerId, Muxer), EstablishError> {
+) -> Result<(PeerId, Direct), EstablishError> {
     let _gauge = Gauge::up(&shared);
     let (report, changes) = (Report::default(), shared.source.subscribe());
     let work = async {
@@ -108,155 +112,74 @@ async fn admit(
     side: Side,
     report: Option<&Report>,
     changes: watch::Receiver<u64>,
-) -> Result<(PeerId, Muxer), EstablishError> {
+) -> Result<(PeerId, Direct), EstablishError> {
     let guard = CloseOnDrop(Some(connection.clone()));
+    let mut session = QuicSession(connection.clone());
     let result = match report {
-        Some(report) => admitted(shared, connection, side, report, changes).await,
-        None => admitted_to_data(shared, connection, side, changes).await,
+        Some(report) => admit::to_mesh(shared, &mut session, side, report, changes, None).await,
+        None => admit::to_data(shared, &mut session, side, changes).await,
     };
-    match &result {
-        Ok(_) => shared.counters.admitted.fetch_add(1, Relaxed),
+    match result {
+        Ok(admitted) => {
+            shared.counters.admitted.fetch_add(1, Relaxed);
+            guard.keep();
+            let peer = admitted.peer;
+            let wire = session.wire();
+            Ok((peer, Guarded::new(shared, QuicMuxer::new(connection), wire, admitted)))
+        }
         Err(error) => {
-            guard.close(error);
-            return result;
+            guard.close(&error);
+            Err(error)
         }
-    };
-    guard.keep();
-    result
-}
-
-async fn admitted(
-    shared: &Arc<Shared>,
-    connection: quinn::Connection,
-    side: Side,
-    report: &Report,
-    changes: watch::Receiver<u64>,
-) -> Result<(PeerId, Muxer), EstablishError> {
-    if alpn(&connection).as_deref() != Some(tls::ALPN_MESH) {
-        return Err(EstablishError::Alpn);
-    }
-    let chain = peer_chain(&connection)?;
-    let svid = report.svid().ok_or(EstablishError::NoCertificate)?;
-    let id = svid.spiffe_id.clone();
-    let peer = peer_id_of(&id);
-    let mut exporter = [0; 32];
-    let denied = |source| EstablishError::Admission { id: id.clone(), source };
-    connection
-        .export_keying_material(&mut exporter, admission::EXPORTER_LABEL, b"")
-        .map_err(|_| denied(AdmissionError::Proof))?;
-    let own = admission::seal(&shared.author, &shared.mesh_id, side, shared.source.spiffe_id(), &exporter);
-    let read = async |connection: &quinn::Connection| -> Result<PublicKey, EstablishError> {
-        let frame = read_frame(connection).await?;
-        admission::open(&frame, &shared.mesh_id, side.other(), &id, &exporter).map_err(denied)
-    };
-
-    // The dialer's frame first; the listener answers only a dialer that it has let in.
-    let register = |author: PublicKey| {
-        if peer == shared.local_peer {
-            let ours = author == shared.author.public();
-            return Err(if ours { EstablishError::Ourselves } else { EstablishError::OurName(id.clone()) });
-        }
-        let info = PeerInfo { spiffe_id: id.clone(), author, svid_not_after_s: Some(svid.not_after_s) };
-        Ok(shared.registry.add(peer, info, connection.clone())?)
-    };
-    let lease = match side {
-        Side::Dialer => {
-            write_frame(&connection, &own).await?;
-            register(read(&connection).await?)?
-        }
-        Side::Listener => {
-            let lease = register(read(&connection).await?)?;
-            write_frame(&connection, &own).await?;
-            lease
-        }
-    };
-    let guarded = Guarded::Svid { chain, not_after_s: svid.not_after_s, changes };
-    Ok((peer, Muxer::new(shared, connection, guarded, lease)))
-}
-
-/// The data lane: both sides prove an enrolled author key over the TLS exporter; nothing that expires is asked for.
-async fn admitted_to_data(
-    shared: &Arc<Shared>,
-    connection: quinn::Connection,
-    side: Side,
-    changes: watch::Receiver<u64>,
-) -> Result<(PeerId, Muxer), EstablishError> {
-    if alpn(&connection).as_deref() != Some(tls::ALPN_DATA) {
-        return Err(EstablishError::Alpn);
-    }
-    if shared.enrolled.is_none() {
-        return Err(EstablishError::DataLaneClosed);
-    }
-    let denied = EstablishError::DataProof;
-    let mut exporter = [0; 32];
-    connection
-        .export_keying_material(&mut exporter, admission::DATA_EXPORTER_LABEL, b"")
-        .map_err(|_| denied(AdmissionError::Proof))?;
-    let own = admission::seal_data(&shared.author, &shared.mesh_id, side, &exporter);
-    let read = async || -> Result<(PeerId, PeerInfo), EstablishError> {
-        let frame = read_frame(&connection).await?;
-        let author = admission::open_data(&frame, &shared.mesh_id, side.other(), &exporter).map_err(denied)?;
-        if author == shared.author.public() {
-            return Err(EstablishError::Ourselves);
-        }
-        let unknown = || EstablishError::NotEnrolled(author.author_id().short());
-        let spiffe_id = shared.name_of(&author).ok_or_else(unknown)?;
-        Ok((data_peer_id_of(&spiffe_id), PeerInfo { spiffe_id, author, svid_not_after_s: None }))
-    };
-    let register = |(peer, info): (PeerId, PeerInfo)| {
-        let author = info.author;
-        Ok::<_, EstablishError>((peer, author, shared.registry.add(peer, info, connection.clone())?))
-    };
-    // The dialer proves itself first: a stranger who dials learns no author key.
-    let (peer, author, lease) = match side {
-        Side::Dialer => {
-            write_frame(&connection, &own).await?;
-            register(read().await?)?
-        }
-        Side::Listener => {
-            let registered = register(read().await?)?;
-            write_frame(&connection, &own).await?;
-            registered
-        }
-    };
-    Ok((peer, Muxer::new(shared, connection, Guarded::Author { author, changes }, lease)))
-}
-
-async fn read_frame(connection: &quinn::Connection) -> Result<[u8; FRAME_BYTES], EstablishError> {
-    let closed = |e| EstablishError::of(e, None);
-    let mut stream = connection.accept_uni().await.map_err(closed)?;
-    let mut frame = [0; FRAME_BYTES];
-    match stream.read_exact(&mut frame).await {
-        Ok(()) => Ok(frame),
-        Err(quinn::ReadExactError::ReadError(quinn::ReadError::ConnectionLost(e))) => Err(closed(e)),
-        // A frame that is cut off reads as one that cannot prove anything.
-        Err(_) => Ok([u8::MAX; FRAME_BYTES]),
     }
 }
 
-async fn write_frame(connection: &quinn::Connection, frame: &[u8]) -> Result<(), EstablishError> {
-    let closed = |e| EstablishError::of(e, None);
-    let mut stream = connection.open_uni().await.map_err(closed)?;
-    if let Err(quinn::WriteError::ConnectionLost(e)) = stream.write_all(frame).await {
-        return Err(closed(e));
+struct QuicSession(quinn::Connection);
+
+impl Session for QuicSession {
+    fn alpn(&self) -> Option<Vec<u8>> {
+        alpn(&self.0)
     }
-    // Fails only if the stream was finished or stopped already; the peer then says no by closing.
-    let _ = stream.finish();
-    Ok(())
+
+    fn peer_chain(&self) -> Option<Vec<CertificateDer<'static>>> {
+        self.0.peer_identity()?.downcast::<Vec<CertificateDer<'static>>>().ok().map(|chain| *chain)
+    }
+
+    fn exporter(&self, label: &[u8]) -> Option<[u8; 32]> {
+        let mut out = [0; 32];
+        self.0.export_keying_material(&mut out, label, b"").ok().map(|()| out)
+    }
+
+    async fn read(&mut self, lane: Lane<'_>) -> Result<Vec<u8>, EstablishError> {
+        let closed = |e| EstablishError::of(e, None);
+        let mut stream = self.0.accept_uni().await.map_err(closed)?;
+        let mut frame = vec![0; lane.frame_bytes()];
+        match stream.read_exact(&mut frame).await {
+            Ok(()) => Ok(frame),
+            Err(quinn::ReadExactError::ReadError(quinn::ReadError::ConnectionLost(e))) => Err(closed(e)),
+            Err(_) => Ok(Vec::new()),
+        }
+    }
+
+    async fn write(&mut self, frame: &[u8]) -> Result<(), EstablishError> {
+        let closed = |e| EstablishError::of(e, None);
+        let mut stream = self.0.open_uni().await.map_err(closed)?;
+        if let Err(quinn::WriteError::ConnectionLost(e)) = stream.write_all(frame).await {
+            return Err(closed(e));
+        }
+        // Fails only if the stream was finished or stopped already; the peer then says no by closing.
+        let _ = stream.finish();
+        Ok(())
+    }
+
+    fn wire(&self) -> Arc<dyn Wire> {
+        Arc::new(QuicWire(self.0.clone()))
+    }
 }
 
 fn alpn(connection: &quinn::Connection) -> Option<Vec<u8>> {
     let data = connection.handshake_data()?.downcast::<quinn::crypto::rustls::HandshakeData>().ok()?;
     data.protocol
-}
-
-fn peer_chain(connection: &quinn::Connection) -> Result<Vec<CertificateDer<'static>>, EstablishError> {
-    connection
-        .peer_identity()
-        .and_then(|identity| identity.downcast::<Vec<CertificateDer<'static>>>().ok())
-        .map(|chain| *chain)
-        .filter(|chain| !chain.is_empty())
-        .ok_or(EstablishError::NoCertificate)
 }
 
 /// A connection whose admission is abandoned (time-out, node stops) is closed with a code, not left to idle.

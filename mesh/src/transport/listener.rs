@@ -8,14 +8,13 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, Waker};
 
 use futures::future::BoxFuture;
-use futures::{FutureExt, Stream, StreamExt};
-use if_watch::IfEvent;
-use if_watch::tokio::IfWatcher;
+use futures::{FutureExt, Stream};
 use libp2p::core::transport::{ListenerId, TransportEvent};
 
 use super::{EstablishError, Shared, SpiffeQuic, endpoint, establish, multiaddr_of};
 use crate::code::CloseCode;
 use crate::limits::{PENDING_HANDSHAKES_MAX, PENDING_HANDSHAKES_RETRY};
+use crate::net::{InterfaceEvent, Interfaces};
 
 type Event = TransportEvent<<SpiffeQuic as libp2p::Transport>::ListenerUpgrade, EstablishError>;
 
@@ -27,7 +26,7 @@ pub(super) struct Listener {
     local: SocketAddr,
     accept: BoxFuture<'static, Option<quinn::Incoming>>,
     /// Only for a wildcard address: one listening address per interface.
-    interfaces: Option<IfWatcher>,
+    interfaces: Option<Interfaces>,
     addresses: BTreeSet<IpAddr>,
     events: VecDeque<Event>,
     closed: bool,
@@ -51,7 +50,7 @@ impl Listener {
             waker: None,
         };
         if local.ip().is_unspecified() {
-            listener.interfaces = Some(IfWatcher::new().map_err(EstablishError::Interfaces)?);
+            listener.interfaces = Some(listener.shared.net.interfaces().map_err(EstablishError::Interfaces)?);
         } else {
             listener.up(local.ip());
         }
@@ -102,20 +101,28 @@ impl Listener {
     }
 
     fn poll_interfaces(&mut self, cx: &mut Context<'_>) {
-        while let Some(watcher) = &mut self.interfaces {
-            match watcher.poll_next_unpin(cx) {
-                Poll::Ready(Some(Ok(IfEvent::Up(net)))) if net.addr().is_ipv4() == self.local.is_ipv4() => {
-                    self.up(net.addr());
-                }
-                Poll::Ready(Some(Ok(IfEvent::Down(net)))) => self.down(net.addr()),
-                Poll::Ready(Some(Ok(IfEvent::Up(_)))) => {}
+        while let Some(interfaces) = &mut self.interfaces {
+            match interfaces.as_mut().poll_next(cx) {
+                Poll::Ready(Some(Ok(InterfaceEvent::Up(ip)))) if self.serves(ip) => self.up(ip),
+                Poll::Ready(Some(Ok(InterfaceEvent::Up(_)))) => {}
+                Poll::Ready(Some(Ok(InterfaceEvent::Down(ip)))) => self.down(ip),
                 Poll::Ready(Some(Err(error))) => {
                     let error = EstablishError::Interfaces(error);
                     self.events.push_back(TransportEvent::ListenerError { listener_id: self.id, error });
                     self.interfaces = None;
                 }
-                Poll::Ready(None) | Poll::Pending => return,
+                Poll::Ready(None) => self.interfaces = None,
+                Poll::Pending => return,
             }
+        }
+    }
+
+    /// Whether others can reach a wildcard socket at this address. A link-local IPv6 address means nothing without the
+    /// name of an interface (RFC 4007 §6), which differs from machine to machine.
+    fn serves(&self, ip: IpAddr) -> bool {
+        match ip {
+            IpAddr::V4(_) => self.local.is_ipv4(),
+            IpAddr::V6(ip) => self.local.is_ipv6() && !ip.is_unicast_link_local(),
         }
     }
 

@@ -4,16 +4,22 @@
 //! the peer's SVID runs out or its trust is withdrawn. One UDP port serves all lanes; the ALPN says which.
 
 mod address;
+mod admit;
+mod circuit;
+mod circuit_muxer;
 mod endpoint;
 mod error;
 mod establish;
+mod guard;
 mod listener;
 mod muxer;
+mod wire;
 
-pub(crate) use address::{multiaddr_of, socket_addr_of};
+pub(crate) use address::{multiaddr_of, relay_addr_of, socket_addr_of};
+pub(crate) use circuit::{Circuit, End, establish as establish_circuit};
 pub(crate) use endpoint::quic_parameters;
 pub(crate) use error::EstablishError;
-pub(crate) use muxer::Muxer;
+pub(crate) use establish::Direct;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -30,24 +36,33 @@ use libp2p::core::transport::{DialOpts, ListenerId, PortUse, TransportError, Tra
 use libp2p::{Multiaddr, PeerId, Transport};
 use tokio::sync::Semaphore;
 
-use crate::config::Enrolled;
+use crate::admission::Process;
+use crate::config::{Enrolled, MeshConfig};
 use crate::counters::Counters;
 use crate::enrol::EnrolLane;
+use crate::hello::Features;
 use crate::limits::PENDING_HANDSHAKES_MAX;
+use crate::net::Net;
 use crate::registry::Registry;
 use crate::source::SvidSource;
+use crate::tls::Terms;
 use listener::Listener;
 
 /// What all connections of one node share.
 pub(crate) struct Shared {
+    pub(crate) net: Arc<dyn Net>,
+    pub(crate) terms: Terms,
     pub(crate) source: Arc<SvidSource>,
     pub(crate) author: Arc<AuthorKey>,
+    pub(crate) process: Process,
     pub(crate) mesh_id: MeshId,
     pub(crate) local_peer: PeerId,
     pub(crate) registry: Arc<Registry>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) enrol: EnrolLane,
     pub(crate) enrolled: Option<Enrolled>,
+    /// Whether circuits of others are carried.
+    pub(crate) relay: bool,
     pub(crate) handshakes: Arc<Semaphore>,
     pub(crate) quic: Arc<quinn::TransportConfig>,
     /// Sockets in use, so that stopping can wait for their last packets.
@@ -55,24 +70,22 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(
-        source: Arc<SvidSource>,
-        author: Arc<AuthorKey>,
-        mesh_id: MeshId,
-        connections_max: usize,
-        counters: Arc<Counters>,
-        enrol: EnrolLane,
-        enrolled: Option<Enrolled>,
-    ) -> Arc<Self> {
+    pub(crate) fn new(config: MeshConfig, counters: Arc<Counters>) -> Arc<Self> {
+        let relays = if config.relay { Features::RELAY } else { Features::NONE };
+        let wires = Features::CIRCUITS | relays;
         Arc::new(Self {
-            local_peer: crate::peer_id::peer_id_of(source.spiffe_id()),
-            source,
-            author,
-            mesh_id,
-            registry: Registry::new(connections_max),
+            net: config.net,
+            terms: Terms::new(config.post_quantum, config.versions.0),
+            local_peer: crate::peer_id::peer_id_of(config.source.spiffe_id()),
+            source: config.source,
+            author: config.author,
+            process: Process { nonce: config.process, features: config.features | wires },
+            mesh_id: config.mesh_id,
+            registry: Registry::new(config.connections_max),
+            enrol: EnrolLane::new(config.enrol, counters.clone()),
             counters,
-            enrol,
-            enrolled,
+            enrolled: config.enrolled,
+            relay: config.relay,
             handshakes: Arc::new(Semaphore::new(PENDING_HANDSHAKES_MAX)),
             quic: Arc::new(endpoint::quic_parameters()),
             endpoints: Mutex::default(),
@@ -134,7 +147,7 @@ impl SpiffeQuic {
 }
 
 impl Transport for SpiffeQuic {
-    type Output = (PeerId, Muxer);
+    type Output = (PeerId, Direct);
     type Error = EstablishError;
     type ListenerUpgrade = BoxFuture<'static, Result<Self::Output, Self::Error>>;
     type Dial = BoxFuture<'static, Result<Self::Output, Self::Error>>;
@@ -164,8 +177,10 @@ impl Transport for SpiffeQuic {
             return Err(refused());
         }
         match (opts.role, opts.port_use) {
-            // Hole punching needs a relay to agree on the moment; there is none yet.
+            // A hole is punched from the port that the peer knows. libp2p's DCUtR never asks for another one.
             (Endpoint::Listener, PortUse::New) => Err(refused()),
+            // DCUtR lets both sides dial at one moment, each from its listener's socket: each one's first packet opens its
+            // own NAT for the other's, whichever of them arrives. Two connections of one process are one link.
             (Endpoint::Dialer, _) | (Endpoint::Listener, PortUse::Reuse) => {
                 let endpoint = self.endpoint_towards(to, opts.port_use).map_err(TransportError::Other)?;
                 Ok(Box::pin(establish::dial(self.shared.clone(), endpoint, to)))

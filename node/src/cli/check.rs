@@ -254,11 +254,13 @@ fn root_key(config: &Config) -> Finding {
 
 /// Binds the port and lets it go: only the operating system knows whether it is free.
 fn mesh_port(config: &Config) -> Finding {
-    let listen = config.mesh.listen;
-    match UdpSocket::bind(listen) {
-        Ok(_) => Ok(format!("{listen} is free")),
-        Err(e) => Err(format!("{listen}: {e}; stop what uses it, or change mesh.listen")),
+    for listen in &config.mesh.listen {
+        if let Err(e) = UdpSocket::bind(listen) {
+            return Err(format!("{listen}: {e}; stop what uses it, or change mesh.listen"));
+        }
     }
+    let listen: Vec<_> = config.mesh.listen.iter().map(ToString::to_string).collect();
+    Ok(format!("{} is free", listen.join(", ")))
 }
 
 fn socket(path: &Path) -> Finding {

@@ -25,6 +25,7 @@ use std::time::Duration;
 use cauldron_agents::connector::Fencing;
 use cauldron_agents::net::Cidr;
 use cauldron_identity::{MeshId, Role, SpiffeId, TrustDomain};
+use cauldron_mesh::PostQuantum;
 
 pub use address::PeerAddr;
 pub use federation::{Endpoint, Federation, ForeignDomain, Profile, endpoint_url};
@@ -155,8 +156,8 @@ pub struct Workload {
 pub struct Mesh {
     /// The trust domain of this node.
     pub trust_domain: TrustDomain,
-    /// The UDP address for peers and joining nodes.
-    pub listen: SocketAddr,
+    /// The UDP addresses for peers and joining nodes; at least one.
+    pub listen: Vec<SocketAddr>,
     /// Where others reach this node; goes into the tokens minted here.
     pub advertise: Vec<PeerAddr>,
     /// Peers to call.
@@ -165,6 +166,8 @@ pub struct Mesh {
     pub first: bool,
     /// The pinned charter hash, when the file pins one beside the data directory.
     pub charter: Option<MeshId>,
+    /// Whether peers without a post-quantum key exchange are let in.
+    pub post_quantum: PostQuantum,
 }
 
 /// `[authority]`, where it is enabled.

@@ -7,6 +7,8 @@ use std::time::Duration;
 use cauldron_agents::net::Cidr;
 use cauldron_identity::scope::is_name;
 use cauldron_identity::{MeshId, Role, SpiffeId, TrustDomain};
+use cauldron_mesh::PostQuantum;
+use cauldron_mesh::limits::LISTEN_ADDRESSES_MAX;
 use cauldron_store::CACHE_BYTES_DEFAULT;
 
 use super::identity;
@@ -106,8 +108,7 @@ fn mesh(r: &Reader<'_>) -> Option<Mesh> {
         r.problem("mesh.trust_domain", "is missing", "write the trust domain of the mesh, such as \"acme.example\"");
     }
     let trust_domain = r.parsed("mesh.trust_domain", |t| TrustDomain::new(t), "write a name such as \"acme.example\"");
-    let listen_given = r.address("mesh.listen");
-    let listen = listen_given.unwrap_or(SocketAddr::from(([0, 0, 0, 0], 7443)));
+    let listen = listen(r);
     let address_hint = "write host:port, such as \"hq.example:7443\" or \"[2001:db8::5]:7443\"";
     let peers = |key| r.list(key, str::parse::<PeerAddr>, address_hint).unwrap_or_default();
     let (advertise, join) = (peers("mesh.advertise"), peers("mesh.join"));
@@ -118,11 +119,36 @@ fn mesh(r: &Reader<'_>) -> Option<Mesh> {
         r.problem("mesh.join", "is empty", "name one peer, or set mesh.first = true");
     }
     let charter = r.parsed("mesh.charter", str::parse::<MeshId>, "write the mesh id, 64 lower-case hex characters");
-    let advertise = match advertise.is_empty() && !listen.ip().is_unspecified() {
-        true => vec![PeerAddr::from(listen)],
-        false => advertise,
+    let told = listen.iter().copied().filter(|address| !address.ip().is_unspecified());
+    let advertise = if advertise.is_empty() { told.map(PeerAddr::from).collect() } else { advertise };
+    let insists = |text: &str| match text {
+        "prefer" => Ok(PostQuantum::Prefer),
+        "require" => Ok(PostQuantum::Require),
+        _ => Err("is neither"),
     };
-    Some(Mesh { trust_domain: trust_domain?, listen, advertise, join, first, charter })
+    let post_quantum = r.parsed("mesh.post_quantum", insists, "write \"prefer\" or \"require\"").unwrap_or_default();
+    Some(Mesh { trust_domain: trust_domain?, listen, advertise, join, first, charter, post_quantum })
+}
+
+/// Where the mesh listens: each address once, and not more of them than there can be sockets.
+fn listen(r: &Reader<'_>) -> Vec<SocketAddr> {
+    let given = r.addresses("mesh.listen").unwrap_or_default();
+    let mut listen: Vec<SocketAddr> = Vec::new();
+    for address in given {
+        if listen.contains(&address) {
+            r.problem("mesh.listen", &format!("names {address} twice"), "name each address once");
+        } else {
+            listen.push(address);
+        }
+    }
+    if listen.len() > LISTEN_ADDRESSES_MAX {
+        let what = format!("has {} addresses, at most {LISTEN_ADDRESSES_MAX} are listened on", listen.len());
+        r.problem("mesh.listen", &what, "write 0.0.0.0 or [::] for every address of a family");
+    }
+    if listen.is_empty() {
+        listen.push(SocketAddr::from(([0, 0, 0, 0], 7443)));
+    }
+    listen
 }
 
 fn authority(r: &Reader<'_>, base: &Path, node: Option<&Node>) -> (Option<Authority>, Option<SiteIssuer>) {

@@ -256,6 +256,22 @@ impl<'t> Reader<'t> {
         Some(self.texts(name, items, parse, hint))
     }
 
+    /// One text, or a list of at least one, each understood by `parse`.
+    pub(super) fn one_or_more<T, E: ToString>(
+        &self,
+        name: &str,
+        parse: impl Fn(&str) -> Result<T, E>,
+        hint: &str,
+    ) -> Option<Vec<T>> {
+        let Some(items) = self.find(name)?.get_ref().as_array() else {
+            return self.parsed(name, parse, hint).map(|one| vec![one]);
+        };
+        if items.is_empty() {
+            self.problem(name, "is empty", hint);
+        }
+        Some(self.texts(name, items, parse, hint))
+    }
+
     /// The members of a list of texts that `parse` understands.
     fn texts<T, E: ToString>(
         &self,
@@ -334,9 +350,16 @@ impl<'t> Reader<'t> {
 
     /// A socket address with a usable port.
     pub(super) fn address(&self, name: &str) -> Option<SocketAddr> {
-        self.parsed(name, socket_address, "write an IP address and a port, such as \"0.0.0.0:7443\" or \"[::]:7443\"")
+        self.parsed(name, socket_address, ADDRESS_HINT)
+    }
+
+    /// One `address:port`, or several.
+    pub(super) fn addresses(&self, name: &str) -> Option<Vec<SocketAddr>> {
+        self.one_or_more(name, socket_address, ADDRESS_HINT)
     }
 }
+
+const ADDRESS_HINT: &str = "write an IP address and a port, such as \"0.0.0.0:7443\" or \"[::]:7443\"";
 
 /// One table of a list.
 pub(super) struct Item<'r, 't> {

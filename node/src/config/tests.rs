@@ -156,7 +156,7 @@ fn keys_in_the_wrong_place_are_recognised() {
               5:1  mesh.svid_lifetime is no key of this configuration
                    → did you mean `authority.svid_lifetime`?
               6:1  mesh.password is no key of this configuration
-                   → [mesh] has advertise, charter, first, join, listen, trust_domain
+                   → [mesh] has advertise, charter, first, join, listen, post_quantum, trust_domain
               -    node.name is missing
                    → name this node: write 1 to 63 of a-z, 0-9 and '-', not at either end
             Hint: docs/configuration.md lists every key with its meaning, unit and default"#]],
@@ -260,7 +260,8 @@ fn a_small_file_gives_a_whole_configuration() {
     assert_eq!(config.node.socket, Path::new("/etc/cauldron/../lib/lyon/node.sock"));
     assert_eq!(config.node.socket_mode, 0o660);
     assert_eq!(config.mesh.join.iter().map(ToString::to_string).collect::<Vec<_>>(), ["hq.test:7443"]);
-    assert_eq!(config.mesh.listen.port(), 7443);
+    assert_eq!(config.mesh.listen.iter().map(ToString::to_string).collect::<Vec<_>>(), ["0.0.0.0:7443"]);
+    assert_eq!(config.mesh.post_quantum, PostQuantum::Prefer);
     assert_eq!(config.authority, None);
     let agent = config.sshd_agent().expect("configured");
     assert_eq!((agent.threshold, agent.window_s, agent.ttl_s), (5, 600, 20));
@@ -275,6 +276,34 @@ fn a_first_node_is_a_coordinator_that_advertises_where_it_listens() {
     assert_eq!(config.identity.spiffe_id.to_string(), "spiffe://acme.test/coordinator/hq");
     assert_eq!(config.mesh.advertise.iter().map(ToString::to_string).collect::<Vec<_>>(), ["127.0.0.1:7443"]);
     assert_eq!(config.authority.map(|a| a.svid_lifetime.as_secs()), Some(3_600));
+}
+
+#[test]
+fn a_node_listens_on_several_addresses_and_every_mistake_in_them_is_told() {
+    let with = |listen: &str| {
+        format!(
+            "[node]\nname = \"hq\"\nsite = \"lyon\"\n[mesh]\ntrust_domain = \"acme.test\"\njoin = [\"a.test:1\"]\nlisten = {listen}\n"
+        )
+    };
+    let config = parse(&with("[\"0.0.0.0:7443\", \"[::]:7443\", \"192.0.2.1:7444\"]\npost_quantum = \"require\""))
+        .expect("valid");
+    let listen: Vec<_> = config.mesh.listen.iter().map(ToString::to_string).collect();
+    assert_eq!(listen, ["0.0.0.0:7443", "[::]:7443", "192.0.2.1:7444"]);
+    assert_eq!(config.mesh.advertise.iter().map(ToString::to_string).collect::<Vec<_>>(), ["192.0.2.1:7444"]);
+    assert_eq!(config.mesh.post_quantum, PostQuantum::Require);
+    let many: Vec<String> = (1..=17).map(|n| format!("\"192.0.2.{n}:7443\"")).collect();
+    for (listen, says) in [
+        ("[]".to_owned(), "is empty"),
+        ("[\"0.0.0.0:7443\", \"0.0.0.0:7443\"]".to_owned(), "names 0.0.0.0:7443 twice"),
+        ("[\"0.0.0.0:0\"]".to_owned(), "the port must be between 1 and 65535"),
+        ("[\"hq.test:7443\"]".to_owned(), "mesh.listen[0]"),
+        ("7443".to_owned(), "mesh.listen"),
+        (format!("[{}]", many.join(", ")), "at most 16"),
+        ("\"0.0.0.0:7443\"\npost_quantum = \"yes\"".to_owned(), "write \"prefer\" or \"require\""),
+    ] {
+        let error = parse(&with(&listen)).expect_err(&listen).to_string();
+        assert!(error.contains(says), "{listen}: {error}");
+    }
 }
 
 #[test]

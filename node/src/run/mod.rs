@@ -183,8 +183,10 @@ struct Door {
 impl Sockets {
     async fn bind(config: &Config) -> Result<Self, CliError> {
         // The mesh opens its port only with an SVID; a port that is taken must be known before a token is spent on one.
-        let port = std::net::UdpSocket::bind(config.mesh.listen).map_err(|e| mesh_port(config, &e))?;
-        drop(port);
+        for address in &config.mesh.listen {
+            let port = std::net::UdpSocket::bind(address).map_err(|e| mesh_port(&address.to_string(), &e))?;
+            drop(port);
+        }
         let socket = api::bind(&config.node.socket, config.node.socket_mode)
             .map_err(|e| CliError::config("cannot serve the API").because(&e))?;
         let _file = SocketFile(config.node.socket.clone());
@@ -208,8 +210,8 @@ impl Sockets {
     }
 }
 
-fn mesh_port(config: &Config, why: &(dyn std::error::Error + 'static)) -> CliError {
-    CliError::config(format!("cannot listen for the mesh on UDP {}", config.mesh.listen))
+fn mesh_port(address: &str, why: &(dyn std::error::Error + 'static)) -> CliError {
+    CliError::config(format!("cannot listen for the mesh on UDP {address}"))
         .because(why)
         .hint("free the port, or name another one in mesh.listen")
 }
@@ -271,13 +273,15 @@ impl Running {
         };
         let members = lane::Members::default();
         members.set(core.enrolled());
+        let listen = config.mesh.listen.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         let (mesh, events) = Mesh::start(MeshConfig {
             enrolled: Some(members.enrolled()),
             peers: config.mesh.join.iter().map(ToString::to_string).collect(),
             enrol: issuer.is_some().then_some(enrol),
-            ..MeshConfig::new(config.mesh.listen, mesh_id, author.clone(), source.clone())
+            post_quantum: config.mesh.post_quantum,
+            ..MeshConfig::on(config.mesh.listen.clone(), mesh_id, author.clone(), source.clone())
         })
-        .map_err(|e| mesh_port(&config, &e))?;
+        .map_err(|e| mesh_port(&listen, &e))?;
 
         let (within, externals) = (config.connectors.answer_within, config.connectors.externals.clone());
         let (hands, mut threads) = effects::Hands::start(connectors, externals, &node, &clock, within, &stop_threads)
@@ -372,7 +376,7 @@ impl Running {
         tracing::info!(
             spiffe_id = %config.identity.spiffe_id,
             mesh = %mesh_id.short(),
-            listen = %config.mesh.listen,
+            listen,
             socket = %config.node.socket.display(),
             "the node runs"
         );

@@ -1,5 +1,8 @@
 //! The one task that owns the Swarm: it turns connections into links, and keeps the order of events.
 
+mod dials;
+mod status;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,23 +13,27 @@ use cauldron_identity::PublicKey;
 use futures::StreamExt;
 use libp2p::core::ConnectedPoint;
 use libp2p::core::transport::TransportError;
-use libp2p::swarm::dial_opts::DialOpts;
-use libp2p::swarm::{ConnectionError, ConnectionId, DialError, ListenError, Swarm, SwarmEvent};
-use libp2p::{Multiaddr, PeerId, Stream};
+use libp2p::multiaddr::Protocol;
+use libp2p::swarm::{ConnectionError, ConnectionId, Swarm, SwarmEvent};
+use libp2p::{PeerId, Stream};
 use libp2p_stream::{Control, IncomingStreams};
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::code::CloseCode;
-use crate::config::{Direction, MeshError, MeshEvent};
+use crate::config::{LinkPath, MeshError, MeshEvent};
 use crate::dialler::Dialler;
-use crate::handle::{Command, LinkStatus, MeshStatus, Outboxes, TargetStatus};
-use crate::limits::{EVENTS_WAITING_MAX, RECEIVED_FRAMES_MAX, RESOLVE_TIME_MAX};
+use crate::handle::{Command, Outboxes};
+use crate::hello::Features;
+use crate::limits::{EVENTS_WAITING_MAX, RECEIVED_FRAMES_MAX};
 use crate::link::{self, Ended, Outbox, SYNC};
+use crate::peer_id::peer_id_of;
 use crate::registry::PeerInfo;
+use crate::reservations::Reservations;
 use crate::swarm::{Behaviour, BehaviourEvent};
-use crate::transport::{EstablishError, Shared, multiaddr_of, socket_addr_of};
+use crate::transport::{EstablishError, Shared, multiaddr_of, relay_addr_of, socket_addr_of};
+use dials::establish_error;
 
 /// How long stopping may wait for packets to leave.
 const GOODBYE_TIME_MAX: Duration = Duration::from_secs(1);
@@ -54,12 +61,14 @@ pub(crate) struct Driver {
     lookups: JoinSet<Lookup>,
     dialler: Dialler,
     listening: BTreeSet<SocketAddr>,
+    reservations: Reservations,
 }
 
 struct Link {
     number: u64,
     info: PeerInfo,
     remote: SocketAddr,
+    path: LinkPath,
     dialer: bool,
     outbox: Outbox,
     writer: AbortHandle,
@@ -70,6 +79,13 @@ struct Link {
 
 /// Why a link ends, unless the end of its last connection says it better.
 struct Closing(Option<String>);
+
+impl Link {
+    /// Whether circuits can be asked for over this link.
+    fn carries_circuits(&self) -> bool {
+        self.path == LinkPath::Direct && self.closing.is_none() && self.info.svid_not_after_s.is_some()
+    }
+}
 
 impl Driver {
     pub(crate) fn new(
@@ -101,6 +117,7 @@ impl Driver {
             lookups: JoinSet::new(),
             dialler: Dialler::default(),
             listening: BTreeSet::new(),
+            reservations: Reservations::default(),
         }
     }
 
@@ -122,11 +139,26 @@ impl Driver {
         self.dialler.add(address, Instant::now());
     }
 
+    /// Asks relays that are linked to keep a way open.
+    fn reserve_due(&mut self) {
+        let links = &self.links;
+        let due = self.reservations.due(Instant::now(), |peer| links.get(peer).is_some_and(Link::carries_circuits));
+        for relay in due {
+            let Some(at) = self.links.get(&relay).map(|link| link.remote) else { continue };
+            let way = multiaddr_of(at).with(Protocol::P2p(relay)).with(Protocol::P2pCircuit);
+            match self.swarm.listen_on(way) {
+                Ok(listener) => self.reservations.asked(&relay, listener),
+                Err(e) => self.reservations.not_asked(&relay, e.to_string(), Instant::now()),
+            }
+        }
+    }
+
     /// Runs until it is told to stop or nobody listens any more.
     pub(crate) async fn run(mut self) {
         let events = self.events.clone();
         let stopped = loop {
-            let dial_at = self.dialler.next_at();
+            let linked = |peer: &PeerId| self.links.get(peer).is_some_and(Link::carries_circuits);
+            let next_at = [self.dialler.next_at(), self.reservations.next_at(linked)].into_iter().flatten().min();
             tokio::select! {
                 room = events.reserve(), if !self.waiting.is_empty() => match room {
                     Ok(room) => if let Some(event) = self.waiting.pop_front() { room.send(event) },
@@ -144,12 +176,19 @@ impl Driver {
                     if let Ok((address, found)) = found { self.on_lookup(&address, found) },
                 command = self.commands.recv() => match command {
                     Some(Command::Dial(address)) => self.add_target(address),
+                    Some(Command::DialThrough { relay, target }) => self.add_target_through(&relay, &target),
+                    Some(Command::Reserve(relay)) => {
+                        self.reservations.want(peer_id_of(&relay), relay, Instant::now());
+                    }
                     Some(Command::Close { link, code, reason }) => self.close(link, code, &reason),
                     Some(Command::Status(reply)) => { let _ = reply.send(self.status()); }
                     Some(Command::Shutdown(done)) => break Some(done),
                     None => break None,
                 },
-                () = sleep_until(dial_at.unwrap_or_else(Instant::now)), if dial_at.is_some() => self.look_up_due(),
+                () = sleep_until(next_at.unwrap_or_else(Instant::now)), if next_at.is_some() => {
+                    self.look_up_due();
+                    self.reserve_due();
+                }
             }
         };
         self.stop().await;
@@ -190,7 +229,14 @@ impl Driver {
 
     fn on_swarm(&mut self, event: SwarmEvent<BehaviourEvent>) {
         match event {
-            SwarmEvent::NewListenAddr { address, .. } => {
+            SwarmEvent::NewListenAddr { address, listener_id } => {
+                if self.reservations.held(listener_id) {
+                    return;
+                }
+                if self.shared.relay {
+                    // What reservations are granted for; libp2p's relay serves nobody without.
+                    self.swarm.add_external_address(address.clone());
+                }
                 if let Some(address) = socket_addr_of(&address)
                     && self.listening.insert(address)
                 {
@@ -198,6 +244,7 @@ impl Driver {
                 }
             }
             SwarmEvent::ExpiredListenAddr { address, .. } => {
+                self.swarm.remove_external_address(&address);
                 if let Some(address) = socket_addr_of(&address) {
                     self.listening.remove(&address);
                 }
@@ -208,14 +255,25 @@ impl Driver {
             SwarmEvent::ConnectionClosed { peer_id, num_established: 0, cause, .. } => {
                 self.on_disconnected(peer_id, cause.as_ref());
             }
-            SwarmEvent::IncomingConnectionError { send_back_addr, error, .. } => {
-                self.on_refused_inbound(&send_back_addr, &error);
+            SwarmEvent::IncomingConnectionError { local_addr, send_back_addr, error, .. } => {
+                let from = socket_addr_of(&send_back_addr).or_else(|| relay_addr_of(&local_addr));
+                self.on_refused_inbound(from, &error);
             }
             SwarmEvent::OutgoingConnectionError { connection_id, peer_id, error } => {
                 self.on_dial_failed(connection_id, peer_id, &error);
             }
+            SwarmEvent::Behaviour(BehaviourEvent::Ping(libp2p::ping::Event { peer, result: Ok(rtt), .. })) => {
+                self.shared.registry.pinged(&peer, rtt);
+            }
             SwarmEvent::ListenerError { error, .. } => tracing::warn!(%error, "the listener has a problem"),
-            SwarmEvent::ListenerClosed { addresses, .. } => {
+            SwarmEvent::ListenerClosed { listener_id, addresses, reason } => {
+                let why = reason.err().map(|error| match establish_error(&error) {
+                    Some(own) => own.to_string(),
+                    None => error.to_string(),
+                });
+                if self.reservations.closed(listener_id, why, Instant::now()) {
+                    return;
+                }
                 tracing::error!(?addresses, "the listener is closed: nobody can reach this node any more");
             }
             _ => {}
@@ -224,19 +282,42 @@ impl Driver {
 
     fn on_connected(&mut self, peer: PeerId, connection: ConnectionId, endpoint: &ConnectedPoint) {
         self.dialler.connected(connection, peer);
+        let relay = relay_addr_of(match endpoint {
+            ConnectedPoint::Dialer { address, .. } => address,
+            ConnectedPoint::Listener { local_addr, .. } => local_addr,
+        });
+        let path = if relay.is_some() { LinkPath::Relayed } else { LinkPath::Direct };
         if let Some(link) = self.links.get(&peer) {
-            if link.closing.is_some() {
+            match (link.path, path) {
+                (LinkPath::Relayed, LinkPath::Direct) => self.move_link(peer, endpoint.is_dialer()),
+                (LinkPath::Direct, LinkPath::Relayed) => self.shared.registry.close_relayed(&peer),
                 // The new connection would be taken for the old link; the peer comes back when that one is gone.
-                self.shared.registry.close(&peer, CloseCode::LinkRestarted, "the old link is still closing");
+                _ if link.closing.is_some() => {
+                    self.shared.registry.close(&peer, CloseCode::LinkRestarted, "the old link is still closing");
+                }
+                _ => {}
             }
             return;
         }
+        if let Some(remote) = relay.or_else(|| socket_addr_of(endpoint.get_remote_address())) {
+            self.start_link(peer, remote, path, endpoint.is_dialer());
+        }
+    }
+
+    /// A direct connection takes over from a relayed one. Frames may be on their way through the relay, and a link has no
+    /// gap: so one link ends and another begins, on a connection that is there already.
+    fn move_link(&mut self, peer: PeerId, dialer: bool) {
+        self.shared.registry.close_relayed(&peer);
+        self.finish_link(peer, "moved: a direct connection takes over from the relayed one");
+        let remote = self.shared.registry.path(&peer).filter(|path| !path.relayed).map(|path| path.remote);
+        if let Some(remote) = remote {
+            self.start_link(peer, remote, LinkPath::Direct, dialer);
+        }
+    }
+
+    fn start_link(&mut self, peer: PeerId, remote: SocketAddr, path: LinkPath, dialer: bool) {
         // No entry: the connection died before we heard of it, and its end is on the way.
-        let (Some(info), Some(remote)) =
-            (self.shared.registry.info(&peer), socket_addr_of(endpoint.get_remote_address()))
-        else {
-            return;
-        };
+        let Some(info) = self.shared.registry.info(&peer) else { return };
         let number = self.next_link;
         self.next_link += 1;
         let (outbox, reader) = link::outbox();
@@ -244,15 +325,28 @@ impl Driver {
         counters.links.fetch_add(1, Relaxed);
         let writer = self.tasks.spawn(link::write(number, peer, self.control.clone(), reader, counters));
         self.outboxes.insert(number, outbox.clone());
-        let (spiffe_id, author, dialer) = (info.spiffe_id.clone(), info.author, endpoint.is_dialer());
+        let (spiffe_id, author) = (info.spiffe_id.clone(), info.author);
+        let features = info.process.map_or(Features::NONE, |process| process.features);
         self.report(match info.svid_not_after_s {
             Some(svid_not_after_s) => {
-                MeshEvent::LinkUp { link: number, spiffe_id, author, svid_not_after_s, remote_addr: remote, dialer }
+                let remote_addr = remote;
+                MeshEvent::LinkUp {
+                    link: number,
+                    spiffe_id,
+                    author,
+                    svid_not_after_s,
+                    remote_addr,
+                    dialer,
+                    path,
+                    features,
+                }
             }
             None => MeshEvent::DataLinkUp { link: number, spiffe_id, author, remote_addr: remote, dialer },
         });
         self.numbers.insert(number, peer);
-        self.links.insert(peer, Link { number, info, remote, dialer, outbox, writer, reader: None, closing: None });
+        self.links
+            .insert(peer, Link { number, info, remote, path, dialer, outbox, writer, reader: None, closing: None });
+        self.shared.registry.link_up(peer);
         self.dialler.link_up(peer);
         if let Some(stream) = self.early.remove(&peer) {
             self.on_stream(peer, stream);
@@ -272,6 +366,16 @@ impl Driver {
 
     fn on_disconnected(&mut self, peer: PeerId, cause: Option<&ConnectionError>) {
         self.early.remove(&peer);
+        let reason = match cause {
+            Some(ConnectionError::IO(e)) => e.to_string(),
+            Some(ConnectionError::KeepAliveTimeout) => "nothing was going on".to_owned(),
+            None => "the connection was closed".to_owned(),
+        };
+        self.finish_link(peer, &reason);
+    }
+
+    /// The link is down: with this reason, unless a better one is known.
+    fn finish_link(&mut self, peer: PeerId, reason: &str) {
         let Some(link) = self.links.remove(&peer) else { return };
         self.numbers.remove(&link.number);
         self.outboxes.remove(link.number);
@@ -280,11 +384,12 @@ impl Driver {
             reader.abort();
         }
         self.shared.counters.links.fetch_sub(1, Relaxed);
-        let reason = link.closing.and_then(|closing| closing.0).unwrap_or_else(|| match cause {
-            Some(ConnectionError::IO(e)) => e.to_string(),
-            Some(ConnectionError::KeepAliveTimeout) => "nothing was going on".to_owned(),
-            None => "the connection was closed".to_owned(),
-        });
+        let replaced = self.shared.registry.link_down(&peer);
+        if replaced.is_some() {
+            self.shared.counters.count_closed(CloseCode::Replaced);
+        }
+        let closing = link.closing.and_then(|closing| closing.0);
+        let reason = replaced.or(closing).unwrap_or_else(|| reason.to_owned());
         self.dialler.link_down(peer, &reason, Instant::now());
         self.report(MeshEvent::LinkDown { link: link.number, reason });
     }
@@ -297,6 +402,11 @@ impl Driver {
             }
             return;
         };
+        if link.reader.is_some() && link.path == LinkPath::Relayed && self.shared.registry.is_direct(&peer) {
+            // The peer has moved already; its stream belongs to the link that comes.
+            self.early.insert(peer, stream);
+            return;
+        }
         if link.reader.is_some() {
             let number = link.number;
             return self.close(number, CloseCode::LinkRestarted, "the peer opened the link's stream a second time");
@@ -318,7 +428,12 @@ impl Driver {
         match lost {
             // The stream broke because its connection did; a second connection cannot carry the link on without a gap.
             Some(reason) => {
+                let moves = self.links.get(&peer).is_some_and(|link| link.path == LinkPath::Relayed);
                 self.end(peer, Closing(reason));
+                if moves && self.shared.registry.is_direct(&peer) {
+                    // A direct connection is there, and libp2p is about to say so: the next link is its.
+                    return self.shared.registry.close_relayed(&peer);
+                }
                 self.shared.registry.close(&peer, CloseCode::LinkRestarted, "the link's other connection was lost");
             }
             None => self.close(ended.link, ended.code, &ended.reason),
@@ -344,137 +459,5 @@ impl Driver {
     fn live(&self, number: u64) -> Option<PeerId> {
         let peer = self.numbers.get(&number)?;
         self.links.get(peer).filter(|link| link.closing.is_none()).map(|_| *peer)
-    }
-
-    fn look_up_due(&mut self) {
-        for address in self.dialler.due(Instant::now()) {
-            self.lookups.spawn(async move {
-                let found = match timeout(RESOLVE_TIME_MAX, tokio::net::lookup_host(&address)).await {
-                    Ok(Ok(found)) => Ok(found.collect()),
-                    Ok(Err(e)) => Err(e.to_string()),
-                    Err(_) => Err("the name server does not answer".to_owned()),
-                };
-                (address, found)
-            });
-        }
-    }
-
-    fn on_lookup(&mut self, address: &str, found: Result<Vec<SocketAddr>, String>) {
-        if let Some(to) = self.dialler.resolved(address, found, Instant::now()) {
-            self.dial(address, to);
-        }
-    }
-
-    fn dial(&mut self, address: &str, to: SocketAddr) {
-        if self.listening.contains(&to) {
-            return self.dialler.not_started(address, format!("{to}: the address is our own"), Instant::now());
-        }
-        let opts = DialOpts::unknown_peer_id().address(multiaddr_of(to)).build();
-        let connection = opts.connection_id();
-        match self.swarm.dial(opts) {
-            Ok(()) => self.dialler.dialling(address, connection),
-            Err(e) => self.dialler.not_started(address, format!("{to}: {}", dial_reason(&e).1), Instant::now()),
-        }
-    }
-
-    fn on_dial_failed(&mut self, connection: ConnectionId, peer: Option<PeerId>, error: &DialError) {
-        let (code, reason) = dial_reason(error);
-        let remote = match error {
-            DialError::Transport(tried) => tried.first().and_then(|(address, _)| socket_addr_of(address)),
-            DialError::LocalPeerId { address } | DialError::WrongPeerId { address, .. } => socket_addr_of(address),
-            _ => None,
-        };
-        if let Some(code) = code {
-            self.shared.counters.count_refused(code);
-            if let Some(remote) = remote {
-                let direction = Direction::Outbound;
-                self.report(MeshEvent::Refused { direction, remote, reason: reason.clone(), code });
-            }
-        }
-        let sentence = remote.map_or_else(|| reason.clone(), |remote| format!("{remote}: {reason}"));
-        if let Some((address, next)) = self.dialler.dial_failed(connection, peer, &sentence, Instant::now()) {
-            self.dial(&address, next);
-        }
-        if let Some(peer) = peer.filter(|peer| self.links.contains_key(peer)) {
-            self.dialler.link_up(peer);
-        }
-    }
-
-    fn on_refused_inbound(&mut self, from: &Multiaddr, error: &ListenError) {
-        let (code, reason) = match error {
-            ListenError::Transport(TransportError::Other(io)) => match establish_error(io) {
-                Some(EstablishError::EnrolLane) => return,
-                Some(e) => (e.code(), e.to_string()),
-                None => (CloseCode::Protocol, io.to_string()),
-            },
-            ListenError::Denied { cause } => (CloseCode::TooManyConnections, cause.to_string()),
-            ListenError::LocalPeerId { .. } => (CloseCode::Ourselves, "the address is our own".to_owned()),
-            other => (CloseCode::Protocol, other.to_string()),
-        };
-        self.shared.counters.count_refused(code);
-        if let Some(remote) = socket_addr_of(from) {
-            self.report(MeshEvent::Refused { direction: Direction::Inbound, remote, reason, code });
-        }
-    }
-
-    fn status(&self) -> MeshStatus {
-        let now = Instant::now();
-        let links = self.links.iter().map(|(peer, link)| {
-            let (rtt, connections) = self.shared.registry.path(peer).unwrap_or_default();
-            let (queued_frames, queued_bytes) = link.outbox.depth();
-            LinkStatus {
-                link: link.number,
-                spiffe_id: link.info.spiffe_id.clone(),
-                author: link.info.author,
-                svid_not_after_s: link.info.svid_not_after_s,
-                remote_addr: link.remote,
-                dialer: link.dialer,
-                connections,
-                rtt_ms: u64::try_from(rtt.as_millis()).unwrap_or(u64::MAX),
-                queued_frames,
-                queued_bytes,
-            }
-        });
-        let targets = self.dialler.targets().map(|(address, target)| {
-            let (up, wait) = target.status(now);
-            TargetStatus {
-                address: address.clone(),
-                up,
-                last_error: target.last_error.clone(),
-                next_dial_in_ms: wait.map(|w| u64::try_from(w.as_millis()).unwrap_or(u64::MAX)),
-            }
-        });
-        MeshStatus {
-            listening: self.listening.iter().copied().collect(),
-            links: links.collect(),
-            targets: targets.collect(),
-        }
-    }
-}
-
-/// Our own error inside libp2p's boxes.
-fn establish_error(io: &std::io::Error) -> Option<&EstablishError> {
-    io.get_ref()?.downcast_ref()
-}
-
-/// The sentence for a failed dial, and a code if somebody refused somebody (an address that nobody answers at is no
-/// refusal).
-fn dial_reason(error: &DialError) -> (Option<CloseCode>, String) {
-    match error {
-        DialError::Transport(tried) => match tried.first().map(|(_, e)| e) {
-            Some(TransportError::Other(io)) => match establish_error(io) {
-                Some(e @ (EstablishError::Timeout | EstablishError::Connect(_) | EstablishError::Bind { .. })) => {
-                    (None, e.to_string())
-                }
-                Some(EstablishError::Quic(quinn::ConnectionError::TimedOut)) => (None, "no answer".to_owned()),
-                Some(e) => (Some(e.code()), e.to_string()),
-                None => (None, io.to_string()),
-            },
-            Some(TransportError::MultiaddrNotSupported(_)) => (None, "not an address to dial".to_owned()),
-            None => (None, "no address".to_owned()),
-        },
-        DialError::Denied { cause } => (Some(CloseCode::TooManyConnections), cause.to_string()),
-        DialError::LocalPeerId { .. } => (Some(CloseCode::Ourselves), "the address is our own".to_owned()),
-        other => (None, other.to_string()),
     }
 }

@@ -1,0 +1,61 @@
+//! A QUIC connection as the registry uses it.
+
+use std::net::SocketAddr;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+
+use super::EstablishError;
+use crate::code::CloseCode;
+use crate::registry::{Traffic, Wire};
+
+#[derive(Debug)]
+pub(super) struct QuicWire(pub(super) quinn::Connection);
+
+impl Wire for QuicWire {
+    fn close(&self, code: CloseCode, reason: &str) {
+        self.0.close(code.var_int(), reason.as_bytes());
+    }
+
+    fn remote(&self) -> SocketAddr {
+        self.0.remote_address()
+    }
+
+    fn relayed(&self) -> bool {
+        false
+    }
+
+    fn traffic(&self) -> Traffic {
+        let stats = self.0.stats();
+        Traffic {
+            rtt: stats.path.rtt,
+            packets_sent: stats.path.sent_packets,
+            packets_lost: stats.path.lost_packets,
+            bytes_out: stats.udp_tx.bytes,
+            bytes_in: stats.udp_rx.bytes,
+        }
+    }
+
+    fn over(&self) -> Option<Option<String>> {
+        Some(match self.0.close_reason()? {
+            quinn::ConnectionError::LocallyClosed => None,
+            error => Some(EstablishError::of(error, None).to_string()),
+        })
+    }
+
+    /// An empty stream that the peer acknowledges: only a process that holds this connection's keys and runs can. It asks
+    /// nothing of the peer's version: libp2p takes an empty stream for one that came to nothing, and gives it back.
+    fn answers(&self) -> BoxFuture<'static, bool> {
+        let connection = self.0.clone();
+        async move {
+            let Ok((mut send, _receive)) = connection.open_bi().await else { return false };
+            // Fails only for a stream that was finished or stopped already.
+            let _ = send.finish();
+            match send.stopped().await {
+                Ok(_) => true,
+                Err(quinn::StoppedError::ConnectionLost(_) | quinn::StoppedError::ZeroRttRejected) => false,
+            }
+        }
+        .boxed()
+    }
+}
