@@ -196,6 +196,11 @@ pub enum MeshEvent {
         /// Why, for people.
         reason: String,
     },
+    /// What [`MeshHandle::seek`] asked came to nothing.
+    DialFailed {
+        /// Whom it was to reach.
+        spiffe_id: SpiffeId,
+    },
     /// One whole frame.
     Frame {
         /// The link it came over.

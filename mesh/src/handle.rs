@@ -24,6 +24,7 @@ pub struct MeshHandle {
 
 pub(crate) enum Command {
     Dial(String),
+    Seek { spiffe_id: SpiffeId, addresses: Vec<String> },
     DialThrough { relay: SpiffeId, target: SpiffeId },
     Reserve(SpiffeId),
     Close { link: u64, code: CloseCode, reason: String },
@@ -119,6 +120,12 @@ impl MeshHandle {
     /// longer up to 30 s and are kept as [`TargetStatus::last_error`].
     pub fn dial(&self, address: impl Into<String>) {
         self.command(Command::Dial(address.into()));
+    }
+
+    /// Tries once to reach a member at `addresses` (`host:port`), one after the other; whoever else answers there is refused.
+    /// Ends in a [`MeshEvent::LinkUp`](crate::MeshEvent::LinkUp) or in [`MeshEvent::DialFailed`](crate::MeshEvent::DialFailed).
+    pub fn seek(&self, spiffe_id: SpiffeId, addresses: Vec<String>) {
+        self.command(Command::Seek { spiffe_id, addresses });
     }
 
     /// Stays connected with `target` through `relay` from now on, which must be a peer on a direct link that carries

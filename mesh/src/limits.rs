@@ -92,6 +92,8 @@ pub const CLOSE_REASON_BYTES_MAX: usize = 128;
 pub const REDIAL_WAIT_MIN: Duration = Duration::from_millis(250);
 /// Longest wait between two dials: a healed partition is noticed well within a minute.
 pub const REDIAL_WAIT_MAX: Duration = Duration::from_secs(30);
+/// Addresses tried in one attempt to reach a member: both families of a few interfaces.
+pub const SEEK_ADDRESSES_MAX: usize = 8;
 /// A name lookup that takes longer has failed.
 pub const RESOLVE_TIME_MAX: Duration = Duration::from_secs(10);
 

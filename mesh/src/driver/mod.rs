@@ -1,6 +1,7 @@
 //! The one task that owns the Swarm: it turns connections into links, and keeps the order of events.
 
 mod dials;
+mod seek;
 mod status;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -9,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use cauldron_identity::PublicKey;
+use cauldron_identity::{PublicKey, SpiffeId};
 use futures::StreamExt;
 use libp2p::core::ConnectedPoint;
 use libp2p::core::transport::TransportError;
@@ -35,6 +36,11 @@ use crate::swarm::{Behaviour, BehaviourEvent};
 use crate::transport::{EstablishError, Shared, multiaddr_of, relay_addr_of, socket_addr_of};
 use dials::establish_error;
 
+/// How long what was queued last may take to leave.
+const LAST_WORDS_TIME_MAX: Duration = Duration::from_millis(300);
+/// How long what was handed to QUIC is given to be sent, and how finely that is measured.
+const LAST_WORDS_LINGER: Duration = Duration::from_millis(40);
+const LAST_WORDS_STEP: Duration = Duration::from_millis(10);
 /// How long stopping may wait for packets to leave.
 const GOODBYE_TIME_MAX: Duration = Duration::from_secs(1);
 
@@ -59,6 +65,9 @@ pub(crate) struct Driver {
     early: BTreeMap<PeerId, Stream>,
     tasks: JoinSet<Ended>,
     lookups: JoinSet<Lookup>,
+    searches: JoinSet<seek::Found>,
+    /// Attempts that the core waits for.
+    sought: BTreeMap<ConnectionId, SpiffeId>,
     dialler: Dialler,
     listening: BTreeSet<SocketAddr>,
     reservations: Reservations,
@@ -115,6 +124,8 @@ impl Driver {
             early: BTreeMap::new(),
             tasks: JoinSet::new(),
             lookups: JoinSet::new(),
+            searches: JoinSet::new(),
+            sought: BTreeMap::new(),
             dialler: Dialler::default(),
             listening: BTreeSet::new(),
             reservations: Reservations::default(),
@@ -174,8 +185,11 @@ impl Driver {
                     if let Ok(ended) = ended { self.on_ended(&ended) },
                 Some(found) = self.lookups.join_next(), if !self.lookups.is_empty() =>
                     if let Ok((address, found)) = found { self.on_lookup(&address, found) },
+                Some(found) = self.searches.join_next(), if !self.searches.is_empty() =>
+                    if let Ok(found) = found { self.on_found(found) },
                 command = self.commands.recv() => match command {
                     Some(Command::Dial(address)) => self.add_target(address),
+                    Some(Command::Seek { spiffe_id, addresses }) => self.seek(spiffe_id, addresses),
                     Some(Command::DialThrough { relay, target }) => self.add_target_through(&relay, &target),
                     Some(Command::Reserve(relay)) => {
                         self.reservations.want(peer_id_of(&relay), relay, Instant::now());
@@ -200,6 +214,7 @@ impl Driver {
 
     /// Says goodbye on every connection and lets the packets out.
     async fn stop(mut self) {
+        self.last_words().await;
         self.shared.registry.close_all(CloseCode::Shutdown);
         self.shared.counters.links.store(0, Relaxed);
         for link in self.links.values() {
@@ -215,6 +230,20 @@ impl Driver {
         drop(self.swarm);
         for endpoint in endpoints {
             let _ = timeout(GOODBYE_TIME_MAX, endpoint.wait_idle()).await;
+        }
+    }
+
+    /// What the node said last leaves before its connections do.
+    async fn last_words(&mut self) {
+        let until = Instant::now() + LAST_WORDS_TIME_MAX;
+        let waiting = |links: &BTreeMap<PeerId, Link>| links.values().any(|link| link.outbox.depth().0 > 0);
+        let mut linger = LAST_WORDS_LINGER;
+        while Instant::now() < until && (waiting(&self.links) || !linger.is_zero()) {
+            if !waiting(&self.links) {
+                linger = linger.saturating_sub(LAST_WORDS_STEP);
+            }
+            // The swarm has to be asked, or nothing moves.
+            let _ = timeout(LAST_WORDS_STEP, self.swarm.select_next_some()).await;
         }
     }
 
@@ -282,6 +311,7 @@ impl Driver {
 
     fn on_connected(&mut self, peer: PeerId, connection: ConnectionId, endpoint: &ConnectedPoint) {
         self.dialler.connected(connection, peer);
+        self.sought.remove(&connection);
         let relay = relay_addr_of(match endpoint {
             ConnectedPoint::Dialer { address, .. } => address,
             ConnectedPoint::Listener { local_addr, .. } => local_addr,

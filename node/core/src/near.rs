@@ -60,6 +60,18 @@ impl NodeCore {
         self.near(mesh::Input::Members(members));
     }
 
+    /// How a member stands, as seen from here.
+    pub(crate) fn presence_of(&self, author: &AuthorId, now: &cauldron_identity::Clock) -> mesh::Presence {
+        let presence = self.near.presence(author, now);
+        let linked = self.links.values().any(|p| p.author == *author && !p.shared.is_empty());
+        if !linked || presence.state == mesh::State::Quarantined {
+            return presence;
+        }
+        // A link that is up may have been dead for a moment: what counts is when something came over it.
+        let as_of_ms = self.last_seen_ms.get(author).copied().or(presence.as_of_ms);
+        mesh::Presence { state: mesh::State::Alive, as_of_ms, observer: Some(self.me) }
+    }
+
     pub(crate) fn tend_near(&mut self) {
         self.tend_members();
         if self.near.wake_ms() <= self.now.boottime_ms {

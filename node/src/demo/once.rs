@@ -128,7 +128,7 @@ impl<'w> Once<'w> {
             node.until(START_MAX, what, "/v1/peers", |peers| {
                 let up = |id: &&String| {
                     items(peers).iter().any(|p| {
-                        text(p, "/spiffe_id") == *id && text(p, "/state") == "up" && text(p, "/standing") == "counts"
+                        text(p, "/spiffe_id") == *id && text(p, "/state") == "alive" && text(p, "/standing") == "counts"
                     })
                 };
                 (others.iter().filter(up).count() == others.len()).then_some(())

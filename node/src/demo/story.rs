@@ -60,7 +60,7 @@ impl Story<'_> {
         world.rise(&[&world.lyon, &world.porto]).await?;
         for node in world.nodes() {
             node.until(START_MAX, "two links", "/v1/peers", |peers| {
-                (items(peers).iter().filter(|p| text(p, "/state") == "up").count() == 2).then_some(())
+                (items(peers).iter().filter(|p| text(p, "/state") == "alive").count() == 2).then_some(())
             })
             .await?;
             let own = node
