@@ -180,6 +180,7 @@ mod tests {
 
     #[test]
     fn a_region_that_is_gone_leaves_room_for_the_others() {
+        crate::tests::planted();
         let mut dials = Dials::default();
         let all = || (0..100).map(|n| missing(n, "gone")).chain((100..110).map(|n| missing(n, "well")));
         dials.due(0, all(), |_| 0);

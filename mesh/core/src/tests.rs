@@ -7,6 +7,14 @@ use cauldron_identity::{AuthorKey, SpiffeId};
 
 use crate::Member;
 
+/// A bug that `cargo xtask planted` wants caught is active in every thread of the process.
+pub(crate) fn planted() {
+    #[cfg(feature = "planted")]
+    if let Ok(name) = std::env::var("CAULDRON_PLANTED") {
+        assert!(cauldron_identity::planted::activate_everywhere(&name), "{name} is no bug of presence or topology");
+    }
+}
+
 /// A member's key and entry, by name: `hq`, or `site/node`.
 fn member(name: &str) -> (AuthorKey, Member) {
     let seed = cauldron_identity::ids::sha256(name.as_bytes());
@@ -67,5 +75,6 @@ fn wire_v1_of_presence_is_pinned() {
         digest 261 049ee7a89a735deb
         have 17 1ff19bd2fbaadc5f
         statements 326 27731d593e29f3ec
-    "#]].assert_eq(&lines.concat());
+    "#]]
+    .assert_eq(&lines.concat());
 }

@@ -72,6 +72,18 @@ impl NodeCore {
         mesh::Presence { state: mesh::State::Alive, as_of_ms, observer: Some(self.me) }
     }
 
+    /// How a member stands, as seen from here.
+    #[must_use]
+    pub fn peer(&self, author: &AuthorId, now: cauldron_identity::Clock) -> Option<mesh::State> {
+        self.authority.member(author).map(|_| self.presence_of(author, &now).state)
+    }
+
+    /// Whom this node is to be connected with.
+    #[must_use]
+    pub fn wanted(&self) -> Vec<AuthorId> {
+        self.near.wanted().copied().collect()
+    }
+
     pub(crate) fn tend_near(&mut self) {
         self.tend_members();
         if self.near.wake_ms() <= self.now.boottime_ms {

@@ -301,7 +301,8 @@ mod tests {
         assert!(lease(&json!({ "lease": { "age_ms": null } })).is_err());
         assert!(lease(&json!({ "lease": { "age_ms": 5, "isolated": true } })).is_err());
         assert!(svid(&json!({ "svid": { "not_after": "2026-11-24T09:00:00Z" } }), now).is_err());
-        let peers = json!({ "items": [{ "spiffe_id": "a", "state": "alive" }, { "spiffe_id": "b", "state": "unreachable" }] });
+        let peers =
+            json!({ "items": [{ "spiffe_id": "a", "state": "alive" }, { "spiffe_id": "b", "state": "unreachable" }] });
         assert_eq!(reachable(&peers), Err("not reachable: b".into()));
     }
 

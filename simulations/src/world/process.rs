@@ -250,7 +250,6 @@ impl World {
             Output::Dial { spiffe_id, addresses } => self.reach(place, spiffe_id, &addresses),
             Output::Release { link } => {
                 self.note(place, "release", &link.to_be_bytes(), String::new);
-                reached!(self, "topology.released");
                 self.end_session(link);
             }
             Output::Execute(permit) => self.execute(place, &permit),

@@ -83,7 +83,7 @@ impl World {
     }
 
     /// Whether there is a way at all, in whatever weather.
-    fn may_reach(&self, a: Place, b: Place) -> bool {
+    pub(crate) fn may_reach(&self, a: Place, b: Place) -> bool {
         let same = self.machines[a].site == self.machines[b].site;
         same || self.coordinates(a) || self.coordinates(b) || self.weather.sites_linked
     }

@@ -43,6 +43,7 @@ struct World {
 impl World {
     /// Everybody knows who is a member; nobody knows where they are, but the first of all, to whom each is connected at first.
     fn new(names: &[&'static str]) -> Self {
+        super::planted();
         let mut world = Self {
             now_ms: 0,
             nodes: Vec::new(),
@@ -431,4 +432,55 @@ fn garbage_ends_the_link_and_nothing_else() {
     assert!(!world.links.contains_key(&link), "the link is closed");
     world.run_for(60_000);
     world.settled();
+}
+
+#[test]
+fn gateways_that_reach_nobody_outside_are_helped() {
+    let mut world = settled_mesh();
+    let gateway = |world: &World, name: &str| world.core(name).said().is_some_and(|a| a.gateway);
+    let porto = || MESH.iter().filter(|n| n.starts_with("porto"));
+    let stuck: BTreeSet<&str> = porto().filter(|n| gateway(&world, n)).copied().collect();
+    let third = porto().find(|n| !stuck.contains(*n)).expect("a third");
+    // Their way out is gone, the third one's is not.
+    for (a, x) in MESH.iter().enumerate() {
+        for (b, y) in MESH.iter().enumerate() {
+            if stuck.contains(x) && !y.starts_with("porto") {
+                world.parted.insert((a, b));
+            }
+        }
+    }
+    let hq = (world.at(third), 0);
+    let gone: Vec<LinkId> = world
+        .links
+        .iter()
+        .filter(|(_, (a, b))| world.parted.contains(&(*a, *b)) || world.parted.contains(&(*b, *a)) || (*a, *b) == hq)
+        .map(|(link, _)| *link)
+        .collect();
+    gone.into_iter().for_each(|link| world.cut(link));
+    world.run_for(90_000);
+    assert!(gateway(&world, third), "{third} does not help");
+    assert!(world.core(third).said().is_some_and(|a| a.outside));
+    for name in &stuck {
+        assert_eq!(world.seen(name, "hq"), State::Alive, "{name} hears of hq through {third}");
+    }
+}
+
+#[test]
+fn an_observer_that_loses_everybody_all_the_time_is_not_told_on() {
+    let mut world = settled_mesh();
+    let (liar, at) = (world.at("graz/a"), world.at("hq"));
+    let link = *world.links.iter().find(|(_, (a, b))| (*a, *b) == (liar, at) || (*a, *b) == (at, liar)).expect("one").0;
+    let before = world.core("hq").stats();
+    for n in 0..500 {
+        let subject = world.id(MESH[2 + n % 3]);
+        let last = world.core("hq").announced(&subject).expect("known").n;
+        let as_of_ms = WALL_MS + n as u64;
+        let sighting = Sighting { observer: world.id("graz/a"), subject, n: last + 1, as_of_ms };
+        let sealed = Statement::Sighting(sighting).seal(&world.nodes[liar].key, &MeshId::of("test", b"mesh"));
+        let bytes = crate::wire::Frame { statements: Some(vec![sealed]), ..Default::default() }.encode();
+        world.give(at, Input::Frame { link, bytes: &bytes });
+    }
+    let after = world.core("hq").stats();
+    assert!(after.new - before.new <= crate::limits::SIGHTINGS_BURST, "{} believed", after.new - before.new);
+    assert!(after.dropped > before.dropped);
 }
