@@ -7,11 +7,12 @@ use std::process::{ExitCode, Stdio};
 use crate::forward::cargo;
 
 /// Bug, and package and name of the test that must fail with it.
-const CAUGHT_BY: [(&str, &str, &str); 40] = [
+const CAUGHT_BY: [(&str, &str, &str); 41] = [
     ("resumption-on", "cauldron-mesh", "a_session_is_never_resumed_so_a_distrusted_peer_is_verified_again"),
     ("guard-off", "cauldron-mesh", "withdrawn_trust_ends_live_connections_and_keeps_them_out"),
     ("path-check-off", "cauldron-mesh", "no_bad_certificate_is_let_in_by_either_side"),
     ("clone-let-in", "cauldron-mesh", "a_copy_beside_its_original_is_refused_at_both_ends_and_the_link_stays"),
+    ("circuit-to-anybody", "cauldron-mesh", "a_relay_that_leads_elsewhere_or_shows_a_bad_certificate_gets_nothing"),
     ("range-interior-unchecked-prev", "cauldron-crdt", "a_range_with_a_hole_closes_the_link_and_leaves_nothing"),
     ("bomb-unbounded", "cauldron-crdt", "a_bomb_is_not_unpacked_and_a_wrong_length_is_told"),
     ("unfair-order", "cauldron-crdt", "a_flooding_author_starves_nobody"),

@@ -166,6 +166,8 @@ pub struct Mesh {
     pub first: bool,
     /// The pinned charter hash, when the file pins one beside the data directory.
     pub charter: Option<MeshId>,
+    /// Whether circuits between other members are carried.
+    pub relay: bool,
     /// Whether peers without a post-quantum key exchange are let in.
     pub post_quantum: PostQuantum,
 }

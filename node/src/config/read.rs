@@ -127,7 +127,8 @@ fn mesh(r: &Reader<'_>) -> Option<Mesh> {
         _ => Err("is neither"),
     };
     let post_quantum = r.parsed("mesh.post_quantum", insists, "write \"prefer\" or \"require\"").unwrap_or_default();
-    Some(Mesh { trust_domain: trust_domain?, listen, advertise, join, first, charter, post_quantum })
+    let relay = r.flag("mesh.relay").unwrap_or(false);
+    Some(Mesh { trust_domain: trust_domain?, listen, advertise, join, first, charter, relay, post_quantum })
 }
 
 /// Where the mesh listens: each address once, and not more of them than there can be sockets.

@@ -37,6 +37,7 @@ pub const KEYS: &[Key] = &[
     key("mesh.advertise", "list of text: host:port", "mesh.listen, unless that is every address"),
     key("mesh.join", "list of text: host:port", "empty"),
     key("mesh.first", "true or false", "false"),
+    key("mesh.relay", "true or false", "false"),
     key("mesh.post_quantum", "text: prefer or require", "prefer"),
     key("mesh.charter", "text: 64 hex characters", "the one pinned in node.dir"),
     key("authority.enabled", "true or false", "false"),

@@ -278,6 +278,7 @@ impl Running {
             enrolled: Some(members.enrolled()),
             peers: config.mesh.join.iter().map(ToString::to_string).collect(),
             enrol: issuer.is_some().then_some(enrol),
+            relay: config.mesh.relay,
             post_quantum: config.mesh.post_quantum,
             ..MeshConfig::on(config.mesh.listen.clone(), mesh_id, author.clone(), source.clone())
         })
