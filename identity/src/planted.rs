@@ -63,6 +63,7 @@
 //! | `guard-off` | a live connection is never looked at again |
 //! | `path-check-off` | a site intermediate signs for any path |
 //! | `clone-let-in` | a second process of one identity stands beside the first |
+//! | `circuit-to-anybody` | whoever a relay leads to is taken for the peer that was asked for |
 //!
 //! Bugs of what a model checks exhaustively; `cargo xtask planted` runs the model that must find each, and the simulator must
 //! find them too:
@@ -167,7 +168,8 @@ pub const RANGE_NAMES: [&str; 10] = [
 ];
 
 /// The bugs of the wires.
-pub const WIRE_NAMES: [&str; 4] = ["resumption-on", "guard-off", "path-check-off", "clone-let-in"];
+pub const WIRE_NAMES: [&str; 5] =
+    ["resumption-on", "guard-off", "path-check-off", "clone-let-in", "circuit-to-anybody"];
 
 /// The bugs of the models; `activate` accepts them too.
 pub const MODEL_NAMES: [&str; 2] = ["credit-counted-twice", "refund-by-timeout"];

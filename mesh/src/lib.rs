@@ -27,6 +27,7 @@ mod handle;
 mod hello;
 pub mod limits;
 mod link;
+mod members;
 mod net;
 mod peer_id;
 mod registry;

@@ -31,7 +31,7 @@ pub const RELAY_CIRCUITS_MAX: usize = 64;
 pub const RELAY_CIRCUITS_PER_PEER_MAX: usize = 8;
 /// How long a circuit lives: a hole is tried again with the next one, and no circuit outlives a default SVID.
 pub const RELAY_CIRCUIT_TIME_MAX: Duration = Duration::from_secs(3_600);
-/// Bytes of one circuit in one direction: a day's backlog of a site. What needs more dials again.
+/// Bytes of one circuit, both directions together: a day's backlog of a site. What needs more dials again.
 pub const RELAY_CIRCUIT_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Circuits and reservations that one peer may ask for at once after a pause: a gateway that lost its uplink comes back.
 pub const RELAY_ASKS_BURST: u32 = 32;

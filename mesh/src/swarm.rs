@@ -14,6 +14,7 @@ use libp2p::swarm::{Config, NetworkBehaviour, Swarm};
 use libp2p::{Multiaddr, PeerId, Transport, connection_limits, dcutr, identify, ping, relay};
 
 use crate::limits::{self, BIDI_STREAMS_MAX, CONNECTIONS_PER_PEER_MAX, PENDING_HANDSHAKES_MAX};
+use crate::members::MembersRelay;
 use crate::peer_id::synthetic_key_of;
 use crate::transport::{Circuit, End, EstablishError, Shared, SpiffeQuic, establish_circuit, relay_addr_of};
 
@@ -26,7 +27,7 @@ pub(crate) struct Behaviour {
     identify: identify::Behaviour,
     pub(crate) stream: libp2p_stream::Behaviour,
     circuits: relay::client::Behaviour,
-    relay: Toggle<relay::Behaviour>,
+    relay: Toggle<MembersRelay>,
     punch: dcutr::Behaviour,
 }
 
@@ -43,13 +44,15 @@ pub(crate) fn build(shared: &Arc<Shared>) -> Swarm<Behaviour> {
         .with_max_pending_incoming(pending)
         .with_max_pending_outgoing(pending)
         .with_max_established_per_peer(u32::try_from(2 * CONNECTIONS_PER_PEER_MAX).ok());
+    let relay = || relay::Behaviour::new(shared.local_peer, relay_bounds());
+    let served = shared.relay.then(|| MembersRelay::new(relay(), shared.clone()));
     let behaviour = Behaviour {
         limits: connection_limits::Behaviour::new(limits),
         ping: ping::Behaviour::default(),
         identify: identify::Behaviour::new(identify),
         stream: libp2p_stream::Behaviour::new(),
         circuits,
-        relay: shared.relay.then(|| relay::Behaviour::new(shared.local_peer, relay_bounds())).into(),
+        relay: served.into(),
         punch: dcutr::Behaviour::new(shared.local_peer),
     };
     let config = Config::with_tokio_executor()
@@ -114,11 +117,11 @@ fn relay_bounds() -> relay::Config {
         relay::Config { reservation_rate_limiters: vec![], circuit_src_rate_limiters: vec![], ..Default::default() };
     let bounds = relay::Config {
         max_reservations: limits::RELAY_RESERVATIONS_MAX,
-        // libp2p lets one more in than it says.
+        // Per peer libp2p lets in one more than it says.
         max_reservations_per_peer: limits::RELAY_RESERVATIONS_PER_PEER_MAX - 1,
         reservation_duration: limits::RELAY_RESERVATION_TIME,
         max_circuits: limits::RELAY_CIRCUITS_MAX,
-        max_circuits_per_peer: limits::RELAY_CIRCUITS_PER_PEER_MAX,
+        max_circuits_per_peer: limits::RELAY_CIRCUITS_PER_PEER_MAX - 1,
         max_circuit_duration: limits::RELAY_CIRCUIT_TIME_MAX,
         max_circuit_bytes: limits::RELAY_CIRCUIT_BYTES_MAX,
         ..none

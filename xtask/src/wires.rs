@@ -7,7 +7,7 @@ use std::process::{ExitCode, Stdio};
 use crate::forward::cargo;
 
 /// Bug, and package and name of the test that must fail with it.
-const CAUGHT_BY: [(&str, &str, &str); 43] = [
+const CAUGHT_BY: [(&str, &str, &str); 44] = [
     ("stranded-gateway-stays", "cauldron-mesh-core", "gateways_that_reach_nobody_outside_are_helped"),
     ("region-takes-all", "cauldron-mesh-core", "a_region_that_is_gone_leaves_room_for_the_others"),
     ("sightings-unbounded", "cauldron-mesh-core", "an_observer_that_loses_everybody_all_the_time_is_not_told_on"),
@@ -15,6 +15,7 @@ const CAUGHT_BY: [(&str, &str, &str); 43] = [
     ("guard-off", "cauldron-mesh", "withdrawn_trust_ends_live_connections_and_keeps_them_out"),
     ("path-check-off", "cauldron-mesh", "no_bad_certificate_is_let_in_by_either_side"),
     ("clone-let-in", "cauldron-mesh", "a_copy_beside_its_original_is_refused_at_both_ends_and_the_link_stays"),
+    ("circuit-to-anybody", "cauldron-mesh", "a_relay_that_leads_elsewhere_or_shows_a_bad_certificate_gets_nothing"),
     ("range-interior-unchecked-prev", "cauldron-crdt", "a_range_with_a_hole_closes_the_link_and_leaves_nothing"),
     ("bomb-unbounded", "cauldron-crdt", "a_bomb_is_not_unpacked_and_a_wrong_length_is_told"),
     ("unfair-order", "cauldron-crdt", "a_flooding_author_starves_nobody"),

@@ -12,25 +12,25 @@ use crate::peer_id::peer_id_of;
 use crate::transport::{Circuit, End, EstablishError, Shared, establish_circuit};
 use crate::{Features, LinkPath};
 
-fn spiffe(name: &str) -> SpiffeId {
+pub(super) fn spiffe(name: &str) -> SpiffeId {
     SpiffeId::new(id(name)).expect("an id")
 }
 
-fn behind(walls: &Walls, config: MeshConfig) -> MeshConfig {
+pub(super) fn behind(walls: &Walls, config: MeshConfig) -> MeshConfig {
     MeshConfig { net: Arc::new(walls.clone()), ..config }
 }
 
-async fn relay(world: &World, name: &str) -> Node {
+pub(super) async fn relay(world: &World, name: &str) -> Node {
     Node::start(MeshConfig { relay: true, ..world.config(name) }).await
 }
 
 /// Links `node` to the relay.
-async fn attach(node: &mut Node, relay: &mut Node) {
+pub(super) async fn attach(node: &mut Node, relay: &mut Node) {
     join(node, relay).await;
 }
 
 /// The node can be reached through the relay.
-async fn reachable(node: &Node, through: &str) {
+pub(super) async fn reachable(node: &Node, through: &str) {
     node.handle.reserve(spiffe(through));
     let held = async {
         loop {
@@ -44,7 +44,7 @@ async fn reachable(node: &Node, through: &str) {
     timeout(PATIENCE, held).await.expect("the relay keeps a way open");
 }
 
-async fn up_by(node: &mut Node, wanted: LinkPath) -> u64 {
+pub(super) async fn up_by(node: &mut Node, wanted: LinkPath) -> u64 {
     node.wait("a link", |event| match event {
         MeshEvent::LinkUp { link, path, .. } => {
             assert_eq!(path, wanted);
@@ -247,10 +247,10 @@ async fn a_copy_that_comes_through_another_relay_is_refused_and_told_why() {
     assert_eq!(a.frame(to_original).await, b"still here");
 }
 
-type End1 = Result<(libp2p::PeerId, Circuit<Pipe>), EstablishError>;
+type Ended = Result<(libp2p::PeerId, Circuit<Pipe>), EstablishError>;
 
 /// Both ends of one circuit, over a carrier of the test's.
-async fn ends(dialer: MeshConfig, wanted: &str, listener: MeshConfig, carrier: (Pipe, Pipe)) -> (End1, End1) {
+async fn ends(dialer: MeshConfig, wanted: &str, listener: MeshConfig, carrier: (Pipe, Pipe)) -> (Ended, Ended) {
     let shared = |config| Shared::new(config, Arc::new(Counters::default()));
     let at: SocketAddr = "192.0.2.1:7443".parse().expect("an address");
     let dials = establish_circuit(shared(dialer), carrier.0, End::Dialer(peer_id_of(&spiffe(wanted))), at);

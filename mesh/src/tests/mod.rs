@@ -10,7 +10,9 @@ mod paths;
 mod pipe;
 mod process;
 mod refusals;
+mod relays;
 mod versions;
+mod virtual_time;
 mod walls;
 
 use std::net::SocketAddr;

@@ -135,9 +135,9 @@ fn a_wildcard_socket_follows_the_interfaces() {
     if std::env::var_os(IN_NAMESPACE).is_some() {
         return in_a_namespace();
     }
-    let can = Command::new("unshare").args(["--net", "ip", "link", "add", "probe", "type", "dummy"]).output();
+    let can = Command::new("unshare").args(["--net", "ip", "link", "add", "probe", "type", "veth"]).output();
     if !can.as_ref().is_ok_and(|out| out.status.success()) {
-        return skipped(NAME, "needs root, `unshare`, `ip` and dummy interfaces");
+        return skipped(NAME, "needs root, `unshare`, `ip` and veth interfaces");
     }
     let out = Command::new("unshare")
         .arg("--net")
@@ -179,27 +179,29 @@ fn in_a_namespace() {
         };
         shows(&wild, &["127.0.0.1:7443", "[::1]:7443"]).await;
 
-        ip("link add dummy0 type dummy");
-        ip("addr add 192.0.2.1/24 dev dummy0");
-        ip("addr add 2001:db8::1/64 dev dummy0 nodad");
-        ip("link set dummy0 up");
-        // Without the link-local address that the kernel gives to every interface.
+        ip("link add wan type veth peer name far");
+        ip("link set far up");
+        ip("addr add 192.0.2.1/24 dev wan");
+        // Told before the one that is waited for, and not listened on.
+        ip("addr add fe80::1/64 dev wan nodad");
+        ip("addr add 2001:db8::1/64 dev wan nodad");
+        ip("link set wan up");
         let all = ["127.0.0.1:7443", "192.0.2.1:7443", "[::1]:7443", "[2001:db8::1]:7443"];
         shows(&wild, &all).await;
         let mut peer = world.node("peer").await;
         peer.handle.dial("127.0.0.1:7443");
         let (to_wild, to_peer) = (peer.up().await, wild.up().await);
 
-        ip("addr del 192.0.2.1/24 dev dummy0");
+        ip("addr del 192.0.2.1/24 dev wan");
         shows(&wild, &["127.0.0.1:7443", "[::1]:7443", "[2001:db8::1]:7443"]).await;
-        ip("link del dummy0");
+        ip("link del wan");
         shows(&wild, &["127.0.0.1:7443", "[::1]:7443"]).await;
         peer.handle.send(to_wild.link, b"untouched".to_vec()).expect("queued");
         assert_eq!(wild.frame(to_peer.link).await, b"untouched");
 
-        ip("link add dummy0 type dummy");
-        ip("addr add 192.0.2.1/24 dev dummy0");
-        ip("link set dummy0 up");
+        ip("link add wan type veth peer name far");
+        ip("addr add 192.0.2.1/24 dev wan");
+        ip("link set wan up");
         shows(&wild, &["127.0.0.1:7443", "192.0.2.1:7443", "[::1]:7443"]).await;
     });
 }

@@ -49,7 +49,9 @@ pub(super) async fn to_mesh(
     let svid = report.svid().ok_or(EstablishError::NoCertificate)?;
     let id = svid.spiffe_id.clone();
     let peer = peer_id_of(&id);
-    if wanted.is_some_and(|wanted| wanted != peer) {
+    // The planted bug: whoever a relay leads to is taken for the peer that was asked for.
+    let anybody = cauldron_identity::planted::active("circuit-to-anybody");
+    if wanted.is_some_and(|wanted| wanted != peer) && !anybody {
         return Err(EstablishError::SomebodyElse(id));
     }
     let denied = |source| EstablishError::Admission { id: id.clone(), source };

@@ -156,7 +156,7 @@ fn keys_in_the_wrong_place_are_recognised() {
               5:1  mesh.svid_lifetime is no key of this configuration
                    → did you mean `authority.svid_lifetime`?
               6:1  mesh.password is no key of this configuration
-                   → [mesh] has advertise, charter, first, join, listen, post_quantum, trust_domain
+                   → [mesh] has advertise, charter, first, join, listen, post_quantum, relay, trust_domain
               -    node.name is missing
                    → name this node: write 1 to 63 of a-z, 0-9 and '-', not at either end
             Hint: docs/configuration.md lists every key with its meaning, unit and default"#]],
@@ -285,12 +285,14 @@ fn a_node_listens_on_several_addresses_and_every_mistake_in_them_is_told() {
             "[node]\nname = \"hq\"\nsite = \"lyon\"\n[mesh]\ntrust_domain = \"acme.test\"\njoin = [\"a.test:1\"]\nlisten = {listen}\n"
         )
     };
-    let config = parse(&with("[\"0.0.0.0:7443\", \"[::]:7443\", \"192.0.2.1:7444\"]\npost_quantum = \"require\""))
-        .expect("valid");
+    let config =
+        parse(&with("[\"0.0.0.0:7443\", \"[::]:7443\", \"192.0.2.1:7444\"]\npost_quantum = \"require\"\nrelay = true"))
+            .expect("valid");
     let listen: Vec<_> = config.mesh.listen.iter().map(ToString::to_string).collect();
     assert_eq!(listen, ["0.0.0.0:7443", "[::]:7443", "192.0.2.1:7444"]);
     assert_eq!(config.mesh.advertise.iter().map(ToString::to_string).collect::<Vec<_>>(), ["192.0.2.1:7444"]);
     assert_eq!(config.mesh.post_quantum, PostQuantum::Require);
+    assert!(config.mesh.relay);
     let many: Vec<String> = (1..=17).map(|n| format!("\"192.0.2.{n}:7443\"")).collect();
     for (listen, says) in [
         ("[]".to_owned(), "is empty"),

@@ -280,8 +280,8 @@ impl Running {
             enrolled: Some(members.enrolled()),
             peers: config.mesh.join.iter().map(ToString::to_string).collect(),
             enrol: issuer.is_some().then_some(enrol),
-            post_quantum: config.mesh.post_quantum,
             relay: config.mesh.relay,
+            post_quantum: config.mesh.post_quantum,
             connections_max: if hub { CONNECTIONS_MAX_HUB } else { CONNECTIONS_MAX_EDGE },
             ..MeshConfig::on(config.mesh.listen.clone(), mesh_id, author.clone(), source.clone())
         })
