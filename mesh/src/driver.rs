@@ -22,7 +22,7 @@ use crate::code::CloseCode;
 use crate::config::{Direction, MeshError, MeshEvent};
 use crate::dialler::Dialler;
 use crate::handle::{Command, LinkStatus, MeshStatus, Outboxes, TargetStatus};
-use crate::limits::{EVENTS_WAITING_MAX, RECEIVED_FRAMES_MAX, RESOLVE_TIME_MAX};
+use crate::limits::{EVENTS_WAITING_MAX, LISTEN_EVERY, RECEIVED_FRAMES_MAX, RESOLVE_TIME_MAX};
 use crate::link::{self, Ended, Outbox, SYNC};
 use crate::registry::PeerInfo;
 use crate::swarm::{Behaviour, BehaviourEvent};
@@ -125,6 +125,8 @@ impl Driver {
     /// Runs until it is told to stop or nobody listens any more.
     pub(crate) async fn run(mut self) {
         let events = self.events.clone();
+        let (mut listen, mut listened) = (tokio::time::interval(LISTEN_EVERY), std::time::Instant::now());
+        listen.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let stopped = loop {
             let dial_at = self.dialler.next_at();
             tokio::select! {
@@ -149,6 +151,10 @@ impl Driver {
                     Some(Command::Shutdown(done)) => break Some(done),
                     None => break None,
                 },
+                _ = listen.tick() => {
+                    let before = std::mem::replace(&mut listened, std::time::Instant::now());
+                    self.on_heard(before);
+                }
                 () = sleep_until(dial_at.unwrap_or_else(Instant::now)), if dial_at.is_some() => self.look_up_due(),
             }
         };
@@ -194,6 +200,7 @@ impl Driver {
                 if let Some(address) = socket_addr_of(&address)
                     && self.listening.insert(address)
                 {
+                    self.dialler.hurry(Instant::now());
                     self.report(MeshEvent::Listening(address));
                 }
             }
@@ -312,6 +319,16 @@ impl Driver {
         }
     }
 
+    /// What came since `since` came at that time at the earliest, and nobody is said to have been heard later than he was.
+    fn on_heard(&mut self, since: std::time::Instant) {
+        let heard = self.shared.registry.heard();
+        let links: Vec<u64> = heard.iter().filter_map(|peer| self.links.get(peer)).map(|link| link.number).collect();
+        // A node that takes no events has newer ones to read first.
+        if !links.is_empty() && self.waiting.len() < RECEIVED_FRAMES_MAX {
+            self.report(MeshEvent::Heard { links, since });
+        }
+    }
+
     fn on_ended(&mut self, ended: &Ended) {
         let Some(peer) = self.live(ended.link) else { return };
         let lost = if ended.code == CloseCode::StreamLost { self.shared.registry.lost(&peer) } else { None };
@@ -420,17 +437,17 @@ impl Driver {
     fn status(&self) -> MeshStatus {
         let now = Instant::now();
         let links = self.links.iter().map(|(peer, link)| {
-            let (rtt, connections) = self.shared.registry.path(peer).unwrap_or_default();
+            let route = self.shared.registry.route(peer);
             let (queued_frames, queued_bytes) = link.outbox.depth();
             LinkStatus {
                 link: link.number,
                 spiffe_id: link.info.spiffe_id.clone(),
                 author: link.info.author,
                 svid_not_after_s: link.info.svid_not_after_s,
-                remote_addr: link.remote,
+                remote_addr: route.map_or(link.remote, |route| route.remote),
                 dialer: link.dialer,
-                connections,
-                rtt_ms: u64::try_from(rtt.as_millis()).unwrap_or(u64::MAX),
+                connections: route.map_or(0, |route| route.connections),
+                rtt_ms: route.map_or(0, |route| u64::try_from(route.rtt.as_millis()).unwrap_or(u64::MAX)),
                 queued_frames,
                 queued_bytes,
             }

@@ -60,6 +60,19 @@ struct Live {
     lease: u64,
     info: PeerInfo,
     connection: quinn::Connection,
+    /// QUIC frames that had come when it was last looked.
+    frames_in: u64,
+}
+
+/// How a peer is reached at this moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Route {
+    /// The best round trip.
+    pub(crate) rtt: std::time::Duration,
+    /// Where its packets come from now: behind a NAT that changes.
+    pub(crate) remote: std::net::SocketAddr,
+    /// How many connections there are.
+    pub(crate) connections: usize,
 }
 
 impl Registry {
@@ -89,7 +102,7 @@ impl Registry {
         }
         let lease = inner.next;
         inner.next += 1;
-        inner.peers.entry(peer).or_default().push(Live { lease, info, connection });
+        inner.peers.entry(peer).or_default().push(Live { lease, info, connection, frames_in: 0 });
         Ok(Lease { registry: self.clone(), peer, lease })
     }
 
@@ -98,11 +111,28 @@ impl Registry {
         self.lock().peers.get(peer)?.last().map(|live| live.info.clone())
     }
 
-    /// Best round trip and number of a peer's connections.
-    pub(crate) fn path(&self, peer: &PeerId) -> Option<(std::time::Duration, usize)> {
+    /// How a peer is reached; the connection with the best round trip says where it is.
+    pub(crate) fn route(&self, peer: &PeerId) -> Option<Route> {
         let inner = self.lock();
         let live = inner.peers.get(peer)?;
-        Some((live.iter().map(|l| l.connection.rtt()).min()?, live.len()))
+        let best = live.iter().map(|l| &l.connection).min_by_key(|connection| connection.rtt())?;
+        Some(Route { rtt: best.rtt(), remote: best.remote_address(), connections: live.len() })
+    }
+
+    /// Peers of which anything came since the last call: also what carries no content, so that a quiet peer is not taken for
+    /// one that nobody has heard for long.
+    pub(crate) fn heard(&self) -> Vec<PeerId> {
+        let mut heard = Vec::new();
+        for (peer, live) in &mut self.lock().peers {
+            let mut any = false;
+            for live in live {
+                let frames_in = authenticated_frames(&live.connection.stats().frame_rx);
+                any |= frames_in != live.frames_in;
+                live.frames_in = frames_in;
+            }
+            heard.extend(any.then_some(*peer));
+        }
+        heard
     }
 
     /// Why a connection of this peer is over although its muxer is still here; `Some(None)` if we closed it ourselves.
@@ -139,6 +169,12 @@ impl Registry {
         // Nothing in a critical section can leave the map half changed.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Every packet of a live peer brings one of these, and frames are counted once their packet has been decrypted: what
+/// somebody else sends in its name does not count.
+fn authenticated_frames(stats: &quinn::FrameStats) -> u64 {
+    stats.acks + stats.ping + stats.stream + stats.crypto + stats.max_data + stats.max_stream_data
 }
 
 /// Keeps one connection registered; dropped with its muxer.

@@ -381,6 +381,7 @@ impl NodeCore {
             Input::DataLinkUp { link, author } => self.data_link_up(link, author),
             Input::LinkDown { link } => self.link_down(link),
             Input::Frame { link, bytes } => self.frame(link, &bytes),
+            Input::Heard { links, at_ms } => return self.heard(&links, at_ms),
             Input::Command { ticket, command } => self.command(ticket, *command),
             Input::Executed { permit, result } => self.executed(permit, result),
             Input::Probed { permit, probe } => self.probed(permit, probe),

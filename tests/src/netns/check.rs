@@ -43,6 +43,15 @@ impl Default for Bounds {
     }
 }
 
+/// What a configuration makes of a mesh.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Expected {
+    /// Pairs that are to be linked, either way round.
+    pub pairs: Vec<(String, String)>,
+    /// Addresses that nodes call, with whose they are.
+    pub called: BTreeMap<String, String>,
+}
+
 /// A value that was not so.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lie {
@@ -77,13 +86,12 @@ struct Look<'l> {
     sample: &'l Sample,
     truth: &'l Truth,
     bounds: &'l Bounds,
-    /// Pairs that are to be linked, either way round.
-    pairs: &'l [(String, String)],
+    expected: &'l Expected,
 }
 
 type Invariant = for<'l> fn(&Look<'l>) -> Vec<Found>;
 
-const INVARIANTS: [(&str, Invariant); 14] = [
+const INVARIANTS: [(&str, Invariant); 16] = [
     ("OBSERVER", observer),
     ("AGE", age),
     ("FRESH", fresh),
@@ -93,6 +101,8 @@ const INVARIANTS: [(&str, Invariant); 14] = [
     ("SILENT", silent),
     ("HEARD", heard),
     ("LINKED", linked),
+    ("CALLED", called),
+    ("ROUND-TRIP", round_trip),
     ("LINK-AGE", link_age),
     ("BEHIND", behind),
     ("HELD", held),
@@ -100,14 +110,13 @@ const INVARIANTS: [(&str, Invariant); 14] = [
     ("LEASE", lease),
 ];
 
-/// Judges every sample; `pairs` are the nodes that are to be linked with each other. Beside the lies it returns how often each
-/// invariant had something to judge.
+/// Judges every sample. Beside the lies it returns how often each invariant had something to judge.
 #[must_use]
 pub fn lies(
     samples: &[Sample],
     truth: &Truth,
     bounds: &Bounds,
-    pairs: &[(String, String)],
+    expected: &Expected,
 ) -> (Vec<Lie>, BTreeMap<&'static str, u64>) {
     let (mut found, mut judged) = (Vec::new(), BTreeMap::new());
     for sample in samples {
@@ -115,7 +124,7 @@ pub fn lies(
         if truth.during(&Fault::Frozen(sample.node.clone()), sample.asked_ms, sample.answered_ms) {
             continue;
         }
-        let look = Look { sample, truth, bounds, pairs };
+        let look = Look { sample, truth, bounds, expected };
         for (invariant, holds) in INVARIANTS {
             for one in holds(&look) {
                 let count = judged.entry(invariant).or_insert(0);
@@ -251,7 +260,7 @@ fn heard(look: &Look<'_>) -> Vec<Found> {
 fn linked(look: &Look<'_>) -> Vec<Found> {
     look.each_peer(|look, peer, view| {
         let own = look.sample.node.as_str();
-        let paired = look.pairs.iter().any(|(a, b)| (a == own && b == peer) || (b == own && a == peer));
+        let paired = look.expected.pairs.iter().any(|(a, b)| (a == own && b == peer) || (b == own && a == peer));
         let Some(calm) = look.truth.calm_since(own, peer, look.sample.answered_ms).filter(|_| paired) else {
             return Found::Nothing;
         };
@@ -261,6 +270,41 @@ fn linked(look: &Look<'_>) -> Vec<Found> {
         }
         Found::of(view["state"] == "up", || {
             format!("{peer} is {}, nothing stood between for {for_ms} ms", view["state"])
+        })
+    })
+}
+
+/// An address that is called is not `up` when nothing has come from there for as long as a dead peer may go unnoticed.
+fn called(look: &Look<'_>) -> Vec<Found> {
+    let all = look.sample.peers["dialling"].as_array().into_iter().flatten();
+    all.map(|target| {
+        let of = target["address"].as_str().and_then(|address| look.expected.called.get(address));
+        let Some(peer) = of else { return Found::Lie(format!("nobody calls {}", target["address"])) };
+        let silent = look.truth.silent_since(peer, &look.sample.node, look.sample.asked_ms);
+        let Some(for_ms) = silent.map(|since| look.sample.asked_ms - since) else { return Found::Nothing };
+        if for_ms <= look.bounds.dead_ms + look.bounds.slack_ms {
+            return Found::Nothing;
+        }
+        Found::of(target["up"] == false, || format!("{peer} is called up, silent for {for_ms} ms"))
+    })
+    .collect()
+}
+
+/// A round trip takes as long as the way there and back: no less than at any time since the link is up, and no more but for
+/// the time that processes need.
+fn round_trip(look: &Look<'_>) -> Vec<Found> {
+    look.each_peer(|look, peer, view| {
+        let (Some(rtt), Some(for_ms)) = (view["rtt_ms"].as_u64(), view["connected_ms"].as_u64()) else {
+            return Found::Nothing;
+        };
+        let (own, now) = (&look.sample.node, look.sample.answered_ms);
+        // The handshake was before the link.
+        let since = now.saturating_sub(for_ms + look.bounds.start_ms);
+        let way = |from: &str, to: &str| look.truth.way_range_ms(from, to, since, now);
+        let ((there, there_most), (back, back_most)) = (way(own, peer), way(peer, own));
+        let (least, most) = (there + back, there_most + back_most + look.bounds.slack_ms);
+        Found::of(rtt >= least && rtt <= most, || {
+            format!("{peer} is {rtt} ms away, there and back take {least} to {most}")
         })
     })
 }

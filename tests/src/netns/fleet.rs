@@ -1,16 +1,19 @@
 //! A mesh whose processes run in namespaces, the faults that befall them, and the truth about both.
 
 use std::collections::BTreeMap;
-use std::path::Path as FilePath;
+use std::path::{Path as FilePath, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use tempfile::TempDir;
 
+use super::check::{Bounds, Expected, Lie, lies};
 use super::net::{Net, Site};
 use super::shape::Path;
 use super::truth::{Fault, Truth, now_ms};
-use super::watch::{Sample, Watch, keep};
+use super::watch::{Sample, Watch};
+use super::writers::{DOCUMENT, Writers};
 use crate::{Node, cauldron, cauldron_with, eventually, wait_until};
 
 const TRUST_DOMAIN: &str = "acme.example";
@@ -37,7 +40,9 @@ pub struct Member<'m> {
 pub struct Fleet {
     nodes: BTreeMap<String, Node>,
     pairs: Vec<(String, String)>,
-    truth: Truth,
+    /// Addresses in configurations, with whose they are.
+    called: BTreeMap<String, String>,
+    truth: Arc<Truth>,
     net: Net,
     folder: TempDir,
 }
@@ -57,12 +62,14 @@ impl Fleet {
             }
         }
         let net = Net::build(&sites, seed);
-        let folder = tempfile::Builder::new().prefix("cauldron-netns-").tempdir().expect("a temporary directory");
-        let truth = Truth::of(sites.iter().flat_map(|s| s.nodes.iter().map(|node| (node.as_str(), s.name.as_str()))));
+        let mut folder = tempfile::Builder::new().prefix("cauldron-netns-").tempdir().expect("a temporary directory");
+        folder.disable_cleanup(keeps());
+        let truth =
+            Arc::new(Truth::of(sites.iter().flat_map(|s| s.nodes.iter().map(|node| (node.as_str(), s.name.as_str())))));
         let nodes = BTreeMap::new();
-        let mut fleet = Self { nodes, pairs: Vec::new(), truth, net, folder };
+        let mut fleet = Self { nodes, pairs: Vec::new(), called: BTreeMap::new(), truth, net, folder };
 
-        let at = format!("{}:{PORT}", fleet.net.address(HQ).v4);
+        let at = fleet.called(HQ, false);
         let listen = format!("0.0.0.0:{PORT}");
         let who = ["--trust-domain", TRUST_DOMAIN, "--person", "ana"];
         let args = [&["init", "--first"][..], &who, &["--listen", &listen, "--advertise", &at]].concat();
@@ -91,16 +98,24 @@ impl Fleet {
         self.place(member.name);
         let peers = member.calls.iter().map(|name| {
             let peer = all.iter().find(|peer| peer.name == *name).unwrap_or_else(|| panic!("there is no {name}"));
-            let address = self.net.address(name);
-            if peer.v6 { format!("\"[{}]:{PORT}\", ", address.v6) } else { format!("\"{}:{PORT}\", ", address.v4) }
+            format!("\"{}\", ", self.called(name, peer.v6))
         });
+        let peers: String = peers.collect();
         let config = self.node(member.name).config();
         let text = std::fs::read_to_string(&config).expect("written by join");
         assert!(text.contains("\njoin = ["), "{text}");
-        let joins = format!("\njoin = [{}", peers.collect::<String>());
+        let joins = format!("\njoin = [{peers}");
         std::fs::write(config, text.replacen("\njoin = [", &joins, 1)).expect("writable");
         let calls = [HQ].iter().chain(member.calls);
         self.pairs.extend(calls.map(|peer| (member.name.to_owned(), (*peer).to_owned())));
+    }
+
+    /// The address by which others call a node.
+    fn called(&mut self, name: &str, v6: bool) -> String {
+        let address = self.net.address(name);
+        let at = if v6 { format!("[{}]:{PORT}", address.v6) } else { format!("{}:{PORT}", address.v4) };
+        self.called.insert(at.clone(), name.to_owned());
+        at
     }
 
     fn place(&mut self, name: &str) {
@@ -230,33 +245,31 @@ impl Fleet {
         let pairs = sites.iter().flat_map(|from| sites.iter().filter(move |to| *to != from).map(move |to| (from, to)));
         for (from, to) in pairs {
             self.net.wan().set(from, to, path);
-            let longest_ms = u64::try_from(path.longest().as_millis()).unwrap_or(u64::MAX);
-            self.truth.way_takes(from, to, longest_ms, now_ms());
+            let [least, most] = [path.delay, path.longest()].map(|d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX));
+            self.truth.way_takes(from, to, (least, most), now_ms());
         }
     }
 
-    /// Writes `value` at `node` to its own row of a document that all read; whether it was acknowledged.
-    pub fn write(&self, node: &str, value: u64) -> bool {
-        let body = json!({ "row": node, "fields": { "n": value } });
-        let socket = self.node(node).dir().join("node.sock");
-        let answer = crate::request(&socket, "/v1/docs/config/netns", Some(&body));
-        let written = answer.is_ok_and(|answer| answer.status == 200 && !answer.json()["id"].is_null());
-        if written {
-            self.truth.wrote(node, now_ms());
-        }
-        written
+    /// Begins to write at every node, all the time.
+    #[must_use]
+    pub fn writers(&self) -> Writers {
+        Writers::begin(self.sockets(), &self.truth)
+    }
+
+    fn sockets(&self) -> Vec<(String, PathBuf)> {
+        self.nodes.iter().map(|(name, node)| (name.clone(), node.dir().join("node.sock"))).collect()
     }
 
     /// What `reader` holds of what `writer` wrote.
     #[must_use]
     pub fn read(&self, reader: &str, writer: &str) -> Option<u64> {
-        self.node(reader).get("/v1/docs/config/netns")["content"]["rows"][writer]["n"].as_u64()
+        self.node(reader).get(DOCUMENT)["content"]["rows"][writer]["n"].as_u64()
     }
 
     /// Begins to ask every node for its status.
     #[must_use]
     pub fn watch(&self) -> Watch {
-        Watch::begin(self.nodes.iter().map(|(name, node)| (name.clone(), node.dir().join("node.sock"))))
+        Watch::begin(self.sockets(), keeps().then(|| self.folder().join("samples.jsonl")))
     }
 
     /// The pairs that call each other.
@@ -308,10 +321,19 @@ impl Fleet {
     /// # Panics
     /// When it is not so in time.
     pub fn until_one_state(&self, deadline: Duration) -> Duration {
+        self.until_one_state_without(&[], deadline)
+    }
+
+    /// As [`Fleet::until_one_state`], whatever `others` hold.
+    ///
+    /// # Panics
+    /// When it is not so in time.
+    pub fn until_one_state_without(&self, others: &[&str], deadline: Duration) -> Duration {
         let began = Instant::now();
         wait_until("every realm has one state", deadline, || {
+            let asked = self.nodes.iter().filter(|(name, _)| !others.contains(&name.as_str()));
             let hashes: BTreeMap<&String, Value> =
-                self.nodes.iter().map(|(name, node)| (name, node.get("/v1/sync")["state_hash"].clone())).collect();
+                asked.map(|(name, node)| (name, node.get("/v1/sync")["state_hash"].clone())).collect();
             let mut realms: BTreeMap<String, BTreeMap<String, Vec<&String>>> = BTreeMap::new();
             for (name, of) in &hashes {
                 let Some(of) = of.as_object().filter(|of| !of.is_empty()) else { return Err(format!("{name}: {of}")) };
@@ -325,17 +347,24 @@ impl Fleet {
         began.elapsed()
     }
 
-    /// Keeps samples and logs for people where `CAULDRON_NETNS_KEEP` is set; where they are.
-    ///
-    /// # Panics
-    /// When they cannot be written.
-    pub fn keep(&mut self, samples: &[Sample]) {
-        if std::env::var_os("CAULDRON_NETNS_KEEP").is_none() {
-            return;
-        }
-        keep(samples, &self.folder().join("samples.jsonl")).expect("written");
-        std::fs::write(self.folder().join("truth.txt"), self.truth.story().join("\n")).expect("written");
-        self.folder.disable_cleanup(true);
-        eprintln!("kept: {}", self.folder().display());
+    /// What is wrong with what the nodes said, judged by what was so; and how often each invariant had something to judge.
+    #[must_use]
+    pub fn judge(&self, samples: &[Sample], bounds: &Bounds) -> (Vec<Lie>, BTreeMap<&'static str, u64>) {
+        let expected = Expected { pairs: self.pairs.clone(), called: self.called.clone() };
+        lies(samples, &self.truth, bounds, &expected)
     }
+}
+
+impl Drop for Fleet {
+    fn drop(&mut self) {
+        if keeps() {
+            // For people who look into a failure; the failure itself is told already.
+            let _ = std::fs::write(self.folder().join("truth.txt"), self.truth.story().join("\n"));
+            eprintln!("kept: {}", self.folder().display());
+        }
+    }
+}
+
+fn keeps() -> bool {
+    std::env::var_os("CAULDRON_NETNS_KEEP").is_some()
 }

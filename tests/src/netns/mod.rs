@@ -28,8 +28,9 @@ mod shape;
 mod truth;
 mod wan;
 mod watch;
+mod writers;
 
-pub use check::{Bounds, Lie, lies};
+pub use check::{Bounds, Expected, Lie, lies};
 pub use fleet::{Fleet, Member};
 pub use namespace::able;
 pub use nat::Mapping;
@@ -38,3 +39,4 @@ pub use shape::{Carried, Path};
 pub use truth::{Fault, Truth};
 pub use wan::Wan;
 pub use watch::{Sample, Watch};
+pub use writers::Writers;

@@ -43,6 +43,10 @@ impl Namespace {
         let name = format!("{PREFIX}-{}-{count}-{label}", std::process::id());
         run(&["netns", "add", &name])?;
         let space = Self { name };
+        // Nobody else is on these networks: link-local addresses need not be tried out for a second either.
+        space
+            .inside(|| std::fs::write("/proc/sys/net/ipv6/conf/default/accept_dad", "0"))?
+            .map_err(|e| e.to_string())?;
         space.ip(&["link set lo up".to_owned()])?;
         Ok(space)
     }

@@ -71,7 +71,7 @@ impl Net {
             let device = space.tun("wan0")?;
             // Addresses are there at once: nobody else on these networks could have taken them.
             space.ip(&[
-                "link add br0 type bridge forward_delay 0 stp_state 0".to_owned(),
+                "link add br0 type bridge forward_delay 0 stp_state 0 mcast_snooping 0".to_owned(),
                 "link set br0 up".to_owned(),
                 format!("addr add 10.77.{number}.1/24 dev br0"),
                 format!("addr add fd77:{number}::1/64 dev br0 nodad"),

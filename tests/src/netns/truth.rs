@@ -36,8 +36,8 @@ struct Kept {
     spans: BTreeMap<Fault, Vec<Span>>,
     /// When each write was acknowledged, by node.
     written: BTreeMap<String, Vec<u64>>,
-    /// The longest way from one site to another so far, milliseconds, and when it began.
-    ways: BTreeMap<(String, String), Vec<(u64, u64)>>,
+    /// Since when the way from one site to another takes how long, at least and at most, milliseconds.
+    ways: BTreeMap<(String, String), Vec<(u64, u64, u64)>>,
 }
 
 /// The ledger.
@@ -85,9 +85,9 @@ impl Truth {
         }
     }
 
-    /// From `at_ms` on packets from one site to another take up to `longest_ms`.
-    pub fn way_takes(&self, from: &str, to: &str, longest_ms: u64, at_ms: u64) {
-        self.kept().ways.entry((from.to_owned(), to.to_owned())).or_default().push((at_ms, longest_ms));
+    /// From `at_ms` on packets from one site to another take so many milliseconds, at least and at most.
+    pub fn way_takes(&self, from: &str, to: &str, (least_ms, most_ms): (u64, u64), at_ms: u64) {
+        self.kept().ways.entry((from.to_owned(), to.to_owned())).or_default().push((at_ms, least_ms, most_ms));
     }
 
     /// A node acknowledged a write of its own, one fact, at `at_ms`.
@@ -148,9 +148,19 @@ impl Truth {
     /// The longest that a packet which arrives at `at_ms` may have been on its way, milliseconds.
     #[must_use]
     pub fn way_ms(&self, from: &str, to: &str, at_ms: u64) -> u64 {
+        self.way_range_ms(from, to, 0, at_ms).1
+    }
+
+    /// How long packets from one node to another took between the two times, at least and at most, milliseconds.
+    #[must_use]
+    pub fn way_range_ms(&self, from: &str, to: &str, since_ms: u64, until_ms: u64) -> (u64, u64) {
         let kept = self.kept();
-        let Some(way) = kept.way(from, to).and_then(|way| kept.ways.get(&way)) else { return 0 };
-        way.iter().filter(|(since, _)| *since <= at_ms).map(|(_, longest)| *longest).max().unwrap_or(0)
+        let Some(changes) = kept.way(from, to).and_then(|way| kept.ways.get(&way)) else { return (0, 0) };
+        // Before the first change a way takes no time.
+        let before =
+            changes.iter().rfind(|(at, ..)| *at <= since_ms).map_or((0, 0), |(_, least, most)| (*least, *most));
+        let within = changes.iter().filter(|(at, ..)| *at > since_ms && *at <= until_ms);
+        within.fold(before, |(least, most), (_, l, m)| (least.min(*l), most.max(*m)))
     }
 
     /// The nodes, each with its site.

@@ -51,11 +51,12 @@ pub struct Watch {
     samples: Arc<Mutex<Vec<Sample>>>,
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
+    keep: Option<PathBuf>,
 }
 
 impl Watch {
-    /// Begins to ask the nodes, each by its name and socket.
-    pub fn begin(nodes: impl IntoIterator<Item = (String, PathBuf)>) -> Self {
+    /// Begins to ask the nodes, each by its name and socket. What they say is kept in the file `keep` in the end.
+    pub(super) fn begin(nodes: Vec<(String, PathBuf)>, keep: Option<PathBuf>) -> Self {
         let (samples, stop) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
         let watcher = |(node, socket): (String, PathBuf)| {
             let (samples, stop) = (samples.clone(), stop.clone());
@@ -69,7 +70,7 @@ impl Watch {
             })
         };
         let threads = nodes.into_iter().map(watcher).collect();
-        Self { samples, stop, threads }
+        Self { samples, stop, threads, keep }
     }
 
     /// Stops asking; everything that was said, in the order of the questions.
@@ -82,7 +83,7 @@ impl Watch {
         for thread in self.threads.drain(..) {
             thread.join().expect("a watcher ends");
         }
-        let mut samples = std::mem::take(&mut *self.samples.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner).clone();
         samples.sort_by_key(|sample| sample.asked_ms);
         samples
     }
@@ -91,14 +92,18 @@ impl Watch {
 impl Drop for Watch {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
+        if let Some(path) = &self.keep {
+            let samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
+            // For people who look into a failure; the failure itself is told already.
+            if let Err(error) = keep(&samples, path) {
+                eprintln!("cannot keep the samples: {error}");
+            }
+        }
     }
 }
 
 /// Writes samples to a file, one JSON object a line.
-///
-/// # Errors
-/// The file cannot be written.
-pub(super) fn keep(samples: &[Sample], path: &Path) -> std::io::Result<()> {
+fn keep(samples: &[Sample], path: &Path) -> std::io::Result<()> {
     let mut file = std::io::BufWriter::new(std::fs::File::create(path)?);
     for s in samples {
         let line = json!({

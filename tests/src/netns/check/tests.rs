@@ -38,8 +38,7 @@ fn honest(at: u64) -> Sample {
         value
     };
     let peer = |node: &str, site: Value| {
-        let view =
-            json!({ "spiffe_id": id(node), "site": site, "state": "up", "behind": 0, "connected_ms": at - T0 - 500 });
+        let view = json!({ "spiffe_id": id(node), "site": site, "state": "up", "behind": 0, "connected_ms": at - T0 - 500, "rtt_ms": 3 });
         with(view, seen(at - 900))
     };
     let own = json!({ "spiffe_id": id("lyon"), "started": text(T0 + 200), "lease": { "age_ms": 4_000 } });
@@ -50,15 +49,21 @@ fn honest(at: u64) -> Sample {
         asked_ms: at - 5,
         answered_ms: at + 5,
         own: with(own, seen(at)),
-        peers: json!({ "items": [peer("hq", Value::Null), peer("porto", json!("porto"))] }),
+        peers: json!({
+            "items": [peer("hq", Value::Null), peer("porto", json!("porto"))],
+            "dialling": [{ "address": "10.77.1.10:7443", "up": true }],
+        }),
         sync: with(sync, seen(at)),
         sites: json!({ "items": [site] }),
     }
 }
 
 fn found(truth: &Truth, samples: &[Sample]) -> Vec<&'static str> {
-    let pairs = [("lyon".to_owned(), "hq".to_owned()), ("lyon".to_owned(), "porto".to_owned())];
-    lies(samples, truth, &Bounds::default(), &pairs).0.into_iter().map(|lie| lie.invariant).collect()
+    let expected = Expected {
+        pairs: vec![("lyon".into(), "hq".into()), ("lyon".into(), "porto".into())],
+        called: [("10.77.1.10:7443".into(), "hq".into())].into(),
+    };
+    lies(samples, truth, &Bounds::default(), &expected).0.into_iter().map(|lie| lie.invariant).collect()
 }
 
 #[test]
@@ -89,6 +94,10 @@ fn each_lie_is_found_by_the_invariant_that_it_breaks() {
     assert_eq!(said(|s| s.peers["items"][0]["connected_ms"] = json!(75_000)), ["LINK-AGE"]);
     assert_eq!(said(|s| s.peers["items"][0]["behind"] = json!(61)), ["BEHIND"]);
     assert_eq!(said(|s| s.own["started"] = json!(text(T0 + 30_000))), ["STARTED"]);
+    assert_eq!(said(|s| s.peers["items"][0]["rtt_ms"] = json!(2_000)), ["ROUND-TRIP"]);
+    let far = truth();
+    far.way_takes("lyon", "porto", (100, 100), T0 - 10_000);
+    assert_eq!(found(&far, &[honest(at)]), ["ROUND-TRIP"], "3 ms there and back cannot be");
     let old = |s: &mut Sample| {
         (s.peers["items"][0]["as_of"], s.peers["items"][0]["age_ms"]) = (json!(text(T0 + 40_000)), json!(20_000));
     };
@@ -139,4 +148,15 @@ fn a_peer_shown_up_although_it_fell_silent_long_ago_is_a_lie() {
     let hq = &mut sample.peers["items"][0];
     (hq["as_of"], hq["age_ms"]) = (json!(text(at - 9_000)), json!(9_000));
     assert_eq!(found(&dark, &[sample]), ["LEASE"], "a lease of four seconds cannot be");
+
+    let gone = truth();
+    gone.begin_at(Fault::Dead("hq".into()), at - 15_000);
+    let mut sample = honest(at);
+    sample.own["lease"]["age_ms"] = json!(16_000);
+    let hq = &mut sample.peers["items"][0];
+    (hq["as_of"], hq["age_ms"], hq["state"]) = (json!(text(at - 15_000)), json!(15_000), json!("down"));
+    (hq["behind"], hq["connected_ms"], hq["rtt_ms"]) = (Value::Null, Value::Null, Value::Null);
+    assert_eq!(found(&gone, &[sample.clone()]), ["CALLED"]);
+    sample.peers["dialling"][0]["up"] = json!(false);
+    assert_eq!(found(&gone, &[sample]), [""; 0]);
 }
