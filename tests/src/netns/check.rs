@@ -188,7 +188,7 @@ fn fresh(look: &Look<'_>) -> Vec<Found> {
 /// A peer that is `up` has not been silent for longer than a dead one may go unnoticed.
 fn dead(look: &Look<'_>) -> Vec<Found> {
     look.each_peer(|look, peer, view| {
-        let silent = look.truth.silent_since(peer, &look.sample.node, look.sample.asked_ms);
+        let silent = look.silent_ms(peer, &look.sample.node);
         look.up_for_too_long(view, silent, look.bounds.dead_ms)
             .map_or(Found::Nothing, |why| why.map_or(Found::Held, |why| Found::Lie(format!("{peer} {why}"))))
     })
@@ -197,7 +197,7 @@ fn dead(look: &Look<'_>) -> Vec<Found> {
 /// A peer that is `up` has not been unable to hear the observer for twice as long.
 fn deaf(look: &Look<'_>) -> Vec<Found> {
     look.each_peer(|look, peer, view| {
-        let deaf = look.truth.silent_since(&look.sample.node, peer, look.sample.asked_ms);
+        let deaf = look.silent_ms(&look.sample.node, peer);
         look.up_for_too_long(view, deaf, look.bounds.deaf_ms)
             .map_or(Found::Nothing, |why| why.map_or(Found::Held, |why| Found::Lie(format!("{peer} {why}, deaf"))))
     })
@@ -212,12 +212,11 @@ fn site(look: &Look<'_>) -> Vec<Found> {
                 return Found::Nothing;
             };
             let nodes = look.truth.nodes().into_iter().filter(|(_, site)| site == of);
-            let since = nodes.map(|(n, _)| look.truth.silent_since(&n, &look.sample.node, look.sample.asked_ms));
+            let silent = nodes.map(|(node, _)| look.silent_ms(&node, &look.sample.node));
             // As long as one could be heard, nothing can be said.
-            let Some(since) = since.collect::<Option<Vec<u64>>>().and_then(|all| all.into_iter().max()) else {
+            let Some(for_ms) = silent.collect::<Option<Vec<u64>>>().and_then(|all| all.into_iter().min()) else {
                 return Found::Nothing;
             };
-            let for_ms = look.sample.asked_ms - since;
             if for_ms <= look.bounds.dead_ms + look.bounds.slack_ms {
                 return Found::Nothing;
             }
@@ -252,7 +251,7 @@ fn heard(look: &Look<'_>) -> Vec<Found> {
             return Found::Nothing;
         }
         let (age, at_most) = (view["age_ms"].as_u64().unwrap_or(u64::MAX), look.bounds.heard_ms + look.bounds.slack_ms);
-        Found::of(age <= at_most, || format!("{peer} is up and was heard {age} ms ago"))
+        Found::of(age.min(look.awake_ms()) <= at_most, || format!("{peer} is up and was heard {age} ms ago"))
     })
 }
 
@@ -280,8 +279,7 @@ fn called(look: &Look<'_>) -> Vec<Found> {
     all.map(|target| {
         let of = target["address"].as_str().and_then(|address| look.expected.called.get(address));
         let Some(peer) = of else { return Found::Lie(format!("nobody calls {}", target["address"])) };
-        let silent = look.truth.silent_since(peer, &look.sample.node, look.sample.asked_ms);
-        let Some(for_ms) = silent.map(|since| look.sample.asked_ms - since) else { return Found::Nothing };
+        let Some(for_ms) = look.silent_ms(peer, &look.sample.node) else { return Found::Nothing };
         if for_ms <= look.bounds.dead_ms + look.bounds.slack_ms {
             return Found::Nothing;
         }
@@ -428,9 +426,22 @@ impl<'l> Look<'l> {
             .collect()
     }
 
+    /// For how long the observer has gone on since it last stood still: who did cannot have noticed anything meanwhile, and what
+    /// it says is dated.
+    fn awake_ms(&self) -> u64 {
+        let frozen = Fault::Frozen(self.sample.node.clone());
+        self.sample.asked_ms - self.truth.ended(&frozen, self.sample.asked_ms).unwrap_or(0)
+    }
+
+    /// For how long nothing that `from` sends could reach `to`, in the time of the observer; none if something could.
+    fn silent_ms(&self, from: &str, to: &str) -> Option<u64> {
+        let since = self.truth.silent_since(from, to, self.sample.asked_ms)?;
+        Some((self.sample.asked_ms - since).min(self.awake_ms()))
+    }
+
     /// Nothing when there was no silence to notice yet; then whether it was noticed.
-    fn up_for_too_long(&self, view: &Value, since: Option<u64>, bound_ms: u64) -> Option<Option<String>> {
-        let for_ms = self.sample.asked_ms.checked_sub(since?)?;
+    fn up_for_too_long(&self, view: &Value, silent_ms: Option<u64>, bound_ms: u64) -> Option<Option<String>> {
+        let for_ms = silent_ms?;
         if for_ms <= bound_ms + self.bounds.slack_ms {
             return None;
         }

@@ -134,6 +134,14 @@ impl Truth {
         kept.spans.get(fault).is_some_and(|spans| spans.iter().any(touches))
     }
 
+    /// When `fault` ended last, at or before `at_ms`.
+    #[must_use]
+    pub fn ended(&self, fault: &Fault, at_ms: u64) -> Option<u64> {
+        let kept = self.kept();
+        let ends = kept.spans.get(fault)?.iter().filter_map(|span| span.until_ms);
+        ends.filter(|until| *until <= at_ms).max()
+    }
+
     /// The latest end of any fault that can keep the two apart, at or before `at_ms`; 0 for none.
     #[must_use]
     pub fn calm_since(&self, one: &str, other: &str, at_ms: u64) -> Option<u64> {

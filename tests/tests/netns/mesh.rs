@@ -2,6 +2,7 @@
 //!
 //! It says on standard error how long each part took; what must hold is asserted.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use cauldron_tests::netns::{Bounds, Fleet, Mapping, Member, Path};
@@ -135,7 +136,11 @@ fn behind_a_nat_that_forgets(fleet: &Fleet) {
     eprintln!("  oslo behind a NAT at {first}, rebound to {second}");
     std::thread::sleep(secs(11));
     let passed = u64::try_from(began.elapsed().as_millis()).expect("short");
-    assert!(up_for() + 200 >= before + passed, "it is the same link: {before} ms old, {} ms {passed} ms later", up_for());
+    assert!(
+        up_for() + 200 >= before + passed,
+        "it is the same link: {before} ms old, {} ms {passed} ms later",
+        up_for()
+    );
 }
 
 /// What nobody is to see in a log: a session that stalled, a queue that ran over, an error.
@@ -195,7 +200,11 @@ fn a_mesh_goes_through_everything_nothing_stalls_and_status_says_what_is_so() {
     let (lies, judged) = fleet.judge(&samples, &Bounds::default());
     let writes: u64 = acknowledged.values().sum();
     eprintln!("{:.1?}: {} samples, {writes} writes, judged {judged:?}", began.elapsed(), samples.len());
-    lies.iter().take(40).for_each(|lie| eprintln!("{lie:?}"));
+    let mut of_a_kind = BTreeMap::<_, Vec<_>>::new();
+    lies.iter().for_each(|lie| of_a_kind.entry((lie.invariant, &lie.node)).or_default().push(lie));
+    for ((invariant, node), all) in &of_a_kind {
+        eprintln!("{invariant}, {} times at {node}, first at {}: {}", all.len(), all[0].asked_ms, all[0].why);
+    }
     assert!(lies.is_empty(), "status said {} things that were not so", lies.len());
     let never: Vec<_> = judged.iter().filter(|(_, count)| **count == 0).collect();
     assert!(never.is_empty(), "nothing was there to judge: {never:?}");

@@ -132,6 +132,18 @@ fn a_peer_shown_up_although_it_fell_silent_long_ago_is_a_lie() {
         assert_eq!(found(&truth, &[heard(at - 12_000)]), ["DEAD", "SITE", "HEARD"], "{fault:?}");
         assert_eq!(found(&truth, &[heard(at - 9_000)]), ["DEAD", "SITE", "SILENT"], "{fault:?}");
     }
+    // Who stood still meanwhile has the same time from when it goes on.
+    let both = truth();
+    both.begin_at(Fault::Frozen("porto".into()), at - 20_000);
+    both.begin_at(Fault::Frozen("lyon".into()), at - 20_000);
+    both.end_at(&Fault::Frozen("lyon".into()), at - 9_000);
+    assert_eq!(found(&both, &[heard(at - 20_000)]), [""; 0]);
+    let later = truth();
+    later.begin_at(Fault::Frozen("porto".into()), at - 30_000);
+    later.begin_at(Fault::Frozen("lyon".into()), at - 30_000);
+    later.end_at(&Fault::Frozen("lyon".into()), at - 12_000);
+    assert_eq!(found(&later, &[heard(at - 30_000)]), ["DEAD", "SITE", "HEARD"]);
+
     let deaf = truth();
     deaf.begin_at(Fault::Cut("lyon".into(), "porto".into()), at - 22_000);
     assert_eq!(found(&deaf, &[honest(at)]), ["DEAF"]);
