@@ -307,15 +307,16 @@ fn round_trip(look: &Look<'_>) -> Vec<Found> {
     })
 }
 
-/// A link is not older than the processes at its ends, but for the time in which a dead one goes unnoticed.
+/// A link is not older than the processes at its ends, once the end of an earlier one must have been noticed.
 fn link_age(look: &Look<'_>) -> Vec<Found> {
     look.each_peer(|look, peer, view| {
         let (now, own) = (look.sample.answered_ms, &look.sample.node);
         let (Some(for_ms), Some(mine)) = (view["connected_ms"].as_u64(), look.truth.runs_since(own, now)) else {
             return Found::Nothing;
         };
-        let theirs = look.truth.runs_since(peer, now).map_or(0, |at| at.saturating_sub(look.bounds.dead_ms));
-        let at_most = now.saturating_sub(mine.max(theirs)) + look.bounds.slack_ms;
+        let theirs = look.truth.runs_since(peer, now).map(|at| now - at);
+        let theirs = theirs.filter(|age| *age > look.bounds.dead_ms + look.bounds.slack_ms);
+        let at_most = theirs.unwrap_or(u64::MAX).min(now - mine).saturating_add(look.bounds.slack_ms);
         Found::of(for_ms <= at_most, || format!("the link to {peer} is {for_ms} ms old, the processes {at_most}"))
     })
 }

@@ -18,7 +18,7 @@ const DEAD_KNOWN_MAX: Duration = Duration::from_millis(11_500);
 const PARTED: Duration = Duration::from_secs(40);
 
 /// lyon and oslo speak IPv4, porto listens on IPv6 and calls hq and lyon on IPv4. hq calls nobody.
-const MEMBERS: [Member<'static>; 7] = [
+pub(super) const MEMBERS: [Member<'static>; 7] = [
     Member { name: "lyon", site: "lyon", v6: false, calls: &[] },
     Member { name: "lyon-b", site: "lyon", v6: false, calls: &["lyon"] },
     Member { name: "lyon-c", site: "lyon", v6: false, calls: &["lyon", "lyon-b"] },
