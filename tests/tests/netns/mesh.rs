@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use cauldron_tests::netns::{Bounds, Fleet, Mapping, Member, Path};
+use cauldron_tests::netns::{Bounds, Fleet, Mapping, Member, Path, Writers};
 use cauldron_tests::{eventually, wait_until};
 
 /// What chance does on the WAN.
@@ -14,6 +14,8 @@ const SEED: u64 = 7;
 const BACK_WITHIN: Duration = Duration::from_secs(30);
 /// In which a dead or frozen peer is known, and what a busy machine takes longer.
 const DEAD_KNOWN_MAX: Duration = Duration::from_millis(11_500);
+/// From one state to a status that says so: a digest each way, and what a busy machine takes longer.
+const SHOWN_WITHIN: Duration = Duration::from_secs(20);
 /// How long a site is cut off.
 const PARTED: Duration = Duration::from_secs(40);
 
@@ -94,7 +96,7 @@ fn heard_one_way_alone(fleet: &Fleet) {
     eprintln!("  heard one way alone: all linked {:.1?} after it healed", fleet.until_linked(BACK_WITHIN));
 }
 
-fn on_bad_lines(fleet: &mut Fleet) {
+fn on_bad_lines(fleet: &mut Fleet, writers: &Writers) {
     fleet.weather(Path::wan(100, 0.2));
     let before = links(fleet);
     std::thread::sleep(secs(12));
@@ -104,7 +106,9 @@ fn on_bad_lines(fleet: &mut Fleet) {
     fleet.start("hq");
     fleet.node("hq").until_up();
     eprintln!("  hq started anew: all linked {:.1?} later", fleet.until_linked(secs(60)));
-    std::thread::sleep(secs(5));
+    writers.pause(true);
+    eprintln!("  one state {:.1?} after the last write", fleet.until_one_state(BACK_WITHIN));
+    writers.pause(false);
     let carried = fleet.net().wan().carried("hq", "lyon");
     assert!(carried.lost * 20 > carried.packets, "the shaper loses: {carried:?}");
 }
@@ -171,7 +175,7 @@ fn a_mesh_goes_through_everything_nothing_stalls_and_status_says_what_is_so() {
     part("heard one way alone");
     heard_one_way_alone(&fleet);
     part("bad lines");
-    on_bad_lines(&mut fleet);
+    on_bad_lines(&mut fleet, &writers);
     part("a NAT that forgets");
     behind_a_nat_that_forgets(&fleet);
 
@@ -183,6 +187,14 @@ fn a_mesh_goes_through_everything_nothing_stalls_and_status_says_what_is_so() {
             eventually(&format!("{reader} reads {value} of {writer}"), || fleet.read(&reader, writer) >= Some(*value));
         }
     }
+    let settled = Instant::now();
+    wait_until("nobody is shown behind", SHOWN_WITHIN, || {
+        let behind = |(a, b): &(String, String)| [(a.clone(), b.clone()), (b.clone(), a.clone())];
+        let ends = fleet.pairs().iter().flat_map(behind);
+        let wrong: Vec<_> = ends.filter(|(at, peer)| fleet.peer(at, peer)["behind"] != 0).collect();
+        if wrong.is_empty() { Ok(()) } else { Err(format!("{wrong:?}")) }
+    });
+    eprintln!("  nobody is shown behind {:.1?} later", settled.elapsed());
     let hq = fleet.node("hq");
     hq.until_state(&proposal, "PENDING_APPROVAL");
     hq.run(&["approvals", "approve", &proposal, "--yes"]).ok();
