@@ -269,7 +269,14 @@ impl Fleet {
     /// Begins to ask every node for its status.
     #[must_use]
     pub fn watch(&self) -> Watch {
-        Watch::begin(self.sockets(), keeps().then(|| self.folder().join("samples.jsonl")))
+        Watch::begin(self.sockets(), &self.truth, keeps().then(|| self.folder().join("samples.jsonl")))
+    }
+
+    /// How long the machine kept threads waiting of late: who waits for nodes waits that much longer.
+    #[must_use]
+    pub fn stalled(&self, within: Duration) -> Duration {
+        let from = now_ms().saturating_sub(u64::try_from(within.as_millis()).unwrap_or(u64::MAX));
+        Duration::from_millis(self.truth.stalled_ms(from, u64::MAX))
     }
 
     /// The pairs that call each other.

@@ -38,6 +38,8 @@ struct Kept {
     written: BTreeMap<String, Vec<u64>>,
     /// Since when the way from one site to another takes how long, at least and at most, milliseconds.
     ways: BTreeMap<(String, String), Vec<(u64, u64, u64)>>,
+    /// When this machine kept a thread waiting that wanted to run, and for how long, milliseconds.
+    stalls: Vec<(u64, u64)>,
 }
 
 /// The ledger.
@@ -88,6 +90,18 @@ impl Truth {
     /// From `at_ms` on packets from one site to another take so many milliseconds, at least and at most.
     pub fn way_takes(&self, from: &str, to: &str, (least_ms, most_ms): (u64, u64), at_ms: u64) {
         self.kept().ways.entry((from.to_owned(), to.to_owned())).or_default().push((at_ms, least_ms, most_ms));
+    }
+
+    /// The machine kept a thread waiting for `for_ms`, until `at_ms`.
+    pub fn stalled(&self, at_ms: u64, for_ms: u64) {
+        self.kept().stalls.push((at_ms, for_ms));
+    }
+
+    /// For how long the machine kept a thread waiting between the two times, in all. Nodes were kept waiting, too.
+    #[must_use]
+    pub fn stalled_ms(&self, from_ms: u64, until_ms: u64) -> u64 {
+        let kept = self.kept();
+        kept.stalls.iter().filter(|(at, _)| (from_ms..=until_ms).contains(at)).map(|(_, for_ms)| for_ms).sum()
     }
 
     /// A node acknowledged a write of its own, one fact, at `at_ms`.

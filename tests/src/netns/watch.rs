@@ -5,15 +5,18 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::truth::now_ms;
+use super::truth::{Truth, now_ms};
 use crate::request;
 
 /// Between two rounds at one node: finer than any bound that is checked, and cheap enough for a debug build.
 const EVERY: Duration = Duration::from_millis(500);
+
+/// Between two beats of the thread that notices when the machine is too busy to run it.
+const BEAT: Duration = Duration::from_millis(50);
 
 /// What one node said in one round. Each view was computed between the two times.
 #[derive(Debug, Clone)]
@@ -45,7 +48,7 @@ impl Sample {
     }
 }
 
-/// The watchers: one thread for each node.
+/// The watchers: one thread for each node, and one that watches the machine.
 #[derive(Debug)]
 pub struct Watch {
     samples: Arc<Mutex<Vec<Sample>>>,
@@ -56,7 +59,7 @@ pub struct Watch {
 
 impl Watch {
     /// Begins to ask the nodes, each by its name and socket. What they say is kept in the file `keep` in the end.
-    pub(super) fn begin(nodes: Vec<(String, PathBuf)>, keep: Option<PathBuf>) -> Self {
+    pub(super) fn begin(nodes: Vec<(String, PathBuf)>, truth: &Arc<Truth>, keep: Option<PathBuf>) -> Self {
         let (samples, stop) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
         let watcher = |(node, socket): (String, PathBuf)| {
             let (samples, stop) = (samples.clone(), stop.clone());
@@ -69,7 +72,19 @@ impl Watch {
                 }
             })
         };
-        let threads = nodes.into_iter().map(watcher).collect();
+        let mut threads: Vec<JoinHandle<()>> = nodes.into_iter().map(watcher).collect();
+        let (truth, stopped) = (truth.clone(), stop.clone());
+        threads.push(std::thread::spawn(move || {
+            while !stopped.load(Ordering::Relaxed) {
+                let began = Instant::now();
+                std::thread::sleep(BEAT);
+                let late = began.elapsed().saturating_sub(BEAT);
+                // A thread that sleeps is never back to the millisecond.
+                if late > BEAT {
+                    truth.stalled(now_ms(), u64::try_from(late.as_millis()).unwrap_or(u64::MAX));
+                }
+            }
+        }));
         Self { samples, stop, threads, keep }
     }
 

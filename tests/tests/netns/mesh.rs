@@ -40,10 +40,14 @@ fn sleep_until(began: Instant, at: Duration) {
 
 /// Waits until a node no longer takes a peer for being there.
 fn until_known(fleet: &Fleet, fault_at: Instant, at: &str, peer: &str) {
-    let left = DEAD_KNOWN_MAX.saturating_sub(fault_at.elapsed());
-    wait_until(&format!("{at} knows that {peer} is gone"), left, || {
+    wait_until(&format!("{at} knows that {peer} is gone"), secs(60), || {
         if fleet.sees_up(at, peer) { Err(fleet.peer(at, peer).to_string()) } else { Ok(()) }
     });
+    let (took, stalled) = (fault_at.elapsed(), fleet.stalled(fault_at.elapsed()));
+    assert!(
+        took <= DEAD_KNOWN_MAX + stalled,
+        "{at} knew after {took:.1?} that {peer} is gone; the machine lost {stalled:?}"
+    );
     eprintln!("  {at} knew within {:.1?} that {peer} is gone", fault_at.elapsed());
 }
 
