@@ -208,6 +208,13 @@ pub enum MeshEvent {
         /// Its content, 1 byte to 320 KiB, not looked at.
         bytes: Vec<u8>,
     },
+    /// Something came over these links, were it an acknowledgement; about once a second.
+    Heard {
+        /// Their numbers.
+        links: Vec<u64>,
+        /// When at the earliest.
+        since: std::time::Instant,
+    },
     /// A connection did not come about.
     Refused {
         /// Who dialled.

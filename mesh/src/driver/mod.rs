@@ -27,7 +27,7 @@ use crate::config::{LinkPath, MeshError, MeshEvent};
 use crate::dialler::Dialler;
 use crate::handle::{Command, Outboxes};
 use crate::hello::Features;
-use crate::limits::{EVENTS_WAITING_MAX, RECEIVED_FRAMES_MAX};
+use crate::limits::{EVENTS_WAITING_MAX, LISTEN_EVERY, RECEIVED_FRAMES_MAX};
 use crate::link::{self, Ended, Outbox, SYNC};
 use crate::peer_id::peer_id_of;
 use crate::registry::PeerInfo;
@@ -167,6 +167,8 @@ impl Driver {
     /// Runs until it is told to stop or nobody listens any more.
     pub(crate) async fn run(mut self) {
         let events = self.events.clone();
+        let (mut listen, mut listened) = (tokio::time::interval(LISTEN_EVERY), std::time::Instant::now());
+        listen.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let stopped = loop {
             let linked = |peer: &PeerId| self.links.get(peer).is_some_and(Link::carries_circuits);
             let next_at = [self.dialler.next_at(), self.reservations.next_at(linked)].into_iter().flatten().min();
@@ -199,6 +201,10 @@ impl Driver {
                     Some(Command::Shutdown(done)) => break Some(done),
                     None => break None,
                 },
+                _ = listen.tick() => {
+                    let before = std::mem::replace(&mut listened, std::time::Instant::now());
+                    self.on_heard(before);
+                }
                 () = sleep_until(next_at.unwrap_or_else(Instant::now)), if next_at.is_some() => {
                     self.look_up_due();
                     self.reserve_due();
@@ -269,6 +275,7 @@ impl Driver {
                 if let Some(address) = socket_addr_of(&address)
                     && self.listening.insert(address)
                 {
+                    self.dialler.hurry(Instant::now());
                     self.report(MeshEvent::Listening(address));
                 }
             }
@@ -449,6 +456,16 @@ impl Driver {
         // Frames of a link that is going down are dropped: the next one syncs anew.
         if self.live(link).is_some() {
             self.report(MeshEvent::Frame { link, bytes });
+        }
+    }
+
+    /// What came since `since` came at that time at the earliest, and nobody is said to have been heard later than he was.
+    fn on_heard(&mut self, since: std::time::Instant) {
+        let heard = self.shared.registry.heard();
+        let links: Vec<u64> = heard.iter().filter_map(|peer| self.links.get(peer)).map(|link| link.number).collect();
+        // A node that takes no events has newer ones to read first.
+        if !links.is_empty() && self.waiting.len() < RECEIVED_FRAMES_MAX {
+            self.report(MeshEvent::Heard { links, since });
         }
     }
 

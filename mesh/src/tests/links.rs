@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::SendError;
-use crate::limits::{FRAME_BYTES_MAX, REDIAL_WAIT_MAX};
+use crate::limits::{FRAME_BYTES_MAX, KEEP_ALIVE, LISTEN_EVERY, REDIAL_WAIT_MAX};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_nodes_know_each_other_and_exchange_frames_in_order() {
@@ -37,6 +37,29 @@ async fn two_nodes_know_each_other_and_exchange_frames_in_order() {
     assert_eq!((link.link, link.connections, link.dialer), (to_b.link, 1, true));
     assert!(status.targets[0].up && status.targets[0].last_error.is_none());
     assert_eq!(status.listening, [a.address]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_quiet_peer_is_heard_as_long_as_it_lives() {
+    let world = World::new();
+    let (mut a, mut b) = (world.node("a").await, world.node("b").await);
+    let (to_b, _) = join(&mut a, &mut b).await;
+    // What made the link has been heard; then keep-alives alone go.
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    while a.events.try_recv().is_ok() {}
+    let quiet_since = std::time::Instant::now();
+    let (links, since) = a
+        .wait("a keep-alive", |event| match event {
+            MeshEvent::Heard { links, since } => Some((links, since)),
+            _ => None,
+        })
+        .await;
+    assert_eq!(links, [to_b.link]);
+    assert!(quiet_since.elapsed() <= KEEP_ALIVE * 2 && since.elapsed() < LISTEN_EVERY * 2, "{:?}", since.elapsed());
+    b.handle.shutdown().await;
+    a.down(to_b.link).await;
+    let after = timeout(KEEP_ALIVE * 2, a.events.recv()).await;
+    assert!(after.is_err(), "nobody is heard any more: {after:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

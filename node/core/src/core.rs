@@ -389,6 +389,7 @@ impl NodeCore {
             Input::Addresses(addresses) => self.near(cauldron_mesh_core::Input::Addresses(addresses)),
             Input::Leave => self.near(cauldron_mesh_core::Input::Leave),
             Input::Frame { link, bytes } => self.frame(link, &bytes),
+            Input::Heard { links, at_ms } => return self.heard(&links, at_ms),
             Input::Command { ticket, command } => self.command(ticket, *command),
             Input::Executed { permit, result } => self.executed(permit, result),
             Input::Probed { permit, probe } => self.probed(permit, probe),

@@ -55,6 +55,14 @@ impl NodeCore {
         self.link_up_on(link, member.spiffe_id.clone(), key, true);
     }
 
+    /// Changes what is shown and nothing else: there is nothing to drive.
+    pub(crate) fn heard(&mut self, links: &[LinkId], at_ms: u64) {
+        for peer in links.iter().filter_map(|link| self.links.get(link)).filter(|peer| !peer.shared.is_empty()) {
+            let last_ms = self.last_seen_ms.entry(peer.author).or_default();
+            *last_ms = at_ms.min(self.now.wall_ms).max(*last_ms);
+        }
+    }
+
     pub(crate) fn link_down(&mut self, link: LinkId) {
         if let Some(peer) = self.links.remove(&link) {
             self.sync(SyncInput::LinkDown { link });
@@ -421,5 +429,42 @@ impl NodeCore {
         timers.extend(self.life.wake_ms().map(|at| (at.max(self.work.incarnate_at_ms), Timer::Confirm)));
         let soonest = timers.into_iter().min();
         self.until = soonest.map(|(at, timer)| (at.max(self.now.boottime_ms + 1), timer));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cauldron_coordinator::testkit::World;
+
+    use crate::testing::lyon;
+    use crate::{Input, Output};
+
+    #[test]
+    fn a_quiet_peer_is_seen_when_it_is_heard_and_never_later_than_now() {
+        let world = World::new();
+        let mut core = lyon(&world);
+        let (author, member) =
+            core.authority.members().find(|(a, _)| **a != core.me).map(|(a, m)| (*a, m.clone())).expect("a peer");
+        let seen = |core: &crate::NodeCore, now| {
+            let view = core.peers_view(now).into_iter().find(|p| p.author == author.to_string()).expect("its line");
+            view.seen.map(|seen| (seen.as_of.0, seen.age_ms))
+        };
+        let mut now = world.clock;
+        core.handle(now, Input::LinkUp { link: 1, spiffe_id: member.spiffe_id.clone(), author: member.author });
+        while !matches!(core.poll(), Output::Idle { .. }) {}
+        let up_ms = now.wall_ms;
+        assert_eq!(seen(&core, now), Some((up_ms, 0)));
+        now.wall_ms += 9_000;
+        core.handle(now, Input::Heard { links: vec![1, 2], at_ms: up_ms + 8_000 });
+        assert_eq!(seen(&core, now), Some((up_ms + 8_000, 1_000)));
+        core.handle(now, Input::Heard { links: vec![1], at_ms: up_ms + 7_000 });
+        assert_eq!(seen(&core, now), Some((up_ms + 8_000, 1_000)), "older news changes nothing");
+        core.handle(now, Input::Heard { links: vec![1], at_ms: u64::MAX });
+        assert_eq!(seen(&core, now), Some((up_ms + 9_000, 0)), "nothing is heard in the future");
+        core.handle(now, Input::LinkDown { link: 1 });
+        while !matches!(core.poll(), Output::Idle { .. }) {}
+        core.handle(now, Input::Heard { links: vec![1], at_ms: now.wall_ms + 5 });
+        now.wall_ms += 5;
+        assert_eq!(seen(&core, now), Some((up_ms + 9_000, 5)), "a link that is gone is heard no more");
     }
 }

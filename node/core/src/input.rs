@@ -59,6 +59,13 @@ pub enum Input {
         /// The frame.
         bytes: Vec<u8>,
     },
+    /// Something came over these links that is no frame: their peers live.
+    Heard {
+        /// The links.
+        links: Vec<LinkId>,
+        /// When, by this node's wall clock in milliseconds; when at the earliest, where that is not known exactly.
+        at_ms: u64,
+    },
     /// Somebody on this machine asks for something.
     Command {
         /// For the answer.

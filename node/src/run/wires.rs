@@ -104,6 +104,10 @@ pub(super) async fn pump(mut events: mpsc::Receiver<MeshEvent>, node: Handle, re
             }
             MeshEvent::DialFailed { spiffe_id } => Input::DialFailed { spiffe_id },
             MeshEvent::Frame { link, bytes } => Input::Frame { link, bytes },
+            MeshEvent::Heard { links, since } => {
+                let ago_ms = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
+                Input::Heard { links, at_ms: clock::wall_ms().saturating_sub(ago_ms) }
+            }
             MeshEvent::Listening(address) => {
                 tracing::info!(%address, "listening");
                 continue;
