@@ -31,6 +31,8 @@ mod source;
 mod swarm;
 mod tls;
 mod transport;
+#[cfg(feature = "yardstick")]
+pub mod yardstick;
 
 #[cfg(test)]
 mod golden;

@@ -54,6 +54,9 @@ pub const STREAM_OPEN_TIME_MAX: Duration = Duration::from_secs(10);
 pub const SEND_QUEUE_FRAMES_MAX: usize = 1_024;
 /// Bytes waiting for one link.
 pub const SEND_QUEUE_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Of them, bytes of producers that wait for room: as much as the peer's stream window takes, four times over, so that the link
+/// never runs dry, and no more, because whatever is sent without waiting stands behind it.
+pub const SEND_QUEUE_PACED_BYTES_MAX: usize = 1024 * 1024;
 /// Frames received and not yet taken by the node, over all links; beyond it the links' windows hold the peers back.
 pub const RECEIVED_FRAMES_MAX: usize = 64;
 /// Events waiting for the node before reports of refused strangers are dropped (they stay counted).
@@ -87,4 +90,6 @@ const _: () = assert!(PENDING_HANDSHAKES_RETRY < PENDING_HANDSHAKES_MAX);
 const _: () = assert!(KEEP_ALIVE.as_millis() * 2 < IDLE_TIME_MAX.as_millis());
 const _: () = assert!(GUARD_INTERVAL.as_secs() < 60, "expiry closes a connection within 60 s");
 const _: () = assert!(SEND_QUEUE_BYTES_MAX > FRAME_BYTES_MAX);
+const _: () =
+    assert!(SEND_QUEUE_PACED_BYTES_MAX > FRAME_BYTES_MAX && SEND_QUEUE_PACED_BYTES_MAX < SEND_QUEUE_BYTES_MAX / 2);
 const _: () = assert!(CRYPTO_BUFFER_BYTES > cauldron_identity::x509::CHAIN_BYTES_MAX);

@@ -40,7 +40,7 @@ use std::time::Duration;
 
 use cauldron_agents::connector::Connector;
 use cauldron_identity::{AuthorKey, MeshId};
-use cauldron_mesh::{Mesh, MeshConfig, MeshHandle};
+use cauldron_mesh::{Mesh, MeshConfig, MeshHandle, limits};
 use cauldron_node_core::Command;
 use cauldron_store::{Store, StoreError};
 use tokio::sync::{mpsc, watch};
@@ -275,6 +275,11 @@ impl Running {
             enrolled: Some(members.enrolled()),
             peers: config.mesh.join.iter().map(ToString::to_string).collect(),
             enrol: issuer.is_some().then_some(enrol),
+            // A coordinator is a hub: every site comes to it.
+            connections_max: match config.identity.role.site() {
+                None => limits::CONNECTIONS_MAX_HUB,
+                Some(_) => limits::CONNECTIONS_MAX_EDGE,
+            },
             ..MeshConfig::new(config.mesh.listen, mesh_id, author.clone(), source.clone())
         })
         .map_err(|e| mesh_port(&config, &e))?;
