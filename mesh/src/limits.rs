@@ -87,6 +87,9 @@ pub const STREAM_OPEN_TIME_MAX: Duration = Duration::from_secs(10);
 pub const SEND_QUEUE_FRAMES_MAX: usize = 1_024;
 /// Bytes waiting for one link.
 pub const SEND_QUEUE_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Of them, bytes of producers that wait for room: as much as the peer's stream window takes, four times over, so that the link
+/// never runs dry, and no more, because whatever is sent without waiting stands behind it.
+pub const SEND_QUEUE_PACED_BYTES_MAX: usize = 1024 * 1024;
 /// Frames received and not yet taken by the node, over all links; beyond it the links' windows hold the peers back.
 pub const RECEIVED_FRAMES_MAX: usize = 64;
 /// Events waiting for the node before reports of refused strangers are dropped (they stay counted).
@@ -135,4 +138,6 @@ const _: () = assert!(
     "sync, ping, identify and hop have streams left"
 );
 const _: () = assert!(SEND_QUEUE_BYTES_MAX > FRAME_BYTES_MAX);
+const _: () =
+    assert!(SEND_QUEUE_PACED_BYTES_MAX > FRAME_BYTES_MAX && SEND_QUEUE_PACED_BYTES_MAX < SEND_QUEUE_BYTES_MAX / 2);
 const _: () = assert!(CRYPTO_BUFFER_BYTES > cauldron_identity::x509::CHAIN_BYTES_MAX);

@@ -1,0 +1,30 @@
+//! The TLS and QUIC parameters of a mesh connection, for whoever measures the same without the mesh around it.
+
+use std::sync::Arc;
+
+use crate::source::SvidSource;
+use crate::tls::{self, Report};
+use crate::transport::quic_parameters;
+
+/// A dialler's side: mutual SVIDs, the ciphers, groups, windows and limits of a link.
+///
+/// # Errors
+/// What rustls says, when the provider lacks a QUIC cipher.
+pub fn client(source: &Arc<SvidSource>) -> Result<quinn::ClientConfig, rustls::Error> {
+    let mut config = quinn::ClientConfig::new(Arc::new(tls::mesh_client(source, &Report::default())?));
+    config.transport_config(Arc::new(quic_parameters()));
+    Ok(config)
+}
+
+/// A listener's side of the same.
+///
+/// # Errors
+/// As [`client`].
+pub fn server(source: &Arc<SvidSource>) -> Result<quinn::ServerConfig, rustls::Error> {
+    let mut config = quinn::ServerConfig::with_crypto(Arc::new(tls::server(source, &Report::default())?));
+    config.transport_config(Arc::new(quic_parameters()));
+    Ok(config)
+}
+
+/// The name that a dialler gives to rustls.
+pub const SERVER_NAME: &str = tls::SERVER_NAME;
