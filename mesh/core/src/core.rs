@@ -217,6 +217,12 @@ impl MeshCore {
             }
             Input::Addresses(mut addresses) => {
                 addresses.truncate(ADDRESSES_MAX);
+                if addresses != self.addresses {
+                    // The network has changed: what could not be reached before may be reached now.
+                    self.doubted.clear();
+                    self.dials.hurry(self.now.boottime_ms);
+                    self.moved = true;
+                }
                 self.addresses = addresses;
             }
             Input::Members(members) => {

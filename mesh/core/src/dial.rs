@@ -113,6 +113,13 @@ impl Dials {
         }
     }
 
+    /// The network has changed: whoever could not be reached is dialled soon.
+    pub(crate) fn hurry(&mut self, now_ms: u64) {
+        for dial in self.peers.values_mut().filter(|d| d.waits()) {
+            dial.next_ms = dial.next_ms.min(now_ms + REDIAL_MS_MIN);
+        }
+    }
+
     /// When something is due.
     pub(crate) fn wake_ms(&self) -> Option<u64> {
         let waits = |d: &Dial| d.under_way_ms.unwrap_or(d.next_ms);

@@ -80,7 +80,7 @@ impl NodeCore {
 
     /// Whom this node is to be connected with.
     #[must_use]
-    pub fn wanted(&self) -> Vec<AuthorId> {
+    pub fn links_wanted(&self) -> Vec<AuthorId> {
         self.near.wanted().copied().collect()
     }
 

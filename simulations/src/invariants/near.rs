@@ -86,7 +86,7 @@ pub(super) fn readers_are_connected(world: &World) -> Holds {
     let linked = |a: Place, b: Place| world.network.between(a, b).is_some();
     for place in &sound {
         let m = &world.machines[*place];
-        let wanted = m.core.as_ref().map(|core| core.wanted()).unwrap_or_default();
+        let wanted = m.core.as_ref().map(|core| core.links_wanted()).unwrap_or_default();
         let missing = wanted
             .into_iter()
             .filter_map(|peer| of_author(world, &peer))
