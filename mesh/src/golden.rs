@@ -77,6 +77,9 @@ fn both_admissions_are_pinned_in_both_directions() {
             }
         }
     }
+    let refused = crate::transport::refusal(CloseCode::SecondProcess);
+    text += &format!("refused in a circuit {refused:02x?}\n");
+    text += &format!("features {} {}\n", Features::RELAY.0, Features::CIRCUITS.0);
     expect_test::expect![[r#"
         cauldron-mesh/2
         Dialer, 153 bytes
@@ -104,6 +107,8 @@ fn both_admissions_are_pinned_in_both_directions() {
         949cdd15c79e014ce5fa635096460e368c60d189d3500bbb754e90f9936a63d2
         291504797e76d0f193677ad0d8527da14bbdcc391cd97d13d63137f3afebd762
         0c
+        refused in a circuit [00, 00, 00, 00, 1a]
+        features 1 2
     "#]]
     .assert_eq(&text);
 }

@@ -36,11 +36,13 @@ pub trait Net: Debug + Send + Sync + 'static {
     /// Timers and tasks of the QUIC connections.
     fn runtime(&self) -> Arc<dyn Runtime>;
 
-    /// Watches the addresses of this machine, for sockets on a wildcard address.
+    /// Watches the addresses of this machine, for sockets on a wildcard address. A network without such sockets has none.
     ///
     /// # Errors
     /// The system's, when it cannot be asked.
-    fn interfaces(&self) -> io::Result<Interfaces>;
+    fn interfaces(&self) -> io::Result<Interfaces> {
+        Ok(Box::pin(futures::stream::empty()))
+    }
 
     /// Seeds the randomness of QUIC that no secret rests on (connection ids, skipped packet numbers); `None` takes the
     /// operating system's. Never set outside a simulation.
@@ -53,14 +55,28 @@ pub trait Net: Debug + Send + Sync + 'static {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RealNet;
 
+impl RealNet {
+    /// Whether the mesh could listen at this address now: the socket is opened and given back.
+    ///
+    /// # Errors
+    /// The system's, when the address is taken or not ours.
+    pub fn is_free(address: SocketAddr) -> io::Result<()> {
+        socket(address).map(drop)
+    }
+}
+
+fn socket(address: SocketAddr) -> io::Result<std::net::UdpSocket> {
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.bind(&address.into())?;
+    Ok(socket.into())
+}
+
 impl Net for RealNet {
     fn bind(&self, address: SocketAddr) -> io::Result<Arc<dyn AsyncUdpSocket>> {
-        let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
-        if address.is_ipv6() {
-            socket.set_only_v6(true)?;
-        }
-        socket.bind(&address.into())?;
-        self.runtime().wrap_udp_socket(socket.into())
+        self.runtime().wrap_udp_socket(socket(address)?)
     }
 
     fn runtime(&self) -> Arc<dyn Runtime> {
@@ -81,6 +97,17 @@ impl Net for RealNet {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_port_serves_both_families_in_two_sockets_and_a_taken_one_is_not_free() {
+        let four = socket("127.0.0.1:0".parse().expect("an address")).expect("binds");
+        let at = four.local_addr().expect("bound");
+        assert_eq!(RealNet::is_free(at).expect_err("taken").kind(), io::ErrorKind::AddrInUse);
+        let every_six = SocketAddr::new(std::net::Ipv6Addr::UNSPECIFIED.into(), at.port());
+        RealNet::is_free(every_six).expect("the other family has a port of its own");
+        drop(four);
+        RealNet::is_free(at).expect("given back");
+    }
 
     /// Without segmentation offload bulk is less than half as fast (measured: 150 instead of 370 MiB/s).
     #[cfg(target_os = "linux")]

@@ -13,7 +13,6 @@ use tokio::time::{Instant, Sleep};
 
 use super::*;
 use crate::limits::IDLE_TIME_MAX;
-use crate::net::Interfaces;
 use crate::{Net, ProcessNonce};
 
 const DELAY: Duration = Duration::from_millis(20);
@@ -46,10 +45,6 @@ impl Net for MemoryNet {
 
     fn runtime(&self) -> Arc<dyn Runtime> {
         Arc::new(quinn::TokioRuntime)
-    }
-
-    fn interfaces(&self) -> io::Result<Interfaces> {
-        Ok(Box::pin(futures::stream::empty()))
     }
 
     fn rng_seed(&self) -> Option<[u8; 32]> {

@@ -28,6 +28,12 @@ use crate::tls::{self, Report};
 /// frame begins with it.
 const REFUSED: u8 = 0;
 
+/// What a listener sends instead of its frame.
+pub(crate) fn refusal(code: CloseCode) -> [u8; 5] {
+    let [a, b, c, d] = (code as u32).to_be_bytes();
+    [REFUSED, a, b, c, d]
+}
+
 /// An admitted connection through a relay.
 pub(crate) type Circuit<S> = Guarded<CircuitMuxer<TlsStream<Counted<S>>>>;
 
@@ -109,8 +115,7 @@ struct CircuitSession<S> {
 impl<S: AsyncRead + AsyncWrite + Unpin> CircuitSession<S> {
     /// Tells the dialler why it is not let in. It may be gone already.
     async fn refuse(&mut self, code: CloseCode) {
-        let told = [&[REFUSED][..], &(code as u32).to_be_bytes()].concat();
-        if self.stream.write_all(&told).await.is_ok() {
+        if self.stream.write_all(&refusal(code)).await.is_ok() {
             let _ = self.stream.close().await;
         }
     }

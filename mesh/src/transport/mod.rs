@@ -16,6 +16,8 @@ mod muxer;
 mod wire;
 
 pub(crate) use address::{multiaddr_of, relay_addr_of, socket_addr_of};
+#[cfg(test)]
+pub(crate) use circuit::refusal;
 pub(crate) use circuit::{Circuit, End, establish as establish_circuit};
 pub(crate) use endpoint::quic_parameters;
 pub(crate) use error::EstablishError;

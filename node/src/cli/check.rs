@@ -1,12 +1,12 @@
 //! Whether a node is well, or could start: each check by name, exit 1 if one does not hold.
 
 use std::fs::File;
-use std::net::UdpSocket;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use cauldron_agents::connector::blocklist::Blocklist;
 use cauldron_agents::connector::folder::Folder;
+use cauldron_mesh::RealNet;
 use clap::Args;
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -255,7 +255,7 @@ fn root_key(config: &Config) -> Finding {
 /// Binds the port and lets it go: only the operating system knows whether it is free.
 fn mesh_port(config: &Config) -> Finding {
     for listen in &config.mesh.listen {
-        if let Err(e) = UdpSocket::bind(listen) {
+        if let Err(e) = RealNet::is_free(*listen) {
             return Err(format!("{listen}: {e}; stop what uses it, or change mesh.listen"));
         }
     }

@@ -41,7 +41,7 @@ use std::time::Duration;
 use cauldron_agents::connector::Connector;
 use cauldron_identity::{AuthorKey, MeshId};
 use cauldron_mesh::limits::{CONNECTIONS_MAX_EDGE, CONNECTIONS_MAX_HUB};
-use cauldron_mesh::{Mesh, MeshConfig, MeshHandle};
+use cauldron_mesh::{Mesh, MeshConfig, MeshHandle, RealNet};
 use cauldron_node_core::{Command, Input};
 use cauldron_store::{Store, StoreError};
 use tokio::sync::{mpsc, watch};
@@ -185,8 +185,7 @@ impl Sockets {
     async fn bind(config: &Config) -> Result<Self, CliError> {
         // The mesh opens its port only with an SVID; a port that is taken must be known before a token is spent on one.
         for address in &config.mesh.listen {
-            let port = std::net::UdpSocket::bind(address).map_err(|e| mesh_port(&address.to_string(), &e))?;
-            drop(port);
+            RealNet::is_free(*address).map_err(|e| mesh_port(&address.to_string(), &e))?;
         }
         let socket = api::bind(&config.node.socket, config.node.socket_mode)
             .map_err(|e| CliError::config("cannot serve the API").because(&e))?;

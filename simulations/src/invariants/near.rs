@@ -45,7 +45,7 @@ pub(super) fn nobody_shows_the_lost(world: &mut World) -> Holds {
         if !long || seer.frozen {
             continue;
         }
-        let clock = seer.clock.read(now);
+        let clock = seer.clock.clone().read(now);
         let state = seer.core.as_ref().and_then(|core| core.peer(&seen.author, clock));
         if state == Some(PeerState::Alive) {
             let text =
@@ -136,7 +136,7 @@ pub(super) fn everybody_shows_everybody(world: &World) -> Holds {
         for b in sound.iter().filter(|b| *b != a) {
             let seen = &world.machines[*b];
             let near = seer.site.is_none() || seen.site.is_none() || seer.site == seen.site;
-            let state = seer.core.as_ref().and_then(|core| core.peer(&seen.author, seer.clock.read(now)));
+            let state = seer.core.as_ref().and_then(|core| core.peer(&seen.author, seer.clock.clone().read(now)));
             if near && state != Some(PeerState::Alive) {
                 let text = format!("{} runs and is a member, and {} shows it as {state:?}", seen.name, seer.name);
                 return Err(Violation::new("PRESENCE", text));
