@@ -450,7 +450,7 @@ mod tests {
             view.seen.map(|seen| (seen.as_of.0, seen.age_ms))
         };
         let mut now = world.clock;
-        core.handle(now, Input::LinkUp { link: 1, spiffe_id: member.spiffe_id.clone(), author: member.author });
+        core.handle(now, Input::LinkUp { link: 1, spiffe_id: member.spiffe_id.clone(), author: member.key });
         while !matches!(core.poll(), Output::Idle { .. }) {}
         let up_ms = now.wall_ms;
         assert_eq!(seen(&core, now), Some((up_ms, 0)));

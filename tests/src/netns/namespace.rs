@@ -22,8 +22,8 @@ pub fn able() -> Result<(), String> {
     if !rustix::process::geteuid().is_root() {
         return Err("needs root to make network namespaces".to_owned());
     }
-    let space = Namespace::new("probe")?;
-    space.tun("wan0").map(drop).map_err(|e| format!("no TUN device: {e}"))
+    let space = Namespace::new("probe").map_err(|e| format!("needs ip (iproute2) and network namespaces: {e}"))?;
+    space.tun("wan0").map(drop).map_err(|e| format!("needs /dev/net/tun: {e}"))
 }
 
 /// A namespace; it goes when this is dropped.

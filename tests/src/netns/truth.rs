@@ -30,6 +30,14 @@ struct Span {
     until_ms: Option<u64>,
 }
 
+/// How long a way takes from a time on, all in milliseconds.
+#[derive(Debug, Clone, Copy)]
+struct Takes {
+    since_ms: u64,
+    least_ms: u64,
+    most_ms: u64,
+}
+
 #[derive(Debug, Default)]
 struct Kept {
     sites: BTreeMap<String, String>,
@@ -37,7 +45,7 @@ struct Kept {
     /// When each write was acknowledged, by node.
     written: BTreeMap<String, Vec<u64>>,
     /// Since when the way from one site to another takes how long, at least and at most, milliseconds.
-    ways: BTreeMap<(String, String), Vec<(u64, u64, u64)>>,
+    ways: BTreeMap<(String, String), Vec<Takes>>,
     /// When this machine kept a thread waiting that wanted to run, and for how long, milliseconds.
     stalls: Vec<(u64, u64)>,
 }
@@ -89,7 +97,11 @@ impl Truth {
 
     /// From `at_ms` on packets from one site to another take so many milliseconds, at least and at most.
     pub fn way_takes(&self, from: &str, to: &str, (least_ms, most_ms): (u64, u64), at_ms: u64) {
-        self.kept().ways.entry((from.to_owned(), to.to_owned())).or_default().push((at_ms, least_ms, most_ms));
+        self.kept().ways.entry((from.to_owned(), to.to_owned())).or_default().push(Takes {
+            since_ms: at_ms,
+            least_ms,
+            most_ms,
+        });
     }
 
     /// The machine kept a thread waiting for `for_ms`, until `at_ms`.
@@ -179,10 +191,10 @@ impl Truth {
         let kept = self.kept();
         let Some(changes) = kept.way(from, to).and_then(|way| kept.ways.get(&way)) else { return (0, 0) };
         // Before the first change a way takes no time.
-        let before =
-            changes.iter().rfind(|(at, ..)| *at <= since_ms).map_or((0, 0), |(_, least, most)| (*least, *most));
-        let within = changes.iter().filter(|(at, ..)| *at > since_ms && *at <= until_ms);
-        within.fold(before, |(least, most), (_, l, m)| (least.min(*l), most.max(*m)))
+        let before = changes.iter().rfind(|takes| takes.since_ms <= since_ms);
+        let before = before.map_or((0, 0), |takes| (takes.least_ms, takes.most_ms));
+        let within = changes.iter().filter(|takes| takes.since_ms > since_ms && takes.since_ms <= until_ms);
+        within.fold(before, |(least, most), takes| (least.min(takes.least_ms), most.max(takes.most_ms)))
     }
 
     /// The nodes, each with its site.

@@ -28,13 +28,21 @@ pub(super) struct Port {
     pub(super) outside: Ipv4Addr,
 }
 
+/// A packet on its way, in the order of arrival; the number keeps the order of those that arrive together.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Due {
+    at: Duration,
+    number: u64,
+    to: usize,
+    packet: Vec<u8>,
+}
+
 #[derive(Debug, Default)]
 struct State {
     lanes: BTreeMap<(String, String), Lane>,
     nats: BTreeMap<String, Nat>,
     outsides: BTreeMap<String, Ipv4Addr>,
-    /// By when it arrives; the number keeps the order of those that arrive together.
-    on_the_way: BinaryHeap<Reverse<(Duration, u64, usize, Vec<u8>)>>,
+    on_the_way: BinaryHeap<Reverse<Due>>,
     number: u64,
 }
 
@@ -173,7 +181,7 @@ fn carry(ports: &[Port], state: &Mutex<State>, stop: &AtomicBool, began: Instant
 
 impl State {
     fn next(&self) -> Option<Duration> {
-        self.on_the_way.peek().map(|Reverse((at, ..))| *at)
+        self.on_the_way.peek().map(|Reverse(due)| due.at)
     }
 
     fn take(&mut self, ports: &[Port], from: usize, now: Duration, packet: &mut [u8]) {
@@ -192,15 +200,14 @@ impl State {
         let key = (ports[from].site.clone(), ports[to].site.clone());
         let Some(arrives) = self.lanes.get_mut(&key).and_then(|lane| lane.pass(now, packet.len())) else { return };
         self.number += 1;
-        self.on_the_way.push(Reverse((arrives, self.number, to, packet.to_vec())));
+        self.on_the_way.push(Reverse(Due { at: arrives, number: self.number, to, packet: packet.to_vec() }));
     }
 
     fn arrived(&mut self, now: Duration) -> Option<(usize, Vec<u8>)> {
         if self.next().is_none_or(|at| at > now) {
             return None;
         }
-        let Reverse((_, _, to, packet)) = self.on_the_way.pop()?;
-        Some((to, packet))
+        self.on_the_way.pop().map(|Reverse(due)| (due.to, due.packet))
     }
 
     fn let_in(&mut self, site: &str, now: Duration, packet: &mut [u8]) -> bool {
