@@ -1,10 +1,13 @@
 //! The TLS and QUIC parameters of a mesh connection, for whoever measures the same without the mesh around it.
 
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
+
+use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::source::SvidSource;
 use crate::tls::{self, Report};
-use crate::transport::quic_parameters;
+use crate::transport::{make_room, quic_parameters};
 
 /// A dialler's side: mutual SVIDs, the ciphers, groups, windows and limits of a link.
 ///
@@ -24,6 +27,17 @@ pub fn server(source: &Arc<SvidSource>) -> Result<quinn::ServerConfig, rustls::E
     let mut config = quinn::ServerConfig::with_crypto(Arc::new(tls::server(source, &Report::default())?));
     config.transport_config(Arc::new(quic_parameters()));
     Ok(config)
+}
+
+/// A socket with the buffer that a node's has.
+///
+/// # Errors
+/// The system's.
+pub fn socket(address: SocketAddr) -> std::io::Result<UdpSocket> {
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+    make_room(&socket);
+    socket.bind(&address.into())?;
+    Ok(socket.into())
 }
 
 /// The name that a dialler gives to rustls.

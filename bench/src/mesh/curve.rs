@@ -76,7 +76,9 @@ fn value_of(measured: &Value, key: &str) -> f64 {
 /// What the system could give without swapping (proc_meminfo(5)).
 fn available_mb() -> Result<f64, String> {
     let text = std::fs::read_to_string("/proc/meminfo").map_err(|e| e.to_string())?;
-    let kib = text.lines().find_map(|line| line.strip_prefix("MemAvailable:")?.trim().strip_suffix("kB")?.trim().parse().ok());
+    let kib = text
+        .lines()
+        .find_map(|line| line.strip_prefix("MemAvailable:")?.trim().strip_suffix("kB")?.trim().parse().ok());
     kib.map(|kib: f64| kib * 1_024.0 / 1e6).ok_or_else(|| "/proc/meminfo names no MemAvailable".to_owned())
 }
 

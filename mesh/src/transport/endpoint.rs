@@ -49,6 +49,7 @@ pub(super) fn bind(shared: &Shared, address: SocketAddr, listen: bool) -> Result
             // IPv4 and IPv6 are separate listeners, so that an address never has two spellings.
             socket.set_only_v6(true)?;
         }
+        make_room(&socket);
         socket.bind(&address.into())?;
         Ok(socket.into())
     };
@@ -56,6 +57,11 @@ pub(super) fn bind(shared: &Shared, address: SocketAddr, listen: bool) -> Result
     let server = if listen { Some(server_config(shared, &Report::default())?) } else { None };
     quinn::Endpoint::new(stable_endpoint(shared), server, socket, Arc::new(quinn::TokioRuntime))
         .map_err(|source| EstablishError::Bind { address, source })
+}
+
+/// Asks for a receive buffer that outlasts a burst. The system may give less, which costs packets and breaks nothing.
+pub(crate) fn make_room(socket: &Socket) {
+    let _ = socket.set_recv_buffer_size(limits::SOCKET_BUFFER_BYTES);
 }
 
 /// Keys that survive a restart, derived from the author key: after one, peers' packets for lost connections are answered

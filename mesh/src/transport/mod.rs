@@ -11,6 +11,8 @@ mod listener;
 mod muxer;
 
 pub(crate) use address::{multiaddr_of, socket_addr_of};
+#[cfg(feature = "yardstick")]
+pub(crate) use endpoint::make_room;
 pub(crate) use endpoint::quic_parameters;
 pub(crate) use error::EstablishError;
 pub(crate) use muxer::Muxer;
