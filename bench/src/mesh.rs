@@ -47,6 +47,12 @@ fn runtime() -> Result<tokio::runtime::Runtime, String> {
     builder.worker_threads(2).enable_all().build().map_err(|e| e.to_string())
 }
 
+/// Processor time of this process so far, all threads: both ends of what is measured. Other work on the machine does not count.
+fn processor_s() -> f64 {
+    let spent = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    spent.tv_sec as f64 + spent.tv_nsec as f64 / 1e9
+}
+
 fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)

@@ -56,6 +56,9 @@ pub const CONNECTION_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
 pub const SEND_WINDOW_BYTES: u64 = 2 * 1024 * 1024;
 /// Out-of-order TLS bytes; a certificate chain of 16 KiB fits.
 pub const CRYPTO_BUFFER_BYTES: usize = 32 * 1024;
+/// Datagrams that the system keeps while the node is busy. By default it keeps some 90, which thirty handshakes that begin at once
+/// overflow, and each packet lost there waits a third of a second for its repetition. Memory of the system, taken when filled.
+pub const SOCKET_BUFFER_BYTES: usize = 2 * 1024 * 1024;
 /// Datagrams of connections that wait for their handshake slot.
 pub const INCOMING_BUFFER_BYTES_TOTAL: u64 = 4 * 1024 * 1024;
 

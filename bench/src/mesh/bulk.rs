@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::peers::{Domain, Peer};
-use super::{median, runtime, stock::Stock};
+use super::{median, processor_s, runtime, stock::Stock};
 use crate::{Bound, Figure, Report};
 
 /// What a turn carries, in chunks of sync (`docs/wire.md`): half a second on the machine of the figures.
@@ -21,10 +21,10 @@ pub(super) fn measure() -> Result<Report, String> {
     let domain = Domain::new()?;
     let (mut peers, links) = runtime.block_on(domain.pair())?;
     let (connections, _endpoints) = runtime.block_on(domain.connection())?;
-    let mut rates = [const { Vec::new() }; 3];
+    let (mut rates, mut costs) = ([const { Vec::new() }; 3], [const { Vec::new() }; 3]);
     for round in 0..=ROUNDS {
         for turn in 0..3 {
-            let variant = (round + turn) % 3;
+            let (variant, before) = ((round + turn) % 3, processor_s());
             let seconds = match variant {
                 0 => {
                     let (spent, back) = runtime.block_on(over_link(peers, links[0]))?;
@@ -36,6 +36,7 @@ pub(super) fn measure() -> Result<Report, String> {
             };
             if round > 0 {
                 rates[variant].push(TURN_BYTES as f64 / seconds / 1e6);
+                costs[variant].push((processor_s() - before) / TURN_BYTES as f64 * 1e9);
             }
         }
     }
@@ -47,7 +48,18 @@ pub(super) fn measure() -> Result<Report, String> {
         yardstick: Some((yardstick.to_owned(), value)),
         target: Some(Bound::AtLeast(least)),
     };
-    let figures = vec![figure("raw quinn", raw, OF_RAW_MIN), figure("stock libp2p-quic 0.14", stock, OF_STOCK_MIN)];
+    let [link_cost, raw_cost, _] = costs.map(median);
+    let figures = vec![
+        figure("raw quinn", raw, OF_RAW_MIN),
+        figure("stock libp2p-quic 0.14", stock, OF_STOCK_MIN),
+        Figure {
+            name: "of a gigabyte, processor time of both ends".to_owned(),
+            value: link_cost,
+            unit: "s",
+            yardstick: Some(("raw quinn".to_owned(), raw_cost)),
+            target: None,
+        },
+    ];
     Ok(Report { figures })
 }
 

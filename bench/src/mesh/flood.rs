@@ -34,6 +34,7 @@ struct Tally {
     sent: AtomicU64,
     bytes_sent: AtomicU64,
     bytes_heard: AtomicU64,
+    retries: AtomicU64,
 }
 
 pub(super) fn measure() -> Result<Report, String> {
@@ -72,7 +73,7 @@ pub(super) fn measure() -> Result<Report, String> {
         (tally.sent.load(Relaxed), tally.bytes_sent.load(Relaxed), tally.bytes_heard.load(Relaxed));
     let figure =
         |name: &str, value, unit, target| Figure { name: name.to_owned(), value, unit, yardstick: None, target };
-    let retried = mesh.hq.metric("cauldron_mesh_handshakes_retried_total");
+    let retried = tally.retries.load(Relaxed);
     mesh.hq.stop();
     Ok(Report {
         figures: vec![
@@ -155,6 +156,8 @@ fn hear(sockets: &[UdpSocket], tally: &Tally) {
     for socket in sockets {
         while let Ok((bytes, _)) = socket.recv_from(&mut buffer) {
             tally.bytes_heard.fetch_add(bytes as u64, Relaxed);
+            // A long header of type Retry (RFC 9000 §17.2.5).
+            tally.retries.fetch_add(u64::from(buffer[0] & 0xf0 == 0xf0), Relaxed);
         }
     }
 }

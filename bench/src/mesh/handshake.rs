@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use super::peers::{Domain, Peer, dial};
-use super::{median, runtime};
+use super::{median, processor_s, runtime};
 use crate::{Bound, Figure, Report};
 
 /// Handshakes of a turn, one by one and in parallel.
@@ -25,18 +25,19 @@ const PARALLEL_MIN: f64 = 0.70;
 pub(super) fn measure() -> Result<Report, String> {
     let runtime = runtime()?;
     let domain = Domain::new()?;
-    let mut rates = [const { Vec::new() }; 4];
+    let (mut rates, mut costs) = ([const { Vec::new() }; 4], [const { Vec::new() }; 4]);
     for round in 0..=ROUNDS {
         for turn in 0..4 {
             let variant = (round + turn) % 4;
             let at_once = if variant < 2 { 1 } else { PARALLEL };
-            let seconds = if variant % 2 == 0 {
+            let (seconds, cost) = if variant % 2 == 0 {
                 runtime.block_on(by_mesh(&domain, at_once))?
             } else {
                 runtime.block_on(by_quinn(&domain, at_once))?
             };
             if round > 0 {
                 rates[variant].push(TURN as f64 / seconds);
+                costs[variant].push(cost / TURN as f64 * 1e3);
             }
         }
     }
@@ -48,9 +49,17 @@ pub(super) fn measure() -> Result<Report, String> {
         yardstick: Some(("raw quinn, same TLS".to_owned(), yardstick)),
         target: Some(Bound::AtLeast(least)),
     };
+    let [.., mesh_cost, raw_cost] = costs.map(median);
     let figures = vec![
         figure("one by one".to_owned(), mesh_one, raw_one, ONE_BY_ONE_MIN),
         figure(format!("{PARALLEL} at once"), mesh_many, raw_many, PARALLEL_MIN),
+        Figure {
+            name: format!("of a handshake, {PARALLEL} at once, processor time of both ends"),
+            value: mesh_cost,
+            unit: "ms",
+            yardstick: Some(("raw quinn, same TLS".to_owned(), raw_cost)),
+            target: None,
+        },
     ];
     Ok(Report { figures })
 }
@@ -61,7 +70,7 @@ fn shares<T>(mut diallers: VecDeque<T>, at_once: usize) -> Vec<Vec<T>> {
     (0..at_once).map(|_| diallers.drain(..each.min(diallers.len())).collect()).collect()
 }
 
-async fn by_mesh(domain: &Domain, at_once: usize) -> Result<f64, String> {
+async fn by_mesh(domain: &Domain, at_once: usize) -> Result<(f64, f64), String> {
     let mut listener = domain.peer("hub").await?;
     let address = listener.address.to_string();
     // Somebody takes its events, as its node would.
@@ -74,7 +83,7 @@ async fn by_mesh(domain: &Domain, at_once: usize) -> Result<f64, String> {
         diallers.push_back(domain.peer(&format!("edge-{n}")).await?);
     }
     let shares = shares(diallers, at_once);
-    let start = Instant::now();
+    let (start, before) = (Instant::now(), processor_s());
     let tasks = shares.into_iter().map(|share| {
         let address = address.clone();
         tokio::spawn(async move {
@@ -91,13 +100,13 @@ async fn by_mesh(domain: &Domain, at_once: usize) -> Result<f64, String> {
     for task in tasks.collect::<Vec<_>>() {
         done.extend(task.await.map_err(|e| e.to_string())??);
     }
-    let spent = start.elapsed().as_secs_f64();
+    let spent = (start.elapsed().as_secs_f64(), processor_s() - before);
     futures::future::join_all(done.iter().map(|peer| peer.handle.shutdown())).await;
     taking.abort();
     Ok(spent)
 }
 
-async fn by_quinn(domain: &Domain, at_once: usize) -> Result<f64, String> {
+async fn by_quinn(domain: &Domain, at_once: usize) -> Result<(f64, f64), String> {
     let listener = domain.listener("hub")?;
     let accepting = listener.clone();
     let taking = tokio::spawn(async move {
@@ -111,7 +120,7 @@ async fn by_quinn(domain: &Domain, at_once: usize) -> Result<f64, String> {
         diallers.push_back(domain.dialler(&format!("edge-{n}"))?);
     }
     let shares = shares(diallers, at_once);
-    let start = Instant::now();
+    let (start, before) = (Instant::now(), processor_s());
     let tasks = shares.into_iter().map(|share| {
         let listener = listener.clone();
         tokio::spawn(async move {
@@ -126,7 +135,7 @@ async fn by_quinn(domain: &Domain, at_once: usize) -> Result<f64, String> {
     for task in tasks.collect::<Vec<_>>() {
         done.extend(task.await.map_err(|e| e.to_string())??);
     }
-    let spent = start.elapsed().as_secs_f64();
+    let spent = (start.elapsed().as_secs_f64(), processor_s() - before);
     drop(done);
     listener.close(0u32.into(), b"");
     taking.abort();

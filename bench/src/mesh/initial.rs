@@ -44,9 +44,7 @@ impl Initials {
     /// The packet with number `n` of the flood.
     pub(super) fn next(&mut self, n: u64, packet: &mut Vec<u8>) -> Result<(), String> {
         let destination = n.to_be_bytes().map(|byte| byte ^ 0x5a);
-        let SupportedCipherSuite::Tls13(suite) = TLS13_AES_128_GCM_SHA256 else {
-            return Err("no TLS 1.3 suite".into());
-        };
+        let SupportedCipherSuite::Tls13(suite) = TLS13_AES_128_GCM_SHA256;
         let quic = suite.quic.ok_or("no QUIC in the provider")?;
         let keys = Keys::initial(Version::V1, suite, quic, &destination, Side::Client);
         packet.clear();

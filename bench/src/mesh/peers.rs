@@ -61,13 +61,13 @@ impl Domain {
     /// An endpoint that listens, without the mesh.
     pub(super) fn listener(&self, name: &str) -> Result<quinn::Endpoint, String> {
         let config = yardstick::server(&self.source(name)?).map_err(|e| e.to_string())?;
-        quinn::Endpoint::server(config, SocketAddr::from(([127, 0, 0, 1], 0))).map_err(|e| e.to_string())
+        endpoint(Some(config))
     }
 
     /// An endpoint that dials, without the mesh.
     pub(super) fn dialler(&self, name: &str) -> Result<quinn::Endpoint, String> {
         let config = yardstick::client(&self.source(name)?).map_err(|e| e.to_string())?;
-        let mut endpoint = quinn::Endpoint::client(SocketAddr::from(([127, 0, 0, 1], 0))).map_err(|e| e.to_string())?;
+        let mut endpoint = endpoint(None)?;
         endpoint.set_default_client_config(config);
         Ok(endpoint)
     }
@@ -80,6 +80,12 @@ impl Domain {
         });
         Ok(([one?, other?], [here, there]))
     }
+}
+
+fn endpoint(server: Option<quinn::ServerConfig>) -> Result<quinn::Endpoint, String> {
+    let socket = yardstick::socket(SocketAddr::from(([127, 0, 0, 1], 0))).map_err(|e| e.to_string())?;
+    let (config, runtime) = (quinn::EndpointConfig::default(), Arc::new(quinn::TokioRuntime));
+    quinn::Endpoint::new(config, server, socket, runtime).map_err(|e| e.to_string())
 }
 
 /// A handshake without the mesh, seen from the dialler.
