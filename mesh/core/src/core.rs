@@ -277,7 +277,9 @@ impl MeshCore {
     fn next_wake_ms(&self) -> u64 {
         let now_ms = self.now.boottime_ms;
         let digests = self.links.values().map(|l| l.digest_at_ms);
-        let lost = self.lost.values().filter(|l| !l.told).map(|l| l.boot_ms + SIGHT_AFTER_MS);
+        // Nothing is said of it while there is nobody to be told.
+        let alone = self.links.is_empty();
+        let lost = self.lost.values().filter(|l| !l.told && !alone).map(|l| l.boot_ms + SIGHT_AFTER_MS);
         let refresh = self.said.as_ref().map(|(_, at)| at + REFRESH_MS);
         let answer = self.answer.map(|(_, at)| at);
         let topology = if self.moved { self.topology_at_ms } else { self.topology_at_ms.max(now_ms + DIGEST_MS) };

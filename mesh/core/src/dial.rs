@@ -81,12 +81,14 @@ impl Dials {
             let under_way = || self.peers.values().filter(|d| d.under_way_ms.is_some());
             let room_in_region = cauldron_identity::planted::active("region-takes-all")
                 || under_way().filter(|d| d.region == region).count() < DIALS_PER_REGION;
-            if under_way().count() >= DIALS_MAX || !room_in_region {
+            let room = under_way().count() < DIALS_MAX && room_in_region;
+            let Some(dial) = self.peers.get_mut(&peer) else { continue };
+            if !room {
+                // It is its turn when one of the others is over, or a moment later.
+                dial.next_ms = now_ms + REDIAL_MS_MIN;
                 continue;
             }
-            if let Some(dial) = self.peers.get_mut(&peer) {
-                dial.under_way_ms = Some(now_ms + DIAL_MS_MAX);
-            }
+            dial.under_way_ms = Some(now_ms + DIAL_MS_MAX);
             due.push(peer);
         }
         due

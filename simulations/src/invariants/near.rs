@@ -38,11 +38,12 @@ pub(super) fn nobody_shows_the_lost(world: &mut World) -> Holds {
     let together = together(world);
     let all = 0..world.machines.len();
     for (a, b) in all.clone().flat_map(|a| all.clone().map(move |b| (a, b))) {
-        let apart = world.watch.near.apart_ms.entry((a, b)).or_default();
-        *apart = if together[a] == together[b] { 0 } else { *apart + LOOK_MS };
-        let long = *apart > APART_MS_MAX;
         let (seer, seen) = (&world.machines[a], &world.machines[b]);
-        if !long || seer.frozen {
+        // Who stands still itself has the time again once it goes on.
+        let looks = seer.is_up() && !seer.frozen;
+        let apart = world.watch.near.apart_ms.entry((a, b)).or_default();
+        *apart = if looks && together[a] != together[b] { *apart + LOOK_MS } else { 0 };
+        if *apart <= APART_MS_MAX {
             continue;
         }
         let clock = seer.clock.clone().read(now);
