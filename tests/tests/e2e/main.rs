@@ -4,6 +4,7 @@
 mod badcert;
 mod budgets;
 mod clock;
+mod copies;
 mod dark;
 mod demo;
 mod desk;
