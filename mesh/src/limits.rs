@@ -93,6 +93,8 @@ pub const SEND_QUEUE_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Of them, bytes of producers that wait for room: as much as the peer's stream window takes, four times over, so that the link
 /// never runs dry, and no more, because whatever is sent without waiting stands behind it.
 pub const SEND_QUEUE_PACED_BYTES_MAX: usize = 1024 * 1024;
+/// Free memory that the allocator may keep at the end of each heap: the frames of one busy link, both ways.
+pub const ALLOCATOR_KEEPS_BYTES: usize = 8 * 1024 * 1024;
 /// Frames received and not yet taken by the node, over all links; beyond it the links' windows hold the peers back.
 pub const RECEIVED_FRAMES_MAX: usize = 64;
 /// Events waiting for the node before reports of refused strangers are dropped (they stay counted).
