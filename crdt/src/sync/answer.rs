@@ -11,12 +11,14 @@ use crate::limits::{DIGESTS_PER_FRAME_MAX, HEADS_PER_FRAME_MAX, REQUEST_MS_MAX, 
 use crate::log::{ChainId, Evidence, FactLog, Inserted, Refusal};
 
 impl Sync {
-    /// Tells a link the heads of all shared scopes, in the order of service, and the forks known in them.
+    /// Tells a link the heads of all shared scopes, in the order of service, after the forks known in them.
     pub(super) fn announce(&mut self, log: &FactLog, link: LinkId) {
         let Some(l) = self.links.get_mut(&link) else { return };
         l.round_sent += 1;
         let round = l.round_sent;
         let scopes: Vec<Scope> = l.scopes.iter().cloned().collect();
+        // First: the heads of a forked chain hide what lies beyond the fork, and its author must not take them for all there is.
+        scopes.iter().for_each(|scope| self.tell_forks(log, link, scope));
         let mut frames = pack(log, &scopes);
         if frames.is_empty() {
             frames.push(Vec::new());
@@ -27,7 +29,6 @@ impl Sync {
             let first = Some(Part { round, part, more: index < last });
             self.send(link, &Frame::Have(Have { first, scopes }));
         }
-        scopes.iter().for_each(|scope| self.tell_forks(log, link, scope));
     }
 
     fn tell_forks(&mut self, log: &FactLog, link: LinkId, scope: &Scope) {

@@ -116,10 +116,11 @@ pub(super) fn old_life_is_over(world: &World, place: Place, fact: &Arc<Known>) -
     };
     let again = fact.header.incarnation > m.life_at_start;
     let told = restored.admitted || restored.told.contains(&fact.header.scope);
-    // Of a life that it does not remember only those know that it was used who hold something of it.
-    let known = |id: &cauldron_identity::FactId| {
-        told || world.machines.iter().enumerate().any(|(at, other)| at != place && other.known.contains_key(id))
-    };
+    // Of a life that it does not remember only those know that it was used who hold something of it; and it can know
+    // once one of them has spoken to it.
+    // What it was told of the life before says nothing of this one.
+    let holds = |id: &cauldron_identity::FactId| m.spoken.iter().any(|at| world.machines[*at].known.contains_key(id));
+    let known = |id: &cauldron_identity::FactId| if again { holds(id) } else { told };
     if (told || again) && restored.lost.keys().any(|id| lost_here(id) && known(id)) {
         let text = format!(
             "{} was restored, was shown more of its own chain in {}, and still wrote {} {} in life {}",

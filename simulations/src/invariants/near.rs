@@ -13,7 +13,7 @@ use crate::world::World;
 use crate::world::machine::Machine;
 
 /// Between two looks at what nodes show of each other.
-const LOOK_MS: Ms = 5_000;
+const LOOK_MS: Ms = 1_000;
 /// So long after nothing of a node can have come any more, nobody shows it as there: sessions notice within 45 s, and who
 /// lost it tells the others.
 const APART_MS_MAX: Ms = 90_000;
@@ -26,6 +26,8 @@ pub(crate) struct Watch {
     looked_at: Ms,
     /// Of two machines, how long nothing can have come from the second to the first; days that were leapt over do not count.
     apart_ms: BTreeMap<(Place, Place), Ms>,
+    /// Whom each machine could exchange anything with.
+    with: BTreeMap<Place, BTreeSet<Place>>,
 }
 
 /// PRESENCE: what a node shows as there can have been there a moment ago.
@@ -37,6 +39,14 @@ pub(super) fn nobody_shows_the_lost(world: &mut World) -> Holds {
     world.watch.near.looked_at = now;
     let together = together(world);
     let all = 0..world.machines.len();
+    for a in all.clone() {
+        let with: BTreeSet<Place> = all.clone().filter(|b| together[*b] == together[a]).collect();
+        let before = world.watch.near.with.insert(a, with.clone()).unwrap_or_default();
+        // Who comes back may bring old news, and learns with it what is lost.
+        if !with.is_subset(&before) {
+            world.watch.near.apart_ms.retain(|(seer, _), _| *seer != a);
+        }
+    }
     for (a, b) in all.clone().flat_map(|a| all.clone().map(move |b| (a, b))) {
         let (seer, seen) = (&world.machines[a], &world.machines[b]);
         // Who stands still itself has the time again once it goes on.
@@ -102,18 +112,13 @@ pub(super) fn readers_are_connected(world: &World) -> Holds {
         let reads = |m: &Machine| site.is_none() || m.site.is_none() || m.site.as_ref() == site;
         let readers: BTreeSet<Place> = sound.iter().copied().filter(|p| reads(&world.machines[*p])).collect();
         let name = site.map_or("mesh", String::as_str);
-        let mut reached: BTreeSet<Place> = readers.iter().take(1).copied().collect();
-        let mut edge: Vec<Place> = reached.iter().copied().collect();
-        while let Some(at) = edge.pop() {
-            for next in readers.iter().filter(|next| linked(at, **next)) {
-                if reached.insert(*next) {
-                    edge.push(*next);
-                }
+        for place in &readers {
+            let by_links = over(*place, &readers, linked);
+            let by_ways = over(*place, &readers, |a, b| world.may_reach(a, b));
+            if let Some(lost) = by_ways.difference(&by_links).next() {
+                let (a, b) = (&world.machines[*place].name, &world.machines[*lost].name);
+                return Err(Violation::new("TOPOLOGY", format!("{a} and {b} read {name} and nothing connects them")));
             }
-        }
-        if let Some(alone) = readers.difference(&reached).next() {
-            let text = format!("{} is not connected with all who read {name}", world.machines[*alone].name);
-            return Err(Violation::new("TOPOLOGY", text));
         }
         for place in &readers {
             let others = readers.iter().filter(|p| *p != place && world.may_reach(*place, **p)).count();
@@ -145,6 +150,19 @@ pub(super) fn everybody_shows_everybody(world: &World) -> Holds {
         }
     }
     Ok(())
+}
+
+/// Whom one can get to over these, from each to the next.
+fn over(from: Place, among: &BTreeSet<Place>, next: impl Fn(Place, Place) -> bool) -> BTreeSet<Place> {
+    let (mut reached, mut edge) = (BTreeSet::from([from]), vec![from]);
+    while let Some(at) = edge.pop() {
+        for to in among.iter().filter(|to| next(at, **to)) {
+            if reached.insert(*to) {
+                edge.push(*to);
+            }
+        }
+    }
+    reached
 }
 
 fn places(world: &World, which: impl Fn(&Machine) -> bool) -> BTreeSet<Place> {

@@ -9,6 +9,8 @@ use crate::invariants;
 use crate::network::{Item, Place, pair};
 use crate::reached;
 
+/// The first byte of a frame of sync (`docs/wire.md`, frames on a link).
+const SYNC: u8 = 0;
 /// How many recent frames a stranger can repeat.
 const OVERHEARD_MAX: usize = 64;
 
@@ -152,7 +154,10 @@ impl World {
         if invariants::packed_facts(&bytes) > 0 {
             reached!(self, "range.packed");
         }
-        self.hear(link, from, to);
+        // Heads are among the first of its frames of sync.
+        if bytes.first() == Some(&SYNC) {
+            self.hear(link, from, to);
+        }
         self.machines[to].spoken.insert(from);
         if self.overheard.len() == OVERHEARD_MAX {
             self.overheard.pop_front();
