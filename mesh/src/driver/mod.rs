@@ -26,7 +26,7 @@ use crate::config::{LinkPath, MeshError, MeshEvent};
 use crate::dialler::Dialler;
 use crate::handle::{Command, Outboxes};
 use crate::hello::Features;
-use crate::limits::{EVENTS_WAITING_MAX, RECEIVED_FRAMES_MAX};
+use crate::limits::{EVENTS_WAITING_MAX, OBSERVED_ADDRESS_TIME_MAX, RECEIVED_FRAMES_MAX};
 use crate::link::{self, Ended, Outbox, SYNC};
 use crate::peer_id::peer_id_of;
 use crate::registry::PeerInfo;
@@ -37,6 +37,9 @@ use dials::establish_error;
 
 /// How long stopping may wait for packets to leave.
 const GOODBYE_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// Why a relayed link ends beside a direct connection.
+const MOVED: &str = "moved: a direct connection takes over from the relayed one";
 
 type Lookup = (String, Result<Vec<SocketAddr>, String>);
 
@@ -62,6 +65,8 @@ pub(crate) struct Driver {
     dialler: Dialler,
     listening: BTreeSet<SocketAddr>,
     reservations: Reservations,
+    /// Whether a peer has told how it sees our address.
+    observed: bool,
 }
 
 struct Link {
@@ -69,6 +74,7 @@ struct Link {
     info: PeerInfo,
     remote: SocketAddr,
     path: LinkPath,
+    since: Instant,
     dialer: bool,
     outbox: Outbox,
     writer: AbortHandle,
@@ -118,6 +124,7 @@ impl Driver {
             dialler: Dialler::default(),
             listening: BTreeSet::new(),
             reservations: Reservations::default(),
+            observed: false,
         }
     }
 
@@ -144,13 +151,29 @@ impl Driver {
         let links = &self.links;
         let due = self.reservations.due(Instant::now(), |peer| links.get(peer).is_some_and(Link::carries_circuits));
         for relay in due {
-            let Some(at) = self.links.get(&relay).map(|link| link.remote) else { continue };
+            let at = match self.relay_at(&relay) {
+                Ok(at) => at,
+                Err(why) => {
+                    self.reservations.not_asked(&relay, why.to_owned(), Instant::now());
+                    continue;
+                }
+            };
             let way = multiaddr_of(at).with(Protocol::P2p(relay)).with(Protocol::P2pCircuit);
             match self.swarm.listen_on(way) {
                 Ok(listener) => self.reservations.asked(&relay, listener),
                 Err(e) => self.reservations.not_asked(&relay, e.to_string(), Instant::now()),
             }
         }
+    }
+
+    /// Where a relay is that can be used now.
+    fn relay_at(&self, relay: &PeerId) -> Result<SocketAddr, &'static str> {
+        let link = self.links.get(relay).filter(|link| link.carries_circuits());
+        let link = link.ok_or("there is no direct link to the relay")?;
+        if !self.observed && link.since.elapsed() < OBSERVED_ADDRESS_TIME_MAX {
+            return Err("this node does not know yet how others see its address");
+        }
+        Ok(link.remote)
     }
 
     /// Runs until it is told to stop or nobody listens any more.
@@ -262,6 +285,14 @@ impl Driver {
             SwarmEvent::OutgoingConnectionError { connection_id, peer_id, error } => {
                 self.on_dial_failed(connection_id, peer_id, &error);
             }
+            SwarmEvent::Behaviour(BehaviourEvent::Punch(libp2p::dcutr::Event {
+                remote_peer_id,
+                result: Err(error),
+            })) => {
+                let peer = self.links.get(&remote_peer_id).map(|link| link.info.spiffe_id.to_string());
+                tracing::info!(?peer, %error, "no direct connection comes about: the link stays with its relay");
+            }
+            SwarmEvent::NewExternalAddrCandidate { address } => self.observed |= socket_addr_of(&address).is_some(),
             SwarmEvent::Behaviour(BehaviourEvent::Ping(libp2p::ping::Event { peer, result: Ok(rtt), .. })) => {
                 self.shared.registry.pinged(&peer, rtt);
             }
@@ -308,7 +339,7 @@ impl Driver {
     /// gap: so one link ends and another begins, on a connection that is there already.
     fn move_link(&mut self, peer: PeerId, dialer: bool) {
         self.shared.registry.close_relayed(&peer);
-        self.finish_link(peer, "moved: a direct connection takes over from the relayed one");
+        self.finish_link(peer, MOVED);
         let remote = self.shared.registry.path(&peer).filter(|path| !path.relayed).map(|path| path.remote);
         if let Some(remote) = remote {
             self.start_link(peer, remote, LinkPath::Direct, dialer);
@@ -344,8 +375,9 @@ impl Driver {
             None => MeshEvent::DataLinkUp { link: number, spiffe_id, author, remote_addr: remote, dialer },
         });
         self.numbers.insert(number, peer);
-        self.links
-            .insert(peer, Link { number, info, remote, path, dialer, outbox, writer, reader: None, closing: None });
+        let since = Instant::now();
+        let link = Link { number, info, remote, path, since, dialer, outbox, writer, reader: None, closing: None };
+        self.links.insert(peer, link);
         self.shared.registry.link_up(peer);
         self.dialler.link_up(peer);
         if let Some(stream) = self.early.remove(&peer) {
@@ -424,16 +456,18 @@ impl Driver {
 
     fn on_ended(&mut self, ended: &Ended) {
         let Some(peer) = self.live(ended.link) else { return };
-        let lost = if ended.code == CloseCode::StreamLost { self.shared.registry.lost(&peer) } else { None };
-        match lost {
+        let relayed = self.links.get(&peer).is_some_and(|link| link.path == LinkPath::Relayed);
+        // A circuit that ends inside a frame cuts it, and says no more than an end of the stream does.
+        let broken = ended.code == CloseCode::StreamLost || (relayed && ended.code == CloseCode::FrameTruncated);
+        if broken && relayed && self.shared.registry.is_direct(&peer) {
+            // The peer has moved already. libp2p is about to tell of the direct connection: the next link is its.
+            self.end(peer, Closing(Some(MOVED.to_owned())));
+            return self.shared.registry.close_relayed(&peer);
+        }
+        match if broken { self.shared.registry.lost(&peer) } else { None } {
             // The stream broke because its connection did; a second connection cannot carry the link on without a gap.
             Some(reason) => {
-                let moves = self.links.get(&peer).is_some_and(|link| link.path == LinkPath::Relayed);
                 self.end(peer, Closing(reason));
-                if moves && self.shared.registry.is_direct(&peer) {
-                    // A direct connection is there, and libp2p is about to say so: the next link is its.
-                    return self.shared.registry.close_relayed(&peer);
-                }
                 self.shared.registry.close(&peer, CloseCode::LinkRestarted, "the link's other connection was lost");
             }
             None => self.close(ended.link, ended.code, &ended.reason),
