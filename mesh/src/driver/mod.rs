@@ -1,6 +1,7 @@
 //! The one task that owns the Swarm: it turns connections into links, and keeps the order of events.
 
 mod dials;
+mod relays;
 mod status;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -13,7 +14,6 @@ use cauldron_identity::PublicKey;
 use futures::StreamExt;
 use libp2p::core::ConnectedPoint;
 use libp2p::core::transport::TransportError;
-use libp2p::multiaddr::Protocol;
 use libp2p::swarm::{ConnectionError, ConnectionId, Swarm, SwarmEvent};
 use libp2p::{PeerId, Stream};
 use libp2p_stream::{Control, IncomingStreams};
@@ -26,7 +26,7 @@ use crate::config::{LinkPath, MeshError, MeshEvent};
 use crate::dialler::Dialler;
 use crate::handle::{Command, Outboxes};
 use crate::hello::Features;
-use crate::limits::{EVENTS_WAITING_MAX, OBSERVED_ADDRESS_TIME_MAX, RECEIVED_FRAMES_MAX};
+use crate::limits::{EVENTS_WAITING_MAX, RECEIVED_FRAMES_MAX};
 use crate::link::{self, Ended, Outbox, SYNC};
 use crate::peer_id::peer_id_of;
 use crate::registry::PeerInfo;
@@ -67,6 +67,10 @@ pub(crate) struct Driver {
     reservations: Reservations,
     /// Whether a peer has told how it sees our address.
     observed: bool,
+    /// Relayed connections, as libp2p knows them.
+    circuits: BTreeMap<PeerId, BTreeSet<ConnectionId>>,
+    /// Peers whose relayed link is down, and whose direct one begins when the last circuit is gone; with who dialled.
+    moving: BTreeMap<PeerId, bool>,
 }
 
 struct Link {
@@ -125,6 +129,8 @@ impl Driver {
             listening: BTreeSet::new(),
             reservations: Reservations::default(),
             observed: false,
+            circuits: BTreeMap::new(),
+            moving: BTreeMap::new(),
         }
     }
 
@@ -144,36 +150,6 @@ impl Driver {
 
     pub(crate) fn add_target(&mut self, address: String) {
         self.dialler.add(address, Instant::now());
-    }
-
-    /// Asks relays that are linked to keep a way open.
-    fn reserve_due(&mut self) {
-        let links = &self.links;
-        let due = self.reservations.due(Instant::now(), |peer| links.get(peer).is_some_and(Link::carries_circuits));
-        for relay in due {
-            let at = match self.relay_at(&relay) {
-                Ok(at) => at,
-                Err(why) => {
-                    self.reservations.not_asked(&relay, why.to_owned(), Instant::now());
-                    continue;
-                }
-            };
-            let way = multiaddr_of(at).with(Protocol::P2p(relay)).with(Protocol::P2pCircuit);
-            match self.swarm.listen_on(way) {
-                Ok(listener) => self.reservations.asked(&relay, listener),
-                Err(e) => self.reservations.not_asked(&relay, e.to_string(), Instant::now()),
-            }
-        }
-    }
-
-    /// Where a relay is that can be used now.
-    fn relay_at(&self, relay: &PeerId) -> Result<SocketAddr, &'static str> {
-        let link = self.links.get(relay).filter(|link| link.carries_circuits());
-        let link = link.ok_or("there is no direct link to the relay")?;
-        if !self.observed && link.since.elapsed() < OBSERVED_ADDRESS_TIME_MAX {
-            return Err("this node does not know yet how others see its address");
-        }
-        Ok(link.remote)
     }
 
     /// Runs until it is told to stop or nobody listens any more.
@@ -275,8 +251,11 @@ impl Driver {
             SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
                 self.on_connected(peer_id, connection_id, &endpoint);
             }
-            SwarmEvent::ConnectionClosed { peer_id, num_established: 0, cause, .. } => {
-                self.on_disconnected(peer_id, cause.as_ref());
+            SwarmEvent::ConnectionClosed { peer_id, connection_id, num_established, cause, .. } => {
+                self.on_closed(peer_id, connection_id);
+                if num_established == 0 {
+                    self.on_disconnected(peer_id, cause.as_ref());
+                }
             }
             SwarmEvent::IncomingConnectionError { local_addr, send_back_addr, error, .. } => {
                 let from = socket_addr_of(&send_back_addr).or_else(|| relay_addr_of(&local_addr));
@@ -318,6 +297,12 @@ impl Driver {
             ConnectedPoint::Listener { local_addr, .. } => local_addr,
         });
         let path = if relay.is_some() { LinkPath::Relayed } else { LinkPath::Direct };
+        if path == LinkPath::Relayed {
+            self.circuits.entry(peer).or_default().insert(connection);
+        }
+        if self.moving.contains_key(&peer) {
+            return self.shared.registry.close_relayed(&peer);
+        }
         if let Some(link) = self.links.get(&peer) {
             match (link.path, path) {
                 (LinkPath::Relayed, LinkPath::Direct) => self.move_link(peer, endpoint.is_dialer()),
@@ -332,17 +317,6 @@ impl Driver {
         }
         if let Some(remote) = relay.or_else(|| socket_addr_of(endpoint.get_remote_address())) {
             self.start_link(peer, remote, path, endpoint.is_dialer());
-        }
-    }
-
-    /// A direct connection takes over from a relayed one. Frames may be on their way through the relay, and a link has no
-    /// gap: so one link ends and another begins, on a connection that is there already.
-    fn move_link(&mut self, peer: PeerId, dialer: bool) {
-        self.shared.registry.close_relayed(&peer);
-        self.finish_link(peer, MOVED);
-        let remote = self.shared.registry.path(&peer).filter(|path| !path.relayed).map(|path| path.remote);
-        if let Some(remote) = remote {
-            self.start_link(peer, remote, LinkPath::Direct, dialer);
         }
     }
 
@@ -398,6 +372,7 @@ impl Driver {
 
     fn on_disconnected(&mut self, peer: PeerId, cause: Option<&ConnectionError>) {
         self.early.remove(&peer);
+        self.moving.remove(&peer);
         let reason = match cause {
             Some(ConnectionError::IO(e)) => e.to_string(),
             Some(ConnectionError::KeepAliveTimeout) => "nothing was going on".to_owned(),
@@ -429,14 +404,13 @@ impl Driver {
     fn on_stream(&mut self, peer: PeerId, stream: Stream) {
         let Some(link) = self.links.get_mut(&peer) else {
             // A stream can also come late, after its connection; it must not become the next link's.
-            if self.swarm.is_connected(&peer) {
+            if !self.moving.contains_key(&peer) && self.swarm.is_connected(&peer) {
                 self.early.insert(peer, stream);
             }
             return;
         };
         if link.reader.is_some() && link.path == LinkPath::Relayed && self.shared.registry.is_direct(&peer) {
-            // The peer has moved already; its stream belongs to the link that comes.
-            self.early.insert(peer, stream);
+            // The peer has moved already. It opens another one for the link that comes, when this one is dropped.
             return;
         }
         if link.reader.is_some() {
@@ -456,6 +430,13 @@ impl Driver {
 
     fn on_ended(&mut self, ended: &Ended) {
         let Some(peer) = self.live(ended.link) else { return };
+        if ended.untaken && self.links.get(&peer).is_some_and(|link| link.path == LinkPath::Direct) {
+            // A stream of a circuit that is gone came late. Nothing was read of it, and the peer opens another one.
+            if let Some(link) = self.links.get_mut(&peer) {
+                link.reader = None;
+            }
+            return;
+        }
         let relayed = self.links.get(&peer).is_some_and(|link| link.path == LinkPath::Relayed);
         // A circuit that ends inside a frame cuts it, and says no more than an end of the stream does.
         let broken = ended.code == CloseCode::StreamLost || (relayed && ended.code == CloseCode::FrameTruncated);
