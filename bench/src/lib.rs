@@ -9,6 +9,7 @@ mod fsync;
 pub mod governance;
 mod grown;
 pub mod identity;
+pub mod mesh;
 mod million;
 mod newcomer;
 mod partition;
@@ -25,9 +26,10 @@ pub use report::{Bound, Figure, Report};
 pub type Room = fn() -> Result<Report, String>;
 
 /// Every room there is, by the name that `cargo xtask bench` takes.
-pub const ROOMS: [(&str, Room); 4] = [
+pub const ROOMS: [(&str, Room); 5] = [
     ("spine", spine::measure),
     ("identity", identity::measure),
     ("state", state::measure),
     ("governance", governance::measure),
+    ("mesh", mesh::measure),
 ];

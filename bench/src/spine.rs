@@ -134,7 +134,7 @@ fn shown(name: &str, value: f64, unit: &'static str, most: Option<f64>) -> Figur
 }
 
 /// The smallest measured value that at least `share` of all values do not exceed (nearest rank); not a number without values.
-fn percentile(values: &[f64], share: f64) -> f64 {
+pub(crate) fn percentile(values: &[f64], share: f64) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     let rank = (share * sorted.len() as f64).ceil().max(1.0) as usize;

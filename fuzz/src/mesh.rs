@@ -197,6 +197,7 @@ impl Mesh {
             bootstrap: vec![],
             terms: vec![],
             seed: Seed([9; 32]),
+            place: cauldron_node_core::Place::default(),
             far_facts: cauldron_crdt::limits::FAR_FACTS,
             epoch_changes: 16,
             hands: cauldron_coordinator::owner::Hands::new(),

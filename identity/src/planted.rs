@@ -42,6 +42,18 @@
 //! | `rights-unconfirmed` | after a restart rights are used before any peer has confirmed what was done with them |
 //! | `step-out-of-turn` | a step of a saga waits for no other |
 //!
+//! Bugs of who is there and whom to link with:
+//!
+//! | name | what it breaks |
+//! |---|---|
+//! | `refutation-ignored` | who was lost once stays lost, whatever it says |
+//! | `presence-not-compared` | what a link missed of presence is never made up for |
+//! | `stranded-gateway-stays` | nobody helps gateways that reach nobody outside |
+//! | `region-takes-all` | a region that is gone may take all the room there is for dialling |
+//! | `sightings-unbounded` | an observer may say of everybody, without end, that it lost them |
+//!
+//! The first two are the simulator's to find, the others a named test's.
+//!
 //! Bugs of the wires, which no simulated world has; `cargo xtask planted` runs the test of real handshakes that must catch
 //! each:
 //!
@@ -138,6 +150,9 @@ pub const GOVERN_NAMES: [&str; 26] = [
     "one-coordinator-for-r3",
 ];
 
+/// The bugs of whom to link with, and of what is said of who is there.
+pub const NEAR_NAMES: [&str; 3] = ["stranded-gateway-stays", "region-takes-all", "sightings-unbounded"];
+
 /// The bugs of ranges, of documents in one piece and of facts on disk.
 pub const RANGE_NAMES: [&str; 10] = [
     "range-interior-unchecked-prev",
@@ -160,7 +175,9 @@ pub const WIRE_NAMES: [&str; 5] =
 pub const MODEL_NAMES: [&str; 2] = ["credit-counted-twice", "refund-by-timeout"];
 
 /// The bugs that the simulator must find; `activate` accepts them, in a build with the feature.
-pub const NAMES: [&str; 45] = [
+pub const NAMES: [&str; 47] = [
+    "refutation-ignored",
+    "presence-not-compared",
     "owner-trusts-coordinator",
     "vote-not-bound-to-terms",
     "same-person-twice",
@@ -208,7 +225,7 @@ pub const NAMES: [&str; 45] = [
     "one-coordinator-for-r3",
 ];
 
-/// One of [`WIRE_NAMES`], [`RANGE_NAMES`] or [`GOVERN_NAMES`], for every thread: tests run wherever the runtime puts them.
+/// One of [`WIRE_NAMES`], [`RANGE_NAMES`], [`NEAR_NAMES`] or [`GOVERN_NAMES`], for every thread: tests run wherever the runtime puts them.
 #[cfg(feature = "planted")]
 static EVERYWHERE: std::sync::OnceLock<&str> = std::sync::OnceLock::new();
 
@@ -240,10 +257,10 @@ pub fn activate(name: Option<&str>) -> bool {
     known != Some(None)
 }
 
-/// Switches one of [`WIRE_NAMES`], [`RANGE_NAMES`] or [`GOVERN_NAMES`] on for the rest of the process. Returns false when none has that name, or another is on.
+/// Switches one of [`WIRE_NAMES`], [`RANGE_NAMES`], [`NEAR_NAMES`] or [`GOVERN_NAMES`] on for the rest of the process. Returns false when none has that name, or another is on.
 #[cfg(feature = "planted")]
 pub fn activate_everywhere(name: &str) -> bool {
-    let known = WIRE_NAMES.into_iter().chain(RANGE_NAMES).chain(GOVERN_NAMES).find(|n| *n == name);
+    let known = WIRE_NAMES.into_iter().chain(RANGE_NAMES).chain(NEAR_NAMES).chain(GOVERN_NAMES).find(|n| *n == name);
     known.is_some_and(|name| *EVERYWHERE.get_or_init(|| name) == name)
 }
 

@@ -196,12 +196,24 @@ pub enum MeshEvent {
         /// Why, for people.
         reason: String,
     },
+    /// What [`MeshHandle::seek`] asked came to nothing.
+    DialFailed {
+        /// Whom it was to reach.
+        spiffe_id: SpiffeId,
+    },
     /// One whole frame.
     Frame {
         /// The link it came over.
         link: u64,
         /// Its content, 1 byte to 320 KiB, not looked at.
         bytes: Vec<u8>,
+    },
+    /// Something came over these links, were it an acknowledgement; about once a second.
+    Heard {
+        /// Their numbers.
+        links: Vec<u64>,
+        /// When at the earliest.
+        since: std::time::Instant,
     },
     /// A connection did not come about.
     Refused {

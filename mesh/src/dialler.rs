@@ -73,6 +73,15 @@ impl Dialler {
         self.targets.iter()
     }
 
+    /// The network has changed: whoever could not be reached is called at once.
+    pub(crate) fn hurry(&mut self, now: Instant) {
+        for target in self.targets.values_mut() {
+            if let State::Waiting { until } = &mut target.state {
+                *until = now;
+            }
+        }
+    }
+
     /// When the next wait ends.
     pub(crate) fn next_at(&self) -> Option<Instant> {
         self.targets.values().filter_map(Target::waits_until).min()
@@ -227,6 +236,24 @@ mod tests {
         assert!(longest > REDIAL_WAIT_MAX / 2);
         let (_, target) = dialler.targets().next().expect("the target");
         assert_eq!(target.last_error.as_deref(), Some("cannot look up `hq.test:7443`: no such host"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_changed_network_ends_every_wait_once() {
+        let (mut dialler, now) = (Dialler::default(), Instant::now());
+        dialler.add("hq.test:1".to_owned(), now);
+        let fail = |dialler: &mut Dialler| {
+            assert_eq!(dialler.due(now), ["hq.test:1"]);
+            dialler.resolved("hq.test:1", Err("the network is unreachable".to_owned()), now);
+        };
+        fail(&mut dialler);
+        assert!(dialler.next_at().is_some_and(|at| at > now));
+        dialler.hurry(now);
+        fail(&mut dialler);
+        assert!(
+            dialler.next_at().is_some_and(|at| at >= now + REDIAL_WAIT_MIN),
+            "then it waits, and longer than before"
+        );
     }
 
     #[tokio::test(start_paused = true)]

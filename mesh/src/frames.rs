@@ -10,6 +10,9 @@ use crate::limits::{FRAME_BYTES_MAX, FRAME_TIME_MAX, HEADER_TIME_MAX};
 
 /// Bytes in front of every frame.
 pub(crate) const HEADER_BYTES: usize = 4;
+/// What is written in one piece with the header: most frames are smaller, and each piece takes the connection's lock and may
+/// become a packet of its own.
+const FIRST_BYTES: usize = 4 * 1024;
 
 /// Why a stream of frames cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -64,9 +67,11 @@ pub(crate) async fn read<S: AsyncRead + Unpin>(stream: &mut S) -> Result<Option<
 /// Writes one frame and hands it to the connection. The caller has checked its length.
 pub(crate) async fn write<S: AsyncWrite + Unpin>(stream: &mut S, content: &[u8]) -> Result<(), FrameError> {
     let length = u32::try_from(content.len()).map_err(|_| FrameError::TooLarge(u32::MAX))?;
+    let (near, rest) = content.split_at(content.len().min(FIRST_BYTES));
+    let first = [&length.to_be_bytes()[..], near].concat();
     let work = async {
-        stream.write_all(&length.to_be_bytes()).await?;
-        stream.write_all(content).await?;
+        stream.write_all(&first).await?;
+        stream.write_all(rest).await?;
         stream.flush().await
     };
     match timeout(FRAME_TIME_MAX, work).await {

@@ -24,6 +24,7 @@ pub struct MeshHandle {
 
 pub(crate) enum Command {
     Dial(String),
+    Seek { spiffe_id: SpiffeId, addresses: Vec<String> },
     DialThrough { relay: SpiffeId, target: SpiffeId },
     Reserve(SpiffeId),
     Close { link: u64, code: CloseCode, reason: String },
@@ -121,6 +122,12 @@ impl MeshHandle {
         self.command(Command::Dial(address.into()));
     }
 
+    /// Tries once to reach a member at `addresses` (`host:port`), one after the other; whoever else answers there is refused.
+    /// Ends in a [`MeshEvent::LinkUp`](crate::MeshEvent::LinkUp) or in [`MeshEvent::DialFailed`](crate::MeshEvent::DialFailed).
+    pub fn seek(&self, spiffe_id: SpiffeId, addresses: Vec<String>) {
+        self.command(Command::Seek { spiffe_id, addresses });
+    }
+
     /// Stays connected with `target` through `relay` from now on, which must be a peer on a direct link that carries
     /// circuits and that `target` can be reached through ([`MeshHandle::reserve`]). Rests while there is any link to `target`.
     pub fn dial_through(&self, relay: SpiffeId, target: SpiffeId) {
@@ -141,7 +148,22 @@ impl MeshHandle {
     /// [`SendError::QueueFull`] also closes the link, counted as [`CloseCode::QueueFull`]; others are not touched.
     pub fn send(&self, link: u64, frame: Vec<u8>) -> Result<(), SendError> {
         let Some(outbox) = self.outboxes.get(link) else { return Err(SendError::LinkDown) };
-        let result = outbox.push(frame);
+        self.queued(link, outbox.push(frame))
+    }
+
+    /// Queues one frame for a link when there is room: what a producer of much calls, which would fill the queue otherwise.
+    ///
+    /// Frames that wait together hold at most [`crate::limits::SEND_QUEUE_PACED_BYTES_MAX`] of the queue, and get in in the order
+    /// of the calls. One whose future is dropped while it waits was not sent.
+    ///
+    /// # Errors
+    /// As [`MeshHandle::send`]; the queue is full only if others fill it without waiting.
+    pub async fn send_paced(&self, link: u64, frame: Vec<u8>) -> Result<(), SendError> {
+        let Some(outbox) = self.outboxes.get(link) else { return Err(SendError::LinkDown) };
+        self.queued(link, outbox.push_paced(frame).await)
+    }
+
+    fn queued(&self, link: u64, result: Result<(), SendError>) -> Result<(), SendError> {
         // Whoever takes the outbox away reports the overflow: once per link.
         if result == Err(SendError::QueueFull) && self.outboxes.remove(link) {
             let reason = "its queue is full: the peer reads too slowly".to_owned();

@@ -36,6 +36,8 @@ mod source;
 mod swarm;
 mod tls;
 mod transport;
+#[cfg(feature = "yardstick")]
+pub mod yardstick;
 
 #[cfg(test)]
 mod golden;

@@ -59,13 +59,22 @@ pub const CONNECTION_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
 pub const SEND_WINDOW_BYTES: u64 = 2 * 1024 * 1024;
 /// Out-of-order TLS bytes; a certificate chain of 16 KiB fits.
 pub const CRYPTO_BUFFER_BYTES: usize = 32 * 1024;
+/// Datagrams that the system keeps while the node is busy. By default it keeps some 90, which thirty handshakes that begin at once
+/// overflow, and each packet lost there waits a third of a second for its repetition. Memory of the system, taken when filled.
+pub const SOCKET_BUFFER_BYTES: usize = 2 * 1024 * 1024;
 /// Datagrams of connections that wait for their handshake slot.
 pub const INCOMING_BUFFER_BYTES_TOTAL: u64 = 4 * 1024 * 1024;
 
-/// Twice per idle time-out, so that one lost probe does not cost the link; also keeps NAT mappings alive.
-pub const KEEP_ALIVE: Duration = Duration::from_secs(5);
-/// Silence after which a peer counts as gone: partitions are noticed within 15 s.
-pub const IDLE_TIME_MAX: Duration = Duration::from_secs(15);
+/// Twice per idle time-out, so that one lost probe does not cost the link; also keeps NAT mappings alive. Costs some 50 bytes
+/// per second on a link on which nothing else goes.
+pub const KEEP_ALIVE: Duration = Duration::from_millis(2_500);
+/// Silence after which a peer counts as gone. The first probe into the silence begins the time anew (RFC 9000 §10.1), so a dead
+/// peer is known after this and [`KEEP_ALIVE`]: within [`DEAD_PEER_KNOWN_MAX`].
+pub const IDLE_TIME_MAX: Duration = Duration::from_secs(7);
+/// Guarantees, "connected nodes know within 10 s", also of a peer that is connected no more.
+pub const DEAD_PEER_KNOWN_MAX: Duration = Duration::from_secs(10);
+/// Between two looks at which peers were heard: status shows when, to this.
+pub const LISTEN_EVERY: Duration = Duration::from_secs(1);
 /// Largest time between two looks at a live connection's SVID; a stepped clock is noticed within it.
 pub const GUARD_INTERVAL: Duration = Duration::from_secs(20);
 
@@ -84,6 +93,11 @@ pub const STREAM_OPEN_TIME_MAX: Duration = Duration::from_secs(10);
 pub const SEND_QUEUE_FRAMES_MAX: usize = 1_024;
 /// Bytes waiting for one link.
 pub const SEND_QUEUE_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Of them, bytes of producers that wait for room: as much as the peer's stream window takes, four times over, so that the link
+/// never runs dry, and no more, because whatever is sent without waiting stands behind it.
+pub const SEND_QUEUE_PACED_BYTES_MAX: usize = 1024 * 1024;
+/// Free memory that the allocator may keep at the end of each heap: the frames of one busy link, both ways.
+pub const ALLOCATOR_KEEPS_BYTES: usize = 8 * 1024 * 1024;
 /// Frames received and not yet taken by the node, over all links; beyond it the links' windows hold the peers back.
 pub const RECEIVED_FRAMES_MAX: usize = 64;
 /// Events waiting for the node before reports of refused strangers are dropped (they stay counted).
@@ -93,8 +107,13 @@ pub const CLOSE_REASON_BYTES_MAX: usize = 128;
 
 /// First wait after a dial failed or a link went down; doubles up to [`REDIAL_WAIT_MAX`].
 pub const REDIAL_WAIT_MIN: Duration = Duration::from_millis(250);
-/// Longest wait between two dials: a healed partition is noticed well within a minute.
-pub const REDIAL_WAIT_MAX: Duration = Duration::from_secs(30);
+/// Longest wait between two dials: with the handshake behind it, a node that comes back after hours is linked and has caught up
+/// within [`BACK_WITHIN`], also where it calls nobody and is only called. A call that nobody answers costs some 7 KB.
+pub const REDIAL_WAIT_MAX: Duration = Duration::from_secs(15);
+/// Equal state this long after the last fault, where there is little to catch up with.
+pub const BACK_WITHIN: Duration = Duration::from_secs(30);
+/// Addresses tried in one attempt to reach a member: both families of a few interfaces.
+pub const SEEK_ADDRESSES_MAX: usize = 8;
 /// A name lookup that takes longer has failed.
 pub const RESOLVE_TIME_MAX: Duration = Duration::from_secs(10);
 
@@ -117,10 +136,16 @@ const _: () = assert!(PENDING_HANDSHAKES_RETRY < PENDING_HANDSHAKES_MAX);
 const _: () =
     assert!(ALIVE_TIME_MAX.as_millis() * 2 < HANDSHAKE_TIME_MAX.as_millis(), "the one that replaces is let in yet");
 const _: () = assert!(KEEP_ALIVE.as_millis() * 2 < IDLE_TIME_MAX.as_millis());
+const _: () = assert!(KEEP_ALIVE.as_millis() + IDLE_TIME_MAX.as_millis() < DEAD_PEER_KNOWN_MAX.as_millis());
+const _: () = assert!(
+    REDIAL_WAIT_MAX.as_secs() + HANDSHAKE_TIME_MAX.as_secs() + STREAM_OPEN_TIME_MAX.as_secs() <= BACK_WITHIN.as_secs()
+);
 const _: () = assert!(GUARD_INTERVAL.as_secs() < 60, "expiry closes a connection within 60 s");
 const _: () = assert!(
     RELAY_CIRCUITS_PER_PEER_MAX + 6 <= BIDI_STREAMS_MAX as usize,
     "sync, ping, identify and hop have streams left"
 );
 const _: () = assert!(SEND_QUEUE_BYTES_MAX > FRAME_BYTES_MAX);
+const _: () =
+    assert!(SEND_QUEUE_PACED_BYTES_MAX > FRAME_BYTES_MAX && SEND_QUEUE_PACED_BYTES_MAX < SEND_QUEUE_BYTES_MAX / 2);
 const _: () = assert!(CRYPTO_BUFFER_BYTES > cauldron_identity::x509::CHAIN_BYTES_MAX);

@@ -70,6 +70,7 @@ fn socket(address: SocketAddr) -> io::Result<std::net::UdpSocket> {
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
+    make_room(&socket);
     socket.bind(&address.into())?;
     Ok(socket.into())
 }
@@ -92,6 +93,11 @@ impl Net for RealNet {
         });
         Ok(Box::pin(events))
     }
+}
+
+/// Asks for a receive buffer that outlasts a burst. The system may give less, which costs packets and breaks nothing.
+pub(crate) fn make_room(socket: &Socket) {
+    let _ = socket.set_recv_buffer_size(crate::limits::SOCKET_BUFFER_BYTES);
 }
 
 #[cfg(test)]

@@ -45,6 +45,8 @@ pub(crate) trait Wire: Debug + Send + Sync {
     /// Whether it runs through a relay; `remote` is then the relay's.
     fn relayed(&self) -> bool;
     fn traffic(&self) -> Traffic;
+    /// Grows with each thing that only the peer can have sent.
+    fn signs_of_life(&self) -> u64;
     /// libp2p's ping took this long; for wires that cannot measure it themselves.
     fn pinged(&self, _rtt: Duration) {}
     /// Why it is over; the inner value is `None` if we ended it ourselves.
@@ -126,6 +128,8 @@ struct Live {
     lease: u64,
     info: PeerInfo,
     wire: Arc<dyn Wire>,
+    /// What had come when it was last looked.
+    signs: u64,
 }
 
 enum Added {
@@ -187,7 +191,7 @@ impl Registry {
         }
         let lease = inner.next;
         inner.next += 1;
-        inner.peers.entry(peer).or_default().push(Live { lease, info: info.clone(), wire: wire.clone() });
+        inner.peers.entry(peer).or_default().push(Live { lease, info: info.clone(), wire: wire.clone(), signs: 0 });
         Ok(Added::In(Lease { registry: self.clone(), peer, lease }))
     }
 
@@ -267,6 +271,21 @@ impl Registry {
         for live in self.lock().peers.get(peer).into_iter().flatten().filter(|live| live.wire.relayed()) {
             live.wire.close(CloseCode::Normal, CloseCode::Normal.label());
         }
+    }
+
+    /// Peers of which anything came since the last call: also what carries no content, so that a quiet peer is not taken for
+    /// one that nobody has heard for long.
+    pub(crate) fn heard(&self) -> Vec<PeerId> {
+        let mut heard = Vec::new();
+        for (peer, live) in &mut self.lock().peers {
+            let mut any = false;
+            for live in live {
+                let signs = live.wire.signs_of_life();
+                any |= std::mem::replace(&mut live.signs, signs) != signs;
+            }
+            heard.extend(any.then_some(*peer));
+        }
+        heard
     }
 
     /// Why a connection of this peer is over although its muxer is still here; `Some(None)` if we closed it ourselves.

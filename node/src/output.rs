@@ -227,9 +227,9 @@ mod tests {
     #[test]
     fn a_table_is_aligned_and_says_what_it_does_not_know() {
         let peers = [
-            json!({ "spiffe_id": "spiffe://acme.test/coordinator/hq", "state": "up", "author": "ab".repeat(32), "rtt_ms": 1240,
+            json!({ "spiffe_id": "spiffe://acme.test/coordinator/hq", "state": "alive", "author": "ab".repeat(32), "rtt_ms": 1240,
                     "svid": { "not_after": "2026-11-24T10:43:10Z" }, "confidence_ppm": 565_513 }),
-            json!({ "spiffe_id": "spiffe://acme.test/site/porto/node/porto\u{1b}[2J", "state": "never", "author": null,
+            json!({ "spiffe_id": "spiffe://acme.test/site/porto/node/porto\u{1b}[2J", "state": "unreachable", "author": null,
                     "svid": { "not_after": "2026-11-24T09:59:55Z" } }),
         ];
         expect![[r#"

@@ -70,6 +70,12 @@ impl Network {
         self.pairs.iter().copied().collect()
     }
 
+    /// Whether these two talk whenever they can.
+    #[must_use]
+    pub fn is_pair(&self, a: Place, b: Place) -> bool {
+        self.pairs.contains(&pair(a, b))
+    }
+
     /// Pairs of one machine.
     pub fn pairs_of(&self, place: Place) -> impl Iterator<Item = (Place, Place)> {
         self.pairs.iter().copied().filter(move |(a, b)| *a == place || *b == place)

@@ -53,6 +53,8 @@ pub struct Weather {
     pub write_ms: Option<Ms>,
     /// Whether a node talks to hq, to the first of its site and to the one before it, instead of to all of its site.
     pub sparse: bool,
+    /// Whether a node is told of hq alone, and finds whom else to talk to.
+    pub finds: bool,
     /// Whether the founding enrols every node, so that nobody has to join.
     pub enrolled: bool,
     /// Of a hundred cuts, how many end an author's chain in the mesh before its last fact.
@@ -204,6 +206,7 @@ impl Weather {
             rotate_ms: None,
             write_ms: None,
             sparse: false,
+            finds: false,
             enrolled: false,
             cut_early: 0,
             budget_ms: None,
@@ -217,6 +220,7 @@ impl Weather {
             takes: None,
             term_ms: (3_000, 60_000),
         };
+        weather.finds = rng.percent(50);
         // A term of the council may take out what a rotation rests on: what becomes of that is a person's to see to.
         if weather.faults.lie_ms.is_none() {
             weather.rotate_ms = every(rng, 35, 3_000, 15_000);
@@ -312,6 +316,7 @@ impl Weather {
             rotate_ms: None,
             write_ms: None,
             sparse: false,
+            finds: false,
             enrolled: false,
             cut_early: 0,
             budget_ms: None,

@@ -63,7 +63,7 @@ stop() {
 about() { "$cauldron" status --node "$folder/$1" --output json; }
 ready() { curl --silent --fail --unix-socket "$folder/$1/node.sock" http://localhost/v1/ready; }
 self() { curl --silent --fail --unix-socket "$folder/$1/node.sock" http://localhost/v1/self; }
-peers_up() { curl --silent --fail --unix-socket "$folder/$1/node.sock" http://localhost/v1/peers | grep -Eq '"state": ?"up"'; }
+peers_up() { curl --silent --fail --unix-socket "$folder/$1/node.sock" http://localhost/v1/peers | grep -Eq '"state": ?"alive"'; }
 logged() { grep -c -- "$2" "$folder/$1.log" || true; }
 
 cd "$folder"

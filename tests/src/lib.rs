@@ -9,6 +9,8 @@ pub mod badcert;
 mod binary;
 mod http;
 mod mesh;
+#[cfg(target_os = "linux")]
+pub mod netns;
 mod node;
 mod run;
 mod skip;

@@ -6,6 +6,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use crate::{Answer, Ran, binary, cauldron_with, eventually, request, wait_until};
@@ -21,13 +22,21 @@ pub struct Node {
     child: Option<Child>,
     env: Vec<(String, String)>,
     file_blocks_max: Option<u64>,
+    namespace: Option<String>,
 }
 
 impl Node {
     /// The node whose data directory is `folder/name`; nothing is started.
     #[must_use]
     pub fn new(folder: &Path, name: &str) -> Self {
-        Self { name: name.to_owned(), folder: folder.to_owned(), child: None, env: Vec::new(), file_blocks_max: None }
+        Self {
+            name: name.to_owned(),
+            folder: folder.to_owned(),
+            child: None,
+            env: Vec::new(),
+            file_blocks_max: None,
+            namespace: None,
+        }
     }
 
     /// Its data directory.
@@ -54,6 +63,11 @@ impl Node {
         self.file_blocks_max = blocks;
     }
 
+    /// From the next start on it runs in this network namespace (`ip netns`); `None` for the test's own.
+    pub fn set_namespace(&mut self, name: Option<&str>) {
+        self.namespace = name.map(str::to_owned);
+    }
+
     /// Starts the process; [`Node::until_up`] waits for it.
     ///
     /// # Panics
@@ -61,16 +75,19 @@ impl Node {
     pub fn start(&mut self) {
         assert!(self.child.is_none(), "{} runs already", self.name);
         let log = OpenOptions::new().create(true).append(true).open(self.log_path()).expect("the log can be written");
-        let mut command = match self.file_blocks_max {
-            None => Command::new(binary()),
-            Some(blocks) => {
-                // Without the trap the system would end the process instead of failing the write.
-                let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" \"$@\"");
-                let mut shell = Command::new("bash");
-                shell.args(["-c", &script]).arg(binary());
-                shell
-            }
-        };
+        let mut words: Vec<std::ffi::OsString> = Vec::new();
+        if let Some(name) = &self.namespace {
+            // It becomes the node, so the process that is started is the one that runs.
+            words.extend(["ip", "netns", "exec", name].map(Into::into));
+        }
+        if let Some(blocks) = self.file_blocks_max {
+            // Without the trap the system would end the process instead of failing the write.
+            let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" \"$@\"");
+            words.extend(["bash".into(), "-c".into(), script.into()]);
+        }
+        words.push(binary().into());
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]);
         command.args(["node", "run", "--config"]).arg(self.config()).current_dir(&self.folder);
         for name in ["CAULDRON_FAULT", "RUST_LOG"] {
             command.env_remove(name);
@@ -108,6 +125,27 @@ impl Node {
         let mut child = self.child.take().expect("it runs");
         child.kill().expect("it can be killed");
         child.wait().expect("it can be waited for");
+    }
+
+    /// Stops it where it stands; it keeps its sockets and answers nobody.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn freeze(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Lets it go on after [`Node::freeze`].
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn thaw(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw).expect("a process id");
+        kill_process(pid, signal).expect("it can be signalled");
     }
 
     /// Stops it in order, starts it and waits until it is ready.

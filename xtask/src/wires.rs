@@ -1,5 +1,5 @@
 //! `cargo xtask planted`: the bugs that no simulated world meets, each of which a named test must catch: in the wires, by
-//! real handshakes; in ranges, documents in one piece and facts on disk, by a peer or a disk that lies on purpose; in what people and coordinators
+//! real handshakes; in ranges, documents in one piece and facts on disk, by a peer or a disk that lies on purpose; in whom to link with; in what people and coordinators
 //! may do to a proposal, by their tests; in escrow, by its model.
 
 use std::process::{ExitCode, Stdio};
@@ -7,7 +7,10 @@ use std::process::{ExitCode, Stdio};
 use crate::forward::cargo;
 
 /// Bug, and package and name of the test that must fail with it.
-const CAUGHT_BY: [(&str, &str, &str); 41] = [
+const CAUGHT_BY: [(&str, &str, &str); 44] = [
+    ("stranded-gateway-stays", "cauldron-mesh-core", "gateways_that_reach_nobody_outside_are_helped"),
+    ("region-takes-all", "cauldron-mesh-core", "a_region_that_is_gone_leaves_room_for_the_others"),
+    ("sightings-unbounded", "cauldron-mesh-core", "an_observer_that_loses_everybody_all_the_time_is_not_told_on"),
     ("resumption-on", "cauldron-mesh", "a_session_is_never_resumed_so_a_distrusted_peer_is_verified_again"),
     ("guard-off", "cauldron-mesh", "withdrawn_trust_ends_live_connections_and_keeps_them_out"),
     ("path-check-off", "cauldron-mesh", "no_bad_certificate_is_let_in_by_either_side"),

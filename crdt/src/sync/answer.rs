@@ -8,7 +8,7 @@ use super::bulk;
 use super::wire::{Digests, Frame, Have, Part, ScopeDigest, ScopeHeads, Want};
 use super::{LinkId, Sync, SyncOutput};
 use crate::limits::{DIGESTS_PER_FRAME_MAX, HEADS_PER_FRAME_MAX, REQUEST_MS_MAX, REQUESTS_MAX};
-use crate::log::{Evidence, FactLog, Inserted, Refusal};
+use crate::log::{ChainId, Evidence, FactLog, Inserted, Refusal};
 
 impl Sync {
     /// Tells a link the heads of all shared scopes, in the order of service, and the forks known in them.
@@ -104,6 +104,13 @@ impl Sync {
         for told in shared {
             let ours = log.state_hash(&told.scope);
             if ours == told.digest {
+                // What was pushed or told is not acknowledged one by one; this says that all of it is there.
+                if l.agrees(&told.scope, ours) {
+                    for head in log.vector(&told.scope) {
+                        let (author, incarnation) = (head.author, head.incarnation);
+                        l.note(log, ChainId { scope: told.scope.clone(), author, incarnation }, head.seq, head.id);
+                    }
+                }
                 continue;
             }
             equal = false;

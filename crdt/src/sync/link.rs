@@ -86,6 +86,8 @@ pub(super) struct Link {
     digests: u32,
     /// The digest of each scope when its heads were last told on a digest that differs, and when that was.
     told: BTreeMap<Scope, (Digest, u64)>,
+    /// The digest of each scope at which the peer agreed last.
+    agreed: BTreeMap<Scope, Digest>,
     pub again_ms: Option<u64>,
     progress_ms: u64,
     /// Requests that timed out since the last progress.
@@ -124,6 +126,7 @@ impl Link {
             digests_ms: now_ms,
             digests: 0,
             told: BTreeMap::new(),
+            agreed: BTreeMap::new(),
             again_ms: None,
             progress_ms: now_ms,
             timeouts: 0,
@@ -140,6 +143,7 @@ impl Link {
         self.late.retain(|(_, request)| scopes.contains(&request.chain.scope));
         self.mends_asked.retain(|(chain, _)| scopes.contains(&chain.scope));
         self.told.retain(|scope, _| scopes.contains(scope));
+        self.agreed.retain(|scope, _| scopes.contains(scope));
         self.wanted.retain(|chain| scopes.contains(&chain.scope));
         self.probes.retain(|chain| scopes.contains(&chain.scope));
         self.news.retain(|chain| scopes.contains(&chain.scope));
@@ -263,6 +267,11 @@ impl Link {
             self.told.insert(scope.clone(), (ours, now_ms));
         }
         !just
+    }
+
+    /// Notes that the peer has what we have of a scope. False when that was known: its heads need no second look.
+    pub fn agrees(&mut self, scope: &Scope, ours: Digest) -> bool {
+        self.agreed.insert(scope.clone(), ours) != Some(ours)
     }
 
     /// When this session is to be closed, unless something comes before.

@@ -70,6 +70,9 @@ impl Driver {
     }
 
     pub(super) fn on_dial_failed(&mut self, connection: ConnectionId, peer: Option<PeerId>, error: &DialError) {
+        if let Some(spiffe_id) = self.sought.remove(&connection) {
+            self.report(MeshEvent::DialFailed { spiffe_id });
+        }
         let (code, reason) = dial_reason(error);
         let remote = match error {
             DialError::Transport(tried) => tried.first().and_then(|(address, _)| end_of(address)),

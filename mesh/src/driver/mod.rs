@@ -2,6 +2,7 @@
 
 mod dials;
 mod relays;
+mod seek;
 mod status;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -10,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use cauldron_identity::PublicKey;
+use cauldron_identity::{PublicKey, SpiffeId};
 use futures::StreamExt;
 use libp2p::core::ConnectedPoint;
 use libp2p::core::transport::TransportError;
@@ -26,7 +27,7 @@ use crate::config::{LinkPath, MeshError, MeshEvent};
 use crate::dialler::Dialler;
 use crate::handle::{Command, Outboxes};
 use crate::hello::Features;
-use crate::limits::{EVENTS_WAITING_MAX, RECEIVED_FRAMES_MAX};
+use crate::limits::{EVENTS_WAITING_MAX, LISTEN_EVERY, RECEIVED_FRAMES_MAX};
 use crate::link::{self, Ended, Outbox, SYNC};
 use crate::peer_id::peer_id_of;
 use crate::registry::PeerInfo;
@@ -35,6 +36,11 @@ use crate::swarm::{Behaviour, BehaviourEvent};
 use crate::transport::{EstablishError, Shared, multiaddr_of, relay_addr_of, socket_addr_of};
 use dials::establish_error;
 
+/// How long what was queued last may take to leave.
+const LAST_WORDS_TIME_MAX: Duration = Duration::from_millis(300);
+/// How long what was handed to QUIC is given to be sent, and how finely that is measured.
+const LAST_WORDS_LINGER: Duration = Duration::from_millis(40);
+const LAST_WORDS_STEP: Duration = Duration::from_millis(10);
 /// How long stopping may wait for packets to leave.
 const GOODBYE_TIME_MAX: Duration = Duration::from_secs(1);
 
@@ -62,6 +68,9 @@ pub(crate) struct Driver {
     early: BTreeMap<PeerId, Stream>,
     tasks: JoinSet<Ended>,
     lookups: JoinSet<Lookup>,
+    searches: JoinSet<seek::Found>,
+    /// Attempts that the core waits for.
+    sought: BTreeMap<ConnectionId, SpiffeId>,
     dialler: Dialler,
     listening: BTreeSet<SocketAddr>,
     reservations: Reservations,
@@ -125,6 +134,8 @@ impl Driver {
             early: BTreeMap::new(),
             tasks: JoinSet::new(),
             lookups: JoinSet::new(),
+            searches: JoinSet::new(),
+            sought: BTreeMap::new(),
             dialler: Dialler::default(),
             listening: BTreeSet::new(),
             reservations: Reservations::default(),
@@ -155,6 +166,8 @@ impl Driver {
     /// Runs until it is told to stop or nobody listens any more.
     pub(crate) async fn run(mut self) {
         let events = self.events.clone();
+        let (mut listen, mut listened) = (tokio::time::interval(LISTEN_EVERY), std::time::Instant::now());
+        listen.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let stopped = loop {
             let linked = |peer: &PeerId| self.links.get(peer).is_some_and(Link::carries_circuits);
             let next_at = [self.dialler.next_at(), self.reservations.next_at(linked)].into_iter().flatten().min();
@@ -173,8 +186,11 @@ impl Driver {
                     if let Ok(ended) = ended { self.on_ended(&ended) },
                 Some(found) = self.lookups.join_next(), if !self.lookups.is_empty() =>
                     if let Ok((address, found)) = found { self.on_lookup(&address, found) },
+                Some(found) = self.searches.join_next(), if !self.searches.is_empty() =>
+                    if let Ok(found) = found { self.on_found(found) },
                 command = self.commands.recv() => match command {
                     Some(Command::Dial(address)) => self.add_target(address),
+                    Some(Command::Seek { spiffe_id, addresses }) => self.seek(spiffe_id, addresses),
                     Some(Command::DialThrough { relay, target }) => self.add_target_through(&relay, &target),
                     Some(Command::Reserve(relay)) => {
                         self.reservations.want(peer_id_of(&relay), relay, Instant::now());
@@ -184,6 +200,10 @@ impl Driver {
                     Some(Command::Shutdown(done)) => break Some(done),
                     None => break None,
                 },
+                _ = listen.tick() => {
+                    let before = std::mem::replace(&mut listened, std::time::Instant::now());
+                    self.on_heard(before);
+                }
                 () = sleep_until(next_at.unwrap_or_else(Instant::now)), if next_at.is_some() => {
                     self.look_up_due();
                     self.reserve_due();
@@ -199,6 +219,7 @@ impl Driver {
 
     /// Says goodbye on every connection and lets the packets out.
     async fn stop(mut self) {
+        self.last_words().await;
         self.shared.registry.close_all(CloseCode::Shutdown);
         self.shared.counters.links.store(0, Relaxed);
         for link in self.links.values() {
@@ -214,6 +235,20 @@ impl Driver {
         drop(self.swarm);
         for endpoint in endpoints {
             let _ = timeout(GOODBYE_TIME_MAX, endpoint.wait_idle()).await;
+        }
+    }
+
+    /// What the node said last leaves before its connections do.
+    async fn last_words(&mut self) {
+        let until = Instant::now() + LAST_WORDS_TIME_MAX;
+        let waiting = |links: &BTreeMap<PeerId, Link>| links.values().any(|link| link.outbox.depth().0 > 0);
+        let mut linger = LAST_WORDS_LINGER;
+        while Instant::now() < until && (waiting(&self.links) || !linger.is_zero()) {
+            if !waiting(&self.links) {
+                linger = linger.saturating_sub(LAST_WORDS_STEP);
+            }
+            // The swarm has to be asked, or nothing moves.
+            let _ = timeout(LAST_WORDS_STEP, self.swarm.select_next_some()).await;
         }
     }
 
@@ -239,6 +274,7 @@ impl Driver {
                 if let Some(address) = socket_addr_of(&address)
                     && self.listening.insert(address)
                 {
+                    self.dialler.hurry(Instant::now());
                     self.report(MeshEvent::Listening(address));
                 }
             }
@@ -292,6 +328,7 @@ impl Driver {
 
     fn on_connected(&mut self, peer: PeerId, connection: ConnectionId, endpoint: &ConnectedPoint) {
         self.dialler.connected(connection, peer);
+        self.sought.remove(&connection);
         let relay = relay_addr_of(match endpoint {
             ConnectedPoint::Dialer { address, .. } => address,
             ConnectedPoint::Listener { local_addr, .. } => local_addr,
@@ -428,30 +465,13 @@ impl Driver {
         }
     }
 
-    fn on_ended(&mut self, ended: &Ended) {
-        let Some(peer) = self.live(ended.link) else { return };
-        if ended.untaken && self.links.get(&peer).is_some_and(|link| link.path == LinkPath::Direct) {
-            // A stream of a circuit that is gone came late. Nothing was read of it, and the peer opens another one.
-            if let Some(link) = self.links.get_mut(&peer) {
-                link.reader = None;
-            }
-            return;
-        }
-        let relayed = self.links.get(&peer).is_some_and(|link| link.path == LinkPath::Relayed);
-        // A circuit that ends inside a frame cuts it, and says no more than an end of the stream does.
-        let broken = ended.code == CloseCode::StreamLost || (relayed && ended.code == CloseCode::FrameTruncated);
-        if broken && relayed && self.shared.registry.is_direct(&peer) {
-            // The peer has moved already. libp2p is about to tell of the direct connection: the next link is its.
-            self.end(peer, Closing(Some(MOVED.to_owned())));
-            return self.shared.registry.close_relayed(&peer);
-        }
-        match if broken { self.shared.registry.lost(&peer) } else { None } {
-            // The stream broke because its connection did; a second connection cannot carry the link on without a gap.
-            Some(reason) => {
-                self.end(peer, Closing(reason));
-                self.shared.registry.close(&peer, CloseCode::LinkRestarted, "the link's other connection was lost");
-            }
-            None => self.close(ended.link, ended.code, &ended.reason),
+    /// What came since `since` came at that time at the earliest, and nobody is said to have been heard later than he was.
+    fn on_heard(&mut self, since: std::time::Instant) {
+        let heard = self.shared.registry.heard();
+        let links: Vec<u64> = heard.iter().filter_map(|peer| self.links.get(peer)).map(|link| link.number).collect();
+        // A node that takes no events has newer ones to read first.
+        if !links.is_empty() && self.waiting.len() < RECEIVED_FRAMES_MAX {
+            self.report(MeshEvent::Heard { links, since });
         }
     }
 

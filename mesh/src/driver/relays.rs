@@ -1,4 +1,5 @@
-//! Relays: which keep a way open to us, which can be used, and the move from a circuit to a direct connection.
+//! Relays: which keep a way open to us, which can be used; the move from a circuit to a direct connection, and what of a
+//! link's end belongs to it.
 
 use std::net::SocketAddr;
 
@@ -7,9 +8,11 @@ use libp2p::multiaddr::Protocol;
 use libp2p::swarm::ConnectionId;
 use tokio::time::Instant;
 
-use super::{Driver, Link, MOVED};
+use super::{Closing, Driver, Link, MOVED};
+use crate::code::CloseCode;
 use crate::config::LinkPath;
 use crate::limits::OBSERVED_ADDRESS_TIME_MAX;
+use crate::link::Ended;
 use crate::transport::multiaddr_of;
 
 impl Driver {
@@ -72,6 +75,34 @@ impl Driver {
         let remote = self.shared.registry.path(&peer).filter(|path| !path.relayed).map(|path| path.remote);
         if let Some(remote) = remote {
             self.start_link(peer, remote, LinkPath::Direct, dialer);
+        }
+    }
+
+    /// One of a link's two tasks is over.
+    pub(super) fn on_ended(&mut self, ended: &Ended) {
+        let Some(peer) = self.live(ended.link) else { return };
+        if ended.untaken && self.links.get(&peer).is_some_and(|link| link.path == LinkPath::Direct) {
+            // A stream of a circuit that is gone came late. Nothing was read of it, and the peer opens another one.
+            if let Some(link) = self.links.get_mut(&peer) {
+                link.reader = None;
+            }
+            return;
+        }
+        let relayed = self.links.get(&peer).is_some_and(|link| link.path == LinkPath::Relayed);
+        // A circuit that ends inside a frame cuts it, and says no more than an end of the stream does.
+        let broken = ended.code == CloseCode::StreamLost || (relayed && ended.code == CloseCode::FrameTruncated);
+        if broken && relayed && self.shared.registry.is_direct(&peer) {
+            // The peer has moved already. libp2p is about to tell of the direct connection: the next link is its.
+            self.end(peer, Closing(Some(MOVED.to_owned())));
+            return self.shared.registry.close_relayed(&peer);
+        }
+        match if broken { self.shared.registry.lost(&peer) } else { None } {
+            // The stream broke because its connection did; a second connection cannot carry the link on without a gap.
+            Some(reason) => {
+                self.end(peer, Closing(reason));
+                self.shared.registry.close(&peer, CloseCode::LinkRestarted, "the link's other connection was lost");
+            }
+            None => self.close(ended.link, ended.code, &ended.reason),
         }
     }
 }

@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::SendError;
-use crate::limits::{FRAME_BYTES_MAX, REDIAL_WAIT_MAX};
+use crate::limits::{
+    FRAME_BYTES_MAX, KEEP_ALIVE, LISTEN_EVERY, REDIAL_WAIT_MAX, SEND_QUEUE_BYTES_MAX, SEND_QUEUE_PACED_BYTES_MAX,
+};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_nodes_know_each_other_and_exchange_frames_in_order() {
@@ -37,6 +39,93 @@ async fn two_nodes_know_each_other_and_exchange_frames_in_order() {
     assert_eq!((link.link, link.connections, link.dialer), (to_b.link, 1, true));
     assert!(status.targets[0].up && status.targets[0].last_error.is_none());
     assert_eq!(status.listening, [a.address]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_quiet_peer_is_heard_as_long_as_it_lives() {
+    let world = World::new();
+    let (mut a, mut b) = (world.node("a").await, world.node("b").await);
+    let (to_b, _) = join(&mut a, &mut b).await;
+    // What made the link has been heard; then keep-alives alone go.
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    while a.events.try_recv().is_ok() {}
+    let quiet_since = std::time::Instant::now();
+    let (links, since) = a
+        .wait("a keep-alive", |event| match event {
+            MeshEvent::Heard { links, since } => Some((links, since)),
+            _ => None,
+        })
+        .await;
+    assert_eq!(links, [to_b.link]);
+    assert!(quiet_since.elapsed() <= KEEP_ALIVE * 2 && since.elapsed() < LISTEN_EVERY * 2, "{:?}", since.elapsed());
+    b.handle.shutdown().await;
+    a.down(to_b.link).await;
+    let after = timeout(KEEP_ALIVE * 2, a.events.recv()).await;
+    assert!(after.is_err(), "nobody is heard any more: {after:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_producer_that_waits_for_room_never_fills_the_queue_and_leaves_room_for_others() {
+    let world = World::new();
+    let (mut a, mut b) = (world.node("a").await, world.node("b").await);
+    let (to_b, to_a) = join(&mut a, &mut b).await;
+    // Eight times what the queue holds, while the peer's node takes nothing.
+    let handle = a.handle.clone();
+    let producers: Vec<_> = (0..4u8)
+        .map(|n| {
+            let handle = handle.clone();
+            tokio::spawn(async move {
+                for _ in 0..SEND_QUEUE_BYTES_MAX * 2 / FRAME_BYTES_MAX {
+                    handle.send_paced(to_b.link, vec![n; FRAME_BYTES_MAX]).await?;
+                }
+                Ok::<_, SendError>(())
+            })
+        })
+        .collect();
+    // Windows and queues fill up; from then on nothing moves.
+    let mut before = (0, 0);
+    loop {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let status = a.handle.status().await;
+        let now = (status.links[0].queued_frames, status.links[0].queued_bytes);
+        if now == before && now.1 > 0 {
+            break;
+        }
+        before = now;
+    }
+    assert!(before.1 <= SEND_QUEUE_PACED_BYTES_MAX && before.1 > SEND_QUEUE_PACED_BYTES_MAX / 2, "{before:?}");
+    a.handle.send(to_b.link, b"and somebody who does not wait".to_vec()).expect("room is left");
+    let mut frames = Vec::new();
+    while frames.len() < SEND_QUEUE_BYTES_MAX * 2 / FRAME_BYTES_MAX * 4 + 1 {
+        frames.push(b.frame(to_a.link).await);
+    }
+    for producer in producers {
+        assert_eq!(producer.await.expect("ends"), Ok(()));
+    }
+    let behind = frames.iter().position(|frame| frame == b"and somebody who does not wait").expect("it came");
+    assert!(behind < frames.len() - 1, "it waited for less than everything");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_waits_for_room_learns_that_the_link_is_gone() {
+    let world = World::new();
+    let (mut a, mut b) = (world.node("a").await, world.node("b").await);
+    let (to_b, _) = join(&mut a, &mut b).await;
+    let (handle, link) = (a.handle.clone(), to_b.link);
+    let producer = tokio::spawn(async move {
+        loop {
+            if let Err(e) = handle.send_paced(link, vec![7; FRAME_BYTES_MAX]).await {
+                return e;
+            }
+        }
+    });
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(!producer.is_finished(), "it waits");
+    b.handle.shutdown().await;
+    let ended = timeout(PATIENCE, producer).await.expect("is told").expect("ends");
+    assert_eq!(ended, SendError::LinkDown);
+    let oversize = FRAME_BYTES_MAX + 1;
+    assert_eq!(a.handle.send_paced(link, vec![0; oversize]).await, Err(SendError::LinkDown));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

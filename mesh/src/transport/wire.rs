@@ -36,6 +36,13 @@ impl Wire for QuicWire {
         }
     }
 
+    /// Every packet of a live peer brings one of these, and frames are counted once their packet has been decrypted: what
+    /// somebody else sends in its name does not count.
+    fn signs_of_life(&self) -> u64 {
+        let frames = self.0.stats().frame_rx;
+        frames.acks + frames.ping + frames.stream + frames.crypto + frames.max_data + frames.max_stream_data
+    }
+
     fn over(&self) -> Option<Option<String>> {
         Some(match self.0.close_reason()? {
             quinn::ConnectionError::LocallyClosed => None,

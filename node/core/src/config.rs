@@ -34,6 +34,8 @@ pub struct NodeConfig {
     /// How many changes an epoch of a document takes, at every node of the mesh; [`cauldron_crdt::limits::EPOCH_CHANGES`] unless a
     /// test wants fewer.
     pub epoch_changes: u64,
+    /// Its place in the mesh.
+    pub place: cauldron_mesh_core::Config,
     /// Its connectors, and what they declare; none at a node that acts on nothing.
     pub hands: Hands,
     /// What it does wrong on purpose; nothing by default.

@@ -23,6 +23,10 @@ const INCARNATE_MIN_MS: u64 = 60_000;
 
 impl NodeCore {
     pub(crate) fn link_up(&mut self, link: LinkId, spiffe_id: SpiffeId, key: PublicKey) {
+        self.link_up_on(link, spiffe_id, key, false);
+    }
+
+    fn link_up_on(&mut self, link: LinkId, spiffe_id: SpiffeId, key: PublicKey, facts_only: bool) {
         let author = key.author_id();
         let shared = self.shared_with(&spiffe_id, key, &self.readable());
         if let Some(why) = self.shut_out(&author) {
@@ -35,7 +39,11 @@ impl NodeCore {
             self.tell(Event::Peer { spiffe_id: spiffe_id.clone(), admitted: true });
         }
         let since_ms = self.now.boottime_ms;
-        self.links.insert(link, Peer { spiffe_id, author, key, shared, since_ms, facts_only: false });
+        let converses = !shared.is_empty();
+        self.links.insert(link, Peer { spiffe_id, author, key, shared, since_ms, facts_only });
+        if converses && !facts_only {
+            self.near_link(link, Some(author));
+        }
     }
 
     /// On the data lane the enrolment says who the key is.
@@ -44,15 +52,21 @@ impl NodeCore {
             let detail = format!("author {} is not enrolled", key.author_id().short());
             return self.outputs.push_back(Output::Close { link, detail });
         };
-        self.link_up(link, member.spiffe_id.clone(), key);
-        if let Some(peer) = self.links.get_mut(&link) {
-            peer.facts_only = true;
+        self.link_up_on(link, member.spiffe_id.clone(), key, true);
+    }
+
+    /// Changes what is shown and nothing else: there is nothing to drive.
+    pub(crate) fn heard(&mut self, links: &[LinkId], at_ms: u64) {
+        for peer in links.iter().filter_map(|link| self.links.get(link)).filter(|peer| !peer.shared.is_empty()) {
+            let last_ms = self.last_seen_ms.entry(peer.author).or_default();
+            *last_ms = at_ms.min(self.now.wall_ms).max(*last_ms);
         }
     }
 
     pub(crate) fn link_down(&mut self, link: LinkId) {
         if let Some(peer) = self.links.remove(&link) {
             self.sync(SyncInput::LinkDown { link });
+            self.near_link(link, None);
             self.bases_down(link);
             if !peer.shared.is_empty() {
                 self.tell(Event::Peer { spiffe_id: peer.spiffe_id, admitted: false });
@@ -61,7 +75,7 @@ impl NodeCore {
     }
 
     /// Whether this node holds a restriction that ends the author's connections, and which.
-    fn shut_out(&self, author: &AuthorId) -> Option<&'static str> {
+    pub(crate) fn shut_out(&self, author: &AuthorId) -> Option<&'static str> {
         let life = self.authority.member(author)?.incarnation;
         if planted::active("cut-ignored") {
             None
@@ -103,6 +117,7 @@ impl NodeCore {
         self.recount = true;
         // Whose word counts is the chain's to say.
         self.work.line.all_moved();
+        self.tend_members();
         let (links, readable) = (self.links.keys().copied().collect::<Vec<LinkId>>(), self.readable());
         for link in links {
             let Some((spiffe_id, key)) = self.links.get(&link).map(|p| (p.spiffe_id.clone(), p.key)) else { continue };
@@ -113,14 +128,18 @@ impl NodeCore {
             let shared = self.shared_with(&spiffe_id, key, &readable);
             let Some(peer) = self.links.get_mut(&link).filter(|p| p.shared != shared) else { continue };
             let before = std::mem::replace(&mut peer.shared, shared.clone());
-            let author = peer.author;
+            let (author, facts_only) = (peer.author, peer.facts_only);
             match (before.is_empty(), shared.is_empty()) {
                 (true, false) => {
                     self.admit(link, author, &shared);
                     self.tell(Event::Peer { spiffe_id, admitted: true });
+                    if !facts_only {
+                        self.near_link(link, Some(author));
+                    }
                 }
                 (false, true) => {
                     self.sync(SyncInput::LinkDown { link });
+                    self.near_link(link, None);
                     self.tell(Event::Peer { spiffe_id, admitted: false });
                 }
                 _ => self.sync(SyncInput::ScopesChanged { link, scopes: shared.into_iter().collect() }),
@@ -168,6 +187,7 @@ impl NodeCore {
             Ok(Frame::BaseAsk(ask)) => self.base_asked(link, ask),
             Ok(Frame::BaseList(list)) => self.base_listed(link, list),
             Ok(Frame::BasePart(part)) => self.base_part(link, part),
+            Ok(Frame::Presence(bytes)) => self.near(cauldron_mesh_core::Input::Frame { link, bytes: &bytes }),
             Ok(Frame::Term(_) | Frame::Unknown(_)) => *self.refused.entry("unknown_frame".into()).or_default() += 1,
             Err(why) => {
                 *self.refused.entry("malformed_frame".into()).or_default() += 1;
@@ -253,6 +273,7 @@ impl NodeCore {
             self.deadline_at_ms = self.next_deadline();
         }
         self.pack();
+        self.tend_near();
         self.keep_lease();
         self.keep_time();
         self.tell_attention();
@@ -397,6 +418,7 @@ impl NodeCore {
     fn set_timer(&mut self) {
         let mut timers: Vec<(u64, Timer)> = vec![(self.work.lease_at_ms, Timer::Lease)];
         timers.extend((!self.wall_is_known()).then_some((self.vouching.at_ms, Timer::Time)));
+        timers.push((self.near.wake_ms(), Timer::Presence));
         timers.extend(self.sync_at_ms.map(|at| (at, Timer::Sync)));
         timers.extend(self.bases.wake_ms().map(|at| (at, Timer::Sync)));
         timers.extend(self.deadline_at_ms.map(|at| (at, Timer::Expiry)));
@@ -407,5 +429,42 @@ impl NodeCore {
         timers.extend(self.life.wake_ms().map(|at| (at.max(self.work.incarnate_at_ms), Timer::Confirm)));
         let soonest = timers.into_iter().min();
         self.until = soonest.map(|(at, timer)| (at.max(self.now.boottime_ms + 1), timer));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cauldron_coordinator::testkit::World;
+
+    use crate::testing::lyon;
+    use crate::{Input, Output};
+
+    #[test]
+    fn a_quiet_peer_is_seen_when_it_is_heard_and_never_later_than_now() {
+        let world = World::new();
+        let mut core = lyon(&world);
+        let (author, member) =
+            core.authority.members().find(|(a, _)| **a != core.me).map(|(a, m)| (*a, m.clone())).expect("a peer");
+        let seen = |core: &crate::NodeCore, now| {
+            let view = core.peers_view(now).into_iter().find(|p| p.author == author.to_string()).expect("its line");
+            view.seen.map(|seen| (seen.as_of.0, seen.age_ms))
+        };
+        let mut now = world.clock;
+        core.handle(now, Input::LinkUp { link: 1, spiffe_id: member.spiffe_id.clone(), author: member.key });
+        while !matches!(core.poll(), Output::Idle { .. }) {}
+        let up_ms = now.wall_ms;
+        assert_eq!(seen(&core, now), Some((up_ms, 0)));
+        now.wall_ms += 9_000;
+        core.handle(now, Input::Heard { links: vec![1, 2], at_ms: up_ms + 8_000 });
+        assert_eq!(seen(&core, now), Some((up_ms + 8_000, 1_000)));
+        core.handle(now, Input::Heard { links: vec![1], at_ms: up_ms + 7_000 });
+        assert_eq!(seen(&core, now), Some((up_ms + 8_000, 1_000)), "older news changes nothing");
+        core.handle(now, Input::Heard { links: vec![1], at_ms: u64::MAX });
+        assert_eq!(seen(&core, now), Some((up_ms + 9_000, 0)), "nothing is heard in the future");
+        core.handle(now, Input::LinkDown { link: 1 });
+        while !matches!(core.poll(), Output::Idle { .. }) {}
+        core.handle(now, Input::Heard { links: vec![1], at_ms: now.wall_ms + 5 });
+        now.wall_ms += 5;
+        assert_eq!(seen(&core, now), Some((up_ms + 9_000, 5)), "a link that is gone is heard no more");
     }
 }

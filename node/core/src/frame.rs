@@ -16,6 +16,7 @@ const TERM: u8 = 6;
 const BASE_ASK: u8 = 7;
 const BASE_LIST: u8 = 8;
 const BASE_PART: u8 = 9;
+const PRESENCE: u8 = 10;
 
 /// Asks a peer for the time.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -127,6 +128,8 @@ pub(crate) enum Frame {
     BaseList(BaseList),
     /// The answer to the second.
     BasePart(BasePart),
+    /// For the mesh core.
+    Presence(Vec<u8>),
     /// Of a kind that a later version knows; ignored and counted.
     Unknown(u8),
 }
@@ -144,6 +147,7 @@ impl Frame {
             Self::BaseAsk(ask) => (BASE_ASK, to_cbor(ask)),
             Self::BaseList(list) => (BASE_LIST, to_cbor(list)),
             Self::BasePart(part) => (BASE_PART, to_cbor(part)),
+            Self::Presence(bytes) => (PRESENCE, bytes.clone()),
             Self::Unknown(kind) => (*kind, vec![]),
         };
         let mut bytes = Vec::with_capacity(1 + payload.len());
@@ -170,6 +174,7 @@ impl Frame {
             BASE_ASK => Self::BaseAsk(from_cbor(payload)?),
             BASE_LIST => Self::BaseList(from_cbor(payload)?),
             BASE_PART => Self::BasePart(from_cbor(payload)?),
+            PRESENCE => Self::Presence(payload.to_vec()),
             other => Self::Unknown(other),
         })
     }

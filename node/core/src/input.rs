@@ -43,12 +43,28 @@ pub enum Input {
         /// Its name.
         link: LinkId,
     },
+    /// What [`Output::Dial`] asked came to nothing.
+    DialFailed {
+        /// Whom it was to reach.
+        spiffe_id: SpiffeId,
+    },
+    /// Where this node can be reached, `host:port`, best first.
+    Addresses(Vec<String>),
+    /// The node is about to stop on purpose.
+    Leave,
     /// Bytes of one frame from a peer.
     Frame {
         /// From whom.
         link: LinkId,
         /// The frame.
         bytes: Vec<u8>,
+    },
+    /// Something came over these links that is no frame: their peers live.
+    Heard {
+        /// The links.
+        links: Vec<LinkId>,
+        /// When, by this node's wall clock in milliseconds; when at the earliest, where that is not known exactly.
+        at_ms: u64,
     },
     /// Somebody on this machine asks for something.
     Command {
@@ -202,6 +218,8 @@ pub enum Timer {
     Pack,
     /// Ask a connector again for what it could not tell.
     Connector,
+    /// The mesh core: presence, topology, dialling.
+    Presence,
 }
 
 /// What the shell must do next, in this order.
@@ -222,6 +240,18 @@ pub enum Output {
         link: LinkId,
         /// The detail, for the local log only.
         detail: String,
+    },
+    /// Try once to connect with a member; answered with [`Input::LinkUp`] or [`Input::DialFailed`].
+    Dial {
+        /// Whom: anybody else who answers is refused.
+        spiffe_id: SpiffeId,
+        /// Where, `host:port`, best first.
+        addresses: Vec<String>,
+    },
+    /// End a connection that nobody needs any more.
+    Release {
+        /// Which.
+        link: LinkId,
     },
     /// Execute a permit: its `Started` is durable.
     Execute(Box<VerifiedPermit>),

@@ -44,6 +44,7 @@ mod learn;
 mod life;
 mod line;
 mod names;
+mod near;
 mod needs;
 mod opening;
 mod ownership;
@@ -86,6 +87,7 @@ pub use crate::closing::ClosedHistory;
 pub use crate::config::{Misbehave, NodeConfig, OpenError};
 pub use crate::core::NodeCore;
 pub use crate::opening::Opening;
+pub use cauldron_mesh_core::{Config as Place, State as PeerState};
 pub use govern::OPEN_PER_AGENT_MAX;
 pub use input::{
     Command, EffectResult, Event, Happened, Input, LinkId, OpenSession, Output, Probe, Record, Refusal, Reply, Seed,

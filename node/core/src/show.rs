@@ -129,22 +129,19 @@ impl NodeCore {
         let others = self.authority.members().filter(|(author, _)| **author != self.me);
         let view = |(author, member): (&cauldron_identity::AuthorId, &cauldron_identity::authority::Member)| {
             let link = self.links.iter().find(|(_, p)| p.author == *author && !p.shared.is_empty());
-            let last_ms = self.last_seen_ms.get(author).copied();
-            let own = self.spiffe_id.to_string();
+            let presence = self.presence_of(author, &now);
             PeerView {
                 spiffe_id: member.spiffe_id.to_string(),
                 author: author.to_string(),
                 site: member.role.site().map(str::to_owned),
-                state: match (link, last_ms) {
-                    (Some(_), _) => "up",
-                    (None, Some(_)) => "down",
-                    (None, None) => "never",
-                },
+                state: presence.state.name(),
                 standing: self.standing_word(author),
                 connected_ms: link.map(|(_, peer)| now.boottime_ms.saturating_sub(peer.since_ms)),
                 behind: link.and_then(|(link, peer)| self.behind(*link, &peer.shared)),
-                // When something was last heard of it: a link that is up may have been dead for a while.
-                seen: last_ms.map(|ms| self.seen(now, ms, own, "direct")),
+                seen: presence.as_of_ms.zip(presence.observer).map(|(ms, observer)| {
+                    let source = if observer == self.me { "direct" } else { "peer" };
+                    self.seen(now, ms, self.name_of(&observer), source)
+                }),
             }
         };
         others.map(view).collect()

@@ -46,6 +46,7 @@ pub(crate) fn config(key: AuthorKey, spiffe_id: &str, charter: &SignedCharter) -
         bootstrap: vec![],
         terms: vec![],
         seed: Seed([0; 32]),
+        place: cauldron_mesh_core::Config::default(),
         far_facts: cauldron_crdt::limits::FAR_FACTS,
         epoch_changes: cauldron_crdt::limits::EPOCH_CHANGES,
         hands: cauldron_coordinator::owner::Hands::new(),

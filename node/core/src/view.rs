@@ -147,7 +147,7 @@ pub struct PeerView {
     pub author: String,
     /// Its site.
     pub site: Option<String>,
-    /// `up`, `down` (seen before) or `never` (not seen since this process started).
+    /// `alive`, `suspect`, `unreachable`, `departed` or `quarantined`.
     pub state: &'static str,
     /// `counts`, `pending`, `suspended`, `beyond_cut`.
     pub standing: &'static str,

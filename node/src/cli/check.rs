@@ -123,9 +123,9 @@ fn lease(own: &Value) -> Finding {
 
 fn reachable(peers: &Value) -> Finding {
     let all = items(peers);
-    let away: Vec<String> = all.iter().filter(|p| p["state"] != "up").map(|p| plain(&p["spiffe_id"])).collect();
+    let away: Vec<String> = all.iter().filter(|p| p["state"] != "alive").map(|p| plain(&p["spiffe_id"])).collect();
     match away[..] {
-        [] => Ok(format!("{} of {} up", all.len(), all.len())),
+        [] => Ok(format!("{} of {} alive", all.len(), all.len())),
         _ => Err(format!("not reachable: {}", away.join(", "))),
     }
 }
@@ -301,7 +301,8 @@ mod tests {
         assert!(lease(&json!({ "lease": { "age_ms": null } })).is_err());
         assert!(lease(&json!({ "lease": { "age_ms": 5, "isolated": true } })).is_err());
         assert!(svid(&json!({ "svid": { "not_after": "2026-11-24T09:00:00Z" } }), now).is_err());
-        let peers = json!({ "items": [{ "spiffe_id": "a", "state": "up" }, { "spiffe_id": "b", "state": "never" }] });
+        let peers =
+            json!({ "items": [{ "spiffe_id": "a", "state": "alive" }, { "spiffe_id": "b", "state": "unreachable" }] });
         assert_eq!(reachable(&peers), Err("not reachable: b".into()));
     }
 

@@ -126,7 +126,10 @@ pub(super) async fn status(client: &Client, format: Format) -> Result<(), CliErr
     let own = client.get("/v1/self").await?;
     let peers = client.get("/v1/peers").await?;
     let count = |state: &str| items(&peers).iter().filter(|p| p["state"] == state).count();
-    let summary = json!({ "up": count("up"), "down": count("down"), "never": count("never") });
+    let summary = json!({
+        "alive": count("alive"), "suspect": count("suspect"), "unreachable": count("unreachable"),
+        "departed": count("departed"), "quarantined": count("quarantined"),
+    });
     let mut whole = own.clone();
     if let Some(map) = whole.as_object_mut() {
         map.insert("peers".into(), summary.clone());

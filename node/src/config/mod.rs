@@ -166,7 +166,11 @@ pub struct Mesh {
     pub first: bool,
     /// The pinned charter hash, when the file pins one beside the data directory.
     pub charter: Option<MeshId>,
-    /// Whether circuits between other members are carried.
+    /// The region that this node is in; empty for the only one.
+    pub region: String,
+    /// Whether it offers itself to the gateways of all sites.
+    pub hub: bool,
+    /// Whether it carries circuits between peers that cannot reach each other.
     pub relay: bool,
     /// Whether peers without a post-quantum key exchange are let in.
     pub post_quantum: PostQuantum,

@@ -127,8 +127,15 @@ fn mesh(r: &Reader<'_>) -> Option<Mesh> {
         _ => Err("is neither"),
     };
     let post_quantum = r.parsed("mesh.post_quantum", insists, "write \"prefer\" or \"require\"").unwrap_or_default();
+    let label = |text: &str| match cauldron_identity::scope::is_name(text) {
+        true => Ok(text.to_owned()),
+        false => Err("is no name"),
+    };
+    let region = r.parsed("mesh.region", label, "write 1 to 63 of a-z, 0-9 and '-', such as \"eu-west\"");
+    let (region, hub) = (region.unwrap_or_default(), r.flag("mesh.hub").unwrap_or(false));
     let relay = r.flag("mesh.relay").unwrap_or(false);
-    Some(Mesh { trust_domain: trust_domain?, listen, advertise, join, first, charter, relay, post_quantum })
+    let trust_domain = trust_domain?;
+    Some(Mesh { trust_domain, listen, advertise, join, first, charter, region, hub, relay, post_quantum })
 }
 
 /// Where the mesh listens: each address once, and not more of them than there can be sockets.

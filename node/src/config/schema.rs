@@ -39,6 +39,8 @@ pub const KEYS: &[Key] = &[
     key("mesh.first", "true or false", "false"),
     key("mesh.relay", "true or false", "false"),
     key("mesh.post_quantum", "text: prefer or require", "prefer"),
+    key("mesh.region", "text: 1 to 63 of a-z, 0-9 and '-'", "none: all of the mesh is one region"),
+    key("mesh.hub", "true or false", "false; a mesh coordinator is one"),
     key("mesh.charter", "text: 64 hex characters", "the one pinned in node.dir"),
     key("authority.enabled", "true or false", "false"),
     key("authority.enrol", "true or false", "true"),

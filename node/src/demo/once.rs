@@ -15,7 +15,7 @@ use crate::output::items;
 
 /// Sync, decision, permit and effect on a busy machine; a node that was restarted may take 10 s to confirm its heads.
 const STEP_MAX: Duration = Duration::from_secs(25);
-/// A peer that was killed counts as gone after 15 s of silence.
+/// A peer that was killed counts as gone within 10 s.
 const DARK_MAX: Duration = Duration::from_secs(30);
 /// How late a block may leave: the sweep's second, the file's whole second, a node that was just restarted.
 const LATE_MAX: Duration = Duration::from_secs(15);
@@ -128,7 +128,7 @@ impl<'w> Once<'w> {
             node.until(START_MAX, what, "/v1/peers", |peers| {
                 let up = |id: &&String| {
                     items(peers).iter().any(|p| {
-                        text(p, "/spiffe_id") == *id && text(p, "/state") == "up" && text(p, "/standing") == "counts"
+                        text(p, "/spiffe_id") == *id && text(p, "/state") == "alive" && text(p, "/standing") == "counts"
                     })
                 };
                 (others.iter().filter(up).count() == others.len()).then_some(())

@@ -60,7 +60,7 @@ impl Story<'_> {
         world.rise(&[&world.lyon, &world.porto]).await?;
         for node in world.nodes() {
             node.until(START_MAX, "two links", "/v1/peers", |peers| {
-                (items(peers).iter().filter(|p| text(p, "/state") == "up").count() == 2).then_some(())
+                (items(peers).iter().filter(|p| text(p, "/state") == "alive").count() == 2).then_some(())
             })
             .await?;
             let own = node
@@ -258,7 +258,7 @@ impl Story<'_> {
                 "lyon's agent has as many proposals open as it may, so somebody at lyon proposes a block by hand.",
             )?;
         }
-        tell.prose("lyon goes on recording and proposing; within 15 s it knows that hq is gone:")?;
+        tell.prose("lyon goes on recording and proposing; within 10 s it knows that hq is gone:")?;
         let what = format!("a proposal about {source} that waits for hq");
         let why = world.lyon.until(STEP_MAX, &what, "/v1/proposals", |list| {
             let p = items(list).iter().find(|p| address(p) == source)?;

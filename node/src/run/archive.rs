@@ -84,7 +84,7 @@ mod tests {
     use cauldron_coordinator::owner::{VerifiedPermit, VerifiedUndo};
     use cauldron_crdt::log::INDEX_HEAD;
     use cauldron_crdt::{ChainId, Draft, FactLog, Record};
-    use cauldron_identity::{FactId, Scope};
+    use cauldron_identity::{FactId, Scope, SpiffeId};
     use cauldron_node_core::{LinkId, Misbehave, NodeConfig, NodeCore, Seed};
     use cauldron_store::{MemStore, StoreError, WriteBatch};
 
@@ -94,6 +94,8 @@ mod tests {
     impl Wire for Alone {
         fn send(&self, _: LinkId, _: Vec<u8>) {}
         fn close(&self, _: LinkId, _: &str) {}
+        fn release(&self, _: LinkId) {}
+        fn seek(&self, _: SpiffeId, _: Vec<String>) {}
     }
 
     impl Effects for Alone {
@@ -147,6 +149,7 @@ mod tests {
                 bootstrap: founding::read_founding(&self.dir).expect("readable").expect("there").facts,
                 terms: vec![],
                 seed: Seed([1; 32]),
+                place: cauldron_node_core::Place::default(),
                 far_facts: 9,
                 epoch_changes: cauldron_crdt::limits::EPOCH_CHANGES,
                 hands: cauldron_coordinator::owner::Hands::new(),

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use cauldron_coordinator::owner::{VerifiedPermit, VerifiedUndo};
 use cauldron_crdt::doc::What;
-use cauldron_identity::FactId;
+use cauldron_identity::{FactId, SpiffeId};
 use cauldron_node_core::{Command, Event, Input, LinkId, NodeCore, Output, Record, Refusal, Reply};
 use cauldron_store::{Store, StoreError, WriteBatch};
 use tokio::sync::{broadcast, oneshot};
@@ -39,6 +39,10 @@ pub trait Wire: Send {
     fn send(&self, link: LinkId, bytes: Vec<u8>);
     /// Closes a link with a coded reason.
     fn close(&self, link: LinkId, detail: &str);
+    /// Ends a link that nobody needs any more.
+    fn release(&self, link: LinkId);
+    /// Tries once to reach a member; the answer comes back as an input.
+    fn seek(&self, spiffe_id: SpiffeId, addresses: Vec<String>);
 }
 
 /// Where permitted effects are carried out.
@@ -432,6 +436,8 @@ impl Engine {
         match output {
             Output::Send { link, bytes } => self.wire.send(link, bytes),
             Output::Close { link, detail } => self.wire.close(link, &detail),
+            Output::Dial { spiffe_id, addresses } => self.wire.seek(spiffe_id, addresses),
+            Output::Release { link } => self.wire.release(link),
             Output::Execute(permit) => {
                 let trace = self.core.traceparent_of(&permit.permit()).and_then(|t| t.parse().ok());
                 self.effects.execute(permit, trace);

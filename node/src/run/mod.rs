@@ -40,8 +40,9 @@ use std::time::Duration;
 
 use cauldron_agents::connector::Connector;
 use cauldron_identity::{AuthorKey, MeshId};
+use cauldron_mesh::limits::{CONNECTIONS_MAX_EDGE, CONNECTIONS_MAX_HUB};
 use cauldron_mesh::{Mesh, MeshConfig, MeshHandle, RealNet};
-use cauldron_node_core::Command;
+use cauldron_node_core::{Command, Input};
 use cauldron_store::{Store, StoreError};
 use tokio::sync::{mpsc, watch};
 
@@ -57,7 +58,7 @@ use crate::run::root_keeper::RootKeeper;
 use crate::run::roots::{Roots, RootsWatch};
 use crate::run::site::SiteHolder;
 use crate::run::stop::StopSignal;
-use crate::run::wires::{Wires, pump};
+use crate::run::wires::{Wires, keep_addresses, pump};
 use crate::{clock, founding, keyfile, telemetry};
 
 pub(crate) use root_keeper::load_authority;
@@ -273,12 +274,14 @@ impl Running {
         let members = lane::Members::default();
         members.set(core.enrolled());
         let listen = config.mesh.listen.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let hub = config.mesh.hub || config.identity.role.site().is_none();
         let (mesh, events) = Mesh::start(MeshConfig {
             enrolled: Some(members.enrolled()),
             peers: config.mesh.join.iter().map(ToString::to_string).collect(),
             enrol: issuer.is_some().then_some(enrol),
             relay: config.mesh.relay,
             post_quantum: config.mesh.post_quantum,
+            connections_max: if hub { CONNECTIONS_MAX_HUB } else { CONNECTIONS_MAX_EDGE },
             ..MeshConfig::on(config.mesh.listen.clone(), mesh_id, author.clone(), source.clone())
         })
         .map_err(|e| mesh_port(&listen, &e))?;
@@ -291,6 +294,8 @@ impl Running {
             .map_err(thread_failed)?;
         let refusals = Refusals::default();
         tokio::spawn(pump(events, node.clone(), refusals.clone()));
+        let advertised = config.mesh.advertise.iter().map(ToString::to_string).collect();
+        tokio::spawn(keep_addresses(mesh.clone(), node.clone(), advertised, stopped.clone()));
         let log = node.clone();
         tokio::spawn(async move {
             // Its own; it stops with the node.
@@ -402,6 +407,8 @@ impl Running {
                 for thread in std::mem::take(&mut self.threads) {
                     let _ = tokio::time::timeout(STOP_MAX, tokio::task::spawn_blocking(move || thread.join())).await;
                 }
+                // Peers are told: it departs, and is not looked for.
+                let _ = self.node.input(Input::Leave);
                 self.node.stop();
                 ended.await
             }

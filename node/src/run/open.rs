@@ -6,7 +6,7 @@ use cauldron_coordinator::owner::Hands;
 use cauldron_identity::authority::{EntryBody, Issuance};
 use cauldron_identity::{AuthorKey, MeshId, SealedFact, SignedCharter};
 use cauldron_mesh::SvidSource;
-use cauldron_node_core::{NodeConfig, NodeCore, Seed};
+use cauldron_node_core::{NodeConfig, NodeCore, Place, Seed};
 use cauldron_store::{RedbStore, Store};
 
 use super::archive::read_store;
@@ -135,6 +135,7 @@ pub(super) fn open_node(
         terms: start.terms,
         used_before,
         seed: Seed(chance::bytes()),
+        place: Place { region: config.mesh.region.clone(), hub: config.mesh.hub },
         far_facts: cauldron_crdt::limits::FAR_FACTS,
         epoch_changes: fault.epoch_changes.unwrap_or(cauldron_crdt::limits::EPOCH_CHANGES),
         hands,

@@ -1,13 +1,20 @@
 //! Between the mesh and the core: frames out, events in.
 
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use cauldron_identity::SpiffeId;
 use cauldron_mesh::{CloseCode, MeshEvent, MeshHandle};
 use cauldron_node_core::{Input, LinkId};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::engine::{Handle, Wire};
 use super::quiet;
 use super::refusals::Refusals;
 use crate::clock;
+
+/// How often this node looks at which addresses it has.
+const ADDRESSES_EVERY: Duration = Duration::from_secs(10);
 
 /// The wires as the loop sees them.
 pub(super) struct Wires(pub(super) MeshHandle);
@@ -22,6 +29,59 @@ impl Wire for Wires {
         tracing::warn!(link, detail, "closing a link");
         // The detail stays here: a stranger learns the code alone.
         self.0.close(link, CloseCode::BadContent, "");
+    }
+
+    fn release(&self, link: LinkId) {
+        tracing::info!(link, "nobody needs this link any more");
+        self.0.close(link, CloseCode::Normal, "not needed any more");
+    }
+
+    fn seek(&self, spiffe_id: SpiffeId, addresses: Vec<String>) {
+        self.0.seek(spiffe_id, addresses);
+    }
+}
+
+/// Where this node can be reached: what the configuration says, or every address that it listens on and that others can use.
+pub(super) fn addresses(configured: &[String], listening: &[SocketAddr]) -> Vec<String> {
+    let configured: Vec<String> = configured.iter().filter(|address| !address.ends_with(":0")).cloned().collect();
+    if !configured.is_empty() {
+        return configured;
+    }
+    let only_here = listening.iter().all(|address| address.ip().is_loopback());
+    let usable = |address: &&SocketAddr| only_here || !(address.ip().is_loopback() || is_link_local(address.ip()));
+    listening.iter().filter(usable).map(ToString::to_string).collect()
+}
+
+/// An address that means something on one cable alone.
+fn is_link_local(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_unicast_link_local(),
+    }
+}
+
+/// Tells the core where this node can be reached, as interfaces come and go.
+pub(super) async fn keep_addresses(
+    mesh: MeshHandle,
+    node: Handle,
+    configured: Vec<String>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let mut told = None;
+    loop {
+        let now = addresses(&configured, &mesh.listen_addrs().await);
+        if told.as_ref() != Some(&now) && !now.is_empty() {
+            if node.input_async(Input::Addresses(now.clone())).await.is_err() {
+                return;
+            }
+            told = Some(now);
+        }
+        // Until there is a first address it is looked at often.
+        let pause = if told.is_some() { ADDRESSES_EVERY } else { ADDRESSES_EVERY / 50 };
+        tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => return,
+            () = tokio::time::sleep(pause) => {}
+        }
     }
 }
 
@@ -42,7 +102,12 @@ pub(super) async fn pump(mut events: mpsc::Receiver<MeshEvent>, node: Handle, re
                 tracing::info!(link, reason, "link down");
                 Input::LinkDown { link }
             }
+            MeshEvent::DialFailed { spiffe_id } => Input::DialFailed { spiffe_id },
             MeshEvent::Frame { link, bytes } => Input::Frame { link, bytes },
+            MeshEvent::Heard { links, since } => {
+                let ago_ms = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
+                Input::Heard { links, at_ms: clock::wall_ms().saturating_sub(ago_ms) }
+            }
             MeshEvent::Listening(address) => {
                 tracing::info!(%address, "listening");
                 continue;

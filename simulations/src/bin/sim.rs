@@ -51,6 +51,9 @@ struct Args {
     /// Print every event with its virtual time.
     #[arg(long)]
     log: bool,
+    /// Print the figures of a large mesh as JSON.
+    #[arg(long, requires = "scale", conflicts_with = "log")]
+    json: bool,
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
@@ -76,7 +79,7 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     }
     if let Some(nodes) = args.scale.and_then(|n| usize::try_from(n).ok()) {
-        return large(args.seed.unwrap_or_else(fresh_seed), nodes, args.log);
+        return large(args.seed.unwrap_or_else(fresh_seed), nodes, args.log, args.json);
     }
     match (args.planted, much) {
         (true, _) => planted(),
@@ -109,9 +112,30 @@ fn one(seed: u64, nodes: Option<usize>, log: bool) -> ExitCode {
     if report.violation.is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
-fn large(seed: u64, nodes: usize, log: bool) -> ExitCode {
+fn large(seed: u64, nodes: usize, log: bool, json: bool) -> ExitCode {
     let begun = Instant::now();
     let (report, f) = scale::run(seed, nodes, log);
+    if json && report.violation.is_none() {
+        let figures = serde_json::json!({
+            "nodes": report.machines,
+            "sessions": f.sessions,
+            "events": report.events,
+            "facts": f.facts,
+            "seconds": begun.elapsed().as_secs_f64(),
+            "memory_mb": most_resident(),
+            "idle_bytes_s": f.idle.0,
+            "idle_bytes_s_busiest": f.idle.1,
+            "push_p50_ms": f.push_ms.0,
+            "push_p99_ms": f.push_ms.1,
+            "copies": f.copies,
+            "restricted_ms": f.restricted_ms,
+            "restricted_healed_ms": f.restricted_healed_ms,
+            "rejoined_ms": f.rejoined_ms,
+            "backlog": f.backlog,
+        });
+        println!("{figures}");
+        return ExitCode::SUCCESS;
+    }
     println!(
         "seed {seed}: {} machines, {} sessions, {} events, {} facts at hq, {} virtual s in {:.1} s{}",
         report.machines,

@@ -13,6 +13,7 @@ mod index;
 mod lies;
 mod links;
 pub mod model;
+mod near;
 mod once;
 mod permit;
 mod rooted;
@@ -83,6 +84,7 @@ pub struct Watch {
     /// Of class R3, what one coordinator wrote about while the other could not be reached.
     pub(crate) one_dark: BTreeSet<FactId>,
     pub(crate) budgets: budgets::Ledger,
+    pub(crate) near: near::Watch,
 }
 
 /// A node said for the first time in this process that it keeps a fact.
@@ -211,6 +213,7 @@ pub(crate) fn at_each_ack(world: &World, ack: &Ack) -> Holds {
 pub(crate) fn at_each_step(world: &mut World) -> Holds {
     finality::no_storm(world)?;
     budgets::books_hold(world)?;
+    near::nobody_shows_the_lost(world)?;
     finality::sample(world)
 }
 
@@ -218,6 +221,8 @@ pub(crate) fn at_each_step(world: &mut World) -> Holds {
 pub(crate) fn at_the_end(world: &mut World) -> Holds {
     durable::ack_durable(world)?;
     converge::everybody_is_back(world)?;
+    near::readers_are_connected(world)?;
+    near::everybody_shows_everybody(world)?;
     converge::converge(world)?;
     chains::causal(world)?;
     chains::evidence_of_forks(world)?;

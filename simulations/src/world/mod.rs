@@ -69,6 +69,10 @@ pub(crate) enum Happening {
     Wire { link: LinkId, lane: usize },
     /// Two machines try to reach each other.
     Dial { a: Place, b: Place },
+    /// A node tries to reach a member.
+    Reach { place: Place, process: u64, to: Option<Place>, spiffe_id: SpiffeId },
+    /// It did not.
+    Missed { place: Place, process: u64, spiffe_id: SpiffeId },
     /// Silence has lasted so long that the session's ends give up.
     GiveUp { link: LinkId },
     /// A machine notices that a session is gone.
@@ -330,6 +334,16 @@ impl World {
             Happening::Synced { place, process } => self.synced(place, process),
             Happening::Wire { link, lane } => self.wire(link, lane),
             Happening::Dial { a, b } => self.dial(a, b),
+            Happening::Reach { place, process, to, spiffe_id } => {
+                if self.machines[place].process == process && self.machines[place].is_up() {
+                    self.reached(place, to, spiffe_id);
+                }
+            }
+            Happening::Missed { place, process, spiffe_id } => {
+                if self.machines[place].process == process {
+                    self.give(place, Input::DialFailed { spiffe_id }.into());
+                }
+            }
             Happening::GiveUp { link } => self.give_up(link),
             Happening::Lost { place, process, link } => self.lost(place, process, link),
             Happening::Effect { place, process, permit } => self.effect(place, process, permit),
@@ -394,9 +408,14 @@ fn build(rng: &mut Rng, weather: &Weather, founding: &Founding) -> Vec<Machine> 
     machines
 }
 
-/// Every node reaches hq and its own site, or some of it; sites reach each other where the weather says so.
+/// Every node is told to reach hq and its own site, or some of it, and other sites where the weather says so; or hq alone, and finds
+/// the others.
 fn link_up(network: &mut Network, machines: &[Machine], weather: &Weather) {
     let mut first = HQ;
+    if weather.finds {
+        (1..machines.len()).for_each(|a| network.connect(a, HQ));
+        return;
+    }
     for a in 0..machines.len() {
         if weather.sparse && machines[a].site.is_some() {
             if machines[a].site != machines[first].site {

@@ -247,6 +247,11 @@ impl World {
                 self.note(place, "close", &link.to_be_bytes(), || detail);
                 self.end_session(link);
             }
+            Output::Dial { spiffe_id, addresses } => self.reach(place, spiffe_id, &addresses),
+            Output::Release { link } => {
+                self.note(place, "release", &link.to_be_bytes(), String::new);
+                self.end_session(link);
+            }
             Output::Execute(permit) => self.execute(place, &permit),
             Output::Probe { permit, .. } => self.probe(place, permit),
             Output::Version { permit, .. } => self.version(place, permit),

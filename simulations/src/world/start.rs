@@ -1,7 +1,7 @@
 //! The start of a process, on whatever the disk holds.
 
 use cauldron_identity::AuthorKey;
-use cauldron_node_core::{NodeConfig, NodeCore, Opening, Output, Seed};
+use cauldron_node_core::{Input, NodeConfig, NodeCore, Opening, Output, Seed};
 
 use super::World;
 use crate::disk::Disk;
@@ -38,6 +38,7 @@ impl World {
             boot_id: boot_id.clone(),
             bootstrap: bootstrap.to_vec(),
             seed,
+            place: cauldron_node_core::Place::default(),
             far_facts,
             epoch_changes,
             hands: cauldron_coordinator::owner::Hands::new(),
@@ -93,6 +94,10 @@ impl World {
                 let text = format!("{} cannot open its own store: {why}", m.name);
                 return self.break_off(Violation::new("RECOVERY", text));
             }
+        }
+        let (clock, addresses) = (m.clock.read(now), vec![format!("place-{place}:7443")]);
+        if let Some(core) = &mut m.core {
+            core.handle(clock, Input::Addresses(addresses));
         }
         self.note(place, "start", &[], String::new);
         self.drain(place, false);

@@ -1,5 +1,6 @@
 //! Sessions: dialled with backoff, ordered and reliable while they live, ended by breaks, silence and death.
 
+use cauldron_identity::SpiffeId;
 use cauldron_node_core::{Input, LinkId};
 
 use super::machine::Arriving;
@@ -15,6 +16,10 @@ impl World {
     /// Two machines will try to reach each other soon.
     pub(crate) fn redial(&mut self, a: Place, b: Place) {
         let pair = pair(a, b);
+        if !self.network.is_pair(a, b) {
+            // Whoever wants this session asks for it.
+            return;
+        }
         if self.dialling.insert(pair) {
             let delay = if self.calm { self.rng.between(50, 500) } else { self.rng.between(100, 3_000) };
             self.queue.after(delay, Happening::Dial { a: pair.0, b: pair.1 });
@@ -47,6 +52,40 @@ impl World {
         for lane in 0..2 {
             self.put_on_wire(link, lane, Item::Up);
         }
+    }
+
+    /// A node asks once for a session with a member.
+    pub(crate) fn reach(&mut self, place: Place, spiffe_id: SpiffeId, addresses: &[String]) {
+        self.note(place, "dial", spiffe_id.to_string().as_bytes(), || format!("{spiffe_id} at {addresses:?}"));
+        let to = addresses.iter().find_map(|address| address.strip_prefix("place-")?.split(':').next()?.parse().ok());
+        let process = self.machines[place].process;
+        let delay = self.rng.between(self.weather.latency_ms.0, self.weather.latency_ms.1);
+        self.queue.after(delay, Happening::Reach { place, process, to, spiffe_id });
+    }
+
+    pub(crate) fn reached(&mut self, place: Place, to: Option<Place>, spiffe_id: SpiffeId) {
+        let answers = |to: &Place| {
+            let m = &self.machines[*to];
+            m.spiffe_id == spiffe_id && m.is_up() && !m.frozen && self.network.is_open(place, *to)
+        };
+        let may = |to: &Place| self.may_reach(place, *to);
+        match to.filter(|to| *to < self.machines.len()).filter(answers).filter(may) {
+            Some(to) => {
+                reached!(self, "topology.dialled");
+                self.dial(place, to);
+            }
+            None => {
+                let delay = self.rng.between(500, 6_000);
+                let process = self.machines[place].process;
+                self.queue.after(delay, Happening::Missed { place, process, spiffe_id });
+            }
+        }
+    }
+
+    /// Whether there is a way at all, in whatever weather.
+    pub(crate) fn may_reach(&self, a: Place, b: Place) -> bool {
+        let same = self.machines[a].site == self.machines[b].site;
+        same || self.coordinates(a) || self.coordinates(b) || self.weather.sites_linked
     }
 
     fn put_on_wire(&mut self, link: LinkId, lane: usize, item: Item) {

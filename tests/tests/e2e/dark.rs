@@ -16,7 +16,9 @@ fn while_hq_is_dark_lyon_proposes_and_says_what_waits_and_afterwards_all_converg
     mesh.lyon.until_state(&before, "DONE");
 
     mesh.hq.kill9();
-    eventually("lyon sees that hq is gone", || mesh.lyon.items("/v1/peers").iter().any(|p| p["state"] == "down"));
+    eventually("lyon sees that hq is gone", || {
+        mesh.lyon.items("/v1/peers").iter().any(|p| p["state"] == "unreachable")
+    });
     let by_hand = mesh.lyon.propose(BY_HAND, 600).expect("a site records without hq");
     mesh.log_lines(Mesh::attack(BY_AGENT));
     let mut by_agent = String::new();

@@ -14,7 +14,7 @@ fn insert_peer(node: &Node, peer: &Node) {
 
 fn lane(node: &Node, peer: &str) -> String {
     let peers = node.items("/v1/peers");
-    let peer = peers.iter().find(|p| p["state"] == "up" && p["spiffe_id"].as_str() == Some(peer));
+    let peer = peers.iter().find(|p| !p["connected_ms"].is_null() && p["spiffe_id"].as_str() == Some(peer));
     peer.and_then(|p| p["lane"].as_str()).unwrap_or_default().to_owned()
 }
 

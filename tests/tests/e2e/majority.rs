@@ -82,7 +82,9 @@ impl Place {
         west.until_up();
         eventually("west is active", || west.get("/v1/self")["state"] == "active");
         eventually("hq and lyon know west", || {
-            let up = |node: &Node| node.items("/v1/peers").iter().any(|p| p["spiffe_id"] == WEST && p["state"] == "up");
+            let up = |node: &Node| {
+                node.items("/v1/peers").iter().any(|p| p["spiffe_id"] == WEST && !p["connected_ms"].is_null())
+            };
             up(&self.mesh.hq) && up(&self.mesh.lyon)
         });
         eventually("west has the policy", || west.get("/v1/self")["policy"] == "2026.11.2-keys");

@@ -7,10 +7,11 @@ use super::{Report, Tree};
 use crate::forward;
 
 /// Package and folder of each sans-IO crate.
-const CORES: [(&str, &str); 4] = [
+const CORES: [(&str, &str); 5] = [
     ("cauldron-identity", "identity"),
     ("cauldron-crdt", "crdt"),
     ("cauldron-coordinator", "coordinator"),
+    ("cauldron-mesh-core", "mesh/core"),
     ("cauldron-node-core", "node/core"),
 ];
 

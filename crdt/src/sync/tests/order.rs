@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use cauldron_identity::AuthorId;
 
 use super::*;
-use crate::limits::{HOLD_MS_MAX, HOLD_OWN_MS_MAX, RANGE_FACTS_MAX, STALL_MS_MAX};
+use crate::limits::{DIGEST_EVERY_MS, HOLD_MS_MAX, HOLD_OWN_MS_MAX, RANGE_FACTS_MAX, STALL_MS_MAX};
+use crate::sync::world::chain_of;
 
 /// Eight authors with long backlogs of which each answer brings a little, and one with a short one, last in order.
 #[test]
@@ -194,5 +195,42 @@ fn every_answer_fits_its_frame_and_can_be_taken() {
         }
         let [one, two] = [1, 2].map(|node: usize| world.nodes[node].log.state_hash(&Scope::mesh()));
         assert!(one == two && world.closed.is_empty(), "shape {shape}: {:?}", world.closed);
+    }
+}
+
+/// What is shown of a peer is what it holds: never more, and all of it soon after the last change, however it came there.
+#[test]
+fn who_holds_all_is_shown_to_hold_all_within_one_digest() {
+    let pairs = |count: usize| (0..count).flat_map(move |a| (0..count).map(move |b| (a, b))).filter(|(a, b)| a != b);
+    for (count, seed) in [(2, 1), (4, 2)] {
+        let mut world = World::new(count, seed, 0, 40);
+        (0..count).for_each(|a| (0..a).for_each(|b| world.connect(a, b)));
+        let shown = |world: &World, a: usize, b: usize| {
+            let (here, there) = (&world.nodes[a], &world.nodes[b].log);
+            let scopes = world.members.shared(&world.author(a), &world.author(b));
+            let of = |scope: &Scope| {
+                here.log.vector(scope).into_iter().map(|head| chain_of(scope, &head)).collect::<Vec<_>>()
+            };
+            scopes.iter().flat_map(of).fold((0, 0, 0), |(shown, here_has, there_has), chain| {
+                let (one, own, theirs) =
+                    (here.sync.shown(b as u64, &chain).unwrap_or(0), here.log.held(&chain), there.held(&chain));
+                assert!(one <= theirs, "{one} of {theirs} in {chain:?}");
+                (shown + one, here_has + own, there_has + theirs)
+            })
+        };
+        for round in 1..=3 {
+            for n in 0..30 {
+                world.write(n % count, &Scope::mesh());
+                world.run_until(world.now_ms + 100);
+                for (a, b) in pairs(count) {
+                    let _never_more = shown(&world, a, b);
+                }
+            }
+            world.run_until(world.now_ms + 2 * DIGEST_EVERY_MS);
+            for (a, b) in pairs(count) {
+                let (shown, here, there) = shown(&world, a, b);
+                assert_eq!((shown, here), (there, there), "{b} as {a} sees it, round {round} of {count} nodes");
+            }
+        }
     }
 }

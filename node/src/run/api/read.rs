@@ -357,7 +357,7 @@ pub async fn why(State(context): State<Context>, Path(id): Path<String>) -> Answ
     let (known, peer) = ask(&context, move |core| (core.why(now, &id), core.peer_state(now, &id))).await?;
     let missing = || async { context.facts.why_missing(&name, &context.mesh.status().await) };
     let sentences = match (known, peer) {
-        (Ok(known), None | Some("up")) => known,
+        (Ok(known), None | Some("alive")) => known,
         (Ok(mut known), Some(_)) => {
             known.extend(missing().await);
             known

@@ -258,7 +258,7 @@ impl Site {
             .context
             .node
             .read(move |core| {
-                let up = core.peers_view(now).iter().filter(|peer| peer.state == "up").count();
+                let up = core.peers_view(now).iter().filter(|peer| peer.state == "alive").count();
                 (core.self_view(now), core.approver(&asker).map(|(person, _)| person), up)
             })
             .await?;

@@ -92,9 +92,12 @@ fn peer(peer: &PeerView) -> Vec<El> {
     let name = peer.spiffe_id.strip_prefix("spiffe://").unwrap_or(&peer.spiffe_id);
     let behind = peer.behind.map_or_else(|| "unknown".to_owned(), |n| n.to_string());
     let state = match peer.state {
-        "up" => el(Tag::Td).attr(Attr::State, "up").say("up"),
-        "down" => el(Tag::Td).attr(Attr::State, "down").say("down"),
-        _ => el(Tag::Td).attr(Attr::State, "never").say("not seen yet"),
+        "alive" => el(Tag::Td).attr(Attr::State, "up").say("alive"),
+        "suspect" => el(Tag::Td).attr(Attr::State, "down").say("suspect"),
+        "departed" => el(Tag::Td).attr(Attr::State, "never").say("departed"),
+        "quarantined" => el(Tag::Td).attr(Attr::State, "down").say("quarantined"),
+        _ if peer.seen.is_none() => el(Tag::Td).attr(Attr::State, "never").say("not seen yet"),
+        _ => el(Tag::Td).attr(Attr::State, "down").say("unreachable"),
     };
     vec![
         el(Tag::Td).raw(name),

@@ -179,7 +179,7 @@ fn what_a_stranger_wrote_is_text_on_every_page() {
         spiffe_id: text(),
         author: text(),
         site: Some(text()),
-        state: "up",
+        state: "alive",
         standing: "counts",
         connected_ms: None,
         behind: None,

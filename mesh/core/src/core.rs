@@ -1,0 +1,586 @@
+//! The core: one door in, one drain out.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use cauldron_identity::{AuthorId, AuthorKey, Clock, MeshId, SpiffeId};
+
+use crate::board::{Board, Heard};
+use crate::dial::{Dials, Missing};
+use crate::limits::{
+    ADDRESSES_MAX, ANNOUNCE_MIN_MS, DIGEST_MS, DOUBT_MS, HELP_AFTER_MS, LINK_BURST, LINK_PER_S, OBSERVERS_MAX,
+    REDIAL_MS_MAX, REDIAL_RING_MS_MAX, REFRESH_MS, SIGHT_AFTER_MS, SURPLUS_MS, SUSPECT_MS, TOPOLOGY_EVERY_MS, YIELD_MS,
+};
+use crate::member::Member;
+use crate::presence::{Presence, State};
+use crate::spread::{Bucket, Spread};
+use crate::statement::{Announce, Sighting, Statement};
+use crate::topology::{self, All, Known, Tie};
+
+/// A link, as the transport numbers it.
+pub type LinkId = u64;
+
+/// What a node is told of its place.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Config {
+    /// Its region; empty for the only one. At most [`crate::limits::REGION_LEN_MAX`] bytes.
+    pub region: String,
+    /// Whether it offers itself to the gateways of all sites. A mesh coordinator does anyway.
+    pub hub: bool,
+}
+
+/// What happens to the core.
+#[derive(Debug)]
+pub enum Input<'i> {
+    /// A peer that may be talked to is connected.
+    LinkUp {
+        /// The link.
+        link: LinkId,
+        /// Who it is.
+        peer: AuthorId,
+    },
+    /// It is not any more.
+    LinkDown {
+        /// The link.
+        link: LinkId,
+    },
+    /// One frame of this core's.
+    Frame {
+        /// From where.
+        link: LinkId,
+        /// Its bytes.
+        bytes: &'i [u8],
+    },
+    /// A dial that was asked for came to nothing.
+    DialFailed {
+        /// Whom it was to reach.
+        peer: AuthorId,
+    },
+    /// Where this node can be reached, `host:port`, best first.
+    Addresses(Vec<String>),
+    /// Who is a member now.
+    Members(BTreeMap<AuthorId, Member>),
+    /// This node stops on purpose.
+    Leave,
+    /// The time asked for has come.
+    Tick,
+}
+
+/// What the core wants done.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Send one frame of this core's.
+    Send {
+        /// Where.
+        link: LinkId,
+        /// Its bytes.
+        bytes: Vec<u8>,
+    },
+    /// Try once to connect; answered by [`Input::LinkUp`] or [`Input::DialFailed`].
+    Dial {
+        /// Whom.
+        peer: AuthorId,
+        /// Its name: whoever else answers is to be refused.
+        spiffe_id: SpiffeId,
+        /// Where, best first.
+        addresses: Vec<String>,
+    },
+    /// End a link.
+    Close {
+        /// Which.
+        link: LinkId,
+        /// Why.
+        why: Why,
+    },
+}
+
+/// Why a link ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Why {
+    /// Nobody needs it any more.
+    Surplus,
+    /// The peer sent what cannot be read or believed.
+    Bad(String),
+}
+
+/// Counted as it happens.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Statements that were new here.
+    pub new: u64,
+    /// Those that were known already.
+    pub known: u64,
+    /// Those that were not looked at: too many at once, or of somebody whom the peer may not speak of.
+    pub dropped: u64,
+    /// Attempts to connect.
+    pub dials: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub(crate) peer: AuthorId,
+    /// What it may still bring.
+    pub(crate) budget: Bucket,
+    pub(crate) digest_at_ms: u64,
+    pub(crate) digest_wait_ms: u64,
+    /// Answers to digests.
+    pub(crate) answers: Bucket,
+    /// Since when nobody wants it.
+    surplus_since_ms: Option<u64>,
+    /// This core asked for it.
+    ours: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Lost {
+    boot_ms: u64,
+    wall_ms: u64,
+    told: bool,
+}
+
+/// Presence, topology and dialling of one node. See the crate's contract.
+#[derive(Debug)]
+pub struct MeshCore {
+    pub(crate) me: AuthorId,
+    pub(crate) mesh: MeshId,
+    config: Config,
+    addresses: Vec<String>,
+    leaving: bool,
+    seed: [u8; 32],
+    drawn: u64,
+    pub(crate) now: Clock,
+    pub(crate) members: BTreeMap<AuthorId, Member>,
+    pub(crate) links: BTreeMap<LinkId, Link>,
+    pub(crate) board: Board,
+    pub(crate) spread: Spread,
+    /// What this node said of itself last, and when.
+    said: Option<(Announce, u64)>,
+    /// It has to say more than that: its number, and not before.
+    pub(crate) answer: Option<(u64, u64)>,
+    lost: BTreeMap<AuthorId, Lost>,
+    doubted: BTreeMap<AuthorId, u64>,
+    dials: Dials,
+    wanted: BTreeMap<AuthorId, Tie>,
+    gateway: bool,
+    pub(crate) moved: bool,
+    topology_at_ms: u64,
+    wake_ms: u64,
+    pub(crate) outputs: VecDeque<Output>,
+    pub(crate) stats: Stats,
+}
+
+impl MeshCore {
+    /// A node of a mesh, alone so far. All chance comes from `seed`.
+    #[must_use]
+    pub fn new(me: AuthorId, mesh: MeshId, config: Config, seed: [u8; 32]) -> Self {
+        let now = Clock { wall_ms: 0, boottime_ms: 0, confidence: cauldron_identity::Confidence::Unknown };
+        Self {
+            me,
+            mesh,
+            config,
+            addresses: Vec::new(),
+            leaving: false,
+            seed,
+            drawn: 0,
+            now,
+            members: BTreeMap::new(),
+            links: BTreeMap::new(),
+            board: Board::default(),
+            spread: Spread::default(),
+            said: None,
+            answer: None,
+            lost: BTreeMap::new(),
+            doubted: BTreeMap::new(),
+            dials: Dials::default(),
+            wanted: BTreeMap::new(),
+            gateway: false,
+            moved: true,
+            topology_at_ms: 0,
+            wake_ms: u64::MAX,
+            outputs: VecDeque::new(),
+            stats: Stats::default(),
+        }
+    }
+
+    /// Takes one input in; what this node says is signed with `key`. Drain [`MeshCore::poll`] afterwards.
+    pub fn handle(&mut self, key: &AuthorKey, now: &Clock, input: Input<'_>) {
+        self.now = *now;
+        match input {
+            Input::LinkUp { link, peer } => self.link_up(link, peer),
+            Input::LinkDown { link } => self.link_down(link),
+            Input::Frame { link, bytes } => self.frame(link, bytes),
+            Input::DialFailed { peer } => {
+                let now_ms = self.now.boottime_ms;
+                self.doubted.insert(peer, now_ms + DOUBT_MS);
+                let (seed, drawn) = (self.seed, &mut self.drawn);
+                self.dials.failed(&peer, now_ms, |below| draw(&seed, drawn, below));
+                self.moved = true;
+            }
+            Input::Addresses(mut addresses) => {
+                addresses.truncate(ADDRESSES_MAX);
+                if addresses != self.addresses {
+                    // The network has changed: what could not be reached before may be reached now.
+                    self.doubted.clear();
+                    self.dials.hurry(self.now.boottime_ms);
+                    self.moved = true;
+                }
+                self.addresses = addresses;
+            }
+            Input::Members(members) => {
+                self.members = members;
+                let members = &self.members;
+                self.board.retain(|author| members.contains_key(author));
+                self.lost.retain(|author, _| members.contains_key(author));
+                self.moved = true;
+            }
+            Input::Leave => self.leaving = true,
+            Input::Tick => {}
+        }
+        self.tend(key);
+        self.wake_ms = self.next_wake_ms();
+    }
+
+    /// The next thing to do.
+    #[must_use]
+    pub fn poll(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// What was counted.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.stats
+    }
+
+    /// What this node said of itself last.
+    #[must_use]
+    pub fn said(&self) -> Option<&Announce> {
+        self.said.as_ref().map(|(announce, _)| announce)
+    }
+
+    /// What a member said of itself last.
+    #[must_use]
+    pub fn announced(&self, author: &AuthorId) -> Option<&Announce> {
+        self.board.announce(author).map(|kept| &kept.said)
+    }
+
+    /// Whom this node is to be connected with.
+    pub fn wanted(&self) -> impl Iterator<Item = &AuthorId> {
+        self.wanted.keys()
+    }
+
+    /// When [`Input::Tick`] is due, boot time in milliseconds.
+    #[must_use]
+    pub fn wake_ms(&self) -> u64 {
+        self.wake_ms
+    }
+
+    fn next_wake_ms(&self) -> u64 {
+        let now_ms = self.now.boottime_ms;
+        let digests = self.links.values().map(|l| l.digest_at_ms);
+        // Nothing is said of it while there is nobody to be told.
+        let alone = self.links.is_empty();
+        let lost = self.lost.values().filter(|l| !l.told && !alone).map(|l| l.boot_ms + SIGHT_AFTER_MS);
+        let refresh = self.said.as_ref().map(|(_, at)| at + REFRESH_MS);
+        let answer = self.answer.map(|(_, at)| at);
+        let topology = if self.moved { self.topology_at_ms } else { self.topology_at_ms.max(now_ms + DIGEST_MS) };
+        let others = [self.dials.wake_ms(), self.spread.wake_ms(), refresh, answer, self.said_differs_at_ms()];
+        let times = digests.chain(lost).chain(others.into_iter().flatten());
+        times.fold(topology, u64::min).max(now_ms + 1)
+    }
+
+    /// How a member stands, as far as can be told from here.
+    #[must_use]
+    pub fn presence(&self, author: &AuthorId, now: &Clock) -> Presence {
+        let seen = |state, as_of_ms, observer| Presence { state, as_of_ms, observer };
+        if !self.members.get(author).is_some_and(|m| m.counts) {
+            return seen(State::Quarantined, None, None);
+        }
+        if self.is_linked(author) {
+            return seen(State::Alive, Some(now.wall_ms), Some(self.me));
+        }
+        let announce = self.board.announce(author);
+        // What it says of itself may be dated by a clock that is ahead: it was seen when it came here at the latest.
+        let said = announce.map(|a| a.said.as_of_ms.min(a.heard_wall_ms));
+        if let Some(leaving) = announce.filter(|a| a.said.leaving) {
+            return seen(State::Departed, said, Some(leaving.said.author));
+        }
+        if let Some(lost) = self.lost.get(author) {
+            let heard_since = announce.is_some_and(|a| a.heard_ms > lost.boot_ms);
+            if !heard_since {
+                let fresh = now.boottime_ms < lost.boot_ms + SUSPECT_MS;
+                let state = if fresh { State::Suspect } else { State::Unreachable };
+                return seen(state, Some(lost.wall_ms), Some(self.me));
+            }
+        }
+        if let Some(sighting) = self.board.lost_by(author) {
+            let as_of_ms = sighting.said.as_of_ms.min(sighting.heard_wall_ms);
+            return seen(State::Unreachable, Some(as_of_ms), Some(sighting.said.observer));
+        }
+        let state = match announce {
+            Some(_) if self.would_hear_of(author) => State::Alive,
+            _ => State::Unreachable,
+        };
+        seen(state, said, announce.map(|a| a.said.author))
+    }
+
+    /// Whether this node would be told that a member is gone: it is connected with some who would know.
+    fn would_hear_of(&self, author: &AuthorId) -> bool {
+        let (Some(member), Some(own)) = (self.members.get(author), self.members.get(&self.me)) else { return false };
+        let neighbours = || self.links.values().filter_map(|l| self.members.get_key_value(&l.peer));
+        let inside = || neighbours().filter(|(_, m)| own.site.is_some() && m.site == own.site);
+        if own.site.is_some() && member.site == own.site {
+            return inside().next().is_some();
+        }
+        let abroad = |a: &AuthorId| self.board.announce(a).is_some_and(|k| k.said.gateway && k.said.outside);
+        let outside = neighbours().any(|(_, m)| own.site.is_none() || m.site != own.site);
+        if !outside && !inside().any(|(a, _)| abroad(a)) {
+            return false;
+        }
+        // A site is heard of through its gateways.
+        member.site.is_none() || self.board.announces().any(|k| self.speaks_for(&k.said, member.site.as_deref()))
+    }
+
+    fn speaks_for(&self, announce: &Announce, site: Option<&str>) -> bool {
+        let gateway = &announce.author;
+        let of_site = self.members.get(gateway).is_some_and(|m| m.counts && m.site.as_deref() == site);
+        let lost = self
+            .lost
+            .get(gateway)
+            .is_some_and(|lost| self.board.announce(gateway).is_none_or(|a| a.heard_ms <= lost.boot_ms));
+        of_site
+            && announce.gateway
+            && !announce.leaving
+            && (self.is_linked(gateway) || (!lost && self.board.lost_by(gateway).is_none()))
+    }
+
+    fn is_linked(&self, author: &AuthorId) -> bool {
+        self.links.values().any(|l| l.peer == *author)
+    }
+
+    fn link_up(&mut self, link: LinkId, peer: AuthorId) {
+        let now_ms = self.now.boottime_ms;
+        let ours = self.wanted.contains_key(&peer) && self.dials.linked(&peer, now_ms);
+        let entry = Link {
+            peer,
+            budget: Bucket::full(LINK_BURST, now_ms),
+            digest_at_ms: now_ms,
+            digest_wait_ms: DIGEST_MS,
+            answers: Bucket::full(4, now_ms),
+            surplus_since_ms: None,
+            ours,
+        };
+        self.links.insert(link, entry);
+        self.lost.remove(&peer);
+        self.doubted.remove(&peer);
+        self.board.found(&self.me, &peer);
+        self.moved = true;
+    }
+
+    fn link_down(&mut self, link: LinkId) {
+        let Some(gone) = self.links.remove(&link) else { return };
+        self.board.forget_link(link);
+        if !self.is_linked(&gone.peer) {
+            let lost = Lost { boot_ms: self.now.boottime_ms, wall_ms: self.now.wall_ms, told: false };
+            self.lost.insert(gone.peer, lost);
+        }
+        self.moved = true;
+    }
+
+    fn tend(&mut self, key: &AuthorKey) {
+        self.announce(key);
+        self.sight(key);
+        self.rethink();
+        // A gateway that has just become one says so at once.
+        self.announce(key);
+        self.dial();
+        self.spread_due();
+        self.digests_due();
+        self.close_surplus();
+    }
+
+    /// What this node has to say of itself now.
+    fn to_say(&self) -> Option<Announce> {
+        let own = self.members.get(&self.me)?;
+        let hub = self.config.hub || own.reads_all();
+        let outside = self.links.values().any(|l| self.members.get(&l.peer).is_some_and(|m| m.site != own.site));
+        Some(Announce {
+            author: self.me,
+            n: 0,
+            as_of_ms: 0,
+            leaving: self.leaving,
+            addresses: self.addresses.clone(),
+            region: self.config.region.clone(),
+            hub,
+            gateway: self.gateway,
+            outside: outside || (hub && !self.links.is_empty()),
+        })
+    }
+
+    /// When the next announcement may go out, if there is something new to say.
+    fn said_differs_at_ms(&self) -> Option<u64> {
+        let next = self.to_say()?;
+        match &self.said {
+            None => Some(self.now.boottime_ms),
+            Some((said, _)) if Announce { n: said.n, as_of_ms: said.as_of_ms, ..next } == *said => None,
+            Some((_, at)) if self.leaving => Some(*at),
+            Some((_, at)) => Some(at + ANNOUNCE_MIN_MS),
+        }
+    }
+
+    fn announce(&mut self, key: &AuthorKey) {
+        let now_ms = self.now.boottime_ms;
+        let due = |at: Option<u64>| at.is_some_and(|at| at <= now_ms);
+        let refresh = self.said.as_ref().map(|(_, at)| at + REFRESH_MS);
+        if !(due(self.said_differs_at_ms()) || due(refresh) || due(self.answer.map(|(_, at)| at))) {
+            return;
+        }
+        let Some(mut next) = self.to_say() else { return };
+        let answer = self.answer.take().map_or(0, |(n, _)| n);
+        let last = self.said.as_ref().map_or(self.now.wall_ms, |(said, _)| said.n.saturating_add(1));
+        next.n = last.max(answer);
+        next.as_of_ms = self.now.wall_ms;
+        self.said = Some((next.clone(), now_ms));
+        self.say(key, Statement::Announce(next));
+    }
+
+    /// Says which peers were lost, unless enough others did. A node that lost all of them says nothing: it was lost itself.
+    fn sight(&mut self, key: &AuthorKey) {
+        if self.links.is_empty() {
+            return;
+        }
+        let now_ms = self.now.boottime_ms;
+        let due = self.lost.iter().filter(|(_, l)| !l.told && l.boot_ms + SIGHT_AFTER_MS <= now_ms);
+        let due: Vec<(AuthorId, Lost)> = due.map(|(peer, lost)| (*peer, *lost)).collect();
+        for (subject, lost) in due {
+            if let Some(entry) = self.lost.get_mut(&subject) {
+                entry.told = true;
+            }
+            let counts = self.members.get(&subject).is_some_and(|m| m.counts);
+            let Some(announce) = self.board.announce(&subject).filter(|a| counts && !a.said.leaving) else { continue };
+            if announce.heard_ms > lost.boot_ms || self.board.observers(&subject) >= OBSERVERS_MAX {
+                continue;
+            }
+            let sighting = Sighting { observer: self.me, subject, n: announce.said.n, as_of_ms: lost.wall_ms };
+            self.say(key, Statement::Sighting(sighting));
+        }
+    }
+
+    fn say(&mut self, key: &AuthorKey, statement: Statement) {
+        let (sealed, subject) = (statement.seal(key, &self.mesh), *statement.subject());
+        let heard = Heard { boot_ms: self.now.boottime_ms, wall_ms: self.now.wall_ms, from: None };
+        self.board.take(statement, sealed, heard);
+        self.spread.at_once(subject, self.now.boottime_ms);
+    }
+
+    /// Whom to be connected with, once something moved or some time has passed.
+    fn rethink(&mut self) {
+        let now_ms = self.now.boottime_ms;
+        if now_ms < self.topology_at_ms || !(self.moved || now_ms >= self.topology_at_ms + DIGEST_MS) {
+            return;
+        }
+        self.moved = false;
+        self.topology_at_ms = now_ms + TOPOLOGY_EVERY_MS;
+        self.doubted.retain(|_, until| *until > now_ms);
+        let all = self.known();
+        let (wanted, gateway) = (topology::wanted(&all, &self.me), topology::is_gateway(&all, &self.me));
+        drop(all);
+        (self.wanted, self.gateway) = (wanted, gateway);
+    }
+
+    fn known(&self) -> All<'_> {
+        let now_ms = self.now.boottime_ms;
+        let linked: std::collections::BTreeSet<&AuthorId> = self.links.values().map(|l| &l.peer).collect();
+        let mut all = All::new();
+        for (author, member) in self.members.iter().filter(|(_, m)| m.counts) {
+            let own = *author == self.me;
+            let announce = self.board.announce(author).map(|k| (&k.said, k.heard_ms));
+            let sighted = self.board.lost_by(author).is_some_and(|s| now_ms < s.heard_ms + DOUBT_MS);
+            let lost = self.lost.get(author).is_some_and(|l| now_ms < l.boot_ms + DOUBT_MS);
+            let doubtful = sighted || lost || self.doubted.contains_key(author);
+            let there = own || linked.contains(author) || announce.is_some_and(|(a, _)| !a.leaving && !doubtful);
+            let (hub, region) = match announce {
+                _ if own => (self.config.hub || member.reads_all(), self.config.region.as_str()),
+                Some((a, _)) => (a.hub || member.reads_all(), a.region.as_str()),
+                None => (member.reads_all(), ""),
+            };
+            let gateway = announce.is_some_and(|(a, _)| a.gateway);
+            let stranded = announce.is_some_and(|(a, at)| a.gateway && !a.outside && now_ms >= at + HELP_AFTER_MS);
+            all.insert(*author, Known { site: member.site.as_deref(), region, hub, gateway, there, stranded });
+        }
+        all
+    }
+
+    fn dial(&mut self) {
+        let now_ms = self.now.boottime_ms;
+        let linked: std::collections::BTreeSet<&AuthorId> = self.links.values().map(|l| &l.peer).collect();
+        let missing = self.wanted.iter().filter(|(peer, _)| !linked.contains(peer)).filter_map(|(peer, tie)| {
+            let announce = &self.board.announce(peer)?.said;
+            let first = *tie == Tie::Up || self.me < *peer;
+            let yield_ms = if first { 0 } else { YIELD_MS };
+            let wait_ms_max = if *tie == Tie::Ring { REDIAL_RING_MS_MAX } else { REDIAL_MS_MAX };
+            let reachable = !announce.addresses.is_empty() && !announce.leaving;
+            reachable.then_some(Missing { peer: *peer, region: &announce.region, yield_ms, wait_ms_max })
+        });
+        let (seed, drawn) = (self.seed, &mut self.drawn);
+        let due = self.dials.due(now_ms, missing, |below| draw(&seed, drawn, below));
+        for peer in due {
+            let addresses = self.board.announce(&peer).map(|a| a.said.addresses.clone()).unwrap_or_default();
+            if let Some(member) = self.members.get(&peer) {
+                self.stats.dials += 1;
+                let spiffe_id = member.spiffe_id.clone();
+                self.outputs.push_back(Output::Dial { peer, spiffe_id, addresses });
+            }
+        }
+    }
+
+    /// Links that this core asked for and does not want any more. If the other end wants one, it dials.
+    fn close_surplus(&mut self) {
+        let now_ms = self.now.boottime_ms;
+        for (link, entry) in &mut self.links {
+            if !entry.ours || self.wanted.contains_key(&entry.peer) {
+                entry.surplus_since_ms = None;
+                continue;
+            }
+            if now_ms >= *entry.surplus_since_ms.get_or_insert(now_ms) + SURPLUS_MS {
+                entry.surplus_since_ms = Some(u64::MAX - SURPLUS_MS);
+                self.outputs.push_back(Output::Close { link: *link, why: Why::Surplus });
+            }
+        }
+    }
+
+    /// A peer said something new of itself.
+    pub(crate) fn heard_of(&mut self, peer: &AuthorId) {
+        self.doubted.remove(peer);
+        self.dials.hopeful(peer, self.now.boottime_ms);
+        self.moved = true;
+    }
+
+    /// Somebody knows more of what this node said than it does itself, or lost it: it says more.
+    pub(crate) fn answer_above(&mut self, n: u64, after_ms: u64) {
+        let last_ms = self.said.as_ref().map_or(0, |(_, at)| *at);
+        let at_ms = last_ms.saturating_add(after_ms).max(self.now.boottime_ms);
+        let before = self.answer.map_or(0, |(n, _)| n);
+        self.answer = Some((before.max(n.saturating_add(1)), at_ms));
+    }
+
+    pub(crate) fn said_n(&self) -> u64 {
+        self.said.as_ref().map_or(0, |(said, _)| said.n)
+    }
+
+    pub(crate) fn chance(&mut self, below: u64) -> u64 {
+        draw(&self.seed, &mut self.drawn, below)
+    }
+
+    pub(crate) fn refill(&self, bucket: &mut Bucket) -> bool {
+        bucket.take(self.now.boottime_ms, 1_000 / LINK_PER_S, LINK_BURST)
+    }
+}
+
+/// A number below `below`, from the seed: SHA-256 in counter mode.
+fn draw(seed: &[u8; 32], drawn: &mut u64, below: u64) -> u64 {
+    *drawn += 1;
+    let hash =
+        cauldron_identity::ids::domain_hash("cauldron/mesh-chance/v1", &[&seed[..], &drawn.to_be_bytes()].concat());
+    let number = u64::from_be_bytes([hash[0], hash[1], hash[2], hash[3], hash[4], hash[5], hash[6], hash[7]]);
+    if below == 0 { 0 } else { number % below }
+}
