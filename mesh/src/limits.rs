@@ -33,6 +33,9 @@ pub const RELAY_CIRCUITS_PER_PEER_MAX: usize = 8;
 pub const RELAY_CIRCUIT_TIME_MAX: Duration = Duration::from_secs(3_600);
 /// Bytes of one circuit, both directions together: a day's backlog of a site. What needs more dials again.
 pub const RELAY_CIRCUIT_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// How long a node that does not know yet how others see its address waits before it uses a relay: libp2p takes the addresses
+/// to punch a hole from at the beginning of a circuit, and a peer tells them within a round trip of the link.
+pub const OBSERVED_ADDRESS_TIME_MAX: Duration = Duration::from_secs(3);
 /// Circuits and reservations that one peer may ask for at once after a pause: a gateway that lost its uplink comes back.
 pub const RELAY_ASKS_BURST: u32 = 32;
 /// One more after this long.

@@ -34,6 +34,8 @@ pub(crate) struct Ended {
     pub(crate) link: u64,
     pub(crate) code: CloseCode,
     pub(crate) reason: String,
+    /// The peer's stream was gone before we could say that we read it: no frame was ever sent on it.
+    pub(crate) untaken: bool,
 }
 
 /// Why a frame cannot be queued.
@@ -138,21 +140,21 @@ pub(crate) async fn write(
     let opened = timeout(STREAM_OPEN_TIME_MAX, open(peer, &mut control)).await;
     let mut stream = match opened {
         Ok(Ok(stream)) => stream,
-        Ok(Err(reason)) => return Ended { link, code: CloseCode::StreamLost, reason },
+        Ok(Err(reason)) => return Ended { link, code: CloseCode::StreamLost, reason, untaken: false },
         Err(_) => {
             let reason = format!("the peer did not take a stream within {} s", STREAM_OPEN_TIME_MAX.as_secs());
-            return Ended { link, code: CloseCode::StreamLost, reason };
+            return Ended { link, code: CloseCode::StreamLost, reason, untaken: false };
         }
     };
     while let Some(Queued { frame, _room }) = outbox.frames.recv().await {
         if let Err(e) = frames::write(&mut stream, &frame).await {
-            return Ended { link, code: e.code(), reason: e.to_string() };
+            return Ended { link, code: e.code(), reason: e.to_string(), untaken: false };
         }
         outbox.bytes.fetch_sub(frame.len(), AcqRel);
         add(&counters.frames_out, 1);
         add(&counters.bytes_out, frame.len() + frames::HEADER_BYTES);
     }
-    Ended { link, code: CloseCode::Normal, reason: "the link was closed".to_owned() }
+    Ended { link, code: CloseCode::Normal, reason: "the link was closed".to_owned(), untaken: false }
 }
 
 async fn open(peer: PeerId, control: &mut Control) -> Result<Stream, String> {
@@ -187,7 +189,8 @@ pub(crate) async fn read(
         stream.flush().await
     };
     if let Err(e) = taken.await {
-        return Ended { link, code: CloseCode::StreamLost, reason: format!("the peer's stream broke: {e}") };
+        let reason = format!("the peer's stream broke: {e}");
+        return Ended { link, code: CloseCode::StreamLost, reason, untaken: true };
     }
     let mut stream = BufReader::with_capacity(READ_AHEAD_BYTES, stream);
     loop {
@@ -196,14 +199,22 @@ pub(crate) async fn read(
                 add(&counters.frames_in, 1);
                 add(&counters.bytes_in, frame.len() + frames::HEADER_BYTES);
                 if received.send((link, frame)).await.is_err() {
-                    return Ended { link, code: CloseCode::Shutdown, reason: "the node stops".to_owned() };
+                    return Ended {
+                        link,
+                        code: CloseCode::Shutdown,
+                        reason: "the node stops".to_owned(),
+                        untaken: false,
+                    };
                 }
             }
             Ok(None) => {
                 let reason = "the peer ended its stream".to_owned();
-                return Ended { link, code: CloseCode::StreamLost, reason };
+                return Ended { link, code: CloseCode::StreamLost, reason, untaken: false };
             }
-            Err(e) => return Ended { link, code: e.code(), reason: format!("the peer sent {e}") },
+            Err(e) => {
+                let reason = format!("the peer sent {e}");
+                return Ended { link, code: e.code(), reason, untaken: false };
+            }
         }
     }
 }

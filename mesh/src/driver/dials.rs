@@ -28,10 +28,10 @@ impl Driver {
     pub(super) fn look_up_due(&mut self) {
         for address in self.dialler.due(Instant::now()) {
             if let Some((relay, _)) = self.dialler.through(&address) {
-                let link = self.links.get(&relay).filter(|link| link.carries_circuits());
-                let found =
-                    link.map(|link| vec![link.remote]).ok_or_else(|| "there is no direct link to it".to_owned());
-                self.on_lookup(&address, found);
+                match self.relay_at(&relay) {
+                    Ok(at) => self.on_lookup(&address, Ok(vec![at])),
+                    Err(why) => self.dialler.not_started(&address, why.to_owned(), Instant::now()),
+                }
                 continue;
             }
             self.lookups.spawn(async move {

@@ -1,6 +1,7 @@
 //! The one task that owns the Swarm: it turns connections into links, and keeps the order of events.
 
 mod dials;
+mod relays;
 mod seek;
 mod status;
 
@@ -14,7 +15,6 @@ use cauldron_identity::{PublicKey, SpiffeId};
 use futures::StreamExt;
 use libp2p::core::ConnectedPoint;
 use libp2p::core::transport::TransportError;
-use libp2p::multiaddr::Protocol;
 use libp2p::swarm::{ConnectionError, ConnectionId, Swarm, SwarmEvent};
 use libp2p::{PeerId, Stream};
 use libp2p_stream::{Control, IncomingStreams};
@@ -44,6 +44,9 @@ const LAST_WORDS_STEP: Duration = Duration::from_millis(10);
 /// How long stopping may wait for packets to leave.
 const GOODBYE_TIME_MAX: Duration = Duration::from_secs(1);
 
+/// Why a relayed link ends beside a direct connection.
+const MOVED: &str = "moved: a direct connection takes over from the relayed one";
+
 type Lookup = (String, Result<Vec<SocketAddr>, String>);
 
 pub(crate) struct Driver {
@@ -71,6 +74,12 @@ pub(crate) struct Driver {
     dialler: Dialler,
     listening: BTreeSet<SocketAddr>,
     reservations: Reservations,
+    /// Whether a peer has told how it sees our address.
+    observed: bool,
+    /// Relayed connections, as libp2p knows them.
+    circuits: BTreeMap<PeerId, BTreeSet<ConnectionId>>,
+    /// Peers whose relayed link is down, and whose direct one begins when the last circuit is gone; with who dialled.
+    moving: BTreeMap<PeerId, bool>,
 }
 
 struct Link {
@@ -78,6 +87,7 @@ struct Link {
     info: PeerInfo,
     remote: SocketAddr,
     path: LinkPath,
+    since: Instant,
     dialer: bool,
     outbox: Outbox,
     writer: AbortHandle,
@@ -129,6 +139,9 @@ impl Driver {
             dialler: Dialler::default(),
             listening: BTreeSet::new(),
             reservations: Reservations::default(),
+            observed: false,
+            circuits: BTreeMap::new(),
+            moving: BTreeMap::new(),
         }
     }
 
@@ -148,20 +161,6 @@ impl Driver {
 
     pub(crate) fn add_target(&mut self, address: String) {
         self.dialler.add(address, Instant::now());
-    }
-
-    /// Asks relays that are linked to keep a way open.
-    fn reserve_due(&mut self) {
-        let links = &self.links;
-        let due = self.reservations.due(Instant::now(), |peer| links.get(peer).is_some_and(Link::carries_circuits));
-        for relay in due {
-            let Some(at) = self.links.get(&relay).map(|link| link.remote) else { continue };
-            let way = multiaddr_of(at).with(Protocol::P2p(relay)).with(Protocol::P2pCircuit);
-            match self.swarm.listen_on(way) {
-                Ok(listener) => self.reservations.asked(&relay, listener),
-                Err(e) => self.reservations.not_asked(&relay, e.to_string(), Instant::now()),
-            }
-        }
     }
 
     /// Runs until it is told to stop or nobody listens any more.
@@ -288,8 +287,11 @@ impl Driver {
             SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
                 self.on_connected(peer_id, connection_id, &endpoint);
             }
-            SwarmEvent::ConnectionClosed { peer_id, num_established: 0, cause, .. } => {
-                self.on_disconnected(peer_id, cause.as_ref());
+            SwarmEvent::ConnectionClosed { peer_id, connection_id, num_established, cause, .. } => {
+                self.on_closed(peer_id, connection_id);
+                if num_established == 0 {
+                    self.on_disconnected(peer_id, cause.as_ref());
+                }
             }
             SwarmEvent::IncomingConnectionError { local_addr, send_back_addr, error, .. } => {
                 let from = socket_addr_of(&send_back_addr).or_else(|| relay_addr_of(&local_addr));
@@ -298,6 +300,14 @@ impl Driver {
             SwarmEvent::OutgoingConnectionError { connection_id, peer_id, error } => {
                 self.on_dial_failed(connection_id, peer_id, &error);
             }
+            SwarmEvent::Behaviour(BehaviourEvent::Punch(libp2p::dcutr::Event {
+                remote_peer_id,
+                result: Err(error),
+            })) => {
+                let peer = self.links.get(&remote_peer_id).map(|link| link.info.spiffe_id.to_string());
+                tracing::info!(?peer, %error, "no direct connection comes about: the link stays with its relay");
+            }
+            SwarmEvent::NewExternalAddrCandidate { address } => self.observed |= socket_addr_of(&address).is_some(),
             SwarmEvent::Behaviour(BehaviourEvent::Ping(libp2p::ping::Event { peer, result: Ok(rtt), .. })) => {
                 self.shared.registry.pinged(&peer, rtt);
             }
@@ -324,6 +334,12 @@ impl Driver {
             ConnectedPoint::Listener { local_addr, .. } => local_addr,
         });
         let path = if relay.is_some() { LinkPath::Relayed } else { LinkPath::Direct };
+        if path == LinkPath::Relayed {
+            self.circuits.entry(peer).or_default().insert(connection);
+        }
+        if self.moving.contains_key(&peer) {
+            return self.shared.registry.close_relayed(&peer);
+        }
         if let Some(link) = self.links.get(&peer) {
             match (link.path, path) {
                 (LinkPath::Relayed, LinkPath::Direct) => self.move_link(peer, endpoint.is_dialer()),
@@ -338,17 +354,6 @@ impl Driver {
         }
         if let Some(remote) = relay.or_else(|| socket_addr_of(endpoint.get_remote_address())) {
             self.start_link(peer, remote, path, endpoint.is_dialer());
-        }
-    }
-
-    /// A direct connection takes over from a relayed one. Frames may be on their way through the relay, and a link has no
-    /// gap: so one link ends and another begins, on a connection that is there already.
-    fn move_link(&mut self, peer: PeerId, dialer: bool) {
-        self.shared.registry.close_relayed(&peer);
-        self.finish_link(peer, "moved: a direct connection takes over from the relayed one");
-        let remote = self.shared.registry.path(&peer).filter(|path| !path.relayed).map(|path| path.remote);
-        if let Some(remote) = remote {
-            self.start_link(peer, remote, LinkPath::Direct, dialer);
         }
     }
 
@@ -381,8 +386,9 @@ impl Driver {
             None => MeshEvent::DataLinkUp { link: number, spiffe_id, author, remote_addr: remote, dialer },
         });
         self.numbers.insert(number, peer);
-        self.links
-            .insert(peer, Link { number, info, remote, path, dialer, outbox, writer, reader: None, closing: None });
+        let since = Instant::now();
+        let link = Link { number, info, remote, path, since, dialer, outbox, writer, reader: None, closing: None };
+        self.links.insert(peer, link);
         self.shared.registry.link_up(peer);
         self.dialler.link_up(peer);
         if let Some(stream) = self.early.remove(&peer) {
@@ -403,6 +409,7 @@ impl Driver {
 
     fn on_disconnected(&mut self, peer: PeerId, cause: Option<&ConnectionError>) {
         self.early.remove(&peer);
+        self.moving.remove(&peer);
         let reason = match cause {
             Some(ConnectionError::IO(e)) => e.to_string(),
             Some(ConnectionError::KeepAliveTimeout) => "nothing was going on".to_owned(),
@@ -434,14 +441,13 @@ impl Driver {
     fn on_stream(&mut self, peer: PeerId, stream: Stream) {
         let Some(link) = self.links.get_mut(&peer) else {
             // A stream can also come late, after its connection; it must not become the next link's.
-            if self.swarm.is_connected(&peer) {
+            if !self.moving.contains_key(&peer) && self.swarm.is_connected(&peer) {
                 self.early.insert(peer, stream);
             }
             return;
         };
         if link.reader.is_some() && link.path == LinkPath::Relayed && self.shared.registry.is_direct(&peer) {
-            // The peer has moved already; its stream belongs to the link that comes.
-            self.early.insert(peer, stream);
+            // The peer has moved already. It opens another one for the link that comes, when this one is dropped.
             return;
         }
         if link.reader.is_some() {
@@ -466,24 +472,6 @@ impl Driver {
         // A node that takes no events has newer ones to read first.
         if !links.is_empty() && self.waiting.len() < RECEIVED_FRAMES_MAX {
             self.report(MeshEvent::Heard { links, since });
-        }
-    }
-
-    fn on_ended(&mut self, ended: &Ended) {
-        let Some(peer) = self.live(ended.link) else { return };
-        let lost = if ended.code == CloseCode::StreamLost { self.shared.registry.lost(&peer) } else { None };
-        match lost {
-            // The stream broke because its connection did; a second connection cannot carry the link on without a gap.
-            Some(reason) => {
-                let moves = self.links.get(&peer).is_some_and(|link| link.path == LinkPath::Relayed);
-                self.end(peer, Closing(reason));
-                if moves && self.shared.registry.is_direct(&peer) {
-                    // A direct connection is there, and libp2p is about to say so: the next link is its.
-                    return self.shared.registry.close_relayed(&peer);
-                }
-                self.shared.registry.close(&peer, CloseCode::LinkRestarted, "the link's other connection was lost");
-            }
-            None => self.close(ended.link, ended.code, &ended.reason),
         }
     }
 

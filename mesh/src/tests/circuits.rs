@@ -114,7 +114,7 @@ async fn without_a_relay_a_way_or_a_link_the_reason_is_a_sentence() {
     a.handle.reserve(spiffe("plain"));
     a.handle.dial_through(spiffe("hub"), spiffe("b"));
     a.handle.dial_through(spiffe("nobody"), spiffe("b"));
-    let mut missing = vec!["reserve", "reservation", "there is no direct link to it"];
+    let mut missing = vec!["reserve", "reservation", "there is no direct link to the relay"];
     let told = async {
         while !missing.is_empty() {
             let status = a.handle.status().await;
