@@ -122,7 +122,8 @@ impl MeshHandle {
         self.command(Command::Dial(address.into()));
     }
 
-    /// Tries once to reach a member at `addresses` (`host:port`), one after the other; whoever else answers there is refused.
+    /// Tries once to reach a member at `addresses`, one after the other; whoever else answers there is refused. An address is
+    /// `host:port`, or `via <SPIFFE ID>` of a relay that keeps a way open to it ([`MeshHandle::reserve`]).
     /// Ends in a [`MeshEvent::LinkUp`](crate::MeshEvent::LinkUp) or in [`MeshEvent::DialFailed`](crate::MeshEvent::DialFailed).
     pub fn seek(&self, spiffe_id: SpiffeId, addresses: Vec<String>) {
         self.command(Command::Seek { spiffe_id, addresses });

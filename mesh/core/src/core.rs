@@ -7,8 +7,9 @@ use cauldron_identity::{AuthorId, AuthorKey, Clock, MeshId, SpiffeId};
 use crate::board::{Board, Heard};
 use crate::dial::{Dials, Missing};
 use crate::limits::{
-    ADDRESSES_MAX, ANNOUNCE_MIN_MS, DIGEST_MS, DOUBT_MS, HELP_AFTER_MS, LINK_BURST, LINK_PER_S, OBSERVERS_MAX,
-    REDIAL_MS_MAX, REDIAL_RING_MS_MAX, REFRESH_MS, SIGHT_AFTER_MS, SURPLUS_MS, SUSPECT_MS, TOPOLOGY_EVERY_MS, YIELD_MS,
+    ADDRESS_LEN_MAX, ADDRESSES_MAX, ANNOUNCE_MIN_MS, DIGEST_MS, DOUBT_MS, HELP_AFTER_MS, LINK_BURST, LINK_PER_S,
+    OBSERVERS_MAX, REDIAL_MS_MAX, REDIAL_RING_MS_MAX, REFRESH_MS, SIGHT_AFTER_MS, SURPLUS_MS, SUSPECT_MS,
+    TOPOLOGY_EVERY_MS, YIELD_MS,
 };
 use crate::member::Member;
 use crate::presence::{Presence, State};
@@ -55,7 +56,7 @@ pub enum Input<'i> {
         /// Whom it was to reach.
         peer: AuthorId,
     },
-    /// Where this node can be reached, `host:port`, best first.
+    /// Where this node can be reached, best first: `host:port`, or `via <SPIFFE ID>` of a relay.
     Addresses(Vec<String>),
     /// Who is a member now.
     Members(BTreeMap<AuthorId, Member>),
@@ -216,6 +217,7 @@ impl MeshCore {
                 self.moved = true;
             }
             Input::Addresses(mut addresses) => {
+                addresses.retain(|address| address.len() <= ADDRESS_LEN_MAX);
                 addresses.truncate(ADDRESSES_MAX);
                 if addresses != self.addresses {
                     // The network has changed: what could not be reached before may be reached now.

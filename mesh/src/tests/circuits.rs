@@ -61,6 +61,30 @@ async fn exchange(a: &Node, to_b: u64, b: &Node, to_a: u64) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_is_sought_directly_first_and_through_its_relay_then() {
+    let (world, walls) = (World::new(), Walls::closed());
+    let mut hub = relay(&world, "hub").await;
+    let mut a = Node::start(behind(&walls, world.config("a"))).await;
+    let mut b = Node::start(behind(&walls, world.config("b"))).await;
+    attach(&mut a, &mut hub).await;
+    attach(&mut b, &mut hub).await;
+    reachable(&b, "hub").await;
+    let (direct, via) = (b.address.to_string(), format!("via {}", id("hub")));
+    let failed = |event| matches!(event, MeshEvent::DialFailed { spiffe_id } if spiffe_id == spiffe("b")).then_some(());
+    a.handle.seek(spiffe("b"), vec![direct.clone()]);
+    a.wait("that nobody was reached", failed).await;
+    for none in [vec![], vec!["via nobody".to_owned()], vec![format!("via {}", id("b"))]] {
+        a.handle.seek(spiffe("b"), none);
+        a.wait("that there is no way", failed).await;
+    }
+    a.handle.seek(spiffe("b"), vec![direct, via]);
+    let (to_b, to_a) = (up_by(&mut a, LinkPath::Relayed).await, up_by(&mut b, LinkPath::Relayed).await);
+    exchange(&a, to_b, &b, to_a).await;
+    assert_eq!(b.frame(to_a).await, b"there");
+    assert_eq!(a.frame(to_b).await, b"back");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_nodes_that_cannot_reach_each_other_link_through_a_relay_and_status_says_so() {
     let (world, walls) = (World::new(), Walls::closed());
     let mut hub = relay(&world, "hub").await;

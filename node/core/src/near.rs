@@ -47,7 +47,7 @@ impl NodeCore {
     /// After the authority chain or a restriction changed who is a member.
     pub(crate) fn tend_members(&mut self) {
         let at = (self.authority.index(), self.authority.revision());
-        if std::mem::replace(&mut self.near_at, Some(at)) == Some(at) {
+        if self.near_at.replace(at) == Some(at) {
             return;
         }
         let member = |(author, member): (&AuthorId, &cauldron_identity::authority::Member)| {

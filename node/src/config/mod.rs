@@ -172,6 +172,8 @@ pub struct Mesh {
     pub hub: bool,
     /// Whether it carries circuits between peers that cannot reach each other.
     pub relay: bool,
+    /// Relays through which others reach this node.
+    pub via: Vec<SpiffeId>,
     /// Whether peers without a post-quantum key exchange are let in.
     pub post_quantum: PostQuantum,
 }

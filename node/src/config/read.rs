@@ -134,8 +134,10 @@ fn mesh(r: &Reader<'_>) -> Option<Mesh> {
     let region = r.parsed("mesh.region", label, "write 1 to 63 of a-z, 0-9 and '-', such as \"eu-west\"");
     let (region, hub) = (region.unwrap_or_default(), r.flag("mesh.hub").unwrap_or(false));
     let relay = r.flag("mesh.relay").unwrap_or(false);
+    let id = |t: &str| SpiffeId::new(t).map_err(|e| e.to_string());
+    let via = r.list("mesh.via", id, "write SPIFFE IDs of hubs with mesh.relay = true").unwrap_or_default();
     let trust_domain = trust_domain?;
-    Some(Mesh { trust_domain, listen, advertise, join, first, charter, region, hub, relay, post_quantum })
+    Some(Mesh { trust_domain, listen, advertise, join, first, charter, region, hub, relay, via, post_quantum })
 }
 
 /// Where the mesh listens: each address once, and not more of them than there can be sockets.

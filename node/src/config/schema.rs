@@ -38,6 +38,7 @@ pub const KEYS: &[Key] = &[
     key("mesh.join", "list of text: host:port", "empty"),
     key("mesh.first", "true or false", "false"),
     key("mesh.relay", "true or false", "false"),
+    key("mesh.via", "list of text: spiffe://…", "empty"),
     key("mesh.post_quantum", "text: prefer or require", "prefer"),
     key("mesh.region", "text: 1 to 63 of a-z, 0-9 and '-'", "none: all of the mesh is one region"),
     key("mesh.hub", "true or false", "false; a mesh coordinator is one"),

@@ -58,7 +58,7 @@ use crate::run::root_keeper::RootKeeper;
 use crate::run::roots::{Roots, RootsWatch};
 use crate::run::site::SiteHolder;
 use crate::run::stop::StopSignal;
-use crate::run::wires::{Wires, keep_addresses, pump};
+use crate::run::wires::{Advertised, Wires, keep_addresses, pump};
 use crate::{clock, founding, keyfile, telemetry};
 
 pub(crate) use root_keeper::load_authority;
@@ -294,7 +294,12 @@ impl Running {
             .map_err(thread_failed)?;
         let refusals = Refusals::default();
         tokio::spawn(pump(events, node.clone(), refusals.clone()));
-        let advertised = config.mesh.advertise.iter().map(ToString::to_string).collect();
+        config.mesh.via.iter().for_each(|relay| mesh.reserve(relay.clone()));
+        let via = config.mesh.via.iter().map(|relay| format!("via {relay}"));
+        let advertised = Advertised {
+            configured: config.mesh.advertise.iter().map(ToString::to_string).collect(),
+            via: via.collect(),
+        };
         tokio::spawn(keep_addresses(mesh.clone(), node.clone(), advertised, stopped.clone()));
         let log = node.clone();
         tokio::spawn(async move {

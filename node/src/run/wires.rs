@@ -60,16 +60,25 @@ fn is_link_local(ip: IpAddr) -> bool {
     }
 }
 
+/// Where the configuration says that this node can be reached.
+pub(super) struct Advertised {
+    /// `host:port`; empty for the addresses that it listens on.
+    pub(super) configured: Vec<String>,
+    /// `via` and the SPIFFE ID of a relay.
+    pub(super) via: Vec<String>,
+}
+
 /// Tells the core where this node can be reached, as interfaces come and go.
 pub(super) async fn keep_addresses(
     mesh: MeshHandle,
     node: Handle,
-    configured: Vec<String>,
+    advertised: Advertised,
     mut stop: watch::Receiver<bool>,
 ) {
     let mut told = None;
     loop {
-        let now = addresses(&configured, &mesh.listen_addrs().await);
+        let mut now = addresses(&advertised.configured, &mesh.listen_addrs().await);
+        now.extend_from_slice(&advertised.via);
         if told.as_ref() != Some(&now) && !now.is_empty() {
             if node.input_async(Input::Addresses(now.clone())).await.is_err() {
                 return;

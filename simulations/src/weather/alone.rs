@@ -64,8 +64,7 @@ impl Weather {
 
     /// Weather in which a bug of isolation shows soon.
     fn favour_alone(&mut self, rng: &mut Rng) {
-        const BUGS: [&str; 6] = [
-            "isolation-without-grant",
+        const BUGS: [&str; 5] = [
             "horizon-ignored",
             "withdrawn-grant-stands",
             "one-local-person",

@@ -46,7 +46,7 @@ impl Weather {
         if planted::active("end-not-probed") {
             self.faults.executor_ms = None;
         }
-        if planted::active("lease-ignored") {
+        if planted::active("lease-ignored") || planted::active("isolation-without-grant") {
             self.lease_r1_ms = 20_000;
         }
         if planted::active("cut-change-stays") || planted::active("reissue-forgotten") {

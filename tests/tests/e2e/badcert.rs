@@ -59,9 +59,9 @@ fn the_adversary_gets_nowhere_and_the_node_says_why() {
 #[test]
 fn a_missing_peer_is_explained() {
     let mut mesh = Mesh::found_with(Plan { without_porto: true, ..Plan::default() });
-    mesh.hq.stop();
+    mesh.hq.kill9();
     cauldron_tests::eventually("lyon says what becomes of its calls", || {
         let ran = mesh.lyon.run(&["why", "hq"]);
-        ran.out.contains("is down") && ran.out.contains("calling 127.0.0.1")
+        ran.out.contains("is unreachable") && ran.out.contains("calling 127.0.0.1")
     });
 }

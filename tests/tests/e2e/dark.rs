@@ -17,7 +17,9 @@ fn while_hq_is_dark_lyon_proposes_and_says_what_waits_and_afterwards_all_converg
 
     mesh.hq.kill9();
     eventually("lyon sees that hq is gone", || {
-        mesh.lyon.items("/v1/peers").iter().any(|p| p["state"] == "unreachable")
+        let peers = mesh.lyon.items("/v1/peers");
+        let hq = peers.iter().find(|p| p["spiffe_id"].as_str().is_some_and(|id| id.ends_with("/coordinator/hq")));
+        hq.is_some_and(|p| p["state"] == "unreachable")
     });
     let by_hand = mesh.lyon.propose(BY_HAND, 600).expect("a site records without hq");
     mesh.log_lines(Mesh::attack(BY_AGENT));
