@@ -233,9 +233,9 @@ mod tests {
                     "svid": { "not_after": "2026-11-24T09:59:55Z" } }),
         ];
         expect![[r#"
-            PEER                                               STATE  AUTHOR        RTT    SVID ENDS  SURE
-            spiffe://acme.test/coordinator/hq                  up     abababababab  1.2 s  in 43 min  56.5 %
-            spiffe://acme.test/site/porto/node/porto\u{1b}[2J  never  -             -      5 s ago    -
+            PEER                                               STATE        AUTHOR        RTT    SVID ENDS  SURE
+            spiffe://acme.test/coordinator/hq                  alive        abababababab  1.2 s  in 43 min  56.5 %
+            spiffe://acme.test/site/porto/node/porto\u{1b}[2J  unreachable  -             -      5 s ago    -
         "#]]
         .assert_eq(&rows(&peers, PEERS, "no peers", now()));
         assert_eq!(rows(&[], PEERS, "no peers", now()), "no peers\n");

@@ -156,7 +156,7 @@ fn keys_in_the_wrong_place_are_recognised() {
               5:1  mesh.svid_lifetime is no key of this configuration
                    → did you mean `authority.svid_lifetime`?
               6:1  mesh.password is no key of this configuration
-                   → [mesh] has advertise, charter, first, join, listen, post_quantum, relay, trust_domain
+                   → [mesh] has advertise, charter, first, hub, join, listen, post_quantum, region, relay, trust_domain, via
               -    node.name is missing
                    → name this node: write 1 to 63 of a-z, 0-9 and '-', not at either end
             Hint: docs/configuration.md lists every key with its meaning, unit and default"#]],
