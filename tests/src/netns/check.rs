@@ -10,6 +10,9 @@ use serde_json::Value;
 use super::truth::{Fault, Truth};
 use super::watch::Sample;
 
+/// What it takes, milliseconds, until those who lost a member have told the others: two seconds of patience, and the way.
+const TOLD_MS: u64 = 5_000;
+
 /// What status may be behind, milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {
@@ -154,9 +157,24 @@ fn observer(look: &Look<'_>) -> Vec<Found> {
     for view in [&look.sample.own, &look.sample.sync].into_iter().chain(look.peers().filter(|p| !p["as_of"].is_null()))
     {
         let direct = view["observer"] == *own && view["source"] == "direct";
-        all.push(Found::of(direct, || format!("observer {}, source {}", view["observer"], view["source"])));
+        // Of a member without a link it may be somebody else's word.
+        let told = name(&view["observer"]).is_some() && view["observer"] != *own && view["source"] == "peer";
+        let may_be_told = view["connected_ms"].is_null() && view.get("behind").is_some();
+        all.push(Found::of(direct || (told && may_be_told), || {
+            format!("observer {}, source {}", view["observer"], view["source"])
+        }));
     }
     all
+}
+
+/// A member with a link that is not about to be given up.
+fn is_up(view: &Value) -> bool {
+    view["state"] == "alive" && !view["connected_ms"].is_null()
+}
+
+/// A member without a link of which others tell that it is there.
+fn is_told(view: &Value) -> bool {
+    view["state"] == "alive" && view["connected_ms"].is_null()
 }
 
 /// `as_of` is in the past, and `age_ms` is what lies between it and the answer.
@@ -190,7 +208,7 @@ fn fresh(look: &Look<'_>) -> Vec<Found> {
 /// A peer that is `up` has not been silent for longer than a dead one may go unnoticed.
 fn dead(look: &Look<'_>) -> Vec<Found> {
     look.each_peer(|look, peer, view| {
-        let silent = look.silent_ms(peer, &look.sample.node);
+        let silent = if is_told(view) { look.silent_to_all_ms(peer) } else { look.silent_ms(peer, &look.sample.node) };
         look.up_for_too_long(view, silent, look.bounds.dead_ms)
             .map_or(Found::Nothing, |why| why.map_or(Found::Held, |why| Found::Lie(format!("{peer} {why}"))))
     })
@@ -199,6 +217,9 @@ fn dead(look: &Look<'_>) -> Vec<Found> {
 /// A peer that is `up` has not been unable to hear the observer for twice as long.
 fn deaf(look: &Look<'_>) -> Vec<Found> {
     look.each_peer(|look, peer, view| {
+        if is_told(view) {
+            return Found::Nothing;
+        }
         let deaf = look.silent_ms(&look.sample.node, peer);
         look.up_for_too_long(view, deaf, look.bounds.deaf_ms)
             .map_or(Found::Nothing, |why| why.map_or(Found::Held, |why| Found::Lie(format!("{peer} {why}, deaf"))))
@@ -228,9 +249,13 @@ fn site(look: &Look<'_>) -> Vec<Found> {
         .collect()
 }
 
-/// Nobody was heard after he fell silent.
+/// Nobody was heard after he fell silent. Of a member that is lost, `as_of` is when it was.
 fn silent(look: &Look<'_>) -> Vec<Found> {
     look.each_peer(|look, peer, view| {
+        let told = is_told(view) && look.silent_to_all_ms(peer).is_none();
+        if view["state"] != "alive" || told {
+            return Found::Nothing;
+        }
         let own = &look.sample.node;
         let (Some(as_of), Some(since)) =
             (time(&view["as_of"]), look.truth.silent_since(peer, own, look.sample.asked_ms))
@@ -249,7 +274,7 @@ fn silent(look: &Look<'_>) -> Vec<Found> {
 /// A peer with a link was heard a short while ago: keep-alives see to that.
 fn heard(look: &Look<'_>) -> Vec<Found> {
     look.each_peer(|look, peer, view| {
-        if view["state"] != "up" {
+        if !is_up(view) {
             return Found::Nothing;
         }
         let (age, at_most) = (view["age_ms"].as_u64().unwrap_or(u64::MAX), look.bounds.heard_ms + look.slack_ms());
@@ -310,10 +335,10 @@ fn behind(look: &Look<'_>) -> Vec<Found> {
     look.each_peer(|look, peer, view| {
         let own = &look.sample.node;
         let Some(behind) = view["behind"].as_u64() else {
-            let unknown = view["state"] == "up" || view["behind"].is_null();
+            let unknown = is_up(view) || view["behind"].is_null();
             return if unknown { Found::Nothing } else { Found::Lie(format!("{peer} is behind {}", view["behind"])) };
         };
-        if view["state"] != "up" {
+        if !is_up(view) {
             return Found::Lie(format!("{peer} is {} and behind by {behind}", view["state"]));
         }
         let facts: u64 = look.scopes().map(|(_, facts)| facts).sum();
@@ -385,7 +410,7 @@ fn apart(samples: &[Sample], truth: &Truth, bounds: &Bounds, expected: &Expected
             let Some(calm) = truth.calm_since(own, peer, sample.answered_ms).filter(|_| paired) else { continue };
             judged += 1;
             let ends = (own.clone(), peer.to_owned());
-            if view["state"] == "up" {
+            if is_up(view) {
                 since.remove(&ends);
                 continue;
             }
@@ -460,14 +485,24 @@ impl<'l> Look<'l> {
         Some((self.sample.asked_ms - since).min(self.awake_ms()))
     }
 
+    /// For how long nobody could hear a node; none while somebody could, who may tell the others.
+    fn silent_to_all_ms(&self, from: &str) -> Option<u64> {
+        let nodes = self.truth.nodes();
+        let others = nodes.iter().map(|(node, _)| node).filter(|node| *node != from);
+        others.map(|to| self.silent_ms(from, to)).min().flatten()
+    }
+
     /// Nothing when there was no silence to notice yet; then whether it was noticed.
     fn up_for_too_long(&self, view: &Value, silent_ms: Option<u64>, bound_ms: u64) -> Option<Option<String>> {
         let for_ms = silent_ms?;
+        // Whoever has no link of its own hears it from those who had one.
+        let bound_ms = if is_up(view) { bound_ms } else { bound_ms + TOLD_MS };
         if for_ms <= bound_ms + self.slack_ms() {
             return None;
         }
         Some(
-            (view["state"] == "up").then(|| format!("is up, silent for {for_ms} ms (heard {} ms ago)", view["age_ms"])),
+            (view["state"] == "alive")
+                .then(|| format!("is up, silent for {for_ms} ms (heard {} ms ago)", view["age_ms"])),
         )
     }
 

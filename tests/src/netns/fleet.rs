@@ -312,7 +312,8 @@ impl Fleet {
     /// Whether a peer is `up` at a node.
     #[must_use]
     pub fn sees_up(&self, at: &str, peer: &str) -> bool {
-        self.peer(at, peer)["state"] == "up"
+        let line = self.peer(at, peer);
+        line["state"] == "alive" && !line["connected_ms"].is_null()
     }
 
     /// A node's line about a peer; null when it has none.

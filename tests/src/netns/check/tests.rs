@@ -38,7 +38,7 @@ fn honest(at: u64) -> Sample {
         value
     };
     let peer = |node: &str, site: Value| {
-        let view = json!({ "spiffe_id": id(node), "site": site, "state": "up", "behind": 0, "connected_ms": at - T0 - 500, "rtt_ms": 3 });
+        let view = json!({ "spiffe_id": id(node), "site": site, "state": "alive", "behind": 0, "connected_ms": at - T0 - 500, "rtt_ms": 3 });
         with(view, seen(at - 900))
     };
     let own = json!({ "spiffe_id": id("lyon"), "started": text(T0 + 200), "lease": { "age_ms": 4_000 } });
@@ -90,7 +90,7 @@ fn each_lie_is_found_by_the_invariant_that_it_breaks() {
     assert_eq!(said(|s| s.peers["items"][1]["source"] = json!("peer")), ["OBSERVER"]);
     assert_eq!(said(|s| s.peers["items"][1]["age_ms"] = json!(100)), ["AGE"]);
     assert_eq!(said(|s| s.sync["as_of"] = json!(text(T0 + 59_000))), ["AGE", "FRESH"]);
-    assert_eq!(said(|s| s.peers["items"][0]["state"] = json!("down")), ["BEHIND"]);
+    assert_eq!(said(|s| s.peers["items"][0]["state"] = json!("unreachable")), ["BEHIND"]);
     assert_eq!(said(|s| s.peers["items"][0]["connected_ms"] = json!(75_000)), ["LINK-AGE"]);
     assert_eq!(said(|s| s.peers["items"][0]["behind"] = json!(61)), ["BEHIND"]);
     assert_eq!(said(|s| s.own["started"] = json!(text(T0 + 30_000))), ["STARTED"]);
@@ -105,7 +105,7 @@ fn each_lie_is_found_by_the_invariant_that_it_breaks() {
 
     let apart = |at: u64| {
         let mut sample = honest(at);
-        (sample.peers["items"][0]["state"], sample.peers["items"][0]["behind"]) = (json!("down"), Value::Null);
+        (sample.peers["items"][0]["state"], sample.peers["items"][0]["behind"]) = (json!("unreachable"), Value::Null);
         sample
     };
     let all = |times: &[u64]| times.iter().map(|at| apart(T0 + at)).collect::<Vec<_>>();
@@ -181,7 +181,7 @@ fn a_peer_shown_up_although_it_fell_silent_long_ago_is_a_lie() {
     let mut sample = honest(at);
     sample.own["lease"]["age_ms"] = json!(16_000);
     let hq = &mut sample.peers["items"][0];
-    (hq["as_of"], hq["age_ms"], hq["state"]) = (json!(text(at - 15_000)), json!(15_000), json!("down"));
+    (hq["as_of"], hq["age_ms"], hq["state"]) = (json!(text(at - 15_000)), json!(15_000), json!("unreachable"));
     (hq["behind"], hq["connected_ms"], hq["rtt_ms"]) = (Value::Null, Value::Null, Value::Null);
     assert_eq!(found(&gone, &[sample.clone()]), ["CALLED"]);
     sample.peers["dialling"][0]["up"] = json!(false);
