@@ -8,7 +8,7 @@ use crate::board::{Board, Heard};
 use crate::dial::{Dials, Missing};
 use crate::limits::{
     ADDRESS_LEN_MAX, ADDRESSES_MAX, ANNOUNCE_MIN_MS, DIGEST_MS, DOUBT_MS, HELP_AFTER_MS, LINK_BURST, LINK_PER_S,
-    LINKS_AT_ONCE_MAX, OBSERVERS_MAX, REDIAL_MS_MAX, REDIAL_RING_MS_MAX, REFRESH_MS, SIGHT_AFTER_MS, SURPLUS_MS,
+    MEMBERS_AT_ONCE_MAX, OBSERVERS_MAX, REDIAL_MS_MAX, REDIAL_RING_MS_MAX, REFRESH_MS, SIGHT_AFTER_MS, SURPLUS_MS,
     SUSPECT_MS, TOPOLOGY_EVERY_MS, WAKE_MS, YIELD_MS,
 };
 use crate::member::Member;
@@ -288,7 +288,7 @@ impl MeshCore {
         let others = [self.dials.wake_ms(), self.spread.wake_ms(), refresh, answer, self.said_differs_at_ms()];
         let times = digests.chain(lost).chain(others.into_iter().flatten());
         let next = times.fold(topology, u64::min).max(now_ms + 1);
-        if self.links.len() > LINKS_AT_ONCE_MAX { next.next_multiple_of(WAKE_MS) } else { next }
+        if self.members.len() > MEMBERS_AT_ONCE_MAX { next.next_multiple_of(WAKE_MS) } else { next }
     }
 
     /// How a member stands, as far as can be told from here.

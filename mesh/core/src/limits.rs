@@ -25,10 +25,10 @@ pub const BUCKETS: usize = 32;
 
 /// From a statement that is new here to telling it on, at most, milliseconds: those who would tell the same hear it first.
 pub const SPREAD_MS_MAX: u64 = 200;
-/// With more links than this the core's timers fall on multiples of [`WAKE_MS`]: a node is woken for it 40 times a second at
+/// With more members than this the core's timers fall on multiples of [`WAKE_MS`]: a node is woken for it 40 times a second at
 /// most, however many it hears of.
-pub const LINKS_AT_ONCE_MAX: usize = 8;
-/// See [`LINKS_AT_ONCE_MAX`], milliseconds.
+pub const MEMBERS_AT_ONCE_MAX: usize = 32;
+/// See [`MEMBERS_AT_ONCE_MAX`], milliseconds.
 pub const WAKE_MS: u64 = 25;
 /// Between two statements about one member that are told on, milliseconds: whoever flaps does not cost everybody.
 pub const SPREAD_AGAIN_MS: u64 = 2_000;
