@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cauldron_identity::{AuthorId, planted};
 
-use crate::core::LinkId;
+use crate::io::LinkId;
 use crate::limits::{HEARD_FROM_MAX, OBSERVERS_MAX};
 use crate::statement::{Announce, Sealed, Sighting, Statement};
 

@@ -2,119 +2,20 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use cauldron_identity::{AuthorId, AuthorKey, Clock, MeshId, SpiffeId};
+use cauldron_identity::{AuthorId, AuthorKey, Clock, MeshId};
 
 use crate::board::{Board, Heard};
 use crate::dial::{Dials, Missing};
+use crate::io::{Config, Input, LinkId, Output, Stats, Why};
 use crate::limits::{
     ADDRESS_LEN_MAX, ADDRESSES_MAX, ANNOUNCE_MIN_MS, DIGEST_MS, DOUBT_MS, HELP_AFTER_MS, LINK_BURST, LINK_PER_S,
     MEMBERS_AT_ONCE_MAX, OBSERVERS_MAX, REDIAL_MS_MAX, REDIAL_RING_MS_MAX, REFRESH_MS, SIGHT_AFTER_MS, SURPLUS_MS,
-    SUSPECT_MS, TOPOLOGY_EVERY_MS, WAKE_MS, YIELD_MS,
+    TOPOLOGY_EVERY_MS, WAKE_MS, YIELD_MS,
 };
 use crate::member::Member;
-use crate::presence::{Presence, State};
 use crate::spread::{Bucket, Spread};
 use crate::statement::{Announce, Sighting, Statement};
 use crate::topology::{self, All, Known, Tie};
-
-/// A link, as the transport numbers it.
-pub type LinkId = u64;
-
-/// What a node is told of its place.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Config {
-    /// Its region; empty for the only one. At most [`crate::limits::REGION_LEN_MAX`] bytes.
-    pub region: String,
-    /// Whether it offers itself to the gateways of all sites. A mesh coordinator does anyway.
-    pub hub: bool,
-}
-
-/// What happens to the core.
-#[derive(Debug)]
-pub enum Input<'i> {
-    /// A peer that may be talked to is connected.
-    LinkUp {
-        /// The link.
-        link: LinkId,
-        /// Who it is.
-        peer: AuthorId,
-    },
-    /// It is not any more.
-    LinkDown {
-        /// The link.
-        link: LinkId,
-    },
-    /// One frame of this core's.
-    Frame {
-        /// From where.
-        link: LinkId,
-        /// Its bytes.
-        bytes: &'i [u8],
-    },
-    /// A dial that was asked for came to nothing.
-    DialFailed {
-        /// Whom it was to reach.
-        peer: AuthorId,
-    },
-    /// Where this node can be reached, best first: `host:port`, or `via <SPIFFE ID>` of a relay.
-    Addresses(Vec<String>),
-    /// Who is a member now.
-    Members(BTreeMap<AuthorId, Member>),
-    /// This node stops on purpose.
-    Leave,
-    /// The time asked for has come.
-    Tick,
-}
-
-/// What the core wants done.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Output {
-    /// Send one frame of this core's.
-    Send {
-        /// Where.
-        link: LinkId,
-        /// Its bytes.
-        bytes: Vec<u8>,
-    },
-    /// Try once to connect; answered by [`Input::LinkUp`] or [`Input::DialFailed`].
-    Dial {
-        /// Whom.
-        peer: AuthorId,
-        /// Its name: whoever else answers is to be refused.
-        spiffe_id: SpiffeId,
-        /// Where, best first.
-        addresses: Vec<String>,
-    },
-    /// End a link.
-    Close {
-        /// Which.
-        link: LinkId,
-        /// Why.
-        why: Why,
-    },
-}
-
-/// Why a link ends.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Why {
-    /// Nobody needs it any more.
-    Surplus,
-    /// The peer sent what cannot be read or believed.
-    Bad(String),
-}
-
-/// Counted as it happens.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Stats {
-    /// Statements that were new here.
-    pub new: u64,
-    /// Those that were known already.
-    pub known: u64,
-    /// Those that were not looked at: too many at once, or of somebody whom the peer may not speak of.
-    pub dropped: u64,
-    /// Attempts to connect.
-    pub dials: u64,
-}
 
 #[derive(Debug)]
 pub(crate) struct Link {
@@ -131,10 +32,11 @@ pub(crate) struct Link {
     ours: bool,
 }
 
+/// A peer whose link was lost: when, and whether that was said.
 #[derive(Debug, Clone, Copy)]
-struct Lost {
-    boot_ms: u64,
-    wall_ms: u64,
+pub(crate) struct Lost {
+    pub(crate) boot_ms: u64,
+    pub(crate) wall_ms: u64,
     told: bool,
 }
 
@@ -157,7 +59,7 @@ pub struct MeshCore {
     said: Option<(Announce, u64)>,
     /// It has to say more than that: its number, and not before.
     pub(crate) answer: Option<(u64, u64)>,
-    lost: BTreeMap<AuthorId, Lost>,
+    pub(crate) lost: BTreeMap<AuthorId, Lost>,
     doubted: BTreeMap<AuthorId, u64>,
     dials: Dials,
     wanted: BTreeMap<AuthorId, Tie>,
@@ -291,72 +193,7 @@ impl MeshCore {
         if self.members.len() > MEMBERS_AT_ONCE_MAX { next.next_multiple_of(WAKE_MS) } else { next }
     }
 
-    /// How a member stands, as far as can be told from here.
-    #[must_use]
-    pub fn presence(&self, author: &AuthorId, now: &Clock) -> Presence {
-        let seen = |state, as_of_ms, observer| Presence { state, as_of_ms, observer };
-        if !self.members.get(author).is_some_and(|m| m.counts) {
-            return seen(State::Quarantined, None, None);
-        }
-        if self.is_linked(author) {
-            return seen(State::Alive, Some(now.wall_ms), Some(self.me));
-        }
-        let announce = self.board.announce(author);
-        // What it says of itself may be dated by a clock that is ahead: it was seen when it came here at the latest.
-        let said = announce.map(|a| a.said.as_of_ms.min(a.heard_wall_ms));
-        if let Some(leaving) = announce.filter(|a| a.said.leaving) {
-            return seen(State::Departed, said, Some(leaving.said.author));
-        }
-        if let Some(lost) = self.lost.get(author) {
-            let heard_since = announce.is_some_and(|a| a.heard_ms > lost.boot_ms);
-            if !heard_since {
-                let fresh = now.boottime_ms < lost.boot_ms + SUSPECT_MS;
-                let state = if fresh { State::Suspect } else { State::Unreachable };
-                return seen(state, Some(lost.wall_ms), Some(self.me));
-            }
-        }
-        if let Some(sighting) = self.board.lost_by(author) {
-            let as_of_ms = sighting.said.as_of_ms.min(sighting.heard_wall_ms);
-            return seen(State::Unreachable, Some(as_of_ms), Some(sighting.said.observer));
-        }
-        let state = match announce {
-            Some(_) if self.would_hear_of(author) => State::Alive,
-            _ => State::Unreachable,
-        };
-        seen(state, said, announce.map(|a| a.said.author))
-    }
-
-    /// Whether this node would be told that a member is gone: it is connected with some who would know.
-    fn would_hear_of(&self, author: &AuthorId) -> bool {
-        let (Some(member), Some(own)) = (self.members.get(author), self.members.get(&self.me)) else { return false };
-        let neighbours = || self.links.values().filter_map(|l| self.members.get_key_value(&l.peer));
-        let inside = || neighbours().filter(|(_, m)| own.site.is_some() && m.site == own.site);
-        if own.site.is_some() && member.site == own.site {
-            return inside().next().is_some();
-        }
-        let abroad = |a: &AuthorId| self.board.announce(a).is_some_and(|k| k.said.gateway && k.said.outside);
-        let outside = neighbours().any(|(_, m)| own.site.is_none() || m.site != own.site);
-        if !outside && !inside().any(|(a, _)| abroad(a)) {
-            return false;
-        }
-        // A site is heard of through its gateways.
-        member.site.is_none() || self.board.announces().any(|k| self.speaks_for(&k.said, member.site.as_deref()))
-    }
-
-    fn speaks_for(&self, announce: &Announce, site: Option<&str>) -> bool {
-        let gateway = &announce.author;
-        let of_site = self.members.get(gateway).is_some_and(|m| m.counts && m.site.as_deref() == site);
-        let lost = self
-            .lost
-            .get(gateway)
-            .is_some_and(|lost| self.board.announce(gateway).is_none_or(|a| a.heard_ms <= lost.boot_ms));
-        of_site
-            && announce.gateway
-            && !announce.leaving
-            && (self.is_linked(gateway) || (!lost && self.board.lost_by(gateway).is_none()))
-    }
-
-    fn is_linked(&self, author: &AuthorId) -> bool {
+    pub(crate) fn is_linked(&self, author: &AuthorId) -> bool {
         self.links.values().any(|l| l.peer == *author)
     }
 
@@ -446,7 +283,7 @@ impl MeshCore {
         self.say(key, Statement::Announce(next));
     }
 
-    /// Says which peers were lost, unless enough others did. A node that lost all of them says nothing: it was lost itself.
+    /// Says which peers were lost, unless enough others did; not while there is nobody to be told.
     fn sight(&mut self, key: &AuthorKey) {
         if self.links.is_empty() {
             return;

@@ -17,6 +17,7 @@
 mod board;
 mod core;
 mod dial;
+mod io;
 pub mod limits;
 mod member;
 mod presence;
@@ -28,7 +29,8 @@ mod wire;
 #[cfg(test)]
 mod tests;
 
-pub use crate::core::{Config, Input, LinkId, MeshCore, Output, Stats, Why};
+pub use crate::core::MeshCore;
+pub use io::{Config, Input, LinkId, Output, Stats, Why};
 pub use member::Member;
 pub use presence::{Presence, State};
 pub use statement::{Announce, BadStatement, Sealed, Sighting, Statement};

@@ -1,6 +1,10 @@
 //! Who is there, as seen from here.
 
-use cauldron_identity::AuthorId;
+use cauldron_identity::{AuthorId, Clock};
+
+use crate::core::MeshCore;
+use crate::limits::SUSPECT_MS;
+use crate::statement::Announce;
 
 /// How a member stands, as far as this node can tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,4 +44,71 @@ pub struct Presence {
     pub as_of_ms: Option<u64>,
     /// Who saw it: this node, the member itself, or a peer that lost it. None when nobody did.
     pub observer: Option<AuthorId>,
+}
+
+impl MeshCore {
+    /// How a member stands, as far as can be told from here.
+    #[must_use]
+    pub fn presence(&self, author: &AuthorId, now: &Clock) -> Presence {
+        let seen = |state, as_of_ms, observer| Presence { state, as_of_ms, observer };
+        if !self.members.get(author).is_some_and(|m| m.counts) {
+            return seen(State::Quarantined, None, None);
+        }
+        if self.is_linked(author) {
+            return seen(State::Alive, Some(now.wall_ms), Some(self.me));
+        }
+        let announce = self.board.announce(author);
+        // What it says of itself may be dated by a clock that is ahead: it was seen when it came here at the latest.
+        let said = announce.map(|a| a.said.as_of_ms.min(a.heard_wall_ms));
+        if let Some(leaving) = announce.filter(|a| a.said.leaving) {
+            return seen(State::Departed, said, Some(leaving.said.author));
+        }
+        if let Some(lost) = self.lost.get(author) {
+            let heard_since = announce.is_some_and(|a| a.heard_ms > lost.boot_ms);
+            if !heard_since {
+                let fresh = now.boottime_ms < lost.boot_ms + SUSPECT_MS;
+                let state = if fresh { State::Suspect } else { State::Unreachable };
+                return seen(state, Some(lost.wall_ms), Some(self.me));
+            }
+        }
+        if let Some(sighting) = self.board.lost_by(author) {
+            let as_of_ms = sighting.said.as_of_ms.min(sighting.heard_wall_ms);
+            return seen(State::Unreachable, Some(as_of_ms), Some(sighting.said.observer));
+        }
+        let state = match announce {
+            Some(_) if self.would_hear_of(author) => State::Alive,
+            _ => State::Unreachable,
+        };
+        seen(state, said, announce.map(|a| a.said.author))
+    }
+
+    /// Whether this node would be told that a member is gone: it is connected with some who would know.
+    fn would_hear_of(&self, author: &AuthorId) -> bool {
+        let (Some(member), Some(own)) = (self.members.get(author), self.members.get(&self.me)) else { return false };
+        let neighbours = || self.links.values().filter_map(|l| self.members.get_key_value(&l.peer));
+        let inside = || neighbours().filter(|(_, m)| own.site.is_some() && m.site == own.site);
+        if own.site.is_some() && member.site == own.site {
+            return inside().next().is_some();
+        }
+        let abroad = |a: &AuthorId| self.board.announce(a).is_some_and(|k| k.said.gateway && k.said.outside);
+        let outside = neighbours().any(|(_, m)| own.site.is_none() || m.site != own.site);
+        if !outside && !inside().any(|(a, _)| abroad(a)) {
+            return false;
+        }
+        // A site is heard of through its gateways.
+        member.site.is_none() || self.board.announces().any(|k| self.speaks_for(&k.said, member.site.as_deref()))
+    }
+
+    fn speaks_for(&self, announce: &Announce, site: Option<&str>) -> bool {
+        let gateway = &announce.author;
+        let of_site = self.members.get(gateway).is_some_and(|m| m.counts && m.site.as_deref() == site);
+        let lost = self
+            .lost
+            .get(gateway)
+            .is_some_and(|lost| self.board.announce(gateway).is_none_or(|a| a.heard_ms <= lost.boot_ms));
+        of_site
+            && announce.gateway
+            && !announce.leaving
+            && (self.is_linked(gateway) || (!lost && self.board.lost_by(gateway).is_none()))
+    }
 }

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use cauldron_identity::{AuthorId, planted};
 
 use crate::board::{Heard, Taken};
-use crate::core::{LinkId, MeshCore, Output, Why};
+use crate::core::MeshCore;
+use crate::io::{LinkId, Output, Why};
 use crate::limits::{
     ANNOUNCE_MIN_MS, BUCKETS, DIGEST_IDLE_MS, DIGEST_MS, HAVE_MAX, REFUTE_MS, REGION_BURST, REGION_PER_S,
     SIGHTINGS_BURST, SIGHTINGS_MS, SITE_FULL_MAX, SPREAD_AGAIN_MS, SPREAD_MS_MAX, STATEMENTS_LEN_MAX,
