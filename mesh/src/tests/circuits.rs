@@ -44,6 +44,17 @@ pub(super) async fn reachable(node: &Node, through: &str) {
     timeout(PATIENCE, held).await.expect("the relay keeps a way open");
 }
 
+/// A relay, and two nodes that are linked with it; the second can be reached through it.
+pub(super) async fn beside_a_relay(world: &World, walls: &Walls) -> (Node, Node, Node) {
+    let mut hub = relay(world, "hub").await;
+    let mut a = Node::start(behind(walls, world.config("a"))).await;
+    let mut b = Node::start(behind(walls, world.config("b"))).await;
+    attach(&mut a, &mut hub).await;
+    attach(&mut b, &mut hub).await;
+    reachable(&b, "hub").await;
+    (hub, a, b)
+}
+
 pub(super) async fn up_by(node: &mut Node, wanted: LinkPath) -> u64 {
     node.wait("a link", |event| match event {
         MeshEvent::LinkUp { link, path, .. } => {
@@ -63,12 +74,7 @@ async fn exchange(a: &Node, to_b: u64, b: &Node, to_a: u64) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_member_is_sought_directly_first_and_through_its_relay_then() {
     let (world, walls) = (World::new(), Walls::closed());
-    let mut hub = relay(&world, "hub").await;
-    let mut a = Node::start(behind(&walls, world.config("a"))).await;
-    let mut b = Node::start(behind(&walls, world.config("b"))).await;
-    attach(&mut a, &mut hub).await;
-    attach(&mut b, &mut hub).await;
-    reachable(&b, "hub").await;
+    let (_hub, mut a, mut b) = beside_a_relay(&world, &walls).await;
     let (direct, via) = (b.address.to_string(), format!("via {}", id("hub")));
     let failed = |event| matches!(event, MeshEvent::DialFailed { spiffe_id } if spiffe_id == spiffe("b")).then_some(());
     a.handle.seek(spiffe("b"), vec![direct.clone()]);
@@ -87,12 +93,7 @@ async fn a_member_is_sought_directly_first_and_through_its_relay_then() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_nodes_that_cannot_reach_each_other_link_through_a_relay_and_status_says_so() {
     let (world, walls) = (World::new(), Walls::closed());
-    let mut hub = relay(&world, "hub").await;
-    let mut a = Node::start(behind(&walls, world.config("a"))).await;
-    let mut b = Node::start(behind(&walls, world.config("b"))).await;
-    attach(&mut a, &mut hub).await;
-    attach(&mut b, &mut hub).await;
-    reachable(&b, "hub").await;
+    let (hub, mut a, mut b) = beside_a_relay(&world, &walls).await;
     a.handle.dial_through(spiffe("hub"), spiffe("b"));
     let (to_b, to_a) = (up_by(&mut a, LinkPath::Relayed).await, up_by(&mut b, LinkPath::Relayed).await);
     exchange(&a, to_b, &b, to_a).await;
@@ -161,12 +162,7 @@ async fn without_a_relay_a_way_or_a_link_the_reason_is_a_sentence() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn behind_nats_a_relayed_link_becomes_a_direct_one_and_the_circuit_goes() {
     let (world, walls) = (World::new(), Walls::nats());
-    let mut hub = relay(&world, "hub").await;
-    let mut a = Node::start(behind(&walls, world.config("a"))).await;
-    let mut b = Node::start(behind(&walls, world.config("b"))).await;
-    attach(&mut a, &mut hub).await;
-    attach(&mut b, &mut hub).await;
-    reachable(&b, "hub").await;
+    let (_hub, mut a, mut b) = beside_a_relay(&world, &walls).await;
     a.handle.dial_through(spiffe("hub"), spiffe("b"));
     let (mut to_b, mut to_a) = (0, 0);
     for (node, link) in [(&mut a, &mut to_b), (&mut b, &mut to_a)] {

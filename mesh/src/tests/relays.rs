@@ -1,6 +1,6 @@
 //! What a relay serves, to whom, and how much of it.
 
-use super::circuits::{attach, behind, reachable, relay, spiffe, up_by};
+use super::circuits::{attach, behind, beside_a_relay, reachable, relay, spiffe, up_by};
 use super::walls::Walls;
 use super::*;
 use crate::LinkPath;
@@ -69,12 +69,7 @@ async fn a_relay_carries_so_many_circuits_of_one_member_and_no_more() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_circuit_that_carried_its_share_ends_and_is_dialled_again() {
     let (world, walls) = (World::new(), Walls::closed());
-    let mut hub = relay(&world, "hub").await;
-    let mut a = Node::start(behind(&walls, world.config("a"))).await;
-    let mut b = Node::start(behind(&walls, world.config("b"))).await;
-    attach(&mut a, &mut hub).await;
-    attach(&mut b, &mut hub).await;
-    reachable(&b, "hub").await;
+    let (hub, mut a, mut b) = beside_a_relay(&world, &walls).await;
     a.handle.dial_through(spiffe("hub"), spiffe("b"));
     let (to_b, to_a) = (up_by(&mut a, LinkPath::Relayed).await, up_by(&mut b, LinkPath::Relayed).await);
     let frame = vec![7; crate::limits::FRAME_BYTES_MAX];

@@ -5,13 +5,11 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
-
 use super::truth::{Fault, Truth};
 use super::watch::Sample;
+use look::{Look, is_told, is_up, name, scopes, time};
 
-/// What it takes, milliseconds, until those who lost a member have told the others: two seconds of patience, and the way.
-const TOLD_MS: u64 = 5_000;
+mod look;
 
 /// What status may be behind, milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,14 +80,6 @@ impl Found {
     fn of(holds: bool, why: impl FnOnce() -> String) -> Self {
         if holds { Self::Held } else { Self::Lie(why()) }
     }
-}
-
-/// One answer with what it is judged by.
-struct Look<'l> {
-    sample: &'l Sample,
-    truth: &'l Truth,
-    bounds: &'l Bounds,
-    expected: &'l Expected,
 }
 
 type Invariant = for<'l> fn(&Look<'l>) -> Vec<Found>;
@@ -165,16 +155,6 @@ fn observer(look: &Look<'_>) -> Vec<Found> {
         }));
     }
     all
-}
-
-/// A member with a link that is not about to be given up.
-fn is_up(view: &Value) -> bool {
-    view["state"] == "alive" && !view["connected_ms"].is_null()
-}
-
-/// A member without a link of which others tell that it is there.
-fn is_told(view: &Value) -> bool {
-    view["state"] == "alive" && view["connected_ms"].is_null()
 }
 
 /// `as_of` is in the past, and `age_ms` is what lies between it and the answer.
@@ -441,92 +421,6 @@ fn regressed(samples: &[Sample]) -> Vec<Lie> {
         }
     }
     found
-}
-
-impl<'l> Look<'l> {
-    fn peers(&self) -> impl Iterator<Item = &'l Value> {
-        self.sample.peers["items"].as_array().into_iter().flatten()
-    }
-
-    fn sites(&self) -> impl Iterator<Item = &'l Value> {
-        self.sample.sites["items"].as_array().into_iter().flatten()
-    }
-
-    fn scopes(&self) -> impl Iterator<Item = (&'l str, u64)> {
-        scopes(self.sample)
-    }
-
-    fn each_peer(&self, judge: impl Fn(&Self, &str, &'l Value) -> Found) -> Vec<Found> {
-        let known: Vec<String> = self.truth.nodes().into_iter().map(|(node, _)| node).collect();
-        self.peers()
-            .map(|view| match name(&view["spiffe_id"]).filter(|peer| known.iter().any(|k| k == peer)) {
-                Some(peer) => judge(self, peer, view),
-                None => Found::Lie(format!("nobody knows {}", view["spiffe_id"])),
-            })
-            .collect()
-    }
-
-    /// What the machine took longer of late: while it is too busy for this process, it is for the nodes.
-    fn slack_ms(&self) -> u64 {
-        let from = self.sample.asked_ms.saturating_sub(self.bounds.deaf_ms + self.bounds.dead_ms);
-        self.bounds.slack_ms + self.truth.stalled_ms(from, self.sample.answered_ms)
-    }
-
-    /// For how long the observer has gone on since it last stood still: who did cannot have noticed anything meanwhile, and what
-    /// it says is dated.
-    fn awake_ms(&self) -> u64 {
-        let frozen = Fault::Frozen(self.sample.node.clone());
-        self.sample.asked_ms - self.truth.ended(&frozen, self.sample.asked_ms).unwrap_or(0)
-    }
-
-    /// For how long nothing that `from` sends could reach `to`, in the time of the observer; none if something could.
-    fn silent_ms(&self, from: &str, to: &str) -> Option<u64> {
-        let since = self.truth.silent_since(from, to, self.sample.asked_ms)?;
-        Some((self.sample.asked_ms - since).min(self.awake_ms()))
-    }
-
-    /// For how long nobody could hear a node; none while somebody could, who may tell the others.
-    fn silent_to_all_ms(&self, from: &str) -> Option<u64> {
-        let nodes = self.truth.nodes();
-        let others = nodes.iter().map(|(node, _)| node).filter(|node| *node != from);
-        others.map(|to| self.silent_ms(from, to)).min().flatten()
-    }
-
-    /// Nothing when there was no silence to notice yet; then whether it was noticed.
-    fn up_for_too_long(&self, view: &Value, silent_ms: Option<u64>, bound_ms: u64) -> Option<Option<String>> {
-        let for_ms = silent_ms?;
-        // Whoever has no link of its own hears it from those who had one.
-        let bound_ms = if is_up(view) { bound_ms } else { bound_ms + TOLD_MS };
-        if for_ms <= bound_ms + self.slack_ms() {
-            return None;
-        }
-        Some(
-            (view["state"] == "alive")
-                .then(|| format!("is up, silent for {for_ms} ms (heard {} ms ago)", view["age_ms"])),
-        )
-    }
-
-    /// Members without a site are the mesh's coordinators.
-    fn coordinators(&self) -> Vec<String> {
-        let without = self.peers().filter(|view| view["site"].is_null());
-        without.filter_map(|view| name(&view["spiffe_id"]).map(str::to_owned)).collect()
-    }
-}
-
-fn scopes(sample: &Sample) -> impl Iterator<Item = (&str, u64)> {
-    let all = sample.sync["scopes"].as_array().into_iter().flatten();
-    all.filter_map(|scope| Some((scope["scope"].as_str()?, scope["facts"].as_u64()?)))
-}
-
-/// The last part of a SPIFFE ID is what the test calls the node.
-fn name(spiffe_id: &Value) -> Option<&str> {
-    spiffe_id.as_str()?.rsplit('/').next()
-}
-
-/// RFC 3339 as milliseconds since the Unix epoch.
-fn time(value: &Value) -> Option<u64> {
-    let moment: jiff::Timestamp = value.as_str()?.parse().ok()?;
-    u64::try_from(moment.as_millisecond()).ok()
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! The checker believes what is so, and finds each lie.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
 
