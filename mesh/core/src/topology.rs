@@ -96,8 +96,8 @@ fn members_of(all: &All<'_>, site: &str) -> Vec<AuthorId> {
     all.iter().filter(|(_, k)| k.site == Some(site)).map(|(a, _)| *a).collect()
 }
 
-/// Everybody else, up to `full_max`; of more, those 1, 2, 4, 8, … places on in the circle: any two are joined over a few, and
-/// each is held by two at least.
+/// Everybody else, up to `full_max`; of more, those 1, 2, 4, 8, … places on in the circle: any two are joined over a few,
+/// while few are gone: nobody stands in for those.
 fn circle(all: Vec<AuthorId>, me: &AuthorId, full_max: usize) -> Vec<AuthorId> {
     if all.len() <= full_max {
         return all;
