@@ -105,11 +105,12 @@ impl Sync {
         for told in shared {
             let ours = log.state_hash(&told.scope);
             if ours == told.digest {
+                l.told_of(now_ms, &told.scope, false);
                 // What was pushed or told is not acknowledged one by one; this says that all of it is there.
                 if l.agrees(&told.scope, ours) {
                     for head in log.vector(&told.scope) {
                         let (author, incarnation) = (head.author, head.incarnation);
-                        l.note(log, ChainId { scope: told.scope.clone(), author, incarnation }, head.seq, head.id);
+                        l.note(now_ms, log, ChainId { scope: told.scope.clone(), author, incarnation }, head.seq, head.id);
                     }
                 }
                 continue;

@@ -31,7 +31,7 @@ impl Sync {
                 if announces {
                     l.require(chain.clone(), head.seq, head.id);
                 }
-                if !l.note(log, chain, head.seq, head.id) {
+                if !l.note(now_ms, log, chain, head.seq, head.id) {
                     self.stats.over_limit += 1;
                 }
             }
@@ -60,9 +60,9 @@ impl Sync {
         let request = frame.request.and_then(|id| l.answered(id));
         let offer = match request {
             Some((request, _)) if frame.facts.is_empty() => return self.unmet(now_ms, link, request),
-            Some((request, _)) => asked(l, log, &request, frame.facts),
+            Some((request, _)) => asked(now_ms, l, log, &request, frame.facts),
             None if !l.orphans.may_come(now_ms) => return self.dropped(link),
-            None => pushed(l, log, frame.facts),
+            None => pushed(now_ms, l, log, frame.facts),
         };
         let Usable { facts, unasked, unasked_bytes, foreign } = match offer {
             Ok(usable) => usable,
@@ -107,7 +107,7 @@ impl Sync {
         if end >= request.to.saturating_add(VOUCH_SPAN) {
             return self.refused(link, &Refusal::Hole { seq: request.to + 1 });
         }
-        l.note(log, request.chain.clone(), end, last.id());
+        l.note(now_ms, log, request.chain.clone(), end, last.id());
         self.stats.ranges += 1;
         *self.ranges.entry(request.chain.clone()).or_default() += 1;
         self.outputs.push_back(SyncOutput::OfferRange { link, chain: request.chain, from: request.from, facts });
@@ -217,7 +217,7 @@ struct Usable {
 }
 
 /// An answer is the range that was asked for, from its start and without a hole; it may be shorter.
-fn asked(l: &mut Link, log: &FactLog, request: &Request, facts: Vec<SealedFact>) -> Result<Usable, Refusal> {
+fn asked(now_ms: u64, l: &mut Link, log: &FactLog, request: &Request, facts: Vec<SealedFact>) -> Result<Usable, Refusal> {
     let mut usable = Usable { facts: Vec::new(), unasked: 0, unasked_bytes: 0, foreign: 0 };
     for (seq, fact) in (request.from..).zip(facts) {
         let header = fact.peek()?;
@@ -225,7 +225,7 @@ fn asked(l: &mut Link, log: &FactLog, request: &Request, facts: Vec<SealedFact>)
             return Err(Refusal::Hole { seq });
         }
         let id = fact.id();
-        l.note(log, request.chain.clone(), seq, id);
+        l.note(now_ms, log, request.chain.clone(), seq, id);
         usable.facts.push((request.chain.clone(), id, fact));
     }
     Ok(usable)
@@ -234,7 +234,7 @@ fn asked(l: &mut Link, log: &FactLog, request: &Request, facts: Vec<SealedFact>)
 /// The part of a push that can be used: the next facts of their chains, second branches, and what is held without a
 /// signature known to be good. Of the rest it is noted that the peer has them, so that they are asked for when their turn
 /// comes.
-fn pushed(l: &mut Link, log: &FactLog, facts: Vec<SealedFact>) -> Result<Usable, Refusal> {
+fn pushed(now_ms: u64, l: &mut Link, log: &FactLog, facts: Vec<SealedFact>) -> Result<Usable, Refusal> {
     let open = l.is_open(log);
     let mut usable = Usable { facts: Vec::new(), unasked: 0, unasked_bytes: 0, foreign: 0 };
     for fact in facts {
@@ -249,7 +249,7 @@ fn pushed(l: &mut Link, log: &FactLog, facts: Vec<SealedFact>) -> Result<Usable,
         let next = log.held(&chain) + 1 + in_frame;
         let other = log.id_at(&chain, header.seq) != Some(id) || !log.is_seen(&chain, header.seq);
         let fits = header.seq == next || (header.seq < next && other);
-        l.note(log, chain.clone(), header.seq, id);
+        l.note(now_ms, log, chain.clone(), header.seq, id);
         if fits && (open || chain.scope.lane() != Lane::Data) {
             usable.facts.push((chain, id, fact));
         } else {

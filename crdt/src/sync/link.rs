@@ -6,6 +6,7 @@ use cauldron_identity::{AuthorId, Digest, FactId, Lane, Scope};
 
 use super::beat::Beat;
 use super::fair::Turns;
+use super::lag::Moved;
 use super::orphans::Orphans;
 use super::wire::{Part, Range};
 use crate::limits::{
@@ -90,6 +91,10 @@ pub(super) struct Link {
     agreed: BTreeMap<Scope, Digest>,
     pub again_ms: Option<u64>,
     progress_ms: u64,
+    /// When it came up.
+    pub up_ms: u64,
+    /// What the peer said of each scope, and when.
+    pub moved: BTreeMap<Scope, Moved>,
     /// Requests that timed out since the last progress.
     pub timeouts: u32,
 }
@@ -129,6 +134,8 @@ impl Link {
             agreed: BTreeMap::new(),
             again_ms: None,
             progress_ms: now_ms,
+            up_ms: now_ms,
+            moved: BTreeMap::new(),
             timeouts: 0,
         }
     }
@@ -143,6 +150,7 @@ impl Link {
         self.late.retain(|(_, request)| scopes.contains(&request.chain.scope));
         self.mends_asked.retain(|(chain, _)| scopes.contains(&chain.scope));
         self.told.retain(|scope, _| scopes.contains(scope));
+        self.moved.retain(|scope, _| scopes.contains(scope));
         self.agreed.retain(|scope, _| scopes.contains(scope));
         self.wanted.retain(|chain| scopes.contains(&chain.scope));
         self.probes.retain(|chain| scopes.contains(&chain.scope));
@@ -155,7 +163,8 @@ impl Link {
     ///
     /// The highest position counts, except that one which is missing here is not hidden by a higher one which is not:
     /// beyond a known fork nothing is missing, and below it the branches may differ as well.
-    pub fn note(&mut self, log: &FactLog, chain: ChainId, seq: u64, id: FactId) -> bool {
+    pub fn note(&mut self, now_ms: u64, log: &FactLog, chain: ChainId, seq: u64, id: FactId) -> bool {
+        self.told_of(now_ms, &chain.scope, self.remote_seq(&chain) < seq);
         if self.remote.len() >= HEADS_PER_LINK_MAX && !self.remote.contains_key(&chain) {
             return false;
         }
@@ -173,6 +182,16 @@ impl Link {
     /// The highest position the peer is known to hold.
     pub fn remote_seq(&self, chain: &ChainId) -> u64 {
         self.remote.get(chain).map_or(0, |(seq, _)| *seq)
+    }
+
+    /// The highest position of each chain that the peer is known to hold, and the fact there.
+    pub fn remote(&self) -> &BTreeMap<ChainId, (u64, FactId)> {
+        &self.remote
+    }
+
+    /// When something new last came of this link.
+    pub fn progress_ms(&self) -> u64 {
+        self.progress_ms
     }
 
     /// Whether something at this peer is still missing here.

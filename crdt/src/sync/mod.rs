@@ -31,6 +31,7 @@ mod beat;
 mod bulk;
 mod fair;
 mod hold;
+mod lag;
 mod link;
 mod orphans;
 mod spread;
@@ -41,6 +42,8 @@ mod wire;
 mod world;
 
 pub use bulk::{packed, unpacked};
+use lag::Gone;
+pub use lag::Lag;
 use hold::Holds;
 use link::Link;
 use wire::{Frame, Refused};
@@ -244,6 +247,7 @@ pub struct Sync {
     /// Ranges given to the log and not answered yet, by chain.
     ranges: BTreeMap<ChainId, u32>,
     holds: Holds,
+    gone: Gone,
     /// Links that ask, want to ask, or are being served: the others have nothing to do between two alarms.
     active: BTreeSet<LinkId>,
     /// When each link is to be looked at next, soonest first.
@@ -368,6 +372,7 @@ impl Sync {
     /// Forgets a link. Answers that are still to come for its facts count for nobody.
     fn forget(&mut self, link: LinkId) {
         if let Some(l) = self.links.remove(&link) {
+            self.gone.note(&l);
             self.alarms.remove(&(l.alarm_ms, link));
             self.active.remove(&link);
         }

@@ -27,6 +27,9 @@ impl Sync {
         let mut pushes = 0;
         for (_, link) in readers {
             let Some(l) = self.links.get_mut(&link) else { continue };
+            if l.remote_seq(&chain) + 1 == seq {
+                l.falls_behind(now_ms, &chain.scope);
+            }
             let has = l.remote_seq(&chain).max(l.pushed.get(&chain).copied().unwrap_or(0));
             if pushes < PUSH_FANOUT && has + 1 == seq && alone {
                 pushes += 1;

@@ -3,6 +3,7 @@ use proptest::prelude::*;
 use super::wire::{Facts, Have, Range, ScopeHeads, Want};
 use super::world::{Up, World};
 use super::*;
+use crate::limits::STANDSTILL_MS;
 use crate::log::Head;
 use crate::testing::{MESH, draft, key, scopes};
 
@@ -28,6 +29,7 @@ fn weather(world: &mut World, steps: u64, star: bool, forks: bool) {
         }
         let pause = world.dice.roll(1_500);
         world.run_until(world.now_ms + pause);
+        world.nobody_is_flattered();
     }
 }
 
@@ -83,6 +85,39 @@ proptest! {
             world.connect(0, 1);
         }
     }
+}
+
+/// What the peer says of itself is all that is known, and a link over which nothing moves is shown as such.
+#[test]
+fn who_says_nothing_is_behind_and_then_stalled_and_is_remembered_when_it_is_gone() {
+    let mut world = World::new(2, 1, 0, 10);
+    let scope = Scope::mesh();
+    world.connect(0, 1);
+    world.write(1, &scope);
+    world.run_until(30_000);
+    let mesh = |world: &World| world.lags(0, 1).into_iter().find(|lag| lag.scope == scope).expect("a line");
+    let level = mesh(&world);
+    assert_eq!((level.behind, level.oldest_ms, level.stalled), (0, None, Some(false)));
+    // From here on the peer is silent.
+    world.loss_percent = 100;
+    let first = world.write(0, &scope);
+    world.run_until(world.now_ms + 20_000);
+    world.write(0, &scope);
+    world.run_until(30_000 + STANDSTILL_MS - 1);
+    let behind = mesh(&world);
+    let written_ms = world.nodes[0].log.get(&first).expect("ours").header().wall_ms();
+    assert_eq!((behind.behind, behind.oldest_ms, behind.stalled), (2, Some(written_ms), Some(false)));
+    world.run_until(30_000 + STANDSTILL_MS);
+    let stalled = mesh(&world);
+    assert_eq!((stalled.behind, stalled.stalled, stalled.told_ms), (2, Some(true), level.told_ms));
+    world.cut(0, 1);
+    world.write(0, &scope);
+    let gone = mesh(&world);
+    assert_eq!((gone.behind, gone.stalled, gone.told_ms), (3, None, level.told_ms));
+    world.loss_percent = 0;
+    world.connect(0, 1);
+    world.run_until(world.now_ms + 30_000);
+    assert_eq!((mesh(&world).behind, mesh(&world).stalled), (0, Some(false)));
 }
 
 /// The first difference that is seen need not be the first there is.

@@ -7,7 +7,7 @@ use cauldron_identity::{AuthorId, AuthorKey, FactId, Lane, Scope, SealedFact, Si
 
 use super::bulk::{Bulk, Packing};
 use super::wire::Frame;
-use super::{LinkId, Sync, SyncInput, SyncOutput};
+use super::{Lag, LinkId, Sync, SyncInput, SyncOutput};
 use crate::limits::{VOUCH_SPAN, VOUCHED_LEN_MAX};
 use crate::log::{ChainId, FactLog, Head, Inserted, Refusal};
 use crate::testing::{MESH, Members, draft, key, scopes, wake};
@@ -311,6 +311,35 @@ impl World {
         all[usize::try_from(index).expect("small")].clone()
     }
 
+    /// Both ends of each link that is up.
+    fn ends(&self) -> Vec<(usize, usize)> {
+        self.links.keys().flat_map(|(a, b)| [(*a, *b), (*b, *a)]).collect()
+    }
+
+    /// What `node` shows of `peer`.
+    pub(super) fn lags(&self, node: usize, peer: usize) -> Vec<Lag> {
+        let n = &self.nodes[node];
+        n.sync.lags(self.now_ms, &n.log, &self.author(peer)).map(|(_, lags)| lags).unwrap_or_default()
+    }
+
+    /// TRUTH: nobody shows a peer as further than it is, link or no link.
+    pub(super) fn nobody_is_flattered(&self) {
+        let pairs = (0..self.nodes.len()).flat_map(|a| (0..self.nodes.len()).map(move |b| (a, b)));
+        for (node, peer) in pairs {
+            let (ours, theirs) = (&self.nodes[node].log, &self.nodes[peer].log);
+            for lag in self.lags(node, peer) {
+                let lacks = |head: &Head| {
+                    let chain = chain_of(&lag.scope, head);
+                    let end = ours.fork_seq(&chain).map_or(head.seq, |fork| head.seq.min(fork - 1));
+                    end.saturating_sub(theirs.held(&chain))
+                };
+                let lacks: u64 = ours.vector(&lag.scope).iter().map(lacks).sum();
+                assert!(lag.behind >= lacks, "{node} shows {peer} {} behind, it is {lacks}: {}", lag.behind, lag.scope);
+                assert_eq!(lag.oldest_ms.is_some(), lag.behind > 0);
+            }
+        }
+    }
+
     pub(super) fn differing(&self) -> Vec<String> {
         let mut differing = Vec::new();
         for scope in scopes() {
@@ -333,5 +362,8 @@ impl World {
             self.run_until(self.now_ms + 4_000);
         }
         assert_eq!(self.differing(), Vec::<String>::new());
+        let lags: Vec<Lag> = self.ends().into_iter().flat_map(|(a, b)| self.lags(a, b)).collect();
+        let level = |lag: &Lag| (lag.behind, lag.ahead, lag.oldest_ms, lag.stalled) == (0, 0, None, Some(false));
+        assert!(!lags.is_empty() && lags.iter().all(level), "{lags:?}");
     }
 }
