@@ -12,6 +12,8 @@ mod admission;
 mod authority;
 #[path = "../../mesh/src/frames.rs"]
 mod frames;
+#[path = "../../mesh/src/hello.rs"]
+mod hello;
 #[path = "../../mesh/src/limits.rs"]
 mod limits;
 
@@ -28,13 +30,15 @@ mod code {
 
 use std::sync::LazyLock;
 
-use admission::{FRAME_BYTES, Side};
+use admission::{Hello, Lane, Process, Side, Version};
 use authority::Mended;
 use cauldron_fuzz::chunks::door;
 use cauldron_fuzz::hostile::Memory;
 use cauldron_fuzz::mesh::{FOUNDED, LYON, key, spiffe_id};
 use cauldron_fuzz::{hostile, ready};
+use cauldron_identity::SpiffeId;
 use futures::io::Cursor;
+use hello::{Features, ProcessNonce};
 use libfuzzer_sys::fuzz_target;
 use tokio::runtime::{Builder, Runtime};
 
@@ -55,24 +59,38 @@ fuzz_target!(init: { ready(); LazyLock::force(&RUNTIME) }, |input: &[u8]| hostil
     }
 }));
 
+/// Every lane and version that a peer may come on.
+fn lanes(id: &SpiffeId) -> [Lane<'_>; 3] {
+    [Lane::Mesh(Version::V1, id), Lane::Mesh(Version::V2, id), Lane::Data]
+}
+
+/// Frames as they are, and as long as they have to be.
 fn admitted(bytes: &[u8]) {
-    let mut frame = [0; FRAME_BYTES];
-    frame.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
     let (mesh, id) = (FOUNDED.id, spiffe_id(LYON));
-    for side in [Side::Dialer, Side::Listener] {
-        assert!(admission::open(&frame, &mesh, side, &id, &EXPORTER).is_err(), "admitted without a proof");
-        assert!(admission::open_data(&frame, &mesh, side, &EXPORTER).is_err(), "admitted without a proof");
+    for lane in lanes(&id) {
+        let mut whole = vec![0; lane.frame_bytes()];
+        whole.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
+        for (side, frame) in [Side::Dialer, Side::Listener].into_iter().flat_map(|side| [(side, bytes), (side, &whole)])
+        {
+            assert!(admission::open(lane, frame, &mesh, side, &EXPORTER).is_err(), "admitted without a proof");
+        }
     }
 }
 
 /// Every bit of a proof counts: the input says what of it is changed.
 fn proven(changes: &[u8]) {
     let (mesh, id) = (FOUNDED.id, spiffe_id(LYON));
-    let good = admission::seal(key(LYON), &mesh, Side::Dialer, &id, &EXPORTER);
-    let mut frame = good;
-    frame.iter_mut().zip(changes).for_each(|(byte, change)| *byte ^= change);
-    let opened = admission::open(&frame, &mesh, Side::Dialer, &id, &EXPORTER);
-    assert_eq!(opened.is_ok(), frame == good, "{opened:?}");
+    let process = Process { nonce: ProcessNonce::from_bytes([7; 16]), features: Features(1 << 40) };
+    for lane in lanes(&id) {
+        let good = admission::seal(lane, key(LYON), &process, &mesh, Side::Dialer, &EXPORTER);
+        let mut frame = good.clone();
+        frame.iter_mut().zip(changes).for_each(|(byte, change)| *byte ^= change);
+        let opened = admission::open(lane, &frame, &mesh, Side::Dialer, &EXPORTER);
+        assert_eq!(opened.is_ok(), frame == good, "{opened:?}");
+        if let Ok(Hello { process: Some(said), .. }) = opened {
+            assert_eq!(said, process);
+        }
+    }
 }
 
 async fn streamed(bytes: &[u8]) {

@@ -63,6 +63,17 @@ impl Features {
     pub const fn has(self, other: Self) -> bool {
         self.0 & other.0 == other.0
     }
+
+    /// Words for the bits that are known here; `bit-N` for others.
+    #[must_use]
+    pub fn names(self) -> Vec<String> {
+        let name = |bit: u32| match Self(1 << bit) {
+            Self::RELAY => "relay".to_owned(),
+            Self::CIRCUITS => "circuits".to_owned(),
+            _ => format!("bit-{bit}"),
+        };
+        (0..u64::BITS).filter(|bit| self.has(Self(1 << bit))).map(name).collect()
+    }
 }
 
 impl BitOr for Features {
@@ -70,5 +81,17 @@ impl BitOr for Features {
 
     fn bitor(self, other: Self) -> Self {
         Self(self.0 | other.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Features;
+
+    #[test]
+    fn every_bit_has_a_name() {
+        assert_eq!(Features::NONE.names(), Vec::<String>::new());
+        let all = Features::RELAY | Features::CIRCUITS | Features(1 << 63);
+        assert_eq!(all.names(), ["relay", "circuits", "bit-63"]);
     }
 }

@@ -29,4 +29,5 @@ pub mod scale;
 pub mod story;
 pub mod trace;
 pub mod weather;
+pub mod week;
 pub mod world;

@@ -27,7 +27,7 @@ const CUT_EVERY: usize = 3;
 /// How long the partition lasts: all sessions across it end, and redials fail.
 const PARTED_MS: Ms = 60_000;
 /// Long enough for everything to be up, said and quiet: a node speaks of the authority chain within a minute.
-const SETTLE_MS: Ms = 90_000;
+pub(crate) const SETTLE_MS: Ms = 90_000;
 /// How long nothing is done, to see what nothing costs: two of the longest beats of digests.
 const IDLE_MS: Ms = 128_000;
 /// Edits of a document that every node reads, and as many proposals that only a site and hq read, in each busy phase.
@@ -35,12 +35,17 @@ const WRITES: usize = 30;
 /// Between two writes.
 const WRITE_EVERY_MS: Ms = 200;
 /// After a write it is everywhere, unless something is cut off.
-const CALM_MS: Ms = 10_000;
+pub(crate) const CALM_MS: Ms = 10_000;
 /// Architecture §3: a restriction is known at connected nodes after this, and after healing everywhere.
-const RESTRICTION_MS_MAX: Ms = 10_000;
+pub(crate) const RESTRICTION_MS_MAX: Ms = 10_000;
 /// CONVERGE's bound: 10 s, as for restrictions, and a millisecond for each 100 facts that readers lack when the sites are
 /// reached again, for they come through hq.
 const BACKLOG_PER_MS: usize = 100;
+
+/// How long it may take until nobody lacks anything of such a backlog: facts times readers.
+pub(crate) fn backlog_ms_max(backlog: usize) -> Ms {
+    RESTRICTION_MS_MAX + (backlog / BACKLOG_PER_MS) as Ms
+}
 
 /// Who has what, counted as it happens.
 #[derive(Debug, Default)]
@@ -58,7 +63,7 @@ pub struct Tally {
 }
 
 impl Tally {
-    fn new(machines: &[Machine]) -> Self {
+    pub(crate) fn new(machines: &[Machine]) -> Self {
         let mut readers = BTreeMap::from([(None, machines.len())]);
         for site in machines.iter().filter_map(|m| m.site.clone()) {
             *readers.entry(Some(site)).or_insert(1) += 1;
@@ -138,8 +143,13 @@ impl World {
         self.tally.get_or_insert_default()
     }
 
+    /// Facts times readers that lack them.
+    pub(crate) fn missing(&mut self) -> usize {
+        self.tally().missing
+    }
+
     /// Runs until nobody lacks anything, for at most `most`. Returns how long that took.
-    fn until_level(&mut self, most: Ms) -> Option<Ms> {
+    pub(crate) fn until_level(&mut self, most: Ms) -> Option<Ms> {
         let begun = self.now();
         while self.tally().missing > 0 && self.violation.is_none() {
             if self.now() >= begun + most {
@@ -156,14 +166,19 @@ impl World {
         stats.fold((0, 0), |(all, new), s| (all + s.facts_new + s.facts_duplicate + s.facts_unasked, new + s.facts_new))
     }
 
+    /// A node edits its own row of a document that all nodes read.
+    pub(crate) fn edit_row(&mut self, place: Place, load: i64) {
+        let fields = BTreeMap::from([("load".to_owned(), Some(Field::Int(load)))]);
+        let edit = Edit::Row { row: self.machines[place].name.clone(), fields };
+        let key = DocKey { scope: Scope::mesh(), doc: "config/main".parse().expect("a document") };
+        self.ask(place, Command::Edit { key, edit, if_digest: None }, Asked::Other);
+    }
+
     /// Edits that all nodes read and proposals that a site reads, by nodes all over the mesh.
     fn write_all_over(&mut self) {
         for n in 0..WRITES {
             let place = 1 + self.rng.index(self.machines.len() - 1);
-            let fields = BTreeMap::from([("load".to_owned(), Some(Field::Int(i64::try_from(n).unwrap_or(0))))]);
-            let edit = Edit::Row { row: self.machines[place].name.clone(), fields };
-            let key = DocKey { scope: Scope::mesh(), doc: "config/main".parse().expect("a document") };
-            self.ask(place, Command::Edit { key, edit, if_digest: None }, Asked::Other);
+            self.edit_row(place, i64::try_from(n).unwrap_or(0));
             let place = 1 + self.rng.index(self.machines.len() - 1);
             self.propose_block(place, &format!("198.51.100.{}", 1 + n));
             self.run_for(WRITE_EVERY_MS);
@@ -171,7 +186,7 @@ impl World {
     }
 
     /// hq kills an action class; the id of what it wrote.
-    fn restrict_all(&mut self) -> Option<FactId> {
+    pub(crate) fn restrict_all(&mut self) -> Option<FactId> {
         let before: BTreeSet<FactId> = self.restrictions();
         self.restrict(Target::ActionClass("security.address.block/other".into()), "hq says no");
         self.run_for(50);
@@ -184,7 +199,7 @@ impl World {
     }
 
     /// Runs until only these machines lack a fact, for at most `most`. Returns how long that took.
-    fn until_known(&mut self, fact: FactId, but: usize, most: Ms) -> Option<Ms> {
+    pub(crate) fn until_known(&mut self, fact: FactId, but: usize, most: Ms) -> Option<Ms> {
         let begun = self.now();
         while self.tally().facts.get(&fact).is_none_or(|(_, lack)| *lack > but) && self.violation.is_none() {
             if self.now() >= begun + most {
@@ -196,7 +211,7 @@ impl World {
     }
 
     /// Everything that is between a site and the rest.
-    fn shore(&self, cut: &BTreeSet<Option<String>>) -> Vec<(Place, Place)> {
+    pub(crate) fn shore(&self, cut: &BTreeSet<Option<String>>) -> Vec<(Place, Place)> {
         let is_cut = |place: &Place| cut.contains(&self.machines[*place].site);
         let across = self.network.pairs().into_iter().filter(|(a, b)| is_cut(a) != is_cut(b));
         across.flat_map(|(a, b)| [(a, b), (b, a)]).collect()
@@ -236,14 +251,14 @@ impl World {
         figures.restricted_ms = known.ok_or_else(|| late("not every connected node knows of a restriction"))?;
         self.write_all_over();
         self.run_for(PARTED_MS / 2);
-        figures.backlog = self.tally().missing;
+        figures.backlog = self.missing();
         let written: Vec<u64> = self.machines.iter().map(|m| m.written).collect();
         self.heal_silence(&shore, &written);
         let healed = self.now();
         let known = self.until_known(no, 0, RESTRICTION_MS_MAX);
         figures.restricted_healed_ms =
             known.ok_or_else(|| late("not every node knows of a restriction after healing"))?;
-        let most = RESTRICTION_MS_MAX + (figures.backlog / BACKLOG_PER_MS) as Ms;
+        let most = backlog_ms_max(figures.backlog);
         self.until_level(most).ok_or_else(|| late("not everybody has what was written on both sides"))?;
         figures.rejoined_ms = self.now() - healed;
         figures.facts = self.machines[HQ].known.len();
@@ -253,7 +268,7 @@ impl World {
     }
 
     /// CONVERGE: what the nodes themselves would show of it. All hashes of one realm are equal.
-    fn same_hashes(&self) -> Result<(), Violation> {
+    pub(crate) fn same_hashes(&self) -> Result<(), Violation> {
         let mut seen: BTreeMap<String, (&str, String)> = BTreeMap::new();
         for m in &self.machines {
             let Some(core) = &m.core else { continue };

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use cauldron_identity::Scope;
+use cauldron_identity::{Scope, planted};
 
 use super::bulk;
 use super::wire::{Digests, Frame, Have, Part, ScopeDigest, ScopeHeads, Want};
@@ -107,10 +107,16 @@ impl Sync {
             if ours == told.digest {
                 l.told_of(now_ms, &told.scope, false);
                 // What was pushed or told is not acknowledged one by one; this says that all of it is there.
-                if l.agrees(&told.scope, ours) {
+                if l.agrees(&told.scope, ours) && !planted::active("agreement-unheard") {
                     for head in log.vector(&told.scope) {
                         let (author, incarnation) = (head.author, head.incarnation);
-                        l.note(now_ms, log, ChainId { scope: told.scope.clone(), author, incarnation }, head.seq, head.id);
+                        l.note(
+                            now_ms,
+                            log,
+                            ChainId { scope: told.scope.clone(), author, incarnation },
+                            head.seq,
+                            head.id,
+                        );
                     }
                 }
                 continue;

@@ -217,7 +217,13 @@ struct Usable {
 }
 
 /// An answer is the range that was asked for, from its start and without a hole; it may be shorter.
-fn asked(now_ms: u64, l: &mut Link, log: &FactLog, request: &Request, facts: Vec<SealedFact>) -> Result<Usable, Refusal> {
+fn asked(
+    now_ms: u64,
+    l: &mut Link,
+    log: &FactLog,
+    request: &Request,
+    facts: Vec<SealedFact>,
+) -> Result<Usable, Refusal> {
     let mut usable = Usable { facts: Vec::new(), unasked: 0, unasked_bytes: 0, foreign: 0 };
     for (seq, fact) in (request.from..).zip(facts) {
         let header = fact.peek()?;

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use cauldron_identity::{AuthorId, Scope};
 
-use super::link::Link;
 use super::Sync;
+use super::link::Link;
 use crate::limits::{PARTED_CHAINS_MAX, STANDSTILL_MS};
 use crate::log::{ChainId, FactLog};
 
@@ -63,7 +63,9 @@ impl Gone {
         self.n += 1;
         self.peers.insert(l.peer, Parted { n: self.n, told_ms, remote });
         while self.peers.values().map(|parted| parted.remote.len()).sum::<usize>() > PARTED_CHAINS_MAX {
-            let Some(peer) = self.peers.iter().min_by_key(|(_, parted)| parted.n).map(|(peer, _)| *peer) else { return };
+            let Some(peer) = self.peers.iter().min_by_key(|(_, parted)| parted.n).map(|(peer, _)| *peer) else {
+                return;
+            };
             self.peers.remove(&peer);
         }
     }

@@ -42,9 +42,9 @@ mod wire;
 mod world;
 
 pub use bulk::{packed, unpacked};
+use hold::Holds;
 use lag::Gone;
 pub use lag::Lag;
-use hold::Holds;
 use link::Link;
 use wire::{Frame, Refused};
 pub use wire::{SYNC_KIND_MAX, concerns_sync};

@@ -3,7 +3,8 @@
 use super::*;
 use crate::SendError;
 use crate::limits::{
-    FRAME_BYTES_MAX, IDLE_TIME_MAX, KEEP_ALIVE, LISTEN_EVERY, REDIAL_WAIT_MAX, SEND_QUEUE_BYTES_MAX, SEND_QUEUE_PACED_BYTES_MAX,
+    FRAME_BYTES_MAX, IDLE_TIME_MAX, KEEP_ALIVE, LISTEN_EVERY, REDIAL_WAIT_MAX, SEND_QUEUE_BYTES_MAX,
+    SEND_QUEUE_PACED_BYTES_MAX,
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -37,6 +37,8 @@ pub(crate) struct Peer {
     pub(crate) since_ms: u64,
     /// It came over the data lane: restrictions, then facts, and nothing else.
     pub(crate) facts_only: bool,
+    /// How far its clock is from the one here.
+    pub(crate) skew: crate::skew::Skew,
 }
 
 impl Peer {
@@ -70,6 +72,8 @@ pub struct NodeCore {
     pub(crate) hands: cauldron_coordinator::owner::Hands,
     pub(crate) lease: LeaseState,
     pub(crate) vouching: Vouching,
+    /// When peers are asked for the time next, to show how far it is from the time here; boot time in milliseconds.
+    pub(crate) skews_at_ms: u64,
     pub(crate) life: Life,
     pub(crate) incarnation: u32,
     pub(crate) hlc: Hlc,
@@ -239,6 +243,7 @@ impl NodeCore {
             sync: Sync::with_far(config.far_facts),
             lease: LeaseState::new(&config.boot_id),
             vouching: Vouching::default(),
+            skews_at_ms: u64::MAX,
             life: Life::at_start(used_before, now.boottime_ms),
             key: config.key,
             spiffe_id: config.spiffe_id,

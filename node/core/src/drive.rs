@@ -13,6 +13,7 @@ use cauldron_identity::{AuthorId, Fact, PublicKey, Scope, SpiffeId};
 use crate::core::{NodeCore, Peer};
 use crate::frame::Frame;
 use crate::input::{Event, LinkId, Output, Timer};
+use crate::skew::Skew;
 
 /// How long a restored node waits before it asks again for its new incarnation, milliseconds.
 const INCARNATE_EVERY_MS: u64 = 5_000;
@@ -40,9 +41,10 @@ impl NodeCore {
         }
         let since_ms = self.now.boottime_ms;
         let converses = !shared.is_empty();
-        self.links.insert(link, Peer { spiffe_id, author, key, shared, since_ms, facts_only });
+        self.links.insert(link, Peer { spiffe_id, author, key, shared, since_ms, facts_only, skew: Skew::default() });
         if converses && !facts_only {
             self.near_link(link, Some(author));
+            self.ask_skew(link);
         }
     }
 
@@ -135,6 +137,7 @@ impl NodeCore {
                     self.tell(Event::Peer { spiffe_id, admitted: true });
                     if !facts_only {
                         self.near_link(link, Some(author));
+                        self.ask_skew(link);
                     }
                 }
                 (false, true) => {
@@ -276,6 +279,7 @@ impl NodeCore {
         self.tend_near();
         self.keep_lease();
         self.keep_time();
+        self.keep_skews();
         self.tell_attention();
         self.tell_state();
         self.set_timer();
@@ -418,6 +422,7 @@ impl NodeCore {
     fn set_timer(&mut self) {
         let mut timers: Vec<(u64, Timer)> = vec![(self.work.lease_at_ms, Timer::Lease)];
         timers.extend((!self.wall_is_known()).then_some((self.vouching.at_ms, Timer::Time)));
+        timers.push((self.skews_at_ms, Timer::Time));
         timers.push((self.near.wake_ms(), Timer::Presence));
         timers.extend(self.sync_at_ms.map(|at| (at, Timer::Sync)));
         timers.extend(self.bases.wake_ms().map(|at| (at, Timer::Sync)));

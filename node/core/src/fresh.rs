@@ -116,6 +116,7 @@ impl NodeCore {
     }
 
     pub(crate) fn time_told(&mut self, link: LinkId, tell: &TimeTell) {
+        self.skew_told(link, tell);
         let Some(peer) = self.links.get(&link) else { return };
         if self.vouching.nonce == Some(tell.nonce) {
             let offset = i128::from(tell.wall_ms) - i128::from(self.now.boottime_ms);

@@ -57,8 +57,10 @@ mod seals;
 mod seats;
 mod sessions;
 mod show;
+mod skew;
 mod story;
 mod terms;
+mod truth;
 mod verify;
 mod versions;
 
@@ -78,6 +80,8 @@ mod people_tests;
 mod review_tests;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod truth_tests;
 
 pub use crate::approver::{Approver, Desk, Party, Said, Seat, Words};
 pub use crate::attention::{Attention, Told, how};

@@ -15,8 +15,8 @@ use cauldron_identity::{Clock, FactId, Realm, Scope};
 use crate::core::NodeCore;
 use crate::enrol::{Believed, Have};
 use crate::view::{
-    AuthorityView, CredentialView, EntryView, ForkView, LeaseView, MemberView, PeerView, PersonView, PolicyView,
-    ScopeView, Seen, SelfView, SyncView, Time,
+    AuthorityView, CredentialView, EntryView, ForkView, LeaseView, MemberView, PersonView, PolicyView, ScopeView, Seen,
+    SelfView, SyncView, Time,
 };
 
 /// One thing that an agent proposed.
@@ -123,44 +123,7 @@ impl NodeCore {
         }
     }
 
-    /// Every enrolled member but this node.
-    #[must_use]
-    pub fn peers_view(&self, now: Clock) -> Vec<PeerView> {
-        let others = self.authority.members().filter(|(author, _)| **author != self.me);
-        let view = |(author, member): (&cauldron_identity::AuthorId, &cauldron_identity::authority::Member)| {
-            let link = self.links.iter().find(|(_, p)| p.author == *author && !p.shared.is_empty());
-            let presence = self.presence_of(author, &now);
-            PeerView {
-                spiffe_id: member.spiffe_id.to_string(),
-                author: author.to_string(),
-                site: member.role.site().map(str::to_owned),
-                state: presence.state.name(),
-                standing: self.standing_word(author),
-                connected_ms: link.map(|(_, peer)| now.boottime_ms.saturating_sub(peer.since_ms)),
-                behind: link.and_then(|(link, peer)| self.behind(*link, &peer.shared)),
-                seen: presence.as_of_ms.zip(presence.observer).map(|(ms, observer)| {
-                    let source = if observer == self.me { "direct" } else { "peer" };
-                    self.seen(now, ms, self.name_of(&observer), source)
-                }),
-            }
-        };
-        others.map(view).collect()
-    }
-
-    /// Facts of shared scopes that the peer has not said it holds.
-    fn behind(&self, link: crate::LinkId, shared: &[Scope]) -> Option<u64> {
-        let mut behind = 0;
-        for scope in shared {
-            for head in self.log.vector(scope) {
-                let chain =
-                    cauldron_crdt::ChainId { scope: scope.clone(), author: head.author, incarnation: head.incarnation };
-                behind += head.seq.saturating_sub(self.sync.shown(link, &chain)?);
-            }
-        }
-        Some(behind)
-    }
-
-    fn standing_word(&self, author: &cauldron_identity::AuthorId) -> &'static str {
+    pub(crate) fn standing_word(&self, author: &cauldron_identity::AuthorId) -> &'static str {
         let Some(member) = self.authority.member(author) else { return "unknown" };
         if self.authority.is_cut(author, member.incarnation) {
             "cut"

@@ -13,12 +13,14 @@ mod alone;
 mod budgets;
 mod documents;
 mod judged;
+mod mesh;
 mod powers;
 
 pub use alone::{AttentionView, ClassView, GlassView, IsolationView};
 pub use budgets::{BudgetView, BudgetsView, ReservationView, ShareView};
 pub use documents::{BlameView, DidView, DocStepView, DocSummary, DocView};
 pub use judged::{JudgedView, VoteView};
+pub use mesh::{LagView, MissingView, PartView, PartitionsView, PeerView, SkewView};
 pub use powers::{AutonomyView, LiftedView, OfferView, RestrictionView, SiteStopView, StopsView, Waiting};
 
 /// A moment: milliseconds since the Unix epoch here, RFC 3339 in UTC for whoever reads.
@@ -136,28 +138,6 @@ pub struct LeaseView {
     pub limit_ms: BTreeMap<&'static str, u64>,
     /// Who granted it.
     pub granted_by: Option<String>,
-}
-
-/// One line of `/v1/peers`: every enrolled member but this node; one that is gone is unreachable, never forgotten.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
-pub struct PeerView {
-    /// The member.
-    pub spiffe_id: String,
-    /// Its author id.
-    pub author: String,
-    /// Its site.
-    pub site: Option<String>,
-    /// `alive`, `suspect`, `unreachable`, `departed` or `quarantined`.
-    pub state: &'static str,
-    /// `counts`, `pending`, `suspended`, `beyond_cut`.
-    pub standing: &'static str,
-    /// How long the present link has been up.
-    pub connected_ms: Option<u64>,
-    /// Facts of ours in shared scopes that it has not told us it holds; none while it is not connected.
-    pub behind: Option<u64>,
-    /// When it was last seen and by whom.
-    #[serde(flatten)]
-    pub seen: Option<Seen>,
 }
 
 /// A site's public line on the replicated board.

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::segment;
 use crate::client::Client;
 use crate::error::CliError;
-use crate::output::{As, Field, Format, field, harmless, items, plain, print, record, relative, rows};
+use crate::output::{As, Field, Format, field, harmless, items, millis, plain, print, record, relative, rows};
 
 const SELF: &[Field] = &[
     field("node", "/spiffe_id", As::Text),
@@ -58,11 +58,24 @@ const PEERS: &[Field] = &[
     field("PEER", "/spiffe_id", As::Text),
     field("STATE", "/state", As::Text),
     field("ADDRESS", "/address", As::Text),
+    field("PATH", "/path", As::Text),
     field("RTT", "/rtt_ms", As::Millis),
-    field("CONNECTED", "/connected_ms", As::Millis),
+    field("LOSS", "/loss_ppm", As::Percent),
+    field("SYNC", "/sync", As::Text),
     field("SVID ENDS", "/svid_not_after", As::Time),
     field("SEEN", "/as_of", As::Time),
     field("LAST ERROR", "/last_error", As::Brief),
+];
+/// What `peers --wide` shows beyond that.
+const PEERS_WIDE: &[Field] = &[
+    field("BY", "/observer", As::Text),
+    field("CONNECTED", "/connected_ms", As::Millis),
+    field("CLOCK", "/clock", As::Text),
+    field("VERSION", "/version", As::Text),
+    field("CAN", "/features", As::Brief),
+    field("BYTES IN", "/bytes_in", As::Text),
+    field("BYTES OUT", "/bytes_out", As::Text),
+    field("QUEUED", "/queued_bytes", As::Text),
 ];
 const SITES: &[Field] = &[
     field("SITE", "/site", As::Text),
@@ -111,6 +124,14 @@ pub struct RestrictionsArgs {
     id: Option<String>,
 }
 
+/// `peers [--wide]`.
+#[derive(Debug, Args)]
+pub struct PeersArgs {
+    /// Show clocks, versions and traffic, too
+    #[arg(long)]
+    wide: bool,
+}
+
 /// `proposals [ID]`.
 #[derive(Debug, Args)]
 pub struct ProposalsArgs {
@@ -130,9 +151,11 @@ pub(super) async fn status(client: &Client, format: Format) -> Result<(), CliErr
         "alive": count("alive"), "suspect": count("suspect"), "unreachable": count("unreachable"),
         "departed": count("departed"), "quarantined": count("quarantined"),
     });
+    let partitions = client.get("/v1/partitions").await?;
     let mut whole = own.clone();
     if let Some(map) = whole.as_object_mut() {
         map.insert("peers".into(), summary.clone());
+        map.insert("partitions".into(), partitions.clone());
     }
     print(format, &whole, || {
         let now = Timestamp::now();
@@ -151,13 +174,62 @@ pub(super) async fn status(client: &Client, format: Format) -> Result<(), CliErr
             part("notify", WEBHOOKS),
         ]
         .concat();
-        format!("{}peers        {}\n{parts}", record(&own, SELF, now), plain(&summary))
+        let reach = reachable(&partitions, now);
+        format!("{}peers        {}\nmesh         {reach}\n{parts}", record(&own, SELF, now), plain(&summary))
     })
 }
 
-pub(super) async fn peers(client: &Client, format: Format) -> Result<(), CliError> {
+/// Who cannot be reached, in a line: "partitioned: lyon cut off, last seen 3 min ago; porto without 1 of 4".
+fn reachable(partitions: &Value, now: Timestamp) -> String {
+    let state = plain(&partitions["state"]);
+    let torn = |part: &Value| {
+        let site = part["site"].as_str().map_or_else(|| "the coordinators".to_owned(), harmless);
+        let missing = part["missing"].as_array().map_or(0, Vec::len);
+        match part["state"].as_str() {
+            Some("cut_off") => {
+                let seen = part["as_of"].as_str().and_then(|time| time.parse().ok());
+                let seen = seen.map_or_else(|| "never".to_owned(), |time| relative(time, now));
+                Some(format!("{site} cut off, last seen {seen}"))
+            }
+            Some("partial") => Some(format!("{site} without {missing} of {}", plain(&part["members"]))),
+            _ => None,
+        }
+    };
+    let torn: Vec<String> = items(partitions).iter().filter_map(torn).collect();
+    if torn.is_empty() { state } else { format!("{state}: {}", torn.join("; ")) }
+}
+
+pub(super) async fn peers(client: &Client, format: Format, args: &PeersArgs) -> Result<(), CliError> {
     let peers = client.get("/v1/peers").await?;
-    print(format, &peers, || rows(items(&peers), PEERS, "no other member is enrolled", Timestamp::now()))
+    print(format, &peers, || {
+        let told = |peer: &Value| {
+            let mut shown = peer.clone();
+            if let Some(map) = shown.as_object_mut() {
+                map.insert("sync".into(), sync_of(peer).into());
+                map.insert("clock".into(), clock_of(peer).into());
+            }
+            shown
+        };
+        let shown: Vec<Value> = items(&peers).iter().map(told).collect();
+        let fields = [PEERS, if args.wide { PEERS_WIDE } else { &[] }].concat();
+        rows(&shown, &fields, "no other member is enrolled", Timestamp::now())
+    })
+}
+
+/// How far a peer has come: "level", "12 behind since 3 min", "12 behind since 3 min, stalled".
+fn sync_of(peer: &Value) -> Option<String> {
+    let behind = peer["behind"].as_u64()?;
+    let since = peer["oldest_unsynced_ms"].as_u64().map(|ms| format!(" since {}", millis(ms))).unwrap_or_default();
+    let level = if behind == 0 { "level".to_owned() } else { format!("{behind} behind{since}") };
+    let stalled = if peer["stalled"] == true { ", stalled" } else { "" };
+    Some(format!("{level}{stalled}"))
+}
+
+/// How far a peer's clock is from ours: "40 ms ahead, +-3 ms".
+fn clock_of(peer: &Value) -> Option<String> {
+    let (ahead, error) = (peer["skew"]["ahead_ms"].as_i64()?, peer["skew"]["error_ms"].as_u64()?);
+    let way = if ahead < 0 { "behind" } else { "ahead" };
+    Some(format!("{} {way}, +-{}", millis(ahead.unsigned_abs()), millis(error)))
 }
 
 pub(super) async fn sites(client: &Client, format: Format) -> Result<(), CliError> {

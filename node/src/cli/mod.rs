@@ -126,7 +126,7 @@ enum Command {
     /// Check that a node is well, or that it could start
     Check(check::CheckArgs),
     /// Who else is in the mesh
-    Peers,
+    Peers(look::PeersArgs),
     /// What the sites say on the board
     Sites,
     /// What a proposal, permit or peer waits for
@@ -279,7 +279,7 @@ async fn ask(global: &Global, command: Command) -> Result<(), CliError> {
     match command {
         Command::Status => look::status(&client, format).await,
         Command::Check(_) => check::running(&client, format).await,
-        Command::Peers => look::peers(&client, format).await,
+        Command::Peers(args) => look::peers(&client, format, &args).await,
         Command::Sites => look::sites(&client, format).await,
         Command::Why(args) => look::why(&client, format, &args).await,
         Command::Proposals(args) => look::proposals(&client, format, &args).await,

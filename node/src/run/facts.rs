@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use cauldron_identity::x509::{CertificateDer, validity_of};
 use cauldron_identity::{Clock, MeshId, SpiffeId, TrustBundle, TrustDomain};
-use cauldron_mesh::{CloseCode, Counters, MeshStatus, SvidSource};
+use cauldron_mesh::{CloseCode, Counters, LinkPath, MeshStatus, SvidSource};
 use cauldron_node_core::NodeCore;
 use cauldron_node_core::view::{RunwayView, Time};
 use serde_json::{Value, json};
@@ -190,7 +190,18 @@ impl Facts {
         let wire = |link: &cauldron_mesh::LinkStatus| {
             let value = json!({
                 "address": link.remote_addr.to_string(),
+                "path": match link.path {
+                    LinkPath::Direct => "direct",
+                    LinkPath::Relayed => "relayed",
+                },
+                "version": link.version,
+                "features": link.features.names(),
                 "rtt_ms": link.rtt_ms,
+                "packets_sent": link.packets_sent,
+                "packets_lost": link.packets_lost,
+                "loss_ppm": link.packets_lost.saturating_mul(1_000_000).checked_div(link.packets_sent),
+                "bytes_in": link.bytes_in,
+                "bytes_out": link.bytes_out,
                 "connections": link.connections,
                 "dialer": link.dialer,
                 "lane": if link.svid_not_after_s.is_some() { "mesh" } else { "data" },

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use cauldron_simulations::reached::Reached;
 use cauldron_simulations::run::{self, Report};
-use cauldron_simulations::scale;
+use cauldron_simulations::{scale, week};
 use clap::Parser;
 
 /// Seeds run side by side; each world has one thread.
@@ -48,6 +48,10 @@ struct Args {
     #[arg(long, value_name = "NODES", value_parser = clap::value_parser!(u64).range(12..=20_000))]
     #[arg(conflicts_with_all = ["duration", "seeds", "planted", "nodes"])]
     scale: Option<u64>,
+    /// Cut a site off for so many days instead, and let people work on both sides.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=30))]
+    #[arg(conflicts_with_all = ["duration", "seeds", "planted", "nodes", "scale"])]
+    days: Option<u64>,
     /// Print every event with its virtual time.
     #[arg(long)]
     log: bool,
@@ -80,6 +84,9 @@ fn main() -> ExitCode {
     }
     if let Some(nodes) = args.scale.and_then(|n| usize::try_from(n).ok()) {
         return large(args.seed.unwrap_or_else(fresh_seed), nodes, args.log, args.json);
+    }
+    if let Some(days) = args.days {
+        return apart(args.seed.unwrap_or_else(fresh_seed), days, args.log);
     }
     match (args.planted, much) {
         (true, _) => planted(),
@@ -157,6 +164,31 @@ fn large(seed: u64, nodes: usize, log: bool, json: bool) -> ExitCode {
         println!("seed {seed} breaks {violation}");
         println!("  commit  {}", commit().unwrap_or_else(|| "unknown".into()));
         println!("  replay  cargo xtask sim --seed {seed} --scale {nodes} --log");
+    }
+    println!("trace {}", report.trace);
+    if report.violation.is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+fn apart(seed: u64, days: u64, log: bool) -> ExitCode {
+    let begun = Instant::now();
+    let (report, f) = week::run(seed, days, log);
+    println!(
+        "seed {seed}: {} machines, a site cut off for {} h, {} events, {} facts at hq, in {:.1} s",
+        report.machines,
+        f.parted_ms / 3_600_000,
+        report.events,
+        f.facts,
+        begun.elapsed().as_secs_f64(),
+    );
+    println!("restriction           {} ms from healing to all", f.restricted_healed_ms);
+    println!(
+        "healed                {} ms of {} ms until {} missing deliveries were made",
+        f.rejoined_ms, f.rejoined_ms_max, f.backlog
+    );
+    if let Some(violation) = &report.violation {
+        println!("seed {seed} breaks {violation}");
+        println!("  commit  {}", commit().unwrap_or_else(|| "unknown".into()));
+        println!("  replay  cargo xtask sim --seed {seed} --days {days} --log");
     }
     println!("trace {}", report.trace);
     if report.violation.is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS }

@@ -23,6 +23,7 @@ mod scan;
 mod seats;
 mod takes;
 mod tamper;
+pub(crate) mod truth;
 
 pub use finality::fold;
 pub(crate) use index::index;
@@ -224,6 +225,7 @@ pub(crate) fn at_the_end(world: &mut World) -> Holds {
     near::readers_are_connected(world)?;
     near::everybody_shows_everybody(world)?;
     converge::converge(world)?;
+    truth::shown_as_it_is(world)?;
     chains::causal(world)?;
     chains::evidence_of_forks(world)?;
     converge::merge_laws(world)?;

@@ -78,6 +78,7 @@ pub fn router(context: Context) -> Router {
         .routes(routes!(read::this_node))
         .routes(routes!(read::peers))
         .routes(routes!(read::sites))
+        .routes(routes!(read::partitions))
         .routes(routes!(docs::list))
         .routes(routes!(docs::show, docs::edit))
         .routes(routes!(docs::history))

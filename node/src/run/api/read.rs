@@ -11,7 +11,7 @@ use cauldron_crdt::doc::What;
 use cauldron_identity::FactId;
 use cauldron_identity::codec::to_cbor;
 use cauldron_node_core::view::{
-    ApprovalView, AuditEntry, AuthorityView, Check, ProposalView, SiteView, SyncView, Time,
+    ApprovalView, AuditEntry, AuthorityView, Check, LagView, PartitionsView, ProposalView, SiteView, SyncView, Time,
 };
 use cauldron_node_core::{Event, NodeCore};
 use futures::Stream;
@@ -227,11 +227,29 @@ pub async fn audit_verify(State(context): State<Context>) -> Answer<Verified> {
     Ok(Json(Verified { ok: checks.iter().all(|c| c.ok), checks }))
 }
 
-/// What is replicated here: hashes that must be equal elsewhere.
-#[utoipa::path(get, path = "/v1/sync", responses((status = 200, body = SyncView)))]
-pub async fn sync(State(context): State<Context>) -> Answer<SyncView> {
+/// What is replicated here, and how far each peer is behind it and ahead of it.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct SyncAnswer {
+    /// Hashes that must be equal elsewhere.
+    #[serde(flatten)]
+    held: SyncView,
+    /// Each peer and each scope that it shares with this node, as it says itself, or last said.
+    peers: Vec<LagView>,
+}
+
+/// What is replicated here: hashes that must be equal elsewhere, and how far each peer has come.
+#[utoipa::path(get, path = "/v1/sync", responses((status = 200, body = SyncAnswer)))]
+pub async fn sync(State(context): State<Context>) -> Answer<SyncAnswer> {
     let now = context.clock.now();
-    Ok(Json(ask(&context, move |core| core.sync_view(now)).await?))
+    let (held, peers) = ask(&context, move |core| (core.sync_view(now), core.lags_view(now))).await?;
+    Ok(Json(SyncAnswer { held, peers }))
+}
+
+/// Who can be reached from here and who cannot, by site.
+#[utoipa::path(get, path = "/v1/partitions", responses((status = 200, body = PartitionsView)))]
+pub async fn partitions(State(context): State<Context>) -> Answer<PartitionsView> {
+    let now = context.clock.now();
+    Ok(Json(ask(&context, move |core| core.partitions_view(now)).await?))
 }
 
 /// Charter, authority chain, members, people and policy.

@@ -183,6 +183,9 @@ fn what_a_stranger_wrote_is_text_on_every_page() {
         standing: "counts",
         connected_ms: None,
         behind: None,
+        oldest_unsynced_ms: None,
+        stalled: None,
+        skew: None,
         seen: Some(seen()),
     };
     let isolation = IsolationView {
