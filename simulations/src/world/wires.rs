@@ -157,8 +157,8 @@ impl World {
         // Heads are among the first of its frames of sync.
         if bytes.first() == Some(&SYNC) {
             self.hear(link, from, to);
+            self.machines[to].spoken.insert(from);
         }
-        self.machines[to].spoken.insert(from);
         if self.overheard.len() == OVERHEARD_MAX {
             self.overheard.pop_front();
         }
