@@ -48,11 +48,12 @@
 //! |---|---|
 //! | `refutation-ignored` | who was lost once stays lost, whatever it says |
 //! | `presence-not-compared` | what a link missed of presence is never made up for |
+//! | `sighting-unanchored` | whoever is said to be lost since an announcement that it never made stays lost, whatever it says |
 //! | `stranded-gateway-stays` | nobody helps gateways that reach nobody outside |
 //! | `region-takes-all` | a region that is gone may take all the room there is for dialling |
 //! | `sightings-unbounded` | an observer may say of everybody, without end, that it lost them |
 //!
-//! The first two are the simulator's to find, the others a named test's.
+//! The first three are the simulator's to find, the others a named test's.
 //!
 //! Bugs of the wires, which no simulated world has; `cargo xtask planted` runs the test of real handshakes that must catch
 //! each:
@@ -175,9 +176,10 @@ pub const WIRE_NAMES: [&str; 5] =
 pub const MODEL_NAMES: [&str; 2] = ["credit-counted-twice", "refund-by-timeout"];
 
 /// The bugs that the simulator must find; `activate` accepts them, in a build with the feature.
-pub const NAMES: [&str; 47] = [
+pub const NAMES: [&str; 48] = [
     "refutation-ignored",
     "presence-not-compared",
+    "sighting-unanchored",
     "owner-trusts-coordinator",
     "vote-not-bound-to-terms",
     "same-person-twice",

@@ -122,8 +122,11 @@ impl Board {
     }
 
     fn take_sighting(&mut self, s: Sighting, sealed: Sealed, heard: Heard) -> Taken {
-        // Of one that announced itself since, or of whom nothing else is known, it says nothing.
-        if self.announces.get(&s.subject).is_none_or(|known| known.said.n > s.n) {
+        // It says something of the announcement that is known here, and of no other: an earlier one was answered, and of a
+        // later one, if there is one, the digests bring first the announcement and then this.
+        let any_later = planted::active("sighting-unanchored");
+        let of_this = |known: u64| known == s.n || (any_later && known < s.n);
+        if !self.announces.get(&s.subject).is_some_and(|known| of_this(known.said.n)) {
             return Taken::Known;
         }
         let of = self.sightings.entry(s.subject).or_default();

@@ -156,7 +156,7 @@ impl MeshCore {
         match statement {
             // From before a restart, or from a copy of this node.
             Statement::Announce(a) if a.n >= self.said_n() => self.answer_above(a.n, ANNOUNCE_MIN_MS),
-            Statement::Sighting(s) if s.n >= self.said_n() => self.answer_above(s.n, REFUTE_MS),
+            Statement::Sighting(s) if s.n == self.said_n() => self.answer_above(s.n, REFUTE_MS),
             _ => {}
         }
     }

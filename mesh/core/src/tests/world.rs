@@ -227,6 +227,17 @@ impl World {
         self.nodes[self.at(name)].core.as_ref().expect("it runs")
     }
 
+    /// Says something on all of its links, true or not.
+    fn tell(&mut self, from: usize, sighting: Sighting) {
+        let sealed = Statement::Sighting(sighting).seal(&self.nodes[from].key, &MeshId::of("test", b"mesh"));
+        let bytes = crate::wire::Frame { statements: Some(vec![sealed]), ..Default::default() }.encode();
+        let links: Vec<(LinkId, (usize, usize))> = self.links.iter().map(|(l, e)| (*l, *e)).collect();
+        for (link, (a, b)) in links.into_iter().filter(|(_, (a, b))| *a == from || *b == from) {
+            let to = if a == from { b } else { a };
+            self.after(1, Event::Frame { to, link, bytes: bytes.clone() });
+        }
+    }
+
     /// How `who` stands as `at` sees it.
     fn seen(&self, at: &str, who: &str) -> State {
         self.core(at).presence(&self.id(who), &self.clock()).state
@@ -356,20 +367,38 @@ fn a_lie_about_somebody_who_is_there_is_answered() {
     let gateway = MESH[5..8].iter().find(|n| world.core(n).said().is_some_and(|a| a.gateway)).expect("a gateway");
     let (liar, victim) = (world.at("graz/a"), world.id(gateway));
     let n = world.core("graz/a").announced(&victim).expect("known").n;
-    let sighting = Sighting { observer: world.id("graz/a"), subject: victim, n, as_of_ms: WALL_MS + world.now_ms };
-    let sealed = Statement::Sighting(sighting).seal(&world.nodes[liar].key, &MeshId::of("test", b"mesh"));
-    let bytes = crate::wire::Frame { statements: Some(vec![sealed]), ..Default::default() }.encode();
-    let links: Vec<(LinkId, (usize, usize))> = world.links.iter().map(|(l, e)| (*l, *e)).collect();
-    for (link, (a, b)) in links.into_iter().filter(|(_, (a, b))| *a == liar || *b == liar) {
-        let to = if a == liar { b } else { a };
-        world.after(1, Event::Frame { to, link, bytes: bytes.clone() });
-    }
+    world.tell(liar, Sighting { observer: world.id("graz/a"), subject: victim, n, as_of_ms: WALL_MS + world.now_ms });
     world.run_for(30);
     let others = || MESH.iter().filter(|a| *a != gateway);
     let fooled = |world: &World| others().filter(|a| world.seen(a, gateway) != State::Alive).count();
     assert!(fooled(&world) > 0, "those without a link of their own can only believe it");
     world.run_for(10_000);
     assert_eq!(fooled(&world), 0);
+}
+
+#[test]
+fn a_lie_about_what_nobody_announced_is_not_believed() {
+    let mut world = settled_mesh();
+    let gateway = MESH[5..8].iter().find(|n| world.core(n).said().is_some_and(|a| a.gateway)).expect("a gateway");
+    let victim = world.id(gateway);
+    let last = world.core(gateway).said().expect("said").n;
+    for n in [u64::MAX, last + 1, last - 1] {
+        world
+            .tell(world.at("graz/a"), Sighting { observer: world.id("graz/a"), subject: victim, n, as_of_ms: WALL_MS });
+    }
+    let alive =
+        |world: &World| MESH.iter().filter(|a| **a != *gateway && world.seen(a, gateway) == State::Alive).count();
+    world.run_for(30);
+    assert_eq!(alive(&world), MESH.len() - 1, "nobody believes it, not even for a moment");
+    world.run_for(5_000);
+    assert_eq!(world.core(gateway).said().expect("said").n, last, "nor has its victim to answer");
+    // It is lost in earnest, and is back: what is said of it then counts.
+    world.kill(gateway);
+    world.run_for(20_000);
+    assert_eq!(alive(&world), 0);
+    world.start(world.at(gateway));
+    world.run_for(60_000);
+    world.settled();
 }
 
 #[test]
@@ -475,7 +504,7 @@ fn an_observer_that_loses_everybody_all_the_time_is_not_told_on() {
         let subject = world.id(MESH[2 + n % 3]);
         let last = world.core("hq").announced(&subject).expect("known").n;
         let as_of_ms = WALL_MS + n as u64;
-        let sighting = Sighting { observer: world.id("graz/a"), subject, n: last + 1, as_of_ms };
+        let sighting = Sighting { observer: world.id("graz/a"), subject, n: last, as_of_ms };
         let sealed = Statement::Sighting(sighting).seal(&world.nodes[liar].key, &MeshId::of("test", b"mesh"));
         let bytes = crate::wire::Frame { statements: Some(vec![sealed]), ..Default::default() }.encode();
         world.give(at, Input::Frame { link, bytes: &bytes });
