@@ -49,6 +49,7 @@
 //! | `refutation-ignored` | who was lost once stays lost, whatever it says |
 //! | `presence-not-compared` | what a link missed of presence is never made up for |
 //! | `sighting-unanchored` | whoever is said to be lost since an announcement that it never made stays lost, whatever it says |
+//! | `own-cut-told` | who was cut off from everybody says that it lost them all |
 //! | `stranded-gateway-stays` | nobody helps gateways that reach nobody outside |
 //! | `region-takes-all` | a region that is gone may take all the room there is for dialling |
 //! | `sightings-unbounded` | an observer may say of everybody, without end, that it lost them |
@@ -152,7 +153,7 @@ pub const GOVERN_NAMES: [&str; 26] = [
 ];
 
 /// The bugs of whom to link with, and of what is said of who is there.
-pub const NEAR_NAMES: [&str; 3] = ["stranded-gateway-stays", "region-takes-all", "sightings-unbounded"];
+pub const NEAR_NAMES: [&str; 4] = ["stranded-gateway-stays", "region-takes-all", "sightings-unbounded", "own-cut-told"];
 
 /// The bugs of ranges, of documents in one piece and of facts on disk.
 pub const RANGE_NAMES: [&str; 10] = [

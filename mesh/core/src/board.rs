@@ -144,6 +144,13 @@ impl Board {
         Taken::New
     }
 
+    /// What an observer said since `since_ms`, boot time here, was its own mistake.
+    pub(crate) fn take_back(&mut self, observer: &AuthorId, since_ms: u64) {
+        for of in self.sightings.values_mut() {
+            of.retain(|by, kept| by != observer || kept.heard_ms < since_ms);
+        }
+    }
+
     /// An observer has the subject again.
     pub(crate) fn found(&mut self, observer: &AuthorId, subject: &AuthorId) {
         if let Some(of) = self.sightings.get_mut(subject) {

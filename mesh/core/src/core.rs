@@ -9,12 +9,13 @@ use crate::dial::{Dials, Missing};
 use crate::io::{Config, Input, LinkId, Output, Stats, Why};
 use crate::limits::{
     ADDRESS_LEN_MAX, ADDRESSES_MAX, ANNOUNCE_MIN_MS, DIGEST_MS, DOUBT_MS, HELP_AFTER_MS, LINK_BURST, LINK_PER_S,
-    MEMBERS_AT_ONCE_MAX, OBSERVERS_MAX, REDIAL_MS_MAX, REDIAL_RING_MS_MAX, REFRESH_MS, SIGHT_AFTER_MS, SURPLUS_MS,
-    TOPOLOGY_EVERY_MS, WAKE_MS, YIELD_MS,
+    MEMBERS_AT_ONCE_MAX, REDIAL_MS_MAX, REDIAL_RING_MS_MAX, REFRESH_MS, SURPLUS_MS, TOPOLOGY_EVERY_MS, WAKE_MS,
+    YIELD_MS,
 };
+use crate::losses::Losses;
 use crate::member::Member;
 use crate::spread::{Bucket, Spread};
-use crate::statement::{Announce, Sighting, Statement};
+use crate::statement::{Announce, Statement};
 use crate::topology::{self, All, Known, Tie};
 
 #[derive(Debug)]
@@ -30,14 +31,6 @@ pub(crate) struct Link {
     surplus_since_ms: Option<u64>,
     /// This core asked for it.
     ours: bool,
-}
-
-/// A peer whose link was lost: when, and whether that was said.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Lost {
-    pub(crate) boot_ms: u64,
-    pub(crate) wall_ms: u64,
-    told: bool,
 }
 
 /// Presence, topology and dialling of one node. See the crate's contract.
@@ -59,8 +52,8 @@ pub struct MeshCore {
     said: Option<(Announce, u64)>,
     /// It has to say more than that: its number, and not before.
     pub(crate) answer: Option<(u64, u64)>,
-    pub(crate) lost: BTreeMap<AuthorId, Lost>,
-    doubted: BTreeMap<AuthorId, u64>,
+    pub(crate) losses: Losses,
+    pub(crate) doubted: BTreeMap<AuthorId, u64>,
     dials: Dials,
     wanted: BTreeMap<AuthorId, Tie>,
     gateway: bool,
@@ -91,7 +84,7 @@ impl MeshCore {
             spread: Spread::default(),
             said: None,
             answer: None,
-            lost: BTreeMap::new(),
+            losses: Losses::default(),
             doubted: BTreeMap::new(),
             dials: Dials::default(),
             wanted: BTreeMap::new(),
@@ -133,7 +126,7 @@ impl MeshCore {
                 self.members = members;
                 let members = &self.members;
                 self.board.retain(|author| members.contains_key(author));
-                self.lost.retain(|author, _| members.contains_key(author));
+                self.losses.retain(|author| members.contains_key(author));
                 self.moved = true;
             }
             Input::Leave => self.leaving = true,
@@ -181,14 +174,12 @@ impl MeshCore {
     fn next_wake_ms(&self) -> u64 {
         let now_ms = self.now.boottime_ms;
         let digests = self.links.values().map(|l| l.digest_at_ms);
-        // Nothing is said of it while there is nobody to be told.
-        let alone = self.links.is_empty();
-        let lost = self.lost.values().filter(|l| !l.told && !alone).map(|l| l.boot_ms + SIGHT_AFTER_MS);
         let refresh = self.said.as_ref().map(|(_, at)| at + REFRESH_MS);
         let answer = self.answer.map(|(_, at)| at);
         let topology = if self.moved { self.topology_at_ms } else { self.topology_at_ms.max(now_ms + DIGEST_MS) };
-        let others = [self.dials.wake_ms(), self.spread.wake_ms(), refresh, answer, self.said_differs_at_ms()];
-        let times = digests.chain(lost).chain(others.into_iter().flatten());
+        let own = [refresh, answer, self.said_differs_at_ms()];
+        let others = [self.dials.wake_ms(), self.spread.wake_ms(), self.losses.wake_ms()];
+        let times = digests.chain(own.into_iter().chain(others).flatten());
         let next = times.fold(topology, u64::min).max(now_ms + 1);
         if self.members.len() > MEMBERS_AT_ONCE_MAX { next.next_multiple_of(WAKE_MS) } else { next }
     }
@@ -210,7 +201,7 @@ impl MeshCore {
             ours,
         };
         self.links.insert(link, entry);
-        self.lost.remove(&peer);
+        self.losses.found(&peer, now_ms);
         self.doubted.remove(&peer);
         self.board.found(&self.me, &peer);
         self.moved = true;
@@ -220,8 +211,10 @@ impl MeshCore {
         let Some(gone) = self.links.remove(&link) else { return };
         self.board.forget_link(link);
         if !self.is_linked(&gone.peer) {
-            let lost = Lost { boot_ms: self.now.boottime_ms, wall_ms: self.now.wall_ms, told: false };
-            self.lost.insert(gone.peer, lost);
+            self.lose(gone.peer);
+        }
+        if self.links.is_empty() {
+            self.alone();
         }
         self.moved = true;
     }
@@ -283,29 +276,7 @@ impl MeshCore {
         self.say(key, Statement::Announce(next));
     }
 
-    /// Says which peers were lost, unless enough others did; not while there is nobody to be told.
-    fn sight(&mut self, key: &AuthorKey) {
-        if self.links.is_empty() {
-            return;
-        }
-        let now_ms = self.now.boottime_ms;
-        let due = self.lost.iter().filter(|(_, l)| !l.told && l.boot_ms + SIGHT_AFTER_MS <= now_ms);
-        let due: Vec<(AuthorId, Lost)> = due.map(|(peer, lost)| (*peer, *lost)).collect();
-        for (subject, lost) in due {
-            if let Some(entry) = self.lost.get_mut(&subject) {
-                entry.told = true;
-            }
-            let counts = self.members.get(&subject).is_some_and(|m| m.counts);
-            let Some(announce) = self.board.announce(&subject).filter(|a| counts && !a.said.leaving) else { continue };
-            if announce.heard_ms > lost.boot_ms || self.board.observers(&subject) >= OBSERVERS_MAX {
-                continue;
-            }
-            let sighting = Sighting { observer: self.me, subject, n: announce.said.n, as_of_ms: lost.wall_ms };
-            self.say(key, Statement::Sighting(sighting));
-        }
-    }
-
-    fn say(&mut self, key: &AuthorKey, statement: Statement) {
+    pub(crate) fn say(&mut self, key: &AuthorKey, statement: Statement) {
         let (sealed, subject) = (statement.seal(key, &self.mesh), *statement.subject());
         let heard = Heard { boot_ms: self.now.boottime_ms, wall_ms: self.now.wall_ms, from: None };
         self.board.take(statement, sealed, heard);
@@ -335,8 +306,7 @@ impl MeshCore {
             let own = *author == self.me;
             let announce = self.board.announce(author).map(|k| (&k.said, k.heard_ms));
             let sighted = self.board.lost_by(author).is_some_and(|s| now_ms < s.heard_ms + DOUBT_MS);
-            let lost = self.lost.get(author).is_some_and(|l| now_ms < l.boot_ms + DOUBT_MS);
-            let doubtful = sighted || lost || self.doubted.contains_key(author);
+            let doubtful = sighted || self.doubted.contains_key(author);
             let there = own || linked.contains(author) || announce.is_some_and(|(a, _)| !a.leaving && !doubtful);
             let (hub, region) = match announce {
                 _ if own => (self.config.hub || member.reads_all(), self.config.region.as_str()),

@@ -19,6 +19,7 @@ mod core;
 mod dial;
 mod io;
 pub mod limits;
+mod losses;
 mod member;
 mod presence;
 mod spread;

@@ -52,6 +52,12 @@ pub const DIGEST_IDLE_MS: u64 = 16 * DIGEST_MS;
 
 /// How long a link may be gone before others are told, milliseconds: a restart or a lost packet is over by then.
 pub const SIGHT_AFTER_MS: u64 = 2_000;
+/// When the last link goes, what was lost so recently was lost by being cut off, milliseconds: transports notice a dead path
+/// within 45 s, each link in its own time.
+pub const CUT_OFF_MS: u64 = 60_000;
+/// How long this node goes by a loss of its own once it was told, or is not to be, milliseconds from then or from when it has a link
+/// again: by then the board says what others know.
+pub const LOST_MS: u64 = 20_000;
 /// How long a peer whose link was lost counts as suspect, milliseconds; then as unreachable.
 pub const SUSPECT_MS: u64 = 5_000;
 const _: () = assert!(SIGHT_AFTER_MS < SUSPECT_MS);

@@ -63,7 +63,7 @@ impl MeshCore {
         if let Some(leaving) = announce.filter(|a| a.said.leaving) {
             return seen(State::Departed, said, Some(leaving.said.author));
         }
-        if let Some(lost) = self.lost.get(author) {
+        if let Some(lost) = self.losses.of(author) {
             let heard_since = announce.is_some_and(|a| a.heard_ms > lost.boot_ms);
             if !heard_since {
                 let fresh = now.boottime_ms < lost.boot_ms + SUSPECT_MS;
@@ -103,8 +103,8 @@ impl MeshCore {
         let gateway = &announce.author;
         let of_site = self.members.get(gateway).is_some_and(|m| m.counts && m.site.as_deref() == site);
         let lost = self
-            .lost
-            .get(gateway)
+            .losses
+            .of(gateway)
             .is_some_and(|lost| self.board.announce(gateway).is_none_or(|a| a.heard_ms <= lost.boot_ms));
         of_site
             && announce.gateway

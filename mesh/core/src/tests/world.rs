@@ -187,8 +187,10 @@ impl World {
         let links: Vec<LinkId> = self.links.iter().filter(|(_, ends)| across(ends)).map(|(l, _)| *l).collect();
         for link in links {
             let Some((a, b)) = self.links.remove(&link) else { continue };
-            self.after(9_000, Event::Lost { at: a, link });
-            self.after(9_000, Event::Lost { at: b, link });
+            // Each link is missed in its own time.
+            let noticed_ms = 4_500 + link % 4 * 1_500;
+            self.after(noticed_ms, Event::Lost { at: a, link });
+            self.after(noticed_ms, Event::Lost { at: b, link });
         }
     }
 
@@ -349,6 +351,34 @@ fn a_site_that_is_cut_off_sees_the_rest_as_gone_and_the_rest_sees_it_so() {
     assert!(world.inputs - inputs < 11 * 2 * 3_600, "{} inputs in an hour", world.inputs - inputs);
     world.parted.clear();
     world.run_for(60_000);
+    world.settled();
+}
+
+#[test]
+fn who_was_cut_off_alone_says_nothing_of_the_others() {
+    let mut world = settled_mesh();
+    let said = |world: &World| MESH.iter().map(|n| world.core(n).said().expect("said").n).collect::<Vec<u64>>();
+    let stays = |a: &&&str| **a != "lyon/a";
+    world.part(|name| name == "lyon/a");
+    world.run_for(30_000);
+    for other in MESH.iter().filter(stays) {
+        assert_ne!(world.seen("lyon/a", other), State::Alive, "nothing of {other} can come");
+    }
+    let before = said(&world);
+    world.parted.clear();
+    // It may have been told of as lost itself, and answers; of the others nobody has to.
+    for _ in 0..60 {
+        world.run_for(1_000);
+        for (a, b) in MESH.iter().filter(stays).flat_map(|a| MESH.iter().filter(stays).map(move |b| (a, b))) {
+            let hears = a != b && world.may_hear(a, b);
+            assert!(!hears || world.seen(a, b) == State::Alive, "{b}, as {a} sees it");
+        }
+    }
+    let after = said(&world);
+    for ((name, before), after) in MESH.iter().zip(before).zip(after).filter(|((name, ..), _)| stays(name)) {
+        let gateway = name.starts_with("lyon") && after <= before + 2;
+        assert!(before == after || gateway, "{name} had to answer");
+    }
     world.settled();
 }
 
