@@ -6,11 +6,10 @@ use cauldron_identity::{AuthorId, AuthorKey, Clock, MeshId};
 
 use crate::board::{Board, Heard};
 use crate::dial::{Dials, Missing};
-use crate::io::{Config, Input, LinkId, Output, Stats, Why};
+use crate::io::{Config, Input, LinkId, Output, Stats};
 use crate::limits::{
     ADDRESS_LEN_MAX, ADDRESSES_MAX, ANNOUNCE_MIN_MS, DIGEST_MS, DOUBT_MS, HELP_AFTER_MS, LINK_BURST, LINK_PER_S,
-    MEMBERS_AT_ONCE_MAX, REDIAL_MS_MAX, REDIAL_RING_MS_MAX, REFRESH_MS, SURPLUS_MS, TOPOLOGY_EVERY_MS, WAKE_MS,
-    YIELD_MS,
+    MEMBERS_AT_ONCE_MAX, REDIAL_MS_MAX, REDIAL_RING_MS_MAX, REFRESH_MS, TOPOLOGY_EVERY_MS, WAKE_MS, YIELD_MS,
 };
 use crate::losses::Losses;
 use crate::member::Member;
@@ -28,9 +27,13 @@ pub(crate) struct Link {
     /// Answers to digests.
     pub(crate) answers: Bucket,
     /// Since when nobody wants it.
-    surplus_since_ms: Option<u64>,
+    pub(crate) surplus_since_ms: Option<u64>,
     /// This core asked for it.
-    ours: bool,
+    pub(crate) ours: bool,
+    /// This core said that it ends it, and does then.
+    pub(crate) closes_at_ms: Option<u64>,
+    /// The peer said that it ends it; after this it did not.
+    pub(crate) parting_until_ms: u64,
 }
 
 /// Presence, topology and dialling of one node. See the crate's contract.
@@ -55,7 +58,7 @@ pub struct MeshCore {
     pub(crate) losses: Losses,
     pub(crate) doubted: BTreeMap<AuthorId, u64>,
     dials: Dials,
-    wanted: BTreeMap<AuthorId, Tie>,
+    pub(crate) wanted: BTreeMap<AuthorId, Tie>,
     gateway: bool,
     pub(crate) moved: bool,
     topology_at_ms: u64,
@@ -173,13 +176,13 @@ impl MeshCore {
 
     fn next_wake_ms(&self) -> u64 {
         let now_ms = self.now.boottime_ms;
-        let digests = self.links.values().map(|l| l.digest_at_ms);
+        let links = self.links.values().flat_map(|l| [Some(l.digest_at_ms), l.closes_at_ms]).flatten();
         let refresh = self.said.as_ref().map(|(_, at)| at + REFRESH_MS);
         let answer = self.answer.map(|(_, at)| at);
         let topology = if self.moved { self.topology_at_ms } else { self.topology_at_ms.max(now_ms + DIGEST_MS) };
         let own = [refresh, answer, self.said_differs_at_ms()];
         let others = [self.dials.wake_ms(), self.spread.wake_ms(), self.losses.wake_ms()];
-        let times = digests.chain(own.into_iter().chain(others).flatten());
+        let times = links.chain(own.into_iter().chain(others).flatten());
         let next = times.fold(topology, u64::min).max(now_ms + 1);
         if self.members.len() > MEMBERS_AT_ONCE_MAX { next.next_multiple_of(WAKE_MS) } else { next }
     }
@@ -199,6 +202,8 @@ impl MeshCore {
             answers: Bucket::full(4, now_ms),
             surplus_since_ms: None,
             ours,
+            closes_at_ms: None,
+            parting_until_ms: 0,
         };
         self.links.insert(link, entry);
         self.losses.found(&peer, now_ms);
@@ -210,7 +215,8 @@ impl MeshCore {
     fn link_down(&mut self, link: LinkId) {
         let Some(gone) = self.links.remove(&link) else { return };
         self.board.forget_link(link);
-        if !self.is_linked(&gone.peer) {
+        let parted = gone.closes_at_ms.is_some() || self.now.boottime_ms < gone.parting_until_ms;
+        if !parted && !self.is_linked(&gone.peer) {
             self.lose(gone.peer);
         }
         if self.links.is_empty() {
@@ -339,21 +345,6 @@ impl MeshCore {
                 self.stats.dials += 1;
                 let spiffe_id = member.spiffe_id.clone();
                 self.outputs.push_back(Output::Dial { peer, spiffe_id, addresses });
-            }
-        }
-    }
-
-    /// Links that this core asked for and does not want any more. If the other end wants one, it dials.
-    fn close_surplus(&mut self) {
-        let now_ms = self.now.boottime_ms;
-        for (link, entry) in &mut self.links {
-            if !entry.ours || self.wanted.contains_key(&entry.peer) {
-                entry.surplus_since_ms = None;
-                continue;
-            }
-            if now_ms >= *entry.surplus_since_ms.get_or_insert(now_ms) + SURPLUS_MS {
-                entry.surplus_since_ms = Some(u64::MAX - SURPLUS_MS);
-                self.outputs.push_back(Output::Close { link: *link, why: Why::Surplus });
             }
         }
     }

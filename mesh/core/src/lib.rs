@@ -24,6 +24,7 @@ mod member;
 mod presence;
 mod spread;
 mod statement;
+mod surplus;
 mod topology;
 mod wire;
 

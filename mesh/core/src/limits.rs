@@ -76,6 +76,11 @@ pub const SPARES: usize = 2;
 pub const HELP_AFTER_MS: u64 = 20_000;
 /// How long a link that nobody wants any more is kept, milliseconds: what was wanted a moment ago may be wanted again.
 pub const SURPLUS_MS: u64 = 60_000;
+/// From saying that such a link ends to ending it, milliseconds: the word arrives first, over a WAN, too.
+pub const PARTING_MS: u64 = 2_000;
+/// How long that word holds at the other end, milliseconds: a link that stands for longer did not end because of it.
+pub const PARTING_MS_MAX: u64 = 10_000;
+const _: () = assert!(PARTING_MS < PARTING_MS_MAX);
 
 /// The first wait after a failed dial, milliseconds; it doubles up to the next two.
 pub const REDIAL_MS_MIN: u64 = 500;

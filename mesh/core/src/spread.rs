@@ -82,6 +82,9 @@ impl MeshCore {
                 return self.bad(link, why);
             }
         }
+        if frame.parting == Some(true) {
+            self.parting(link);
+        }
         if let Some(digest) = frame.digest {
             self.compare(link, &peer, &digest);
         }
@@ -229,7 +232,7 @@ impl MeshCore {
         }
     }
 
-    fn send(&mut self, link: LinkId, frame: Frame) {
+    pub(crate) fn send(&mut self, link: LinkId, frame: Frame) {
         self.outputs.push_back(Output::Send { link, bytes: frame.encode() });
     }
 

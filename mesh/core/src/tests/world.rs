@@ -383,6 +383,35 @@ fn who_was_cut_off_alone_says_nothing_of_the_others() {
 }
 
 #[test]
+fn a_link_that_nobody_needs_ends_and_nobody_takes_it_for_a_loss() {
+    let mut world = settled_mesh();
+    // Two gateways that are nothing to each other.
+    let gateway = |a: &str| world.core(a).said().is_some_and(|said| said.gateway);
+    let foreign = |a: &str, b: &str| a.contains('/') && b.contains('/') && a[..4] != b[..4];
+    let pairs = MESH.iter().flat_map(|a| MESH.iter().map(move |b| (*a, *b)));
+    let wants = |world: &World, a: &str, b: &str| world.core(a).wanted().any(|peer| *peer == world.id(b));
+    let (a, b) = pairs
+        .filter(|(a, b)| foreign(a, b) && gateway(a) && gateway(b))
+        .find(|(a, b)| !wants(&world, a, b) && !wants(&world, b, a))
+        .expect("two");
+    let (a, b) = (world.at(a), world.at(b));
+    world.connect(a, b);
+    let link = *world.links.iter().find(|(_, ends)| **ends == (a, b)).expect("up").0;
+    world.nodes[a].core.as_mut().expect("runs").links.get_mut(&link).expect("up").ours = true;
+    let said = |world: &World| MESH.iter().map(|n| world.core(n).said().expect("said").n).collect::<Vec<u64>>();
+    world.run_for(30_000);
+    let before = said(&world);
+    let mut longest = 0;
+    for _ in 0..100 {
+        world.run_for(1_000);
+        world.settled();
+        longest += u64::from(world.links.contains_key(&link));
+    }
+    assert!((20..80).contains(&longest), "it stands for {longest} s");
+    assert_eq!(said(&world), before, "nobody had to say that it is there");
+}
+
+#[test]
 fn without_hubs_the_ring_carries_the_mesh() {
     let mut world = settled_mesh();
     world.kill("hq");
