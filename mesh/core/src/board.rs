@@ -69,6 +69,8 @@ pub(crate) struct Board {
     sightings: BTreeMap<AuthorId, BTreeMap<AuthorId, Kept<Sighting>>>,
     /// Who was once to be told of beyond its site: there they are to hear the end of it, too.
     wide: BTreeSet<AuthorId>,
+    /// Gateways that say that they reach nobody beyond their site: since when.
+    stranded: BTreeMap<AuthorId, u64>,
 }
 
 impl Board {
@@ -79,6 +81,11 @@ impl Board {
 
     pub(crate) fn announce(&self, author: &AuthorId) -> Option<&Kept<Announce>> {
         self.announces.get(author)
+    }
+
+    /// Since when it has said, as a gateway, that it reaches nobody beyond its site.
+    pub(crate) fn stranded_since_ms(&self, author: &AuthorId) -> Option<u64> {
+        self.stranded.get(author).copied()
     }
 
     /// Who lost it since it announced itself last; the newest first.
@@ -116,6 +123,11 @@ impl Board {
         }
         if a.hub || a.gateway {
             self.wide.insert(a.author);
+        }
+        if a.gateway && !a.outside {
+            self.stranded.entry(a.author).or_insert(heard.boot_ms);
+        } else {
+            self.stranded.remove(&a.author);
         }
         self.announces.insert(a.author, Kept::new(a, sealed, heard));
         Taken::New
@@ -162,6 +174,7 @@ impl Board {
     pub(crate) fn retain(&mut self, member: impl Fn(&AuthorId) -> bool) {
         self.announces.retain(|author, _| member(author));
         self.wide.retain(|author| member(author));
+        self.stranded.retain(|author, _| member(author));
         self.sightings.retain(|subject, of| {
             of.retain(|observer, _| member(observer));
             member(subject)

@@ -1,6 +1,6 @@
 //! The core: one door in, one drain out.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use cauldron_identity::{AuthorId, AuthorKey, Clock, MeshId};
 
@@ -8,8 +8,9 @@ use crate::board::{Board, Heard};
 use crate::dial::{Dials, Missing};
 use crate::io::{Config, Input, LinkId, Output, Stats};
 use crate::limits::{
-    ADDRESS_LEN_MAX, ADDRESSES_MAX, ANNOUNCE_MIN_MS, DIGEST_MS, DOUBT_MS, HELP_AFTER_MS, LINK_BURST, LINK_PER_S,
-    MEMBERS_AT_ONCE_MAX, REDIAL_MS_MAX, REDIAL_RING_MS_MAX, REFRESH_MS, TOPOLOGY_EVERY_MS, WAKE_MS, YIELD_MS,
+    ADDRESS_LEN_MAX, ADDRESSES_MAX, ANNOUNCE_MIN_MS, CLOCK_STEP_MS, DIGEST_MS, DOUBT_MS, HELP_AFTER_MS, LINK_BURST,
+    LINK_PER_S, MEMBERS_AT_ONCE_MAX, REDIAL_MS_MAX, REDIAL_RING_MS_MAX, REFRESH_MS, TOPOLOGY_EVERY_MS, WAKE_MS,
+    YIELD_MS,
 };
 use crate::losses::Losses;
 use crate::member::Member;
@@ -41,7 +42,7 @@ pub(crate) struct Link {
 pub struct MeshCore {
     pub(crate) me: AuthorId,
     pub(crate) mesh: MeshId,
-    config: Config,
+    pub(crate) config: Config,
     addresses: Vec<String>,
     leaving: bool,
     seed: [u8; 32],
@@ -57,7 +58,7 @@ pub struct MeshCore {
     pub(crate) answer: Option<(u64, u64)>,
     pub(crate) losses: Losses,
     pub(crate) doubted: BTreeMap<AuthorId, u64>,
-    dials: Dials,
+    pub(crate) dials: Dials,
     pub(crate) wanted: BTreeMap<AuthorId, Tie>,
     gateway: bool,
     pub(crate) moved: bool,
@@ -181,7 +182,7 @@ impl MeshCore {
         let answer = self.answer.map(|(_, at)| at);
         let topology = if self.moved { self.topology_at_ms } else { self.topology_at_ms.max(now_ms + DIGEST_MS) };
         let own = [refresh, answer, self.said_differs_at_ms()];
-        let others = [self.dials.wake_ms(), self.spread.wake_ms(), self.losses.wake_ms()];
+        let others = [self.dials.wake_ms(), self.spread.wake_ms(), self.losses_wake_ms()];
         let times = links.chain(own.into_iter().chain(others).flatten());
         let next = times.fold(topology, u64::min).max(now_ms + 1);
         if self.members.len() > MEMBERS_AT_ONCE_MAX { next.next_multiple_of(WAKE_MS) } else { next }
@@ -260,7 +261,10 @@ impl MeshCore {
         let next = self.to_say()?;
         match &self.said {
             None => Some(self.now.boottime_ms),
-            Some((said, _)) if Announce { n: said.n, as_of_ms: said.as_of_ms, ..next } == *said => None,
+            Some((said, at)) if Announce { n: said.n, as_of_ms: said.as_of_ms, ..next } == *said => {
+                let shown_ms = said.as_of_ms.saturating_add(self.now.boottime_ms.saturating_sub(*at));
+                (shown_ms.abs_diff(self.now.wall_ms) > CLOCK_STEP_MS).then_some(at + ANNOUNCE_MIN_MS)
+            }
             Some((_, at)) if self.leaving => Some(*at),
             Some((_, at)) => Some(at + ANNOUNCE_MIN_MS),
         }
@@ -300,27 +304,31 @@ impl MeshCore {
         self.doubted.retain(|_, until| *until > now_ms);
         let all = self.known();
         let (wanted, gateway) = (topology::wanted(&all, &self.me), topology::is_gateway(&all, &self.me));
+        // What a ring carries hubs carry, too, and not everywhere is there a way from site to site.
+        let mut expected: BTreeSet<AuthorId> = topology::gateways_below(&all, &self.me);
+        expected.extend(wanted.iter().filter(|(_, tie)| **tie != Tie::Ring).map(|(peer, _)| *peer));
         drop(all);
+        self.losses.expect(expected, &self.links.values().map(|l| l.peer).collect(), now_ms);
         (self.wanted, self.gateway) = (wanted, gateway);
     }
 
     fn known(&self) -> All<'_> {
         let now_ms = self.now.boottime_ms;
-        let linked: std::collections::BTreeSet<&AuthorId> = self.links.values().map(|l| &l.peer).collect();
+        let linked: BTreeSet<&AuthorId> = self.links.values().map(|l| &l.peer).collect();
         let mut all = All::new();
         for (author, member) in self.members.iter().filter(|(_, m)| m.counts) {
             let own = *author == self.me;
-            let announce = self.board.announce(author).map(|k| (&k.said, k.heard_ms));
+            let announce = self.board.announce(author).map(|k| &k.said);
             let sighted = self.board.lost_by(author).is_some_and(|s| now_ms < s.heard_ms + DOUBT_MS);
             let doubtful = sighted || self.doubted.contains_key(author);
-            let there = own || linked.contains(author) || announce.is_some_and(|(a, _)| !a.leaving && !doubtful);
+            let there = own || linked.contains(author) || announce.is_some_and(|a| !a.leaving && !doubtful);
             let (hub, region) = match announce {
                 _ if own => (self.config.hub || member.reads_all(), self.config.region.as_str()),
-                Some((a, _)) => (a.hub || member.reads_all(), a.region.as_str()),
+                Some(a) => (a.hub || member.reads_all(), a.region.as_str()),
                 None => (member.reads_all(), ""),
             };
-            let gateway = announce.is_some_and(|(a, _)| a.gateway);
-            let stranded = announce.is_some_and(|(a, at)| a.gateway && !a.outside && now_ms >= at + HELP_AFTER_MS);
+            let gateway = announce.is_some_and(|a| a.gateway);
+            let stranded = self.board.stranded_since_ms(author).is_some_and(|since| now_ms >= since + HELP_AFTER_MS);
             all.insert(*author, Known { site: member.site.as_deref(), region, hub, gateway, there, stranded });
         }
         all
@@ -328,7 +336,7 @@ impl MeshCore {
 
     fn dial(&mut self) {
         let now_ms = self.now.boottime_ms;
-        let linked: std::collections::BTreeSet<&AuthorId> = self.links.values().map(|l| &l.peer).collect();
+        let linked: BTreeSet<&AuthorId> = self.links.values().map(|l| &l.peer).collect();
         let missing = self.wanted.iter().filter(|(peer, _)| !linked.contains(peer)).filter_map(|(peer, tie)| {
             let announce = &self.board.announce(peer)?.said;
             let first = *tie == Tie::Up || self.me < *peer;

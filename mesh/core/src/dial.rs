@@ -94,6 +94,11 @@ impl Dials {
         due
     }
 
+    /// How often it was dialled in vain since it is missing.
+    pub(crate) fn failures(&self, peer: &AuthorId) -> u32 {
+        self.peers.get(peer).map_or(0, |dial| dial.failures)
+    }
+
     /// Its link is up; whether an attempt was under way.
     pub(crate) fn linked(&mut self, peer: &AuthorId, now_ms: u64) -> bool {
         let Some(dial) = self.peers.get_mut(peer) else { return false };

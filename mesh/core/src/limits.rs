@@ -58,6 +58,19 @@ pub const CUT_OFF_MS: u64 = 60_000;
 /// How long this node goes by a loss of its own once it was told, or is not to be, milliseconds from then or from when it has a link
 /// again: by then the board says what others know.
 pub const LOST_MS: u64 = 20_000;
+/// How long a peer that is to be linked with this node and is not is missed before that is told, milliseconds: a start of many at
+/// once is over by then.
+pub const MISSED_MS: u64 = 20_000;
+/// It doubles each time so often, to 43 min: between two that have no way to each other one says so all the time, and the other that it
+/// is there.
+pub const MISSED_DOUBLINGS: u32 = 7;
+/// And how often it was dialled in vain: some 4 s at least.
+pub const MISSED_DIALS: u32 = 4;
+/// How long after it was made an announcement is believed by those who have no link to its author, milliseconds: it is made anew
+/// in half that time.
+pub const BELIEVED_MS: u64 = 2 * REFRESH_MS;
+/// A wall clock that was set by more than this makes a node say anew where it is, milliseconds: what it said is dated by it.
+pub const CLOCK_STEP_MS: u64 = 60_000;
 /// How long a peer whose link was lost counts as suspect, milliseconds; then as unreachable.
 pub const SUSPECT_MS: u64 = 5_000;
 const _: () = assert!(SIGHT_AFTER_MS < SUSPECT_MS);

@@ -2,13 +2,18 @@
 //!
 //! A loss is told once, a moment after it happened, and from then on stands on the board. It is not told when the link was to end,
 //! when others told it first, or when this node lost everybody: then it was this node that was cut off.
+//!
+//! Who is to be linked with this node, and is not although nobody says that it is lost, is missed, and that is told, too, more seldom
+//! each time: a process that restarts has forgotten whom it was linked with, and nobody else may know that they are gone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use cauldron_identity::{AuthorId, AuthorKey, planted};
 
 use crate::core::MeshCore;
-use crate::limits::{CUT_OFF_MS, DOUBT_MS, LOST_MS, OBSERVERS_MAX, SIGHT_AFTER_MS};
+use crate::limits::{
+    CUT_OFF_MS, DOUBT_MS, LOST_MS, MISSED_DIALS, MISSED_DOUBLINGS, MISSED_MS, OBSERVERS_MAX, SIGHT_AFTER_MS,
+};
 use crate::statement::{Sighting, Statement};
 
 /// A peer whose link was lost: when, and whether that was said or is not to be.
@@ -25,6 +30,10 @@ pub(crate) struct Losses {
     lost: BTreeMap<AuthorId, Lost>,
     /// Since when this node has had any link; none while it has none.
     linked_since_ms: Option<u64>,
+    /// Who is to be linked with this node and is not: since when.
+    missed: BTreeMap<AuthorId, u64>,
+    /// How often that was told since there was a link.
+    told: BTreeMap<AuthorId, u32>,
 }
 
 impl Losses {
@@ -34,18 +43,22 @@ impl Losses {
 
     pub(crate) fn retain(&mut self, member: impl Fn(&AuthorId) -> bool) {
         self.lost.retain(|peer, _| member(peer));
+        self.missed.retain(|peer, _| member(peer));
+        self.told.retain(|peer, _| member(peer));
     }
 
     /// A link to `peer` is up.
     pub(crate) fn found(&mut self, peer: &AuthorId, now_ms: u64) {
         self.lost.remove(peer);
+        self.missed.remove(peer);
+        self.told.remove(peer);
         self.linked_since_ms.get_or_insert(now_ms);
     }
 
-    /// When something is due, boot time in milliseconds; nothing is while there is nobody to be told.
-    pub(crate) fn wake_ms(&self) -> Option<u64> {
-        let since_ms = self.linked_since_ms?;
-        self.lost.values().map(|lost| lost.due_ms(since_ms)).min()
+    /// These are to be linked with this node, and `linked` are.
+    pub(crate) fn expect(&mut self, peers: BTreeSet<AuthorId>, linked: &BTreeSet<AuthorId>, now_ms: u64) {
+        let missing = peers.into_iter().filter(|peer| !linked.contains(peer));
+        self.missed = missing.map(|peer| (peer, self.missed.get(&peer).copied().unwrap_or(now_ms))).collect();
     }
 }
 
@@ -77,7 +90,7 @@ impl MeshCore {
         self.board.take_back(&self.me, since_ms);
     }
 
-    /// Says which peers were lost, unless enough others did; not while there is nobody to be told.
+    /// Says which peers were lost or are missed, unless others did; not while there is nobody to be told.
     pub(crate) fn sight(&mut self, key: &AuthorKey) {
         let Some(since_ms) = self.losses.linked_since_ms else { return };
         let now_ms = self.now.boottime_ms;
@@ -91,13 +104,46 @@ impl MeshCore {
             }
             lost.settled = true;
             self.losses.lost.insert(subject, lost);
-            let counts = self.members.get(&subject).is_some_and(|m| m.counts);
-            let Some(announce) = self.board.announce(&subject).filter(|a| counts && !a.said.leaving) else { continue };
-            if announce.heard_ms > lost.boot_ms || self.board.observers(&subject) >= OBSERVERS_MAX {
-                continue;
+            let heard_since = self.board.announce(&subject).is_some_and(|a| a.heard_ms > lost.boot_ms);
+            if !heard_since && self.board.observers(&subject) < OBSERVERS_MAX {
+                self.tell_lost(key, subject, lost.wall_ms);
             }
-            let sighting = Sighting { observer: self.me, subject, n: announce.said.n, as_of_ms: lost.wall_ms };
+        }
+        let missed: Vec<AuthorId> = self.losses.missed.keys().copied().collect();
+        for subject in missed {
+            // Whoever is to be dialled was dialled, and in vain.
+            let tried = !self.wanted.contains_key(&subject) || self.dials.failures(&subject) >= MISSED_DIALS;
+            if tried && self.missed_at_ms(&subject).is_some_and(|at_ms| at_ms <= now_ms) {
+                *self.losses.told.entry(subject).or_default() += 1;
+                self.tell_lost(key, subject, self.now.wall_ms);
+            }
+        }
+    }
+
+    /// When a missed peer has been missed for long enough; none while somebody says that it is lost, or it that it stops.
+    fn missed_at_ms(&self, peer: &AuthorId) -> Option<u64> {
+        let announce = self.board.announce(peer).filter(|a| !a.said.leaving && self.board.lost_by(peer).is_none())?;
+        let missed_ms = *self.losses.missed.get(peer)?;
+        let since_ms = missed_ms.max(announce.heard_ms).max(self.losses.linked_since_ms?);
+        let told = self.losses.told.get(peer).copied().unwrap_or_default();
+        Some(since_ms + (MISSED_MS << told.min(MISSED_DOUBLINGS)))
+    }
+
+    fn tell_lost(&mut self, key: &AuthorKey, subject: AuthorId, as_of_ms: u64) {
+        let counts = self.members.get(&subject).is_some_and(|m| m.counts);
+        if let Some(announce) = self.board.announce(&subject).filter(|a| counts && !a.said.leaving) {
+            let sighting = Sighting { observer: self.me, subject, n: announce.said.n, as_of_ms };
             self.say(key, Statement::Sighting(sighting));
         }
+    }
+
+    /// When a loss is due to be told or forgotten, boot time in milliseconds; nothing is while there is nobody to be told.
+    pub(crate) fn losses_wake_ms(&self) -> Option<u64> {
+        let (since_ms, now_ms) = (self.losses.linked_since_ms?, self.now.boottime_ms);
+        let lost = self.losses.lost.values().map(|lost| lost.due_ms(since_ms));
+        // What is overdue waits for a dial to fail.
+        let missed =
+            self.losses.missed.keys().filter_map(|peer| self.missed_at_ms(peer)).filter(|at_ms| *at_ms > now_ms);
+        lost.chain(missed).min()
     }
 }

@@ -91,6 +91,16 @@ pub(crate) fn is_gateway(all: &All<'_>, me: &AuthorId) -> bool {
     false
 }
 
+/// Gateways that link to `me`, a hub, when they do as everybody else computes it.
+pub(crate) fn gateways_below(all: &All<'_>, me: &AuthorId) -> BTreeSet<AuthorId> {
+    if !all.get(me).is_some_and(|own| own.hub) {
+        return BTreeSet::new();
+    }
+    let hubs: Vec<AuthorId> = all.iter().filter(|(_, k)| k.hub).map(|(a, _)| *a).collect();
+    let gateways = all.iter().filter(|(_, k)| k.gateway && k.site.is_some()).map(|(a, _)| *a);
+    gateways.filter(|gateway| uplinks(all, gateway, hubs.clone()).contains(me)).collect()
+}
+
 /// Members of a site; the order is the same everywhere, and who stands where in it is a hash's choice.
 fn members_of(all: &All<'_>, site: &str) -> Vec<AuthorId> {
     all.iter().filter(|(_, k)| k.site == Some(site)).map(|(a, _)| *a).collect()

@@ -412,6 +412,54 @@ fn a_link_that_nobody_needs_ends_and_nobody_takes_it_for_a_loss() {
 }
 
 #[test]
+fn who_died_while_its_observers_restarted_is_missed() {
+    let mut world = settled_mesh();
+    let gateways: Vec<&str> =
+        MESH[2..5].iter().filter(|n| world.core(n).said().is_some_and(|a| a.gateway)).copied().collect();
+    // Those without a link to lyon go on, and know what its gateways said.
+    let linked = |world: &World, name: &str| MESH[2..5].iter().any(|n| world.linked(world.at(n), world.at(name)));
+    let observers: Vec<&str> = MESH.iter().filter(|n| !n.starts_with("lyon") && linked(&world, n)).copied().collect();
+    assert!(observers.len() < 8, "somebody is to know of lyon without a link to it");
+    MESH[2..5].iter().for_each(|name| world.kill(name));
+    observers.iter().for_each(|name| world.kill(name));
+    let knows = |world: &World, name: &&str| world.nodes[world.at(name)].core.is_some();
+    let witness = MESH.iter().find(|n| knows(&world, n)).expect("a witness");
+    for name in &observers {
+        world.start(world.at(name));
+        world.connect(world.at(name), world.at(witness));
+    }
+    world.run_for(5_000);
+    assert_eq!(world.seen("hq", gateways[0]), State::Alive, "it is taken for there at first");
+    world.run_for(60_000);
+    for (name, gateway) in MESH.iter().filter(|n| knows(&world, n)).flat_map(|n| gateways.iter().map(move |g| (n, g))) {
+        assert_eq!(world.seen(name, gateway), State::Unreachable, "{gateway}, as {name} sees it");
+    }
+}
+
+#[test]
+fn a_foreign_region_that_is_dark_is_not_kept_alive_by_hearsay() {
+    let names = [
+        "hq", "bk", "dr", "ds", "lyon/a", "lyon/b", "porto/a", "porto/b", "graz/a", "graz/b", "oslo/a", "oslo/b",
+        "rome/a", "rome/b",
+    ];
+    let south = |name: &str| ["dr", "ds", "gr", "os", "ro"].contains(&&name[..2]);
+    let mut world = World::of_regions(&names, |name| if south(name) { "south" } else { "north" });
+    world.start_all();
+    world.run_for(120_000);
+    world.settled();
+    world.part(south);
+    world.run_for(40_000);
+    for a in names.iter().filter(|a| !south(a)) {
+        for b in names.iter().filter(|b| south(b) && world.may_hear(a, b)) {
+            assert_ne!(world.seen(a, b), State::Alive, "{b}, as {a} sees it");
+        }
+    }
+    world.parted.clear();
+    world.run_for(120_000);
+    world.settled();
+}
+
+#[test]
 fn without_hubs_the_ring_carries_the_mesh() {
     let mut world = settled_mesh();
     world.kill("hq");
