@@ -6,6 +6,7 @@ use cauldron_identity::{AuthorId, AuthorKey, Clock, MeshId};
 
 use crate::board::{Board, Heard};
 use crate::dial::{Dials, Missing};
+use crate::digest::Sums;
 use crate::io::{Config, Input, LinkId, Output, Stats};
 use crate::limits::{
     ADDRESS_LEN_MAX, ADDRESSES_MAX, ANNOUNCE_MIN_MS, CLOCK_STEP_MS, DIGEST_MS, DOUBT_MS, HELP_AFTER_MS, LINK_BURST,
@@ -52,10 +53,15 @@ pub struct MeshCore {
     pub(crate) links: BTreeMap<LinkId, Link>,
     pub(crate) board: Board,
     pub(crate) spread: Spread,
+    pub(crate) sums: Sums,
+    /// Members of this node's site, itself included.
+    pub(crate) site_members: usize,
     /// What this node said of itself last, and when.
     said: Option<(Announce, u64)>,
     /// It has to say more than that: its number, and not before.
     pub(crate) answer: Option<(u64, u64)>,
+    /// How often lately somebody else with its key said more, and when last.
+    pub(crate) contradicted: (u32, u64),
     pub(crate) losses: Losses,
     pub(crate) doubted: BTreeMap<AuthorId, u64>,
     pub(crate) dials: Dials,
@@ -86,8 +92,11 @@ impl MeshCore {
             links: BTreeMap::new(),
             board: Board::default(),
             spread: Spread::default(),
+            sums: Sums::default(),
+            site_members: 0,
             said: None,
             answer: None,
+            contradicted: (0, 0),
             losses: Losses::default(),
             doubted: BTreeMap::new(),
             dials: Dials::default(),
@@ -128,10 +137,7 @@ impl MeshCore {
             }
             Input::Members(members) => {
                 self.members = members;
-                let members = &self.members;
-                self.board.retain(|author| members.contains_key(author));
-                self.losses.retain(|author| members.contains_key(author));
-                self.moved = true;
+                self.members_changed();
             }
             Input::Leave => self.leaving = true,
             Input::Tick => {}
@@ -188,6 +194,23 @@ impl MeshCore {
         if self.members.len() > MEMBERS_AT_ONCE_MAX { next.next_multiple_of(WAKE_MS) } else { next }
     }
 
+    fn members_changed(&mut self) {
+        let members = &self.members;
+        // Two ends of a link agree on what they know only if neither keeps what the other may not take.
+        let counts = |author: &AuthorId| members.get(author).is_some_and(|m| m.counts);
+        self.board.retain(counts);
+        self.losses.retain(counts);
+        self.spread.retain(counts);
+        self.sums.forget();
+        let own_site = members.get(&self.me).and_then(|m| m.site.as_ref());
+        self.site_members = members.values().filter(|m| own_site.is_some() && m.site.as_ref() == own_site).count();
+        if !members.contains_key(&self.me) {
+            // There is nothing to be said before it is a member again.
+            (self.said, self.answer) = (None, None);
+        }
+        self.moved = true;
+    }
+
     pub(crate) fn is_linked(&self, author: &AuthorId) -> bool {
         self.links.values().any(|l| l.peer == *author)
     }
@@ -209,7 +232,6 @@ impl MeshCore {
         self.links.insert(link, entry);
         self.losses.found(&peer, now_ms);
         self.doubted.remove(&peer);
-        self.board.found(&self.me, &peer);
         self.moved = true;
     }
 

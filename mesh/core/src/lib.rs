@@ -17,6 +17,7 @@
 mod board;
 mod core;
 mod dial;
+mod digest;
 mod io;
 pub mod limits;
 mod losses;

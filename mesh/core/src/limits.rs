@@ -117,9 +117,18 @@ pub const TOPOLOGY_EVERY_MS: u64 = 500;
 /// For so long a member that could not be reached, or was lost, is no candidate, milliseconds: then it may be back, and nobody
 /// could tell.
 pub const DOUBT_MS: u64 = 120_000;
-/// Losses that one observer may tell of at once: a site.
+/// Losses that one observer may tell of at once: a site, and whom a gateway is linked with beyond it.
 pub const SIGHTINGS_BURST: u64 = 64;
+/// The same for a coordinator: it may be linked with so many, and lose half the mesh in a moment.
+pub const SIGHTINGS_BURST_HUB: u64 = 2_048;
 /// And then one more after this, milliseconds.
 pub const SIGHTINGS_MS: u64 = 2_000;
+/// What one author may say of itself at once that is new here; then once per [`ANNOUNCE_MIN_MS`], as often as it may itself.
+pub const ANNOUNCES_BURST: u64 = 16;
+/// How often the wait doubles before a node says more than a copy of it did, from [`ANNOUNCE_MIN_MS`] to 17 min, until nothing was
+/// heard of the copy for [`REFRESH_MS`].
+pub const COPY_DOUBLINGS: u32 = 10;
+/// Names of regions whose news are counted each for itself: members invent them.
+pub const REGIONS_MAX: usize = 64;
 /// Between two answers of a node to those who say that they lost it, milliseconds: each goes through the whole mesh.
 pub const REFUTE_MS: u64 = 5_000;

@@ -251,8 +251,20 @@ impl World {
         site(at).is_none() || site(who).is_none() || site(at) == site(who) || gateway
     }
 
+    /// Both ends of each link know the same of whom both may hear: their digests agree, however it came to that.
+    fn agreed(&self) {
+        for (a, b) in self.links.values() {
+            let known = |at: &usize, of: &usize| {
+                let core = self.nodes[*at].core.as_ref().expect("it runs");
+                core.known_with(&self.nodes[*of].key.author_id())
+            };
+            assert_eq!(known(a, b), known(b, a), "{} and {}", self.names[*a], self.names[*b]);
+        }
+    }
+
     /// Everybody who runs has the links it wants, and sees all whom it may hear of.
     fn settled(&self) {
+        self.agreed();
         for (at, node) in self.nodes.iter().enumerate() {
             let Some(core) = &node.core else { continue };
             for peer in core.wanted() {
@@ -412,6 +424,51 @@ fn a_link_that_nobody_needs_ends_and_nobody_takes_it_for_a_loss() {
 }
 
 #[test]
+fn digests_agree_after_a_gateway_was_demoted_and_after_all_sorts_of_losses() {
+    let mut world = settled_mesh();
+    let gateway = |world: &World, name: &str| world.core(name).said().is_some_and(|a| a.gateway);
+    let first = *MESH[2..5].iter().find(|n| gateway(&world, n)).expect("a gateway");
+    world.kill(first);
+    world.run_for(40_000);
+    world.agreed();
+    let stand_in = *MESH[2..5].iter().filter(|n| **n != first).find(|n| gateway(&world, n)).expect("another");
+    // The stand-in steps back once the first is there again; outside they heard of it.
+    world.start(world.at(first));
+    world.run_for(60_000);
+    world.settled();
+    let demoted = MESH[2..5].iter().find(|n| !gateway(&world, n)).expect("one steps back");
+    let heard = MESH.iter().filter(|n| n.contains('/') && !n.starts_with("lyon"));
+    assert!(
+        heard.clone().any(|n| world.core(n).announced(&world.id(demoted)).is_some()),
+        "{demoted} was told of, {stand_in} stood in"
+    );
+    for name in heard {
+        assert!(
+            world.core(name).announced(&world.id(demoted)).is_none_or(|a| !a.gateway),
+            "{name} still counts on {demoted}"
+        );
+    }
+    // A node that missed the end of it is told by who knows more.
+    world.part(|name| name.starts_with("graz"));
+    world.run_for(20_000);
+    world.kill(first);
+    world.run_for(40_000);
+    world.start(world.at(first));
+    world.run_for(60_000);
+    world.parted.clear();
+    world.run_for(120_000);
+    world.settled();
+    world.part(|name| name == "graz/a" || name == "porto/b");
+    world.run_for(40_000);
+    world.kill("dr");
+    world.run_for(40_000);
+    world.agreed();
+    world.parted.clear();
+    world.run_for(120_000);
+    world.settled();
+}
+
+#[test]
 fn who_died_while_its_observers_restarted_is_missed() {
     let mut world = settled_mesh();
     let gateways: Vec<&str> =
@@ -439,14 +496,20 @@ fn who_died_while_its_observers_restarted_is_missed() {
 #[test]
 fn a_foreign_region_that_is_dark_is_not_kept_alive_by_hearsay() {
     // All hubs are in the south; the north is linked with them and with one gateway of theirs.
-    let names = ["dr", "ds", "lyon/a", "lyon/b", "porto/a", "porto/b", "graz/a", "graz/b", "oslo/a", "oslo/b", "rome/a", "rome/b"];
+    let names = [
+        "dr", "ds", "lyon/a", "lyon/b", "porto/a", "porto/b", "graz/a", "graz/b", "oslo/a", "oslo/b", "rome/a",
+        "rome/b",
+    ];
     let south = |name: &str| ["dr", "ds", "gr", "os", "ro"].contains(&&name[..2]);
     let mut world = World::of_regions(&names, |name| if south(name) { "south" } else { "north" });
     world.start_all();
     world.run_for(120_000);
     // The links of the start, which nobody wants, are not what it hangs on.
     let wants = |world: &World, a: usize, b: usize| {
-        world.nodes[a].core.as_ref().is_some_and(|core| core.wanted().any(|peer| *peer == world.nodes[b].key.author_id()))
+        world.nodes[a]
+            .core
+            .as_ref()
+            .is_some_and(|core| core.wanted().any(|peer| *peer == world.nodes[b].key.author_id()))
     };
     let surplus = world.links.iter().filter(|(_, (a, b))| !wants(&world, *a, *b) && !wants(&world, *b, *a));
     let surplus: Vec<LinkId> = surplus.map(|(link, _)| *link).collect();
