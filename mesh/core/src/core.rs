@@ -124,9 +124,8 @@ impl MeshCore {
                 self.dials.failed(&peer, now_ms, |below| draw(&seed, drawn, below));
                 self.moved = true;
             }
-            Input::Addresses(mut addresses) => {
-                addresses.retain(|address| address.len() <= ADDRESS_LEN_MAX);
-                addresses.truncate(ADDRESSES_MAX);
+            Input::Addresses(addresses) => {
+                let addresses = told_addresses(addresses);
                 if addresses != self.addresses {
                     // The network has changed: what could not be reached before may be reached now.
                     self.doubted.clear();
@@ -405,6 +404,25 @@ impl MeshCore {
     pub(crate) fn refill(&self, bucket: &mut Bucket) -> bool {
         bucket.take(self.now.boottime_ms, 1_000 / LINK_PER_S, LINK_BURST)
     }
+}
+
+/// As many of a node's addresses as it tells, in their order: the first, then relays, then whatever there is room for.
+fn told_addresses(mut addresses: Vec<String>) -> Vec<String> {
+    addresses.retain(|address| address.len() <= ADDRESS_LEN_MAX);
+    let is_relay = |address: &String| address.starts_with("via ");
+    let relays = addresses.iter().skip(1).filter(|address| is_relay(address)).count().min(ADDRESSES_MAX - 1);
+    let (mut relays_left, mut others_left) = (relays, ADDRESSES_MAX - 1 - relays);
+    let mut first = true;
+    addresses.retain(|address| {
+        if std::mem::take(&mut first) {
+            return true;
+        }
+        let left = if is_relay(address) { &mut relays_left } else { &mut others_left };
+        let keeps = *left > 0;
+        *left = left.saturating_sub(1);
+        keeps
+    });
+    addresses
 }
 
 /// A number below `below`, from the seed: SHA-256 in counter mode.

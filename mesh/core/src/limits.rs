@@ -103,8 +103,9 @@ pub const REDIAL_MS_MAX: u64 = 30_000;
 pub const REDIAL_RING_MS_MAX: u64 = 120_000;
 /// A link that ends sooner than this after it came up counts as a failed dial, milliseconds.
 pub const UP_MS_MIN: u64 = 10_000;
-/// An attempt of which nothing is heard is over after this, milliseconds: a handshake has 5 s, over several addresses.
-pub const DIAL_MS_MAX: u64 = 45_000;
+/// An attempt of which nothing is heard is over after this, milliseconds: a handshake has 5 s at each address, and through a relay
+/// twice that.
+pub const DIAL_MS_MAX: u64 = 90_000;
 /// Attempts at once.
 pub const DIALS_MAX: usize = 16;
 /// Attempts at once within one region: a region that is gone leaves room to dial the others.

@@ -265,3 +265,17 @@ fn two_copies_of_one_node_answer_each_other_more_seldom_each_time() {
     }
     assert!((5..=20).contains(&answers), "{answers} in an hour");
 }
+
+#[test]
+fn the_first_address_and_relays_have_room_among_many() {
+    let mut a = in_a_site();
+    let many = (0..20).map(|n| format!("192.0.2.{n}:7443")).chain(["via spiffe://mesh.test/coordinator/hq".to_owned()]);
+    a.give(Input::Addresses(many.collect()));
+    a.wait(2_000);
+    let told = &a.core.said().expect("said").addresses;
+    assert_eq!((told.len(), told[0].as_str()), (8, "192.0.2.0:7443"));
+    assert_eq!(told[7], "via spiffe://mesh.test/coordinator/hq");
+    a.give(Input::Addresses((0..20).map(|n| format!("via spiffe://mesh.test/coordinator/c{n}")).collect()));
+    a.wait(2_000);
+    assert_eq!(a.core.said().expect("said").addresses.len(), 8);
+}
