@@ -1,4 +1,5 @@
 mod alone;
+mod losses;
 mod topology;
 mod world;
 
