@@ -215,8 +215,8 @@ impl MeshCore {
 
     fn told_of_me(&mut self, statement: &Statement) {
         match statement {
-            // From before a restart, or from a copy of this node.
-            Statement::Announce(a) if a.n >= self.said_n() => {
+            // From before a restart, or from a copy of this node; many may tell of it.
+            Statement::Announce(a) if a.n >= self.said_n() && self.answer.is_none_or(|(n, _)| n <= a.n) => {
                 let wait_ms = self.contradicted();
                 self.answer_above(a.n, wait_ms);
             }

@@ -279,3 +279,16 @@ fn the_first_address_and_relays_have_room_among_many() {
     a.wait(2_000);
     assert_eq!(a.core.said().expect("said").addresses.len(), 8);
 }
+
+#[test]
+fn who_hears_from_many_what_it_said_before_its_restart_answers_once_and_soon() {
+    let mut a = in_a_site();
+    let before = announce("lyon/a", a.core.said().expect("said").n + 1_000_000, WALL_MS + 1_000_000);
+    for _ in 0..30 {
+        a.hear(vec![before.clone()]);
+    }
+    a.wait(1_500);
+    assert_eq!(a.core.said().expect("said").n, WALL_MS + 1_000_001);
+    a.wait(60_000);
+    assert_eq!(a.core.said().expect("said").n, WALL_MS + 1_000_001);
+}
