@@ -32,6 +32,6 @@ impl World {
         bytes.extend(to_cbor(&BTreeMap::from([(STATEMENTS, vec![sealed])])));
         reached!(self, "presence.rumour");
         self.note(place, "rumour", &n.to_be_bytes(), || format!("of place {victim}"));
-        self.send(place, link, bytes);
+        self.slip(place, link, bytes);
     }
 }
