@@ -49,6 +49,8 @@
 //! | `refutation-ignored` | who was lost once stays lost, whatever it says |
 //! | `presence-not-compared` | what a link missed of presence is never made up for |
 //! | `agreement-unheard` | a peer that has told its digest is still shown as behind |
+//! | `sighting-unanchored` | whoever is said to be lost since an announcement that it never made stays lost, whatever it says |
+//! | `own-cut-told` | who was cut off from everybody says that it lost them all |
 //! | `stranded-gateway-stays` | nobody helps gateways that reach nobody outside |
 //! | `region-takes-all` | a region that is gone may take all the room there is for dialling |
 //! | `sightings-unbounded` | an observer may say of everybody, without end, that it lost them |
@@ -152,7 +154,7 @@ pub const GOVERN_NAMES: [&str; 26] = [
 ];
 
 /// The bugs of whom to link with, and of what is said of who is there.
-pub const NEAR_NAMES: [&str; 3] = ["stranded-gateway-stays", "region-takes-all", "sightings-unbounded"];
+pub const NEAR_NAMES: [&str; 4] = ["stranded-gateway-stays", "region-takes-all", "sightings-unbounded", "own-cut-told"];
 
 /// The bugs of ranges, of documents in one piece and of facts on disk.
 pub const RANGE_NAMES: [&str; 10] = [
@@ -176,10 +178,11 @@ pub const WIRE_NAMES: [&str; 5] =
 pub const MODEL_NAMES: [&str; 2] = ["credit-counted-twice", "refund-by-timeout"];
 
 /// The bugs that the simulator must find; `activate` accepts them, in a build with the feature.
-pub const NAMES: [&str; 48] = [
+pub const NAMES: [&str; 49] = [
     "refutation-ignored",
     "presence-not-compared",
     "agreement-unheard",
+    "sighting-unanchored",
     "owner-trusts-coordinator",
     "vote-not-bound-to-terms",
     "same-person-twice",

@@ -8,6 +8,7 @@ pub const MARKS: &[(&str, &str)] = &[
     ("topology.dialled", "a node reached a member that nobody had told it to call"),
     ("presence.lost_for_long", "a node could hear nothing of a member for so long that it must not show it as there"),
     ("truth.level", "after the storm a node showed a peer that it is linked with as one that has all there is"),
+    ("presence.rumour", "a member was said to be lost that nobody had lost"),
     ("crash.slow_fsync", "a process died while a slow commit (over 200 ms) was running"),
     ("crash.permit_to_started", "a process died between a durable permit and the commit of its start"),
     ("crash.started_to_effect", "a process died between a durable start and its effect"),

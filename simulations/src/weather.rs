@@ -132,6 +132,8 @@ pub struct Faults {
     pub lie_ms: Option<Ms>,
     /// Somebody with an owner's key writes what it did not do.
     pub executor_ms: Option<Ms>,
+    /// Somebody with a member's key says that it lost another.
+    pub rumour_ms: Option<Ms>,
     /// Outputs in a million after which the process dies, when they matter for once-only execution.
     pub gap_ppm: u64,
 }
@@ -245,6 +247,7 @@ impl Weather {
         weather.faults.executor_ms = every(rng, 30, turbulence_ms / 8, turbulence_ms / 2);
         weather.go_alone(rng);
         weather.agents.sagas = *rng.pick(&[0, 30]).unwrap_or(&0);
+        weather.faults.rumour_ms = every(rng, 25, 5_000, 40_000);
         // By what was drawn already: the other worlds stay as they are.
         if weather.second
             && !weather.turbulence_ms.is_multiple_of(3)
@@ -386,6 +389,7 @@ impl Faults {
             gap_ppm: maybe(rng, 60, 200_000),
             lie_ms: every(rng, 35, few.0, few.1),
             executor_ms: None,
+            rumour_ms: None,
         }
     }
 }

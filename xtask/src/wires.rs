@@ -7,10 +7,11 @@ use std::process::{ExitCode, Stdio};
 use crate::forward::cargo;
 
 /// Bug, and package and name of the test that must fail with it.
-const CAUGHT_BY: [(&str, &str, &str); 44] = [
+const CAUGHT_BY: [(&str, &str, &str); 45] = [
     ("stranded-gateway-stays", "cauldron-mesh-core", "gateways_that_reach_nobody_outside_are_helped"),
     ("region-takes-all", "cauldron-mesh-core", "a_region_that_is_gone_leaves_room_for_the_others"),
     ("sightings-unbounded", "cauldron-mesh-core", "an_observer_that_loses_everybody_all_the_time_is_not_told_on"),
+    ("own-cut-told", "cauldron-mesh-core", "who_was_cut_off_alone_says_nothing_of_the_others"),
     ("resumption-on", "cauldron-mesh", "a_session_is_never_resumed_so_a_distrusted_peer_is_verified_again"),
     ("guard-off", "cauldron-mesh", "withdrawn_trust_ends_live_connections_and_keeps_them_out"),
     ("path-check-off", "cauldron-mesh", "no_bad_certificate_is_let_in_by_either_side"),

@@ -36,11 +36,8 @@ impl<T> Kept<T> {
         }
     }
 
-    fn also_from(&mut self, link: Option<LinkId>) {
-        if let Some(link) = link
-            && self.from.len() < HEARD_FROM_MAX
-            && !self.from.contains(&link)
-        {
+    fn also_from(&mut self, link: LinkId) {
+        if self.from.len() < HEARD_FROM_MAX && !self.from.contains(&link) {
             self.from.push(link);
         }
     }
@@ -54,31 +51,41 @@ pub(crate) struct Heard {
     pub(crate) from: Option<LinkId>,
 }
 
-/// What became of a statement.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Taken {
-    /// It is new, and is told on.
-    New,
-    /// It is known, or something newer is.
-    Known,
-}
-
 #[derive(Debug, Default)]
 pub(crate) struct Board {
     announces: BTreeMap<AuthorId, Kept<Announce>>,
     sightings: BTreeMap<AuthorId, BTreeMap<AuthorId, Kept<Sighting>>>,
-    /// Who was once to be told of beyond its site: there they are to hear the end of it, too.
-    wide: BTreeSet<AuthorId>,
+    /// Of whom the announcement before this one was to be told in all sites, and this one is not: there they are to hear the end of it.
+    narrowed: BTreeSet<AuthorId>,
+    /// Gateways that say that they reach nobody beyond their site: since when.
+    stranded: BTreeMap<AuthorId, u64>,
+    /// Rises with each change of what is kept.
+    changes: u64,
 }
 
 impl Board {
-    /// Whether it is, or was, told of in all sites: a hub, or a gateway.
+    /// Whether it is told of in all sites: a hub, or a gateway.
     pub(crate) fn is_wide(&self, author: &AuthorId) -> bool {
-        self.wide.contains(author)
+        self.announces.get(author).is_some_and(|kept| is_wide(&kept.said))
+    }
+
+    /// Whether all sites are to hear what is said of it last: that it is a hub or a gateway, or is not any more.
+    pub(crate) fn is_news_everywhere(&self, author: &AuthorId) -> bool {
+        self.is_wide(author) || self.narrowed.contains(author)
+    }
+
+    /// Another number than before, when anything that is kept has changed.
+    pub(crate) fn changes(&self) -> u64 {
+        self.changes
     }
 
     pub(crate) fn announce(&self, author: &AuthorId) -> Option<&Kept<Announce>> {
         self.announces.get(author)
+    }
+
+    /// Since when it has said, as a gateway, that it reaches nobody beyond its site.
+    pub(crate) fn stranded_since_ms(&self, author: &AuthorId) -> Option<u64> {
+        self.stranded.get(author).copied()
     }
 
     /// Who lost it since it announced itself last; the newest first.
@@ -91,67 +98,88 @@ impl Board {
         self.sightings.get(subject).map_or(0, BTreeMap::len)
     }
 
-    /// Keeps a statement whose signature was checked. `reads` says who is still a member.
-    pub(crate) fn take(&mut self, statement: Statement, sealed: Sealed, heard: Heard) -> Taken {
+    /// Whether it would be kept, if its signature is good: newer than what is known, of what is known. All who heard the same keep the
+    /// same, in whatever order it came.
+    pub(crate) fn is_news(&self, statement: &Statement, mark: u64) -> bool {
+        match statement {
+            Statement::Announce(a) => self.announces.get(&a.author).is_none_or(|k| (k.said.n, k.mark) < (a.n, mark)),
+            Statement::Sighting(s) => self.is_news_of(s, mark),
+        }
+    }
+
+    fn is_news_of(&self, s: &Sighting, mark: u64) -> bool {
+        // It says something of the announcement that is known here, and of no other: an earlier one was answered, and of a
+        // later one, if there is one, the digests bring first the announcement and then this.
+        let any_later = planted::active("sighting-unanchored");
+        let of_this = |known: u64| known == s.n || (any_later && known < s.n);
+        if !self.announces.get(&s.subject).is_some_and(|known| of_this(known.said.n)) {
+            return false;
+        }
+        let Some(of) = self.sightings.get(&s.subject) else { return true };
+        match of.get(&s.observer) {
+            Some(known) => (known.said.n, known.said.as_of_ms, known.mark) < (s.n, s.as_of_ms, mark),
+            // Those who observed it and come first by id are kept, whoever spoke first.
+            None => of.len() < OBSERVERS_MAX || of.keys().next_back().is_some_and(|last| s.observer < *last),
+        }
+    }
+
+    /// Keeps a statement that is news and whose signature was checked.
+    pub(crate) fn take(&mut self, statement: Statement, sealed: Sealed, heard: Heard) {
+        self.changes += 1;
         match statement {
             Statement::Announce(a) => self.take_announce(a, sealed, heard),
-            Statement::Sighting(s) => self.take_sighting(s, sealed, heard),
+            Statement::Sighting(s) => {
+                let of = self.sightings.entry(s.subject).or_default();
+                of.insert(s.observer, Kept::new(s, sealed, heard));
+                if of.len() > OBSERVERS_MAX {
+                    of.pop_last();
+                }
+            }
         }
     }
 
-    fn take_announce(&mut self, a: Announce, sealed: Sealed, heard: Heard) -> Taken {
-        if let Some(known) = self.announces.get_mut(&a.author)
-            && known.said.n >= a.n
-        {
-            if known.sealed == sealed {
-                known.also_from(heard.from);
-            }
-            return Taken::Known;
-        }
+    fn take_announce(&mut self, a: Announce, sealed: Sealed, heard: Heard) {
         // Whoever speaks is there: what was said of it before is over.
-        if let Some(of) = self.sightings.get_mut(&a.author)
-            && !planted::active("refutation-ignored")
-        {
-            of.retain(|_, s| s.said.n >= a.n);
+        if !planted::active("refutation-ignored") {
+            self.sightings.remove(&a.author);
         }
-        if a.hub || a.gateway {
-            self.wide.insert(a.author);
+        if self.is_wide(&a.author) && !is_wide(&a) {
+            self.narrowed.insert(a.author);
+        } else {
+            self.narrowed.remove(&a.author);
+        }
+        if a.gateway && !a.outside {
+            self.stranded.entry(a.author).or_insert(heard.boot_ms);
+        } else {
+            self.stranded.remove(&a.author);
         }
         self.announces.insert(a.author, Kept::new(a, sealed, heard));
-        Taken::New
     }
 
-    fn take_sighting(&mut self, s: Sighting, sealed: Sealed, heard: Heard) -> Taken {
-        // Of one that announced itself since, or of whom nothing else is known, it says nothing.
-        if self.announces.get(&s.subject).is_none_or(|known| known.said.n > s.n) {
-            return Taken::Known;
+    /// It is kept already: whether it is, and then it is not told to who told it.
+    pub(crate) fn is_kept(&mut self, subject: &AuthorId, sealed: &Sealed, from: LinkId) -> bool {
+        if let Some(kept) = self.announces.get_mut(subject).filter(|kept| kept.sealed == *sealed) {
+            kept.also_from(from);
+            return true;
         }
-        let of = self.sightings.entry(s.subject).or_default();
-        if let Some(known) = of.get_mut(&s.observer) {
-            if (known.said.n, known.said.as_of_ms) >= (s.n, s.as_of_ms) {
-                if known.sealed == sealed {
-                    known.also_from(heard.from);
-                }
-                return Taken::Known;
-            }
-        } else if of.len() >= OBSERVERS_MAX {
-            return Taken::Known;
-        }
-        of.insert(s.observer, Kept::new(s, sealed, heard));
-        Taken::New
+        let mut of = self.sightings.get_mut(subject).into_iter().flat_map(BTreeMap::values_mut);
+        of.find(|kept| kept.sealed == *sealed).map(|kept| kept.also_from(from)).is_some()
     }
 
-    /// An observer has the subject again.
-    pub(crate) fn found(&mut self, observer: &AuthorId, subject: &AuthorId) {
-        if let Some(of) = self.sightings.get_mut(subject) {
-            of.remove(observer);
+    /// What an observer said since `since_ms`, boot time here, was its own mistake.
+    pub(crate) fn take_back(&mut self, observer: &AuthorId, since_ms: u64) {
+        self.changes += 1;
+        for of in self.sightings.values_mut() {
+            of.retain(|by, kept| by != observer || kept.heard_ms < since_ms);
         }
     }
 
     /// Keeps what concerns these alone.
     pub(crate) fn retain(&mut self, member: impl Fn(&AuthorId) -> bool) {
+        self.changes += 1;
         self.announces.retain(|author, _| member(author));
-        self.wide.retain(|author| member(author));
+        self.narrowed.retain(|author| member(author));
+        self.stranded.retain(|author, _| member(author));
         self.sightings.retain(|subject, of| {
             of.retain(|observer, _| member(observer));
             member(subject)
@@ -186,4 +214,9 @@ impl Board {
         }
         news
     }
+}
+
+/// Whether it concerns all sites.
+fn is_wide(announce: &Announce) -> bool {
+    announce.hub || announce.gateway
 }

@@ -1,20 +1,22 @@
 //! The core: one door in, one drain out.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use cauldron_identity::{AuthorId, AuthorKey, Clock, MeshId};
 
 use crate::board::{Board, Heard};
 use crate::dial::{Dials, Missing};
-use crate::io::{Config, Input, LinkId, Output, Stats, Why};
+use crate::digest::Sums;
+use crate::io::{Config, Input, LinkId, Output, Stats};
 use crate::limits::{
-    ADDRESS_LEN_MAX, ADDRESSES_MAX, ANNOUNCE_MIN_MS, DIGEST_MS, DOUBT_MS, HELP_AFTER_MS, LINK_BURST, LINK_PER_S,
-    MEMBERS_AT_ONCE_MAX, OBSERVERS_MAX, REDIAL_MS_MAX, REDIAL_RING_MS_MAX, REFRESH_MS, SIGHT_AFTER_MS, SURPLUS_MS,
-    TOPOLOGY_EVERY_MS, WAKE_MS, YIELD_MS,
+    ADDRESS_LEN_MAX, ADDRESSES_MAX, ANNOUNCE_MIN_MS, CLOCK_STEP_MS, DIGEST_MS, DOUBT_MS, HELP_AFTER_MS, LINK_BURST,
+    LINK_PER_S, MEMBERS_AT_ONCE_MAX, REDIAL_MS_MAX, REDIAL_RING_MS_MAX, REFRESH_MS, TOPOLOGY_EVERY_MS, WAKE_MS,
+    YIELD_MS,
 };
+use crate::losses::Losses;
 use crate::member::Member;
 use crate::spread::{Bucket, Spread};
-use crate::statement::{Announce, Sighting, Statement};
+use crate::statement::{Announce, Statement};
 use crate::topology::{self, All, Known, Tie};
 
 #[derive(Debug)]
@@ -27,17 +29,13 @@ pub(crate) struct Link {
     /// Answers to digests.
     pub(crate) answers: Bucket,
     /// Since when nobody wants it.
-    surplus_since_ms: Option<u64>,
+    pub(crate) surplus_since_ms: Option<u64>,
     /// This core asked for it.
-    ours: bool,
-}
-
-/// A peer whose link was lost: when, and whether that was said.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Lost {
-    pub(crate) boot_ms: u64,
-    pub(crate) wall_ms: u64,
-    told: bool,
+    pub(crate) ours: bool,
+    /// This core said that it ends it, and does then.
+    pub(crate) closes_at_ms: Option<u64>,
+    /// The peer said that it ends it; after this it did not.
+    pub(crate) parting_until_ms: u64,
 }
 
 /// Presence, topology and dialling of one node. See the crate's contract.
@@ -45,7 +43,7 @@ pub(crate) struct Lost {
 pub struct MeshCore {
     pub(crate) me: AuthorId,
     pub(crate) mesh: MeshId,
-    config: Config,
+    pub(crate) config: Config,
     addresses: Vec<String>,
     leaving: bool,
     seed: [u8; 32],
@@ -55,14 +53,19 @@ pub struct MeshCore {
     pub(crate) links: BTreeMap<LinkId, Link>,
     pub(crate) board: Board,
     pub(crate) spread: Spread,
+    pub(crate) sums: Sums,
+    /// Members of this node's site, itself included.
+    pub(crate) site_members: usize,
     /// What this node said of itself last, and when.
     said: Option<(Announce, u64)>,
     /// It has to say more than that: its number, and not before.
     pub(crate) answer: Option<(u64, u64)>,
-    pub(crate) lost: BTreeMap<AuthorId, Lost>,
-    doubted: BTreeMap<AuthorId, u64>,
-    dials: Dials,
-    wanted: BTreeMap<AuthorId, Tie>,
+    /// How often lately somebody else with its key said more, and when last.
+    pub(crate) contradicted: (u32, u64),
+    pub(crate) losses: Losses,
+    pub(crate) doubted: BTreeMap<AuthorId, u64>,
+    pub(crate) dials: Dials,
+    pub(crate) wanted: BTreeMap<AuthorId, Tie>,
     gateway: bool,
     pub(crate) moved: bool,
     topology_at_ms: u64,
@@ -89,9 +92,12 @@ impl MeshCore {
             links: BTreeMap::new(),
             board: Board::default(),
             spread: Spread::default(),
+            sums: Sums::default(),
+            site_members: 0,
             said: None,
             answer: None,
-            lost: BTreeMap::new(),
+            contradicted: (0, 0),
+            losses: Losses::default(),
             doubted: BTreeMap::new(),
             dials: Dials::default(),
             wanted: BTreeMap::new(),
@@ -118,9 +124,8 @@ impl MeshCore {
                 self.dials.failed(&peer, now_ms, |below| draw(&seed, drawn, below));
                 self.moved = true;
             }
-            Input::Addresses(mut addresses) => {
-                addresses.retain(|address| address.len() <= ADDRESS_LEN_MAX);
-                addresses.truncate(ADDRESSES_MAX);
+            Input::Addresses(addresses) => {
+                let addresses = told_addresses(addresses);
                 if addresses != self.addresses {
                     // The network has changed: what could not be reached before may be reached now.
                     self.doubted.clear();
@@ -131,10 +136,7 @@ impl MeshCore {
             }
             Input::Members(members) => {
                 self.members = members;
-                let members = &self.members;
-                self.board.retain(|author| members.contains_key(author));
-                self.lost.retain(|author, _| members.contains_key(author));
-                self.moved = true;
+                self.members_changed();
             }
             Input::Leave => self.leaving = true,
             Input::Tick => {}
@@ -180,17 +182,32 @@ impl MeshCore {
 
     fn next_wake_ms(&self) -> u64 {
         let now_ms = self.now.boottime_ms;
-        let digests = self.links.values().map(|l| l.digest_at_ms);
-        // Nothing is said of it while there is nobody to be told.
-        let alone = self.links.is_empty();
-        let lost = self.lost.values().filter(|l| !l.told && !alone).map(|l| l.boot_ms + SIGHT_AFTER_MS);
+        let links = self.links.values().flat_map(|l| [Some(l.digest_at_ms), l.closes_at_ms]).flatten();
         let refresh = self.said.as_ref().map(|(_, at)| at + REFRESH_MS);
         let answer = self.answer.map(|(_, at)| at);
         let topology = if self.moved { self.topology_at_ms } else { self.topology_at_ms.max(now_ms + DIGEST_MS) };
-        let others = [self.dials.wake_ms(), self.spread.wake_ms(), refresh, answer, self.said_differs_at_ms()];
-        let times = digests.chain(lost).chain(others.into_iter().flatten());
+        let own = [refresh, answer, self.said_differs_at_ms()];
+        let others = [self.dials.wake_ms(), self.spread.wake_ms(), self.losses_wake_ms()];
+        let times = links.chain(own.into_iter().chain(others).flatten());
         let next = times.fold(topology, u64::min).max(now_ms + 1);
         if self.members.len() > MEMBERS_AT_ONCE_MAX { next.next_multiple_of(WAKE_MS) } else { next }
+    }
+
+    fn members_changed(&mut self) {
+        let members = &self.members;
+        // Two ends of a link agree on what they know only if neither keeps what the other may not take.
+        let counts = |author: &AuthorId| members.get(author).is_some_and(|m| m.counts);
+        self.board.retain(counts);
+        self.losses.retain(counts);
+        self.spread.retain(counts);
+        self.sums.forget();
+        let own_site = members.get(&self.me).and_then(|m| m.site.as_ref());
+        self.site_members = members.values().filter(|m| own_site.is_some() && m.site.as_ref() == own_site).count();
+        if !members.contains_key(&self.me) {
+            // There is nothing to be said before it is a member again.
+            (self.said, self.answer) = (None, None);
+        }
+        self.moved = true;
     }
 
     pub(crate) fn is_linked(&self, author: &AuthorId) -> bool {
@@ -208,20 +225,24 @@ impl MeshCore {
             answers: Bucket::full(4, now_ms),
             surplus_since_ms: None,
             ours,
+            closes_at_ms: None,
+            parting_until_ms: 0,
         };
         self.links.insert(link, entry);
-        self.lost.remove(&peer);
+        self.losses.found(&peer, now_ms);
         self.doubted.remove(&peer);
-        self.board.found(&self.me, &peer);
         self.moved = true;
     }
 
     fn link_down(&mut self, link: LinkId) {
         let Some(gone) = self.links.remove(&link) else { return };
         self.board.forget_link(link);
-        if !self.is_linked(&gone.peer) {
-            let lost = Lost { boot_ms: self.now.boottime_ms, wall_ms: self.now.wall_ms, told: false };
-            self.lost.insert(gone.peer, lost);
+        let parted = gone.closes_at_ms.is_some() || self.now.boottime_ms < gone.parting_until_ms;
+        if !parted && !self.is_linked(&gone.peer) {
+            self.lose(gone.peer);
+        }
+        if self.links.is_empty() {
+            self.alone();
         }
         self.moved = true;
     }
@@ -261,7 +282,10 @@ impl MeshCore {
         let next = self.to_say()?;
         match &self.said {
             None => Some(self.now.boottime_ms),
-            Some((said, _)) if Announce { n: said.n, as_of_ms: said.as_of_ms, ..next } == *said => None,
+            Some((said, at)) if Announce { n: said.n, as_of_ms: said.as_of_ms, ..next } == *said => {
+                let shown_ms = said.as_of_ms.saturating_add(self.now.boottime_ms.saturating_sub(*at));
+                (shown_ms.abs_diff(self.now.wall_ms) > CLOCK_STEP_MS).then_some(at + ANNOUNCE_MIN_MS)
+            }
             Some((_, at)) if self.leaving => Some(*at),
             Some((_, at)) => Some(at + ANNOUNCE_MIN_MS),
         }
@@ -283,29 +307,7 @@ impl MeshCore {
         self.say(key, Statement::Announce(next));
     }
 
-    /// Says which peers were lost, unless enough others did; not while there is nobody to be told.
-    fn sight(&mut self, key: &AuthorKey) {
-        if self.links.is_empty() {
-            return;
-        }
-        let now_ms = self.now.boottime_ms;
-        let due = self.lost.iter().filter(|(_, l)| !l.told && l.boot_ms + SIGHT_AFTER_MS <= now_ms);
-        let due: Vec<(AuthorId, Lost)> = due.map(|(peer, lost)| (*peer, *lost)).collect();
-        for (subject, lost) in due {
-            if let Some(entry) = self.lost.get_mut(&subject) {
-                entry.told = true;
-            }
-            let counts = self.members.get(&subject).is_some_and(|m| m.counts);
-            let Some(announce) = self.board.announce(&subject).filter(|a| counts && !a.said.leaving) else { continue };
-            if announce.heard_ms > lost.boot_ms || self.board.observers(&subject) >= OBSERVERS_MAX {
-                continue;
-            }
-            let sighting = Sighting { observer: self.me, subject, n: announce.said.n, as_of_ms: lost.wall_ms };
-            self.say(key, Statement::Sighting(sighting));
-        }
-    }
-
-    fn say(&mut self, key: &AuthorKey, statement: Statement) {
+    pub(crate) fn say(&mut self, key: &AuthorKey, statement: Statement) {
         let (sealed, subject) = (statement.seal(key, &self.mesh), *statement.subject());
         let heard = Heard { boot_ms: self.now.boottime_ms, wall_ms: self.now.wall_ms, from: None };
         self.board.take(statement, sealed, heard);
@@ -323,28 +325,31 @@ impl MeshCore {
         self.doubted.retain(|_, until| *until > now_ms);
         let all = self.known();
         let (wanted, gateway) = (topology::wanted(&all, &self.me), topology::is_gateway(&all, &self.me));
+        // What a ring carries hubs carry, too, and not everywhere is there a way from site to site.
+        let mut expected: BTreeSet<AuthorId> = topology::gateways_below(&all, &self.me);
+        expected.extend(wanted.iter().filter(|(_, tie)| **tie != Tie::Ring).map(|(peer, _)| *peer));
         drop(all);
+        self.losses.expect(expected, &self.links.values().map(|l| l.peer).collect(), now_ms);
         (self.wanted, self.gateway) = (wanted, gateway);
     }
 
     fn known(&self) -> All<'_> {
         let now_ms = self.now.boottime_ms;
-        let linked: std::collections::BTreeSet<&AuthorId> = self.links.values().map(|l| &l.peer).collect();
+        let linked: BTreeSet<&AuthorId> = self.links.values().map(|l| &l.peer).collect();
         let mut all = All::new();
         for (author, member) in self.members.iter().filter(|(_, m)| m.counts) {
             let own = *author == self.me;
-            let announce = self.board.announce(author).map(|k| (&k.said, k.heard_ms));
+            let announce = self.board.announce(author).map(|k| &k.said);
             let sighted = self.board.lost_by(author).is_some_and(|s| now_ms < s.heard_ms + DOUBT_MS);
-            let lost = self.lost.get(author).is_some_and(|l| now_ms < l.boot_ms + DOUBT_MS);
-            let doubtful = sighted || lost || self.doubted.contains_key(author);
-            let there = own || linked.contains(author) || announce.is_some_and(|(a, _)| !a.leaving && !doubtful);
+            let doubtful = sighted || self.doubted.contains_key(author);
+            let there = own || linked.contains(author) || announce.is_some_and(|a| !a.leaving && !doubtful);
             let (hub, region) = match announce {
                 _ if own => (self.config.hub || member.reads_all(), self.config.region.as_str()),
-                Some((a, _)) => (a.hub || member.reads_all(), a.region.as_str()),
+                Some(a) => (a.hub || member.reads_all(), a.region.as_str()),
                 None => (member.reads_all(), ""),
             };
-            let gateway = announce.is_some_and(|(a, _)| a.gateway);
-            let stranded = announce.is_some_and(|(a, at)| a.gateway && !a.outside && now_ms >= at + HELP_AFTER_MS);
+            let gateway = announce.is_some_and(|a| a.gateway);
+            let stranded = self.board.stranded_since_ms(author).is_some_and(|since| now_ms >= since + HELP_AFTER_MS);
             all.insert(*author, Known { site: member.site.as_deref(), region, hub, gateway, there, stranded });
         }
         all
@@ -352,7 +357,7 @@ impl MeshCore {
 
     fn dial(&mut self) {
         let now_ms = self.now.boottime_ms;
-        let linked: std::collections::BTreeSet<&AuthorId> = self.links.values().map(|l| &l.peer).collect();
+        let linked: BTreeSet<&AuthorId> = self.links.values().map(|l| &l.peer).collect();
         let missing = self.wanted.iter().filter(|(peer, _)| !linked.contains(peer)).filter_map(|(peer, tie)| {
             let announce = &self.board.announce(peer)?.said;
             let first = *tie == Tie::Up || self.me < *peer;
@@ -369,21 +374,6 @@ impl MeshCore {
                 self.stats.dials += 1;
                 let spiffe_id = member.spiffe_id.clone();
                 self.outputs.push_back(Output::Dial { peer, spiffe_id, addresses });
-            }
-        }
-    }
-
-    /// Links that this core asked for and does not want any more. If the other end wants one, it dials.
-    fn close_surplus(&mut self) {
-        let now_ms = self.now.boottime_ms;
-        for (link, entry) in &mut self.links {
-            if !entry.ours || self.wanted.contains_key(&entry.peer) {
-                entry.surplus_since_ms = None;
-                continue;
-            }
-            if now_ms >= *entry.surplus_since_ms.get_or_insert(now_ms) + SURPLUS_MS {
-                entry.surplus_since_ms = Some(u64::MAX - SURPLUS_MS);
-                self.outputs.push_back(Output::Close { link: *link, why: Why::Surplus });
             }
         }
     }
@@ -414,6 +404,25 @@ impl MeshCore {
     pub(crate) fn refill(&self, bucket: &mut Bucket) -> bool {
         bucket.take(self.now.boottime_ms, 1_000 / LINK_PER_S, LINK_BURST)
     }
+}
+
+/// As many of a node's addresses as it tells, in their order: the first, then relays, then whatever there is room for.
+fn told_addresses(mut addresses: Vec<String>) -> Vec<String> {
+    addresses.retain(|address| address.len() <= ADDRESS_LEN_MAX);
+    let is_relay = |address: &String| address.starts_with("via ");
+    let relays = addresses.iter().skip(1).filter(|address| is_relay(address)).count().min(ADDRESSES_MAX - 1);
+    let (mut relays_left, mut others_left) = (relays, ADDRESSES_MAX - 1 - relays);
+    let mut first = true;
+    addresses.retain(|address| {
+        if std::mem::take(&mut first) {
+            return true;
+        }
+        let left = if is_relay(address) { &mut relays_left } else { &mut others_left };
+        let keeps = *left > 0;
+        *left = left.saturating_sub(1);
+        keeps
+    });
+    addresses
 }
 
 /// A number below `below`, from the seed: SHA-256 in counter mode.

@@ -9,6 +9,8 @@ use crate::limits::{DIAL_MS_MAX, DIALS_MAX, DIALS_PER_REGION, REDIAL_MS_MIN, UP_
 #[derive(Debug, Default)]
 pub(crate) struct Dials {
     peers: BTreeMap<AuthorId, Dial>,
+    /// Not before this is there another look for room, unless an attempt ends.
+    full_until_ms: u64,
 }
 
 #[derive(Debug)]
@@ -68,30 +70,34 @@ impl Dials {
                 dial.failed(now_ms, &mut chance);
             }
         }
-        let mut order: Vec<(u64, AuthorId)> = self.peers.iter().map(|(peer, d)| (d.next_ms, *peer)).collect();
+        // Who failed least comes first, and of those who has waited longest: nobody waits for one that fails again and again.
+        let waiting = self.peers.iter().filter(|(_, d)| d.waits() && d.next_ms <= now_ms);
+        let mut order: Vec<(u32, u64, AuthorId)> = waiting.map(|(peer, d)| (d.failures, d.next_ms, *peer)).collect();
         order.sort_unstable();
+        let mut regions: BTreeMap<String, usize> = BTreeMap::new();
+        for dial in self.peers.values().filter(|d| d.under_way_ms.is_some()) {
+            *regions.entry(dial.region.clone()).or_default() += 1;
+        }
+        let mut room = DIALS_MAX.saturating_sub(regions.values().sum());
         let mut due = Vec::new();
-        for (next_ms, peer) in order {
-            if next_ms > now_ms {
-                break;
-            }
-            let Some(region) = self.peers.get(&peer).filter(|d| d.waits()).map(|d| d.region.clone()) else {
-                continue;
-            };
-            let under_way = || self.peers.values().filter(|d| d.under_way_ms.is_some());
-            let room_in_region = cauldron_identity::planted::active("region-takes-all")
-                || under_way().filter(|d| d.region == region).count() < DIALS_PER_REGION;
-            let room = under_way().count() < DIALS_MAX && room_in_region;
+        for (_, _, peer) in order {
             let Some(dial) = self.peers.get_mut(&peer) else { continue };
-            if !room {
-                // It is its turn when one of the others is over, or a moment later.
-                dial.next_ms = now_ms + REDIAL_MS_MIN;
+            let in_region = regions.entry(dial.region.clone()).or_default();
+            let full = *in_region >= DIALS_PER_REGION && !cauldron_identity::planted::active("region-takes-all");
+            if room == 0 || full {
+                self.full_until_ms = now_ms + REDIAL_MS_MIN;
                 continue;
             }
+            (room, *in_region) = (room - 1, *in_region + 1);
             dial.under_way_ms = Some(now_ms + DIAL_MS_MAX);
             due.push(peer);
         }
         due
+    }
+
+    /// How often it was dialled in vain since it is missing.
+    pub(crate) fn failures(&self, peer: &AuthorId) -> u32 {
+        self.peers.get(peer).map_or(0, |dial| dial.failures)
     }
 
     /// Its link is up; whether an attempt was under way.
@@ -124,7 +130,7 @@ impl Dials {
 
     /// When something is due.
     pub(crate) fn wake_ms(&self) -> Option<u64> {
-        let waits = |d: &Dial| d.under_way_ms.unwrap_or(d.next_ms);
+        let waits = |d: &Dial| d.under_way_ms.unwrap_or(d.next_ms.max(self.full_until_ms));
         self.peers.values().filter(|d| d.up_ms.is_none()).map(waits).min()
     }
 }
@@ -201,6 +207,31 @@ mod tests {
             dials.peers.iter().filter(|(_, d)| d.under_way_ms.is_some()).map(|(p, _)| *p).collect();
         assert_eq!(under_way.len(), DIALS_PER_REGION * 2);
         assert_eq!(under_way.iter().filter(|p| well(p)).count(), DIALS_PER_REGION);
+    }
+
+    #[test]
+    fn those_that_fail_keep_nobody_waiting() {
+        crate::tests::planted();
+        // Many that never answer, and one whose id comes last.
+        let all = || (0..200).map(|n| missing(n, ""));
+        let (mut dials, mut now, last) = (Dials::default(), 0, AuthorId::from_bytes([199; 32]));
+        let mut under_way: Vec<(u64, AuthorId)> = vec![];
+        loop {
+            let due = dials.due(now, all(), |_| 0);
+            if due.contains(&last) {
+                break;
+            }
+            under_way.extend(due.into_iter().map(|peer| (now + 5_000, peer)));
+            now = dials
+                .wake_ms()
+                .expect("a next look")
+                .min(under_way.iter().map(|(at, _)| *at).min().unwrap_or(u64::MAX));
+            for (_, peer) in under_way.extract_if(.., |(at, _)| *at <= now) {
+                dials.failed(&peer, now, |_| 0);
+            }
+        }
+        // Each of the others has had one turn of 5 s, six at a time.
+        assert!(now <= 200 / DIALS_PER_REGION as u64 * 5_000 + 5_000, "{now} ms");
     }
 
     #[test]

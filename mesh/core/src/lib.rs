@@ -17,12 +17,15 @@
 mod board;
 mod core;
 mod dial;
+mod digest;
 mod io;
 pub mod limits;
+mod losses;
 mod member;
 mod presence;
 mod spread;
 mod statement;
+mod surplus;
 mod topology;
 mod wire;
 

@@ -52,6 +52,25 @@ pub const DIGEST_IDLE_MS: u64 = 16 * DIGEST_MS;
 
 /// How long a link may be gone before others are told, milliseconds: a restart or a lost packet is over by then.
 pub const SIGHT_AFTER_MS: u64 = 2_000;
+/// When the last link goes, what was lost so recently was lost by being cut off, milliseconds: transports notice a dead path
+/// within 45 s, each link in its own time.
+pub const CUT_OFF_MS: u64 = 60_000;
+/// How long this node goes by a loss of its own once it was told, or is not to be, milliseconds from then or from when it has a link
+/// again: by then the board says what others know.
+pub const LOST_MS: u64 = 20_000;
+/// How long a peer that is to be linked with this node and is not is missed before that is told, milliseconds: a start of many at
+/// once is over by then.
+pub const MISSED_MS: u64 = 20_000;
+/// It doubles each time so often, to 43 min: between two that have no way to each other one says so all the time, and the other that it
+/// is there.
+pub const MISSED_DOUBLINGS: u32 = 7;
+/// And how often it was dialled in vain: some 4 s at least.
+pub const MISSED_DIALS: u32 = 4;
+/// How long after it was made an announcement is believed by those who have no link to its author, milliseconds: it is made anew
+/// in half that time.
+pub const BELIEVED_MS: u64 = 2 * REFRESH_MS;
+/// A wall clock that was set by more than this makes a node say anew where it is, milliseconds: what it said is dated by it.
+pub const CLOCK_STEP_MS: u64 = 60_000;
 /// How long a peer whose link was lost counts as suspect, milliseconds; then as unreachable.
 pub const SUSPECT_MS: u64 = 5_000;
 const _: () = assert!(SIGHT_AFTER_MS < SUSPECT_MS);
@@ -70,6 +89,11 @@ pub const SPARES: usize = 2;
 pub const HELP_AFTER_MS: u64 = 20_000;
 /// How long a link that nobody wants any more is kept, milliseconds: what was wanted a moment ago may be wanted again.
 pub const SURPLUS_MS: u64 = 60_000;
+/// From saying that such a link ends to ending it, milliseconds: the word arrives first, over a WAN, too.
+pub const PARTING_MS: u64 = 2_000;
+/// How long that word holds at the other end, milliseconds: a link that stands for longer did not end because of it.
+pub const PARTING_MS_MAX: u64 = 10_000;
+const _: () = assert!(PARTING_MS < PARTING_MS_MAX);
 
 /// The first wait after a failed dial, milliseconds; it doubles up to the next two.
 pub const REDIAL_MS_MIN: u64 = 500;
@@ -79,8 +103,9 @@ pub const REDIAL_MS_MAX: u64 = 30_000;
 pub const REDIAL_RING_MS_MAX: u64 = 120_000;
 /// A link that ends sooner than this after it came up counts as a failed dial, milliseconds.
 pub const UP_MS_MIN: u64 = 10_000;
-/// An attempt of which nothing is heard is over after this, milliseconds: a handshake has 5 s, over several addresses.
-pub const DIAL_MS_MAX: u64 = 45_000;
+/// An attempt of which nothing is heard is over after this, milliseconds: a handshake has 5 s at each address, and through a relay
+/// twice that.
+pub const DIAL_MS_MAX: u64 = 90_000;
 /// Attempts at once.
 pub const DIALS_MAX: usize = 16;
 /// Attempts at once within one region: a region that is gone leaves room to dial the others.
@@ -93,9 +118,18 @@ pub const TOPOLOGY_EVERY_MS: u64 = 500;
 /// For so long a member that could not be reached, or was lost, is no candidate, milliseconds: then it may be back, and nobody
 /// could tell.
 pub const DOUBT_MS: u64 = 120_000;
-/// Losses that one observer may tell of at once: a site.
+/// Losses that one observer may tell of at once: a site, and whom a gateway is linked with beyond it.
 pub const SIGHTINGS_BURST: u64 = 64;
+/// The same for a coordinator: it may be linked with so many, and lose half the mesh in a moment.
+pub const SIGHTINGS_BURST_HUB: u64 = 2_048;
 /// And then one more after this, milliseconds.
 pub const SIGHTINGS_MS: u64 = 2_000;
+/// What one author may say of itself at once that is new here; then once per [`ANNOUNCE_MIN_MS`], as often as it may itself.
+pub const ANNOUNCES_BURST: u64 = 16;
+/// How often the wait doubles before a node says more than a copy of it did, from [`ANNOUNCE_MIN_MS`] to 17 min, until nothing was
+/// heard of the copy for [`REFRESH_MS`].
+pub const COPY_DOUBLINGS: u32 = 10;
+/// Names of regions whose news are counted each for itself: members invent them.
+pub const REGIONS_MAX: usize = 64;
 /// Between two answers of a node to those who say that they lost it, milliseconds: each goes through the whole mesh.
 pub const REFUTE_MS: u64 = 5_000;

@@ -2,8 +2,9 @@
 
 use cauldron_identity::{AuthorId, Clock};
 
+use crate::board::Kept;
 use crate::core::MeshCore;
-use crate::limits::SUSPECT_MS;
+use crate::limits::{BELIEVED_MS, SUSPECT_MS};
 use crate::statement::Announce;
 
 /// How a member stands, as far as this node can tell.
@@ -63,7 +64,7 @@ impl MeshCore {
         if let Some(leaving) = announce.filter(|a| a.said.leaving) {
             return seen(State::Departed, said, Some(leaving.said.author));
         }
-        if let Some(lost) = self.lost.get(author) {
+        if let Some(lost) = self.losses.of(author) {
             let heard_since = announce.is_some_and(|a| a.heard_ms > lost.boot_ms);
             if !heard_since {
                 let fresh = now.boottime_ms < lost.boot_ms + SUSPECT_MS;
@@ -76,14 +77,14 @@ impl MeshCore {
             return seen(State::Unreachable, Some(as_of_ms), Some(sighting.said.observer));
         }
         let state = match announce {
-            Some(_) if self.would_hear_of(author) => State::Alive,
+            Some(a) if is_believed(a, now) && self.would_hear_of(author, now) => State::Alive,
             _ => State::Unreachable,
         };
         seen(state, said, announce.map(|a| a.said.author))
     }
 
     /// Whether this node would be told that a member is gone: it is connected with some who would know.
-    fn would_hear_of(&self, author: &AuthorId) -> bool {
+    fn would_hear_of(&self, author: &AuthorId, now: &Clock) -> bool {
         let (Some(member), Some(own)) = (self.members.get(author), self.members.get(&self.me)) else { return false };
         let neighbours = || self.links.values().filter_map(|l| self.members.get_key_value(&l.peer));
         let inside = || neighbours().filter(|(_, m)| own.site.is_some() && m.site == own.site);
@@ -96,19 +97,38 @@ impl MeshCore {
             return false;
         }
         // A site is heard of through its gateways.
-        member.site.is_none() || self.board.announces().any(|k| self.speaks_for(&k.said, member.site.as_deref()))
+        let speaks = |k: &Kept<Announce>| {
+            let of_site = self.members.get(&k.said.author).is_some_and(|m| m.counts && m.site == member.site);
+            of_site && k.said.gateway && self.stands(k, now) && self.hears_of_region(&k.said.region, now)
+        };
+        member.site.is_none() || self.board.announces().any(speaks)
     }
 
-    fn speaks_for(&self, announce: &Announce, site: Option<&str>) -> bool {
-        let gateway = &announce.author;
-        let of_site = self.members.get(gateway).is_some_and(|m| m.counts && m.site.as_deref() == site);
-        let lost = self
-            .lost
-            .get(gateway)
-            .is_some_and(|lost| self.board.announce(gateway).is_none_or(|a| a.heard_ms <= lost.boot_ms));
-        of_site
-            && announce.gateway
-            && !announce.leaving
-            && (self.is_linked(gateway) || (!lost && self.board.lost_by(gateway).is_none()))
+    /// Whether a region is heard of: this node's own, one that it is linked with, or one in which a hub stands: others are linked with
+    /// that. The gateways of a region without hubs are linked with those of others.
+    fn hears_of_region(&self, region: &str, now: &Clock) -> bool {
+        let is_there = |peer: &AuthorId| self.board.announce(peer).is_some_and(|k| k.said.region == region);
+        if self.config.region == region || self.links.values().any(|l| is_there(&l.peer)) {
+            return true;
+        }
+        let is_hub = |k: &&Kept<Announce>| k.said.hub && self.members.get(&k.said.author).is_some_and(|m| m.counts);
+        let hubs = || self.board.announces().filter(is_hub);
+        let of_its_own = hubs().any(|k| k.said.region == region);
+        let mut witnesses = hubs().filter(|k| !of_its_own || k.said.region == region);
+        witnesses.any(|k| k.said.author == self.me || self.stands(k, now))
     }
+
+    /// Whether the author of an announcement counts as there, as far as links and statements say so.
+    fn stands(&self, announce: &Kept<Announce>, now: &Clock) -> bool {
+        let author = &announce.said.author;
+        let lost = self.losses.of(author).is_some_and(|lost| announce.heard_ms <= lost.boot_ms);
+        let told = !lost && self.board.lost_by(author).is_none() && is_believed(announce, now);
+        !announce.said.leaving && (told || self.is_linked(author))
+    }
+}
+
+/// Whether what a node said of itself is recent enough for those who have no link to it.
+fn is_believed(announce: &Kept<Announce>, now: &Clock) -> bool {
+    let here_ms = now.boottime_ms.saturating_sub(announce.heard_ms);
+    here_ms.max(now.wall_ms.saturating_sub(announce.said.as_of_ms)) < BELIEVED_MS
 }

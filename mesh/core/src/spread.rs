@@ -1,18 +1,20 @@
-//! How statements travel: told on once, in step with what each link may hear, and compared now and then.
+//! How statements travel: told on once, in step with what each link may hear.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use cauldron_identity::{AuthorId, planted};
 
-use crate::board::{Heard, Taken};
+use crate::board::Heard;
 use crate::core::MeshCore;
 use crate::io::{LinkId, Output, Why};
 use crate::limits::{
-    ANNOUNCE_MIN_MS, BUCKETS, DIGEST_IDLE_MS, DIGEST_MS, HAVE_MAX, REFUTE_MS, REGION_BURST, REGION_PER_S,
-    SIGHTINGS_BURST, SIGHTINGS_MS, SITE_FULL_MAX, SPREAD_AGAIN_MS, SPREAD_MS_MAX, STATEMENTS_LEN_MAX,
+    ANNOUNCE_MIN_MS, ANNOUNCES_BURST, COPY_DOUBLINGS, REFRESH_MS, REFUTE_MS, REGION_BURST, REGION_PER_S, REGIONS_MAX,
+    SIGHTINGS_BURST, SIGHTINGS_BURST_HUB, SIGHTINGS_MS, SITE_FULL_MAX, SPREAD_AGAIN_MS, SPREAD_MS_MAX,
+    STATEMENTS_LEN_MAX,
 };
+use crate::member::Member;
 use crate::statement::{Sealed, Statement};
-use crate::wire::{Frame, Have, bucket};
+use crate::wire::Frame;
 
 /// Something that may happen so often and no more.
 #[derive(Debug, Clone, Copy)]
@@ -46,12 +48,53 @@ pub(crate) struct Spread {
     due: BTreeMap<AuthorId, u64>,
     last: BTreeMap<AuthorId, u64>,
     regions: BTreeMap<String, Bucket>,
-    observers: BTreeMap<AuthorId, Bucket>,
+    /// What each author may still say of itself, and of others.
+    authors: BTreeMap<AuthorId, [Bucket; 2]>,
+}
+
+/// Who is to hear of somebody.
+#[derive(Debug, Clone, Copy)]
+enum Audience<'a> {
+    Everybody,
+    /// A site and the coordinators.
+    Site(&'a str),
 }
 
 impl Spread {
     pub(crate) fn wake_ms(&self) -> Option<u64> {
         self.due.values().min().copied()
+    }
+
+    /// Keeps what concerns these alone.
+    pub(crate) fn retain(&mut self, member: impl Fn(&AuthorId) -> bool) {
+        self.due.retain(|subject, _| member(subject));
+        self.last.retain(|subject, _| member(subject));
+        self.authors.retain(|author, _| member(author));
+    }
+
+    /// Whether its author has room for one more that is news.
+    fn has_room(&mut self, statement: &Statement, coordinates: bool, now_ms: u64) -> bool {
+        let sightings = if coordinates { SIGHTINGS_BURST_HUB } else { SIGHTINGS_BURST };
+        let full = || [Bucket::full(ANNOUNCES_BURST, now_ms), Bucket::full(sightings, now_ms)];
+        let [announces, losses] = self.authors.entry(*statement.author()).or_insert_with(full);
+        match statement {
+            Statement::Announce(_) => announces.take(now_ms, ANNOUNCE_MIN_MS, ANNOUNCES_BURST),
+            Statement::Sighting(_) => {
+                planted::active("sightings-unbounded") || losses.take(now_ms, SIGHTINGS_MS, sightings)
+            }
+        }
+    }
+
+    /// The bucket of a region; beyond a bound of names those of all others share the one of no name.
+    pub(crate) fn region(&mut self, name: &str, now_ms: u64) -> &mut Bucket {
+        let known = self.regions.contains_key(name) || self.regions.len() < REGIONS_MAX;
+        let name = if known { name } else { "" };
+        self.regions.entry(name.to_owned()).or_insert(Bucket::full(REGION_BURST, now_ms))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn region_names(&self) -> usize {
+        self.regions.len()
     }
 
     pub(crate) fn at_once(&mut self, subject: AuthorId, now_ms: u64) {
@@ -60,15 +103,24 @@ impl Spread {
 }
 
 impl MeshCore {
-    /// Whether `reader` may hear of `subject`: hubs and gateways concern everybody, others their site and the mesh's
-    /// coordinators.
-    fn reads(&self, reader: &AuthorId, subject: &AuthorId) -> bool {
-        let (Some(reader_is), Some(subject_is)) = (self.members.get(reader), self.members.get(subject)) else {
-            return false;
+    /// Whether `reader` is to hear what is said last of `subject`: hubs and gateways concern everybody, others their site and the
+    /// mesh's coordinators.
+    fn hears(&self, reader: &AuthorId, subject: &AuthorId) -> bool {
+        self.audience(subject).is_some_and(|audience| self.is_among(reader, audience))
+    }
+
+    /// Who is to hear it: everybody, or a site; none when it is no member.
+    fn audience(&self, subject: &AuthorId) -> Option<Audience<'_>> {
+        let site = self.members.get(subject)?.site.as_deref();
+        Some(site.filter(|_| !self.board.is_news_everywhere(subject)).map_or(Audience::Everybody, Audience::Site))
+    }
+
+    fn is_among(&self, reader: &AuthorId, audience: Audience<'_>) -> bool {
+        let may = |m: &Member| match audience {
+            Audience::Everybody => true,
+            Audience::Site(site) => m.reads_all() || m.site.as_deref() == Some(site),
         };
-        let same_site = reader_is.site == subject_is.site;
-        reader_is.counts
-            && (reader_is.reads_all() || subject_is.reads_all() || same_site || self.board.is_wide(subject))
+        self.members.get(reader).is_some_and(|m| m.counts && may(m))
     }
 
     pub(crate) fn frame(&mut self, link: LinkId, bytes: &[u8]) {
@@ -81,6 +133,9 @@ impl MeshCore {
             if let Err(why) = self.told(link, &peer, sealed) {
                 return self.bad(link, why);
             }
+        }
+        if frame.parting == Some(true) {
+            self.parting(link);
         }
         if let Some(digest) = frame.digest {
             self.compare(link, &peer, &digest);
@@ -110,55 +165,74 @@ impl MeshCore {
         // A member that this node does not know yet is told of again by the digests; the same goes for whom a peer may not
         // speak of as far as this node knows.
         let wide = matches!(&statement, Statement::Announce(a) if a.hub || a.gateway);
-        let may = |reader: &AuthorId| wide || self.reads(reader, &subject);
-        let key = self.members.get(&author).filter(|m| m.counts).map(|m| m.key);
-        let Some(key) = key.filter(|_| room && may(&self.me) && may(peer) && may(&author)) else {
+        let may = |reader: &AuthorId| wide || self.hears(reader, &subject);
+        let known = self.members.get(&author).filter(|m| m.counts).map(|m| (m.key, m.reads_all()));
+        let Some((key, coordinates)) = known.filter(|_| room && may(&self.me) && may(peer) && may(&author)) else {
             self.stats.dropped += 1;
             return Ok(());
         };
-        if self.board.about(&subject).any(|(_, known)| *known == sealed) {
+        if self.board.is_kept(&subject, &sealed, link) {
             self.stats.known += 1;
-            let heard = Heard { boot_ms: now_ms, wall_ms: self.now.wall_ms, from: Some(link) };
-            self.board.take(statement, sealed, heard);
+            return Ok(());
+        }
+        let of_me = subject == self.me;
+        if !of_me && !self.board.is_news(&statement, sealed.mark()) {
+            self.stats.known += 1;
+            if wide && !self.board.is_wide(&subject) {
+                self.mend_narrowed(link, &subject);
+            }
             return Ok(());
         }
         sealed.check(&key, &self.mesh).map_err(|e| e.to_string())?;
-        if subject == self.me {
+        if of_me {
             self.told_of_me(&statement);
             return Ok(());
         }
-        if matches!(statement, Statement::Sighting(_)) && !planted::active("sightings-unbounded") {
-            let bucket = self.spread.observers.entry(author).or_insert(Bucket::full(SIGHTINGS_BURST, now_ms));
-            if !bucket.take(now_ms, SIGHTINGS_MS, SIGHTINGS_BURST) {
-                self.stats.dropped += 1;
-                return Ok(());
-            }
+        if !self.spread.has_room(&statement, coordinates, now_ms) {
+            self.stats.dropped += 1;
+            return Ok(());
         }
+        self.stats.new += 1;
         let announced = matches!(statement, Statement::Announce(_));
-        let heard = Heard { boot_ms: now_ms, wall_ms: self.now.wall_ms, from: Some(link) };
-        match self.board.take(statement, sealed, heard) {
-            Taken::Known => self.stats.known += 1,
-            Taken::New => {
-                self.stats.new += 1;
-                if announced {
-                    self.heard_of(&subject);
-                }
-                self.moved = true;
-                let jitter = self.chance(SPREAD_MS_MAX);
-                let again = self.spread.last.get(&subject).map_or(0, |last| last + SPREAD_AGAIN_MS);
-                self.spread.due.entry(subject).or_insert((now_ms + jitter).max(again));
-            }
+        self.board.take(statement, sealed, Heard { boot_ms: now_ms, wall_ms: self.now.wall_ms, from: Some(link) });
+        if announced {
+            self.heard_of(&subject);
         }
+        self.moved = true;
+        let jitter = self.chance(SPREAD_MS_MAX);
+        let again = self.spread.last.get(&subject).map_or(0, |last| last + SPREAD_AGAIN_MS);
+        self.spread.due.entry(subject).or_insert((now_ms + jitter).max(again));
         Ok(())
+    }
+
+    /// Who still takes it for a hub or a gateway is no reader of what it is now, and learns that with this alone.
+    fn mend_narrowed(&mut self, link: LinkId, subject: &AuthorId) {
+        if let Some(kept) = self.board.announce(subject) {
+            let sealed = kept.sealed.clone();
+            self.send_statements(link, vec![sealed]);
+        }
     }
 
     fn told_of_me(&mut self, statement: &Statement) {
         match statement {
-            // From before a restart, or from a copy of this node.
-            Statement::Announce(a) if a.n >= self.said_n() => self.answer_above(a.n, ANNOUNCE_MIN_MS),
-            Statement::Sighting(s) if s.n >= self.said_n() => self.answer_above(s.n, REFUTE_MS),
+            // From before a restart, or from a copy of this node; many may tell of it.
+            Statement::Announce(a) if a.n >= self.said_n() && self.answer.is_none_or(|(n, _)| n <= a.n) => {
+                let wait_ms = self.contradicted();
+                self.answer_above(a.n, wait_ms);
+            }
+            Statement::Sighting(s) if s.n == self.said_n() => self.answer_above(s.n, REFUTE_MS),
             _ => {}
         }
+    }
+
+    /// Somebody with this node's key says more than it did. How long to wait with more than that, milliseconds: two copies of one
+    /// node answer each other, and everybody hears it.
+    fn contradicted(&mut self) -> u64 {
+        let now_ms = self.now.boottime_ms;
+        let (times, last_ms) = self.contradicted;
+        let times = if now_ms.saturating_sub(last_ms) > REFRESH_MS { 0 } else { times };
+        self.contradicted = (times + 1, now_ms);
+        ANNOUNCE_MIN_MS << times.min(COPY_DOUBLINGS)
     }
 
     /// Tells on what is due.
@@ -188,33 +262,30 @@ impl MeshCore {
 
     /// Whether there is room for news from a region that is not this node's own.
     fn may_spread(&mut self, subject: &AuthorId) -> bool {
-        let own = self.board.announce(&self.me).map(|k| k.said.region.clone()).unwrap_or_default();
-        let Some(region) = self.board.announce(subject).map(|k| k.said.region.clone()) else { return true };
-        if region == own || *subject == self.me {
+        let Some(announce) = self.board.announce(subject).filter(|k| k.said.region != self.config.region) else {
             return true;
-        }
+        };
         let now_ms = self.now.boottime_ms;
-        let bucket = self.spread.regions.entry(region).or_insert(Bucket::full(REGION_BURST, now_ms));
-        bucket.take(now_ms, 1_000 / REGION_PER_S, REGION_BURST)
+        self.spread.region(&announce.said.region, now_ms).take(now_ms, 1_000 / REGION_PER_S, REGION_BURST)
     }
 
     /// Links on which a statement goes on: of those that may hear of the subject, not where it came from, and not within the
     /// site when the site heard it from inside: there everybody tells everybody.
     fn hearers(&self, subject: &AuthorId, from: &[LinkId]) -> Vec<LinkId> {
+        let Some(audience) = self.audience(subject) else { return Vec::new() };
         let own_site = self.members.get(&self.me).and_then(|m| m.site.as_deref());
         let inside = |link: &LinkId| {
             let peer = self.links.get(link).and_then(|l| self.members.get(&l.peer));
             own_site.is_some() && peer.is_some_and(|m| m.site.as_deref() == own_site)
         };
-        let site = self.members.values().filter(|m| own_site.is_some() && m.site.as_deref() == own_site).count();
-        let told_inside = site <= SITE_FULL_MAX && from.iter().any(inside);
+        let told_inside = self.site_members <= SITE_FULL_MAX && from.iter().any(inside);
         let hears = |(link, l): &(&LinkId, &crate::core::Link)| {
-            self.reads(&l.peer, subject) && !from.contains(link) && !(told_inside && inside(link))
+            !from.contains(link) && self.is_among(&l.peer, audience) && !(told_inside && inside(link))
         };
         self.links.iter().filter(hears).map(|(link, _)| *link).collect()
     }
 
-    fn send_statements(&mut self, link: LinkId, statements: Vec<Sealed>) {
+    pub(crate) fn send_statements(&mut self, link: LinkId, statements: Vec<Sealed>) {
         let (mut batch, mut bytes) = (Vec::new(), 0);
         for sealed in statements {
             if bytes + sealed.len() > STATEMENTS_LEN_MAX {
@@ -229,74 +300,7 @@ impl MeshCore {
         }
     }
 
-    fn send(&mut self, link: LinkId, frame: Frame) {
+    pub(crate) fn send(&mut self, link: LinkId, frame: Frame) {
         self.outputs.push_back(Output::Send { link, bytes: frame.encode() });
-    }
-
-    /// Subjects that both this node and the peer may hear of.
-    fn shared_with(&self, peer: &AuthorId) -> Vec<AuthorId> {
-        let both = |subject: &&AuthorId| self.reads(peer, subject) && self.reads(&self.me, subject);
-        self.members.keys().filter(both).copied().collect()
-    }
-
-    fn digest(&self, peer: &AuthorId) -> Vec<u8> {
-        let mut sums = [0u64; BUCKETS];
-        for subject in self.shared_with(peer) {
-            for (mark, _) in self.board.about(&subject) {
-                let sum = &mut sums[bucket(&subject)];
-                *sum = sum.wrapping_add(mark);
-            }
-        }
-        sums.iter().flat_map(|sum| sum.to_be_bytes()).collect()
-    }
-
-    pub(crate) fn digests_due(&mut self) {
-        let now_ms = self.now.boottime_ms;
-        let due: Vec<(LinkId, AuthorId)> =
-            self.links.iter().filter(|(_, l)| l.digest_at_ms <= now_ms).map(|(link, l)| (*link, l.peer)).collect();
-        for (link, peer) in due {
-            let digest = self.digest(&peer);
-            let jitter = self.chance(DIGEST_MS / 4);
-            if let Some(l) = self.links.get_mut(&link) {
-                l.digest_at_ms = now_ms + l.digest_wait_ms + jitter;
-            }
-            self.send(link, Frame { digest: Some(digest), ..Frame::default() });
-        }
-    }
-
-    fn compare(&mut self, link: LinkId, peer: &AuthorId, theirs: &[u8]) {
-        let now_ms = self.now.boottime_ms;
-        let Some(l) = self.links.get_mut(&link) else { return };
-        if !l.answers.take(now_ms, 1_000, 4) {
-            return;
-        }
-        let ours = self.digest(peer);
-        let differ = ours.chunks(8).zip(theirs.chunks(8)).enumerate().filter(|(_, (a, b))| a != b);
-        let buckets = differ.fold(0u32, |mask, (at, _)| mask | 1 << at);
-        if let Some(l) = self.links.get_mut(&link) {
-            l.digest_wait_ms = if buckets == 0 { (l.digest_wait_ms * 2).min(DIGEST_IDLE_MS) } else { DIGEST_MS };
-        }
-        if buckets == 0 || planted::active("presence-not-compared") {
-            return;
-        }
-        let subjects = self.shared_with(peer);
-        let named = subjects.iter().filter(|s| buckets & 1 << bucket(s) != 0);
-        let marks = named.flat_map(|s| self.board.about(s).map(|(mark, _)| mark)).take(HAVE_MAX).collect();
-        self.send(link, Frame { have: Some(Have { buckets, marks }), ..Frame::default() });
-    }
-
-    /// Sends what the peer did not name.
-    fn answer_have(&mut self, link: LinkId, peer: &AuthorId, have: &Have) {
-        let now_ms = self.now.boottime_ms;
-        let Some(l) = self.links.get_mut(&link) else { return };
-        if !l.answers.take(now_ms, 1_000, 4) {
-            return;
-        }
-        let named: BTreeSet<u64> = have.marks.iter().copied().collect();
-        let subjects = self.shared_with(peer);
-        let asked = subjects.iter().filter(|s| have.buckets & 1 << bucket(s) != 0);
-        let lacks = asked.flat_map(|s| self.board.about(s)).filter(|(mark, _)| !named.contains(mark));
-        let statements = lacks.map(|(_, sealed)| sealed.clone()).collect();
-        self.send_statements(link, statements);
     }
 }

@@ -51,7 +51,7 @@ pub struct Sighting {
     /// Of whom.
     #[n(1)]
     pub subject: AuthorId,
-    /// The subject's announcement that this is newer than; a later one of it takes this back.
+    /// Which of the subject's announcements this is about; it says nothing of any other, and a later one takes it back.
     #[n(2)]
     pub n: u64,
     /// When the link was lost by the observer's wall clock, milliseconds since the Unix epoch.

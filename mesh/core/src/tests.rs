@@ -1,3 +1,5 @@
+mod alone;
+mod losses;
 mod topology;
 mod world;
 
@@ -64,6 +66,7 @@ fn wire_v1_of_presence_is_pinned() {
         ("digest", Frame { digest: Some(vec![3; 256]), ..Frame::default() }),
         ("have", Frame { have: Some(have), ..Frame::default() }),
         ("statements", Frame { statements: Some(sealed.to_vec()), ..Frame::default() }),
+        ("parting", Frame { parting: Some(true), ..Frame::default() }),
     ];
     let lines = frames.map(|(name, frame)| {
         let bytes = frame.encode();
@@ -78,6 +81,7 @@ fn wire_v1_of_presence_is_pinned() {
         digest 261 049ee7a89a735deb
         have 17 1ff19bd2fbaadc5f
         statements 326 27731d593e29f3ec
+        parting 3 d172355d7b167c13
     "#]]
     .assert_eq(&lines.concat());
 }

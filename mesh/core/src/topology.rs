@@ -57,11 +57,11 @@ pub(crate) fn wanted(all: &All<'_>, me: &AuthorId) -> BTreeMap<AuthorId, Tie> {
         }
     };
     if let Some(site) = own.site {
-        want(circle(members_of(all, site), me, SITE_FULL_MAX), Tie::Site);
+        want(circle(all, members_of(all, site), me, SITE_FULL_MAX), Tie::Site);
     }
     let hubs: Vec<AuthorId> = all.iter().filter(|(_, k)| k.hub).map(|(a, _)| *a).collect();
     if own.hub {
-        want(circle(hubs.clone(), me, HUBS_FULL_MAX), Tie::Hubs);
+        want(circle(all, hubs.clone(), me, HUBS_FULL_MAX), Tie::Hubs);
     }
     if is_gateway(all, me) {
         want(uplinks(all, me, hubs), Tie::Up);
@@ -91,28 +91,48 @@ pub(crate) fn is_gateway(all: &All<'_>, me: &AuthorId) -> bool {
     false
 }
 
+/// Gateways that link to `me`, a hub, when they do as everybody else computes it.
+pub(crate) fn gateways_below(all: &All<'_>, me: &AuthorId) -> BTreeSet<AuthorId> {
+    if !all.get(me).is_some_and(|own| own.hub) {
+        return BTreeSet::new();
+    }
+    let hubs: Vec<AuthorId> = all.iter().filter(|(_, k)| k.hub).map(|(a, _)| *a).collect();
+    let gateways = all.iter().filter(|(_, k)| k.gateway && k.site.is_some()).map(|(a, _)| *a);
+    gateways.filter(|gateway| uplinks(all, gateway, hubs.clone()).contains(me)).collect()
+}
+
 /// Members of a site; the order is the same everywhere, and who stands where in it is a hash's choice.
 fn members_of(all: &All<'_>, site: &str) -> Vec<AuthorId> {
     all.iter().filter(|(_, k)| k.site == Some(site)).map(|(a, _)| *a).collect()
 }
 
-/// Everybody else, up to `full_max`; of more, those 1, 2, 4, 8, … places on in the circle: any two are joined over a few,
-/// while few are gone: nobody stands in for those.
-fn circle(all: Vec<AuthorId>, me: &AuthorId, full_max: usize) -> Vec<AuthorId> {
-    if all.len() <= full_max {
-        return all;
+/// Everybody else, up to `full_max`; of more, those 1, 2, 4, 8, … places on in the circle, or the next who is there: any two are
+/// joined over a few.
+fn circle(all: &All<'_>, members: Vec<AuthorId>, me: &AuthorId, full_max: usize) -> Vec<AuthorId> {
+    if members.len() <= full_max {
+        return members;
     }
-    let Ok(at) = all.binary_search(me) else { return Vec::new() };
-    let steps = std::iter::successors(Some(1), |step| Some(step * 2)).take_while(|step| *step < all.len());
-    steps.map(|step| all[(at + step) % all.len()]).collect()
+    let Ok(at) = members.binary_search(me) else { return Vec::new() };
+    let steps = std::iter::successors(Some(1), |step| Some(step * 2)).take_while(|step| *step < members.len());
+    let from = |step: usize| (step..members.len()).map(|n| members[(at + n) % members.len()]).collect();
+    steps.flat_map(|step| first_there(all, from(step), 1)).collect()
 }
 
-/// Hubs for a gateway: those of its region before others, else by a draw that spreads gateways over them.
+/// Hubs for a gateway: those of its region before others, else by a draw that spreads gateways over them. One is a coordinator, if
+/// there is one: anybody enrolled may call itself a hub.
 fn uplinks(all: &All<'_>, me: &AuthorId, mut hubs: Vec<AuthorId>) -> Vec<AuthorId> {
     let region = all.get(me).map_or("", |own| own.region);
     let foreign = |hub: &AuthorId| all.get(hub).is_some_and(|k| k.region != region);
     hubs.sort_by_key(|hub| (foreign(hub), draw(me, hub)));
-    first_there(all, hubs, UPLINKS)
+    let (coordinators, others): (Vec<AuthorId>, Vec<AuthorId>) =
+        hubs.iter().partition(|hub| all.get(hub).is_some_and(|k| k.site.is_none()));
+    let is_there = |hub: &AuthorId| all.get(hub).is_some_and(|k| k.there);
+    let mut chosen = first_there(all, coordinators, 1);
+    let first = chosen.iter().copied().find(is_there);
+    hubs.retain(|hub| Some(*hub) != first);
+    let more = first_there(all, if first.is_some() { hubs } else { others }, UPLINKS - usize::from(first.is_some()));
+    chosen.extend(more);
+    chosen
 }
 
 /// The first `count` that are there, and the first few of those before them that are not: they may come back.

@@ -19,6 +19,9 @@ pub(crate) struct Frame {
     /// News, or what the peer lacked.
     #[n(2)]
     pub(crate) statements: Option<Vec<Sealed>>,
+    /// The sender ends this link in a moment, because nobody needs it.
+    #[n(3)]
+    pub(crate) parting: Option<bool>,
 }
 
 /// What the sender knows in some parts.

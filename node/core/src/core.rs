@@ -92,7 +92,7 @@ pub struct NodeCore {
     pub(crate) seals: crate::seals::Seals,
     /// Closed epochs whose facts are being packed.
     pub(crate) packing: crate::closing::Packing,
-    /// Who spoke last, and has not been asked yet what it knows of this node's own chains.
+    /// Who spoke last of what it holds, and has not been asked yet what it knows of this node's own chains.
     pub(crate) spoke: Option<LinkId>,
     /// Restrictions that each life of an author says it enforces, and when it said so first, milliseconds since the Unix epoch.
     pub(crate) acknowledged: BTreeMap<(AuthorId, u32), BTreeMap<FactId, u64>>,

@@ -173,7 +173,6 @@ impl NodeCore {
             return;
         }
         let facts_only = peer.facts_only;
-        self.spoke = Some(link);
         self.last_seen_ms.insert(peer.author, self.now.wall_ms);
         match Frame::decode(bytes) {
             Ok(frame) if facts_only && !matches!(frame, Frame::Sync(_)) => {
@@ -181,7 +180,10 @@ impl NodeCore {
                 let detail = "a frame on the data lane is not one of sync".to_owned();
                 self.outputs.push_back(Output::Close { link, detail });
             }
-            Ok(Frame::Sync(bytes)) => self.sync(SyncInput::Frame { link, bytes: &bytes }),
+            Ok(Frame::Sync(bytes)) => {
+                self.spoke = Some(link);
+                self.sync(SyncInput::Frame { link, bytes: &bytes });
+            }
             Ok(Frame::LeaseAsk(ask)) => self.lease_asked(link, &ask),
             Ok(Frame::LeaseGrant(grant)) => self.lease_granted(&grant),
             Ok(Frame::IncarnateAsk(incarnate)) => self.incarnate_asked(link, incarnate),

@@ -78,6 +78,12 @@ impl NodeCore {
         self.authority.member(author).map(|_| self.presence_of(author, &now).state)
     }
 
+    /// The number of what a member said of itself last, as far as this node knows.
+    #[must_use]
+    pub fn announced(&self, author: &AuthorId) -> Option<u64> {
+        self.near.announced(author).map(|announce| announce.n)
+    }
+
     /// Whom this node is to be connected with.
     #[must_use]
     pub fn links_wanted(&self) -> Vec<AuthorId> {

@@ -93,6 +93,10 @@ impl Weather {
             (self.people.deny, self.people.look_ms, self.people.edit) = (0, 2_000, 0);
             self.widen();
         }
+        if planted::active("sighting-unanchored") {
+            (self.finds, self.faults.rumour_ms, self.sites) = (true, Some(3_000), vec![3, 3]);
+            (self.agents.proposals, self.budget_ms, self.write_ms) = (0, None, None);
+        }
         if planted::active("refutation-ignored") || planted::active("presence-not-compared") {
             (self.finds, self.faults.partition_ms, self.faults.kill_ms) = (true, Some(20_000), Some(20_000));
             (self.sites, self.agents.proposals, self.budget_ms, self.write_ms) = (vec![3, 3], 0, None, None);

@@ -59,6 +59,11 @@ impl World {
         if !self.machines[place].has_joined() || self.coordinates(place) {
             return;
         }
+        // On a disk that lies behind it would fork its chain, and what becomes of forks is another fault's to show.
+        let m = &self.machines[place];
+        if m.restored.as_ref().is_some_and(|restored| restored.lost.keys().any(|id| !m.known.contains_key(id))) {
+            return;
+        }
         let Some(lie) = self.rng.pick(&LIES).copied() else { return };
         self.lie_as(place, lie);
     }

@@ -45,6 +45,8 @@ pub enum Fault {
     Rotate,
     /// Somebody with an owner's key writes what it did not do.
     Executor,
+    /// Somebody with a member's key says that it lost another.
+    Rumour,
 }
 
 impl World {
@@ -55,6 +57,7 @@ impl World {
             self.plan(fault);
         }
         self.plan(Fault::Executor);
+        self.plan(Fault::Rumour);
         let span = self.weather.turbulence_ms;
         for _ in 0..self.weather.agents.proposals {
             let at = self.rng.between(6_000, span);
@@ -104,6 +107,7 @@ impl World {
             Fault::Lie => f.lie_ms,
             Fault::Rotate => self.weather.rotate_ms,
             Fault::Executor => f.executor_ms,
+            Fault::Rumour => f.rumour_ms,
         }
     }
 
@@ -141,6 +145,7 @@ impl World {
             Fault::Lie => self.lie(),
             Fault::Rotate => self.rotate(),
             Fault::Executor => self.executor_lies(node),
+            Fault::Rumour => self.rumour(any),
         }
     }
 

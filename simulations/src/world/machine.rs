@@ -63,7 +63,7 @@ pub struct Machine {
     pub resumed_at: Option<Ms>,
     /// In which life the disk was when the process started.
     pub life_at_start: u32,
-    /// Machines whose frames this process has heard.
+    /// Machines whose frames of sync this process has heard: no other kind says what its sender holds.
     pub spoken: BTreeSet<Place>,
     /// When the process asked to be woken.
     pub wake_at: Option<Ms>,

@@ -18,6 +18,7 @@ mod papers;
 pub mod people;
 pub mod process;
 pub mod roots;
+mod rumour;
 pub(crate) mod sagas;
 mod start;
 mod wires;

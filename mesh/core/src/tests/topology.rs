@@ -3,7 +3,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use cauldron_identity::AuthorId;
 use proptest::prelude::*;
 
-use crate::topology::{All, Known, is_gateway, wanted};
+use crate::topology::{All, Known, Tie, is_gateway, wanted};
 
 /// A mesh as everybody in it knows it.
 #[derive(Debug, Clone)]
@@ -144,5 +144,49 @@ fn a_large_site_is_a_circle_with_chords() {
     let there: BTreeSet<AuthorId> = places.iter().filter(|p| !p.gone).map(|p| p.id).collect();
     assert_eq!(reached(&links, &there), there);
     let most = links.values().map(BTreeSet::len).max().expect("links");
-    assert!(most < 24, "{most}");
+    assert!(most < 32, "{most}");
+}
+
+#[test]
+fn a_circle_walks_on_over_those_that_are_gone() {
+    // A third is gone, in runs longer than the first chords.
+    let mesh = Mesh { hubs: 0, sites: vec![(120, 0)], gone: 0, seed: 5 };
+    let mut places = mesh.places();
+    places.sort_by_key(|p| p.id);
+    for (n, place) in places.iter_mut().enumerate() {
+        place.gone = n % 24 < 16;
+    }
+    let links = links(&places);
+    let there: BTreeSet<AuthorId> = places.iter().filter(|p| !p.gone).map(|p| p.id).collect();
+    assert_eq!(reached(&links, &there), there);
+    let fewest = there.iter().map(|id| links.get(id).map_or(0, BTreeSet::len)).min().expect("links");
+    assert!(fewest >= 4, "{fewest}");
+}
+
+#[test]
+fn one_uplink_is_a_coordinator_whoever_calls_itself_a_hub() {
+    let mesh = Mesh { hubs: 3, sites: vec![(12, 0), (4, 1)], gone: 0, seed: 9 };
+    let mut places = mesh.places();
+    for round in 0..3 {
+        // Everybody of the first site, which is in the gateways' own region, says that it is a hub.
+        let all: All<'_> = places
+            .iter()
+            .map(|p| (p.id, Known { hub: p.site.as_deref() != Some("s1"), region: "r0", ..known(p, false) }))
+            .collect();
+        for gateway in places.iter().filter(|p| p.site.as_deref() == Some("s1") && is_gateway(&all, &p.id)) {
+            let up: Vec<AuthorId> = wanted(&all, &gateway.id)
+                .into_iter()
+                .filter(|(_, tie)| *tie == Tie::Up)
+                .map(|(peer, _)| peer)
+                .collect();
+            let there =
+                |coordinator: bool| up.iter().filter(|p| all[p].there && all[p].site.is_none() == coordinator).count();
+            assert!(there(true) >= usize::from(round < 3), "no coordinator after {round} are gone");
+            assert!(there(true) + there(false) >= 2 && up.len() <= 5, "{} uplinks", up.len());
+        }
+        // One coordinator after the other goes.
+        if let Some(next) = places.iter_mut().find(|p| p.site.is_none() && !p.gone && round < 2) {
+            next.gone = true;
+        }
+    }
 }
