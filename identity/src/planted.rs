@@ -55,7 +55,7 @@
 //! | `region-takes-all` | a region that is gone may take all the room there is for dialling |
 //! | `sightings-unbounded` | an observer may say of everybody, without end, that it lost them |
 //!
-//! The first three are the simulator's to find, the others a named test's.
+//! The first four are the simulator's to find, the others a named test's.
 //!
 //! Bugs of the wires, which no simulated world has; `cargo xtask planted` runs the test of real handshakes that must catch
 //! each:
