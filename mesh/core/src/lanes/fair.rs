@@ -79,6 +79,18 @@ impl Fair {
         out
     }
 
+    pub fn retain(&mut self, keep: impl Fn(Option<&Scope>, &[u8]) -> bool) {
+        for (scope, mut line) in std::mem::take(&mut self.lines) {
+            line.frames.retain(|waiting| keep(scope.as_ref(), &waiting.bytes));
+            if !line.frames.is_empty() {
+                self.lines.insert(scope, line);
+            }
+        }
+        self.turns.retain(|scope| self.lines.contains_key(scope));
+        let left = self.lines.values().flat_map(|line| &line.frames);
+        (self.frames, self.bytes) = left.fold((0, 0), |(f, b), waiting| (f + 1, b + waiting.bytes.len()));
+    }
+
     fn took(&mut self, waiting: &Waiting) {
         (self.frames, self.bytes) = (self.frames - 1, self.bytes - waiting.bytes.len());
     }

@@ -142,29 +142,31 @@ pub struct Lanes {
     handed: VecDeque<(u64, usize)>,
     in_flight: usize,
     window: usize,
+    window_max: usize,
     /// Something waited for the window.
     short: bool,
     next_number: u64,
     dropped: u64,
 }
 
-impl Default for Lanes {
-    fn default() -> Self {
+impl Lanes {
+    /// An empty queue whose window grows to `window_max` bytes: [`WINDOW_MAX`] unless a test wants less.
+    #[must_use]
+    pub fn new(window_max: usize) -> Self {
         Self {
             lanes: Default::default(),
             sent: [0; 5],
             passed: [0; 5],
             handed: VecDeque::new(),
             in_flight: 0,
-            window: WINDOW_MAX / 4,
+            window: window_max.min(WINDOW_MAX / 4),
+            window_max,
             short: false,
             next_number: 0,
             dropped: 0,
         }
     }
-}
 
-impl Lanes {
     /// Queues a frame. Frames of the same chain that wait in less urgent lanes go before it, in its lane: a chain stays in
     /// order.
     ///
@@ -244,9 +246,9 @@ impl Lanes {
             self.in_flight -= len;
             let took_ms = now_ms.saturating_sub(at_ms);
             if took_ms > SLOW_MS {
-                self.window = (self.window / 2).max(WINDOW_MIN);
+                self.window = (self.window / 2).max(WINDOW_MIN).min(self.window_max);
             } else if took_ms < SLOW_MS / 4 && self.short {
-                (self.window, self.short) = ((self.window * 2).min(WINDOW_MAX), false);
+                (self.window, self.short) = ((self.window * 2).min(self.window_max), false);
             }
         }
     }
@@ -270,6 +272,11 @@ impl Lanes {
         let waits = bulk.filter_map(|lane| self.of_mut(lane).front_len().map(|len| (lane, len)));
         let soonest = waits.map(|(lane, len)| meter.wait_ms(now_ms, lane, len)).min();
         soonest.filter(|wait| *wait > 0).map(|wait| now_ms.saturating_add(wait))
+    }
+
+    /// Drops what waits and is not to leave any more; `keep` sees each frame with its scope.
+    pub fn retain(&mut self, keep: impl Fn(Option<&Scope>, &[u8]) -> bool) {
+        self.lanes.iter_mut().for_each(|lane| lane.retain(&keep));
     }
 
     /// What each lane holds.

@@ -25,7 +25,7 @@ fn all(lanes: &mut Lanes) -> Vec<u8> {
 
 #[test]
 fn the_more_urgent_lane_goes_first_and_a_chain_stays_in_order() {
-    let mut lanes = Lanes::default();
+    let mut lanes = Lanes::new(WINDOW_MAX);
     let mut push = |n: u8, about: About| lanes.push(0, about, vec![n]).expect("room");
     push(1, About::of(Lane::Telemetry));
     push(2, about(Lane::Documents, "lyon", 1));
@@ -39,7 +39,7 @@ fn the_more_urgent_lane_goes_first_and_a_chain_stays_in_order() {
 
 #[test]
 fn the_transport_holds_one_window_and_a_slow_one_a_smaller_one() {
-    let mut lanes = Lanes::default();
+    let mut lanes = Lanes::new(WINDOW_MAX);
     for _ in 0..200 {
         lanes.push(0, about(Lane::Documents, "lyon", 1), vec![0; 8 * 1024]).expect("room");
     }
@@ -61,7 +61,7 @@ fn the_transport_holds_one_window_and_a_slow_one_a_smaller_one() {
 
 #[test]
 fn what_is_passed_over_gets_a_small_share_but_never_before_a_restriction() {
-    let mut lanes = Lanes::default();
+    let mut lanes = Lanes::new(WINDOW_MAX);
     let sent = |lanes: &mut Lanes, flood: Lane| {
         let mut sent: BTreeMap<Lane, usize> = BTreeMap::new();
         for _ in 0..3_200 {
@@ -76,12 +76,12 @@ fn what_is_passed_over_gets_a_small_share_but_never_before_a_restriction() {
     let by = sent(&mut lanes, Lane::Proposals);
     let share = by[&Lane::Documents] * 100 / by[&Lane::Proposals];
     assert!((4..8).contains(&share), "{share} % is about a sixteenth: {by:?}");
-    assert_eq!(sent(&mut Lanes::default(), Lane::Restrictions).get(&Lane::Documents), None);
+    assert_eq!(sent(&mut Lanes::new(WINDOW_MAX), Lane::Restrictions).get(&Lane::Documents), None);
 }
 
 #[test]
 fn a_full_queue_drops_telemetry_and_then_refuses() {
-    let mut lanes = Lanes::default();
+    let mut lanes = Lanes::new(WINDOW_MAX);
     for _ in 0..QUEUE_FRAMES_MAX {
         lanes.push(0, About::of(Lane::Telemetry), vec![0; 1_000]).expect("room");
     }
@@ -97,7 +97,7 @@ proptest! {
     /// While several scopes wait, each gets its share of the bytes, up to a frame and a turn.
     #[test]
     fn scopes_share_a_lane(lens in prop::collection::vec((0usize..3, 1usize..60_000), 1..120)) {
-        let mut lanes = Lanes::default();
+        let mut lanes = Lanes::new(WINDOW_MAX);
         let mut waiting = [0usize; 3];
         for (scope, len) in &lens {
             if waiting.iter().sum::<usize>() + len > QUEUE_BYTES_MAX { break }
