@@ -22,7 +22,7 @@ pub use escrow::Escrow;
 pub use log::{
     Access, Archive, ChainId, Draft, Evidence, FactLog, Head, Inserted, Packs, Record, Refusal, Restoring, Row,
 };
-pub use sync::{LinkId, Sync, SyncInput, SyncOutput};
+pub use sync::{LinkId, Ranks, Room, Sync, SyncInput, SyncOutput};
 
 #[cfg(test)]
 mod testing;

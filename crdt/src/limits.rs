@@ -61,9 +61,16 @@ pub const PACK_LEN_AIM: usize = 16 * 1024 - 256;
 pub const PACKS_KEPT: usize = 8;
 const _: () = assert!(PACKS_KEPT * PACK_RAW_LEN_MAX * 4 <= HOT_BYTES_MAX);
 
-/// Heads per `Have` frame: a head takes at most 84 bytes, so that a frame of one scope stays below the control bound.
+/// Heads per `Have` frame: a head takes at most 84 bytes, and 28 more where it says how urgent its chain is, so that a frame of
+/// one scope stays below the control bound.
 pub const HEADS_PER_FRAME_MAX: usize = 512;
-const _: () = assert!(HEADS_PER_FRAME_MAX * 84 + 1024 <= CONTROL_FRAME_LEN_MAX);
+const _: () = assert!(HEADS_PER_FRAME_MAX * (84 + 28) + 1024 <= CONTROL_FRAME_LEN_MAX);
+/// The last facts of a chain among which urgent ones are looked for: some 10 µs.
+pub const URGENT_AMONG: u64 = 4_096;
+/// Facts that are pushed at once because the last of them is urgent, bytes: what is longer is asked for.
+pub const URGENT_RUN_LEN: usize = 64 * 1024;
+/// The longest time for which a peer is not asked for documents because it said so, milliseconds: it says so again.
+pub const LATER_MS_MAX: u64 = 60_000;
 /// Chains remembered per link, about 10 MiB at most: 1,000 nodes with a few scopes and incarnations each.
 pub const HEADS_PER_LINK_MAX: usize = 65_536;
 /// Frames of one announcement: all chains of a link.

@@ -84,7 +84,7 @@ impl Node {
 
     fn carry_out(&mut self, output: SyncOutput) {
         match output {
-            SyncOutput::Send { link, bytes } => {
+            SyncOutput::Send { link, bytes, .. } => {
                 assert!(bytes.len() <= FRAME_LEN_MAX, "a frame that its receiver refuses");
                 self.sent_to_honest += usize::from(link == HONEST);
             }

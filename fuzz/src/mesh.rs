@@ -200,6 +200,8 @@ impl Mesh {
             place: cauldron_node_core::Place::default(),
             far_facts: cauldron_crdt::limits::FAR_FACTS,
             epoch_changes: 16,
+            budgets: cauldron_node_core::LinkBudgets::default(),
+            window_max: cauldron_node_core::LINK_WINDOW_MAX,
             hands: cauldron_coordinator::owner::Hands::new(),
             misbehave: Misbehave::default(),
         }

@@ -178,7 +178,9 @@ pub const WIRE_NAMES: [&str; 5] =
 pub const MODEL_NAMES: [&str; 2] = ["credit-counted-twice", "refund-by-timeout"];
 
 /// The bugs that the simulator must find; `activate` accepts them, in a build with the feature.
-pub const NAMES: [&str; 49] = [
+pub const NAMES: [&str; 51] = [
+    "lanes-ignored",
+    "budget-ignored",
     "refutation-ignored",
     "presence-not-compared",
     "agreement-unheard",

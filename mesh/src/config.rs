@@ -208,6 +208,13 @@ pub enum MeshEvent {
         /// Its content, 1 byte to 320 KiB, not looked at.
         bytes: Vec<u8>,
     },
+    /// QUIC has taken frames of a link: they cannot be overtaken any more, and there is room for others.
+    Drained {
+        /// The link.
+        link: u64,
+        /// Bytes of whole frames, in the order in which they were sent.
+        bytes: usize,
+    },
     /// Something came over these links, were it an acknowledgement; about once a second.
     Heard {
         /// Their numbers.

@@ -57,6 +57,9 @@ pub const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
 pub const CONNECTION_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
 /// Unacknowledged bytes that we keep for one connection.
 pub const SEND_WINDOW_BYTES: u64 = 2 * 1024 * 1024;
+/// The same where the path carries little: what a congestion window of any path outgrows within two seconds.
+pub const SEND_WINDOW_BYTES_MIN: u64 = 64 * 1024;
+const _: () = assert!(SEND_WINDOW_BYTES_MIN < SEND_WINDOW_BYTES);
 /// Out-of-order TLS bytes; a certificate chain of 16 KiB fits.
 pub const CRYPTO_BUFFER_BYTES: usize = 32 * 1024;
 /// Datagrams that the system keeps while the node is busy. By default it keeps some 90, which thirty handshakes that begin at once

@@ -129,12 +129,13 @@ impl Outbox {
     }
 }
 
-/// Opens the link's outbound stream and writes what is queued until something breaks.
+/// Opens the link's outbound stream and writes what is queued until something breaks. Says of each frame that QUIC has taken it.
 pub(crate) async fn write(
     link: u64,
     peer: PeerId,
     mut control: Control,
     mut outbox: OutboxReader,
+    written: mpsc::UnboundedSender<(u64, usize)>,
     counters: Arc<Counters>,
 ) -> Ended {
     let opened = timeout(STREAM_OPEN_TIME_MAX, open(peer, &mut control)).await;
@@ -151,6 +152,8 @@ pub(crate) async fn write(
             return Ended { link, code: e.code(), reason: e.to_string(), untaken: false };
         }
         outbox.bytes.fetch_sub(frame.len(), AcqRel);
+        // Fails only when the node stops.
+        let _ = written.send((link, frame.len()));
         add(&counters.frames_out, 1);
         add(&counters.bytes_out, frame.len() + frames::HEADER_BYTES);
     }

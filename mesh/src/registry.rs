@@ -47,6 +47,8 @@ pub(crate) trait Wire: Debug + Send + Sync {
     fn traffic(&self) -> Traffic;
     /// Grows with each thing that only the peer can have sent.
     fn signs_of_life(&self) -> u64;
+    /// Has the connection keep little more than what is on its way; for wires that can.
+    fn fit_send_window(&self) {}
     /// libp2p's ping took this long; for wires that cannot measure it themselves.
     fn pinged(&self, _rtt: Duration) {}
     /// Why it is over; the inner value is `None` if we ended it ourselves.
@@ -258,6 +260,11 @@ impl Registry {
         for live in self.lock().peers.get(peer).into_iter().flatten() {
             live.wire.pinged(rtt);
         }
+    }
+
+    /// Fits what each connection keeps to how much its path carries.
+    pub(crate) fn fit_send_windows(&self) {
+        self.lock().peers.values().flatten().for_each(|live| live.wire.fit_send_window());
     }
 
     /// Whether a direct connection of this peer is there and not over.

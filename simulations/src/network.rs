@@ -29,6 +29,8 @@ pub enum Item {
 pub struct Lane {
     /// In order, each with the time before which it does not arrive.
     pub items: VecDeque<(Ms, Item)>,
+    /// Until when a thin link is busy with what was sent before.
+    pub busy_until: Ms,
     /// The receiver was told that the session is up.
     pub announced: bool,
 }

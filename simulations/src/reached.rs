@@ -69,6 +69,8 @@ pub const MARKS: &[(&str, &str)] = &[
     ("partition.healed", "a partition with news on both sides healed"),
     ("stall.healed", "a one-way silence ended before the link noticed"),
     ("link.broken_in_flight", "a link broke with frames in flight"),
+    ("lanes.waited", "frames waited for a thin link, and the most urgent went first"),
+    ("lanes.budget_used_up", "documents waited because the budget of a link was used up"),
     ("range.packed", "facts arrived as a packed range, on the signature of its last"),
     ("freeze.thawed_with_backlog", "a suspended machine woke to waiting frames"),
     ("clock.unbelieved", "a wall clock jumped beyond belief"),

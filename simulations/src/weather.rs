@@ -11,8 +11,10 @@ use crate::rng::Rng;
 
 mod alone;
 mod favour;
+mod thin;
 
 pub use alone::Alone;
+pub use thin::Thin;
 
 /// Everything about a world that is not an event.
 #[derive(Debug, Clone)]
@@ -77,6 +79,8 @@ pub struct Weather {
     pub second: bool,
     /// Where silence allows: how long it must last.
     pub silence_ms: Option<Ms>,
+    /// How little links between sites carry; none: as much as anybody sends.
+    pub thin: Option<Thin>,
     /// Where the council granted sites to go on past their leases, and one is cut off for days.
     pub alone: Option<Alone>,
 }
@@ -218,6 +222,7 @@ impl Weather {
             hot_bytes: HOT_BYTES_MAX,
             second: false,
             silence_ms: None,
+            thin: None,
             alone: None,
             takes: None,
             term_ms: (3_000, 60_000),
@@ -255,6 +260,7 @@ impl Weather {
         {
             weather.widen();
         }
+        weather.thin = Thin::of(weather.turbulence_ms);
         weather.favour_the_planted(weather.turbulence_ms);
         if weather.faults.lie_ms.is_some() {
             weather.alone = None;

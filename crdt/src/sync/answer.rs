@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use cauldron_identity::{Scope, planted};
 
 use super::bulk;
+use super::link::Link;
+use super::ranks::Ranks;
 use super::wire::{Digests, Frame, Have, Part, ScopeDigest, ScopeHeads, Want};
 use super::{LinkId, Sync, SyncOutput};
 use crate::limits::{DIGESTS_PER_FRAME_MAX, HEADS_PER_FRAME_MAX, REQUEST_MS_MAX, REQUESTS_MAX};
@@ -19,7 +21,8 @@ impl Sync {
         let scopes: Vec<Scope> = l.scopes.iter().cloned().collect();
         // First: the heads of a forked chain hide what lies beyond the fork, and its author must not take them for all there is.
         scopes.iter().for_each(|scope| self.tell_forks(log, link, scope));
-        let mut frames = pack(log, &scopes);
+        let Some(l) = self.links.get(&link) else { return };
+        let mut frames = pack(log, self.ranks, l, &scopes);
         if frames.is_empty() {
             frames.push(Vec::new());
         }
@@ -43,10 +46,15 @@ impl Sync {
             // No answer at all: whether the scope exists is not the peer's to know.
             if !l.scopes.contains(&range.scope) {
                 self.stats.foreign_scope += 1;
+            } else if let Some(before) = l.serve.iter_mut().find(|before| before.chain() == range.chain()) {
+                // It waited so long that the peer asks again: once is enough.
+                (*before, l.blocked) = (range, false);
+                self.stats.over_limit += 1;
             } else if l.serve.len() >= REQUESTS_MAX {
                 self.stats.over_limit += 1;
             } else {
                 l.serve.push_back(range);
+                l.blocked = false;
             }
         }
     }
@@ -54,18 +62,19 @@ impl Sync {
     /// Answers what was asked, as far as the budget of each link goes.
     pub(super) fn serve_all(&mut self, now_ms: u64, log: &FactLog, looked_at: &BTreeSet<LinkId>) {
         for &link in looked_at {
-            while let Some(l) = self.links.get_mut(&link).filter(|l| !l.serve.is_empty()) {
-                if !l.may_serve(now_ms) {
-                    break;
-                }
-                let Some(range) = l.serve.pop_front() else { break };
-                let (answer, last) = bulk::answer(log, &range);
+            while self.links.get_mut(&link).is_some_and(|l| !l.serve.is_empty() && l.may_serve(now_ms)) {
+                let Some((range, rank)) = self.next_served(log, link) else { break };
+                let (bulk, Some(l)) = (rank >= self.ranks.bulk, self.links.get_mut(&link)) else { break };
+                let len_max = if bulk { l.room.bulk } else { usize::MAX };
+                let (answer, last) = bulk::answer(log, &range, len_max);
                 let bytes = answer.encode();
                 l.served(bytes.len());
+                let room = l.room.of(bulk);
+                *room = room.saturating_sub(bytes.len());
                 // The peer has it now: what follows on it is pushed.
                 let pushed = l.pushed.entry(range.chain()).or_default();
                 *pushed = last.max(*pushed);
-                self.outputs.push_back(SyncOutput::Send { link, bytes });
+                self.outputs.push_back(SyncOutput::Send { link, bytes, rank, chain: Some(range.chain()) });
             }
         }
     }
@@ -129,7 +138,8 @@ impl Sync {
             }
         }
         l.beat.compared(now_ms, equal);
-        for scopes in pack(log, &differ) {
+        let told = self.links.get(&link).map(|l| pack(log, self.ranks, l, &differ)).unwrap_or_default();
+        for scopes in told {
             self.send(link, &Frame::Have(Have { first: None, scopes }));
         }
         differ.iter().for_each(|scope| self.tell_forks(log, link, scope));
@@ -172,7 +182,7 @@ impl Sync {
 }
 
 /// The heads of `scopes`, in frames of bounded length.
-fn pack(log: &FactLog, scopes: &[Scope]) -> Vec<Vec<ScopeHeads>> {
+fn pack(log: &FactLog, ranks: Ranks, l: &Link, scopes: &[Scope]) -> Vec<Vec<ScopeHeads>> {
     let mut frames: Vec<Vec<ScopeHeads>> = Vec::new();
     let mut room = 0;
     for scope in scopes {
@@ -184,7 +194,7 @@ fn pack(log: &FactLog, scopes: &[Scope]) -> Vec<Vec<ScopeHeads>> {
             }
             room -= heads.len() + 1;
             if let Some(frame) = frames.last_mut() {
-                frame.push(ScopeHeads { scope: scope.clone(), heads: heads.to_vec() });
+                frame.push(ranks.told(log, scope, heads, |chain| l.remote_seq(chain)));
             }
         }
     }

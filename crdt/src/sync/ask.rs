@@ -26,13 +26,22 @@ impl Sync {
                 self.stats.foreign_scope += 1;
                 continue;
             }
-            for head in told.heads.into_iter().filter(|head| head.seq > 0) {
-                let chain = ChainId { scope: told.scope.clone(), author: head.author, incarnation: head.incarnation };
+            let chain_of = |head: &crate::log::Head| {
+                let (author, incarnation) = (head.author, head.incarnation);
+                ChainId { scope: told.scope.clone(), author, incarnation }
+            };
+            for head in told.heads.iter().filter(|head| head.seq > 0) {
+                let chain = chain_of(head);
                 if announces {
                     l.require(chain.clone(), head.seq, head.id);
                 }
                 if !l.note(now_ms, log, chain, head.seq, head.id) {
                     self.stats.over_limit += 1;
+                }
+            }
+            for urgent in told.urgent.iter().flatten() {
+                if let Some(head) = told.heads.get(usize::from(urgent.head)) {
+                    l.note_urgent(&chain_of(head), urgent.rank, urgent.seq);
                 }
             }
         }
@@ -48,7 +57,7 @@ impl Sync {
         busy.extend(asking.flat_map(|l| l.requests.values().map(|r| r.chain.clone())));
         for &link in looked_at {
             let Some(l) = self.links.get_mut(&link) else { continue };
-            let ranges = plan(now_ms, log, l, &self.holds, &mut busy);
+            let ranges = plan(now_ms, log, l, &self.holds, self.ranks.bulk, &mut busy);
             if !ranges.is_empty() {
                 self.send(link, &Frame::Want(Want { ranges }));
             }

@@ -118,12 +118,15 @@ fn grown_max(packed: usize) -> usize {
 
 /// The answer to a request, and the position that it goes to. Restrictions and authority always travel as single facts, each of which is verified; so does
 /// a short range, unless a fact in it may not leave alone.
-pub(super) fn answer(log: &FactLog, range: &Range) -> (Frame, u64) {
+///
+/// It holds about `len_max` bytes, up to a full frame.
+pub(super) fn answer(log: &FactLog, range: &Range, len_max: usize) -> (Frame, u64) {
+    let len_max = len_max.min(FACTS_LEN_MAX);
     let chain = range.chain();
     let last = |facts: &[Arc<Fact>]| facts.last().map_or(0, |fact| fact.header().seq);
     if chain.scope.lane() == Lane::Data {
-        for len_max in [BULK_TRY_LEN, FACTS_LEN_MAX] {
-            let facts = log.range(&chain, range.from, range.to, len_max);
+        for len in [len_max * (BULK_TRY_LEN / FACTS_LEN_MAX), len_max] {
+            let facts = log.range(&chain, range.from, range.to, len);
             if facts.len() < BULK_FACTS_MIN && alone(log, range, &facts) {
                 break;
             }
@@ -132,7 +135,7 @@ pub(super) fn answer(log: &FactLog, range: &Range) -> (Frame, u64) {
             }
         }
     }
-    let facts = log.range(&chain, range.from, range.to, FACTS_LEN_MAX);
+    let facts = log.range(&chain, range.from, range.to, len_max);
     let last = last(&facts);
     let facts = facts.into_iter().map(|fact| fact.sealed().clone()).collect();
     (Frame::Facts(Facts { request: Some(range.request), facts }), last)

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cauldron_identity::{AuthorId, Lane, planted};
+use cauldron_identity::{AuthorId, Lane, Scope, planted};
 
 use super::hold::Holds;
 use super::link::{Link, Request};
@@ -16,15 +16,21 @@ use crate::log::{ChainId, FactLog};
 /// authors made the last ones starve. What is counted is what was *asked*, so a peer that promises much and gives little
 /// uses up the turns of those whom it promised for.
 #[derive(Debug, Default)]
-pub(super) struct Turns(BTreeMap<AuthorId, u64>);
+pub(super) struct Turns {
+    authors: BTreeMap<AuthorId, u64>,
+    /// The same by scope: a site that wrote much leaves the others theirs.
+    scopes: BTreeMap<Scope, u64>,
+}
 
 impl Turns {
-    fn of(&self, author: &AuthorId) -> u64 {
-        self.0.get(author).copied().unwrap_or(0)
+    fn of(&self, chain: &ChainId) -> (u64, u64) {
+        let scope = self.scopes.get(&chain.scope).copied().unwrap_or(0);
+        (scope, self.authors.get(&chain.author).copied().unwrap_or(0))
     }
 
-    fn took(&mut self, author: AuthorId, facts: u64) {
-        *self.0.entry(author).or_default() += facts;
+    fn took(&mut self, chain: &ChainId, facts: u64) {
+        *self.authors.entry(chain.author).or_default() += facts;
+        *self.scopes.entry(chain.scope.clone()).or_default() += facts;
     }
 }
 
@@ -34,6 +40,7 @@ pub(super) fn plan(
     log: &FactLog,
     l: &mut Link,
     holds: &Holds,
+    bulk: u8,
     busy: &mut BTreeSet<ChainId>,
 ) -> Vec<Range> {
     l.paused.retain(|_, until| *until > now_ms);
@@ -51,11 +58,16 @@ pub(super) fn plan(
     if l.wanted.is_empty() {
         l.turns = Turns::default();
     }
+    l.forget_urgent();
+    let later = now_ms < l.later_ms || l.room.later_ms.is_some();
     let open = l.is_open(log);
     let mut passed: BTreeSet<ChainId> = BTreeSet::new();
     while l.requests.len() < requests_max {
-        let Some(chain) = next_chain(log, l, open, |chain| {
-            busy.contains(chain) || passed.contains(chain) || holds.holds(&chain.scope)
+        let Some(chain) = next_chain(log, l, open, bulk, |chain| {
+            busy.contains(chain)
+                || passed.contains(chain)
+                || holds.holds(&chain.scope)
+                || (later && l.rank_of(chain, log.held(chain) + 1, bulk) >= bulk)
         }) else {
             break;
         };
@@ -64,7 +76,7 @@ pub(super) fn plan(
             continue;
         };
         busy.insert(chain.clone());
-        l.turns.took(chain.author, to - from + 1);
+        l.turns.took(&chain, to - from + 1);
         ranges.push(ask(now_ms, l, chain, from, to, false));
     }
     let mends = now_ms >= l.mends_ms && !l.requests.values().any(|request| request.mends);
@@ -83,8 +95,9 @@ fn ask(now_ms: u64, l: &mut Link, chain: ChainId, from: u64, to: u64, mends: boo
     Range { request, scope, author, incarnation, from, to }
 }
 
-/// The chain whose turn it is: by lane, then the author asked for least, then the one with least to fetch.
-fn next_chain(log: &FactLog, l: &Link, open: bool, taken: impl Fn(&ChainId) -> bool) -> Option<ChainId> {
+/// The chain whose turn it is: the most urgent, then by lane, then the scope and the author asked for least, then the one with
+/// least to fetch.
+fn next_chain(log: &FactLog, l: &Link, open: bool, bulk: u8, taken: impl Fn(&ChainId) -> bool) -> Option<ChainId> {
     let free = |chain: &&ChainId| !taken(chain) && !l.paused.contains_key(*chain);
     let allowed = |chain: &&ChainId| open || chain.scope.lane() != Lane::Data;
     let mut candidates = l.wanted.iter().filter(allowed).filter(free);
@@ -93,7 +106,8 @@ fn next_chain(log: &FactLog, l: &Link, open: bool, taken: impl Fn(&ChainId) -> b
     }
     let turn = |chain: &&ChainId| {
         let missing = l.remote_seq(chain).saturating_sub(log.held(chain));
-        (chain.scope.lane(), l.turns.of(&chain.author), missing)
+        let rank = l.rank_of(chain, log.held(chain) + 1, bulk);
+        (rank, chain.scope.lane(), l.turns.of(chain), missing)
     };
     candidates.min_by_key(turn).cloned()
 }
@@ -108,6 +122,8 @@ fn next_range(log: &FactLog, l: &Link, chain: &ChainId) -> Option<(u64, u64)> {
         return Some((remote, remote));
     }
     let end = log.fork_seq(chain).map_or(remote, |fork| remote.min(fork - 1));
+    // What lies behind the last urgent fact is no more urgent than any document.
+    let end = l.urgent_at(chain, held + 1).map_or(end, |(_, seq)| seq.min(end));
     (held < end).then(|| (held + 1, end.min(held.saturating_add(RANGE_FACTS_MAX))))
 }
 

@@ -8,6 +8,7 @@ use super::beat::Beat;
 use super::fair::Turns;
 use super::lag::Moved;
 use super::orphans::Orphans;
+use super::ranks::Room;
 use super::wire::{Part, Range};
 use crate::limits::{
     DIGEST_FRAMES_MAX, DIGEST_MS_MIN, HEADS_PER_LINK_MAX, LATE_MAX, PARTS_MAX, SERVE_BURST_BYTES, SERVE_BYTES_PER_S,
@@ -74,6 +75,13 @@ pub(super) struct Link {
     pub news: BTreeSet<ChainId>,
     pub news_ms: u64,
 
+    /// How far the peer holds facts of each urgent rank, of chains that are missing here.
+    urgent: BTreeMap<ChainId, BTreeMap<u8, u64>>,
+    /// The peer is not asked for documents before.
+    pub later_ms: u64,
+    pub room: Room,
+    /// There was no room for any of the ranges below.
+    pub blocked: bool,
     /// Ranges the peer asked for, waiting for the budget.
     pub serve: VecDeque<Range>,
     /// Below zero when a frame overdrew it.
@@ -123,6 +131,10 @@ impl Link {
             pushed: BTreeMap::new(),
             news: BTreeSet::new(),
             news_ms: 0,
+            urgent: BTreeMap::new(),
+            later_ms: 0,
+            room: Room::ALL,
+            blocked: false,
             serve: VecDeque::new(),
             budget_bytes: SERVE_BURST_BYTES as i64,
             budget_ms: now_ms,
@@ -145,6 +157,7 @@ impl Link {
         self.remote.retain(|chain, _| scopes.contains(&chain.scope));
         self.gate.retain(|chain, _| scopes.contains(&chain.scope));
         self.pushed.retain(|chain, _| scopes.contains(&chain.scope));
+        self.urgent.retain(|chain, _| scopes.contains(&chain.scope));
         self.paused.retain(|chain, _| scopes.contains(&chain.scope));
         self.requests.retain(|_, request| scopes.contains(&request.chain.scope));
         self.late.retain(|(_, request)| scopes.contains(&request.chain.scope));
@@ -177,6 +190,32 @@ impl Link {
             self.wanted.insert(chain);
         }
         true
+    }
+
+    /// Notes where the peer says that urgent facts are. Data is never as urgent as what restricts.
+    pub fn note_urgent(&mut self, chain: &ChainId, rank: u8, seq: u64) {
+        if rank > 0 && chain.scope.lane() == Lane::Data && self.remote_seq(chain) >= seq {
+            let known = self.urgent.entry(chain.clone()).or_default().entry(rank).or_default();
+            *known = seq.max(*known);
+        }
+    }
+
+    /// How urgent what is missing of a chain from a position on is, as far as the peer says.
+    pub fn rank_of(&self, chain: &ChainId, from: u64, bulk: u8) -> u8 {
+        if chain.scope.lane() != Lane::Data {
+            return 0;
+        }
+        self.urgent_at(chain, from).map_or(bulk, |(rank, _)| rank.min(bulk))
+    }
+
+    /// The most urgent rank that the peer says a chain has from a position on, and where its last fact is.
+    pub fn urgent_at(&self, chain: &ChainId, from: u64) -> Option<(u8, u64)> {
+        self.urgent.get(chain)?.iter().find(|(_, seq)| **seq >= from).map(|(rank, seq)| (*rank, *seq))
+    }
+
+    /// Forgets what is urgent of chains that are not missing here any more.
+    pub fn forget_urgent(&mut self) {
+        self.urgent.retain(|chain, _| self.wanted.contains(chain));
     }
 
     /// The highest position the peer is known to hold.
@@ -334,8 +373,9 @@ impl Link {
         let requests = self.requests.values().map(|r| r.deadline_ms);
         let paused = self.paused.values().copied().filter(|at| *at != u64::MAX);
         let news = (!self.news.is_empty()).then_some(self.news_ms);
-        let serve = (!self.serve.is_empty()).then(|| self.serve_ms().max(now_ms + 1));
-        let times = requests.chain(paused).chain(news).chain(serve).chain(self.stall_ms());
+        let serve = (!self.serve.is_empty() && !self.blocked).then(|| self.serve_ms().max(now_ms + 1));
+        let later = (!self.wanted.is_empty() && self.later_ms > now_ms).then_some(self.later_ms);
+        let times = requests.chain(paused).chain(news).chain(serve).chain(later).chain(self.stall_ms());
         times.fold(self.beat.next_ms(), u64::min)
     }
 

@@ -34,7 +34,9 @@ mod hold;
 mod lag;
 mod link;
 mod orphans;
+mod ranks;
 mod spread;
+mod stats;
 #[cfg(test)]
 mod tests;
 mod wire;
@@ -46,6 +48,8 @@ use hold::Holds;
 use lag::Gone;
 pub use lag::Lag;
 use link::Link;
+pub use ranks::{Ranks, Room};
+pub use stats::SyncStats;
 use wire::{Frame, Refused};
 pub use wire::{SYNC_KIND_MAX, concerns_sync};
 
@@ -133,6 +137,13 @@ pub enum SyncInput<'i> {
         /// Whether the peer was asked for documents at all: if not, another may have its turn at once.
         tried: bool,
     },
+    /// What a link has room for from now on; all of it until the first. Facts that wait stay in the log.
+    Room {
+        /// The link.
+        link: LinkId,
+        /// What it has.
+        room: Room,
+    },
     /// The time of the last [`SyncOutput::Timer`] has come.
     Tick,
 }
@@ -146,6 +157,10 @@ pub enum SyncOutput {
         link: LinkId,
         /// The frame.
         bytes: Vec<u8>,
+        /// How urgent it is: [`Ranks`].
+        rank: u8,
+        /// The chain of the facts in it: they must not be overtaken by later ones of it.
+        chain: Option<ChainId>,
     },
     /// Insert these facts into the log, in this order, and report each with [`SyncInput::Answered`].
     Offer {
@@ -199,39 +214,6 @@ pub enum SyncOutput {
     },
 }
 
-/// What peers did that they need not have, for metrics.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct SyncStats {
-    /// Frames of kinds this build does not know.
-    pub frames_unknown: u64,
-    /// Mentions of scopes that the link does not share.
-    pub foreign_scope: u64,
-    /// Facts that were neither asked for nor next in their chain, or came before the restrictions.
-    pub facts_unasked: u64,
-    /// Facts that were here already.
-    pub facts_duplicate: u64,
-    /// New facts.
-    pub facts_new: u64,
-    /// Facts whose bad signature was replaced by a good one.
-    pub facts_mended: u64,
-    /// Ranges that came as `Bulk`.
-    pub ranges: u64,
-    /// Facts that the log refused.
-    pub facts_refused: u64,
-    /// Requests that were not answered in time.
-    pub requests_timed_out: u64,
-    /// Ranges asked of this node beyond what a peer may have outstanding, and heads beyond what is remembered.
-    pub over_limit: u64,
-    /// Answers without what the peer said it has.
-    pub claims_unmet: u64,
-    /// Frames of pushed facts that were not looked at, because the peer had sent too much that nobody can use.
-    pub orphans_dropped: u64,
-    /// Digests that differ, by peers that were told these very heads shortly before.
-    pub digests_repeated: u64,
-    /// Links closed by this core.
-    pub closed: u64,
-}
-
 /// A fact that was given to the log and not answered yet.
 #[derive(Debug)]
 struct Offered {
@@ -248,6 +230,7 @@ pub struct Sync {
     ranges: BTreeMap<ChainId, u32>,
     holds: Holds,
     gone: Gone,
+    ranks: Ranks,
     /// Links that ask, want to ask, or are being served: the others have nothing to do between two alarms.
     active: BTreeSet<LinkId>,
     /// When each link is to be looked at next, soonest first.
@@ -271,6 +254,12 @@ impl Sync {
     #[must_use]
     pub fn with_far(far: u64) -> Self {
         Self { holds: Holds::new(far), ..Self::default() }
+    }
+
+    /// The same core, which ranks facts so.
+    #[must_use]
+    pub fn ranked(self, ranks: Ranks) -> Self {
+        Self { ranks, ..self }
     }
 
     /// Counters since the start.
@@ -313,6 +302,7 @@ impl Sync {
             | SyncInput::ScopesChanged { link, .. }
             | SyncInput::Frame { link, .. }
             | SyncInput::RangeAnswered { link, .. }
+            | SyncInput::Room { link, .. }
             | SyncInput::EvidenceAnswered { link, .. } => Some(*link),
             SyncInput::Answered { id, .. } => self.offered.get(id).map(|offered| offered.link),
             SyncInput::Spread { .. }
@@ -333,6 +323,7 @@ impl Sync {
             SyncInput::SpreadEvidence { chain, source } => self.spread_evidence(now_ms, log, &chain, source),
             SyncInput::Prolong { scope } => self.holds.prolong(now_ms, &scope),
             SyncInput::Release { scope, tried } => self.holds.release(&scope, tried),
+            SyncInput::Room { link, room } => self.set_room(link, room),
             SyncInput::Tick => self.timer_ms = None,
         }
         let due: Vec<LinkId> = self.alarms.range(..=(now_ms, LinkId::MAX)).map(|(_, link)| *link).collect();
@@ -388,7 +379,8 @@ impl Sync {
     }
 
     fn send(&mut self, link: LinkId, frame: &Frame) {
-        self.outputs.push_back(SyncOutput::Send { link, bytes: frame.encode() });
+        let (bytes, rank) = (frame.encode(), frame.rank());
+        self.outputs.push_back(SyncOutput::Send { link, bytes, rank, chain: None });
     }
 
     fn frame(&mut self, now_ms: u64, log: &FactLog, link: LinkId, bytes: &[u8]) {
@@ -404,6 +396,7 @@ impl Sync {
             Ok(Frame::Digests(digests)) => self.heard_digests(now_ms, log, link, &digests),
             Ok(Frame::Bulk(bulk)) => self.heard_bulk(now_ms, log, link, &bulk),
             Ok(Frame::Again) => self.heard_again(now_ms, log, link),
+            Ok(Frame::Later(later)) => self.heard_later(now_ms, link, later),
             Err(Refused::Unknown(_)) => self.stats.frames_unknown += 1,
             Err(Refused::Version) => self.close(link, "version"),
             Err(Refused::TooLarge) => self.close(link, "too-large"),

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use cauldron_identity::{AuthorId, Digest, FactId, Scope, planted};
 
-use super::wire::{Facts, Frame, Have, ScopeHeads};
-use super::{LinkId, Sync};
-use crate::limits::{COALESCE_MS, HEADS_PER_FRAME_MAX, PUSH_FANOUT};
+use super::wire::{Facts, Frame, Have};
+use super::{LinkId, Sync, SyncOutput};
+use crate::limits::{COALESCE_MS, HEADS_PER_FRAME_MAX, PUSH_FANOUT, URGENT_RUN_LEN};
 use crate::log::{ChainId, FactLog, Head};
 
 impl Sync {
@@ -23,7 +23,8 @@ impl Sync {
             .collect();
         readers.sort();
         self.stir(now_ms, &chain.scope);
-        let frame = Frame::Facts(Facts { request: None, facts: vec![fact.sealed().clone()] });
+        let rank = (self.ranks.of)(&chain.scope, &fact.header().kind);
+        let bulk = rank >= self.ranks.bulk;
         let mut pushes = 0;
         for (_, link) in readers {
             let Some(l) = self.links.get_mut(&link) else { continue };
@@ -31,10 +32,22 @@ impl Sync {
                 l.falls_behind(now_ms, &chain.scope);
             }
             let has = l.remote_seq(&chain).max(l.pushed.get(&chain).copied().unwrap_or(0));
-            if pushes < PUSH_FANOUT && has + 1 == seq && alone {
+            // Where documents wait the last one is told, and asked for when there is room. An urgent fact takes what is before
+            // it in its chain along.
+            let may = pushes < PUSH_FANOUT && alone && *l.room.of(bulk) > 0;
+            let run = match has + 1 {
+                next if next == seq && may => vec![fact.clone()],
+                next if next < seq && may && !bulk => log.range(&chain, next, seq, URGENT_RUN_LEN),
+                _ => Vec::new(),
+            };
+            if run.last().is_some_and(|last| last.id() == id) && (run.len() == 1 || log.all_seen(&chain, &run)) {
                 pushes += 1;
                 l.pushed.insert(chain.clone(), seq);
-                self.send(link, &frame);
+                let facts = run.iter().map(|fact| fact.sealed().clone()).collect();
+                let bytes = Frame::Facts(Facts { request: None, facts }).encode();
+                let room = l.room.of(bulk);
+                *room = room.saturating_sub(bytes.len());
+                self.outputs.push_back(SyncOutput::Send { link, bytes, rank, chain: Some(chain.clone()) });
             } else {
                 if l.news.is_empty() {
                     l.news_ms = now_ms + COALESCE_MS;
@@ -81,8 +94,10 @@ impl Sync {
             for chunk in news.chunks(HEADS_PER_FRAME_MAX / 2) {
                 let mut scopes: BTreeMap<&Scope, Vec<Head>> = BTreeMap::new();
                 chunk.iter().for_each(|(scope, head)| scopes.entry(scope).or_default().push(*head));
-                let scopes = scopes.into_iter().map(|(scope, heads)| ScopeHeads { scope: scope.clone(), heads });
-                self.send(link, &Frame::Have(Have { first: None, scopes: scopes.collect() }));
+                let (ranks, Some(l)) = (self.ranks, self.links.get(&link)) else { break };
+                let told = scopes.iter().map(|(scope, heads)| ranks.told(log, scope, heads, |c| l.remote_seq(c)));
+                let have = Have { first: None, scopes: told.collect() };
+                self.send(link, &Frame::Have(have));
             }
         }
     }

@@ -8,6 +8,7 @@ use crate::log::Head;
 use crate::testing::{MESH, draft, key, scopes};
 
 mod adversary;
+mod lanes;
 mod order;
 
 /// Writes, cuts, heals and, sometimes, an author that forks its chain.
@@ -226,7 +227,7 @@ fn heads(scope: &Scope, facts: &[SealedFact]) -> ScopeHeads {
     let last = facts.last().expect("a fact");
     let header = last.peek().expect("readable");
     let head = Head { author: header.author, incarnation: header.incarnation, seq: header.seq, id: last.id() };
-    ScopeHeads { scope: scope.clone(), heads: vec![head] }
+    ScopeHeads { scope: scope.clone(), heads: vec![head], urgent: None }
 }
 
 fn announcement(scopes: Vec<ScopeHeads>) -> Frame {

@@ -1,7 +1,7 @@
 //! Frames of the sync protocol, wire v1: version byte, kind byte, one deterministic CBOR value.
 
 use cauldron_identity::codec::{CodecError, from_cbor, to_cbor};
-use cauldron_identity::{AuthorId, Digest, Scope, SealedFact};
+use cauldron_identity::{AuthorId, Digest, Lane, Scope, SealedFact};
 use minicbor::{Decode, Encode};
 
 use super::bulk::Bulk;
@@ -22,6 +22,7 @@ const EVIDENCE: u8 = 4;
 const DIGEST: u8 = 5;
 const AGAIN: u8 = 6;
 const BULK: u8 = 7;
+const LATER: u8 = 8;
 
 /// Whether a frame is for [`super::Sync`]. Frames of another version and no frames at all are: it closes the link.
 #[must_use]
@@ -56,6 +57,33 @@ pub(super) struct ScopeHeads {
     pub scope: Scope,
     #[n(1)]
     pub heads: Vec<Head>,
+    /// Which of these chains hold urgent facts: it orders what is asked for first, and nothing else.
+    #[n(2)]
+    pub urgent: Option<Vec<Urgent>>,
+}
+
+/// Where in a chain the last fact of a rank, or of a more urgent one, is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub(super) struct Urgent {
+    /// Which of the heads beside it, from 0.
+    #[n(0)]
+    pub head: u16,
+    /// The rank: see [`super::Ranks`].
+    #[n(1)]
+    pub rank: u8,
+    /// The position of the fact.
+    #[n(2)]
+    pub seq: u64,
+}
+
+/// What was asked for of documents is not given before: the sender's budget for the link is used up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub(super) struct Later {
+    /// Milliseconds from now.
+    #[n(0)]
+    pub wait_ms: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -140,6 +168,8 @@ pub(super) enum Frame {
     Again,
     /// Here is a whole range.
     Bulk(Bulk),
+    /// Ask for documents again later.
+    Later(Later),
 }
 
 /// Why a frame is not taken.
@@ -162,6 +192,17 @@ impl Range {
 }
 
 impl Frame {
+    /// How urgent a frame is that carries no facts: what restrictions wait for goes with them.
+    pub fn rank(&self) -> u8 {
+        let restricts = |scope: &Scope| scope.lane() != Lane::Data;
+        u8::from(!match self {
+            Self::Have(have) => have.scopes.iter().any(|told| restricts(&told.scope)),
+            Self::Want(want) => want.ranges.iter().any(|range| restricts(&range.scope)),
+            Self::Evidence(_) => true,
+            _ => false,
+        })
+    }
+
     pub fn encode(&self) -> Vec<u8> {
         let (kind, body) = match self {
             Self::Have(have) => (HAVE, to_cbor(have)),
@@ -171,6 +212,7 @@ impl Frame {
             Self::Digests(digests) => (DIGEST, to_cbor(digests)),
             Self::Again => (AGAIN, Vec::new()),
             Self::Bulk(bulk) => (BULK, to_cbor(bulk)),
+            Self::Later(later) => (LATER, to_cbor(later)),
         };
         let mut frame = Vec::with_capacity(2 + body.len());
         frame.extend_from_slice(&[VERSION, kind]);
@@ -195,6 +237,7 @@ impl Frame {
             EVIDENCE => from_cbor(body).map(|e| Self::Evidence(Box::new(e))),
             DIGEST => from_cbor(body).map(Self::Digests),
             BULK => from_cbor(body).map(Self::Bulk),
+            LATER => from_cbor(body).map(Self::Later),
             AGAIN if body.is_empty() => Ok(Self::Again),
             AGAIN => Err(CodecError::Trailing(body.len())),
             other => return Err(Refused::Unknown(other)),
@@ -232,7 +275,8 @@ mod tests {
         let (author, id) = (AuthorId::from_bytes([1; 32]), FactId::from_bytes([5; 32]));
         let head = Head { author, incarnation: 2, seq: 3, id };
         let first = Some(Part { round: 4, part: 1, more: false });
-        let frame = Frame::Have(Have { first, scopes: vec![ScopeHeads { scope: scope.clone(), heads: vec![head] }] });
+        let told = ScopeHeads { scope: scope.clone(), heads: vec![head], urgent: None };
+        let frame = Frame::Have(Have { first, scopes: vec![told.clone()] });
         let want = [
             [VERSION, HAVE, 0xa2, 0x00, 0xa3, 0x00, 0x04, 0x01, 0x01, 0x02, 0xf4, 0x01, 0x81, 0xa2, 0x00].as_slice(),
             &named,
@@ -243,6 +287,23 @@ mod tests {
         ];
         assert_eq!(frame.encode(), want.concat());
         assert_eq!(Frame::decode(&want.concat()), Ok(frame));
+        let urgent = Some(vec![Urgent { head: 0, rank: 1, seq: 3 }]);
+        let frame = Frame::Have(Have { first: None, scopes: vec![ScopeHeads { urgent, ..told }] });
+        let want = [
+            [VERSION, HAVE, 0xa1, 0x01, 0x81, 0xa3, 0x00].as_slice(),
+            &named,
+            [0x01, 0x81, 0x84, 0x58, 0x20].as_slice(),
+            [1; 32].as_slice(),
+            [0x02, 0x03, 0x58, 0x20].as_slice(),
+            [5; 32].as_slice(),
+            [0x02, 0x81, 0x83, 0x00, 0x01, 0x03].as_slice(),
+        ];
+        assert_eq!(frame.encode(), want.concat());
+        assert_eq!(Frame::decode(&want.concat()), Ok(frame));
+
+        let frame = Frame::Later(Later { wait_ms: 500 });
+        assert_eq!(frame.encode(), [VERSION, LATER, 0xa1, 0x00, 0x19, 0x01, 0xf4]);
+        assert_eq!(Frame::decode(&frame.encode()), Ok(frame));
     }
 
     /// What carries whole facts is pinned by its hash; the facts themselves are pinned in the identity crate.
@@ -300,7 +361,10 @@ mod tests {
         let scope = Scope::site_restrict(&"a".repeat(63)).expect("a name");
         let first = Some(Part { round: u32::MAX, part: u32::MAX, more: true });
         let heads = vec![head; HEADS_PER_FRAME_MAX];
-        let frame = Frame::Have(Have { first, scopes: vec![ScopeHeads { scope, heads }] }).encode();
+        let last = u16::try_from(HEADS_PER_FRAME_MAX).expect("fits");
+        let urgent = |rank| (0..last).map(move |head| Urgent { head, rank, seq: u64::MAX });
+        let urgent = Some(urgent(1).chain(urgent(2)).collect());
+        let frame = Frame::Have(Have { first, scopes: vec![ScopeHeads { scope, heads, urgent }] }).encode();
         assert!(frame.len() <= CONTROL_FRAME_LEN_MAX, "{}", frame.len());
     }
 

@@ -141,7 +141,7 @@ impl World {
 
     pub(super) fn obey(&mut self, node: usize, output: SyncOutput) {
         match output {
-            SyncOutput::Send { link, bytes } => {
+            SyncOutput::Send { link, bytes, .. } => {
                 let to = usize::try_from(link).expect("a node");
                 self.must_not_leak(to, &bytes);
                 self.must_stand_alone(&bytes);

@@ -10,6 +10,8 @@
 //! - **Dialling**: one attempt at a time per peer, waiting longer up to a bound, for ever; a region has so many at once and no
 //!   more.
 //!
+//! - **Lanes** ([`lanes`]): what goes over a link first, and how much of it.
+//!
 //! Not here: the transport, who is a member, what facts go over a link.
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_types))]
@@ -19,6 +21,7 @@ mod core;
 mod dial;
 mod digest;
 mod io;
+pub mod lanes;
 pub mod limits;
 mod losses;
 mod member;

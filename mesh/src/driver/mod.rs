@@ -2,6 +2,7 @@
 
 mod dials;
 mod relays;
+mod reports;
 mod seek;
 mod status;
 
@@ -61,6 +62,9 @@ pub(crate) struct Driver {
     outboxes: Outboxes,
     frames: mpsc::Sender<(u64, Vec<u8>)>,
     received: mpsc::Receiver<(u64, Vec<u8>)>,
+    /// What QUIC has taken of each link. Not bounded, and never longer than the queues of the links together.
+    written: mpsc::UnboundedSender<(u64, usize)>,
+    drained: mpsc::UnboundedReceiver<(u64, usize)>,
     links: BTreeMap<PeerId, Link>,
     numbers: BTreeMap<u64, PeerId>,
     next_link: u64,
@@ -117,6 +121,7 @@ impl Driver {
         let mut control = swarm.behaviour().stream.new_control();
         let Ok(streams) = control.accept(SYNC) else { unreachable!("a new behaviour has no protocols yet") };
         let (frames, received) = mpsc::channel(RECEIVED_FRAMES_MAX);
+        let (written, drained) = mpsc::unbounded_channel();
         Self {
             shared,
             swarm,
@@ -128,6 +133,8 @@ impl Driver {
             outboxes,
             frames,
             received,
+            written,
+            drained,
             links: BTreeMap::new(),
             numbers: BTreeMap::new(),
             next_link: 1,
@@ -181,6 +188,7 @@ impl Driver {
                 Some((peer, stream)) = self.streams.next() => self.on_stream(peer, stream),
                 Some((link, bytes)) = self.received.recv(), if self.waiting.len() < RECEIVED_FRAMES_MAX =>
                     self.on_frame(link, bytes),
+                Some((link, bytes)) = self.drained.recv() => self.on_drained(link, bytes),
                 Some(ended) = self.tasks.join_next(), if !self.tasks.is_empty() =>
                     // An aborted task belongs to a link that is gone.
                     if let Ok(ended) = ended { self.on_ended(&ended) },
@@ -203,6 +211,7 @@ impl Driver {
                 _ = listen.tick() => {
                     let before = std::mem::replace(&mut listened, std::time::Instant::now());
                     self.on_heard(before);
+                    self.shared.registry.fit_send_windows();
                 }
                 () = sleep_until(next_at.unwrap_or_else(Instant::now)), if next_at.is_some() => {
                     self.look_up_due();
@@ -365,7 +374,8 @@ impl Driver {
         let (outbox, reader) = link::outbox();
         let counters = self.shared.counters.clone();
         counters.links.fetch_add(1, Relaxed);
-        let writer = self.tasks.spawn(link::write(number, peer, self.control.clone(), reader, counters));
+        let writer =
+            self.tasks.spawn(link::write(number, peer, self.control.clone(), reader, self.written.clone(), counters));
         self.outboxes.insert(number, outbox.clone());
         let (spiffe_id, author) = (info.spiffe_id.clone(), info.author);
         let features = info.process.map_or(Features::NONE, |process| process.features);
@@ -456,23 +466,6 @@ impl Driver {
         }
         let task = link::read(link.number, stream, self.frames.clone(), self.shared.counters.clone());
         link.reader = Some(self.tasks.spawn(task));
-    }
-
-    fn on_frame(&mut self, link: u64, bytes: Vec<u8>) {
-        // Frames of a link that is going down are dropped: the next one syncs anew.
-        if self.live(link).is_some() {
-            self.report(MeshEvent::Frame { link, bytes });
-        }
-    }
-
-    /// What came since `since` came at that time at the earliest, and nobody is said to have been heard later than he was.
-    fn on_heard(&mut self, since: std::time::Instant) {
-        let heard = self.shared.registry.heard();
-        let links: Vec<u64> = heard.iter().filter_map(|peer| self.links.get(peer)).map(|link| link.number).collect();
-        // A node that takes no events has newer ones to read first.
-        if !links.is_empty() && self.waiting.len() < RECEIVED_FRAMES_MAX {
-            self.report(MeshEvent::Heard { links, since });
-        }
     }
 
     /// Ends a link; it is reported down when its last connection is gone.

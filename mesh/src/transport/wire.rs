@@ -7,6 +7,7 @@ use futures::future::BoxFuture;
 
 use super::EstablishError;
 use crate::code::CloseCode;
+use crate::limits::{SEND_WINDOW_BYTES, SEND_WINDOW_BYTES_MIN};
 use crate::registry::{Traffic, Wire};
 
 #[derive(Debug)]
@@ -41,6 +42,13 @@ impl Wire for QuicWire {
     fn signs_of_life(&self) -> u64 {
         let frames = self.0.stats().frame_rx;
         frames.acks + frames.ping + frames.stream + frames.crypto + frames.max_data + frames.max_stream_data
+    }
+
+    /// What QUIC has taken and not sent yet stands before every frame to come: on a thin path two congestion windows are enough to
+    /// keep it busy, and no restriction waits behind more.
+    fn fit_send_window(&self) {
+        let window = self.0.stats().path.cwnd.saturating_mul(2);
+        self.0.set_send_window(window.clamp(SEND_WINDOW_BYTES_MIN, SEND_WINDOW_BYTES));
     }
 
     fn over(&self) -> Option<Option<String>> {

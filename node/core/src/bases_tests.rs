@@ -119,7 +119,8 @@ impl Pair {
     fn act(&mut self, node: usize) -> bool {
         match self.cores[node].poll() {
             Output::Idle { .. } => return false,
-            Output::Send { bytes, .. } => {
+            Output::Send { link, bytes, .. } => {
+                self.cores[node].handle(self.now, Input::Drained { link, bytes: bytes.len() });
                 let frame = Frame::decode(&bytes).expect("ours");
                 self.told += usize::from(matches!(frame, Frame::BaseList(_) | Frame::BasePart(_)));
                 let frame = if node == HQ { (self.tamper)(frame) } else { Some(frame) };

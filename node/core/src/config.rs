@@ -36,6 +36,10 @@ pub struct NodeConfig {
     pub epoch_changes: u64,
     /// Its place in the mesh.
     pub place: cauldron_mesh_core::Config,
+    /// What its links may carry.
+    pub budgets: crate::flow::Budgets,
+    /// Bytes of one link that the transport holds at most: [`cauldron_mesh_core::lanes::WINDOW_MAX`] unless a test wants less.
+    pub window_max: usize,
     /// Its connectors, and what they declare; none at a node that acts on nothing.
     pub hands: Hands,
     /// What it does wrong on purpose; nothing by default.

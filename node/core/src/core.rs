@@ -82,6 +82,7 @@ pub struct NodeCore {
     pub(crate) tokens: BTreeMap<TokenId, Token>,
     pub(crate) links: BTreeMap<LinkId, Peer>,
     pub(crate) near: cauldron_mesh_core::MeshCore,
+    pub(crate) flow: crate::flow::Flow,
     /// The authority chain as the members were told to it.
     pub(crate) near_at: Option<(u64, u64)>,
     pub(crate) last_seen_ms: BTreeMap<AuthorId, u64>,
@@ -240,7 +241,7 @@ impl NodeCore {
             far_facts: config.far_facts,
             ledger: Ledger::new(),
             docket: Docket::new(crate::govern::LIMITS),
-            sync: Sync::with_far(config.far_facts),
+            sync: Sync::with_far(config.far_facts).ranked(crate::flow::ranks()),
             lease: LeaseState::new(&config.boot_id),
             vouching: Vouching::default(),
             skews_at_ms: u64::MAX,
@@ -261,6 +262,7 @@ impl NodeCore {
             tokens: BTreeMap::new(),
             links: BTreeMap::new(),
             near: cauldron_mesh_core::MeshCore::new(me, config.mesh, config.place, config.seed.0),
+            flow: crate::flow::Flow::new(config.budgets, config.window_max),
             near_at: None,
             last_seen_ms: BTreeMap::new(),
             refused: BTreeMap::new(),
@@ -325,6 +327,7 @@ impl NodeCore {
                     terms.push(*body);
                 }
                 Local::Epoch(record) => epochs.push(record),
+                Local::Meter(author, saved) => _ = self.flow.saved.insert(author, saved),
                 Local::Born | Local::Behind(_) | Local::Unknown => {}
             }
         }
@@ -395,6 +398,7 @@ impl NodeCore {
             Input::Leave => self.near(cauldron_mesh_core::Input::Leave),
             Input::Frame { link, bytes } => self.frame(link, &bytes),
             Input::Heard { links, at_ms } => return self.heard(&links, at_ms),
+            Input::Drained { link, bytes } => return self.drained(link, bytes),
             Input::Command { ticket, command } => self.command(ticket, *command),
             Input::Executed { permit, result } => self.executed(permit, result),
             Input::Probed { permit, probe } => self.probed(permit, probe),

@@ -114,6 +114,7 @@ impl NodeCore {
             let sentence = format!("{} was changed meanwhile; read it again", key.doc);
             return Err(Refusal::new("changed_meanwhile", sentence));
         }
+        self.gets_away(&key.scope)?;
         match self.write_document(key, edit)? {
             Some(fact) => Ok(Reply::Recorded(fact)),
             None => Ok(Reply::Ok),

@@ -29,6 +29,7 @@ impl NodeCore {
 
     fn link_up_on(&mut self, link: LinkId, spiffe_id: SpiffeId, key: PublicKey, facts_only: bool) {
         let author = key.author_id();
+        self.flow_up(link, author, &spiffe_id);
         let shared = self.shared_with(&spiffe_id, key, &self.readable());
         if let Some(why) = self.shut_out(&author) {
             let detail = format!("{spiffe_id} {why}");
@@ -66,6 +67,7 @@ impl NodeCore {
     }
 
     pub(crate) fn link_down(&mut self, link: LinkId) {
+        self.flow_down(link);
         if let Some(peer) = self.links.remove(&link) {
             self.sync(SyncInput::LinkDown { link });
             self.near_link(link, None);
@@ -131,6 +133,9 @@ impl NodeCore {
             let Some(peer) = self.links.get_mut(&link).filter(|p| p.shared != shared) else { continue };
             let before = std::mem::replace(&mut peer.shared, shared.clone());
             let (author, facts_only) = (peer.author, peer.facts_only);
+            if before.iter().any(|scope| !shared.contains(scope)) {
+                self.flow_scopes(link, &shared);
+            }
             match (before.is_empty(), shared.is_empty()) {
                 (true, false) => {
                     self.admit(link, author, &shared);
@@ -173,6 +178,8 @@ impl NodeCore {
             return;
         }
         let facts_only = peer.facts_only;
+        self.received(link, bytes.len());
+        let Some(peer) = self.links.get(&link) else { return };
         self.last_seen_ms.insert(peer.author, self.now.wall_ms);
         match Frame::decode(bytes) {
             Ok(frame) if facts_only && !matches!(frame, Frame::Sync(_)) => {
@@ -202,17 +209,13 @@ impl NodeCore {
         }
     }
 
-    pub(crate) fn send(&mut self, link: LinkId, frame: &Frame) {
-        self.outputs.push_back(Output::Send { link, bytes: frame.encode() });
-    }
-
     /// Feeds the sync core and carries out what it asks, until it asks nothing.
     pub(crate) fn sync(&mut self, input: SyncInput<'_>) {
         let now_ms = self.now.boottime_ms;
         self.sync.handle(now_ms, &self.log, input);
         while let Some(output) = self.sync.poll() {
             match output {
-                SyncOutput::Send { link, bytes } => self.send(link, &Frame::Sync(bytes)),
+                SyncOutput::Send { link, bytes, rank, chain } => self.send_sync(link, bytes, rank, chain),
                 SyncOutput::Offer { link, facts } => facts.into_iter().for_each(|fact| self.offered(link, fact)),
                 SyncOutput::OfferRange { link, chain, from, facts } => self.offered_range(link, &chain, from, facts),
                 SyncOutput::Settle => self.settle(),
@@ -282,6 +285,7 @@ impl NodeCore {
         self.keep_lease();
         self.keep_time();
         self.keep_skews();
+        self.flow();
         self.tell_attention();
         self.tell_state();
         self.set_timer();
@@ -421,11 +425,12 @@ impl NodeCore {
         }
     }
 
-    fn set_timer(&mut self) {
+    pub(crate) fn set_timer(&mut self) {
         let mut timers: Vec<(u64, Timer)> = vec![(self.work.lease_at_ms, Timer::Lease)];
         timers.extend((!self.wall_is_known()).then_some((self.vouching.at_ms, Timer::Time)));
         timers.push((self.skews_at_ms, Timer::Time));
         timers.push((self.near.wake_ms(), Timer::Presence));
+        timers.extend(self.flow.wake_ms().map(|at| (at, Timer::Budget)));
         timers.extend(self.sync_at_ms.map(|at| (at, Timer::Sync)));
         timers.extend(self.bases.wake_ms().map(|at| (at, Timer::Sync)));
         timers.extend(self.deadline_at_ms.map(|at| (at, Timer::Expiry)));

@@ -156,6 +156,11 @@ impl Frame {
         bytes
     }
 
+    /// Whether it is for the sync core.
+    pub(crate) fn is_sync(bytes: &[u8]) -> bool {
+        bytes.first() == Some(&SYNC)
+    }
+
     /// Whether it is a term, which is taken before a peer is known.
     pub(crate) fn is_term(bytes: &[u8]) -> bool {
         bytes.first() == Some(&TERM)

@@ -143,6 +143,7 @@ impl NodeCore {
             return Ok(Reply::Already(known));
         }
         self.has_room(&proposal)?;
+        self.gets_away(&scope)?;
         let body = to_cbor(&proposal);
         self.append(scope, KIND_PROPOSAL, vec![], body, traceparent).map(|f| Reply::Recorded(f.id()))
     }

@@ -66,6 +66,13 @@ pub enum Input {
         /// When, by this node's wall clock in milliseconds; when at the earliest, where that is not known exactly.
         at_ms: u64,
     },
+    /// The transport got rid of so much of what [`Output::Send`] gave it: it lies with QUIC, or is on its way.
+    Drained {
+        /// The link.
+        link: LinkId,
+        /// Bytes of whole frames, in the order in which they were sent.
+        bytes: usize,
+    },
     /// Somebody on this machine asks for something.
     Command {
         /// For the answer.
@@ -220,6 +227,8 @@ pub enum Timer {
     Connector,
     /// The mesh core: presence, topology, dialling.
     Presence,
+    /// The budget of a link allows more.
+    Budget,
 }
 
 /// What the shell must do next, in this order.
@@ -227,10 +236,13 @@ pub enum Timer {
 pub enum Output {
     /// Must be durable before any output behind it is carried out.
     Persist(Record),
-    /// Send one frame.
+    /// Send one frame, in this order; answered with [`Input::Drained`]. There is never more of a link under way than
+    /// [`cauldron_mesh_core::lanes::WINDOW_MAX`] and one frame.
     Send {
         /// To whom.
         link: LinkId,
+        /// How urgent it was.
+        lane: cauldron_mesh_core::lanes::Lane,
         /// The frame.
         bytes: Vec<u8>,
     },

@@ -34,6 +34,7 @@ mod docs;
 mod drive;
 mod enforce;
 mod execute;
+mod flow;
 mod frame;
 mod fresh;
 mod govern;
@@ -71,6 +72,8 @@ mod bases_tests;
 #[cfg(test)]
 mod closing_tests;
 #[cfg(test)]
+mod flow_tests;
+#[cfg(test)]
 mod golden_tests;
 #[cfg(test)]
 mod opening_tests;
@@ -90,7 +93,11 @@ pub use crate::budgets::{BudgetAct, WINDOWS_AHEAD_MAX};
 pub use crate::closing::ClosedHistory;
 pub use crate::config::{Misbehave, NodeConfig, OpenError};
 pub use crate::core::NodeCore;
+pub use crate::flow::{BACKLOG_FACTS_MAX, Budgets as LinkBudgets};
 pub use crate::opening::Opening;
+pub use cauldron_mesh_core::lanes::{
+    BUDGET_MIN as LINK_BUDGET_MIN, Budget as LinkBudget, Lane as LinkLane, WINDOW_MAX as LINK_WINDOW_MAX,
+};
 pub use cauldron_mesh_core::{Config as Place, State as PeerState};
 pub use govern::OPEN_PER_AGENT_MAX;
 pub use input::{

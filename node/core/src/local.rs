@@ -7,6 +7,7 @@ use cauldron_identity::{AuthorId, Digest, FactId};
 use minicbor::{Decode, Encode};
 
 use crate::enrol::TokenId;
+use crate::flow::Saved;
 use crate::input::Record;
 
 /// Prefix of every record of this module in the store.
@@ -21,6 +22,7 @@ const NOTE: &[u8] = b"l/note/";
 const BEHIND: &[u8] = b"l/behind";
 const BORN: &[u8] = b"l/born";
 const TERM: &[u8] = b"l/term/";
+const METER: &[u8] = b"l/meter/";
 /// Prefix of the records of closed epochs of documents.
 pub const EPOCH: &[u8] = b"l/epoch/";
 
@@ -54,6 +56,8 @@ pub(crate) enum Local {
     Term(Box<EntryBody>),
     /// An epoch of a document that is closed.
     Epoch(Record),
+    /// What is left of the budget of the link to a peer.
+    Meter(AuthorId, Saved),
     /// Written by a later version; kept, not read.
     Unknown,
 }
@@ -72,6 +76,11 @@ impl Local {
         }
         if key.starts_with(EPOCH) {
             return Ok(Self::Epoch(Record { key: key.to_vec(), value: Some(value.to_vec()) }));
+        }
+        if let Some(author) = key.strip_prefix(METER) {
+            let author = <[u8; 32]>::try_from(author);
+            let author = author.map_err(|_| CodecError::Shape("an author id is 32 bytes".into()))?;
+            return Ok(Self::Meter(AuthorId::from_bytes(author), from_cbor(value)?));
         }
         match key {
             LEASE => Ok(Self::Lease(value.to_vec())),
@@ -119,6 +128,11 @@ pub(crate) fn behind(incarnation: u32) -> Record {
 /// A term of the council, under its id.
 pub(crate) fn term(id: &FactId, body: &EntryBody) -> Record {
     Record { key: [TERM, id.as_bytes()].concat(), value: Some(to_cbor(body)) }
+}
+
+/// What is left of the budget of the link to a peer.
+pub(crate) fn meter(peer: &AuthorId, saved: &Saved) -> Record {
+    Record { key: [METER, peer.as_bytes().as_slice()].concat(), value: Some(to_cbor(saved)) }
 }
 
 /// A term that is kept no more.

@@ -49,6 +49,8 @@ pub(crate) fn config(key: AuthorKey, spiffe_id: &str, charter: &SignedCharter) -
         place: cauldron_mesh_core::Config::default(),
         far_facts: cauldron_crdt::limits::FAR_FACTS,
         epoch_changes: cauldron_crdt::limits::EPOCH_CHANGES,
+        budgets: crate::flow::Budgets::default(),
+        window_max: cauldron_mesh_core::lanes::WINDOW_MAX,
         hands: cauldron_coordinator::owner::Hands::new(),
         misbehave: Misbehave::default(),
     }

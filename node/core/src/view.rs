@@ -14,6 +14,7 @@ mod budgets;
 mod documents;
 mod judged;
 mod mesh;
+mod lanes;
 mod powers;
 
 pub use alone::{AttentionView, ClassView, GlassView, IsolationView};
@@ -21,6 +22,7 @@ pub use budgets::{BudgetView, BudgetsView, ReservationView, ShareView};
 pub use documents::{BlameView, DidView, DocStepView, DocSummary, DocView};
 pub use judged::{JudgedView, VoteView};
 pub use mesh::{LagView, MissingView, PartView, PartitionsView, PeerView, SkewView};
+pub use lanes::{FlowView, LaneView, MeterView};
 pub use powers::{AutonomyView, LiftedView, OfferView, RestrictionView, SiteStopView, StopsView, Waiting};
 
 /// A moment: milliseconds since the Unix epoch here, RFC 3339 in UTC for whoever reads.

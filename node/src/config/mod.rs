@@ -7,6 +7,7 @@ mod address;
 mod connectors;
 mod federation;
 mod identity;
+mod link;
 mod notify;
 mod page;
 mod problem;
@@ -29,6 +30,7 @@ use cauldron_mesh::PostQuantum;
 
 pub use address::PeerAddr;
 pub use federation::{Endpoint, Federation, ForeignDomain, Profile, endpoint_url};
+pub use link::Link;
 pub use notify::{HookUrl, Webhook};
 pub use page::{Page, Serve};
 pub use template::{SecurityTemplate, Template};
@@ -62,6 +64,8 @@ pub struct Config {
     pub connectors: Connectors,
     /// Bundles of other trust domains, and ours for them.
     pub federation: Federation,
+    /// What links may carry: `[link]`.
+    pub link: Link,
     /// Whom to tell what waits for a person: `[[notify.webhook]]`.
     pub notify: Vec<Webhook>,
     /// The approval page.

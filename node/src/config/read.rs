@@ -50,6 +50,7 @@ fn all(r: &Reader<'_>, path: &Path) -> Option<Config> {
     let identity = identity::read(r, base, node.as_ref(), mesh.as_ref(), authority.is_some(), security.as_ref());
     let connectors = super::connectors::read(r, base, identity.as_ref());
     let federation = super::federation::read(r, base, authority.is_some(), mesh.as_ref().map(|m| &m.trust_domain));
+    let link = super::link::read(r);
     let (notify, page) = (super::notify::webhooks(r, base), super::page::read(r, base));
     together(r, identity.as_ref(), security.as_ref());
     Some(Config {
@@ -63,6 +64,7 @@ fn all(r: &Reader<'_>, path: &Path) -> Option<Config> {
         security,
         connectors,
         federation,
+        link,
         notify,
         page,
         api,

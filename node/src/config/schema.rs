@@ -43,6 +43,8 @@ pub const KEYS: &[Key] = &[
     key("mesh.region", "text: 1 to 63 of a-z, 0-9 and '-'", "none: all of the mesh is one region"),
     key("mesh.hub", "true or false", "false; a mesh coordinator is one"),
     key("mesh.charter", "text: 64 hex characters", "the one pinned in node.dir"),
+    key("link.budget", "text: bytes per hour or day, such as 2 GB/day", "none: links carry what there is"),
+    key("link.peer", "list of tables", "none: all links that leave the site have the same"),
     key("authority.enabled", "true or false", "false"),
     key("authority.enrol", "true or false", "true"),
     key("authority.svid_lifetime", "duration, 5m to 24h", "1h"),
@@ -121,7 +123,7 @@ mod tests {
     #[test]
     fn every_key_can_be_read() {
         // All keys at once: a key in the schema that no section reads would be accepted in silence.
-        let sections = ["read.rs", "identity.rs", "federation.rs", "notify.rs", "connectors.rs", "page.rs"];
+        let sections = ["read.rs", "identity.rs", "federation.rs", "link.rs", "notify.rs", "connectors.rs", "page.rs"];
         let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/config");
         let source = sections.map(|file| std::fs::read_to_string(folder.join(file)).expect("readable")).concat();
         for key in KEYS {

@@ -152,6 +152,8 @@ mod tests {
                 place: cauldron_node_core::Place::default(),
                 far_facts: 9,
                 epoch_changes: cauldron_crdt::limits::EPOCH_CHANGES,
+                budgets: cauldron_node_core::LinkBudgets::default(),
+                window_max: cauldron_node_core::LINK_WINDOW_MAX,
                 hands: cauldron_coordinator::owner::Hands::new(),
                 misbehave: Misbehave::default(),
             };

@@ -434,7 +434,7 @@ impl Engine {
 
     fn act(&mut self, output: Output) {
         match output {
-            Output::Send { link, bytes } => self.wire.send(link, bytes),
+            Output::Send { link, bytes, .. } => self.wire.send(link, bytes),
             Output::Close { link, detail } => self.wire.close(link, &detail),
             Output::Dial { spiffe_id, addresses } => self.wire.seek(spiffe_id, addresses),
             Output::Release { link } => self.wire.release(link),

@@ -138,6 +138,8 @@ pub(super) fn open_node(
         place: Place { region: config.mesh.region.clone(), hub: config.mesh.hub },
         far_facts: cauldron_crdt::limits::FAR_FACTS,
         epoch_changes: fault.epoch_changes.unwrap_or(cauldron_crdt::limits::EPOCH_CHANGES),
+        budgets: config.link.budgets.clone(),
+        window_max: cauldron_node_core::LINK_WINDOW_MAX,
         hands,
         misbehave: fault.misbehave,
     };

@@ -112,6 +112,7 @@ pub(super) async fn pump(mut events: mpsc::Receiver<MeshEvent>, node: Handle, re
                 Input::LinkDown { link }
             }
             MeshEvent::DialFailed { spiffe_id } => Input::DialFailed { spiffe_id },
+            MeshEvent::Drained { link, bytes } => Input::Drained { link, bytes },
             MeshEvent::Frame { link, bytes } => Input::Frame { link, bytes },
             MeshEvent::Heard { links, since } => {
                 let ago_ms = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);

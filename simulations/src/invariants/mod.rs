@@ -10,6 +10,7 @@ mod documents;
 mod durable;
 mod finality;
 mod index;
+mod lanes;
 mod lies;
 mod links;
 pub mod model;
@@ -36,7 +37,7 @@ use std::sync::Arc;
 
 use cauldron_coordinator::bodies::{KIND_PERMIT, KIND_STARTED};
 use cauldron_identity::FactId;
-use cauldron_node_core::{LinkId, Record};
+use cauldron_node_core::{LinkId, LinkLane, Record};
 
 use crate::facts::Known;
 use crate::history::Ack;
@@ -86,6 +87,7 @@ pub struct Watch {
     pub(crate) one_dark: BTreeSet<FactId>,
     pub(crate) budgets: budgets::Ledger,
     pub(crate) near: near::Watch,
+    pub(crate) lanes: lanes::Watch,
 }
 
 /// A node said for the first time in this process that it keeps a fact.
@@ -140,9 +142,15 @@ pub(crate) fn at_each_write(world: &World, place: Place, record: &Record) -> Hol
 }
 
 /// A frame leaves a node.
-pub(crate) fn at_each_send(world: &World, place: Place, link: LinkId, _bytes: &[u8]) -> Holds {
+pub(crate) fn at_each_send(world: &mut World, place: Place, link: LinkId, lane: LinkLane, len: usize) -> Holds {
+    lanes::within_the_budget(world, place, link, lane, len)?;
     links::silence_to_strangers(world, place, link)?;
     rooted::silence_to_the_cut(world, place, link)
+}
+
+/// A core has handed frames to the wires: `bulk` are the links on which one was no restriction and no vote.
+pub(crate) fn at_each_handover(world: &mut World, place: Place, bulk: &BTreeSet<LinkId>) -> Holds {
+    lanes::restrictions_go_first(world, place, bulk)
 }
 
 /// How many facts a frame carries as a packed range.

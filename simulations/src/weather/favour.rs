@@ -101,6 +101,12 @@ impl Weather {
             (self.finds, self.faults.partition_ms, self.faults.kill_ms) = (true, Some(20_000), Some(20_000));
             (self.sites, self.agents.proposals, self.budget_ms, self.write_ms) = (vec![3, 3], 0, None, None);
         }
+        if planted::active("lanes-ignored") {
+            (self.thin, self.write_ms) = (Some(super::Thin { bytes_per_s: 3_000, budget: None }), Some(1_000));
+        }
+        if planted::active("budget-ignored") {
+            (self.thin, self.write_ms) = (Some(super::Thin::metered(30_000)), Some(1_000));
+        }
         if planted::active("cold-before-durable") {
             self.hot_bytes = 0;
         }

@@ -66,6 +66,8 @@ pub(crate) enum Happening {
     Tick { place: Place, process: u64 },
     /// A commit is done.
     Synced { place: Place, process: u64 },
+    /// A thin link has taken a frame.
+    Drained { place: Place, process: u64, link: LinkId, bytes: usize },
     /// The front of one direction of a session may be due.
     Wire { link: LinkId, lane: usize },
     /// Two machines try to reach each other.
@@ -333,6 +335,11 @@ impl World {
             }
             Happening::Tick { place, process } => self.tick(place, process),
             Happening::Synced { place, process } => self.synced(place, process),
+            Happening::Drained { place, process, link, bytes } => {
+                if self.machines[place].process == process {
+                    self.give(place, Input::Drained { link, bytes }.into());
+                }
+            }
             Happening::Wire { link, lane } => self.wire(link, lane),
             Happening::Dial { a, b } => self.dial(a, b),
             Happening::Reach { place, process, to, spiffe_id } => {

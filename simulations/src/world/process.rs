@@ -1,5 +1,7 @@
 //! The life of a process: start, inputs, outputs in order, death between any two of them.
 
+use std::collections::BTreeSet;
+
 use cauldron_coordinator::bodies::{KIND_ENDED, KIND_PERMIT, KIND_STARTED};
 use cauldron_crdt::Packs;
 use cauldron_crdt::doc::What;
@@ -70,6 +72,7 @@ impl World {
 
     /// Takes every output of the core into the outbox, and looks at what the node now says it keeps.
     pub(super) fn drain(&mut self, place: Place, stranger: bool) {
+        let mut bulk = BTreeSet::new();
         loop {
             let Some(core) = self.machines[place].core.as_mut() else { return };
             match core.poll() {
@@ -79,12 +82,17 @@ impl World {
                         return self.break_off(Violation::new("RECOVERY", text));
                     }
                     self.machines[place].wake_for = until.map(|(_, timer)| timer);
+                    if let Err(violation) = invariants::at_each_handover(self, place, &bulk) {
+                        return self.break_off(violation);
+                    }
                     self.set_alarm(place, until.map(|(at, _)| at));
                     return;
                 }
                 output => {
-                    if let Output::Persist(record) = &output {
-                        self.keeps(place, record, stranger);
+                    match &output {
+                        Output::Persist(record) => self.keeps(place, record, stranger),
+                        Output::Send { link, lane, .. } if lane.is_bulk() => _ = bulk.insert(*link),
+                        _ => {}
                     }
                     self.machines[place].outbox.push_back(output);
                 }
@@ -242,7 +250,7 @@ impl World {
 
     fn carry_out(&mut self, place: Place, output: Output) {
         match output {
-            Output::Send { link, bytes } => self.send(place, link, bytes),
+            Output::Send { link, lane, bytes } => self.send(place, link, lane, bytes),
             Output::Close { link, detail } => {
                 self.note(place, "close", &link.to_be_bytes(), || detail);
                 self.end_session(link);

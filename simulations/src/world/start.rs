@@ -30,6 +30,7 @@ impl World {
         let (boot_id, used_before, far_facts) = (m.clock.boot_id(&m.name), m.process > 0, self.weather.far_facts);
         let epoch_changes = self.weather.epoch_changes;
         let (key, spiffe_id) = (m.seed, m.spiffe_id.clone());
+        let (budgets, window_max) = self.weather.links();
         let config = || NodeConfig {
             key: AuthorKey::from_seed(&key),
             spiffe_id: spiffe_id.clone(),
@@ -41,6 +42,8 @@ impl World {
             place: cauldron_node_core::Place::default(),
             far_facts,
             epoch_changes,
+            budgets: budgets.clone(),
+            window_max,
             hands: cauldron_coordinator::owner::Hands::new(),
             misbehave: cauldron_node_core::Misbehave::default(),
             used_before,

@@ -1,7 +1,7 @@
 //! Sessions: dialled with backoff, ordered and reliable while they live, ended by breaks, silence and death.
 
 use cauldron_identity::SpiffeId;
-use cauldron_node_core::{Input, LinkId};
+use cauldron_node_core::{Input, LinkId, LinkLane};
 
 use super::machine::Arriving;
 use super::{Happening, World};
@@ -52,7 +52,7 @@ impl World {
         let link = self.network.open(a, b);
         self.note(a, "session", &link.to_be_bytes(), || format!("{link} opens to place {b}"));
         for lane in 0..2 {
-            self.put_on_wire(link, lane, Item::Up);
+            self.put_on_wire(link, lane, self.queue.now(), Item::Up);
         }
     }
 
@@ -90,9 +90,26 @@ impl World {
         same || self.coordinates(a) || self.coordinates(b) || self.weather.sites_linked
     }
 
-    fn put_on_wire(&mut self, link: LinkId, lane: usize, item: Item) {
+    /// What a direction of a session carries, bytes in a second; none: anything at once.
+    fn carries(&self, a: Place, b: Place) -> Option<u64> {
+        let apart = self.machines[a].site != self.machines[b].site;
+        self.weather.thin.filter(|_| apart && !self.calm).map(|thin| thin.bytes_per_s)
+    }
+
+    /// A frame is with the wires from now on, and may be overtaken no more. When will they have taken it?
+    fn taken_at(&mut self, link: LinkId, lane: usize, bytes: usize) -> u64 {
+        let now = self.queue.now();
+        let Some([a, b]) = self.network.session(link).map(|s| s.ends) else { return now };
+        let Some(rate) = self.carries(a, b) else { return now };
+        let Some(session) = self.network.session_mut(link) else { return now };
+        let busy = &mut session.lanes[lane].busy_until;
+        *busy = now.max(*busy) + (bytes as u64 * 1_000).div_ceil(rate);
+        *busy
+    }
+
+    fn put_on_wire(&mut self, link: LinkId, lane: usize, from: u64, item: Item) {
         let latency = self.rng.between(self.weather.latency_ms.0, self.weather.latency_ms.1);
-        let at = self.queue.now() + latency;
+        let at = from + latency;
         let Some(session) = self.network.session_mut(link) else { return };
         let items = &mut session.lanes[lane].items;
         let at = items.back().map_or(at, |(last, _)| at.max(*last));
@@ -100,12 +117,12 @@ impl World {
         self.queue.at(at, Happening::Wire { link, lane });
     }
 
-    pub(crate) fn send(&mut self, place: Place, link: LinkId, bytes: Vec<u8>) {
+    pub(crate) fn send(&mut self, place: Place, link: LinkId, lane: LinkLane, bytes: Vec<u8>) {
         self.note(place, "send", &bytes, || format!("{} bytes on {link}", bytes.len()));
         if let Some(tally) = &mut self.tally {
             tally.sent(place, bytes.len());
         }
-        if let Err(violation) = invariants::at_each_send(self, place, link, &bytes) {
+        if let Err(violation) = invariants::at_each_send(self, place, link, lane, bytes.len()) {
             return self.break_off(violation);
         }
         if !self.calm && self.network.session(link).is_some() && self.rng.chance(self.weather.break_ppm) {
@@ -119,7 +136,18 @@ impl World {
     pub(crate) fn slip(&mut self, place: Place, link: LinkId, bytes: Vec<u8>) {
         let Some(lane) = self.network.session(link).map(|s| s.lane_from(place)) else { return };
         let fresh_at = if self.coordinates(place) { self.queue.now() } else { self.machines[place].fresh_at };
-        self.put_on_wire(link, lane, Item::Frame { bytes, fresh_at });
+        let (len, taken_at) = (bytes.len(), self.taken_at(link, lane, bytes.len()));
+        self.put_on_wire(link, lane, taken_at, Item::Frame { bytes, fresh_at });
+        if taken_at > self.queue.now() {
+            let process = self.machines[place].process;
+            return self.queue.at(taken_at, Happening::Drained { place, process, link, bytes: len });
+        }
+        // A wide link takes it at once.
+        let clock = self.machines[place].clock.read(self.queue.now());
+        if let Some(core) = self.machines[place].core.as_mut() {
+            core.handle(clock, Input::Drained { link, bytes: len });
+            self.drain(place, false);
+        }
     }
 
     pub(crate) fn wire(&mut self, link: LinkId, lane: usize) {

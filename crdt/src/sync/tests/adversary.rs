@@ -183,7 +183,7 @@ fn restrictions_and_authority_never_come_as_a_range() {
     for fact in &facts {
         world.nodes[2].log.insert(fact.clone(), &world.members).expect("new");
     }
-    let answer = crate::sync::bulk::answer(&world.nodes[2].log, &asked[0]);
+    let answer = crate::sync::bulk::answer(&world.nodes[2].log, &asked[0], usize::MAX);
     assert!(matches!(answer.0, Frame::Facts(f) if f.facts == facts));
     play(&mut world, &Frame::Bulk(plain(asked[0].request, &facts)));
     assert_eq!((world.closed.clone(), world.nodes[1].log.len()), (vec!["malformed"], 0));

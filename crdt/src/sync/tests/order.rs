@@ -25,7 +25,8 @@ fn a_flooding_author_starves_nobody() {
         Head { author: *author, incarnation: 0, seq: claimed, id: chains[author][seq - 1].id() }
     };
     let heads: Vec<Head> = chains.keys().map(head).collect();
-    let mut asked = wanted(&play(&mut world, &announcement(vec![ScopeHeads { scope: Scope::mesh(), heads }])));
+    let mut asked =
+        wanted(&play(&mut world, &announcement(vec![ScopeHeads { scope: Scope::mesh(), heads, urgent: None }])));
     assert!(asked.iter().any(|range| range.author == short), "the short backlog does not wait for the long ones");
     let mut turns: BTreeMap<AuthorId, u32> = BTreeMap::new();
     for _ in 0..40 {

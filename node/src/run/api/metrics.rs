@@ -18,9 +18,12 @@ use crate::run::notify::{Counted, Counts};
 #[utoipa::path(get, path = "/metrics", responses((status = 200, content_type = "text/plain")))]
 pub async fn metrics(State(context): State<Context>) -> Result<Response, Problem> {
     let now = context.clock.now();
-    let (own, sync, exchanged, proposals) = context
+    let (own, sync, exchanged, proposals, flows) = context
         .node
-        .read(move |core| (core.self_view(now), core.sync_view(now), core.sync_stats(), core.proposals_view(now)))
+        .read(move |core| {
+            let flows = core.flow_view(now);
+            (core.self_view(now), core.sync_view(now), core.sync_stats(), core.proposals_view(now), flows)
+        })
         .await?;
     let page = Page::new();
     let mesh = context.mesh.counters();
@@ -42,6 +45,7 @@ pub async fn metrics(State(context): State<Context>) -> Result<Response, Problem
     page.counter("cauldron_mesh_enrolments_total", "Exchanges answered on the enrol lane.", &[], |c| {
         c(&[], mesh.enrolments.load(Relaxed));
     });
+    page.flows(&flows);
     page.gauge("cauldron_crdt_facts", "Facts held, by scope.", &["scope"], |g| {
         sync.scopes.iter().for_each(|scope| g(&[&scope.scope], scope.facts));
     });
@@ -111,6 +115,21 @@ impl Page {
             fill(&mut |values, n| vec.with_label_values(values).set(i64::try_from(n).unwrap_or(i64::MAX)));
             self.add(vec);
         }
+    }
+
+    /// What waits for links, and what is left of their budgets.
+    fn flows(&self, flows: &std::collections::BTreeMap<String, cauldron_node_core::view::FlowView>) {
+        self.gauge("cauldron_mesh_lane_waiting_bytes", "Bytes of frames that wait for their link.", &["lane"], |g| {
+            let mut waiting = std::collections::BTreeMap::<&str, u64>::new();
+            let lanes = flows.values().flat_map(|flow| &flow.lanes);
+            lanes.for_each(|lane| *waiting.entry(lane.lane).or_default() += lane.bytes);
+            waiting.into_iter().for_each(|(lane, bytes)| g(&[lane], bytes));
+        });
+        self.gauge("cauldron_mesh_budget_left_bytes", "What a metered link may carry now.", &["peer"], |g| {
+            for (peer, budget) in flows.iter().filter_map(|(peer, flow)| Some((peer, flow.budget.as_ref()?))) {
+                g(&[peer], u64::try_from(budget.left_bytes).unwrap_or(0));
+            }
+        });
     }
 
     /// What became of what peers sent for sync.

@@ -65,7 +65,8 @@ impl Problem {
 
 impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
-        let status = if refusal.code == "stopping" { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::CONFLICT };
+        let later = ["stopping", "busy"].contains(&refusal.code);
+        let status = if later { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::CONFLICT };
         Self::new(status, "refused", refusal.code, refusal.reason)
     }
 }

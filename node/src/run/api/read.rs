@@ -99,13 +99,16 @@ async fn page(context: &Context) -> Result<Value, Problem> {
 #[utoipa::path(get, path = "/v1/peers", responses((status = 200, body = Value)))]
 pub async fn peers(State(context): State<Context>) -> Answer<Value> {
     let now = context.clock.now();
-    let peers = ask(&context, move |core| core.peers_view(now)).await?;
+    let (peers, flows) = ask(&context, move |core| (core.peers_view(now), core.flow_view(now))).await?;
     let status = context.mesh.status().await;
     let wires = Facts::wires(&status);
     let mut items = Vec::with_capacity(peers.len());
     for peer in peers {
         let mut item = to_value(&peer)?;
         merge(&mut item, wires.get(&peer.spiffe_id).cloned().unwrap_or_else(|| json!({ "address": null })));
+        if let Some(flow) = flows.get(&peer.spiffe_id) {
+            merge(&mut item, to_value(flow)?);
+        }
         items.push(item);
     }
     Ok(Json(json!({ "items": items, "dialling": Facts::dialling(&status) })))
