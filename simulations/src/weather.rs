@@ -335,6 +335,7 @@ impl Weather {
             hot_bytes: HOT_BYTES_MAX,
             second: false,
             silence_ms: None,
+            thin: None,
             alone: None,
             takes: None,
             term_ms: (3_000, 60_000),

@@ -123,12 +123,13 @@ impl Sync {
             .map(|(at, range)| (ranks.most_urgent(log, &range.chain(), range.from, range.to), at));
         let ((rank, to), at) = ranked.min_by_key(|((rank, _), at)| (*rank, *at))?;
         l.blocked = *l.room.of(rank >= ranks.bulk) == 0;
-        if l.blocked && rank >= ranks.bulk {
-            if let Some(wait_ms) = l.room.later_ms {
-                l.serve.clear();
-                self.send(link, &Frame::Later(Later { wait_ms }));
-                return None;
-            }
+        if l.blocked
+            && rank >= ranks.bulk
+            && let Some(wait_ms) = l.room.later_ms
+        {
+            l.serve.clear();
+            self.send(link, &Frame::Later(Later { wait_ms }));
+            return None;
         }
         if l.blocked {
             return None;

@@ -24,7 +24,8 @@ pub(super) fn restrictions_go_first(world: &mut World, place: Place, bulk: &BTre
     if world.weather.thin.is_none() {
         return Ok(());
     }
-    let now = world.machines[place].clock.read(world.now());
+    let at = world.now();
+    let now = world.machines[place].clock.read(at);
     let Some(core) = world.machines[place].core.as_ref() else { return Ok(()) };
     let view = core.flow_view(now);
     let waits = |lane: &str, by: &cauldron_node_core::view::FlowView| {
