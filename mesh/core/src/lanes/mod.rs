@@ -263,7 +263,7 @@ impl Lanes {
         }
         let room = self.window.saturating_sub(held);
         let allowed = meter.map_or(usize::MAX, |meter| meter.left(now_ms, lane).saturating_sub(held));
-        Some(room.min(allowed)).filter(|room| *room >= ROOM_MIN).unwrap_or(0)
+        Some(room.min(allowed)).filter(|room| *room >= ROOM_MIN.min(self.window)).unwrap_or(0)
     }
 
     /// When `meter` allows what waits, or documents at all where nothing does; none while it holds nothing back.
