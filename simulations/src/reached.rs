@@ -141,6 +141,8 @@ pub const RARE: &[(&str, u64)] = &[
     ("budget.refused", 2_000),
     // The neighbour must hold rights, and hq none: about one world in 60.
     ("budget.granted_by_a_neighbour", 600),
+    // A metered world in eight, and its traffic must outgrow the budget: how often is not measured yet.
+    ("lanes.budget_used_up", 2_000),
     // The site needs rights, two people and the right class at the right time: about one world in 70.
     ("alone.started_with_two_people", 600),
 ];
