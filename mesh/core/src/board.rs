@@ -140,8 +140,10 @@ impl Board {
 
     fn take_announce(&mut self, a: Announce, sealed: Sealed, heard: Heard) {
         // Whoever speaks is there: what was said of it before is over.
-        if !planted::active("refutation-ignored") {
-            self.sightings.remove(&a.author);
+        let stays =
+            |n: u64| planted::active("refutation-ignored") || (planted::active("sighting-unanchored") && n >= a.n);
+        if let Some(of) = self.sightings.get_mut(&a.author) {
+            of.retain(|_, kept| stays(kept.said.n));
         }
         if self.is_wide(&a.author) && !is_wide(&a) {
             self.narrowed.insert(a.author);
