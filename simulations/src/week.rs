@@ -56,7 +56,8 @@ impl World {
             let clock = m.clock.clone().read(now);
             let says = |text: String| Violation::new("TRUTH", format!("{} shows {text}", m.name));
             let parted_ms = now - cut_ms;
-            let others: Vec<(Place, &Machine)> = self.machines.iter().enumerate().filter(|(p, _)| *p != place).collect();
+            let others: Vec<(Place, &Machine)> =
+                self.machines.iter().enumerate().filter(|(p, _)| *p != place).collect();
             let peers = core.peers_view(clock);
             for (other, peer) in &others {
                 let across = away.contains(&place) != away.contains(other);

@@ -13,16 +13,16 @@ mod alone;
 mod budgets;
 mod documents;
 mod judged;
-mod mesh;
 mod lanes;
+mod mesh;
 mod powers;
 
 pub use alone::{AttentionView, ClassView, GlassView, IsolationView};
 pub use budgets::{BudgetView, BudgetsView, ReservationView, ShareView};
 pub use documents::{BlameView, DidView, DocStepView, DocSummary, DocView};
 pub use judged::{JudgedView, VoteView};
-pub use mesh::{LagView, MissingView, PartView, PartitionsView, PeerView, SkewView};
 pub use lanes::{FlowView, LaneView, MeterView};
+pub use mesh::{LagView, MissingView, PartView, PartitionsView, PeerView, SkewView};
 pub use powers::{AutonomyView, LiftedView, OfferView, RestrictionView, SiteStopView, StopsView, Waiting};
 
 /// A moment: milliseconds since the Unix epoch here, RFC 3339 in UTC for whoever reads.
