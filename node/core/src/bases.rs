@@ -339,7 +339,7 @@ impl NodeCore {
     fn base_refused(&mut self, link: LinkId, why: &str) {
         self.count_refusal("base", format!("a document in one piece: {why}"));
         if self.links.contains_key(&link) {
-            self.outputs.push_back(Output::Close { link, detail: format!("a document in one piece: {why}") });
+            self.close(link, format!("a document in one piece: {why}"));
         }
         if self.bases.pull.as_ref().is_some_and(|pull| pull.link == link) {
             self.pulled();

@@ -33,7 +33,7 @@ impl NodeCore {
         let shared = self.shared_with(&spiffe_id, key, &self.readable());
         if let Some(why) = self.shut_out(&author) {
             let detail = format!("{spiffe_id} {why}");
-            self.outputs.push_back(Output::Close { link, detail });
+            self.close(link, detail);
         }
         if !shared.is_empty() {
             self.last_seen_ms.insert(author, self.now.wall_ms);
@@ -53,7 +53,7 @@ impl NodeCore {
     pub(crate) fn data_link_up(&mut self, link: LinkId, key: PublicKey) {
         let Some(member) = self.authority.member(&key.author_id()) else {
             let detail = format!("author {} is not enrolled", key.author_id().short());
-            return self.outputs.push_back(Output::Close { link, detail });
+            return self.close(link, detail);
         };
         self.link_up_on(link, member.spiffe_id.clone(), key, true);
     }
@@ -127,7 +127,7 @@ impl NodeCore {
             let Some((spiffe_id, key)) = self.links.get(&link).map(|p| (p.spiffe_id.clone(), p.key)) else { continue };
             if let Some(why) = self.shut_out(&key.author_id()) {
                 let detail = format!("{spiffe_id} {why}");
-                self.outputs.push_back(Output::Close { link, detail });
+                self.close(link, detail);
             }
             let shared = self.shared_with(&spiffe_id, key, &readable);
             let Some(peer) = self.links.get_mut(&link).filter(|p| p.shared != shared) else { continue };
@@ -173,7 +173,7 @@ impl NodeCore {
             *self.refused.entry("not_enrolled".into()).or_default() += 1;
             if over {
                 let detail = format!("{} has no enrolled author key", peer.spiffe_id);
-                self.outputs.push_back(Output::Close { link, detail });
+                self.close(link, detail);
             }
             return;
         }
@@ -185,7 +185,7 @@ impl NodeCore {
             Ok(frame) if facts_only && !matches!(frame, Frame::Sync(_)) => {
                 *self.refused.entry("data_lane".into()).or_default() += 1;
                 let detail = "a frame on the data lane is not one of sync".to_owned();
-                self.outputs.push_back(Output::Close { link, detail });
+                self.close(link, detail);
             }
             Ok(Frame::Sync(bytes)) => {
                 self.spoke = Some(link);
@@ -204,7 +204,7 @@ impl NodeCore {
             Err(why) => {
                 *self.refused.entry("malformed_frame".into()).or_default() += 1;
                 let detail = format!("a frame cannot be read: {why}");
-                self.outputs.push_back(Output::Close { link, detail });
+                self.close(link, detail);
             }
         }
     }
@@ -223,7 +223,7 @@ impl NodeCore {
                 SyncOutput::OfferEvidence { link, evidence } => self.offered_evidence(link, *evidence),
                 SyncOutput::Close { link, code } => {
                     let detail = format!("sync: {code}");
-                    self.outputs.push_back(Output::Close { link, detail });
+                    self.close(link, detail);
                 }
                 SyncOutput::Timer { at_ms } => self.sync_at_ms = Some(at_ms),
             }

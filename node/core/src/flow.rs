@@ -182,6 +182,12 @@ impl NodeCore {
         self.flow.down(link);
     }
 
+    /// Ends a link; the peer reads `detail`. What waits for it is not handed over any more: whoever was cut gets nothing.
+    pub(crate) fn close(&mut self, link: LinkId, detail: String) {
+        self.flow.down(link);
+        self.outputs.push_back(Output::Close { link, detail });
+    }
+
     /// What waits of scopes that a link does not share any more must not leave.
     pub(crate) fn flow_scopes(&mut self, link: LinkId, shared: &[Scope]) {
         if let Some((_, lanes)) = self.flow.links.get_mut(&link) {
@@ -216,7 +222,7 @@ impl NodeCore {
             // What a document lacks is asked for again; whoever lacks a vote must begin anew.
             if lane < Lane::Documents {
                 let detail = "its queue is full: the peer reads too slowly".to_owned();
-                self.outputs.push_back(Output::Close { link, detail });
+                self.close(link, detail);
             }
         }
     }

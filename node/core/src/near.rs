@@ -24,7 +24,7 @@ impl NodeCore {
                 }
                 mesh::Output::Close { link, why: mesh::Why::Bad(detail) } => {
                     *self.refused.entry("presence".into()).or_default() += 1;
-                    self.outputs.push_back(Output::Close { link, detail });
+                    self.close(link, detail);
                 }
             }
         }
