@@ -14,7 +14,7 @@ use cauldron_identity::{AuthorId, Digest, Lane, Scope};
 use crate::core::{NodeCore, Writers};
 use crate::docs::vouches;
 use crate::frame::{BaseAsk, BaseList, BaseOffer, BasePart, Frame};
-use crate::input::{LinkId, Output};
+use crate::input::LinkId;
 
 /// Documents named in one list.
 const LIST_MAX: usize = 64;

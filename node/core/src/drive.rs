@@ -12,7 +12,7 @@ use cauldron_identity::{AuthorId, Fact, PublicKey, Scope, SpiffeId};
 
 use crate::core::{NodeCore, Peer};
 use crate::frame::Frame;
-use crate::input::{Event, LinkId, Output, Timer};
+use crate::input::{Event, LinkId, Timer};
 use crate::skew::Skew;
 
 /// How long a restored node waits before it asks again for its new incarnation, milliseconds.
