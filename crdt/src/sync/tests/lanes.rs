@@ -61,8 +61,9 @@ fn what_a_link_has_no_room_for_stays_in_the_log_and_is_given_once() {
     assert!(world.nodes[1].sync.waits_for_room(0));
     let told = room(&mut world, 10_000, None);
     let (some, len) = (answers(&told), told.iter().map(|frame| frame.encode().len()).sum::<usize>());
+    // A range ends with a fact that vouches for those before it, one in sixteen.
     assert!(
-        matches!(some[..], [(Some(2), 4..60)]) && len <= 11_000,
+        matches!(some[..], [(Some(2), 4..=24)]) && len <= 20_000,
         "what there is room for, once: {some:?}, {len} bytes"
     );
     assert!(!world.nodes[1].sync.waits_for_room(0));
