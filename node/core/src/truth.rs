@@ -122,6 +122,12 @@ impl NodeCore {
                 latest = Some(presence);
             }
         }
+        // Of a foreign site only gateways are heard of, and whoever is none any more is not: while one is there, the site can be
+        // reached, and what became of the others is its own to know.
+        if alive > 0 && site.is_some() && self.role.site().is_some() && site != self.role.site() {
+            unknown += missing.len() as u64;
+            missing.clear();
+        }
         let state = match (alive, missing.len()) {
             (0, 0) if unknown > 0 => "unknown",
             (0, 0) => "gone",

@@ -96,7 +96,8 @@ pub struct PartView {
     pub linked: u64,
     /// Those that are `suspect` or `unreachable`.
     pub missing: Vec<MissingView>,
-    /// Those of which nothing was ever heard: ordinary nodes of a foreign site say nothing outside it.
+    /// Those of which nothing was ever heard, and in a foreign site that can be reached those of which nothing is: its ordinary
+    /// nodes say nothing outside it.
     pub unknown: u64,
     /// When anybody of it was last seen, and by whom.
     #[serde(flatten)]
