@@ -113,10 +113,10 @@ pub const HOLD_MS_MAX: u64 = 5_000;
 pub const HOLD_OWN_MS_MAX: u64 = 15_000;
 /// Chains remembered of all peers whose links are down, about 10 MiB: enough for 1,000 peers in a mesh of some 60 chains.
 pub const PARTED_CHAINS_MAX: usize = 65_536;
-/// A peer that lacks something and has said nothing new for so long is shown as stalled, milliseconds: twice what ends a session,
-/// and seven times what a digest takes at most to be sent after a change.
-pub const STANDSTILL_MS: u64 = 60_000;
-const _: () = assert!(STANDSTILL_MS > STALL_MS_MAX && STANDSTILL_MS > 7 * DIGEST_EVERY_MS);
+/// A peer that lacks something and has said nothing new for so long is shown as stalled, milliseconds: where both ends agreed, the next
+/// digest may take a minute.
+pub const STANDSTILL_MS: u64 = 120_000;
+const _: () = assert!(STANDSTILL_MS > DIGEST_IDLE_MS + STALL_MS_MAX);
 /// A scope's facts are not held back again before, milliseconds: a peer that promises much must not keep them away.
 pub const HOLD_AGAIN_MS: u64 = 60_000;
 /// The core's timers fall on multiples of this, milliseconds: it is woken 40 times a second at most, however many links it

@@ -25,7 +25,7 @@ pub struct PeerView {
     pub behind: Option<u64>,
     /// How long ago the oldest of these was written, by its author's clock; none where there is none.
     pub oldest_unsynced_ms: Option<u64>,
-    /// Whether something is missing on either side of the link and nothing has moved for a minute; none without a link.
+    /// Whether something is missing on either side of the link and nothing has moved for two minutes; none without a link.
     pub stalled: Option<bool>,
     /// How far its wall clock is ahead of this node's; none while it has not been asked over the present link.
     pub skew: Option<SkewView>,
@@ -61,7 +61,7 @@ pub struct LagView {
     pub ahead: u64,
     /// How long ago the oldest of those it lacks was written, by its author's clock.
     pub oldest_unsynced_ms: Option<u64>,
-    /// Whether something is missing on either side and nothing has moved for a minute; none without a link.
+    /// Whether something is missing on either side and nothing has moved for two minutes; none without a link.
     pub stalled: Option<bool>,
     /// When it last said something of this scope.
     #[serde(flatten)]
