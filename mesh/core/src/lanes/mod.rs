@@ -141,6 +141,8 @@ pub struct Lanes {
     /// What the transport holds: when it was handed over, and its length.
     handed: VecDeque<(u64, usize)>,
     in_flight: usize,
+    /// What the transport got rid of of the first of these.
+    drained: usize,
     window: usize,
     window_max: usize,
     /// Something waited for the window.
@@ -159,6 +161,7 @@ impl Lanes {
             passed: [0; 5],
             handed: VecDeque::new(),
             in_flight: 0,
+            drained: 0,
             window: window_max.min(WINDOW_MAX / 4),
             window_max,
             short: false,
@@ -239,10 +242,11 @@ impl Lanes {
     }
 
     /// The transport got rid of so many bytes, in the order in which they were handed over.
-    pub fn drained(&mut self, now_ms: u64, mut bytes: usize) {
-        while let Some((at_ms, len)) = self.handed.front().copied().filter(|(_, len)| *len <= bytes) {
+    pub fn drained(&mut self, now_ms: u64, bytes: usize) {
+        self.drained = self.drained.saturating_add(bytes);
+        while let Some((at_ms, len)) = self.handed.front().copied().filter(|(_, len)| *len <= self.drained) {
             self.handed.pop_front();
-            bytes -= len;
+            self.drained -= len;
             self.in_flight -= len;
             let took_ms = now_ms.saturating_sub(at_ms);
             if took_ms > SLOW_MS {
@@ -250,6 +254,9 @@ impl Lanes {
             } else if took_ms < SLOW_MS / 4 && self.short {
                 (self.window, self.short) = ((self.window * 2).min(self.window_max), false);
             }
+        }
+        if self.handed.is_empty() {
+            self.drained = 0;
         }
     }
 

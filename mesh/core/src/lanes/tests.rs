@@ -160,3 +160,24 @@ fn a_budget_comes_back_evenly_and_documents_leave_something_to_proposals() {
     again.rest(100_000);
     assert_eq!(again.level(5), 100_000);
 }
+
+#[test]
+fn what_the_transport_got_rid_of_counts_in_whatever_parts_it_says_so() {
+    let mut lanes = Lanes::new(512);
+    let hand = |lanes: &mut Lanes, len: usize| {
+        lanes.push(0, about(Lane::Votes, "mesh", 1), vec![0; len]).expect("room");
+        lanes.next(0, None).map(|(_, bytes)| bytes.len())
+    };
+    // 600 bytes fill the window; the second frame's are reported before the first one's.
+    assert_eq!((hand(&mut lanes, 400), hand(&mut lanes, 200)), (Some(400), Some(200)));
+    assert_eq!(hand(&mut lanes, 10), None);
+    lanes.drained(0, 200);
+    assert_eq!(lanes.next(0, None), None, "the first is still there");
+    lanes.drained(0, 399);
+    lanes.drained(0, 1);
+    assert_eq!(lanes.next(0, None).map(|(_, bytes)| bytes.len()), Some(10));
+    // More than was handed over is nobody's.
+    lanes.drained(0, usize::MAX);
+    assert_eq!(hand(&mut lanes, 600), Some(600));
+    assert_eq!(hand(&mut lanes, 1), None, "the window is full");
+}
