@@ -318,8 +318,9 @@ fn behind(look: &Look<'_>) -> Vec<Found> {
             let unknown = is_up(view) || view["behind"].is_null();
             return if unknown { Found::Nothing } else { Found::Lie(format!("{peer} is behind {}", view["behind"])) };
         };
-        if !is_up(view) {
-            return Found::Lie(format!("{peer} is {} and behind by {behind}", view["state"]));
+        // Of one that is gone it is what it last said; whether it stalls nobody can say.
+        if !is_up(view) && !view["stalled"].is_null() {
+            return Found::Lie(format!("{peer} is {} and stalls or not: {}", view["state"], view["stalled"]));
         }
         let facts: u64 = look.scopes().map(|(_, facts)| facts).sum();
         // The peers' view may be a moment older than the scopes', so no less is counted.

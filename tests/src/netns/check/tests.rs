@@ -90,7 +90,10 @@ fn each_lie_is_found_by_the_invariant_that_it_breaks() {
     assert_eq!(said(|s| s.peers["items"][1]["source"] = json!("peer")), ["OBSERVER"]);
     assert_eq!(said(|s| s.peers["items"][1]["age_ms"] = json!(100)), ["AGE"]);
     assert_eq!(said(|s| s.sync["as_of"] = json!(text(T0 + 59_000))), ["AGE", "FRESH"]);
-    assert_eq!(said(|s| s.peers["items"][0]["state"] = json!("unreachable")), ["BEHIND"]);
+    let gone = |s: &mut Sample| {
+        (s.peers["items"][0]["state"], s.peers["items"][0]["stalled"]) = (json!("unreachable"), json!(false));
+    };
+    assert_eq!(said(gone), ["BEHIND"]);
     assert_eq!(said(|s| s.peers["items"][0]["connected_ms"] = json!(75_000)), ["LINK-AGE"]);
     assert_eq!(said(|s| s.peers["items"][0]["behind"] = json!(61)), ["BEHIND"]);
     assert_eq!(said(|s| s.own["started"] = json!(text(T0 + 30_000))), ["STARTED"]);
