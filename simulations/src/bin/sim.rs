@@ -16,7 +16,7 @@ const WORKERS: usize = 2;
 const FRESH_SEEDS: u64 = 1_000_000;
 /// How long a planted bug may live.
 #[cfg(feature = "planted")]
-const PLANTED_MAX: Duration = Duration::from_secs(30);
+const PLANTED_MAX: Duration = Duration::from_secs(90);
 /// For how long worlds without one are run beside them.
 #[cfg(feature = "planted")]
 const CLEAN_FOR: Duration = Duration::from_secs(10);
