@@ -101,6 +101,12 @@ impl FactLog {
         self.chains.values().map(|c| c.notes.iter().filter(|note| note.hlc >> 16 > wall_ms).count() as u64).sum()
     }
 
+    /// When the fact at a position was written, by its author's clock, milliseconds since the Unix epoch. Nothing is read for it.
+    pub fn written_ms(&self, chain: &ChainId, seq: u64) -> Option<u64> {
+        let at = usize::try_from(seq.checked_sub(1)?).ok()?;
+        self.chains.get(chain)?.notes.get(at).map(|note| note.hlc >> 16)
+    }
+
     /// Every fact of `kind`. Only those are read, and those whose kind is not known.
     pub fn of_kind<'l>(&'l self, kind: &'l str) -> impl Iterator<Item = std::sync::Arc<cauldron_identity::Fact>> + 'l {
         let asked = self.rows().filter(move |row| row.kind.is_none_or(|known| known == kind));

@@ -92,8 +92,7 @@ impl Sync {
 impl Link {
     /// The peer said something of a scope, and whether it has come further there.
     pub fn told_of(&mut self, now_ms: u64, scope: &Scope, further: bool) {
-        let up_ms = self.up_ms;
-        let moved = self.moved.entry(scope.clone()).or_insert(Moved { told_ms: up_ms, moved_ms: up_ms });
+        let moved = self.moved_mut(scope);
         moved.told_ms = now_ms;
         if further {
             moved.moved_ms = now_ms;
@@ -102,9 +101,12 @@ impl Link {
 
     /// The peer had all of a chain, and now there is one fact more: it is not late yet.
     pub fn falls_behind(&mut self, now_ms: u64, scope: &Scope) {
-        let up_ms = self.up_ms;
-        let moved = self.moved.entry(scope.clone()).or_insert(Moved { told_ms: up_ms, moved_ms: up_ms });
-        moved.moved_ms = now_ms;
+        self.moved_mut(scope).moved_ms = now_ms;
+    }
+
+    fn moved_mut(&mut self, scope: &Scope) -> &mut Moved {
+        let since_ms = self.up_ms;
+        self.moved.entry(scope.clone()).or_insert(Moved { told_ms: since_ms, moved_ms: since_ms })
     }
 
     fn lag(&self, now_ms: u64, log: &FactLog, scope: &Scope) -> Lag {
@@ -136,12 +138,12 @@ fn compare<T>(
         let (ours, theirs) = (counted(&chain, head.seq), remote.get(&chain).map_or(0, &seq));
         if theirs < ours {
             behind += ours - theirs;
-            let fact = log.id_at(&chain, theirs + 1).and_then(|id| log.get(&id));
-            let written_ms = fact.map(|fact| fact.header().wall_ms());
-            oldest_ms = [oldest_ms, written_ms].into_iter().flatten().min();
+            oldest_ms = oldest_ms.into_iter().chain(log.written_ms(&chain, theirs + 1)).min();
         }
     }
-    let of_scope = remote.iter().filter(|(chain, _)| chain.scope == *scope);
-    let ahead = of_scope.map(|(chain, held)| counted(chain, seq(held)).saturating_sub(log.held(chain))).sum();
-    (behind, ahead, oldest_ms)
+    let first = ChainId { scope: scope.clone(), author: AuthorId::from_bytes([0; 32]), incarnation: 0 };
+    let of_scope = remote.range(first..).take_while(|(chain, _)| chain.scope == *scope);
+    let more = of_scope.map(|(chain, held)| counted(chain, seq(held)).saturating_sub(log.held(chain)));
+    // A peer may claim any position at all, of many chains.
+    (behind, more.fold(0, u64::saturating_add), oldest_ms)
 }

@@ -121,6 +121,21 @@ fn who_says_nothing_is_behind_and_then_stalled_and_is_remembered_when_it_is_gone
     assert_eq!((mesh(&world).behind, mesh(&world).stalled), (0, Some(false)));
 }
 
+/// What a peer claims is shown as it says it, and nothing breaks of it.
+#[test]
+fn whoever_claims_more_than_can_be_is_ahead_by_as_much_and_no_more() {
+    let mut world = World::new(2, 1, 0, 10);
+    world.connect(0, 1);
+    world.run_until(5_000);
+    let head =
+        |n: u8| Head { author: key(n).author_id(), incarnation: 0, seq: u64::MAX, id: FactId::from_bytes([n; 32]) };
+    let told = ScopeHeads { scope: Scope::mesh(), heads: vec![head(1), head(2)], urgent: None };
+    let frame = Frame::Have(Have { first: None, scopes: vec![told] }).encode();
+    world.handle(0, SyncInput::Frame { link: 1, bytes: &frame });
+    let lag = world.lags(0, 1).into_iter().find(|lag| lag.scope == Scope::mesh()).expect("a line");
+    assert_eq!((lag.behind, lag.ahead), (0, u64::MAX));
+}
+
 /// The first difference that is seen need not be the first there is.
 #[test]
 fn a_fork_below_a_known_fork_ends_as_evidence_too() {
