@@ -64,12 +64,12 @@ impl Sync {
         for &link in looked_at {
             while self.links.get_mut(&link).is_some_and(|l| !l.serve.is_empty() && l.may_serve(now_ms)) {
                 let Some((range, rank)) = self.next_served(log, link) else { break };
-                let (bulk, Some(l)) = (rank >= self.ranks.bulk, self.links.get_mut(&link)) else { break };
-                let len_max = if bulk { l.room.bulk } else { usize::MAX };
+                let Some(l) = self.links.get_mut(&link) else { break };
+                let len_max = if rank >= self.ranks.bulk { l.room.bulk } else { usize::MAX };
                 let (answer, last) = bulk::answer(log, &range, len_max);
                 let bytes = answer.encode();
                 l.served(bytes.len());
-                let room = l.room.of(bulk);
+                let room = l.room.of(self.ranks, rank);
                 *room = room.saturating_sub(bytes.len());
                 // The peer has it now: what follows on it is pushed.
                 let pushed = l.pushed.entry(range.chain()).or_default();

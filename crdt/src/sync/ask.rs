@@ -14,6 +14,7 @@ use crate::log::{ChainId, FactLog, Inserted, Refusal, Taken};
 
 impl Sync {
     pub(super) fn heard_have(&mut self, now_ms: u64, log: &FactLog, link: LinkId, have: Have) {
+        let bulk = self.ranks.bulk;
         let Some(l) = self.links.get_mut(&link) else { return };
         let announces = have.first.is_some_and(|part| l.announce(part));
         if announces {
@@ -41,7 +42,7 @@ impl Sync {
             }
             for urgent in told.urgent.iter().flatten() {
                 if let Some(head) = told.heads.get(usize::from(urgent.head)) {
-                    l.note_urgent(&chain_of(head), urgent.rank, urgent.seq);
+                    l.note_urgent(&chain_of(head), urgent.rank, urgent.seq, bulk);
                 }
             }
         }

@@ -193,8 +193,11 @@ impl Link {
     }
 
     /// Notes where the peer says that urgent facts are. Data is never as urgent as what restricts.
-    pub fn note_urgent(&mut self, chain: &ChainId, rank: u8, seq: u64) {
-        if rank > 0 && chain.scope.lane() == Lane::Data && self.remote_seq(chain) >= seq {
+    ///
+    /// Only of chains that it was asked for or will be: what a peer says of others takes no room here.
+    pub fn note_urgent(&mut self, chain: &ChainId, rank: u8, seq: u64, bulk: u8) {
+        let data = chain.scope.lane() == Lane::Data && self.wanted.contains(chain);
+        if data && (1..bulk).contains(&rank) && self.remote_seq(chain) >= seq {
             let known = self.urgent.entry(chain.clone()).or_default().entry(rank).or_default();
             *known = seq.max(*known);
         }
@@ -211,6 +214,11 @@ impl Link {
     /// The most urgent rank that the peer says a chain has from a position on, and where its last fact is.
     pub fn urgent_at(&self, chain: &ChainId, from: u64) -> Option<(u8, u64)> {
         self.urgent.get(chain)?.iter().find(|(_, seq)| **seq >= from).map(|(rank, seq)| (*rank, *seq))
+    }
+
+    #[cfg(test)]
+    pub fn urgent_chains(&self) -> usize {
+        self.urgent.len()
     }
 
     /// Forgets what is urgent of chains that are not missing here any more.

@@ -6,7 +6,7 @@ use cauldron_identity::{Lane, Scope};
 
 use super::wire::{Later, Range, ScopeHeads, Urgent};
 use super::{Frame, LinkId, Sync};
-use crate::limits::{LATER_MS_MAX, URGENT_AMONG, VOUCH_SPAN};
+use crate::limits::{LATER_MS_MAX, REQUEST_MS_MAX, URGENT_AMONG, VOUCH_SPAN};
 use crate::log::{ChainId, FactLog, Head};
 
 /// Ranks facts: 0 for what restricts, then ever less urgent. Frames that carry no facts rank 0 where restrictions wait for them,
@@ -15,21 +15,25 @@ use crate::log::{ChainId, FactLog, Head};
 pub struct Ranks {
     /// The rank of a fact by its scope and kind. A kind of which nothing is known is one that no build knows.
     pub of: fn(&Scope, &str) -> u8,
-    /// From this rank on facts wait for room.
+    /// From this rank on facts are not urgent any more, and have room of their own.
+    pub middle: u8,
+    /// From this rank on they are not told of one by one, and wait where a budget is used up.
     pub bulk: u8,
 }
 
 impl Default for Ranks {
     fn default() -> Self {
-        Self { of: |scope, _| u8::from(scope.lane() == Lane::Data), bulk: 1 }
+        Self { of: |scope, _| u8::from(scope.lane() == Lane::Data), middle: 1, bulk: 1 }
     }
 }
 
 /// What a link has room for, bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Room {
-    /// Of urgent facts.
+    /// Of urgent facts: nobody less urgent takes any of it.
     pub urgent: usize,
+    /// Of those between.
+    pub middle: usize,
     /// Of the others.
     pub bulk: usize,
     /// For how long there is no room for the others, because a budget is used up, milliseconds: then none of them is asked for
@@ -39,10 +43,14 @@ pub struct Room {
 
 impl Room {
     /// For everything.
-    pub const ALL: Self = Self { urgent: usize::MAX, bulk: usize::MAX, later_ms: None };
+    pub const ALL: Self = Self { urgent: usize::MAX, middle: usize::MAX, bulk: usize::MAX, later_ms: None };
 
-    pub(super) fn of(&mut self, bulk: bool) -> &mut usize {
-        if bulk { &mut self.bulk } else { &mut self.urgent }
+    pub(super) fn of(&mut self, ranks: Ranks, rank: u8) -> &mut usize {
+        match rank {
+            bulk if bulk >= ranks.bulk => &mut self.bulk,
+            middle if middle >= ranks.middle => &mut self.middle,
+            _ => &mut self.urgent,
+        }
     }
 }
 
@@ -101,7 +109,8 @@ impl Sync {
     /// none when nobody is there.
     #[must_use]
     pub fn given(&self, chain: &ChainId) -> Option<u64> {
-        let sharing = self.links.values().filter(|l| l.scopes.contains(&chain.scope));
+        // What it holds it says first.
+        let sharing = self.links.values().filter(|l| l.announced(1) && l.scopes.contains(&chain.scope));
         sharing.map(|l| l.remote_seq(chain).max(l.pushed.get(chain).copied().unwrap_or(0))).max()
     }
 
@@ -122,7 +131,7 @@ impl Sync {
             .enumerate()
             .map(|(at, range)| (ranks.most_urgent(log, &range.chain(), range.from, range.to), at));
         let ((rank, to), at) = ranked.min_by_key(|((rank, _), at)| (*rank, *at))?;
-        l.blocked = *l.room.of(rank >= ranks.bulk) == 0;
+        l.blocked = *l.room.of(ranks, rank) == 0;
         if l.blocked
             && rank >= ranks.bulk
             && let Some(wait_ms) = l.room.later_ms
@@ -141,7 +150,8 @@ impl Sync {
     pub(super) fn heard_later(&mut self, now_ms: u64, link: LinkId, later: Later) {
         let bulk = self.ranks.bulk;
         let Some(l) = self.links.get_mut(&link) else { return };
-        l.later_ms = now_ms.saturating_add(later.wait_ms.min(LATER_MS_MAX));
+        // Whoever says so again and again must not keep chains from others: each time costs what a request without an answer does.
+        l.later_ms = now_ms.saturating_add(later.wait_ms.clamp(REQUEST_MS_MAX, LATER_MS_MAX));
         let waits = l.requests.iter().filter(|(_, request)| l.rank_of(&request.chain, request.from, bulk) >= bulk);
         let waits: Vec<u32> = waits.map(|(id, _)| *id).collect();
         for id in waits {

@@ -34,7 +34,7 @@ impl Sync {
             let has = l.remote_seq(&chain).max(l.pushed.get(&chain).copied().unwrap_or(0));
             // Where documents wait the last one is told, and asked for when there is room. An urgent fact takes what is before
             // it in its chain along.
-            let may = pushes < PUSH_FANOUT && alone && *l.room.of(bulk) > 0;
+            let may = pushes < PUSH_FANOUT && alone && *l.room.of(self.ranks, rank) > 0;
             let run = match has + 1 {
                 next if next == seq && may => vec![fact.clone()],
                 next if next < seq && may && !bulk => log.range(&chain, next, seq, URGENT_RUN_LEN),
@@ -45,7 +45,7 @@ impl Sync {
                 l.pushed.insert(chain.clone(), seq);
                 let facts = run.iter().map(|fact| fact.sealed().clone()).collect();
                 let bytes = Frame::Facts(Facts { request: None, facts }).encode();
-                let room = l.room.of(bulk);
+                let room = l.room.of(self.ranks, rank);
                 *room = room.saturating_sub(bytes.len());
                 self.outputs.push_back(SyncOutput::Send { link, bytes, rank, chain: Some(chain.clone()) });
             } else {

@@ -108,7 +108,11 @@ pub(crate) fn lane_of(scope: &Scope, kind: &str) -> Lane {
 
 /// The same for the sync core.
 pub(crate) fn ranks() -> Ranks {
-    Ranks { of: |scope, kind| lane_of(scope, kind).rank(), bulk: Lane::Documents.rank() }
+    Ranks {
+        of: |scope, kind| lane_of(scope, kind).rank(),
+        middle: Lane::Proposals.rank(),
+        bulk: Lane::Documents.rank(),
+    }
 }
 
 /// The lane of a frame that sync did not make.
@@ -179,6 +183,13 @@ impl NodeCore {
     }
 
     pub(crate) fn flow_down(&mut self, link: LinkId) {
+        // Whoever is no member leaves nothing behind.
+        let stranger =
+            self.flow.links.get(&link).map(|(author, _)| *author).filter(|a| self.authority.member(a).is_none());
+        if let Some(author) = stranger {
+            self.flow.meters.remove(&author);
+            self.flow.saved.remove(&author);
+        }
         self.flow.down(link);
     }
 
@@ -278,8 +289,11 @@ impl NodeCore {
         let left = meter.level(self.now.boottime_ms);
         let step = i64::try_from(meter.burst() / 64).unwrap_or(i64::MAX);
         if floor.is_none_or(|floor| left < floor || left > floor.saturating_add(4 * step)) {
-            let saved = Saved { left: left.saturating_sub(step), wall_ms: self.now.wall_ms };
+            // Nothing is earned from a time that nobody vouches for.
+            let wall_ms = if self.now.confidence == Confidence::Unknown { u64::MAX } else { self.now.wall_ms };
+            let saved = Saved { left: left.saturating_sub(step), wall_ms };
             *floor = Some(saved.left);
+            self.flow.saved.insert(author, saved);
             self.persist(local::meter(&author, &saved));
         }
     }
@@ -289,12 +303,14 @@ impl NodeCore {
         let now_ms = self.now.boottime_ms;
         let Some((author, lanes)) = self.flow.links.get_mut(&link) else { return };
         let mut meter = self.flow.meters.get_mut(author).map(|metered| &mut metered.meter);
-        let urgent = lanes.room(now_ms, Lane::Votes, None);
+        let (urgent, middle) = (lanes.room(now_ms, Lane::Votes, None), lanes.room(now_ms, Lane::Proposals, None));
         let bulk = lanes.room(now_ms, Lane::Documents, meter.as_deref_mut());
         let (mut later_ms, mut wake_ms) = (None, None);
         if let Some(meter) = meter {
-            if meter.left(now_ms, Lane::Documents) < ROOM_MIN {
-                later_ms = Some(meter.wait_ms(now_ms, Lane::Documents, LATER_LEN)).filter(|wait| *wait > 0);
+            // What waits in the lane already goes first.
+            let held = lanes.held().find(|held| held.lane == Lane::Documents).map_or(0, |held| held.bytes);
+            if meter.left(now_ms, Lane::Documents).saturating_sub(held) < ROOM_MIN {
+                later_ms = Some(meter.wait_ms(now_ms, Lane::Documents, held + LATER_LEN)).filter(|wait| *wait > 0);
             }
             let asks = later_ms.map(|wait| now_ms.saturating_add(wait));
             wake_ms = lanes.wake_ms(now_ms, meter).into_iter().chain(asks).min();
@@ -303,7 +319,7 @@ impl NodeCore {
             Some(at) => _ = self.flow.wakes.insert(link, at.max(now_ms + 1)),
             None => _ = self.flow.wakes.remove(&link),
         }
-        let room = Room { urgent, bulk, later_ms };
+        let room = Room { urgent, middle, bulk, later_ms };
         let changed = self.flow.told.insert(link, later_ms).flatten().is_some() != later_ms.is_some();
         if changed || (self.sync.waits_for_room(link) && (bulk > 0 || later_ms.is_some())) {
             self.sync(SyncInput::Room { link, room });

@@ -5,7 +5,7 @@ use crate::limits::{LATER_MS_MAX, STALL_MS_MAX};
 use crate::log::Draft;
 use crate::sync::wire::{Later, Urgent};
 
-const RANKS: Ranks = Ranks { of: |_, kind| if kind == "vote" { 1 } else { 3 }, bulk: 3 };
+const RANKS: Ranks = Ranks { of: |_, kind| if kind == "vote" { 1 } else { 3 }, middle: 2, bulk: 3 };
 
 /// [`played`], with ranks.
 fn ranked() -> World {
@@ -45,7 +45,7 @@ fn answers(frames: &[Frame]) -> Vec<(Option<u32>, usize)> {
 }
 
 fn room(world: &mut World, bulk: usize, later_ms: Option<u64>) -> Vec<Frame> {
-    let room = Room { urgent: 1 << 20, bulk, later_ms };
+    let room = Room { urgent: 1 << 20, middle: 1 << 20, bulk, later_ms };
     world.handle(1, SyncInput::Room { link: 0, room });
     told(world)
 }
@@ -145,8 +145,24 @@ fn whoever_has_no_budget_left_says_when_and_is_not_taken_for_stalled() {
     // A budget of its own that is used up: neither.
     world.handle(1, SyncInput::Frame { link: 0, bytes: &Frame::Later(Later { wait_ms: 0 }).encode() });
     room(&mut world, 0, Some(5_000));
-    world.now_ms += 1_000;
+    world.now_ms += 6_000;
     world.handle(1, SyncInput::Tick);
     let asked = wanted(&super::told(&mut world));
     assert!(asked.is_empty(), "{asked:?}");
+}
+
+/// What a peer says of chains that nobody asks it for takes no room here.
+#[test]
+fn where_urgent_facts_are_is_kept_of_wanted_chains_alone() {
+    let mut world = ranked();
+    let heads = (0..200u8).map(|n| Head {
+        author: AuthorId::from_bytes([n; 32]),
+        incarnation: 0,
+        seq: 0,
+        id: FactId::from_bytes([n; 32]),
+    });
+    let urgent = (0..200).map(|head| Urgent { head, rank: 1, seq: 0 }).collect();
+    let scopes = vec![ScopeHeads { scope: Scope::mesh(), heads: heads.collect(), urgent: Some(urgent) }];
+    world.handle(1, SyncInput::Frame { link: 0, bytes: &Frame::Have(Have { first: None, scopes }).encode() });
+    assert_eq!(world.nodes[1].sync.links.get(&0).map(|l| l.urgent_chains()), Some(0));
 }

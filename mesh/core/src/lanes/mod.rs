@@ -264,9 +264,14 @@ impl Lanes {
     /// in the store.
     pub fn room(&mut self, now_ms: u64, lane: Lane, meter: Option<&mut Meter>) -> usize {
         let held = self.bytes(lane);
-        if lane < Lane::Documents {
-            let urgent: usize = Lane::ALL.into_iter().filter(|l| *l < Lane::Documents).map(|l| self.bytes(l)).sum();
-            return (QUEUE_BYTES_MAX / 2).saturating_sub(urgent);
+        match lane {
+            // Nobody less urgent takes any of it.
+            Lane::Restrictions | Lane::Votes => {
+                let urgent = self.bytes(Lane::Restrictions) + self.bytes(Lane::Votes);
+                return (QUEUE_BYTES_MAX / 2).saturating_sub(urgent);
+            }
+            Lane::Proposals => return (QUEUE_BYTES_MAX / 4).saturating_sub(held),
+            Lane::Documents | Lane::Telemetry => {}
         }
         let room = self.window.saturating_sub(held);
         let allowed = meter.map_or(usize::MAX, |meter| meter.left(now_ms, lane).saturating_sub(held));
