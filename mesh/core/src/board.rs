@@ -145,7 +145,9 @@ impl Board {
         if let Some(of) = self.sightings.get_mut(&a.author) {
             of.retain(|_, kept| stays(kept.said.n));
         }
-        if self.is_wide(&a.author) && !is_wide(&a) {
+        // Two such words in a row: what the first one ended may not have been told yet.
+        let untold = self.announces.get(&a.author).is_some_and(|kept| !kept.told) && self.narrowed.contains(&a.author);
+        if !is_wide(&a) && (self.is_wide(&a.author) || untold) {
             self.narrowed.insert(a.author);
         } else {
             self.narrowed.remove(&a.author);

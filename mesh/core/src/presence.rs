@@ -91,6 +91,10 @@ impl MeshCore {
         if own.site.is_some() && member.site == own.site {
             return inside().next().is_some();
         }
+        // Of whom this node is no reader nobody tells it anything.
+        if own.site.is_some() && member.site.is_some() && !self.board.is_wide(author) {
+            return false;
+        }
         let abroad = |a: &AuthorId| self.board.announce(a).is_some_and(|k| k.said.gateway && k.said.outside);
         let outside = neighbours().any(|(_, m)| own.site.is_none() || m.site != own.site);
         if !outside && !inside().any(|(a, _)| abroad(a)) {
@@ -129,6 +133,8 @@ impl MeshCore {
 
 /// Whether what a node said of itself is recent enough for those who have no link to it.
 fn is_believed(announce: &Kept<Announce>, now: &Clock) -> bool {
+    // How old it was when it came, by the clock here then, and how long it has been here: no step of that clock makes it older.
+    let before_ms = announce.heard_wall_ms.saturating_sub(announce.said.as_of_ms);
     let here_ms = now.boottime_ms.saturating_sub(announce.heard_ms);
-    here_ms.max(now.wall_ms.saturating_sub(announce.said.as_of_ms)) < BELIEVED_MS
+    before_ms.saturating_add(here_ms) < BELIEVED_MS
 }

@@ -179,6 +179,8 @@ impl MeshCore {
         if !of_me && !self.board.is_news(&statement, sealed.mark()) {
             self.stats.known += 1;
             if wide && !self.board.is_wide(&subject) {
+                // Or anybody could read with a word of its own making what it may not hear.
+                sealed.check(&key, &self.mesh).map_err(|e| e.to_string())?;
                 self.mend_narrowed(link, &subject);
             }
             return Ok(());

@@ -107,13 +107,17 @@ pub(super) fn readers_are_connected(world: &World) -> Holds {
             return Err(Violation::new("TOPOLOGY", text));
         }
     }
+    // Whoever carries need not be sound itself: a fork, or a cut that the sequencer refused, ends no link.
+    let is_cut = |m: &Machine| world.machines.iter().any(|o| o.cut_known.iter().any(|(author, _)| *author == m.author));
+    let carriers = places(world, |m| m.has_joined() && m.is_up() && !is_cut(m));
     let sites: BTreeSet<&String> = world.machines.iter().filter_map(|m| m.site.as_ref()).collect();
     for site in sites.into_iter().map(Some).chain([None]) {
         let reads = |m: &Machine| site.is_none() || m.site.is_none() || m.site.as_ref() == site;
         let readers: BTreeSet<Place> = sound.iter().copied().filter(|p| reads(&world.machines[*p])).collect();
+        let carriers: BTreeSet<Place> = carriers.iter().copied().filter(|p| reads(&world.machines[*p])).collect();
         let name = site.map_or("mesh", String::as_str);
         for place in &readers {
-            let by_links = over(*place, &readers, linked);
+            let by_links = over(*place, &carriers, linked);
             let by_ways = over(*place, &readers, |a, b| world.may_reach(a, b));
             if let Some(lost) = by_ways.difference(&by_links).next() {
                 let (a, b) = (&world.machines[*place].name, &world.machines[*lost].name);
@@ -122,7 +126,7 @@ pub(super) fn readers_are_connected(world: &World) -> Holds {
         }
         for place in &readers {
             let others = readers.iter().filter(|p| *p != place && world.may_reach(*place, **p)).count();
-            let have = readers.iter().filter(|p| linked(*place, **p)).count();
+            let have = carriers.iter().filter(|p| linked(*place, **p)).count();
             if have < others.min(2) {
                 let name_of = &world.machines[*place].name;
                 let text = format!("{name_of} is linked with {have} of {others} others who read {name}");

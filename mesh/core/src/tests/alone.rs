@@ -1,6 +1,6 @@
 //! One core, and what a test has its peers say.
 
-use cauldron_identity::{AuthorKey, Clock, Confidence, MeshId};
+use cauldron_identity::{AuthorId, AuthorKey, Clock, Confidence, MeshId};
 
 use super::{member, members};
 use crate::limits::{
@@ -66,8 +66,12 @@ impl Alone {
 /// What a node says of itself, somewhere that nobody can dial.
 fn announce(name: &str, n: u64, as_of_ms: u64) -> Sealed {
     let (key, _) = member(name);
-    let announce = Announce {
-        author: key.author_id(),
+    Statement::Announce(of(key.author_id(), n, as_of_ms)).seal(&key, &mesh())
+}
+
+fn of(author: AuthorId, n: u64, as_of_ms: u64) -> Announce {
+    Announce {
+        author,
         n,
         as_of_ms,
         leaving: false,
@@ -76,8 +80,7 @@ fn announce(name: &str, n: u64, as_of_ms: u64) -> Sealed {
         hub: false,
         gateway: false,
         outside: false,
-    };
-    Statement::Announce(announce).seal(&key, &mesh())
+    }
 }
 
 #[test]
@@ -92,6 +95,32 @@ fn hearsay_is_believed_for_an_hour_after_it_was_made() {
     assert_eq!(a.seen("lyon/c"), State::Unreachable);
     a.hear(vec![announce("lyon/c", 6, a.now.wall_ms)]);
     assert_eq!(a.seen("lyon/c"), State::Alive);
+}
+
+#[test]
+fn a_step_of_the_own_clock_makes_nobody_older() {
+    let mut a = Alone::new();
+    a.give(Input::LinkUp { link: 1, peer: member("lyon/b").0.author_id() });
+    a.hear(vec![announce("lyon/c", 5, WALL_MS)]);
+    a.now.wall_ms += 2 * BELIEVED_MS;
+    assert_eq!(a.seen("lyon/c"), State::Alive);
+}
+
+#[test]
+fn a_forged_word_of_a_gateway_brings_nobody_what_it_may_not_hear() {
+    let mut a = in_a_site();
+    let evil = member("graz/evil").0;
+    a.give(Input::Members(members(&[&MANY[..], &["graz/evil"]].concat())));
+    a.hear(vec![announce("lyon/c", 5, WALL_MS)]);
+    a.give(Input::LinkUp { link: 2, peer: evil.author_id() });
+    a.wait(2_000);
+    let author = member("lyon/c").0.author_id();
+    let said = Announce { gateway: true, ..of(author, 1, WALL_MS) };
+    let forged = Statement::Announce(said).seal(&evil, &mesh());
+    let bytes = Frame { statements: Some(vec![forged]), ..Frame::default() }.encode();
+    let out = a.give(Input::Frame { link: 2, bytes: &bytes });
+    assert!(out.iter().any(|o| matches!(o, Output::Close { link: 2, .. })), "{out:?}");
+    assert!(frames(out).iter().all(|frame| frame.statements.is_none()), "nothing is said in return");
 }
 
 #[test]
