@@ -134,17 +134,21 @@ impl AsyncUdpSocket for MemorySocket {
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn the_real_swarm_runs_on_a_network_in_memory_in_virtual_time() {
-    let (world, net, real) = (World::new(), MemoryNet::default(), std::time::Instant::now());
+/// Two nodes on this network.
+async fn pair(world: &World, net: &MemoryNet) -> (Node, Node) {
     let config = |name: &str, at: &str, nonce: u8| MeshConfig {
         listen: vec![at.parse().expect("an address")],
         net: Arc::new(net.clone()),
         process: ProcessNonce::from_bytes([nonce; 16]),
         ..world.config(name)
     };
-    let mut a = Node::start(config("a", "10.0.0.1:7443", 1)).await;
-    let mut b = Node::start(config("b", "10.0.0.2:7443", 2)).await;
+    (Node::start(config("a", "10.0.0.1:7443", 1)).await, Node::start(config("b", "10.0.0.2:7443", 2)).await)
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_real_swarm_runs_on_a_network_in_memory_in_virtual_time() {
+    let (world, net, real) = (World::new(), MemoryNet::default(), std::time::Instant::now());
+    let (mut a, mut b) = pair(&world, &net).await;
     let began = Instant::now();
     let (to_b, to_a) = join(&mut a, &mut b).await;
     let took = began.elapsed();
@@ -177,14 +181,7 @@ async fn the_real_swarm_runs_on_a_network_in_memory_in_virtual_time() {
 /// the transport, or straight to it.
 async fn behind_documents(with_lanes: bool) -> Duration {
     let (world, net) = (World::new(), MemoryNet { rate: Some(125_000), ..MemoryNet::default() });
-    let config = |name: &str, at: &str, nonce: u8| MeshConfig {
-        listen: vec![at.parse().expect("an address")],
-        net: Arc::new(net.clone()),
-        process: ProcessNonce::from_bytes([nonce; 16]),
-        ..world.config(name)
-    };
-    let mut a = Node::start(config("a", "10.0.0.1:7443", 1)).await;
-    let mut b = Node::start(config("b", "10.0.0.2:7443", 2)).await;
+    let (mut a, mut b) = pair(&world, &net).await;
     let (to_b, to_a) = join(&mut a, &mut b).await;
     let began = Instant::now();
     let now_ms = move || u64::try_from(began.elapsed().as_millis()).expect("fits");

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use cauldron_coordinator::lease::LeaseState;
 use cauldron_coordinator::ledger::{Docket, Ledger};
-use cauldron_coordinator::policy::Engine;
 use cauldron_crdt::escrow::KIND_RESERVE;
 use cauldron_crdt::{Access, ChainId, Documents, Draft, Escrow, FactLog, Inserted, Record as LogRecord, Sync};
 use cauldron_identity::authority::{EntryBody, Term};
@@ -14,16 +13,18 @@ use cauldron_identity::{
     SignedCharter, SpiffeId, planted,
 };
 
+use crate::chance::Chance;
 use crate::config::{Misbehave, NodeConfig, OpenError};
 use crate::enrol::TokenId;
 use crate::fresh::Vouching;
 use crate::hlc::Hlc;
 use crate::hold::Hold;
-use crate::input::{Event, Input, LinkId, Output, Record, Refusal, Reply, Seed, Ticket};
+use crate::input::{Event, Input, LinkId, Output, Record, Refusal, Reply, Ticket};
 use crate::life::Life;
 use crate::local::{self, Local, Token};
 use crate::opening::Opening;
 use crate::roots::RootsKnown;
+use crate::work::{Policy, Work};
 
 /// A peer at the other end of a link.
 #[derive(Debug)]
@@ -124,71 +125,6 @@ pub struct NodeCore {
     pub(crate) misbehave: Misbehave,
 }
 
-/// What this node's own hands are busy with.
-#[derive(Debug, Default)]
-pub(crate) struct Work {
-    /// Permits that were on disk at start: the store may be older than what was done under them.
-    pub(crate) old_permits: BTreeSet<FactId>,
-    /// By which code each open permit was refused last, so that the same refusal is told once.
-    pub(crate) codes: BTreeMap<FactId, cauldron_coordinator::owner::Code>,
-    /// When each author was last given a new incarnation here, boot time in milliseconds.
-    pub(crate) incarnated_ms: BTreeMap<AuthorId, u64>,
-    /// Why each open permit waits or was refused, as last judged.
-    pub(crate) verdicts: BTreeMap<FactId, String>,
-    /// Whom this owner's own policy tells of what it started, by permit.
-    pub(crate) told: BTreeMap<FactId, crate::attention::Told>,
-    /// What the connectors said and is not written yet.
-    pub(crate) reports: Vec<(FactId, cauldron_coordinator::ledger::Report)>,
-    /// Terms that members told and that nobody known here signed: the entry that names their signers may be under way.
-    pub(crate) unjudged: Vec<EntryBody>,
-    /// Terms in the store.
-    pub(crate) stored_terms: BTreeSet<FactId>,
-    /// What this node has started and done, for its site's public line.
-    pub(crate) line: crate::line::Line,
-    /// Started permits without effect that wait to be resumed.
-    pub(crate) absent: BTreeSet<FactId>,
-    /// What connectors said of the versions that permits count on.
-    pub(crate) versions: crate::versions::Versions,
-    /// Rights that permits take.
-    pub(crate) rights: crate::rights::Rights,
-    /// What was done, and is to be checked or taken back.
-    pub(crate) aftermath: crate::aftermath::Aftermath,
-    /// Steps of sagas of which it is not known that they are done or over, by lineage.
-    pub(crate) steps: BTreeSet<FactId>,
-    /// The authority chain as they were gathered under it.
-    pub(crate) sagas_at: Option<u64>,
-    /// When each author was last given a lease here, since this node started; milliseconds since the Unix epoch.
-    pub(crate) leases_given: BTreeMap<AuthorId, u64>,
-    /// When leases are asked for next, boot time in milliseconds.
-    pub(crate) lease_at_ms: u64,
-    /// When the request for a new incarnation may be repeated, boot time in milliseconds.
-    pub(crate) incarnate_at_ms: u64,
-}
-
-/// The active policy, as far as this node could load it.
-#[derive(Debug, Default)]
-pub(crate) struct Policy {
-    pub(crate) bundle: Option<FactId>,
-    pub(crate) digest: Option<cauldron_identity::Digest>,
-    pub(crate) engine: Option<Engine>,
-    pub(crate) problem: Option<String>,
-}
-
-/// A stream of bytes from the seed: SHA-256 in counter mode. For nonces, which need only be unlikely to repeat.
-#[derive(Debug)]
-pub(crate) struct Chance {
-    seed: Seed,
-    drawn: u64,
-}
-
-impl Chance {
-    pub(crate) fn bytes32(&mut self) -> [u8; 32] {
-        self.drawn += 1;
-        let input = [self.seed.0.as_slice(), &self.drawn.to_be_bytes()].concat();
-        cauldron_identity::ids::domain_hash("cauldron/chance/v1", &input)
-    }
-}
-
 /// Answers the log's questions about authors from the authority chain.
 pub(crate) struct Writers<'a>(pub(crate) &'a Authority);
 
@@ -257,7 +193,7 @@ impl NodeCore {
             hands: config.hands,
             incarnation: 0,
             hlc: Hlc::default(),
-            chance: Chance { seed: config.seed, drawn: 0 },
+            chance: Chance::of(config.seed),
             notes: BTreeMap::new(),
             tokens: BTreeMap::new(),
             links: BTreeMap::new(),

@@ -25,6 +25,7 @@ mod attention;
 mod bases;
 mod believed;
 mod budgets;
+mod chance;
 mod closing;
 mod command;
 mod config;
@@ -64,6 +65,7 @@ mod terms;
 mod truth;
 mod verify;
 mod versions;
+mod work;
 
 #[cfg(test)]
 mod authority_tests;

@@ -249,11 +249,6 @@ impl NodeCore {
         self.peer_called(now, name).map(|peer| peer.state)
     }
 
-    fn peer_called(&self, now: Clock, name: &str) -> Option<crate::view::PeerView> {
-        let of_name = |p: &crate::view::PeerView| p.spiffe_id == name || p.spiffe_id.ends_with(&format!("/{name}"));
-        self.peers_view(now).into_iter().find(of_name)
-    }
-
     /// What a proposal, permit or peer waits for.
     ///
     /// # Errors

@@ -29,27 +29,43 @@ impl NodeCore {
     /// Every enrolled member but this node.
     #[must_use]
     pub fn peers_view(&self, now: Clock) -> Vec<PeerView> {
-        let view = |(author, member): (&AuthorId, &Member)| {
-            let link = self.link_of(author);
-            let presence = self.presence_of(author, &now);
-            let lags = self.sync.lags(now.boottime_ms, &self.log, author).map(|(_, lags)| lags);
-            let oldest_ms = lags.iter().flatten().filter_map(|lag| lag.oldest_ms).min();
-            let stalled = |lags: &Vec<Lag>| lags.iter().any(|lag| lag.stalled == Some(true));
-            PeerView {
-                spiffe_id: member.spiffe_id.to_string(),
-                author: author.to_string(),
-                site: member.role.site().map(str::to_owned),
-                state: presence.state.name(),
-                standing: self.standing_word(author),
-                connected_ms: link.map(|peer| now.boottime_ms.saturating_sub(peer.since_ms)),
-                behind: lags.as_ref().map(|lags| lags.iter().map(|lag| lag.behind).sum()),
-                oldest_unsynced_ms: oldest_ms.map(|ms| now.wall_ms.saturating_sub(ms)),
-                stalled: lags.as_ref().filter(|_| link.is_some()).map(stalled),
-                skew: link.and_then(|peer| self.skew_view(now, peer)),
-                seen: self.seen_by(now, &presence),
-            }
+        self.others().map(|(author, member)| self.peer_view(now, author, member)).collect()
+    }
+
+    /// The member of this SPIFFE ID, or of one that ends so.
+    pub(crate) fn peer_called(&self, now: Clock, name: &str) -> Option<PeerView> {
+        let called = |(_, member): &(&AuthorId, &Member)| {
+            let id = member.spiffe_id.to_string();
+            id == name || id.ends_with(&format!("/{name}"))
         };
-        self.others().map(view).collect()
+        self.others().find(called).map(|(author, member)| self.peer_view(now, author, member))
+    }
+
+    /// How many others are there, as seen from here.
+    #[must_use]
+    pub fn alive(&self, now: Clock) -> usize {
+        self.others().filter(|(author, _)| self.presence_of(author, &now).state == State::Alive).count()
+    }
+
+    fn peer_view(&self, now: Clock, author: &AuthorId, member: &Member) -> PeerView {
+        let link = self.link_of(author);
+        let presence = self.presence_of(author, &now);
+        let lags = self.sync.lags(now.boottime_ms, &self.log, author).map(|(_, lags)| lags);
+        let oldest_ms = lags.iter().flatten().filter_map(|lag| lag.oldest_ms).min();
+        let stalled = |lags: &Vec<Lag>| lags.iter().any(|lag| lag.stalled == Some(true));
+        PeerView {
+            spiffe_id: member.spiffe_id.to_string(),
+            author: author.to_string(),
+            site: member.role.site().map(str::to_owned),
+            state: presence.state.name(),
+            standing: self.standing_word(author),
+            connected_ms: link.map(|peer| now.boottime_ms.saturating_sub(peer.since_ms)),
+            behind: lags.as_ref().map(|lags| lags.iter().map(|lag| lag.behind).sum()),
+            oldest_unsynced_ms: oldest_ms.map(|ms| now.wall_ms.saturating_sub(ms)),
+            stalled: lags.as_ref().filter(|_| link.is_some()).map(stalled),
+            skew: link.and_then(|peer| self.skew_view(now, peer)),
+            seen: self.seen_by(now, &presence),
+        }
     }
 
     fn skew_view(&self, now: Clock, peer: &Peer) -> Option<SkewView> {

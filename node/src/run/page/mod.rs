@@ -257,10 +257,7 @@ impl Site {
         let (own, person, up) = self
             .context
             .node
-            .read(move |core| {
-                let up = core.peers_view(now).iter().filter(|peer| peer.state == "alive").count();
-                (core.self_view(now), core.approver(&asker).map(|(person, _)| person), up)
-            })
+            .read(move |core| (core.self_view(now), core.approver(&asker).map(|(person, _)| person), core.alive(now)))
             .await?;
         Ok(view::Frame { own, up, person, csrf: who.csrf.clone(), now_ms: now.wall_ms })
     }
