@@ -9,7 +9,7 @@ use cauldron_coordinator::bodies::{
     KIND_RESTRICTION, KIND_WINDOW, Proposal,
 };
 use cauldron_coordinator::coordinate::{self, Act, Limits, Sitting, Step};
-use cauldron_coordinator::ledger::{PERMIT_MS_MAX, Recorded};
+use cauldron_coordinator::ledger::{PERMIT_MS_MAX, Recorded, State};
 use cauldron_coordinator::policy::{Bundle, Engine};
 use cauldron_crdt::doc::{KIND as KIND_CHANGE, KIND_SEAL};
 use cauldron_crdt::escrow::{KIND_CREDIT, KIND_DEBIT, KIND_REFUSE, KIND_RESERVE, KIND_SETTLE};
@@ -30,6 +30,8 @@ pub const OPEN_PER_AGENT_MAX: usize = 20;
 pub(crate) const OPEN_PER_SITE_MAX: usize = 500;
 /// Guarantees §4: proposals that a coordinator takes on at once, fair between sites.
 pub(crate) const OPEN_MAX: usize = 10_000;
+/// How long what policy deferred waits at most until it is judged again, milliseconds.
+const JUDGE_AGAIN_MS: u64 = 2_000;
 /// How much is judged at once.
 pub(crate) const LIMITS: Limits = Limits {
     open_per_agent: OPEN_PER_AGENT_MAX,
@@ -287,6 +289,7 @@ impl NodeCore {
 
     /// A coordinator's next decisions and permits.
     pub(crate) fn coordinate(&mut self) {
+        self.work.judge_at_ms = None;
         let site = self.role.site();
         let acts = || site.is_some_and(|site| alone::acts(&self.authority, &self.me, site)) && self.is_cut_off();
         let by_role = self.coordinates();
@@ -337,6 +340,15 @@ impl NodeCore {
                 self.count_refusal(why.code, why.reason);
             }
         }
+        // Policy may let through by time alone what it deferred, and on a quiet day nothing else comes.
+        let deferred = match by_role {
+            true => self.docket.defers(),
+            false => {
+                let open = self.docket.open(&self.ledger, &self.authority, self.now.wall_ms);
+                open.iter().any(|status| status.state == State::Deferred)
+            }
+        };
+        self.work.judge_at_ms = deferred.then(|| self.now.boottime_ms.saturating_add(JUDGE_AGAIN_MS));
     }
 
     /// What a compromised coordinator would write: a permit for every proposal it has decided, whatever people said.
@@ -370,6 +382,10 @@ impl NodeCore {
         self.refresh_docket();
         let next = self.docket.next_ms();
         let next = next.map(|at| self.now.boottime_ms.saturating_add(at.saturating_sub(self.now.wall_ms)));
-        next.into_iter().chain(self.next_lease_edge()).chain(self.work.rights.again_ms).min()
+        next.into_iter()
+            .chain(self.next_lease_edge())
+            .chain(self.work.rights.again_ms)
+            .chain(self.work.judge_at_ms)
+            .min()
     }
 }

@@ -41,6 +41,8 @@ pub(crate) struct Work {
     pub(crate) sagas_at: Option<u64>,
     /// When each author was last given a lease here, since this node started; milliseconds since the Unix epoch.
     pub(crate) leases_given: BTreeMap<AuthorId, u64>,
+    /// When what policy deferred is judged again at the latest, boot time in milliseconds.
+    pub(crate) judge_at_ms: Option<u64>,
     /// When leases are asked for next, boot time in milliseconds.
     pub(crate) lease_at_ms: u64,
     /// When the request for a new incarnation may be repeated, boot time in milliseconds.

@@ -250,6 +250,12 @@ impl Docket {
         self.open.get(id).map(|kept| &kept.status)
     }
 
+    /// Whether something is to be judged again although nothing changes.
+    #[must_use]
+    pub fn defers(&self) -> bool {
+        !self.deferred.is_empty()
+    }
+
     /// A proposal that policy deferred is judged again, in turn, until it comes to something.
     pub(crate) fn defer(&mut self, id: FactId, deferred: bool) {
         if deferred {
