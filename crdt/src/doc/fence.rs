@@ -107,6 +107,16 @@ pub(super) struct Room {
     pub writers: usize,
 }
 
+impl Room {
+    /// Whether one more change has its place behind this; `writers` are those other than its own.
+    fn takes(&self, bytes: u64, ops: u64) -> bool {
+        self.changes < limits::DOC_CHANGES_MAX
+            && self.bytes + bytes <= limits::DOC_BYTES_MAX
+            && self.ops + ops <= limits::DOC_OPS_MAX
+            && self.writers < limits::DOC_ACTORS_MAX
+    }
+}
+
 impl Past {
     fn join(&mut self, held: &Accepted) {
         self.max_op = self.max_op.max(held.max_op);
@@ -336,11 +346,8 @@ impl Fence {
     fn check_room(&self, change: &Change, actor: u16, past: &Past) -> Result<(), Unfit> {
         let room = self.room(past);
         let others = room.writers - usize::from(past.clock.get(usize::from(actor)).is_some_and(|seq| *seq > 0));
-        let full = room.changes + 1 > limits::DOC_CHANGES_MAX
-            || room.bytes + change.raw_bytes().len() as u64 > limits::DOC_BYTES_MAX
-            || room.ops + change.len() as u64 > limits::DOC_OPS_MAX
-            || others >= limits::DOC_ACTORS_MAX;
-        if full { Err(Unfit::Full) } else { Ok(()) }
+        let room = Room { writers: others, ..room };
+        if room.takes(change.raw_bytes().len() as u64, change.len() as u64) { Ok(()) } else { Err(Unfit::Full) }
     }
 
     /// Takes changes out of the history, and all that follow them. Gives those that were in it, with the reason.
@@ -412,4 +419,29 @@ pub(super) fn screen(actor: &ActorId, bytes: &[u8]) -> Result<Change, Unfit> {
         return Err(Unfit::TooManyOps);
     }
     Ok(change)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_history_takes_what_its_bounds_allow_and_nothing_more() {
+        let (bytes, ops) = (limits::CHANGE_LEN_MAX as u64, limits::CHANGE_OPS_MAX);
+        let nearly = Room {
+            changes: limits::DOC_CHANGES_MAX - 1,
+            bytes: limits::DOC_BYTES_MAX - bytes,
+            ops: limits::DOC_OPS_MAX - ops,
+            writers: limits::DOC_ACTORS_MAX - 1,
+        };
+        assert!(nearly.takes(bytes, ops));
+        for full in [
+            Room { changes: nearly.changes + 1, ..nearly },
+            Room { bytes: nearly.bytes + 1, ..nearly },
+            Room { ops: nearly.ops + 1, ..nearly },
+            Room { writers: nearly.writers + 1, ..nearly },
+        ] {
+            assert!(!full.takes(bytes, ops), "{full:?}");
+        }
+    }
 }

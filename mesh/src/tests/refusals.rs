@@ -8,6 +8,7 @@ use quinn::crypto::rustls::QuicClientConfig;
 use super::*;
 use crate::admission::{self, Lane, Side, Version};
 use crate::hello::Features;
+use crate::limits;
 use crate::tls;
 use crate::{PostQuantum, ProcessNonce};
 
@@ -343,4 +344,38 @@ async fn one_spiffe_id_with_two_author_keys_is_reported() {
     let (code, reason) = first.refused().await;
     assert_eq!(code, CloseCode::KeyConflict);
     assert!(reason.contains("our own SPIFFE ID"), "{reason}");
+}
+
+/// With an SVID and before its admission, while nobody reads what it writes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_opens_or_writes_more_than_it_may_waits_and_others_do_not() {
+    /// What is allowed is allowed at once: the limits come with the handshake.
+    const SOON: Duration = Duration::from_millis(20);
+    async fn fill(stream: &mut quinn::SendStream) -> usize {
+        let mut sent = 0;
+        while let Ok(written) = timeout(SOON, stream.write(&[0; 64 * 1024])).await {
+            sent += written.expect("open");
+        }
+        sent
+    }
+    let world = World::new();
+    let mut good = world.node("good").await;
+    let (connection, _) = with_svid(&world, "x", Version::ALL, good.address).await;
+    let (mut bidi, mut uni) = (Vec::new(), Vec::new());
+    while let Ok(opened) = timeout(SOON, connection.open_bi()).await {
+        bidi.push(opened.expect("open").0);
+    }
+    while let Ok(opened) = timeout(SOON, connection.open_uni()).await {
+        uni.push(opened.expect("open"));
+    }
+    assert_eq!((bidi.len(), uni.len()), (limits::BIDI_STREAMS_MAX as usize, limits::UNI_STREAMS_MAX as usize));
+    let mut total = fill(&mut bidi[0]).await;
+    assert_eq!(total, limits::STREAM_WINDOW_BYTES as usize);
+    for stream in bidi.iter_mut().skip(1) {
+        total += fill(stream).await;
+    }
+    assert_eq!(total, limits::CONNECTION_WINDOW_BYTES as usize);
+    let mut friend = world.node("friend").await;
+    join(&mut friend, &mut good).await;
+    assert_eq!(application_code(connection.closed().await), Some(CloseCode::HandshakeTimeout));
 }

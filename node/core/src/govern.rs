@@ -27,9 +27,9 @@ const _: () = assert!(PROPOSAL_MS <= PROPOSAL_AGE_MS_MAX);
 /// Guarantees §4: proposals that one agent may have open.
 pub const OPEN_PER_AGENT_MAX: usize = 20;
 /// Guarantees §4: proposals that one site may have open.
-pub(crate) const OPEN_PER_SITE_MAX: usize = 500;
+pub const OPEN_PER_SITE_MAX: usize = 500;
 /// Guarantees §4: proposals that a coordinator takes on at once, fair between sites.
-pub(crate) const OPEN_MAX: usize = 10_000;
+pub const OPEN_MAX: usize = 10_000;
 /// How long what policy deferred waits at most until it is judged again, milliseconds.
 const JUDGE_AGAIN_MS: u64 = 2_000;
 /// How much is judged at once.

@@ -6,7 +6,7 @@ pub(crate) struct Hlc(u64);
 
 /// Readings further ahead of the wall than this are not followed, or one peer with a wrong clock would carry everybody's
 /// display into the future (guarantees §4: facts more than 5 min ahead are flagged).
-const AHEAD_MS_MAX: u64 = 5 * 60 * 1000;
+pub const AHEAD_MS_MAX: u64 = 5 * 60 * 1000;
 
 impl Hlc {
     /// The next reading at `wall_ms`.

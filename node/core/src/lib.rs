@@ -101,7 +101,8 @@ pub use cauldron_mesh_core::lanes::{
     BUDGET_MIN as LINK_BUDGET_MIN, Budget as LinkBudget, Lane as LinkLane, WINDOW_MAX as LINK_WINDOW_MAX,
 };
 pub use cauldron_mesh_core::{Config as Place, State as PeerState};
-pub use govern::OPEN_PER_AGENT_MAX;
+pub use govern::{OPEN_MAX, OPEN_PER_AGENT_MAX, OPEN_PER_SITE_MAX};
+pub use hlc::AHEAD_MS_MAX;
 pub use input::{
     Command, EffectResult, Event, Happened, Input, LinkId, OpenSession, Output, Probe, Record, Refusal, Reply, Seed,
     Ticket, Timer,

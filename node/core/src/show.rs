@@ -7,7 +7,6 @@ use cauldron_coordinator::bodies::{Proposal, RiskClass};
 use cauldron_coordinator::lease::age_ms_max;
 use cauldron_coordinator::ledger::{Recorded, State, Status};
 use cauldron_coordinator::signed::with_reason;
-use cauldron_crdt::limits;
 use cauldron_crdt::sync::SyncStats;
 use cauldron_identity::authority::{Autonomy, ChainEnd, Entry, Fenced, Reassign};
 use cauldron_identity::{Clock, FactId, Realm, Scope};
@@ -48,8 +47,6 @@ pub struct Welcome {
 /// Half of what the enrol lane carries in a reply; the rest is room for charter, terms, chain and bundle.
 const WELCOME_BYTES_MAX: usize = 128 * 1024;
 
-/// Facts further ahead of our clock than this are flagged (guarantees §4).
-const FUTURE_MS: u64 = 5 * 60 * 1000;
 /// The fewest characters of an id that may stand for the whole.
 const PREFIX_LEN_MIN: usize = 4;
 
@@ -117,7 +114,7 @@ impl NodeCore {
             attention_counts: self.attention_counts(),
             policy: self.authority.policy().map(|p| p.activate.version),
             facts: self.log.len() as u64,
-            future_facts: self.log.count_beyond(now.wall_ms.saturating_add(FUTURE_MS)),
+            future_facts: self.log.count_beyond(now.wall_ms.saturating_add(crate::hlc::AHEAD_MS_MAX)),
             refused: self.refused.clone(),
             seen: self.seen_here(now),
         }
@@ -394,20 +391,6 @@ impl NodeCore {
             |m: &cauldron_identity::authority::Member| self.role.site().is_some() && m.role.site() == self.role.site();
         let issuers = self.authority.members().filter(|(a, m)| of_site(m) && stands(a, m)).map(|(_, m)| m.key);
         Believed::new(issuers.collect(), Some(self.authority.clone()))
-    }
-
-    /// The bounds that peers meet, by name.
-    #[must_use]
-    pub fn limits() -> BTreeMap<&'static str, u64> {
-        BTreeMap::from([
-            ("open_proposals_per_agent", crate::govern::OPEN_PER_AGENT_MAX as u64),
-            ("open_proposals_per_site", crate::govern::OPEN_PER_SITE_MAX as u64),
-            ("open_proposals", crate::govern::OPEN_MAX as u64),
-            ("sync_facts_bytes", limits::FACTS_LEN_MAX as u64),
-            ("sync_requests_per_peer", limits::REQUESTS_MAX as u64),
-            ("sync_serve_bytes_per_s", limits::SERVE_BYTES_PER_S),
-            ("document_changes_per_epoch", limits::DOC_CHANGES_MAX),
-        ])
     }
 }
 

@@ -287,6 +287,11 @@ pub struct Api {
 }
 
 impl Config {
+    /// Whether others link with this node from afar: a mesh coordinator, or whom the configuration makes a hub.
+    pub fn is_hub(&self) -> bool {
+        self.mesh.hub || self.identity.role.site().is_none()
+    }
+
     /// Reads the file at `path`.
     ///
     /// # Errors

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use cauldron_identity::x509::{CertificateDer, validity_of};
 use cauldron_identity::{Clock, MeshId, SpiffeId, TrustBundle, TrustDomain};
 use cauldron_mesh::{CloseCode, Counters, LinkPath, MeshStatus, SvidSource};
-use cauldron_node_core::NodeCore;
 use cauldron_node_core::view::{RunwayView, Time};
 use serde_json::{Value, json};
 
 use crate::config::Config;
+use crate::run::bounds::bounds;
 use crate::run::effects::Hands;
 use crate::run::external::Health;
 use crate::run::federation::{Federation, Published};
@@ -80,7 +80,7 @@ impl Facts {
             "notify": self.notifier.as_ref().map_or_else(|| json!([]), |notifier| notifier.status()),
             "connectors": self.hands.views(),
             "version": env!("CARGO_PKG_VERSION"),
-            "limits": NodeCore::limits(),
+            "limits": bounds(self.config.is_hub()),
             "wall_clock": { "now": Time(now.wall_ms), "confidence": now.confidence },
         })
     }

@@ -10,6 +10,7 @@ pub mod federation;
 
 mod agents;
 pub(crate) mod archive;
+mod bounds;
 mod certificate;
 mod connectors;
 mod effects;
@@ -274,7 +275,7 @@ impl Running {
         let members = lane::Members::default();
         members.set(core.enrolled());
         let listen = config.mesh.listen.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-        let hub = config.mesh.hub || config.identity.role.site().is_none();
+        let hub = config.is_hub();
         let (mesh, events) = Mesh::start(MeshConfig {
             enrolled: Some(members.enrolled()),
             peers: config.mesh.join.iter().map(ToString::to_string).collect(),

@@ -459,3 +459,29 @@ fn skipped(name: &str, reason: &str) {
         file.and_then(|mut file| writeln!(file, "{line}")).expect("the file of skipped tests can be written");
     }
 }
+
+#[test]
+fn a_document_with_all_the_writers_it_may_have_refuses_one_more() {
+    use automerge::transaction::Transactable as _;
+    let writer = |n: u16| {
+        let mut node = Node::new(0);
+        node.key = AuthorKey::from_seed(&[&n.to_be_bytes()[..], &[7; 30]].concat().try_into().expect("32 bytes"));
+        node.docs.set_author(&node.key.author_id(), 0);
+        node
+    };
+    let writers = u16::try_from(limits::DOC_ACTORS_MAX).expect("fits");
+    let all: Vec<_> = (0..writers).map(|n| writer(n).set("lyon", "a.hello", "world")).collect();
+    let (mut reader, mut late) = (Node::new(201), writer(writers));
+    reader.take(&all);
+    let mut doc = Automerge::new();
+    doc.apply_changes(all.iter().map(|fact| change_in(fact).expect("a change"))).expect("sound");
+    doc.set_actor(actor_of(&sites(), &EpochId::FIRST, &late.key.author_id(), 0, 0));
+    let mut transaction = doc.transaction();
+    transaction.put_object(automerge::ROOT, "porto", ObjType::Map).expect("fits");
+    transaction.commit();
+    let change = doc.get_last_local_change().expect("a change").raw_bytes().to_vec();
+    let fact = late.sign(raw_body(&sites(), change));
+    assert_eq!(reader.docs.apply(&fact, true), Applied::Refused(Unfit::Full));
+    let status = reader.docs.status(&sites()).expect("there");
+    assert_eq!((status.changes, status.refused), (u64::from(writers), 1));
+}
