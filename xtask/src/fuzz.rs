@@ -48,6 +48,9 @@ pub struct Options {
     /// Run one target once, with the input in this file, and show what happens.
     #[arg(long, value_name = "FILE", conflicts_with = "seconds")]
     replay: Option<PathBuf>,
+    /// Only build.
+    #[arg(long, conflicts_with_all = ["seconds", "replay"])]
+    no_run: bool,
     /// Which ones; all by default. `fuzz/fuzz_targets/` has them.
     targets: Vec<String>,
 }
@@ -57,6 +60,9 @@ pub fn run(options: &Options) -> Result<ExitCode, String> {
     let fuzz = repository()?.join("fuzz");
     let targets = chosen(&fuzz, &options.targets)?;
     let programs = build(&fuzz, &targets)?;
+    if options.no_run {
+        return Ok(ExitCode::SUCCESS);
+    }
     if let Some(input) = &options.replay {
         let [target] = &targets[..] else { return Err("name the one target that --replay is for".into()) };
         return replay(&programs, target, input);

@@ -2,7 +2,11 @@
 //! real handshakes; in ranges, documents in one piece and facts on disk, by a peer or a disk that lies on purpose; in whom to link with; in what people and coordinators
 //! may do to a proposal, by their tests; in escrow, by its model.
 
-use std::process::{ExitCode, Stdio};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::forward::cargo;
 
@@ -84,51 +88,108 @@ const CAUGHT_BY: [(&str, &str, &str); 45] = [
     ("purpose-restated", "cauldron-coordinator", "a_purpose_is_stated_before_anything_was_read_and_nowhere_else"),
 ];
 
-/// Runs each test without its bug, where it must hold, and with it, where it must not.
+/// What a package's tests need to know a planted bug.
+const FEATURES: &str = "cauldron-simulations/planted,cauldron-crdt/planted,cauldron-mesh/planted";
+
+/// Builds the tests once, as part of the workspace, so that nothing but our own code is compiled anew; then runs each without its
+/// bug, where it must hold, and with it, where it must not.
 pub fn run() -> Result<ExitCode, String> {
-    let mut alive = Vec::new();
-    for (bug, package, test) in CAUGHT_BY {
-        if !holds(package, test, None)? {
-            return Err(format!("{test} fails without any bug; see `cargo test -p {package} {test}`"));
-        }
-        let caught = !holds(package, test, Some(bug))?;
-        println!("{bug:<30} {} by {test}", if caught { "caught" } else { "NOT CAUGHT" });
-        if !caught {
-            alive.push(bug);
-        }
+    let programs = build()?;
+    for package in CAUGHT_BY.iter().map(|(_, package, _)| *package).collect::<BTreeSet<_>>() {
+        let tests: BTreeSet<&str> =
+            CAUGHT_BY.iter().filter(|(_, of, _)| *of == package).map(|(.., test)| *test).collect();
+        holds(program(&programs, package)?, &tests)?;
     }
+    let (next, alive) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    std::thread::scope(|scope| -> Result<(), String> {
+        let work = || {
+            while let Some((bug, package, test)) = CAUGHT_BY.get(next.fetch_add(1, Ordering::Relaxed)) {
+                let caught = catches(program(&programs, package)?, test, bug)?;
+                println!("{bug:<30} {} by {test}", if caught { "caught" } else { "NOT CAUGHT" });
+                if !caught {
+                    alive.lock().map_err(|_| "a worker panicked")?.push(*bug);
+                }
+            }
+            Ok::<(), String>(())
+        };
+        let jobs = std::thread::available_parallelism().map_or(1, usize::from);
+        let workers: Vec<_> = (0..jobs).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().try_for_each(|worker| worker.join().map_err(|_| "a worker panicked")?)
+    })?;
+    let alive = alive.into_inner().map_err(|_| "a worker panicked")?;
     println!("{} of {} caught", CAUGHT_BY.len() - alive.len(), CAUGHT_BY.len());
-    if !model_finds()? {
-        alive.push("escrow");
+    let escrow = model_finds(program(&programs, "escrow_model")?)?;
+    Ok(if alive.is_empty() && escrow { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// A test program, and the folder of its package, where it runs.
+struct Program {
+    name: String,
+    file: PathBuf,
+    package: PathBuf,
+}
+
+impl Program {
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.file);
+        command.current_dir(&self.package).env("CARGO_MANIFEST_DIR", &self.package).env_remove("CAULDRON_PLANTED");
+        command.stdin(Stdio::null());
+        command
     }
-    Ok(if alive.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn build() -> Result<Vec<Program>, String> {
+    let mut command = cargo();
+    command.args(["test", "--workspace", "--features", FEATURES, "--lib", "--test", "escrow_model"]);
+    command.args(["--no-run", "--message-format", "json-render-diagnostics"]).stderr(Stdio::inherit());
+    let output = command.output().map_err(|error| format!("cannot start cargo: {error}"))?;
+    if !output.status.success() {
+        return Err("the tests do not build".into());
+    }
+    let of = |line: &str| {
+        let told: serde_json::Value = serde_json::from_str(line).ok()?;
+        let manifest = Path::new(told["manifest_path"].as_str()?);
+        Some(Program {
+            // A library has its package's name, with underscores.
+            name: told["target"]["name"].as_str()?.to_owned(),
+            file: told["executable"].as_str()?.into(),
+            package: manifest.parent()?.into(),
+        })
+    };
+    Ok(String::from_utf8_lossy(&output.stdout).lines().filter_map(of).collect())
+}
+
+fn program<'a>(programs: &'a [Program], name: &str) -> Result<&'a Program, String> {
+    let name = name.replace('-', "_");
+    programs.iter().find(|program| program.name == name).ok_or_else(|| format!("cargo built no tests of {name}"))
+}
+
+/// All tests that catch a bug hold without one.
+fn holds(program: &Program, tests: &BTreeSet<&str>) -> Result<(), String> {
+    let output = program.command().args(tests).output();
+    let output = output.map_err(|error| format!("cannot start {}: {error}", program.file.display()))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    // A renamed test would run nothing, and nothing always holds.
+    if output.status.success() && text.contains(&format!("{} passed", tests.len())) {
+        return Ok(());
+    }
+    println!("{text}{}", String::from_utf8_lossy(&output.stderr));
+    Err(format!("of {} not each of these holds without any bug: {tests:?}", program.name))
+}
+
+/// Whether a test fails with a bug.
+fn catches(program: &Program, test: &str, bug: &str) -> Result<bool, String> {
+    let mut command = program.command();
+    // The test waits for what must happen and here does not.
+    let status = command.arg(test).env("CAULDRON_PLANTED", bug).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    Ok(!status.map_err(|error| format!("cannot start {}: {error}", program.file.display()))?.success())
 }
 
 /// Whether the model of escrow finds its bugs; the test says which.
-fn model_finds() -> Result<bool, String> {
-    let mut command = cargo();
-    command.args(["test", "--package", "cauldron-crdt", "--features", "planted", "--test", "escrow_model", "--"]);
-    command.args(["--nocapture", "planted"]);
-    let output = command.output().map_err(|error| format!("cannot start cargo: {error}"))?;
+fn model_finds(program: &Program) -> Result<bool, String> {
+    let output = program.command().args(["--nocapture", "planted"]).output();
+    let output = output.map_err(|error| format!("cannot start {}: {error}", program.file.display()))?;
     let text = String::from_utf8_lossy(&output.stdout);
     print!("{text}");
     Ok(output.status.success() && text.contains("2 passed"))
-}
-
-fn holds(package: &str, test: &str, bug: Option<&str>) -> Result<bool, String> {
-    let mut command = cargo();
-    command.args(["test", "--quiet", "--package", package, "--features", "planted", "--lib", "--", test]);
-    command.env_remove("CAULDRON_PLANTED");
-    if let Some(bug) = bug {
-        // The test waits for what must happen and here does not.
-        command.env("CAULDRON_PLANTED", bug).stdout(Stdio::null()).stderr(Stdio::null());
-    }
-    let output = command.output().map_err(|error| format!("cannot start cargo: {error}"))?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    // A renamed test would run nothing, and nothing always holds.
-    if bug.is_none() && !text.contains("1 passed") {
-        println!("{text}{}", String::from_utf8_lossy(&output.stderr));
-        return Ok(false);
-    }
-    Ok(output.status.success())
 }
