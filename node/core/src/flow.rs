@@ -183,7 +183,7 @@ impl NodeCore {
     }
 
     pub(crate) fn flow_down(&mut self, link: LinkId) {
-        // Whoever is no member leaves nothing behind.
+        // Whoever is no member leaves nothing behind in memory.
         let stranger =
             self.flow.links.get(&link).map(|(author, _)| *author).filter(|a| self.authority.member(a).is_none());
         if let Some(author) = stranger {

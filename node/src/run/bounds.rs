@@ -238,7 +238,7 @@ const TABLE: [Bound; 37] = [
         crdt::ORPHAN_BYTES_MAX,
         "bytes per peer",
         "the same",
-        "orphans_are_counted_then_not_looked_at_and_in_the_end_closed",
+        "large_orphans_are_counted_by_their_bytes",
     ),
     bound(
         "certificate_chain_bytes",
@@ -266,14 +266,14 @@ const TABLE: [Bound; 37] = [
         OPEN_PER_SITE_MAX as u64,
         "proposals",
         "one site must not bury the others",
-        "no_site_crowds_out_another",
+        "the_queue_is_the_oldest_of_each_agent_of_each_site_in_turn",
     ),
     bound(
         "open_proposals",
         OPEN_MAX as u64,
         "proposals per coordinator, fair between sites",
         "memory, some 7 kB each, and the time to judge them",
-        "no_site_crowds_out_another",
+        "the_queue_is_the_oldest_of_each_agent_of_each_site_in_turn",
     ),
     bound(
         "approvals_per_person",
@@ -290,10 +290,10 @@ const TABLE: [Bound; 37] = [
         "a_reading_from_the_far_future_is_not_followed",
     ),
     bound(
-        "relay_circuits",
-        mesh::RELAY_CIRCUITS_MAX as u64,
+        "relay_circuits_per_peer",
+        mesh::RELAY_CIRCUITS_PER_PEER_MAX as u64,
         "circuits",
-        "a relay carries others' bytes: a window each way for each",
+        "a relay carries others' bytes, a window each way for each, and one peer must not take all",
         "a_relay_carries_so_many_circuits_of_one_member_and_no_more",
     ),
     bound(

@@ -3,7 +3,7 @@
 use cauldron_identity::AuthorId;
 
 use super::*;
-use crate::limits::{FLOOD_FRAMES_MAX, ORPHANS_MAX, VOUCH_SPAN};
+use crate::limits::{FLOOD_FRAMES_MAX, ORPHAN_BYTES_MAX, ORPHANS_MAX, VOUCH_SPAN};
 use crate::sync::bulk::{Bulk, Packing};
 use crate::sync::world::{garble, plain};
 
@@ -238,6 +238,21 @@ fn orphans_are_counted_then_not_looked_at_and_in_the_end_closed() {
     assert_eq!((world.closed.clone(), world.nodes[1].log.len()), (vec!["flood"], 1));
     assert!(stats(&world).facts_unasked <= ORPHANS_MAX + 20, "{}", stats(&world).facts_unasked);
     assert!(world.links.contains_key(&(1, 2)));
+}
+
+#[test]
+fn large_orphans_are_counted_by_their_bytes() {
+    const LEN: usize = 200_000;
+    let mut world = played();
+    told(&mut world);
+    world.members.enrol(&key(60), None);
+    let facts = own_chain_of(60, &Scope::mesh(), &[0; LEN], 10);
+    for fact in facts[5..].iter().cycle().take(100) {
+        play(&mut world, &push(std::slice::from_ref(fact)));
+    }
+    let seen = stats(&world);
+    assert!((1..=ORPHAN_BYTES_MAX / LEN as u64 + 1).contains(&seen.facts_unasked), "{}", seen.facts_unasked);
+    assert!(seen.orphans_dropped > 0);
 }
 
 #[test]
